@@ -1,0 +1,153 @@
+//! The closed lists of the wire: error codes, and reasons for which a user leaves.
+
+use serde::{Deserialize, Serialize};
+
+/// Implements `ALL`, `as_str` and `index` for a fieldless enum, so that its names stand in one place and
+/// can be metric labels.
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every member, in the order of [`Self::index`].
+            pub const ALL: &[$name] = &[$($name::$variant),+];
+
+            /// The name on the wire, in logs and in metric labels.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $($name::$variant => $text,)+
+                }
+            }
+
+            /// The position in [`Self::ALL`].
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+pub(crate) use closed_list;
+
+closed_list! {
+    /// Why a request was refused. The session goes on; the request had no effect.
+    ErrorCode {
+        /// Not JSON, or not an object.
+        BadJson = "bad_json",
+        /// JSON, but a field is missing, doubled or of the wrong type.
+        BadMessage = "bad_message",
+        /// The `type` is none that this server knows.
+        UnknownType = "unknown_type",
+        /// `criteria` with too many or too long words.
+        InvalidCriteria = "invalid_criteria",
+        /// `find_match` or `next` while already waiting.
+        AlreadyWaiting = "already_waiting",
+        /// `find_match` while in a room.
+        AlreadyInRoom = "already_in_room",
+        /// `cancel_match` while not waiting: never asked, or the match was faster.
+        NotWaiting = "not_waiting",
+        /// A relay or `leave_room` outside a room: never in one, or the partner has just left.
+        NotInRoom = "not_in_room",
+        /// `to` names somebody who is not in the room.
+        UnknownPeer = "unknown_peer",
+        /// More messages than the limit allows; this one was dropped.
+        RateLimited = "rate_limited",
+        /// The server is about to stop and makes no new matches.
+        Draining = "draining",
+    }
+}
+
+impl ErrorCode {
+    /// Whether the same request may succeed later without being changed.
+    pub const fn temporary(self) -> bool {
+        matches!(
+            self,
+            Self::NotInRoom | Self::NotWaiting | Self::RateLimited | Self::Draining
+        )
+    }
+}
+
+closed_list! {
+    /// Why a user left: a room (`peer_left`), or the server (close code, log, metric label).
+    LeaveReason {
+        /// The user left the room with `leave_room`.
+        Left = "left",
+        /// The user left the room with `next`.
+        Next = "next",
+        /// The client closed the connection in good order.
+        Closed = "closed",
+        /// The connection broke without a close.
+        Lost = "lost",
+        /// Nothing came, not even an answer to a ping.
+        HeartbeatTimeout = "heartbeat_timeout",
+        /// Neither waiting nor in a room, and silent, for longer than the limit.
+        IdleTimeout = "idle_timeout",
+        /// The client did not read what was sent to it, until its outbox was full.
+        SlowConsumer = "slow_consumer",
+        /// The client went on sending after being told that it is over its rate.
+        RateLimited = "rate_limited",
+        /// A message longer than the limit.
+        TooLarge = "too_large",
+        /// A text message that is not UTF-8.
+        InvalidUtf8 = "invalid_utf8",
+        /// A binary message: this wire is JSON text.
+        UnsupportedData = "unsupported_data",
+        /// Frames that break the transport's protocol.
+        ProtocolError = "protocol_error",
+        /// The server is going away; reconnect.
+        Draining = "draining",
+        /// A fault of the server.
+        InternalError = "internal_error",
+    }
+}
+
+impl LeaveReason {
+    /// The WebSocket close code: RFC 6455 section 7.4.1 where one fits; 4000-4499 of ours mean
+    /// "reconnect", 4500-4999 "do not". `None`: there is nobody left to tell.
+    pub const fn close_code(self) -> Option<u16> {
+        match self {
+            Self::Left | Self::Next | Self::Closed => Some(1000),
+            Self::Lost => None,
+            Self::ProtocolError => Some(1002),
+            Self::UnsupportedData => Some(1003),
+            Self::InvalidUtf8 => Some(1007),
+            Self::TooLarge => Some(1009),
+            Self::InternalError => Some(1011),
+            Self::Draining => Some(4000),
+            Self::HeartbeatTimeout => Some(4001),
+            Self::SlowConsumer => Some(4002),
+            Self::IdleTimeout => Some(4003),
+            Self::RateLimited => Some(4500),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_the_position_in_all() {
+        for (i, code) in ErrorCode::ALL.iter().enumerate() {
+            assert_eq!(code.index(), i);
+        }
+        for (i, reason) in LeaveReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), i);
+        }
+    }
+
+    #[test]
+    fn close_codes_are_ones_that_may_be_sent() {
+        for reason in LeaveReason::ALL {
+            if let Some(code) = reason.close_code() {
+                assert!(
+                    matches!(code, 1000..=1003 | 1007..=1011 | 4000..=4999),
+                    "{reason:?} {code}"
+                );
+            }
+        }
+    }
+}

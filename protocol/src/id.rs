@@ -1,0 +1,120 @@
+//! Ids: 64 random bits, written as 16 lower-case hexadecimal digits.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Digits in a written id.
+pub const ID_LEN: usize = 16;
+
+/// An id that was not 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadId;
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id is 16 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for BadId {}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The 16 digits, without allocating.
+            pub fn digits(self) -> [u8; ID_LEN] {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                std::array::from_fn(|i| HEX[(self.0 >> (60 - 4 * i)) as usize & 15])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:016x})"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(s: &str) -> Result<Self, BadId> {
+                let hex = s.len() == ID_LEN && s.bytes().all(|b| b.is_ascii_hexdigit());
+                if !hex {
+                    return Err(BadId);
+                }
+                u64::from_str_radix(s, 16).map($name).map_err(|_| BadId)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                struct Digits;
+                impl de::Visitor<'_> for Digits {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("16 hexadecimal digits")
+                    }
+
+                    fn visit_str<E: de::Error>(self, s: &str) -> Result<$name, E> {
+                        s.parse().map_err(E::custom)
+                    }
+                }
+                d.deserialize_str(Digits)
+            }
+        }
+    };
+}
+
+id! {
+    /// One user's session, and so the id by which a partner knows them (`peer_id`, `from`, `to`).
+    SessionId
+}
+id! {
+    /// One room.
+    RoomId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_what_it_writes() {
+        for n in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let id = SessionId(n);
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.digits().as_slice(), id.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn only_sixteen_digits_are_an_id() {
+        for bad in [
+            "",
+            "abc",
+            "0123456789abcdeg",
+            "+123456789abcdef",
+            "0123456789abcdef0",
+        ] {
+            assert_eq!(bad.parse::<RoomId>(), Err(BadId), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The wire of voicematch: JSON text messages between a user's client and the server.
+//!
+//! * [`client`]: what a client sends
+//! * [`server`]: what the server sends
+//! * [`code`]: error codes, leave reasons and the WebSocket close code of each
+//! * [`id`]: session and room ids
+//!
+//! Every message is one JSON object with a `type`. Unknown fields are ignored. `fixtures/` holds one
+//! golden example of each message.
+
+pub mod client;
+pub mod code;
+pub mod id;
+pub mod server;
+
+pub use client::{ClientType, Criteria, Request};
+pub use code::{ErrorCode, LeaveReason};
+pub use id::{RoomId, SessionId};
+pub use server::{IceServer, Limits, RelayKind, ServerMessage, ServerType, ServerView};

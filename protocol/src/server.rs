@@ -1,0 +1,249 @@
+//! What the server sends: [`ServerMessage`] to write it, [`ServerView`] to read it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    code::{ErrorCode, LeaveReason, closed_list},
+    id::{RoomId, SessionId},
+};
+
+closed_list! {
+    /// The relayed messages: they go to the partner with the `type` they came with.
+    RelayKind {
+        /// A WebRTC offer.
+        Offer = "offer",
+        /// A WebRTC answer.
+        Answer = "answer",
+        /// A WebRTC ICE candidate.
+        IceCandidate = "ice_candidate",
+        /// Chat or app data.
+        Message = "message",
+    }
+}
+
+/// A message of the server, ready to be written.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage<'a> {
+    /// The first message of every connection.
+    Session {
+        /// The id by which partners know this user.
+        session_id: SessionId,
+        /// How often the server pings, in milliseconds.
+        heartbeat_ms: u64,
+        /// STUN and TURN servers for `RTCPeerConnection`.
+        ice_servers: &'a [IceServer],
+        /// What the server allows.
+        limits: Limits,
+    },
+    /// The user is in a pool.
+    Waiting {
+        /// The `id` of the request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+    },
+    /// A partner was found.
+    MatchFound {
+        /// The room both are in.
+        room_id: RoomId,
+        /// The partner.
+        peer_id: SessionId,
+        /// Whether this user makes the offer: true for exactly one of the two.
+        initiator: bool,
+        /// How long this user waited, in milliseconds.
+        waited_ms: u64,
+        /// What both named as interests.
+        shared_interests: &'a [String],
+        /// The `id` of the request, where the match answers it at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+    },
+    /// The partner left; the room is gone and this user is idle.
+    PeerLeft {
+        /// The room that is gone.
+        room_id: RoomId,
+        /// Who left.
+        peer_id: SessionId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A request that has no other answer was carried out.
+    Ack {
+        /// The `id` of the request.
+        id: &'a RawValue,
+    },
+    /// The answer to `ping`.
+    Pong {
+        /// The `id` of the request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+    },
+    /// A request was refused.
+    Error {
+        /// What was wrong, for programs.
+        code: ErrorCode,
+        /// What was wrong and what to do, for people.
+        message: &'a str,
+        /// Whether the same request may succeed later.
+        temporary: bool,
+        /// The `id` of the request, where it could be read.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+    },
+    /// The server is going away.
+    Draining {
+        /// When to reconnect, in milliseconds from now; spread so that not everyone comes at once.
+        reconnect_in_ms: u64,
+    },
+}
+
+/// One entry of `RTCConfiguration.iceServers`
+/// (<https://www.w3.org/TR/webrtc/#rtciceserver-dictionary>).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IceServer {
+    /// `stun:`, `stuns:`, `turn:` or `turns:` addresses.
+    #[serde(deserialize_with = "one_or_many")]
+    pub urls: Vec<String>,
+    /// For TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// For TURN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Urls {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Urls::deserialize(d)? {
+        Urls::One(url) => vec![url],
+        Urls::Many(urls) => urls,
+    })
+}
+
+/// What the server allows one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub max_message_bytes: u64,
+    /// Messages a second in the long run; 0: no limit.
+    pub max_messages_per_second: u32,
+    /// Messages that may come at once on top of that.
+    pub message_burst: u32,
+}
+
+/// The `type` of a server's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "the names are the wire's; ServerMessage says what each means"
+)]
+pub enum ServerType {
+    Session,
+    Waiting,
+    MatchFound,
+    PeerLeft,
+    Offer,
+    Answer,
+    IceCandidate,
+    Message,
+    Ack,
+    Pong,
+    Error,
+    Draining,
+    #[serde(other)]
+    Unknown,
+}
+
+/// A message of the server as a client reads it: the fields that its type has are there. Ids and codes
+/// are opaque strings to a client, so that a newer server does not break an older one.
+#[derive(Debug, Deserialize)]
+#[allow(missing_docs, reason = "ServerMessage says what each field means")]
+pub struct ServerView<'a> {
+    #[serde(rename = "type")]
+    pub kind: ServerType,
+    #[serde(borrow, default)]
+    pub session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub room_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub peer_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub from: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub initiator: Option<bool>,
+    #[serde(default)]
+    pub waited_ms: Option<u64>,
+    #[serde(borrow, default)]
+    pub reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub code: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub message: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub payload: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub id: Option<&'a RawValue>,
+    #[serde(default)]
+    pub reconnect_in_ms: Option<u64>,
+}
+
+/// Bytes of a relayed message besides its payload, at the most.
+pub const RELAY_OVERHEAD: usize = 64;
+
+/// The parts of a relayed message: what stands before the payload, and what stands after it.
+///
+/// A relay is written by hand because it is the one message whose cost counts for each user.
+pub fn relay_head(kind: RelayKind, from: SessionId) -> ([u8; RELAY_OVERHEAD], usize) {
+    let head: &[u8] = match kind {
+        RelayKind::Offer => br#"{"type":"offer","from":""#,
+        RelayKind::Answer => br#"{"type":"answer","from":""#,
+        RelayKind::IceCandidate => br#"{"type":"ice_candidate","from":""#,
+        RelayKind::Message => br#"{"type":"message","from":""#,
+    };
+    const TAIL: &[u8] = br#"","payload":"#;
+    let mut out = [0; RELAY_OVERHEAD];
+    let mut len = 0;
+    for part in [head, &from.digits(), TAIL] {
+        out[len..len + part.len()].copy_from_slice(part);
+        len += part.len();
+    }
+    (out, len)
+}
+
+/// What stands after the payload of a relayed message.
+pub const RELAY_TAIL: &[u8] = b"}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_written_by_hand_is_the_json_it_should_be() {
+        for &kind in RelayKind::ALL {
+            let (head, len) = relay_head(kind, SessionId(7));
+            let mut text = head[..len].to_vec();
+            text.extend_from_slice(br#"{ "a":  "\u0041" }"#);
+            text.extend_from_slice(RELAY_TAIL);
+            let view: ServerView<'_> = serde_json::from_slice(&text).expect("valid JSON");
+            assert_eq!(
+                serde_json::to_string(&view.kind).expect("a name"),
+                format!("{:?}", kind.as_str())
+            );
+            assert_eq!(view.from.as_deref(), Some("0000000000000007"));
+            assert_eq!(
+                view.payload.map(RawValue::get),
+                Some(r#"{ "a":  "\u0041" }"#)
+            );
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The second listener, for operators only: `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    runtime::{Handle, RuntimeMetrics},
+    sync::Semaphore,
+};
+
+use crate::{
+    http::{Reply, json_reply, reply},
+    profile::{Profiler, TaskCounts},
+    session::Context,
+    shutdown::Shutdown,
+};
+
+/// Operators' connections at the same time.
+const MAX_CONNECTIONS: usize = 64;
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the admin listener shows.
+pub struct Admin {
+    /// What sessions share.
+    pub context: Arc<Context>,
+    /// The runtimes that serve connections.
+    pub workers: Vec<Handle>,
+    /// Whether the server is about to stop.
+    pub shutdown: Shutdown,
+    /// Takes profiles.
+    pub profiler: Arc<Profiler>,
+}
+
+/// Serves operators until the future is dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on the admin address");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "an admin connection ended badly");
+            }
+            drop(permit);
+        });
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return json_reply(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET" }));
+        }
+        let path = request.uri().path();
+        match path {
+            "/livez" => reply(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if self.shutdown.has_begun() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/readyz" => reply(StatusCode::OK, TEXT, "ok\n"),
+            "/metrics" => self.metrics(&request),
+            "/debug/pprof" => {
+                let mut moved = reply(StatusCode::MOVED_PERMANENTLY, TEXT, "see /debug/pprof/\n");
+                moved.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/debug/pprof/"));
+                moved
+            }
+            _ => match path.strip_prefix("/debug/pprof/") {
+                Some(name) => {
+                    let query = request.uri().query().unwrap_or_default();
+                    self.profiler.clone().answer(name, query, || self.tasks()).await
+                }
+                None => {
+                    let message = format!(
+                        "there is nothing at {path:.80}; try /metrics, /debug/pprof/, /livez or /readyz"
+                    );
+                    json_reply(StatusCode::NOT_FOUND, &json!({ "error": message }))
+                }
+            },
+        }
+    }
+
+    /// Prometheus text, or JSON for a client that accepts nothing else.
+    fn metrics(&self, request: &Request<Incoming>) -> Reply {
+        let workers: Vec<RuntimeMetrics> = self.workers.iter().map(Handle::metrics).collect();
+        let metrics = &self.context.metrics;
+        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if accept.is_some_and(only_json) {
+            return json_reply(StatusCode::OK, &metrics.json(&workers));
+        }
+        match metrics.text(&workers) {
+            Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
+            Err(error) => {
+                json_reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": error.to_string() }))
+            }
+        }
+    }
+
+    fn tasks(&self) -> TaskCounts {
+        let metrics = &self.context.metrics;
+        let waiting = metrics.waiting_users();
+        let in_room = 2 * metrics.rooms_active.get();
+        let sessions = metrics.sessions_open.get();
+        let alive: usize = self.workers.iter().map(|worker| worker.metrics().num_alive_tasks()).sum();
+        let http = metrics.connections_open.get() - sessions;
+        let other = i64::try_from(alive).unwrap_or(i64::MAX) - sessions - http;
+        let kinds = [
+            (["websocket connection", "session: in a room"].as_slice(), in_room),
+            (&["websocket connection", "session: waiting"], waiting),
+            (&["websocket connection", "session: idle"], sessions - waiting - in_room),
+            (&["http connection"], http),
+            (&["listener and others"], other),
+        ];
+        let counted = kinds.into_iter().filter(|(_, count)| *count > 0);
+        counted.map(|(names, count)| (names.iter().map(|&name| name.to_owned()).collect(), count)).collect()
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn only_json(accept: &str) -> bool {
+    accept.split(',').all(|part| {
+        let kind = part.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("application/json")
+    })
+}

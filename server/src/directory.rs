@@ -1,0 +1,46 @@
+//! Who is on this server: every session by its id.
+
+use std::sync::Arc;
+
+use dashmap::{DashMap, Entry};
+use voicematch_protocol::SessionId;
+
+use crate::room::Member;
+
+/// The sessions of this process, in a sharded map.
+#[derive(Default)]
+pub struct Directory {
+    members: DashMap<SessionId, Arc<Member>>,
+}
+
+impl Directory {
+    /// Adds a member made by `make` under a fresh random id.
+    pub fn admit(&self, make: impl FnOnce(SessionId) -> Member) -> Arc<Member> {
+        loop {
+            let id = SessionId(rand::random());
+            if let Entry::Vacant(place) = self.members.entry(id) {
+                return place.insert(Arc::new(make(id))).clone();
+            }
+        }
+    }
+
+    /// Removes a member.
+    pub fn remove(&self, id: SessionId) {
+        self.members.remove(&id);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Everybody who is here now.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.members.iter().map(|member| member.value().clone()).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! Flags -> config -> server -> signal -> exit code.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what the user sees"
+)]
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use voicematch_server::{
+    Server,
+    config::{Cli, Command, Config, Flags, LogFormat},
+    shutdown::Signals,
+};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// jemalloc's settings, which it reads from this symbol before `main` (jemalloc.net/jemalloc.3.html#tuning).
+/// Heap profiles sample one allocation in 512 KiB. Freed memory goes back to the system after half a
+/// second, by a thread of the allocator's own, so that a peak of users does not stay in memory. One arena
+/// keeps small servers small: the hot paths do not allocate.
+#[allow(
+    unsafe_code,
+    reason = "the name is jemalloc's, and nothing else defines it"
+)]
+#[unsafe(export_name = "malloc_conf")]
+pub static MALLOC_CONF: &[u8; 109] =
+    b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Some(Command::SelfTest { users, duration }) => commands::self_test(users, duration),
+        Some(Command::Healthcheck { url }) => commands::healthcheck(&url),
+        None => serve(cli.serve),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("voicematch-server: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    log_to_stderr(&flags)?;
+    let config = match flags.check() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("voicematch-server: {error}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    raise_descriptor_limit(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let server = Server::bind(config)?;
+        let addrs = server.addrs()?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), public = %addrs.public, admin = %addrs.admin, "listening");
+        println!("public  ws://{0}/ws  http://{0}/health", addrs.public);
+        println!("admin   http://{0}/metrics  http://{0}/debug/pprof/", addrs.admin);
+        let (first, stop) = tokio::sync::oneshot::channel();
+        let run = server.run(async { _ = stop.await });
+        let watch = async {
+            let signal = signals.next().await;
+            tracing::info!(signal, "stopping; a second signal ends at once");
+            let _ = first.send(());
+            let signal = signals.next().await;
+            tracing::warn!(signal, "ended at once");
+        };
+        tokio::select! {
+            outcome = run => outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+            () = watch => std::process::exit(130),
+        }
+    })
+}
+
+/// Every connection needs a file descriptor: takes as many as the system allows, and says so if the
+/// connection limit asks for more.
+fn raise_descriptor_limit(config: &Config) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    /// Descriptors besides those of connections: listeners, runtimes, admin, log.
+    const RESERVE: u64 = 128;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let max_connections = config.accept.max_connections;
+    if max_connections as u64 > have.saturating_sub(RESERVE) {
+        tracing::warn!(
+            max_connections,
+            open_files = have,
+            fits = have.saturating_sub(RESERVE),
+            "the limit on open files does not fit --max-connections; raise it (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+}
+
+fn log_to_stderr(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_new(&flags.log)
+        .map_err(|error| format!("--log {:?}: {error}", flags.log))?;
+    let human = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(human);
+    match flags.log_format {
+        LogFormat::Human => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,450 @@
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    sync::Mutex,
+    task::{Context, Poll},
+};
+
+use proptest::prelude::*;
+use voicematch_protocol::{Criteria, LeaveReason};
+
+use super::*;
+use crate::outbox::{Link, Outbox, OutboxLimits};
+
+/// What one user has been told, in order, one JSON text after another.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u8>>>);
+
+impl Link for Heard {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut heard = self.0.lock().expect("not poisoned");
+        parts.iter().for_each(|part| heard.extend_from_slice(part));
+        Ok(parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Heard {
+    fn messages(&self) -> Vec<serde_json::Value> {
+        let bytes = self.0.lock().expect("not poisoned").clone();
+        let messages = serde_json::Deserializer::from_slice(&bytes).into_iter();
+        messages.collect::<Result<_, _>>().expect("JSON")
+    }
+}
+
+/// A session without a socket.
+struct User {
+    member: Arc<Member>,
+    heard: Heard,
+    ticket: Option<Arc<Ticket>>,
+    avoid: Option<Avoid>,
+}
+
+impl User {
+    fn new(id: u64, metrics: &Arc<Metrics>) -> Self {
+        let heard = Heard::default();
+        let limits = OutboxLimits { messages: 10, bytes: 10_000 };
+        let outbox = Outbox::new(limits, |_, _| {}, Box::new(heard.clone()), metrics.clone());
+        let member = Arc::new(Member::new(SessionId(id), outbox));
+        Self { member, heard, ticket: None, avoid: None }
+    }
+
+    fn find(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
+        let avoid = self.avoid.filter(|avoid| now < avoid.until);
+        if let Ok(ticket) = matchmaker.find(&self.member, wish, avoid, None, now) {
+            self.ticket = Some(ticket);
+        }
+    }
+
+    fn cancel(&mut self, matchmaker: &Matchmaker) {
+        if let Some(ticket) = self.ticket.take() {
+            matchmaker.cancel(&ticket);
+        }
+    }
+
+    fn next(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
+        if let Some(partner) = self.member.leave_room(LeaveReason::Next) {
+            let until = now + matchmaker.config().avoid_partner_for;
+            self.avoid = Some(Avoid { partner, until });
+        }
+        self.find(matchmaker, wish, now);
+    }
+
+    fn die(&mut self, matchmaker: &Matchmaker) {
+        self.cancel(matchmaker);
+        self.member.go(LeaveReason::Lost);
+    }
+
+    fn partner(&self) -> Option<SessionId> {
+        self.member.room().map(|room| room.peer_of(self.member.id).id)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config() -> MatchmakerConfig {
+    let after = |seconds: u32| Some(SECOND * seconds);
+    let widening = Widening { language: after(5), region: after(10), anyone: after(15) };
+    MatchmakerConfig { widening, avoid_partner_for: 30 * SECOND }
+}
+
+fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new(1).expect("names are unique"));
+    (Matchmaker::new(config(), metrics.clone()), metrics)
+}
+
+fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {
+    let criteria = Criteria {
+        language: Some(language.into()),
+        region: Some(region.into()),
+        interests: interests.iter().map(|&interest| interest.into()).collect(),
+    };
+    Wish::new(&criteria).expect("valid criteria")
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Find(usize, usize),
+    Cancel(usize),
+    Next(usize, usize),
+    Leave(usize),
+    Die(usize),
+    Pass(u32),
+}
+
+const USERS: usize = 8;
+
+fn wishes() -> Vec<Wish> {
+    vec![
+        wish("", "", &[]),
+        wish("en", "", &[]),
+        wish("de", "eu", &[]),
+        wish("en", "eu", &["chess"]),
+        wish("", "", &["chess", "go"]),
+        wish("de", "us", &["go", "chess", "tea"]),
+        wish("", "us", &[]),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let user = 0..USERS;
+    let wish = 0..wishes().len();
+    prop_oneof![
+        5 => (user.clone(), wish.clone()).prop_map(|(user, wish)| Step::Find(user, wish)),
+        1 => user.clone().prop_map(Step::Cancel),
+        3 => (user.clone(), wish).prop_map(|(user, wish)| Step::Next(user, wish)),
+        1 => user.clone().prop_map(Step::Leave),
+        1 => user.prop_map(Step::Die),
+        3 => (1u32..12).prop_map(Step::Pass),
+    ]
+}
+
+/// The matchmaker as one would explain it: a list of those who wait, in order of arrival.
+#[derive(Default)]
+struct Model {
+    waiting: Vec<Waiting>,
+    partner: HashMap<usize, usize>,
+    avoid: HashMap<usize, (usize, u32)>,
+    dead: Vec<usize>,
+    now: u32,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    user: usize,
+    wish: usize,
+    since: u32,
+    avoid: Option<(usize, u32)>,
+}
+
+impl Model {
+    /// The pools in which somebody stands now, with how wide each is.
+    fn pools(&self, waiting: &Waiting) -> Vec<(Width, PoolKey)> {
+        let wish = &wishes()[waiting.wish];
+        let waited = self.now - waiting.since;
+        let joined = |width: Width| match width {
+            _ if width == wish.narrowest() => true,
+            Width::Interest => false,
+            Width::Language => waited >= 5,
+            Width::Region => waited >= 10,
+            Width::Anyone => waited >= 15,
+        };
+        let joined = Width::ALL.into_iter().filter(|&width| joined(width));
+        joined.flat_map(|width| wish.keys(width).map(move |key| (width, key)).collect::<Vec<_>>()).collect()
+    }
+
+    fn avoids(&self, a: &Waiting, b: &Waiting) -> bool {
+        a.avoid.is_some_and(|(partner, until)| partner == b.user && self.now < until)
+    }
+
+    /// How narrow a pool the two share, if they may meet.
+    fn shared(&self, a: &Waiting, b: &Waiting) -> Option<Width> {
+        if self.avoids(a, b) || self.avoids(b, a) {
+            return None;
+        }
+        let theirs = self.pools(b);
+        let shared = self.pools(a).into_iter().filter(|pool| theirs.contains(pool));
+        shared.map(|(width, _)| width).min()
+    }
+
+    fn look(&mut self, user: usize) {
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.user == user) else { return };
+        let me = self.waiting[at].clone();
+        let others = self.waiting.iter().enumerate().filter(|(_, other)| other.user != user);
+        let found = others.filter_map(|(i, other)| self.shared(&me, other).map(|width| (width, i))).min();
+        if let Some((_, other)) = found {
+            let other = self.waiting[other].user;
+            self.partner.insert(user, other);
+            self.partner.insert(other, user);
+            self.waiting.retain(|waiting| ![user, other].contains(&waiting.user));
+        }
+    }
+
+    fn find(&mut self, user: usize, wish: usize) {
+        let busy = self.partner.contains_key(&user) || self.waiting.iter().any(|waiting| waiting.user == user);
+        if busy || self.dead.contains(&user) {
+            return;
+        }
+        let avoid = self.avoid.get(&user).copied();
+        self.waiting.push(Waiting { user, wish, since: self.now, avoid });
+        self.look(user);
+    }
+
+    fn leave(&mut self, user: usize) -> Option<usize> {
+        let partner = self.partner.remove(&user)?;
+        self.partner.remove(&partner);
+        Some(partner)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Find(user, wish) => self.find(user, wish),
+            Step::Cancel(user) => self.waiting.retain(|waiting| waiting.user != user),
+            Step::Next(user, wish) => {
+                if let Some(partner) = self.leave(user) {
+                    self.avoid.insert(user, (partner, self.now + 30));
+                }
+                self.find(user, wish);
+            }
+            Step::Leave(user) => {
+                self.leave(user);
+            }
+            Step::Die(user) => {
+                self.waiting.retain(|waiting| waiting.user != user);
+                self.leave(user);
+                self.dead.push(user);
+            }
+            Step::Pass(seconds) => {
+                for _ in 0..seconds {
+                    self.now += 1;
+                    (0..USERS).for_each(|user| self.look(user));
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Step by step the matchmaker does what the model does: the same pairs, the same who wait.
+    #[test]
+    fn any_sequence_of_steps_ends_as_in_the_model(steps in prop::collection::vec(step(), 1..60)) {
+        let (matchmaker, metrics) = new_matchmaker();
+        let mut users: Vec<User> = (0..USERS as u64).map(|id| User::new(id, &metrics)).collect();
+        let mut model = Model::default();
+        let start = Instant::now();
+        let wishes = wishes();
+        for step in &steps {
+            let now = start + SECOND * model.now;
+            match *step {
+                Step::Find(user, wish) => users[user].find(&matchmaker, wishes[wish].clone(), now),
+                Step::Cancel(user) => users[user].cancel(&matchmaker),
+                Step::Next(user, wish) => users[user].next(&matchmaker, wishes[wish].clone(), now),
+                Step::Leave(user) => drop(users[user].member.leave_room(LeaveReason::Left)),
+                Step::Die(user) => users[user].die(&matchmaker),
+                Step::Pass(seconds) => {
+                    for second in 1..=seconds {
+                        for user in &users {
+                            if let Some(ticket) = &user.ticket {
+                                matchmaker.advance(ticket, now + SECOND * second);
+                            }
+                        }
+                    }
+                }
+            }
+            model.step(step);
+            for (i, user) in users.iter().enumerate() {
+                let partner = model.partner.get(&i).map(|&partner| SessionId(partner as u64));
+                prop_assert_eq!(user.partner(), partner, "user {} after {:?}", i, step);
+                let waits = model.waiting.iter().any(|waiting| waiting.user == i);
+                prop_assert_eq!(user.member.place() == Place::Waiting, waits, "user {} after {:?}", i, step);
+            }
+            prop_assert_eq!(metrics.waiting_users(), model.waiting.len() as i64);
+            prop_assert_eq!(metrics.rooms_active.get(), model.partner.len() as i64 / 2);
+        }
+        users.iter_mut().for_each(|user| user.die(&matchmaker));
+        prop_assert_eq!(matchmaker.pool_count(), 0, "nothing is left behind");
+        prop_assert_eq!((metrics.waiting_users(), metrics.rooms_active.get()), (0, 0));
+        users.iter().for_each(|user| assert_heard_in_order(&user.heard));
+    }
+}
+
+/// A user is told of a match only when alone, and of a partner's leaving only when with that partner.
+fn assert_heard_in_order(heard: &Heard) {
+    let mut room = None;
+    for message in heard.messages() {
+        match message["type"].as_str() {
+            // The user may have left the room before by themself.
+            Some("match_found") => room = Some(message["room_id"].clone()),
+            Some("peer_left") => assert_eq!(room.take(), Some(message["room_id"].clone())),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
+/// Threads that find, cancel, leave and die at the same time: whatever the interleaving, in the end nobody
+/// is lost, nobody is in two rooms, and no two compatible people both wait.
+#[test]
+fn threads_at_once_leave_nobody_behind() {
+    const THREADS: u64 = 4;
+    const USERS_EACH: u64 = 16;
+    for round in 0..40 {
+        let (matchmaker, metrics) = new_matchmaker();
+        let start = Instant::now();
+        let users: Vec<User> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let (matchmaker, metrics) = (&matchmaker, &metrics);
+                    scope.spawn(move || play(matchmaker, metrics, thread * USERS_EACH, round, start))
+                })
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let by_id: HashMap<_, _> = users.iter().map(|user| (user.member.id, user)).collect();
+        let mut waiting: Vec<&User> = Vec::new();
+        for user in &users {
+            match user.member.place() {
+                Place::InRoom => {
+                    let partner = user.partner().expect("in a room");
+                    assert_eq!(by_id[&partner].partner(), Some(user.member.id));
+                }
+                Place::Waiting => {
+                    assert!(user.ticket.as_ref().is_some_and(|ticket| ticket.is_waiting()), "lost");
+                    waiting.push(user);
+                }
+                Place::Idle | Place::Gone => {}
+            }
+            assert_heard_in_order(&user.heard);
+        }
+        assert_eq!(metrics.waiting_users(), waiting.len() as i64);
+        for (i, a) in waiting.iter().enumerate() {
+            for b in &waiting[i + 1..] {
+                let (a, b) = (a.ticket.as_ref().expect("waits"), b.ticket.as_ref().expect("waits"));
+                let keys = |ticket: &Ticket| -> Vec<PoolKey> {
+                    ticket.widths().flat_map(|width| ticket.wish.keys(width)).collect()
+                };
+                let share = keys(a).iter().any(|key| keys(b).contains(key));
+                assert!(!share || a.avoids(b, start) || b.avoids(a, start), "both wait for each other");
+            }
+        }
+    }
+}
+
+fn play(
+    matchmaker: &Matchmaker,
+    metrics: &Arc<Metrics>,
+    first_id: u64,
+    seed: u64,
+    now: Instant,
+) -> Vec<User> {
+    let wishes = wishes();
+    let mut users: Vec<User> = (0..16).map(|i| User::new(first_id + i, metrics)).collect();
+    // xorshift64: the same steps for the same seed.
+    let mut random = (first_id + 1) * 0x9e37_79b9 + (seed + 1) * 0x85eb_ca6b;
+    for _ in 0..400 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let user = &mut users[(random >> 8) as usize % 16];
+        let wish = wishes[(random >> 16) as usize % wishes.len()].clone();
+        match random >> 32 & 15 {
+            0..=7 => user.find(matchmaker, wish, now),
+            8..=9 => user.cancel(matchmaker),
+            10..=13 => user.next(matchmaker, wish, now),
+            14 => drop(user.member.leave_room(LeaveReason::Left)),
+            _ if random >> 40 & 7 == 0 => user.die(matchmaker),
+            _ => {}
+        }
+    }
+    users
+}
+
+#[test]
+fn a_partner_who_is_gone_when_told_costs_the_survivor_nothing() {
+    let (matchmaker, metrics) = new_matchmaker();
+    let start = Instant::now();
+    let mut users: Vec<User> = (0..3).map(|id| User::new(id, &metrics)).collect();
+    users[0].find(&matchmaker, Wish::default(), start);
+    // The user's connection broke, but their ticket is still in the pool.
+    users[0].member.go(LeaveReason::Lost);
+    users[1].find(&matchmaker, Wish::default(), start + SECOND);
+    assert_eq!(users[1].member.place(), Place::Waiting);
+    assert_eq!(metrics.partners_gone.get(), 1);
+    users[2].find(&matchmaker, Wish::default(), start + 5 * SECOND);
+    assert_eq!(users[1].partner(), Some(SessionId(2)));
+    let told = &users[1].heard.messages()[0];
+    assert_eq!((&told["type"], &told["waited_ms"]), (&"match_found".into(), &4000.into()));
+    assert_eq!(metrics.waiting_users(), 0);
+}
+
+/// The model checker's own locks, for the one file that decides matches.
+mod checked {
+    mod sync {
+        pub(super) use loom::sync::{Mutex, MutexGuard};
+    }
+    #[path = "../claim.rs"]
+    #[allow(dead_code, reason = "the model uses a part of it")]
+    mod claim;
+
+    use claim::{Claim, Fate, Taken};
+    use loom::{sync::Arc, thread};
+
+    /// Every interleaving of three users who find each other in a circle while one cancels: at most one
+    /// pair, nobody claimed alone, and nobody both cancelled and claimed.
+    #[test]
+    fn every_interleaving_of_claims_makes_whole_pairs() {
+        loom::model(|| {
+            let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
+            let pair = |mine: usize, theirs: usize| {
+                let claims = claims.clone();
+                thread::spawn(move || Claim::pair(&claims[mine], &claims[theirs]).is_ok())
+            };
+            let threads = [pair(0, 1), pair(1, 2)];
+            let closing = pair(2, 0);
+            let cancelled = claims[1].cancel();
+            let pairs = threads.into_iter().chain([closing]).filter(|_| true);
+            let made = pairs.map(|thread| thread.join().expect("no panic")).filter(|made| *made).count();
+            let claimed = claims.iter().filter(|claim| claim.fate() == Fate::Claimed).count();
+            assert_eq!(claimed, 2 * made);
+            assert!(made <= 1);
+            assert_eq!(claims[1].fate() == Fate::Cancelled, cancelled);
+            assert!(cancelled || made == 1, "two who are free and look are matched");
+        });
+    }
+
+    #[test]
+    fn nobody_is_matched_with_themself_or_after_the_end() {
+        loom::model(|| {
+            let (a, b) = (Claim::new(1), Claim::new(2));
+            assert_eq!(Claim::pair(&a, &a), Err(Taken::Theirs));
+            assert!(b.cancel());
+            assert_eq!(Claim::pair(&a, &b), Err(Taken::Theirs));
+            assert_eq!(Claim::pair(&b, &a), Err(Taken::Mine));
+            assert_eq!((a.fate(), b.fate()), (Fate::Waiting, Fate::Cancelled));
+        });
+    }
+}

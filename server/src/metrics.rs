@@ -1,0 +1,358 @@
+//! Every metric, in one struct.
+//!
+//! What happens for each message is counted by the worker it happens on, in cache lines of its own, and
+//! added up when somebody asks; the rest are plain Prometheus metrics. Seconds and bytes throughout.
+//! Labels come from closed lists only, never from a user.
+
+mod expose;
+pub mod process;
+
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::{Collector, Metric},
+};
+use voicematch_protocol::{ErrorCode, LeaveReason, RelayKind};
+
+use crate::matchmaker::Width;
+
+/// Upper bounds of the latency buckets, in seconds: 1-2-5 steps from 5 us to 100 s.
+pub const LATENCY_BUCKETS: [f64; 23] = [
+    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0,
+    5.0, 10.0, 20.0, 50.0, 100.0,
+];
+
+/// Why a connection was turned away.
+pub const REFUSALS: [&str; 5] =
+    ["max_connections", "max_connections_per_address", "descriptors", "accept_error", "refusals_busy"];
+
+/// The limits whose hits are counted.
+pub const LIMITS: [&str; 10] = [
+    "max_message_bytes",
+    "outbox_messages",
+    "outbox_bytes",
+    "max_messages_per_second",
+    "handshake_timeout",
+    "idle_timeout",
+    "max_header_bytes",
+    "max_connections",
+    "max_connections_per_address",
+    "max_accepts_per_second",
+];
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Tells the metrics that this thread is worker `index`.
+pub fn enter_worker(index: usize) {
+    WORKER.set(index);
+}
+
+/// What one worker counts, alone.
+#[derive(Default)]
+#[repr(align(128))]
+struct Hot {
+    relayed: [AtomicU64; RelayKind::ALL.len()],
+    relayed_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+    latency: [AtomicU64; LATENCY_BUCKETS.len() + 1],
+    latency_nanos: AtomicU64,
+}
+
+/// The outbox that has been fullest since the start.
+#[derive(Default)]
+struct HighWater {
+    messages: AtomicI64,
+    bytes: AtomicI64,
+}
+
+/// Every metric of the server.
+#[allow(missing_docs, reason = "each metric's help text says what it is")]
+pub struct Metrics {
+    pub started: Instant,
+    registry: Registry,
+    hot: Box<[Hot]>,
+    high_water: HighWater,
+    pub connections_open: IntGauge,
+    pub connections_total: IntCounter,
+    refused: IntCounterVec,
+    pub sessions_open: IntGauge,
+    pub sessions_total: IntCounter,
+    pub waiting: [IntGauge; Width::ALL.len()],
+    pub rooms_active: IntGauge,
+    match_seconds: Histogram,
+    matches: [IntCounter; Width::ALL.len()],
+    pub partners_gone: IntCounter,
+    dropped: IntCounterVec,
+    errors: [IntCounter; ErrorCode::ALL.len()],
+    closes: [IntCounter; LeaveReason::ALL.len()],
+    limit_hits: IntCounterVec,
+    pub http_requests: IntCounterVec,
+}
+
+/// One row of [`Metrics::percentiles`], in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percentiles {
+    /// How many were measured.
+    pub count: u64,
+    /// p50, p90, p95, p99, interpolated within the bucket as `histogram_quantile` does.
+    pub quantiles: [f64; 4],
+}
+
+/// The quantiles of [`Percentiles`].
+pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
+
+impl Metrics {
+    /// All at zero, for this many workers.
+    pub fn new(workers: usize) -> prometheus::Result<Self> {
+        let make = Maker { registry: Registry::new() };
+        let by_width = |vec: &dyn Fn(&str) -> IntGauge| Width::ALL.map(|width| vec(width.as_str()));
+        let waiting = make.gauges(
+            "matchmaking_waiting_users",
+            "Users who wait for a match, by the widest kind of pool that they stand in.",
+            "pool",
+        )?;
+        let matches = make.counters("matches_total", "Matches made, by the kind of pool in which the two met.", "pool")?;
+        let errors = make.counters("errors_total", "Requests refused with an error message, by code.", "code")?;
+        let closes = make.counters("sessions_closed_total", "Sessions that ended, by reason.", "reason")?;
+        let refused = make.counters("connections_refused_total", "Connections turned away, by reason.", "reason")?;
+        let limit_hits = make.counters("limit_hits_total", "How often each limit was hit.", "limit")?;
+        let dropped = make.counters("messages_dropped_total", "Messages that were to be relayed and were not, by reason.", "reason")?;
+        for reason in REFUSALS {
+            refused.with_label_values(&[reason]);
+        }
+        for limit in LIMITS {
+            limit_hits.with_label_values(&[limit]);
+        }
+        for reason in ["outbox_full", "peer_closed", "peer_left", "rate_limited"] {
+            dropped.with_label_values(&[reason]);
+        }
+        Ok(Self {
+            started: Instant::now(),
+            hot: (0..workers.max(1)).map(|_| Hot::default()).collect(),
+            high_water: HighWater::default(),
+            connections_open: make.gauge("connections_open", "TCP connections that are open on the public port.")?,
+            connections_total: make.counter("connections_total", "TCP connections accepted on the public port.")?,
+            refused,
+            sessions_open: make.gauge("websocket_active_connections", "Number of active WebSocket connections.")?,
+            sessions_total: make.counter("sessions_total", "Sessions begun.")?,
+            waiting: by_width(&|width| waiting.with_label_values(&[width])),
+            rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
+            match_seconds: make.histogram("matchmaking_duration_seconds", "Time taken to find a match.")?,
+            matches: Width::ALL.map(|width| matches.with_label_values(&[width.as_str()])),
+            partners_gone: make.counter(
+                "matches_retried_total",
+                "Matches undone because the partner had gone when told; the survivor kept its place.",
+            )?,
+            dropped,
+            errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorCode::ALL[i].as_str()])),
+            closes: std::array::from_fn(|i| closes.with_label_values(&[LeaveReason::ALL[i].as_str()])),
+            limit_hits,
+            http_requests: make.counters("http_requests_total", "HTTP requests on the public port, by status class.", "class")?,
+            registry: make.registry,
+        })
+    }
+
+    fn hot(&self) -> &Hot {
+        &self.hot[WORKER.get() % self.hot.len()]
+    }
+
+    /// Messages handed to a partner's outbox.
+    pub fn relayed(&self, kind: RelayKind, messages: u64) {
+        self.hot().relayed[kind.index()].fetch_add(messages, Relaxed);
+    }
+
+    /// Bytes of relayed messages, framing included.
+    pub fn relayed_bytes(&self, bytes: usize) {
+        self.hot().relayed_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Bytes read from WebSocket connections.
+    pub fn received_bytes(&self, bytes: usize) {
+        self.hot().received_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Bytes written to WebSocket connections.
+    pub fn sent_bytes(&self, bytes: usize) {
+        self.hot().sent_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// From a frame read to the frame written, for this many messages.
+    pub fn relay_latency(&self, latency: Duration, messages: usize) {
+        let (seconds, messages) = (latency.as_secs_f64(), messages as u64);
+        let bucket = LATENCY_BUCKETS.iter().position(|&bound| seconds <= bound).unwrap_or(LATENCY_BUCKETS.len());
+        let hot = self.hot();
+        hot.latency[bucket].fetch_add(messages, Relaxed);
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        hot.latency_nanos.fetch_add(nanos.saturating_mul(messages), Relaxed);
+    }
+
+    /// How full an outbox is that could not be written at once.
+    pub fn outbox_depth(&self, messages: usize, bytes: usize) {
+        self.high_water.messages.fetch_max(i64::try_from(messages).unwrap_or(i64::MAX), Relaxed);
+        self.high_water.bytes.fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// A match, and how long each of the two waited for it.
+    pub fn matched(&self, width: Width, waited: [Duration; 2]) {
+        self.matches[width.index()].inc();
+        for waited in waited {
+            self.match_seconds.observe(waited.as_secs_f64());
+        }
+    }
+
+    /// Messages that were to be relayed and were not.
+    pub fn dropped(&self, reason: &'static str, messages: usize) {
+        self.dropped.with_label_values(&[reason]).inc_by(messages as u64);
+    }
+
+    /// A request refused.
+    pub fn error(&self, code: ErrorCode) {
+        self.errors[code.index()].inc();
+    }
+
+    /// A session that ended.
+    pub fn closed(&self, reason: LeaveReason) {
+        self.closes[reason.index()].inc();
+    }
+
+    /// A limit that was hit; `limit` is one of [`LIMITS`].
+    pub fn limit_hit(&self, limit: &'static str) {
+        self.limit_hits.with_label_values(&[limit]).inc();
+    }
+
+    /// A connection turned away; `reason` is one of [`REFUSALS`].
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Users who wait, in pools of any kind.
+    pub fn waiting_users(&self) -> i64 {
+        self.waiting.iter().map(IntGauge::get).sum()
+    }
+
+    /// Matches made so far.
+    pub fn matches_total(&self) -> u64 {
+        self.matches.iter().map(IntCounter::get).sum()
+    }
+
+    /// Messages relayed so far.
+    pub fn relayed_total(&self) -> u64 {
+        RelayKind::ALL.iter().map(|&kind| self.sum(|hot| &hot.relayed[kind.index()])).sum()
+    }
+
+    /// Errors so far, by code.
+    pub fn errors_by_code(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        ErrorCode::ALL.iter().map(|&code| (code.as_str(), self.errors[code.index()].get()))
+    }
+
+    /// How long users waited for a match.
+    pub fn match_percentiles(&self) -> Percentiles {
+        let metric = self.match_seconds.metric();
+        let histogram = metric.get_histogram();
+        let cumulative: Vec<u64> =
+            histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count()).collect();
+        percentiles(&cumulative, histogram.get_sample_count())
+    }
+
+    /// How long a relay took inside the server.
+    pub fn relay_percentiles(&self) -> Percentiles {
+        let cumulative = self.cumulative_latency();
+        percentiles(&cumulative[..LATENCY_BUCKETS.len()], cumulative[LATENCY_BUCKETS.len()])
+    }
+
+    fn sum(&self, counter: impl Fn(&Hot) -> &AtomicU64) -> u64 {
+        self.hot.iter().map(|hot| counter(hot).load(Relaxed)).sum()
+    }
+
+    fn cumulative_latency(&self) -> [u64; LATENCY_BUCKETS.len() + 1] {
+        let mut total = 0;
+        std::array::from_fn(|i| {
+            total += self.sum(|hot| &hot.latency[i]);
+            total
+        })
+    }
+}
+
+/// Interpolates quantiles from cumulative bucket counts; what lies past the last bound counts as the bound.
+fn percentiles(cumulative: &[u64], count: u64) -> Percentiles {
+    let quantiles = QUANTILES.map(|quantile| {
+        let rank = quantile * count as f64;
+        let bucket = cumulative.iter().position(|&below| below as f64 >= rank && below > 0);
+        let Some(bucket) = bucket else {
+            return if count == 0 { 0.0 } else { LATENCY_BUCKETS[LATENCY_BUCKETS.len() - 1] };
+        };
+        let (below, lower) =
+            if bucket == 0 { (0, 0.0) } else { (cumulative[bucket - 1], LATENCY_BUCKETS[bucket - 1]) };
+        let inside = (cumulative[bucket] - below).max(1) as f64;
+        lower + (LATENCY_BUCKETS[bucket] - lower) * ((rank - below as f64) / inside).clamp(0.0, 1.0)
+    });
+    Percentiles { count, quantiles }
+}
+
+/// Makes metrics and registers them.
+struct Maker {
+    registry: Registry,
+}
+
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_percentiles_come_from_what_every_worker_counted() {
+        let metrics = Metrics::new(2).expect("names are unique");
+        for worker in 0..2 {
+            enter_worker(worker);
+            metrics.relay_latency(Duration::from_micros(15), 99);
+            metrics.relay_latency(Duration::from_millis(150), 1);
+        }
+        let found = metrics.relay_percentiles();
+        assert_eq!(found.count, 200);
+        assert!((1e-5..=2e-5).contains(&found.quantiles[0]), "{found:?}");
+        assert!((1e-5..=2e-5).contains(&found.quantiles[3]), "{found:?}");
+        metrics.relay_latency(Duration::from_secs(1000), 200);
+        assert!(metrics.relay_percentiles().quantiles[3] >= 100.0);
+    }
+
+    #[test]
+    fn nothing_measured_is_zero() {
+        let metrics = Metrics::new(1).expect("names are unique");
+        assert_eq!(metrics.match_percentiles(), Percentiles { count: 0, quantiles: [0.0; 4] });
+    }
+}

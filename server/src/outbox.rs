@@ -1,0 +1,333 @@
+//! The bounded queue of messages to one user.
+//!
+//! Whoever has something for a user writes it straight into the user's socket, as long as nothing is
+//! queued: no wake-up, no hand-off to the user's own task. Only what the socket does not take is copied
+//! and queued, and only then is the task woken to write it when the socket has room again.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, IoSlice},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use serde::Serialize;
+use voicematch_protocol::LeaveReason;
+
+use crate::metrics::Metrics;
+
+/// How a transport announces a message of `len` bytes: what it writes before it.
+pub type Framing = fn(len: usize, out: &mut Vec<u8>);
+
+/// Queued messages that one system call writes at the most; the kernel's own limit is 1024.
+const MAX_SLICES: usize = 64;
+
+/// A transport's way to a user, as far as an outbox needs it.
+pub trait Link: Send + Sync {
+    /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Waits until [`Link::try_write`] may write again. Only the latest waker is kept.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// What an outbox holds at the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of messages and their framing.
+    pub bytes: usize,
+}
+
+/// Messages for one user, framed one after another: what a single read of a partner gave rise to.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// A batch keeps its buffers for the next one, unless a burst has made them larger than this.
+const KEPT_BATCH_BYTES: usize = 256 * 1024;
+
+impl Batch {
+    /// Appends a message made of `parts`, each copied once.
+    pub fn push(&mut self, framing: Framing, parts: &[&[u8]]) {
+        framing(parts.iter().map(|part| part.len()).sum(), &mut self.bytes);
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Appends a message written as JSON.
+    pub fn push_json(&mut self, framing: Framing, message: &impl Serialize) {
+        match serde_json::to_vec(message) {
+            Ok(text) => self.push(framing, &[&text]),
+            Err(error) => tracing::error!(%error, "a message of ours could not be written"),
+        }
+    }
+
+    /// Appends bytes that are framed already, such as a WebSocket control frame.
+    pub fn push_framed(&mut self, frame: &[u8]) {
+        self.bytes.extend_from_slice(frame);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// How many messages it holds.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many bytes it holds, framing included.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.bytes.shrink_to(KEPT_BATCH_BYTES);
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(self.ends.iter().copied()).map(|(start, end)| start..end)
+    }
+}
+
+/// Why an outbox took nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It was full; its user is now being closed as a slow consumer.
+    Full,
+    /// Its user is gone or being closed.
+    Closed,
+}
+
+impl Refused {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Full => "outbox_full",
+            Self::Closed => "peer_closed",
+        }
+    }
+}
+
+struct Queued {
+    bytes: Box<[u8]>,
+    /// When it was read, for messages whose relay is timed.
+    read_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct State {
+    link: Option<Box<dyn Link>>,
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    /// Bytes of the front message that the socket has taken.
+    front_written: usize,
+    waker: Option<Waker>,
+    closing: Option<LeaveReason>,
+}
+
+/// What a transport's task finds when it looks at its outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    /// Something waits to be written.
+    pub queued: bool,
+    /// The connection is to be closed, for this reason.
+    pub closing: Option<LeaveReason>,
+}
+
+/// The bounded queue to one user.
+pub struct Outbox {
+    framing: Framing,
+    limits: OutboxLimits,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+impl Outbox {
+    /// An outbox that writes to `link`.
+    pub fn new(limits: OutboxLimits, framing: Framing, link: Box<dyn Link>, metrics: Arc<Metrics>) -> Self {
+        let state = State { link: Some(link), ..State::default() };
+        Self { framing, limits, metrics, state: Mutex::new(state) }
+    }
+
+    /// How messages in a [`Batch`] for this outbox must be framed.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &impl Serialize) -> Result<(), Refused> {
+        let mut batch = Batch::default();
+        batch.push_json(self.framing, message);
+        self.send_batch(&batch, None)
+    }
+
+    /// Sends a batch, in order and whole. `read_at`: when its messages were read, if their relay is timed.
+    pub fn send_batch(&self, batch: &Batch, read_at: Option<Instant>) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return Err(Refused::Closed);
+        }
+        let mut written = 0;
+        if state.queue.is_empty() {
+            let Some(link) = &state.link else { return Err(Refused::Closed) };
+            match link.try_write(&[IoSlice::new(&batch.bytes)]) {
+                Ok(n) => written = n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    state.close(LeaveReason::Lost);
+                    return Err(Refused::Closed);
+                }
+            }
+            self.metrics.sent_bytes(written);
+            if written == batch.bytes.len() {
+                if let Some(read_at) = read_at {
+                    self.metrics.relay_latency(read_at.elapsed(), batch.len());
+                }
+                return Ok(());
+            }
+        }
+        self.enqueue(&mut state, batch, written, read_at)
+    }
+
+    /// Queues what is left of `batch` behind its first `written` bytes.
+    fn enqueue(
+        &self,
+        state: &mut State,
+        batch: &Batch,
+        written: usize,
+        read_at: Option<Instant>,
+    ) -> Result<(), Refused> {
+        for range in batch.ranges().filter(|range| range.end > written) {
+            let bytes: Box<[u8]> = batch.bytes[range.start.max(written)..range.end].into();
+            state.queued_bytes += bytes.len();
+            state.queue.push_back(Queued { bytes, read_at });
+        }
+        self.metrics.outbox_depth(state.queue.len(), state.queued_bytes);
+        if state.queue.len() > self.limits.messages || state.queued_bytes > self.limits.bytes {
+            let limit = if state.queue.len() > self.limits.messages { "outbox_messages" } else { "outbox_bytes" };
+            self.metrics.limit_hit(limit);
+            state.discard_queue();
+            state.close(LeaveReason::SlowConsumer);
+            return Err(Refused::Full);
+        }
+        state.wake();
+        Ok(())
+    }
+
+    /// Asks the user's task to close the connection, after what is queued. The first reason stays.
+    pub fn close(&self, reason: LeaveReason) {
+        self.lock().close(reason);
+    }
+
+    /// Lets the transport say its last words: `frame` goes behind what is queued, and nothing after it.
+    pub fn finish(&self, reason: LeaveReason, frame: &[u8]) {
+        let mut state = self.lock();
+        state.closing.get_or_insert(reason);
+        state.queued_bytes += frame.len();
+        state.queue.push_back(Queued { bytes: frame.into(), read_at: None });
+        state.wake();
+    }
+
+    /// Drops the link and everything queued; whoever still holds the outbox gets [`Refused::Closed`].
+    pub fn detach(&self) {
+        let mut state = self.lock();
+        state.closing.get_or_insert(LeaveReason::Lost);
+        *state = State { closing: state.closing, ..State::default() };
+    }
+
+    /// To be called at the start of each poll of the user's task: what is to be done, and whom to wake
+    /// when there is more.
+    pub fn status(&self, cx: &Context<'_>) -> Status {
+        let mut state = self.lock();
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+        Status { queued: !state.queue.is_empty(), closing: state.closing }
+    }
+
+    /// Writes what is queued, as far as the socket takes it; ready when the queue is empty.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        while !state.queue.is_empty() {
+            let Some(link) = &state.link else { return Poll::Ready(Err(ErrorKind::NotConnected.into())) };
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let mut count = 0;
+            for (slice, queued) in slices.iter_mut().zip(&state.queue) {
+                let skip = if count == 0 { state.front_written } else { 0 };
+                *slice = IoSlice::new(&queued.bytes[skip..]);
+                count += 1;
+            }
+            match link.try_write(&slices[..count]) {
+                Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Ok(written) => self.written(&mut state, written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => match link.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        state.queue = VecDeque::new();
+        Poll::Ready(Ok(()))
+    }
+
+    fn written(&self, state: &mut State, mut written: usize) {
+        self.metrics.sent_bytes(written);
+        state.queued_bytes -= written;
+        written += state.front_written;
+        state.front_written = 0;
+        while let Some(front) = state.queue.front() {
+            if written < front.bytes.len() {
+                state.front_written = written;
+                return;
+            }
+            written -= front.bytes.len();
+            if let Some(read_at) = front.read_at {
+                self.metrics.relay_latency(read_at.elapsed(), 1);
+            }
+            state.queue.pop_front();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn close(&mut self, reason: LeaveReason) {
+        if self.closing.is_none() {
+            self.closing = Some(reason);
+            self.wake();
+        }
+    }
+
+    /// Forgets what is queued, but for the rest of a message that the socket has begun to take: the
+    /// receiver could not make sense of anything after half a frame.
+    fn discard_queue(&mut self) {
+        self.queue.truncate(usize::from(self.front_written > 0));
+        self.queued_bytes = self.queue.front().map_or(0, |front| front.bytes.len() - self.front_written);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}

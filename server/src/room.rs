@@ -1,0 +1,260 @@
+//! Rooms: who is in a room with whom, and who hears what.
+//!
+//! Matched users hold each other: a member's seat leads to the room, and the room to its members, so that
+//! a relay looks nothing up. Lock order: a seat, then an outbox; never two seats.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::value::RawValue;
+use voicematch_protocol::{LeaveReason, RoomId, ServerMessage, SessionId};
+
+use crate::{
+    metrics::Metrics,
+    outbox::{Batch, Outbox, Refused},
+};
+
+/// The part of a session that others hold: how to reach a user, and where the user is.
+pub struct Member {
+    /// Who this is.
+    pub id: SessionId,
+    /// How to reach them.
+    pub outbox: Outbox,
+    seat: Mutex<Seat>,
+}
+
+/// Where a user is.
+#[derive(Default)]
+enum Seat {
+    #[default]
+    Idle,
+    Waiting,
+    InRoom(Arc<Room>),
+    Gone,
+}
+
+/// Where a user is, without the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Connected, and asking for nothing.
+    Idle,
+    /// In a pool.
+    Waiting,
+    /// In a room.
+    InRoom,
+    /// Has left the server.
+    Gone,
+}
+
+/// Two matched users.
+pub struct Room {
+    /// The room's id.
+    pub id: RoomId,
+    members: [Arc<Member>; 2],
+    closed: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+/// One of the two sides of a match that is about to be made.
+pub struct Side<'a> {
+    /// The user.
+    pub member: &'a Arc<Member>,
+    /// How long they waited.
+    pub waited: Duration,
+    /// The `id` of their request.
+    pub request_id: Option<&'a RawValue>,
+}
+
+/// The waiting user had gone when they were to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WaiterGone;
+
+/// Why a relay did not go out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotRelayed {
+    /// The sender is not, or no longer, in that room.
+    NotInRoom,
+    /// The partner takes no more.
+    Refused(Refused),
+}
+
+impl Room {
+    /// Puts both into a new room and tells them. The one who came second makes the offer: the other has
+    /// been told by then, and cannot be surprised by it.
+    pub fn open(
+        waiter: &Side<'_>,
+        newcomer: &Side<'_>,
+        shared_interests: &[String],
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, WaiterGone> {
+        let room = Arc::new(Self {
+            id: RoomId(rand::random()),
+            members: [waiter.member.clone(), newcomer.member.clone()],
+            closed: AtomicBool::new(false),
+            metrics: metrics.clone(),
+        });
+        room.seat(waiter, newcomer.member.id, false, shared_interests).map_err(|_| WaiterGone)?;
+        metrics.rooms_active.inc();
+        if room.seat(newcomer, waiter.member.id, true, shared_interests).is_err() {
+            newcomer.member.leave_room_as(&room, LeaveReason::Lost);
+        }
+        Ok(room)
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        side: &Side<'_>,
+        peer_id: SessionId,
+        initiator: bool,
+        shared_interests: &[String],
+    ) -> Result<(), ()> {
+        let mut seat = side.member.lock();
+        if !matches!(*seat, Seat::Waiting) {
+            return Err(());
+        }
+        let told = side.member.outbox.send(&ServerMessage::MatchFound {
+            room_id: self.id,
+            peer_id,
+            initiator,
+            waited_ms: millis(side.waited),
+            shared_interests,
+            id: side.request_id,
+        });
+        told.map_err(|_| ())?;
+        *seat = Seat::InRoom(self.clone());
+        Ok(())
+    }
+
+    /// The other member.
+    pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
+        if self.members[0].id == id { &self.members[1] } else { &self.members[0] }
+    }
+}
+
+impl Member {
+    /// A user who is idle.
+    pub fn new(id: SessionId, outbox: Outbox) -> Self {
+        Self { id, outbox, seat: Mutex::default() }
+    }
+
+    /// Where the user is.
+    pub fn place(&self) -> Place {
+        match *self.lock() {
+            Seat::Idle => Place::Idle,
+            Seat::Waiting => Place::Waiting,
+            Seat::InRoom(_) => Place::InRoom,
+            Seat::Gone => Place::Gone,
+        }
+    }
+
+    /// The room the user is in.
+    pub fn room(&self) -> Option<Arc<Room>> {
+        match &*self.lock() {
+            Seat::InRoom(room) => Some(room.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the room the user is in.
+    pub fn is_in(&self, room: &Arc<Room>) -> bool {
+        matches!(&*self.lock(), Seat::InRoom(current) if Arc::ptr_eq(current, room))
+    }
+
+    /// From idle to waiting; otherwise says where the user is instead.
+    pub fn start_waiting(&self) -> Result<(), Place> {
+        let mut seat = self.lock();
+        match *seat {
+            Seat::Idle => {
+                *seat = Seat::Waiting;
+                Ok(())
+            }
+            Seat::Waiting => Err(Place::Waiting),
+            Seat::InRoom(_) => Err(Place::InRoom),
+            Seat::Gone => Err(Place::Gone),
+        }
+    }
+
+    /// From waiting to idle, for a user whose ticket has been cancelled.
+    pub fn stop_waiting(&self) {
+        let mut seat = self.lock();
+        if matches!(*seat, Seat::Waiting) {
+            *seat = Seat::Idle;
+        }
+    }
+
+    /// Tells the user that they wait, unless they have been matched meanwhile.
+    pub fn confirm_waiting(&self, id: Option<&RawValue>) {
+        let seat = self.lock();
+        if matches!(*seat, Seat::Waiting) {
+            // A refusal means that the user's task is closing the connection already.
+            let _ = self.outbox.send(&ServerMessage::Waiting { id });
+        }
+    }
+
+    /// Sends a batch to the partner in `room`. The seat is held meanwhile, so that nothing reaches a
+    /// partner after they have left for another room.
+    pub fn relay(&self, room: &Arc<Room>, batch: &Batch, read_at: Instant) -> Result<(), NotRelayed> {
+        let seat = self.lock();
+        match &*seat {
+            Seat::InRoom(current) if Arc::ptr_eq(current, room) => room
+                .peer_of(self.id)
+                .outbox
+                .send_batch(batch, Some(read_at))
+                .map_err(NotRelayed::Refused),
+            _ => Err(NotRelayed::NotInRoom),
+        }
+    }
+
+    /// Leaves the room, if the user is in one, and tells the partner. Returns the partner's id.
+    pub fn leave_room(&self, reason: LeaveReason) -> Option<SessionId> {
+        let room = {
+            let mut seat = self.lock();
+            match &*seat {
+                Seat::InRoom(room) => {
+                    let room = room.clone();
+                    *seat = Seat::Idle;
+                    room
+                }
+                _ => return None,
+            }
+        };
+        self.leave_room_as(&room, reason);
+        Some(room.peer_of(self.id).id)
+    }
+
+    /// Leaves the server for good, and the room with it.
+    pub fn go(&self, reason: LeaveReason) {
+        let before = std::mem::replace(&mut *self.lock(), Seat::Gone);
+        if let Seat::InRoom(room) = before {
+            self.leave_room_as(&room, reason);
+        }
+    }
+
+    /// Ends `room` for the partner; this member's own seat has been given up.
+    fn leave_room_as(&self, room: &Arc<Room>, reason: LeaveReason) {
+        if !room.closed.swap(true, Ordering::AcqRel) {
+            room.metrics.rooms_active.dec();
+        }
+        let peer = room.peer_of(self.id);
+        let mut seat = peer.lock();
+        if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
+            *seat = Seat::Idle;
+            let left = ServerMessage::PeerLeft { room_id: room.id, peer_id: self.id, reason };
+            // A refusal means that the partner is on the way out too.
+            let _ = peer.outbox.send(&left);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,268 @@
+//! WebSocket: one task a connection, which reads, writes what could not be written at once, and keeps
+//! the time.
+//!
+//! The task is one future that is never cancelled part-way. It reads into a buffer that all connections
+//! of a worker share, and keeps of it only what is left of an unfinished frame.
+
+pub mod frame;
+mod reader;
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::Sleep,
+};
+use voicematch_protocol::LeaveReason;
+
+use crate::{
+    outbox::Link,
+    session::{Context, Pending, Session},
+};
+use reader::Reader;
+
+/// How long a connection that we close may take to read our last words and close its side.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that one read takes at the most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads that one poll makes before others get their turn.
+const READS_PER_POLL: usize = 8;
+
+/// How WebSocket connections behave.
+#[derive(Debug, Clone, Copy)]
+pub struct WsConfig {
+    /// How often a connection is pinged.
+    pub heartbeat: Duration,
+    /// How long after a ping something must have come.
+    pub heartbeat_deadline: Duration,
+    /// The longest message, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// What the connections of a worker share: one of them at a time uses it, and leaves it empty.
+struct Scratch {
+    read: Box<[u8]>,
+    pending: Pending,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        read: vec![0; READ_BYTES].into_boxed_slice(),
+        pending: Pending::default(),
+    });
+}
+
+impl Link for OwnedWriteHalf {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match parts {
+            [part] => OwnedWriteHalf::try_write(self, part),
+            parts => self.try_write_vectored(parts),
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.as_ref().poll_write_ready(cx)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The last words are on their way; what the client still sends is thrown away.
+    Closing {
+        until: Instant,
+        /// The client began it, and waits for us to hang up.
+        by_client: bool,
+    },
+}
+
+/// One WebSocket connection.
+struct Connection {
+    session: Session,
+    socket: OwnedReadHalf,
+    reader: Reader,
+    config: WsConfig,
+    phase: Phase,
+    last_received: Instant,
+    /// The last ping, if nothing was known to have come since.
+    pinged_at: Option<Instant>,
+    next_ping: Instant,
+}
+
+/// Serves a connection whose handshake is done, until it ends. `early` is what the client sent behind its
+/// handshake.
+pub async fn serve(stream: TcpStream, early: &[u8], context: Arc<Context>, config: WsConfig) {
+    let now = Instant::now();
+    let (socket, link) = stream.into_split();
+    let mut connection = Connection {
+        session: Session::open(context, Box::new(link), frame::text_header, now),
+        socket,
+        reader: Reader::new(config.max_message_bytes, early),
+        config,
+        phase: Phase::Open,
+        last_received: now,
+        pinged_at: None,
+        next_ping: now + config.heartbeat,
+    };
+    let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline(now).into()));
+    std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+        let status = self.session.member().outbox.status(cx);
+        if let Some(reason) = status.closing
+            && self.phase == Phase::Open
+        {
+            self.close(reason, reason.close_code());
+        }
+        let read = self.poll_read(cx);
+        if let Poll::Ready(reason) = read {
+            self.session.leave(reason);
+            return Poll::Ready(());
+        }
+        if (status.queued || self.phase != Phase::Open) && self.poll_write(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_timer(cx, timer.as_mut())
+    }
+
+    /// Reads and obeys until nothing more is there. Ready when the connection has ended.
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<LeaveReason> {
+        SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
+            if self.reader.has_early() {
+                self.obey(&mut [], Instant::now(), pending);
+            }
+            for _ in 0..READS_PER_POLL {
+                let mut buf = ReadBuf::new(read);
+                let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
+                let received = buf.filled_mut();
+                if outcome.is_err() || received.is_empty() {
+                    return Poll::Ready(LeaveReason::Lost);
+                }
+                let now = Instant::now();
+                self.last_received = now;
+                self.session.count_received(received.len());
+                if self.phase == Phase::Open {
+                    self.obey(received, now, pending);
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    /// Obeys what a read brought.
+    fn obey(&mut self, received: &mut [u8], now: Instant, pending: &mut Pending) {
+        let outcome = self.reader.read(received, &mut self.session, now, pending);
+        self.session.flush(now, pending);
+        match outcome {
+            Ok(()) => {}
+            Err(reader::End::ClosedByPeer(code)) => self.close(LeaveReason::Closed, code),
+            Err(reader::End::Violation(reason)) => {
+                if reason == LeaveReason::TooLarge {
+                    self.session.limit_hit("max_message_bytes");
+                }
+                self.close(reason, reason.close_code());
+            }
+        }
+    }
+
+    /// Ready when all has been said and the connection is to end.
+    fn poll_write(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let outbox = &self.session.member().outbox;
+        let written = ready!(outbox.poll_flush(cx));
+        match self.phase {
+            _ if written.is_err() => {
+                self.session.leave(LeaveReason::Lost);
+                Poll::Ready(())
+            }
+            Phase::Closing { by_client: true, .. } => Poll::Ready(()),
+            Phase::Closing { .. } => {
+                // Hangs up our side; the client hangs up the other when it has read so far.
+                outbox.detach();
+                Poll::Pending
+            }
+            Phase::Open => Poll::Pending,
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            let deadline = self.deadline(now);
+            if deadline > now {
+                if timer.deadline() > deadline.into() || timer.is_elapsed() {
+                    timer.as_mut().reset(deadline.into());
+                }
+                ready!(timer.as_mut().poll(cx));
+                continue;
+            }
+            if self.on_deadline(now).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// When there is something to do without anybody having said anything.
+    fn deadline(&self, now: Instant) -> Instant {
+        if let Phase::Closing { until, .. } = self.phase {
+            return until;
+        }
+        let beat = match self.pinged_at {
+            Some(pinged_at) => pinged_at + self.config.heartbeat_deadline,
+            None => self.next_ping,
+        };
+        self.session.deadline(now).map_or(beat, |deadline| deadline.min(beat))
+    }
+
+    fn on_deadline(&mut self, now: Instant) -> Poll<()> {
+        if matches!(self.phase, Phase::Closing { until, .. } if now >= until) {
+            return Poll::Ready(());
+        }
+        if self.session.deadline(now).is_some_and(|deadline| deadline <= now)
+            && let Err(reason) = self.session.on_deadline(now)
+        {
+            self.close(reason, reason.close_code());
+            return Poll::Pending;
+        }
+        match self.pinged_at {
+            Some(pinged_at) if now >= pinged_at + self.config.heartbeat_deadline => {
+                if self.last_received < pinged_at {
+                    let reason = LeaveReason::HeartbeatTimeout;
+                    self.close(reason, reason.close_code());
+                }
+                self.pinged_at = None;
+            }
+            None if now >= self.next_ping => {
+                self.session.send_framed(&frame::PING);
+                self.pinged_at = Some(now);
+                self.next_ping = now + self.config.heartbeat;
+            }
+            _ => {}
+        }
+        Poll::Pending
+    }
+
+    /// Leaves everything at once, and gives the client a moment to hear why.
+    fn close(&mut self, reason: LeaveReason, code: Option<u16>) {
+        self.session.leave(reason);
+        let text = if reason == LeaveReason::Closed { "" } else { reason.as_str() };
+        self.session.member().outbox.finish(reason, &frame::close(code, text));
+        let by_client = reason == LeaveReason::Closed;
+        self.phase = Phase::Closing { until: Instant::now() + LINGER, by_client };
+    }
+}

@@ -1,0 +1,143 @@
+//! From bytes to messages: puts frames and fragments together and hands each whole message to the session.
+
+use std::time::Instant;
+
+use fastwebsockets::OpCode;
+use voicematch_protocol::LeaveReason;
+
+use super::frame::{self, Header};
+use crate::session::{Pending, Session};
+
+/// Why reading ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client said goodbye, with this code.
+    ClosedByPeer(Option<u16>),
+    /// The client did what it must not.
+    Violation(LeaveReason),
+}
+
+impl From<LeaveReason> for End {
+    fn from(reason: LeaveReason) -> Self {
+        Self::Violation(reason)
+    }
+}
+
+/// What one connection keeps between two reads: nothing, unless a frame or a message is unfinished.
+pub(super) struct Reader {
+    max_message_bytes: usize,
+    /// The beginning of a frame; never longer than a frame that is allowed and one read.
+    unfinished: Vec<u8>,
+    /// The fragments of a message so far.
+    fragments: Option<Vec<u8>>,
+    early: bool,
+}
+
+impl Reader {
+    /// `early`: what came behind the handshake.
+    pub(super) fn new(max_message_bytes: usize, early: &[u8]) -> Self {
+        Self { max_message_bytes, unfinished: early.to_vec(), fragments: None, early: !early.is_empty() }
+    }
+
+    /// Whether there is something to obey although nothing has been read yet.
+    pub(super) fn has_early(&mut self) -> bool {
+        std::mem::take(&mut self.early)
+    }
+
+    /// Takes what a read brought.
+    pub(super) fn read(
+        &mut self,
+        received: &mut [u8],
+        session: &mut Session,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), End> {
+        if self.unfinished.is_empty() {
+            let used = self.frames(received, session, now, pending)?;
+            if used < received.len() {
+                self.unfinished = received[used..].to_vec();
+            }
+            return Ok(());
+        }
+        let mut bytes = std::mem::take(&mut self.unfinished);
+        bytes.extend_from_slice(received);
+        let used = self.frames(&mut bytes, session, now, pending)?;
+        self.unfinished = if used == 0 { bytes } else { bytes[used..].to_vec() };
+        Ok(())
+    }
+
+    /// Obeys all whole frames; returns how many bytes they were.
+    fn frames(
+        &mut self,
+        bytes: &mut [u8],
+        session: &mut Session,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<usize, End> {
+        let mut used = 0;
+        while let Some(header) = Header::read(&bytes[used..])? {
+            self.check(&header)?;
+            let end = used + header.frame_len();
+            let Some(frame) = bytes.get_mut(used..end) else { break };
+            self.frame(&header, frame, session, now, pending)?;
+            used = end;
+        }
+        Ok(used)
+    }
+
+    /// Whether such a frame may come now, judged before its payload is waited for.
+    fn check(&self, header: &Header) -> Result<(), LeaveReason> {
+        let so_far = self.fragments.as_ref().map(Vec::len);
+        match (header.opcode, so_far) {
+            (OpCode::Binary, _) => Err(LeaveReason::UnsupportedData),
+            (OpCode::Text, Some(_)) | (OpCode::Continuation, None) => Err(LeaveReason::ProtocolError),
+            (OpCode::Text | OpCode::Continuation, so_far) => {
+                let room = self.max_message_bytes - so_far.unwrap_or(0);
+                if header.payload_len > room { Err(LeaveReason::TooLarge) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn frame(
+        &mut self,
+        header: &Header,
+        frame: &mut [u8],
+        session: &mut Session,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), End> {
+        let payload = header.payload(frame);
+        match header.opcode {
+            OpCode::Text if header.fin => receive(payload, session, now, pending)?,
+            OpCode::Text => self.fragments = Some(payload.to_vec()),
+            OpCode::Continuation => {
+                let mut message = self.fragments.take().unwrap_or_default();
+                message.extend_from_slice(payload);
+                if header.fin {
+                    receive(&message, session, now, pending)?;
+                } else {
+                    self.fragments = Some(message);
+                }
+            }
+            OpCode::Ping => {
+                session.control_frame(now, pending)?;
+                session.answer_framed(&frame::pong(payload), pending);
+            }
+            OpCode::Pong => session.control_frame(now, pending)?,
+            OpCode::Close => return Err(End::ClosedByPeer(frame::close_code(payload)?)),
+            OpCode::Binary => return Err(LeaveReason::UnsupportedData.into()),
+        }
+        Ok(())
+    }
+}
+
+fn receive(
+    message: &[u8],
+    session: &mut Session,
+    now: Instant,
+    pending: &mut Pending,
+) -> Result<(), LeaveReason> {
+    let text = std::str::from_utf8(message).map_err(|_| LeaveReason::InvalidUtf8)?;
+    session.receive(text, now, pending)
+}
