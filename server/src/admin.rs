@@ -45,7 +45,9 @@ pub struct Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -76,23 +78,33 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return json_reply(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET" }));
+            return json_reply(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({ "error": "use GET" }),
+            );
         }
         let path = request.uri().path();
         match path {
             "/livez" => reply(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.shutdown.has_begun() => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/readyz" if self.shutdown.has_begun() => {
+                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
+            }
             "/readyz" => reply(StatusCode::OK, TEXT, "ok\n"),
             "/metrics" => self.metrics(&request),
             "/debug/pprof" => {
                 let mut moved = reply(StatusCode::MOVED_PERMANENTLY, TEXT, "see /debug/pprof/\n");
-                moved.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/debug/pprof/"));
+                moved
+                    .headers_mut()
+                    .insert(header::LOCATION, HeaderValue::from_static("/debug/pprof/"));
                 moved
             }
             _ => match path.strip_prefix("/debug/pprof/") {
                 Some(name) => {
                     let query = request.uri().query().unwrap_or_default();
-                    self.profiler.clone().answer(name, query, || self.tasks()).await
+                    self.profiler
+                        .clone()
+                        .answer(name, query, || self.tasks())
+                        .await
                 }
                 None => {
                     let message = format!(
@@ -108,15 +120,19 @@ impl Admin {
     fn metrics(&self, request: &Request<Incoming>) -> Reply {
         let workers: Vec<RuntimeMetrics> = self.workers.iter().map(Handle::metrics).collect();
         let metrics = &self.context.metrics;
-        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let accept = request
+            .headers()
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(only_json) {
             return json_reply(StatusCode::OK, &metrics.json(&workers));
         }
         match metrics.text(&workers) {
             Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
-            Err(error) => {
-                json_reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": error.to_string() }))
-            }
+            Err(error) => json_reply(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &json!({ "error": error.to_string() }),
+            ),
         }
     }
 
@@ -125,18 +141,30 @@ impl Admin {
         let waiting = metrics.waiting_users();
         let in_room = 2 * metrics.rooms_active.get();
         let sessions = metrics.sessions_open.get();
-        let alive: usize = self.workers.iter().map(|worker| worker.metrics().num_alive_tasks()).sum();
+        let alive: usize = self
+            .workers
+            .iter()
+            .map(|worker| worker.metrics().num_alive_tasks())
+            .sum();
         let http = metrics.connections_open.get() - sessions;
         let other = i64::try_from(alive).unwrap_or(i64::MAX) - sessions - http;
         let kinds = [
-            (["websocket connection", "session: in a room"].as_slice(), in_room),
+            (
+                ["websocket connection", "session: in a room"].as_slice(),
+                in_room,
+            ),
             (&["websocket connection", "session: waiting"], waiting),
-            (&["websocket connection", "session: idle"], sessions - waiting - in_room),
+            (
+                &["websocket connection", "session: idle"],
+                sessions - waiting - in_room,
+            ),
             (&["http connection"], http),
             (&["listener and others"], other),
         ];
         let counted = kinds.into_iter().filter(|(_, count)| *count > 0);
-        counted.map(|(names, count)| (names.iter().map(|&name| name.to_owned()).collect(), count)).collect()
+        counted
+            .map(|(names, count)| (names.iter().map(|&name| name.to_owned()).collect(), count))
+            .collect()
     }
 }
 

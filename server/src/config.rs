@@ -55,7 +55,11 @@ pub enum Command {
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
         /// What to ask.
-        #[arg(long, default_value = "http://127.0.0.1:8080/health", env = "VOICEMATCH_HEALTHCHECK_URL")]
+        #[arg(
+            long,
+            default_value = "http://127.0.0.1:8080/health",
+            env = "VOICEMATCH_HEALTHCHECK_URL"
+        )]
         url: String,
     },
 }
@@ -73,11 +77,21 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// Public address: /ws, /health, /stats. Port 0 takes a free one
-    #[arg(long, default_value = "0.0.0.0:8080", env = "VOICEMATCH_LISTEN", value_name = "ADDR")]
+    #[arg(
+        long,
+        default_value = "0.0.0.0:8080",
+        env = "VOICEMATCH_LISTEN",
+        value_name = "ADDR"
+    )]
     pub listen: SocketAddr,
 
     /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
-    #[arg(long, default_value = "127.0.0.1:6060", env = "VOICEMATCH_ADMIN_LISTEN", value_name = "ADDR")]
+    #[arg(
+        long,
+        default_value = "127.0.0.1:6060",
+        env = "VOICEMATCH_ADMIN_LISTEN",
+        value_name = "ADDR"
+    )]
     pub admin_listen: SocketAddr,
 
     /// Worker threads; 0: one for each CPU that this process may use
@@ -126,7 +140,11 @@ pub struct Flags {
     pub outbox_bytes: usize,
 
     /// Messages a second that a client may send in the long run; 0: no limit
-    #[arg(long, default_value_t = 100, env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND")]
+    #[arg(
+        long,
+        default_value_t = 100,
+        env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND"
+    )]
     pub max_messages_per_second: u32,
 
     /// Messages that a client may send at once
@@ -150,7 +168,11 @@ pub struct Flags {
     pub max_connections: usize,
 
     /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; 0: no limit
-    #[arg(long, default_value_t = 256, env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS")]
+    #[arg(
+        long,
+        default_value_t = 256,
+        env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS"
+    )]
     pub max_connections_per_address: usize,
 
     /// Apply --max-connections-per-address to loopback too
@@ -166,11 +188,21 @@ pub struct Flags {
     pub drain_timeout: Duration,
 
     /// How logs are written
-    #[arg(long, default_value = "human", value_enum, env = "VOICEMATCH_LOG_FORMAT")]
+    #[arg(
+        long,
+        default_value = "human",
+        value_enum,
+        env = "VOICEMATCH_LOG_FORMAT"
+    )]
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug, trace, or a tracing filter
-    #[arg(long, default_value = "info", env = "VOICEMATCH_LOG", value_name = "LEVEL")]
+    #[arg(
+        long,
+        default_value = "info",
+        env = "VOICEMATCH_LOG",
+        value_name = "LEVEL"
+    )]
     pub log: String,
 }
 
@@ -218,31 +250,57 @@ const MIN_MESSAGE_BYTES: usize = 256;
 impl Flags {
     /// Checks the flags against each other.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let positive = [("--heartbeat", self.heartbeat), ("--heartbeat-deadline", self.heartbeat_deadline), ("--handshake-timeout", self.handshake_timeout)];
+        let positive = [
+            ("--heartbeat", self.heartbeat),
+            ("--heartbeat-deadline", self.heartbeat_deadline),
+            ("--handshake-timeout", self.handshake_timeout),
+        ];
         for (flag, value) in positive {
             if value.is_zero() {
-                return Err(ConfigError(format!("{flag} is 0; give a time longer than that, such as 10s")));
+                return Err(ConfigError(format!(
+                    "{flag} is 0; give a time longer than that, such as 10s"
+                )));
             }
         }
         let least = [
-            ("--max-message-bytes", self.max_message_bytes, MIN_MESSAGE_BYTES),
-            ("--max-header-bytes", self.max_header_bytes, MIN_HEADER_BYTES),
+            (
+                "--max-message-bytes",
+                self.max_message_bytes,
+                MIN_MESSAGE_BYTES,
+            ),
+            (
+                "--max-header-bytes",
+                self.max_header_bytes,
+                MIN_HEADER_BYTES,
+            ),
             ("--outbox-messages", self.outbox_messages, 1),
-            ("--outbox-bytes", self.outbox_bytes, self.max_message_bytes.saturating_add(MIN_MESSAGE_BYTES)),
+            (
+                "--outbox-bytes",
+                self.outbox_bytes,
+                self.max_message_bytes.saturating_add(MIN_MESSAGE_BYTES),
+            ),
         ];
         for (flag, value, least) in least {
             if value < least {
-                return Err(ConfigError(format!("{flag} is {value}; give at least {least}")));
+                return Err(ConfigError(format!(
+                    "{flag} is {value}; give at least {least}"
+                )));
             }
         }
         if self.max_messages_per_second > 0 && self.message_burst == 0 {
-            return Err(ConfigError("--message-burst is 0, so no message could ever pass; give at least 1".into()));
+            return Err(ConfigError(
+                "--message-burst is 0, so no message could ever pass; give at least 1".into(),
+            ));
         }
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
-            workers: if self.workers == 0 { cpus } else { self.workers.min(MAX_WORKERS) },
+            workers: if self.workers == 0 {
+                cpus
+            } else {
+                self.workers.min(MAX_WORKERS)
+            },
             drain_timeout: self.drain_timeout,
             accept: ListenConfig {
                 max_connections: self.max_connections,
@@ -250,7 +308,10 @@ impl Flags {
                 limit_loopback: self.limit_loopback,
                 max_accepts_per_second: self.max_accepts_per_second,
             },
-            http: HttpConfig { handshake_timeout: self.handshake_timeout, max_header_bytes: self.max_header_bytes },
+            http: HttpConfig {
+                handshake_timeout: self.handshake_timeout,
+                max_header_bytes: self.max_header_bytes,
+            },
             ws: WsConfig {
                 heartbeat: self.heartbeat,
                 heartbeat_deadline: self.heartbeat_deadline,
@@ -262,8 +323,15 @@ impl Flags {
                 max_messages_per_second: self.max_messages_per_second,
                 message_burst: self.message_burst,
                 idle_timeout: self.idle_timeout,
-                outbox: OutboxLimits { messages: self.outbox_messages, bytes: self.outbox_bytes },
-                ice_servers: self.ice_servers.into_iter().flat_map(|servers| servers.0).collect(),
+                outbox: OutboxLimits {
+                    messages: self.outbox_messages,
+                    bytes: self.outbox_bytes,
+                },
+                ice_servers: self
+                    .ice_servers
+                    .into_iter()
+                    .flat_map(|servers| servers.0)
+                    .collect(),
             },
             matchmaker: MatchmakerConfig {
                 widening: Widening {
@@ -284,7 +352,11 @@ const MAX_WORKERS: usize = 1024;
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text) };
+    let parsed = if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        humantime::parse_duration(text)
+    };
     match parsed {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("longer than a year".into()),
@@ -293,20 +365,32 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn after(text: &str) -> Result<After, String> {
-    if text == "never" { Ok(After(None)) } else { duration(text).map(|after| After(Some(after))) }
+    if text == "never" {
+        Ok(After(None))
+    } else {
+        duration(text).map(|after| After(Some(after)))
+    }
 }
 
 fn bytes(text: &str) -> Result<usize, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
     let unit: usize = match unit {
         "" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         _ => return Err("write it as 65536, 64KiB or 1MiB".into()),
     };
-    let number: usize = digits.parse().map_err(|_| "write it as 65536, 64KiB or 1MiB")?;
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "write it as 65536, 64KiB or 1MiB")?;
     // Half of the address space of 32 bits: sums of sizes cannot overflow.
-    number.checked_mul(unit).filter(|&bytes| bytes <= 1 << 30).ok_or_else(|| "more than 1024MiB".into())
+    number
+        .checked_mul(unit)
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(|| "more than 1024MiB".into())
 }
 
 fn ice_servers(text: &str) -> Result<IceServers, String> {
@@ -318,7 +402,12 @@ fn ice_servers(text: &str) -> Result<IceServers, String> {
         serde_json::from_str(text).map_err(json)?
     } else {
         let urls = text.split_whitespace().map(|url| vec![url.to_owned()]);
-        urls.map(|urls| IceServer { urls, username: None, credential: None }).collect()
+        urls.map(|urls| IceServer {
+            urls,
+            username: None,
+            credential: None,
+        })
+        .collect()
     };
     for server in &servers {
         if server.urls.is_empty() {
@@ -335,7 +424,10 @@ fn ice_servers(text: &str) -> Result<IceServers, String> {
 
 fn is_ice_url(url: &str) -> bool {
     let mut schemes = ["stun:", "stuns:", "turn:", "turns:"].into_iter();
-    schemes.any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
+    schemes.any(|scheme| {
+        url.strip_prefix(scheme)
+            .is_some_and(|host| !host.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -343,7 +435,8 @@ mod tests {
     use super::*;
 
     fn config(args: &[&str]) -> Result<Config, String> {
-        let cli = Cli::try_parse_from(std::iter::once(&"voicematch-server").chain(args)).map_err(|e| e.to_string())?;
+        let cli = Cli::try_parse_from(std::iter::once(&"voicematch-server").chain(args))
+            .map_err(|e| e.to_string())?;
         cli.serve.check().map_err(|e| e.to_string())
     }
 
@@ -352,16 +445,36 @@ mod tests {
         let config = config(&[]).expect("defaults are valid");
         assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:6060");
-        assert_eq!(config.session.outbox, OutboxLimits { messages: 256, bytes: 1 << 20 });
-        assert_eq!((config.ws.max_message_bytes, config.session.max_messages_per_second), (65_536, 100));
-        assert_eq!(config.matchmaker.widening.anyone, Some(Duration::from_secs(15)));
+        assert_eq!(
+            config.session.outbox,
+            OutboxLimits {
+                messages: 256,
+                bytes: 1 << 20
+            }
+        );
+        assert_eq!(
+            (
+                config.ws.max_message_bytes,
+                config.session.max_messages_per_second
+            ),
+            (65_536, 100)
+        );
+        assert_eq!(
+            config.matchmaker.widening.anyone,
+            Some(Duration::from_secs(15))
+        );
     }
 
     #[test]
     fn every_flag_has_an_environment_twin() {
         use clap::CommandFactory;
-        for arg in Cli::command().get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str())) {
-            let env = arg.get_env().unwrap_or_else(|| panic!("{} has none", arg.get_id()));
+        for arg in Cli::command()
+            .get_arguments()
+            .filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
+        {
+            let env = arg
+                .get_env()
+                .unwrap_or_else(|| panic!("{} has none", arg.get_id()));
             assert!(env.to_string_lossy().starts_with("VOICEMATCH_"), "{env:?}");
         }
     }
@@ -394,9 +507,15 @@ mod tests {
             r#"{"urls":"turn:turn.example.org","username":"u","credential":"c"}"#,
         ])
         .expect("valid");
-        assert_eq!(ice_servers("stun:a turn:b").map(|servers| servers.0.len()), Ok(2));
+        assert_eq!(
+            ice_servers("stun:a turn:b").map(|servers| servers.0.len()),
+            Ok(2)
+        );
         assert_eq!(config.session.ice_servers.len(), 2);
-        assert_eq!(config.session.ice_servers[1].credential.as_deref(), Some("c"));
+        assert_eq!(
+            config.session.ice_servers[1].credential.as_deref(),
+            Some("c")
+        );
     }
 
     #[test]

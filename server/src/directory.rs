@@ -41,6 +41,9 @@ impl Directory {
 
     /// Everybody who is here now.
     pub fn members(&self) -> Vec<Arc<Member>> {
-        self.members.iter().map(|member| member.value().clone()).collect()
+        self.members
+            .iter()
+            .map(|member| member.value().clone())
+            .collect()
     }
 }

@@ -53,7 +53,12 @@ pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
     let service = service_fn(|request| {
         let reply = answer(request, &permit, &public);
         let class = reply.status().as_str().chars().next().unwrap_or('0');
-        public.context.metrics.http_requests.with_label_values(&[format!("{class}xx")]).inc();
+        public
+            .context
+            .metrics
+            .http_requests
+            .with_label_values(&[format!("{class}xx")])
+            .inc();
         std::future::ready(Ok::<_, Infallible>(reply))
     });
     let connection = http1::Builder::new()
@@ -104,22 +109,48 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
         return method_not_allowed();
     }
     if !is_upgrade_request(request) {
-        let mut reply = bad(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint; connect with ws://");
-        reply.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        let mut reply = bad(
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint; connect with ws://",
+        );
+        reply
+            .headers_mut()
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        reply
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return reply;
     }
     let headers = request.headers();
-    if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-        let mut reply = bad(StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13");
-        reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .map(HeaderValue::as_bytes)
+        != Some(b"13")
+    {
+        let mut reply = bad(
+            StatusCode::UPGRADE_REQUIRED,
+            "Sec-WebSocket-Version must be 13",
+        );
+        reply.headers_mut().insert(
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
         return reply;
     }
-    if !headers.get(header::SEC_WEBSOCKET_KEY).is_some_and(is_handshake_key) {
-        return bad(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64");
+    if !headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .is_some_and(is_handshake_key)
+    {
+        return bad(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        );
     }
     if public.shutdown.has_begun() {
-        return bad(StatusCode::SERVICE_UNAVAILABLE, "this server is about to stop; connect again to reach another");
+        return bad(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this server is about to stop; connect again to reach another",
+        );
     }
     let (response, upgraded) = match upgrade(request) {
         Ok(upgrade) => upgrade,
@@ -133,9 +164,17 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => {
                 let stream = parts.io.into_inner();
-                Box::pin(ws::serve(stream, &parts.read_buf, public.context.clone(), public.ws)).await;
+                Box::pin(ws::serve(
+                    stream,
+                    &parts.read_buf,
+                    public.context.clone(),
+                    public.ws,
+                ))
+                .await;
             }
-            Err(_) => tracing::error!("an upgraded connection was not the TCP stream that it began as"),
+            Err(_) => {
+                tracing::error!("an upgraded connection was not the TCP stream that it began as")
+            }
         }
     });
     response.map(|_| Full::default())
@@ -152,8 +191,11 @@ fn is_handshake_key(key: &HeaderValue) -> bool {
 
 fn health(public: &Public) -> Reply {
     let draining = public.context.draining.load(Ordering::Relaxed);
-    let (status, word) =
-        if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
+    let (status, word) = if draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::OK, "ok")
+    };
     let metrics = &public.context.metrics;
     json_reply(
         status,
@@ -167,8 +209,10 @@ fn health(public: &Public) -> Reply {
 
 fn stats(public: &Public) -> serde_json::Value {
     let metrics = &public.context.metrics;
-    let errors: serde_json::Map<_, _> =
-        metrics.errors_by_code().map(|(code, count)| (code.to_owned(), count.into())).collect();
+    let errors: serde_json::Map<_, _> = metrics
+        .errors_by_code()
+        .map(|(code, count)| (code.to_owned(), count.into()))
+        .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": metrics.started.elapsed().as_secs_f64(),
@@ -188,7 +232,10 @@ fn percentiles(found: Percentiles) -> serde_json::Value {
     let mut object = serde_json::Map::new();
     object.insert("count".into(), found.count.into());
     for (quantile, seconds) in QUANTILES.iter().zip(found.quantiles) {
-        object.insert(format!("p{}", quantile * 100.0), ((seconds * 1e6).round() / 1e3).into());
+        object.insert(
+            format!("p{}", quantile * 100.0),
+            ((seconds * 1e6).round() / 1e3).into(),
+        );
     }
     object.into()
 }
@@ -199,14 +246,23 @@ fn refused(refusal: Refusal) -> Reply {
         Refusal::AddressFull => StatusCode::TOO_MANY_REQUESTS,
     };
     let mut reply = json_reply(status, &json!({ "error": refusal.message() }));
-    reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    reply
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    reply
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     reply
 }
 
 fn method_not_allowed() -> Reply {
-    let mut reply = json_reply(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": "use GET" }));
-    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    let mut reply = json_reply(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &json!({ "error": "use GET" }),
+    );
+    reply
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET"));
     reply
 }
 
@@ -219,7 +275,11 @@ pub fn json_reply(status: StatusCode, body: &serde_json::Value) -> Reply {
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }

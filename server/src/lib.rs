@@ -88,21 +88,36 @@ impl Server {
     /// Binds both addresses. From now on the kernel queues connections; [`Self::run`] accepts them.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
         let bind = |address, flag| {
-            listen::bind(address).map_err(|error| ServerError::Bind { address, flag, error })
+            listen::bind(address).map_err(|error| ServerError::Bind {
+                address,
+                flag,
+                error,
+            })
         };
         let public = bind(config.listen, "--listen")?;
         let admin = bind(config.admin_listen, "--admin-listen")?;
-        Ok(Self { config, public, admin })
+        Ok(Self {
+            config,
+            public,
+            admin,
+        })
     }
 
     /// The bound addresses, with the ports that were taken for port 0.
     pub fn addrs(&self) -> io::Result<Addrs> {
-        Ok(Addrs { public: self.public.local_addr()?, admin: self.admin.local_addr()? })
+        Ok(Addrs {
+            public: self.public.local_addr()?,
+            admin: self.admin.local_addr()?,
+        })
     }
 
     /// Serves until `stop`, then drains. Joins all parts: the one place to see what runs beside what.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { config, public, admin } = self;
+        let Self {
+            config,
+            public,
+            admin,
+        } = self;
         let workers = Workers::start(config.workers)?;
         let metrics = Arc::new(Metrics::new(config.workers)?);
         let shutdown = Shutdown::default();
@@ -119,7 +134,10 @@ impl Server {
             shutdown: shutdown.clone(),
             profiler: Arc::new(Profiler::default()),
         });
-        let admin = tokio::spawn(admin::serve(tokio::net::TcpListener::from_std(admin)?, admin_state));
+        let admin = tokio::spawn(admin::serve(
+            tokio::net::TcpListener::from_std(admin)?,
+            admin_state,
+        ));
         let shared = Arc::new(Public {
             config: config.http,
             ws: config.ws,
@@ -130,7 +148,8 @@ impl Server {
             let stop = shutdown.clone();
             let door = Door::new(config.accept, metrics);
             let handles = workers.handles.clone();
-            let accept = async move { listen::accept(public, door, handles, shared, stop.begun()).await };
+            let accept =
+                async move { listen::accept(public, door, handles, shared, stop.begun()).await };
             workers.handles[0].spawn(accept)
         };
         tokio::pin!(accept);
@@ -162,9 +181,14 @@ struct Workers {
 
 impl Workers {
     fn start(count: usize) -> io::Result<Self> {
-        let mut workers = Self { handles: Vec::new(), threads: Vec::new() };
+        let mut workers = Self {
+            handles: Vec::new(),
+            threads: Vec::new(),
+        };
         for index in 0..count.max(1) {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             let (stop, stopped) = oneshot::channel();
             workers.handles.push(runtime.handle().clone());
             let run = move || {
@@ -172,7 +196,9 @@ impl Workers {
                 // A dropped sender means stop too.
                 let _ = runtime.block_on(stopped);
             };
-            let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(run)?;
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(run)?;
             workers.threads.push((stop, thread));
         }
         Ok(workers)
@@ -181,7 +207,11 @@ impl Workers {
     /// Waits a moment for the last connections to end, then ends the threads.
     async fn stop(self) {
         let begun = Instant::now();
-        let busy = || self.handles.iter().any(|worker| worker.metrics().num_alive_tasks() > 0);
+        let busy = || {
+            self.handles
+                .iter()
+                .any(|worker| worker.metrics().num_alive_tasks() > 0)
+        };
         while busy() && begun.elapsed() < LAST_WORDS {
             sleep(Duration::from_millis(10)).await;
         }

@@ -52,7 +52,11 @@ pub struct ListenConfig {
 /// Binds a listener that is not blocking.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -112,7 +116,13 @@ impl Door {
     /// Nobody is connected.
     pub fn new(config: ListenConfig, metrics: Arc<Metrics>) -> Arc<Self> {
         let (open, refusing) = Default::default();
-        Arc::new(Self { config, open, refusing, addresses: DashMap::new(), metrics })
+        Arc::new(Self {
+            config,
+            open,
+            refusing,
+            addresses: DashMap::new(),
+            metrics,
+        })
     }
 
     /// Lets a connection in. One over a limit gets a permit to be told so; `None`: not even that.
@@ -133,7 +143,11 @@ impl Door {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections_open.inc();
         self.metrics.connections_total.inc();
-        Some(Permit { door: self.clone(), address, refusal: None })
+        Some(Permit {
+            door: self.clone(),
+            address,
+            refusal: None,
+        })
     }
 
     fn refuse(self: &Arc<Self>, refusal: Refusal) -> Option<Permit> {
@@ -144,13 +158,19 @@ impl Door {
             return None;
         }
         self.metrics.refused(refusal.label());
-        Some(Permit { door: self.clone(), address: None, refusal: Some(refusal) })
+        Some(Permit {
+            door: self.clone(),
+            address: None,
+            refusal: Some(refusal),
+        })
     }
 
     /// The address under which a peer is counted: an IPv6 user has a /64 network to themself.
     fn counted_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let peer = peer.to_canonical();
-        if self.config.max_connections_per_address == 0 || (peer.is_loopback() && !self.config.limit_loopback) {
+        if self.config.max_connections_per_address == 0
+            || (peer.is_loopback() && !self.config.limit_loopback)
+        {
             return None;
         }
         Some(match peer {
@@ -210,7 +230,9 @@ pub async fn accept(
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
                 pace.count();
-                let Some(permit) = door.enter(peer.ip()) else { continue };
+                let Some(permit) = door.enter(peer.ip()) else {
+                    continue;
+                };
                 let worker = turns.next().unwrap_or(0);
                 deal(stream, permit, worker, &workers, &public);
             }
@@ -229,7 +251,13 @@ pub async fn accept(
 }
 
 /// Hands a connection to a worker; a worker other than this one watches the socket anew.
-fn deal(stream: TcpStream, permit: Permit, worker: usize, workers: &[Handle], public: &Arc<Public>) {
+fn deal(
+    stream: TcpStream,
+    permit: Permit,
+    worker: usize,
+    workers: &[Handle],
+    public: &Arc<Public>,
+) {
     let public = public.clone();
     if worker == 0 {
         tokio::spawn(http::serve(stream, permit, public));
@@ -239,7 +267,9 @@ fn deal(stream: TcpStream, permit: Permit, worker: usize, workers: &[Handle], pu
     workers[worker].spawn(async move {
         match stream.and_then(TcpStream::from_std) {
             Ok(stream) => http::serve(stream, permit, public).await,
-            Err(error) => tracing::warn!(%error, "a connection could not be watched and was dropped"),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be watched and was dropped")
+            }
         }
     });
 }
@@ -274,7 +304,11 @@ impl Pace {
 
     fn new(per_second: u32) -> Self {
         let per_tick = per_second.div_ceil(10);
-        Self { per_tick, left: per_tick, tick_ends: Instant::now() + Self::TICK }
+        Self {
+            per_tick,
+            left: per_tick,
+            tick_ends: Instant::now() + Self::TICK,
+        }
     }
 
     async fn wait(&mut self, metrics: &Metrics) {

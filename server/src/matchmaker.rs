@@ -81,7 +81,8 @@ impl Ticket {
     }
 
     fn avoids(&self, other: &Self, now: Instant) -> bool {
-        self.avoid.is_some_and(|avoid| avoid.partner == other.member.id && now < avoid.until)
+        self.avoid
+            .is_some_and(|avoid| avoid.partner == other.member.id && now < avoid.until)
     }
 
     fn side(&self, now: Instant) -> Side<'_> {
@@ -113,7 +114,12 @@ pub struct Matchmaker {
 impl Matchmaker {
     /// No pools yet.
     pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>) -> Self {
-        Self { config, pools: DashMap::new(), arrivals: AtomicU64::new(0), metrics }
+        Self {
+            config,
+            pools: DashMap::new(),
+            arrivals: AtomicU64::new(0),
+            metrics,
+        }
     }
 
     /// How the matchmaker behaves.
@@ -185,7 +191,10 @@ impl Matchmaker {
         }
         let wider = ticket.wish.wider(ticket.width(), &self.config.widening);
         let widen_at = wider.map(|(_, after)| ticket.since + after);
-        let stranger_at = ticket.avoid.map(|avoid| avoid.until).filter(|&until| now < until);
+        let stranger_at = ticket
+            .avoid
+            .map(|avoid| avoid.until)
+            .filter(|&until| now < until);
         [widen_at, stranger_at].into_iter().flatten().min()
     }
 
@@ -229,14 +238,20 @@ impl Matchmaker {
     /// The one who has waited longest in the narrowest pools that have anybody for this ticket.
     fn oldest_for(&self, ticket: &Ticket, now: Instant) -> Option<(Arc<Ticket>, Width)> {
         let fits = |other: &Ticket| {
-            other.member.id != ticket.member.id && !ticket.avoids(other, now) && !other.avoids(ticket, now)
+            other.member.id != ticket.member.id
+                && !ticket.avoids(other, now)
+                && !other.avoids(ticket, now)
         };
         let oldest_in = |key: PoolKey| {
             let pool = self.pools.get(&key)?;
             pool.values().find(|other| fits(other)).cloned()
         };
         ticket.widths().find_map(|width| {
-            let found = ticket.wish.keys(width).filter_map(oldest_in).min_by_key(|found| found.claim.sequence);
+            let found = ticket
+                .wish
+                .keys(width)
+                .filter_map(oldest_in)
+                .min_by_key(|found| found.claim.sequence);
             found.map(|found| (found, width))
         })
     }
@@ -251,13 +266,17 @@ impl Matchmaker {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
         Room::open(&waiter, &newcomer, &shared, &self.metrics)?;
-        self.metrics.matched(width, [waiter.waited, newcomer.waited]);
+        self.metrics
+            .matched(width, [waiter.waited, newcomer.waited]);
         Ok(())
     }
 
     fn post(&self, ticket: &Arc<Ticket>, widths: impl Iterator<Item = Width>) {
         for key in widths.flat_map(|width| ticket.wish.keys(width)) {
-            self.pools.entry(key).or_default().insert(ticket.claim.sequence, ticket.clone());
+            self.pools
+                .entry(key)
+                .or_default()
+                .insert(ticket.claim.sequence, ticket.clone());
         }
         self.count(ticket, Some(ticket.width()));
     }
@@ -299,5 +318,6 @@ impl Matchmaker {
 const UNCOUNTED: u8 = u8::MAX;
 
 #[cfg(test)]
-#[path = "matchmaker/tests.rs"]
+mod claim_model;
+#[cfg(test)]
 mod tests;

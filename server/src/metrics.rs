@@ -23,13 +23,18 @@ use crate::matchmaker::Width;
 
 /// Upper bounds of the latency buckets, in seconds: 1-2-5 steps from 5 us to 100 s.
 pub const LATENCY_BUCKETS: [f64; 23] = [
-    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0,
-    5.0, 10.0, 20.0, 50.0, 100.0,
+    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5,
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 ];
 
 /// Why a connection was turned away.
-pub const REFUSALS: [&str; 5] =
-    ["max_connections", "max_connections_per_address", "descriptors", "accept_error", "refusals_busy"];
+pub const REFUSALS: [&str; 5] = [
+    "max_connections",
+    "max_connections_per_address",
+    "descriptors",
+    "accept_error",
+    "refusals_busy",
+];
 
 /// The limits whose hits are counted.
 pub const LIMITS: [&str; 10] = [
@@ -112,19 +117,42 @@ pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 impl Metrics {
     /// All at zero, for this many workers.
     pub fn new(workers: usize) -> prometheus::Result<Self> {
-        let make = Maker { registry: Registry::new() };
+        let make = Maker {
+            registry: Registry::new(),
+        };
         let by_width = |vec: &dyn Fn(&str) -> IntGauge| Width::ALL.map(|width| vec(width.as_str()));
         let waiting = make.gauges(
             "matchmaking_waiting_users",
             "Users who wait for a match, by the widest kind of pool that they stand in.",
             "pool",
         )?;
-        let matches = make.counters("matches_total", "Matches made, by the kind of pool in which the two met.", "pool")?;
-        let errors = make.counters("errors_total", "Requests refused with an error message, by code.", "code")?;
-        let closes = make.counters("sessions_closed_total", "Sessions that ended, by reason.", "reason")?;
-        let refused = make.counters("connections_refused_total", "Connections turned away, by reason.", "reason")?;
-        let limit_hits = make.counters("limit_hits_total", "How often each limit was hit.", "limit")?;
-        let dropped = make.counters("messages_dropped_total", "Messages that were to be relayed and were not, by reason.", "reason")?;
+        let matches = make.counters(
+            "matches_total",
+            "Matches made, by the kind of pool in which the two met.",
+            "pool",
+        )?;
+        let errors = make.counters(
+            "errors_total",
+            "Requests refused with an error message, by code.",
+            "code",
+        )?;
+        let closes = make.counters(
+            "sessions_closed_total",
+            "Sessions that ended, by reason.",
+            "reason",
+        )?;
+        let refused = make.counters(
+            "connections_refused_total",
+            "Connections turned away, by reason.",
+            "reason",
+        )?;
+        let limit_hits =
+            make.counters("limit_hits_total", "How often each limit was hit.", "limit")?;
+        let dropped = make.counters(
+            "messages_dropped_total",
+            "Messages that were to be relayed and were not, by reason.",
+            "reason",
+        )?;
         for reason in REFUSALS {
             refused.with_label_values(&[reason]);
         }
@@ -187,17 +215,25 @@ impl Metrics {
     /// From a frame read to the frame written, for this many messages.
     pub fn relay_latency(&self, latency: Duration, messages: usize) {
         let (seconds, messages) = (latency.as_secs_f64(), messages as u64);
-        let bucket = LATENCY_BUCKETS.iter().position(|&bound| seconds <= bound).unwrap_or(LATENCY_BUCKETS.len());
+        let bucket = LATENCY_BUCKETS
+            .iter()
+            .position(|&bound| seconds <= bound)
+            .unwrap_or(LATENCY_BUCKETS.len());
         let hot = self.hot();
         hot.latency[bucket].fetch_add(messages, Relaxed);
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        hot.latency_nanos.fetch_add(nanos.saturating_mul(messages), Relaxed);
+        hot.latency_nanos
+            .fetch_add(nanos.saturating_mul(messages), Relaxed);
     }
 
     /// How full an outbox is that could not be written at once.
     pub fn outbox_depth(&self, messages: usize, bytes: usize) {
-        self.high_water.messages.fetch_max(i64::try_from(messages).unwrap_or(i64::MAX), Relaxed);
-        self.high_water.bytes.fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
+        self.high_water
+            .messages
+            .fetch_max(i64::try_from(messages).unwrap_or(i64::MAX), Relaxed);
+        self.high_water
+            .bytes
+            .fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
     }
 
     /// A match, and how long each of the two waited for it.
@@ -210,7 +246,9 @@ impl Metrics {
 
     /// Messages that were to be relayed and were not.
     pub fn dropped(&self, reason: &'static str, messages: usize) {
-        self.dropped.with_label_values(&[reason]).inc_by(messages as u64);
+        self.dropped
+            .with_label_values(&[reason])
+            .inc_by(messages as u64);
     }
 
     /// A request refused.
@@ -245,27 +283,38 @@ impl Metrics {
 
     /// Messages relayed so far.
     pub fn relayed_total(&self) -> u64 {
-        RelayKind::ALL.iter().map(|&kind| self.sum(|hot| &hot.relayed[kind.index()])).sum()
+        RelayKind::ALL
+            .iter()
+            .map(|&kind| self.sum(|hot| &hot.relayed[kind.index()]))
+            .sum()
     }
 
     /// Errors so far, by code.
     pub fn errors_by_code(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        ErrorCode::ALL.iter().map(|&code| (code.as_str(), self.errors[code.index()].get()))
+        ErrorCode::ALL
+            .iter()
+            .map(|&code| (code.as_str(), self.errors[code.index()].get()))
     }
 
     /// How long users waited for a match.
     pub fn match_percentiles(&self) -> Percentiles {
         let metric = self.match_seconds.metric();
         let histogram = metric.get_histogram();
-        let cumulative: Vec<u64> =
-            histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count()).collect();
+        let cumulative: Vec<u64> = histogram
+            .get_bucket()
+            .iter()
+            .map(|bucket| bucket.cumulative_count())
+            .collect();
         percentiles(&cumulative, histogram.get_sample_count())
     }
 
     /// How long a relay took inside the server.
     pub fn relay_percentiles(&self) -> Percentiles {
         let cumulative = self.cumulative_latency();
-        percentiles(&cumulative[..LATENCY_BUCKETS.len()], cumulative[LATENCY_BUCKETS.len()])
+        percentiles(
+            &cumulative[..LATENCY_BUCKETS.len()],
+            cumulative[LATENCY_BUCKETS.len()],
+        )
     }
 
     fn sum(&self, counter: impl Fn(&Hot) -> &AtomicU64) -> u64 {
@@ -285,12 +334,21 @@ impl Metrics {
 fn percentiles(cumulative: &[u64], count: u64) -> Percentiles {
     let quantiles = QUANTILES.map(|quantile| {
         let rank = quantile * count as f64;
-        let bucket = cumulative.iter().position(|&below| below as f64 >= rank && below > 0);
+        let bucket = cumulative
+            .iter()
+            .position(|&below| below as f64 >= rank && below > 0);
         let Some(bucket) = bucket else {
-            return if count == 0 { 0.0 } else { LATENCY_BUCKETS[LATENCY_BUCKETS.len() - 1] };
+            return if count == 0 {
+                0.0
+            } else {
+                LATENCY_BUCKETS[LATENCY_BUCKETS.len() - 1]
+            };
         };
-        let (below, lower) =
-            if bucket == 0 { (0, 0.0) } else { (cumulative[bucket - 1], LATENCY_BUCKETS[bucket - 1]) };
+        let (below, lower) = if bucket == 0 {
+            (0, 0.0)
+        } else {
+            (cumulative[bucket - 1], LATENCY_BUCKETS[bucket - 1])
+        };
         let inside = (cumulative[bucket] - below).max(1) as f64;
         lower + (LATENCY_BUCKETS[bucket] - lower) * ((rank - below as f64) / inside).clamp(0.0, 1.0)
     });
@@ -353,6 +411,12 @@ mod tests {
     #[test]
     fn nothing_measured_is_zero() {
         let metrics = Metrics::new(1).expect("names are unique");
-        assert_eq!(metrics.match_percentiles(), Percentiles { count: 0, quantiles: [0.0; 4] });
+        assert_eq!(
+            metrics.match_percentiles(),
+            Percentiles {
+                count: 0,
+                quantiles: [0.0; 4]
+            }
+        );
     }
 }

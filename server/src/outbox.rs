@@ -100,7 +100,9 @@ impl Batch {
 
     fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(self.ends.iter().copied()).map(|(start, end)| start..end)
+        starts
+            .zip(self.ends.iter().copied())
+            .map(|(start, end)| start..end)
     }
 }
 
@@ -159,9 +161,22 @@ pub struct Outbox {
 
 impl Outbox {
     /// An outbox that writes to `link`.
-    pub fn new(limits: OutboxLimits, framing: Framing, link: Box<dyn Link>, metrics: Arc<Metrics>) -> Self {
-        let state = State { link: Some(link), ..State::default() };
-        Self { framing, limits, metrics, state: Mutex::new(state) }
+    pub fn new(
+        limits: OutboxLimits,
+        framing: Framing,
+        link: Box<dyn Link>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let state = State {
+            link: Some(link),
+            ..State::default()
+        };
+        Self {
+            framing,
+            limits,
+            metrics,
+            state: Mutex::new(state),
+        }
     }
 
     /// How messages in a [`Batch`] for this outbox must be framed.
@@ -184,7 +199,9 @@ impl Outbox {
         }
         let mut written = 0;
         if state.queue.is_empty() {
-            let Some(link) = &state.link else { return Err(Refused::Closed) };
+            let Some(link) = &state.link else {
+                return Err(Refused::Closed);
+            };
             match link.try_write(&[IoSlice::new(&batch.bytes)]) {
                 Ok(n) => written = n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -217,9 +234,14 @@ impl Outbox {
             state.queued_bytes += bytes.len();
             state.queue.push_back(Queued { bytes, read_at });
         }
-        self.metrics.outbox_depth(state.queue.len(), state.queued_bytes);
+        self.metrics
+            .outbox_depth(state.queue.len(), state.queued_bytes);
         if state.queue.len() > self.limits.messages || state.queued_bytes > self.limits.bytes {
-            let limit = if state.queue.len() > self.limits.messages { "outbox_messages" } else { "outbox_bytes" };
+            let limit = if state.queue.len() > self.limits.messages {
+                "outbox_messages"
+            } else {
+                "outbox_bytes"
+            };
             self.metrics.limit_hit(limit);
             state.discard_queue();
             state.close(LeaveReason::SlowConsumer);
@@ -239,7 +261,10 @@ impl Outbox {
         let mut state = self.lock();
         state.closing.get_or_insert(reason);
         state.queued_bytes += frame.len();
-        state.queue.push_back(Queued { bytes: frame.into(), read_at: None });
+        state.queue.push_back(Queued {
+            bytes: frame.into(),
+            read_at: None,
+        });
         state.wake();
     }
 
@@ -247,24 +272,36 @@ impl Outbox {
     pub fn detach(&self) {
         let mut state = self.lock();
         state.closing.get_or_insert(LeaveReason::Lost);
-        *state = State { closing: state.closing, ..State::default() };
+        *state = State {
+            closing: state.closing,
+            ..State::default()
+        };
     }
 
     /// To be called at the start of each poll of the user's task: what is to be done, and whom to wake
     /// when there is more.
     pub fn status(&self, cx: &Context<'_>) -> Status {
         let mut state = self.lock();
-        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !state
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             state.waker = Some(cx.waker().clone());
         }
-        Status { queued: !state.queue.is_empty(), closing: state.closing }
+        Status {
+            queued: !state.queue.is_empty(),
+            closing: state.closing,
+        }
     }
 
     /// Writes what is queued, as far as the socket takes it; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         while !state.queue.is_empty() {
-            let Some(link) = &state.link else { return Poll::Ready(Err(ErrorKind::NotConnected.into())) };
+            let Some(link) = &state.link else {
+                return Poll::Ready(Err(ErrorKind::NotConnected.into()));
+            };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
             for (slice, queued) in slices.iter_mut().zip(&state.queue) {
@@ -275,7 +312,8 @@ impl Outbox {
             match link.try_write(&slices[..count]) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Ok(written) => self.written(&mut state, written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => match link.poll_writable(cx) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => match link.poll_writable(cx)
+                {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
@@ -322,7 +360,10 @@ impl State {
     /// receiver could not make sense of anything after half a frame.
     fn discard_queue(&mut self) {
         self.queue.truncate(usize::from(self.front_written > 0));
-        self.queued_bytes = self.queue.front().map_or(0, |front| front.bytes.len() - self.front_written);
+        self.queued_bytes = self
+            .queue
+            .front()
+            .map_or(0, |front| front.bytes.len() - self.front_written);
     }
 
     fn wake(&self) {

@@ -46,7 +46,10 @@ struct Failure(StatusCode, String);
 
 impl Failure {
     fn internal(error: impl std::fmt::Display) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, format!("the profile could not be taken: {error}"))
+        Self(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the profile could not be taken: {error}"),
+        )
     }
 }
 
@@ -59,15 +62,25 @@ impl Profiler {
         tasks: impl FnOnce() -> TaskCounts,
     ) -> Reply {
         let outcome = match name {
-            "" => Ok(reply(StatusCode::OK, "text/html; charset=utf-8", index(&tasks()))),
-            "profile" => self.cpu(query, to_pprof).await.map(|body| file(OCTETS, "profile", body)),
-            "flamegraph" => {
-                self.cpu(query, to_flamegraph).await.map(|body| reply(StatusCode::OK, "image/svg+xml", body))
-            }
+            "" => Ok(reply(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                index(&tasks()),
+            )),
+            "profile" => self
+                .cpu(query, to_pprof)
+                .await
+                .map(|body| file(OCTETS, "profile", body)),
+            "flamegraph" => self
+                .cpu(query, to_flamegraph)
+                .await
+                .map(|body| reply(StatusCode::OK, "image/svg+xml", body)),
             "heap" => heap().await.map(|body| file(OCTETS, "heap", body)),
-            "tasks" if parameter(query, "debug").is_some_and(|debug| debug != "0") => {
-                Ok(reply(StatusCode::OK, "text/plain; charset=utf-8", tasks_text(&tasks())))
-            }
+            "tasks" if parameter(query, "debug").is_some_and(|debug| debug != "0") => Ok(reply(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                tasks_text(&tasks()),
+            )),
             "tasks" => tasks_pprof(&tasks()).map(|body| file(OCTETS, "tasks", body)),
             _ => {
                 let message = format!("there is no profile {name:.40}; see /debug/pprof/");
@@ -80,10 +93,17 @@ impl Profiler {
     }
 
     /// Samples all threads for the asked time and renders what was seen.
-    async fn cpu(&self, query: &str, render: fn(&Report) -> Result<Vec<u8>, Failure>) -> Result<Vec<u8>, Failure> {
+    async fn cpu(
+        &self,
+        query: &str,
+        render: fn(&Report) -> Result<Vec<u8>, Failure>,
+    ) -> Result<Vec<u8>, Failure> {
         let length = capture_length(query)?;
         let _capturing = self.begin()?;
-        let guard = ProfilerGuardBuilder::default().frequency(FREQUENCY_HZ).build().map_err(Failure::internal)?;
+        let guard = ProfilerGuardBuilder::default()
+            .frequency(FREQUENCY_HZ)
+            .build()
+            .map_err(Failure::internal)?;
         // If the client hangs up, this future is dropped here, and the capture ends with it.
         tokio::time::sleep(length).await;
         let rendered = tokio::task::spawn_blocking(move || {
@@ -96,22 +116,35 @@ impl Profiler {
 
     fn begin(&self) -> Result<MutexGuard<'_, ()>, Failure> {
         self.capturing.try_lock().map_err(|_| {
-            Failure(StatusCode::CONFLICT, "a capture is running; wait for its end".to_owned())
+            Failure(
+                StatusCode::CONFLICT,
+                "a capture is running; wait for its end".to_owned(),
+            )
         })
     }
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn capture_length(query: &str) -> Result<Duration, Failure> {
     let seconds = parameter(query, "seconds").unwrap_or(DEFAULT_SECONDS);
-    let length = seconds.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    length.filter(|length| !length.is_zero() && *length <= MAX_CAPTURE).ok_or_else(|| {
-        let max = MAX_CAPTURE.as_secs();
-        Failure(StatusCode::BAD_REQUEST, format!("seconds is {seconds:.20}; give a number up to {max}"))
-    })
+    let length = seconds
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    length
+        .filter(|length| !length.is_zero() && *length <= MAX_CAPTURE)
+        .ok_or_else(|| {
+            let max = MAX_CAPTURE.as_secs();
+            Failure(
+                StatusCode::BAD_REQUEST,
+                format!("seconds is {seconds:.20}; give a number up to {max}"),
+            )
+        })
 }
 
 fn to_pprof(report: &Report) -> Result<Vec<u8>, Failure> {
@@ -122,34 +155,46 @@ fn to_flamegraph(report: &Report) -> Result<Vec<u8>, Failure> {
     let mut stacks: BTreeMap<String, isize> = BTreeMap::new();
     for (frames, count) in &report.data {
         let mut stack = frames.thread_name_or_id();
-        for symbol in frames.frames.iter().rev().flat_map(|frame| frame.iter().rev()) {
+        for symbol in frames
+            .frames
+            .iter()
+            .rev()
+            .flat_map(|frame| frame.iter().rev())
+        {
             // A semicolon parts the frames of a folded stack.
             let _ = write!(stack, ";{}", symbol.name().replace(';', ":"));
         }
         *stacks.entry(stack).or_default() += count;
     }
-    let lines: Vec<String> = stacks.iter().map(|(stack, count)| format!("{stack} {count}")).collect();
+    let lines: Vec<String> = stacks
+        .iter()
+        .map(|(stack, count)| format!("{stack} {count}"))
+        .collect();
     let mut options = inferno::flamegraph::Options::default();
     options.title = "voicematch-server, CPU".to_owned();
     options.count_name = "samples".to_owned();
     let mut svg = Vec::new();
     if lines.is_empty() {
         let idle = "(idle: no sample was taken) 1";
-        inferno::flamegraph::from_lines(&mut options, [idle], &mut svg).map_err(Failure::internal)?;
+        inferno::flamegraph::from_lines(&mut options, [idle], &mut svg)
+            .map_err(Failure::internal)?;
     } else {
         let lines = lines.iter().map(String::as_str);
-        inferno::flamegraph::from_lines(&mut options, lines, &mut svg).map_err(Failure::internal)?;
+        inferno::flamegraph::from_lines(&mut options, lines, &mut svg)
+            .map_err(Failure::internal)?;
     }
     Ok(svg)
 }
 
 async fn heap() -> Result<Vec<u8>, Failure> {
     let Some(control) = jemalloc_pprof::PROF_CTL.as_ref() else {
-        let message = "the allocator was built or started without profiling (MALLOC_CONF=prof:true)";
+        let message =
+            "the allocator was built or started without profiling (MALLOC_CONF=prof:true)";
         return Err(Failure(StatusCode::NOT_IMPLEMENTED, message.to_owned()));
     };
     let mut control = control.clone().lock_owned().await;
-    let dumped = tokio::task::spawn_blocking(move || control.dump_pprof().map_err(Failure::internal));
+    let dumped =
+        tokio::task::spawn_blocking(move || control.dump_pprof().map_err(Failure::internal));
     dumped.await.map_err(Failure::internal)?
 }
 
@@ -171,7 +216,9 @@ fn tasks_pprof(tasks: &TaskCounts) -> Result<Vec<u8>, Failure> {
     profile.sample_type = vec![kind.clone()];
     profile.period_type = Some(kind);
     profile.period = 1;
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     profile.time_nanos = i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX);
     let mut ids: BTreeMap<&str, u64> = BTreeMap::new();
     for (names, count) in tasks {
@@ -181,21 +228,40 @@ fn tasks_pprof(tasks: &TaskCounts) -> Result<Vec<u8>, Failure> {
             let id = *ids.entry(name).or_insert_with(|| {
                 profile.string_table.push(name.clone());
                 let text = i64::try_from(profile.string_table.len() - 1).unwrap_or(0);
-                profile.function.push(Function { id: next, name: text, system_name: text, ..Function::default() });
-                let line = Line { function_id: next, ..Line::default() };
-                profile.location.push(Location { id: next, line: vec![line], ..Location::default() });
+                profile.function.push(Function {
+                    id: next,
+                    name: text,
+                    system_name: text,
+                    ..Function::default()
+                });
+                let line = Line {
+                    function_id: next,
+                    ..Line::default()
+                };
+                profile.location.push(Location {
+                    id: next,
+                    line: vec![line],
+                    ..Location::default()
+                });
                 next
             });
             location_id.push(id);
         }
-        profile.sample.push(Sample { location_id, value: vec![*count], ..Sample::default() });
+        profile.sample.push(Sample {
+            location_id,
+            value: vec![*count],
+            ..Sample::default()
+        });
     }
     gzip(&profile.encode_to_vec())
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(Failure::internal)
+    encoder
+        .write_all(bytes)
+        .and_then(|()| encoder.finish())
+        .map_err(Failure::internal)
 }
 
 fn file(content_type: &'static str, name: &str, body: Vec<u8>) -> Reply {
@@ -209,7 +275,9 @@ fn file(content_type: &'static str, name: &str, body: Vec<u8>) -> Reply {
 
 fn index(tasks: &TaskCounts) -> String {
     let total: i64 = tasks.iter().map(|(_, count)| count).sum();
-    INDEX.replace("{tasks}", &total.to_string()).replace("{max}", &MAX_CAPTURE.as_secs().to_string())
+    INDEX
+        .replace("{tasks}", &total.to_string())
+        .replace("{max}", &MAX_CAPTURE.as_secs().to_string())
 }
 
 const INDEX: &str = r#"<!doctype html>

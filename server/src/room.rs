@@ -98,9 +98,13 @@ impl Room {
             closed: AtomicBool::new(false),
             metrics: metrics.clone(),
         });
-        room.seat(waiter, newcomer.member.id, false, shared_interests).map_err(|_| WaiterGone)?;
+        room.seat(waiter, newcomer.member.id, false, shared_interests)
+            .map_err(|_| WaiterGone)?;
         metrics.rooms_active.inc();
-        if room.seat(newcomer, waiter.member.id, true, shared_interests).is_err() {
+        if room
+            .seat(newcomer, waiter.member.id, true, shared_interests)
+            .is_err()
+        {
             newcomer.member.leave_room_as(&room, LeaveReason::Lost);
         }
         Ok(room)
@@ -132,14 +136,22 @@ impl Room {
 
     /// The other member.
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
-        if self.members[0].id == id { &self.members[1] } else { &self.members[0] }
+        if self.members[0].id == id {
+            &self.members[1]
+        } else {
+            &self.members[0]
+        }
     }
 }
 
 impl Member {
     /// A user who is idle.
     pub fn new(id: SessionId, outbox: Outbox) -> Self {
-        Self { id, outbox, seat: Mutex::default() }
+        Self {
+            id,
+            outbox,
+            seat: Mutex::default(),
+        }
     }
 
     /// Where the user is.
@@ -198,7 +210,12 @@ impl Member {
 
     /// Sends a batch to the partner in `room`. The seat is held meanwhile, so that nothing reaches a
     /// partner after they have left for another room.
-    pub fn relay(&self, room: &Arc<Room>, batch: &Batch, read_at: Instant) -> Result<(), NotRelayed> {
+    pub fn relay(
+        &self,
+        room: &Arc<Room>,
+        batch: &Batch,
+        read_at: Instant,
+    ) -> Result<(), NotRelayed> {
         let seat = self.lock();
         match &*seat {
             Seat::InRoom(current) if Arc::ptr_eq(current, room) => room
@@ -244,7 +261,11 @@ impl Member {
         let mut seat = peer.lock();
         if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
             *seat = Seat::Idle;
-            let left = ServerMessage::PeerLeft { room_id: room.id, peer_id: self.id, reason };
+            let left = ServerMessage::PeerLeft {
+                room_id: room.id,
+                peer_id: self.id,
+                reason,
+            };
             // A refusal means that the partner is on the way out too.
             let _ = peer.outbox.send(&left);
         }

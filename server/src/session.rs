@@ -14,7 +14,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{
-    ClientType, Criteria, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request, ServerMessage,
+    ClientType, Criteria, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request,
+    ServerMessage,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -93,10 +94,18 @@ impl Refusal {
 
 impl Session {
     /// Begins a session that writes to `link`, and greets the user.
-    pub fn open(context: Arc<Context>, link: Box<dyn Link>, framing: Framing, now: Instant) -> Self {
+    pub fn open(
+        context: Arc<Context>,
+        link: Box<dyn Link>,
+        framing: Framing,
+        now: Instant,
+    ) -> Self {
         let config = &context.config;
         let member = context.directory.admit(|id| {
-            Member::new(id, Outbox::new(config.outbox, framing, link, context.metrics.clone()))
+            Member::new(
+                id,
+                Outbox::new(config.outbox, framing, link, context.metrics.clone()),
+            )
         });
         context.metrics.sessions_open.inc();
         context.metrics.sessions_total.inc();
@@ -131,7 +140,12 @@ impl Session {
     }
 
     /// Takes one message of the user. An error means that the connection is to be closed.
-    pub fn receive(&mut self, text: &str, read_at: Instant, pending: &mut Pending) -> Result<(), LeaveReason> {
+    pub fn receive(
+        &mut self,
+        text: &str,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), LeaveReason> {
         self.last_message = read_at;
         if !self.rate.allows(read_at) {
             return self.over_rate(pending);
@@ -139,7 +153,9 @@ impl Session {
         let request = match parse(text) {
             Ok(request) => request,
             Err(refusal) => {
-                let id = serde_json::from_str::<IdOnly<'_>>(text).ok().and_then(|only| only.id);
+                let id = serde_json::from_str::<IdOnly<'_>>(text)
+                    .ok()
+                    .and_then(|only| only.id);
                 self.refuse(&refusal, id, pending);
                 return Ok(());
             }
@@ -151,8 +167,16 @@ impl Session {
     }
 
     /// Counts a transport's own frame, such as a ping, against the user's rate.
-    pub fn control_frame(&mut self, read_at: Instant, pending: &mut Pending) -> Result<(), LeaveReason> {
-        if self.rate.allows(read_at) { Ok(()) } else { self.over_rate(pending) }
+    pub fn control_frame(
+        &mut self,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), LeaveReason> {
+        if self.rate.allows(read_at) {
+            Ok(())
+        } else {
+            self.over_rate(pending)
+        }
     }
 
     /// Counts bytes that came from the user.
@@ -270,7 +294,10 @@ impl Session {
             ClientType::IceCandidate => RelayKind::IceCandidate,
             ClientType::Message => RelayKind::Message,
             ClientType::Ping => {
-                pending.answers.push_json(self.member.outbox.framing(), &ServerMessage::Pong { id: request.id });
+                pending.answers.push_json(
+                    self.member.outbox.framing(),
+                    &ServerMessage::Pong { id: request.id },
+                );
                 return Ok(());
             }
             _ => {
@@ -299,9 +326,13 @@ impl Session {
                 self.find(wish, request.id, now)
             }
             ClientType::CancelMatch => {
-                let cancelled = self.ticket.take().is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
+                let cancelled = self
+                    .ticket
+                    .take()
+                    .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
                 if !cancelled {
-                    let text = "you are not waiting: nothing was asked for, or the match was faster";
+                    let text =
+                        "you are not waiting: nothing was asked for, or the match was faster";
                     return Err(Refusal::new(ErrorCode::NotWaiting, text));
                 }
                 self.acknowledge(request.id, pending);
@@ -314,7 +345,10 @@ impl Session {
                 self.acknowledge(request.id, pending);
                 Ok(())
             }
-            _ => Err(Refusal::new(ErrorCode::UnknownType, "this type is not known; see the list in the README")),
+            _ => Err(Refusal::new(
+                ErrorCode::UnknownType,
+                "this type is not known; see the list in the README",
+            )),
         }
     }
 
@@ -335,10 +369,22 @@ impl Session {
 
     fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
         let avoid = self.avoid.filter(|avoid| now < avoid.until);
-        let found = self.context.matchmaker.find(&self.member, wish, avoid, id.map(RawValue::to_owned), now);
+        let found = self.context.matchmaker.find(
+            &self.member,
+            wish,
+            avoid,
+            id.map(RawValue::to_owned),
+            now,
+        );
         let ticket = found.map_err(|place| match place {
-            Place::Waiting => Refusal::new(ErrorCode::AlreadyWaiting, "you are waiting already; cancel_match first"),
-            _ => Refusal::new(ErrorCode::AlreadyInRoom, "you are in a room; send next or leave_room"),
+            Place::Waiting => Refusal::new(
+                ErrorCode::AlreadyWaiting,
+                "you are waiting already; cancel_match first",
+            ),
+            _ => Refusal::new(
+                ErrorCode::AlreadyInRoom,
+                "you are in a room; send next or leave_room",
+            ),
         })?;
         self.member.confirm_waiting(ticket.request_id());
         self.ticket = ticket.is_waiting().then_some(ticket);
@@ -360,16 +406,33 @@ impl Session {
         let Some(payload) = request.payload else {
             return Err(Refusal::new(ErrorCode::BadMessage, "payload is missing"));
         };
-        if pending.relay.is_empty() && !self.room.as_ref().is_some_and(|room| self.member.is_in(room)) {
+        if pending.relay.is_empty()
+            && !self
+                .room
+                .as_ref()
+                .is_some_and(|room| self.member.is_in(room))
+        {
             self.room = self.member.room();
         }
-        let Some(room) = &self.room else { return Err(not_in_room()) };
+        let Some(room) = &self.room else {
+            return Err(not_in_room());
+        };
         let peer = room.peer_of(self.member.id);
-        if request.to.as_deref().is_some_and(|to| to.as_bytes() != peer.id.digits()) {
-            return Err(Refusal::new(ErrorCode::UnknownPeer, "to names nobody in this room"));
+        if request
+            .to
+            .as_deref()
+            .is_some_and(|to| to.as_bytes() != peer.id.digits())
+        {
+            return Err(Refusal::new(
+                ErrorCode::UnknownPeer,
+                "to names nobody in this room",
+            ));
         }
         let (head, len) = relay_head(kind, self.member.id);
-        pending.relay.push(peer.outbox.framing(), &[&head[..len], payload.get().as_bytes(), RELAY_TAIL]);
+        pending.relay.push(
+            peer.outbox.framing(),
+            &[&head[..len], payload.get().as_bytes(), RELAY_TAIL],
+        );
         pending.relayed[kind.index()] += 1;
         if kind == RelayKind::Message && request.id.is_some() {
             self.flush_relay(read_at, pending)?;
@@ -381,17 +444,25 @@ impl Session {
     /// Hands the pending relays to the partner.
     fn flush_relay(&mut self, read_at: Instant, pending: &mut Pending) -> Result<(), Refusal> {
         let relayed = std::mem::take(&mut pending.relayed);
-        let Some(room) = &self.room else { return Ok(()) };
+        let Some(room) = &self.room else {
+            return Ok(());
+        };
         let outcome = self.member.relay(room, &pending.relay, read_at);
         let metrics = &self.context.metrics;
         match &outcome {
             Ok(()) => {
-                for (&kind, count) in RelayKind::ALL.iter().zip(relayed).filter(|(_, count)| *count > 0) {
+                for (&kind, count) in RelayKind::ALL
+                    .iter()
+                    .zip(relayed)
+                    .filter(|(_, count)| *count > 0)
+                {
                     metrics.relayed(kind, count.into());
                 }
                 metrics.relayed_bytes(pending.relay.byte_len());
             }
-            Err(NotRelayed::Refused(refused)) => metrics.dropped(refused.label(), pending.relay.len()),
+            Err(NotRelayed::Refused(refused)) => {
+                metrics.dropped(refused.label(), pending.relay.len())
+            }
             Err(NotRelayed::NotInRoom) => metrics.dropped("peer_left", pending.relay.len()),
         }
         pending.relay.clear();
@@ -403,15 +474,24 @@ impl Session {
 
     fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
         if let Some(id) = id {
-            pending.answers.push_json(self.member.outbox.framing(), &ServerMessage::Ack { id });
+            pending
+                .answers
+                .push_json(self.member.outbox.framing(), &ServerMessage::Ack { id });
         }
     }
 
     fn refuse(&self, refusal: &Refusal, id: Option<&RawValue>, pending: &mut Pending) {
         let Refusal(code, message) = refusal;
         self.context.metrics.error(*code);
-        let error = ServerMessage::Error { code: *code, message, temporary: code.temporary(), id };
-        pending.answers.push_json(self.member.outbox.framing(), &error);
+        let error = ServerMessage::Error {
+            code: *code,
+            message,
+            temporary: code.temporary(),
+            id,
+        };
+        pending
+            .answers
+            .push_json(self.member.outbox.framing(), &error);
     }
 }
 
@@ -431,14 +511,24 @@ struct IdOnly<'a> {
 
 fn parse(text: &str) -> Result<Request<'_>, Refusal> {
     if !text.trim_start().starts_with('{') {
-        return Err(Refusal::new(ErrorCode::BadJson, "a message is one JSON object with a \"type\""));
+        return Err(Refusal::new(
+            ErrorCode::BadJson,
+            "a message is one JSON object with a \"type\"",
+        ));
     }
     serde_json::from_str(text).map_err(|error| {
-        let code = if error.is_data() { ErrorCode::BadMessage } else { ErrorCode::BadJson };
+        let code = if error.is_data() {
+            ErrorCode::BadMessage
+        } else {
+            ErrorCode::BadJson
+        };
         Refusal(code, error.to_string())
     })
 }
 
 fn not_in_room() -> Refusal {
-    Refusal::new(ErrorCode::NotInRoom, "you are in no room, or your partner has just left; send find_match")
+    Refusal::new(
+        ErrorCode::NotInRoom,
+        "you are in no room, or your partner has just left; send find_match",
+    )
 }

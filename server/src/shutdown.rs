@@ -57,7 +57,10 @@ pub struct Signals {
 impl Signals {
     /// Takes the signals over from the system's default, which is to die.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for the next one; returns its name.
@@ -84,7 +87,9 @@ pub async fn drain(context: &Context, timeout: Duration) -> usize {
         let advice = reconnect_in(member.id, spread);
         let reconnect_in_ms = u64::try_from(advice.as_millis()).unwrap_or(u64::MAX);
         // A refusal means that they are leaving already.
-        let _ = member.outbox.send(&ServerMessage::Draining { reconnect_in_ms });
+        let _ = member
+            .outbox
+            .send(&ServerMessage::Draining { reconnect_in_ms });
     }
     let begun = Instant::now();
     while begun.elapsed() < timeout {

@@ -35,7 +35,10 @@ pub enum Taken {
 impl Claim {
     /// A wish that waits.
     pub fn new(sequence: u64) -> Self {
-        Self { sequence, fate: Mutex::new(Fate::Waiting) }
+        Self {
+            sequence,
+            fate: Mutex::new(Fate::Waiting),
+        }
     }
 
     /// Claims both or neither. The older is locked first, so that any number of users who find each other
@@ -44,7 +47,11 @@ impl Claim {
         if mine.sequence == theirs.sequence {
             return Err(Taken::Theirs);
         }
-        let (older, younger) = if mine.sequence < theirs.sequence { (mine, theirs) } else { (theirs, mine) };
+        let (older, younger) = if mine.sequence < theirs.sequence {
+            (mine, theirs)
+        } else {
+            (theirs, mine)
+        };
         let mut older_fate = lock(&older.fate);
         let mut younger_fate = lock(&younger.fate);
         let (my_fate, their_fate) = if mine.sequence < theirs.sequence {

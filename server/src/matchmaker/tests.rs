@@ -46,10 +46,18 @@ struct User {
 impl User {
     fn new(id: u64, metrics: &Arc<Metrics>) -> Self {
         let heard = Heard::default();
-        let limits = OutboxLimits { messages: 10, bytes: 10_000 };
+        let limits = OutboxLimits {
+            messages: 10,
+            bytes: 10_000,
+        };
         let outbox = Outbox::new(limits, |_, _| {}, Box::new(heard.clone()), metrics.clone());
         let member = Arc::new(Member::new(SessionId(id), outbox));
-        Self { member, heard, ticket: None, avoid: None }
+        Self {
+            member,
+            heard,
+            ticket: None,
+            avoid: None,
+        }
     }
 
     fn find(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
@@ -79,7 +87,9 @@ impl User {
     }
 
     fn partner(&self) -> Option<SessionId> {
-        self.member.room().map(|room| room.peer_of(self.member.id).id)
+        self.member
+            .room()
+            .map(|room| room.peer_of(self.member.id).id)
     }
 }
 
@@ -87,8 +97,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> MatchmakerConfig {
     let after = |seconds: u32| Some(SECOND * seconds);
-    let widening = Widening { language: after(5), region: after(10), anyone: after(15) };
-    MatchmakerConfig { widening, avoid_partner_for: 30 * SECOND }
+    let widening = Widening {
+        language: after(5),
+        region: after(10),
+        anyone: after(15),
+    };
+    MatchmakerConfig {
+        widening,
+        avoid_partner_for: 30 * SECOND,
+    }
 }
 
 fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
@@ -173,11 +190,18 @@ impl Model {
             Width::Anyone => waited >= 15,
         };
         let joined = Width::ALL.into_iter().filter(|&width| joined(width));
-        joined.flat_map(|width| wish.keys(width).map(move |key| (width, key)).collect::<Vec<_>>()).collect()
+        joined
+            .flat_map(|width| {
+                wish.keys(width)
+                    .map(move |key| (width, key))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     fn avoids(&self, a: &Waiting, b: &Waiting) -> bool {
-        a.avoid.is_some_and(|(partner, until)| partner == b.user && self.now < until)
+        a.avoid
+            .is_some_and(|(partner, until)| partner == b.user && self.now < until)
     }
 
     /// How narrow a pool the two share, if they may meet.
@@ -186,30 +210,48 @@ impl Model {
             return None;
         }
         let theirs = self.pools(b);
-        let shared = self.pools(a).into_iter().filter(|pool| theirs.contains(pool));
+        let shared = self
+            .pools(a)
+            .into_iter()
+            .filter(|pool| theirs.contains(pool));
         shared.map(|(width, _)| width).min()
     }
 
     fn look(&mut self, user: usize) {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.user == user) else { return };
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.user == user) else {
+            return;
+        };
         let me = self.waiting[at].clone();
-        let others = self.waiting.iter().enumerate().filter(|(_, other)| other.user != user);
-        let found = others.filter_map(|(i, other)| self.shared(&me, other).map(|width| (width, i))).min();
+        let others = self
+            .waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, other)| other.user != user);
+        let found = others
+            .filter_map(|(i, other)| self.shared(&me, other).map(|width| (width, i)))
+            .min();
         if let Some((_, other)) = found {
             let other = self.waiting[other].user;
             self.partner.insert(user, other);
             self.partner.insert(other, user);
-            self.waiting.retain(|waiting| ![user, other].contains(&waiting.user));
+            self.waiting
+                .retain(|waiting| ![user, other].contains(&waiting.user));
         }
     }
 
     fn find(&mut self, user: usize, wish: usize) {
-        let busy = self.partner.contains_key(&user) || self.waiting.iter().any(|waiting| waiting.user == user);
+        let busy = self.partner.contains_key(&user)
+            || self.waiting.iter().any(|waiting| waiting.user == user);
         if busy || self.dead.contains(&user) {
             return;
         }
         let avoid = self.avoid.get(&user).copied();
-        self.waiting.push(Waiting { user, wish, since: self.now, avoid });
+        self.waiting.push(Waiting {
+            user,
+            wish,
+            since: self.now,
+            avoid,
+        });
         self.look(user);
     }
 
@@ -319,10 +361,14 @@ fn threads_at_once_leave_nobody_behind() {
             let threads: Vec<_> = (0..THREADS)
                 .map(|thread| {
                     let (matchmaker, metrics) = (&matchmaker, &metrics);
-                    scope.spawn(move || play(matchmaker, metrics, thread * USERS_EACH, round, start))
+                    scope
+                        .spawn(move || play(matchmaker, metrics, thread * USERS_EACH, round, start))
                 })
                 .collect();
-            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("no panic"))
+                .collect()
         });
         let by_id: HashMap<_, _> = users.iter().map(|user| (user.member.id, user)).collect();
         let mut waiting: Vec<&User> = Vec::new();
@@ -333,7 +379,12 @@ fn threads_at_once_leave_nobody_behind() {
                     assert_eq!(by_id[&partner].partner(), Some(user.member.id));
                 }
                 Place::Waiting => {
-                    assert!(user.ticket.as_ref().is_some_and(|ticket| ticket.is_waiting()), "lost");
+                    assert!(
+                        user.ticket
+                            .as_ref()
+                            .is_some_and(|ticket| ticket.is_waiting()),
+                        "lost"
+                    );
                     waiting.push(user);
                 }
                 Place::Idle | Place::Gone => {}
@@ -343,12 +394,21 @@ fn threads_at_once_leave_nobody_behind() {
         assert_eq!(metrics.waiting_users(), waiting.len() as i64);
         for (i, a) in waiting.iter().enumerate() {
             for b in &waiting[i + 1..] {
-                let (a, b) = (a.ticket.as_ref().expect("waits"), b.ticket.as_ref().expect("waits"));
+                let (a, b) = (
+                    a.ticket.as_ref().expect("waits"),
+                    b.ticket.as_ref().expect("waits"),
+                );
                 let keys = |ticket: &Ticket| -> Vec<PoolKey> {
-                    ticket.widths().flat_map(|width| ticket.wish.keys(width)).collect()
+                    ticket
+                        .widths()
+                        .flat_map(|width| ticket.wish.keys(width))
+                        .collect()
                 };
                 let share = keys(a).iter().any(|key| keys(b).contains(key));
-                assert!(!share || a.avoids(b, start) || b.avoids(a, start), "both wait for each other");
+                assert!(
+                    !share || a.avoids(b, start) || b.avoids(a, start),
+                    "both wait for each other"
+                );
             }
         }
     }
@@ -397,54 +457,9 @@ fn a_partner_who_is_gone_when_told_costs_the_survivor_nothing() {
     users[2].find(&matchmaker, Wish::default(), start + 5 * SECOND);
     assert_eq!(users[1].partner(), Some(SessionId(2)));
     let told = &users[1].heard.messages()[0];
-    assert_eq!((&told["type"], &told["waited_ms"]), (&"match_found".into(), &4000.into()));
+    assert_eq!(
+        (&told["type"], &told["waited_ms"]),
+        (&"match_found".into(), &4000.into())
+    );
     assert_eq!(metrics.waiting_users(), 0);
-}
-
-/// The model checker's own locks, for the one file that decides matches.
-mod checked {
-    mod sync {
-        pub(super) use loom::sync::{Mutex, MutexGuard};
-    }
-    #[path = "../claim.rs"]
-    #[allow(dead_code, reason = "the model uses a part of it")]
-    mod claim;
-
-    use claim::{Claim, Fate, Taken};
-    use loom::{sync::Arc, thread};
-
-    /// Every interleaving of three users who find each other in a circle while one cancels: at most one
-    /// pair, nobody claimed alone, and nobody both cancelled and claimed.
-    #[test]
-    fn every_interleaving_of_claims_makes_whole_pairs() {
-        loom::model(|| {
-            let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
-            let pair = |mine: usize, theirs: usize| {
-                let claims = claims.clone();
-                thread::spawn(move || Claim::pair(&claims[mine], &claims[theirs]).is_ok())
-            };
-            let threads = [pair(0, 1), pair(1, 2)];
-            let closing = pair(2, 0);
-            let cancelled = claims[1].cancel();
-            let pairs = threads.into_iter().chain([closing]).filter(|_| true);
-            let made = pairs.map(|thread| thread.join().expect("no panic")).filter(|made| *made).count();
-            let claimed = claims.iter().filter(|claim| claim.fate() == Fate::Claimed).count();
-            assert_eq!(claimed, 2 * made);
-            assert!(made <= 1);
-            assert_eq!(claims[1].fate() == Fate::Cancelled, cancelled);
-            assert!(cancelled || made == 1, "two who are free and look are matched");
-        });
-    }
-
-    #[test]
-    fn nobody_is_matched_with_themself_or_after_the_end() {
-        loom::model(|| {
-            let (a, b) = (Claim::new(1), Claim::new(2));
-            assert_eq!(Claim::pair(&a, &a), Err(Taken::Theirs));
-            assert!(b.cancel());
-            assert_eq!(Claim::pair(&a, &b), Err(Taken::Theirs));
-            assert_eq!(Claim::pair(&b, &a), Err(Taken::Mine));
-            assert_eq!((a.fate(), b.fate()), (Fate::Waiting, Fate::Cancelled));
-        });
-    }
 }

@@ -128,7 +128,10 @@ impl Wish {
 
     /// The kind of pool to begin with.
     pub fn narrowest(&self) -> Width {
-        Width::ALL.into_iter().find(|&width| self.names(width)).unwrap_or(Width::Anyone)
+        Width::ALL
+            .into_iter()
+            .find(|&width| self.names(width))
+            .unwrap_or(Width::Anyone)
     }
 
     /// The next kind of pool after `width`, and after how long a wait it is joined.
@@ -141,7 +144,11 @@ impl Wish {
 
     /// The pools of one kind that the criteria name.
     pub fn keys(&self, width: Width) -> impl Iterator<Item = PoolKey> + '_ {
-        let interests = if width == Width::Interest { &*self.interests } else { &[] };
+        let interests = if width == Width::Interest {
+            &*self.interests
+        } else {
+            &[]
+        };
         let one = match width {
             Width::Interest => None,
             Width::Language => self.language.clone().map(PoolKey::Language),
@@ -157,7 +164,10 @@ impl Wish {
 
     /// The interests that both name.
     pub fn shared_interests(&self, other: &Self) -> Vec<String> {
-        let shared = self.interests.iter().filter(|interest| other.interests.contains(interest));
+        let shared = self
+            .interests
+            .iter()
+            .filter(|interest| other.interests.contains(interest));
         shared.map(|interest| interest.to_string()).collect()
     }
 }
@@ -165,7 +175,10 @@ impl Wish {
 fn word(name: &str, text: &str) -> Result<Option<Arc<str>>, String> {
     let trimmed = text.trim();
     if trimmed.len() > MAX_WORD_BYTES {
-        return Err(format!("a word in {name} has {} bytes; use at most {MAX_WORD_BYTES}", trimmed.len()));
+        return Err(format!(
+            "a word in {name} has {} bytes; use at most {MAX_WORD_BYTES}",
+            trimmed.len()
+        ));
     }
     Ok((!trimmed.is_empty()).then(|| trimmed.to_lowercase().into()))
 }

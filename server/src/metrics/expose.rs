@@ -25,7 +25,10 @@ impl Metrics {
     /// count, its sum, and its cumulative buckets by upper bound.
     pub fn json(&self, workers: &[RuntimeMetrics]) -> Value {
         let families = self.gather(workers);
-        families.iter().map(|family| (family.name().to_owned(), family_json(family))).collect()
+        families
+            .iter()
+            .map(|family| (family.name().to_owned(), family_json(family)))
+            .collect()
     }
 
     fn gather(&self, workers: &[RuntimeMetrics]) -> Vec<MetricFamily> {
@@ -48,7 +51,11 @@ impl Metrics {
             gauges(
                 "sessions",
                 "Sessions by state.",
-                vec![state("idle", idle), state("waiting", waiting), state("in_room", in_room)],
+                vec![
+                    state("idle", idle),
+                    state("waiting", waiting),
+                    state("in_room", in_room),
+                ],
             ),
             gauge(
                 "outbox_high_water_messages",
@@ -70,7 +77,11 @@ impl Metrics {
         });
         let total = |name, help, value: u64| counters(name, help, vec![(vec![], value as f64)]);
         [
-            counters("messages_relayed_total", "Messages relayed, by type.", relayed.collect()),
+            counters(
+                "messages_relayed_total",
+                "Messages relayed, by type.",
+                relayed.collect(),
+            ),
             total(
                 "relayed_bytes_total",
                 "Bytes of relayed messages, framing included.",
@@ -101,7 +112,13 @@ impl Metrics {
         let mut histogram = Histogram::default();
         histogram.set_sample_count(cumulative[LATENCY_BUCKETS.len()]);
         histogram.set_sample_sum(self.sum(|hot| &hot.latency_nanos) as f64 / 1e9);
-        histogram.set_bucket(LATENCY_BUCKETS.iter().zip(&cumulative).map(bucket).collect());
+        histogram.set_bucket(
+            LATENCY_BUCKETS
+                .iter()
+                .zip(&cumulative)
+                .map(bucket)
+                .collect(),
+        );
         let mut metric = Metric::default();
         metric.set_histogram(histogram);
         family(
@@ -129,22 +146,44 @@ fn runtime_families(workers: &[RuntimeMetrics]) -> [MetricFamily; 3] {
             "Tasks alive on each worker thread: about one a connection.",
             each(&|worker| worker.num_alive_tasks() as f64),
         ),
-        gauge("runtime_workers", "Worker threads that serve connections.", workers.len() as f64),
+        gauge(
+            "runtime_workers",
+            "Worker threads that serve connections.",
+            workers.len() as f64,
+        ),
     ]
 }
 
 fn process_families() -> Vec<MetricFamily> {
-    let Some(now) = process::Usage::read() else { return Vec::new() };
+    let Some(now) = process::Usage::read() else {
+        return Vec::new();
+    };
     vec![
         counters(
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",
             vec![(vec![], now.cpu_seconds)],
         ),
-        gauge("process_resident_memory_bytes", "Resident memory size in bytes.", now.resident_bytes as f64),
-        gauge("process_open_fds", "Number of open file descriptors.", now.open_fds as f64),
-        gauge("process_max_fds", "Maximum number of open file descriptors.", now.max_fds as f64),
-        gauge("process_threads", "Number of OS threads in the process.", now.threads as f64),
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            now.resident_bytes as f64,
+        ),
+        gauge(
+            "process_open_fds",
+            "Number of open file descriptors.",
+            now.open_fds as f64,
+        ),
+        gauge(
+            "process_max_fds",
+            "Maximum number of open file descriptors.",
+            now.max_fds as f64,
+        ),
+        gauge(
+            "process_threads",
+            "Number of OS threads in the process.",
+            now.threads as f64,
+        ),
         gauge(
             "process_start_time_seconds",
             "Start time of the process since unix epoch in seconds.",
@@ -167,9 +206,15 @@ fn allocator_families() -> Vec<MetricFamily> {
         ("retained", stats::retained::read()),
     ];
     let samples = read.into_iter().filter_map(|(kind, bytes)| {
-        bytes.ok().map(|bytes| (vec![("kind", kind.to_owned())], bytes as f64))
+        bytes
+            .ok()
+            .map(|bytes| (vec![("kind", kind.to_owned())], bytes as f64))
     });
-    vec![gauges("allocator_bytes", "What jemalloc holds, by kind (see its stats.*).", samples.collect())]
+    vec![gauges(
+        "allocator_bytes",
+        "What jemalloc holds, by kind (see its stats.*).",
+        samples.collect(),
+    )]
 }
 
 fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
@@ -184,7 +229,12 @@ fn gauges(name: &str, help: &str, samples: Vec<(Vec<Label>, f64)>) -> MetricFami
         metric.set_gauge(gauge);
         metric
     };
-    family(name, help, MetricType::GAUGE, samples.into_iter().map(metric).collect())
+    family(
+        name,
+        help,
+        MetricType::GAUGE,
+        samples.into_iter().map(metric).collect(),
+    )
 }
 
 fn counters(name: &str, help: &str, samples: Vec<(Vec<Label>, f64)>) -> MetricFamily {
@@ -195,7 +245,12 @@ fn counters(name: &str, help: &str, samples: Vec<(Vec<Label>, f64)>) -> MetricFa
         metric.set_counter(counter);
         metric
     };
-    family(name, help, MetricType::COUNTER, samples.into_iter().map(metric).collect())
+    family(
+        name,
+        help,
+        MetricType::COUNTER,
+        samples.into_iter().map(metric).collect(),
+    )
 }
 
 fn labelled(labels: Vec<Label>) -> Metric {

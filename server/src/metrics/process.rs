@@ -47,6 +47,7 @@ fn boot_time() -> Option<f64> {
     static BOOT: OnceLock<Option<f64>> = OnceLock::new();
     *BOOT.get_or_init(|| {
         let stat = fs::read_to_string("/proc/stat").ok()?;
-        stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+        stat.lines()
+            .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
     })
 }

@@ -20,9 +20,19 @@ pub(super) struct Rate {
 impl Rate {
     /// `per_second` in the long run (0: no limit), `burst` at once.
     pub(super) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
-        let cost = if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
+        let cost = if per_second == 0 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(1) / per_second
+        };
         let burst = burst.max(1);
-        Self { cost, capacity: cost * burst, full_at: now, dropped: 0, patience: burst.saturating_mul(PATIENCE) }
+        Self {
+            cost,
+            capacity: cost * burst,
+            full_at: now,
+            dropped: 0,
+            patience: burst.saturating_mul(PATIENCE),
+        }
     }
 
     /// Takes one message from the budget, if it is there.
@@ -59,7 +69,9 @@ mod tests {
         assert_eq!((0..20).filter(|_| rate.allows(start)).count(), 5);
         let later = start + Duration::from_secs(10);
         assert_eq!((0..20).filter(|_| rate.allows(later)).count(), 5);
-        let steady = (1..=50).filter(|i| rate.allows(later + Duration::from_millis(100 * i))).count();
+        let steady = (1..=50)
+            .filter(|i| rate.allows(later + Duration::from_millis(100 * i)))
+            .count();
         assert_eq!(steady, 50);
     }
 

@@ -190,7 +190,9 @@ impl Connection {
                 self.session.leave(LeaveReason::Lost);
                 Poll::Ready(())
             }
-            Phase::Closing { by_client: true, .. } => Poll::Ready(()),
+            Phase::Closing {
+                by_client: true, ..
+            } => Poll::Ready(()),
             Phase::Closing { .. } => {
                 // Hangs up our side; the client hangs up the other when it has read so far.
                 outbox.detach();
@@ -226,14 +228,19 @@ impl Connection {
             Some(pinged_at) => pinged_at + self.config.heartbeat_deadline,
             None => self.next_ping,
         };
-        self.session.deadline(now).map_or(beat, |deadline| deadline.min(beat))
+        self.session
+            .deadline(now)
+            .map_or(beat, |deadline| deadline.min(beat))
     }
 
     fn on_deadline(&mut self, now: Instant) -> Poll<()> {
         if matches!(self.phase, Phase::Closing { until, .. } if now >= until) {
             return Poll::Ready(());
         }
-        if self.session.deadline(now).is_some_and(|deadline| deadline <= now)
+        if self
+            .session
+            .deadline(now)
+            .is_some_and(|deadline| deadline <= now)
             && let Err(reason) = self.session.on_deadline(now)
         {
             self.close(reason, reason.close_code());
@@ -260,9 +267,19 @@ impl Connection {
     /// Leaves everything at once, and gives the client a moment to hear why.
     fn close(&mut self, reason: LeaveReason, code: Option<u16>) {
         self.session.leave(reason);
-        let text = if reason == LeaveReason::Closed { "" } else { reason.as_str() };
-        self.session.member().outbox.finish(reason, &frame::close(code, text));
+        let text = if reason == LeaveReason::Closed {
+            ""
+        } else {
+            reason.as_str()
+        };
+        self.session
+            .member()
+            .outbox
+            .finish(reason, &frame::close(code, text));
         let by_client = reason == LeaveReason::Closed;
-        self.phase = Phase::Closing { until: Instant::now() + LINGER, by_client };
+        self.phase = Phase::Closing {
+            until: Instant::now() + LINGER,
+            by_client,
+        };
     }
 }

@@ -30,7 +30,9 @@ impl Header {
     /// its shortest form, control frames that are long or in fragments.
     pub fn read(buf: &[u8]) -> Result<Option<Self>, LeaveReason> {
         const BAD: LeaveReason = LeaveReason::ProtocolError;
-        let Some(&[first, second]) = buf.first_chunk() else { return Ok(None) };
+        let Some(&[first, second]) = buf.first_chunk() else {
+            return Ok(None);
+        };
         if first & 0x70 != 0 || second & 0x80 == 0 {
             return Err(BAD);
         }
@@ -52,11 +54,15 @@ impl Header {
         let rest = &buf[2..];
         let (length, extra) = match short {
             126 => {
-                let Some(bytes) = rest.first_chunk::<2>() else { return Ok(None) };
+                let Some(bytes) = rest.first_chunk::<2>() else {
+                    return Ok(None);
+                };
                 (u64::from(u16::from_be_bytes(*bytes)), 2)
             }
             127 => {
-                let Some(bytes) = rest.first_chunk::<8>() else { return Ok(None) };
+                let Some(bytes) = rest.first_chunk::<8>() else {
+                    return Ok(None);
+                };
                 (u64::from_be_bytes(*bytes), 8)
             }
             short => (u64::from(short), 0),
@@ -69,9 +75,17 @@ impl Header {
         if !shortest {
             return Err(BAD);
         }
-        let Some(mask) = rest[extra..].first_chunk::<4>() else { return Ok(None) };
+        let Some(mask) = rest[extra..].first_chunk::<4>() else {
+            return Ok(None);
+        };
         let payload_len = usize::try_from(length).map_err(|_| LeaveReason::TooLarge)?;
-        Ok(Some(Self { fin, opcode, payload_len, header_len: 2 + extra + 4, mask: *mask }))
+        Ok(Some(Self {
+            fin,
+            opcode,
+            payload_len,
+            header_len: 2 + extra + 4,
+            mask: *mask,
+        }))
     }
 
     /// Header and payload together, in bytes.
@@ -134,7 +148,9 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, LeaveReason> {
     if payload.is_empty() {
         return Ok(None);
     }
-    let (code, reason) = payload.split_first_chunk::<2>().ok_or(LeaveReason::ProtocolError)?;
+    let (code, reason) = payload
+        .split_first_chunk::<2>()
+        .ok_or(LeaveReason::ProtocolError)?;
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(LeaveReason::ProtocolError);
@@ -154,7 +170,12 @@ mod tests {
         frame[0] = first;
         frame[1] |= 0x80;
         frame.extend_from_slice(&mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         frame
     }
 
@@ -197,7 +218,12 @@ mod tests {
             &longer_form,
             &negative,
         ] {
-            assert_eq!(Header::read(bad), Err(LeaveReason::ProtocolError), "{:02x?}", &bad[..2]);
+            assert_eq!(
+                Header::read(bad),
+                Err(LeaveReason::ProtocolError),
+                "{:02x?}",
+                &bad[..2]
+            );
         }
     }
 
@@ -206,7 +232,11 @@ mod tests {
         assert_eq!(close_code(b""), Ok(None));
         assert_eq!(close_code(&1000u16.to_be_bytes()), Ok(Some(1000)));
         for bad in [0u16, 999, 1004, 1005, 1006, 1015, 1100, 2999, 5000] {
-            assert_eq!(close_code(&bad.to_be_bytes()), Err(LeaveReason::ProtocolError), "{bad}");
+            assert_eq!(
+                close_code(&bad.to_be_bytes()),
+                Err(LeaveReason::ProtocolError),
+                "{bad}"
+            );
         }
         assert_eq!(close_code(b"\x03"), Err(LeaveReason::ProtocolError));
         assert_eq!(close_code(b"\x03\xe8\xff"), Err(LeaveReason::InvalidUtf8));

@@ -36,7 +36,12 @@ pub(super) struct Reader {
 impl Reader {
     /// `early`: what came behind the handshake.
     pub(super) fn new(max_message_bytes: usize, early: &[u8]) -> Self {
-        Self { max_message_bytes, unfinished: early.to_vec(), fragments: None, early: !early.is_empty() }
+        Self {
+            max_message_bytes,
+            unfinished: early.to_vec(),
+            fragments: None,
+            early: !early.is_empty(),
+        }
     }
 
     /// Whether there is something to obey although nothing has been read yet.
@@ -62,7 +67,11 @@ impl Reader {
         let mut bytes = std::mem::take(&mut self.unfinished);
         bytes.extend_from_slice(received);
         let used = self.frames(&mut bytes, session, now, pending)?;
-        self.unfinished = if used == 0 { bytes } else { bytes[used..].to_vec() };
+        self.unfinished = if used == 0 {
+            bytes
+        } else {
+            bytes[used..].to_vec()
+        };
         Ok(())
     }
 
@@ -78,7 +87,9 @@ impl Reader {
         while let Some(header) = Header::read(&bytes[used..])? {
             self.check(&header)?;
             let end = used + header.frame_len();
-            let Some(frame) = bytes.get_mut(used..end) else { break };
+            let Some(frame) = bytes.get_mut(used..end) else {
+                break;
+            };
             self.frame(&header, frame, session, now, pending)?;
             used = end;
         }
@@ -90,10 +101,16 @@ impl Reader {
         let so_far = self.fragments.as_ref().map(Vec::len);
         match (header.opcode, so_far) {
             (OpCode::Binary, _) => Err(LeaveReason::UnsupportedData),
-            (OpCode::Text, Some(_)) | (OpCode::Continuation, None) => Err(LeaveReason::ProtocolError),
+            (OpCode::Text, Some(_)) | (OpCode::Continuation, None) => {
+                Err(LeaveReason::ProtocolError)
+            }
             (OpCode::Text | OpCode::Continuation, so_far) => {
                 let room = self.max_message_bytes - so_far.unwrap_or(0);
-                if header.payload_len > room { Err(LeaveReason::TooLarge) } else { Ok(()) }
+                if header.payload_len > room {
+                    Err(LeaveReason::TooLarge)
+                } else {
+                    Ok(())
+                }
             }
             _ => Ok(()),
         }

@@ -1,0 +1,55 @@
+//! Model checks of the one file that decides matches, with the checker's locks in place of the real ones.
+
+mod sync {
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+}
+#[path = "claim.rs"]
+#[allow(dead_code, reason = "the model uses a part of it")]
+mod claim;
+
+use claim::{Claim, Fate, Taken};
+use loom::{sync::Arc, thread};
+
+/// Every interleaving of three users who find each other in a circle while one cancels: at most one
+/// pair, nobody claimed alone, and nobody both cancelled and claimed.
+#[test]
+fn every_interleaving_of_claims_makes_whole_pairs() {
+    loom::model(|| {
+        let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
+        let pair = |mine: usize, theirs: usize| {
+            let claims = claims.clone();
+            thread::spawn(move || Claim::pair(&claims[mine], &claims[theirs]).is_ok())
+        };
+        let threads = [pair(0, 1), pair(1, 2)];
+        let closing = pair(2, 0);
+        let cancelled = claims[1].cancel();
+        let pairs = threads
+            .into_iter()
+            .chain([closing])
+            .map(|thread| thread.join().expect("no panic"));
+        let made = pairs.filter(|made| *made).count();
+        let claimed = claims
+            .iter()
+            .filter(|claim| claim.fate() == Fate::Claimed)
+            .count();
+        assert_eq!(claimed, 2 * made);
+        assert!(made <= 1);
+        assert_eq!(claims[1].fate() == Fate::Cancelled, cancelled);
+        assert!(
+            cancelled || made == 1,
+            "two who are free and look are matched"
+        );
+    });
+}
+
+#[test]
+fn nobody_is_matched_with_themself_or_after_the_end() {
+    loom::model(|| {
+        let (a, b) = (Claim::new(1), Claim::new(2));
+        assert_eq!(Claim::pair(&a, &a), Err(Taken::Theirs));
+        assert!(b.cancel());
+        assert_eq!(Claim::pair(&a, &b), Err(Taken::Theirs));
+        assert_eq!(Claim::pair(&b, &a), Err(Taken::Mine));
+        assert_eq!((a.fate(), b.fate()), (Fate::Waiting, Fate::Cancelled));
+    });
+}
