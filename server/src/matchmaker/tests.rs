@@ -174,6 +174,8 @@ struct Waiting {
     user: usize,
     wish: usize,
     since: u32,
+    /// How long they had waited when they last looked, and so joined wider pools.
+    looked: u32,
     avoid: Option<(usize, u32)>,
 }
 
@@ -181,7 +183,7 @@ impl Model {
     /// The pools in which somebody stands now, with how wide each is.
     fn pools(&self, waiting: &Waiting) -> Vec<(Width, PoolKey)> {
         let wish = &wishes()[waiting.wish];
-        let waited = self.now - waiting.since;
+        let waited = waiting.looked;
         let joined = |width: Width| match width {
             _ if width == wish.narrowest() => true,
             Width::Interest => false,
@@ -221,6 +223,7 @@ impl Model {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.user == user) else {
             return;
         };
+        self.waiting[at].looked = self.now - self.waiting[at].since;
         let me = self.waiting[at].clone();
         let others = self
             .waiting
@@ -250,6 +253,7 @@ impl Model {
             user,
             wish,
             since: self.now,
+            looked: 0,
             avoid,
         });
         self.look(user);
