@@ -265,6 +265,12 @@ impl Session {
         self.context.directory.remove(self.member.id);
         self.context.metrics.sessions_open.dec();
         self.context.metrics.closed(reason);
+        match reason {
+            LeaveReason::Closed | LeaveReason::Lost | LeaveReason::Draining => {
+                tracing::debug!(session = %self.member.id, reason = reason.as_str(), "left");
+            }
+            _ => tracing::info!(session = %self.member.id, reason = reason.as_str(), "closed"),
+        }
     }
 
     fn over_rate(&mut self, pending: &mut Pending) -> Result<(), LeaveReason> {

@@ -1,0 +1,156 @@
+//! The golden messages in `fixtures/`: what the types write, byte for byte, and what they read.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that is not there or not as it should be fails the test"
+)]
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use serde_json::value::{RawValue, to_raw_value};
+use voicematch_protocol::{
+    ClientType, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request, RoomId,
+    ServerMessage, ServerType, ServerView, SessionId,
+    server::{RELAY_TAIL, relay_head},
+};
+
+fn folder(side: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(side)
+}
+
+fn fixture(side: &str, name: &str) -> String {
+    fs::read_to_string(folder(side).join(format!("{name}.json")))
+        .unwrap()
+        .trim_end()
+        .to_owned()
+}
+
+fn names(side: &str) -> BTreeSet<String> {
+    let names = fs::read_dir(folder(side))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| name.trim_end_matches(".json").to_owned())
+        .collect()
+}
+
+const SELF: SessionId = SessionId(0x00f1_a2b3_c4d5_e6f7);
+const PEER: SessionId = SessionId(0x8899_aabb_ccdd_eeff);
+const ROOM: RoomId = RoomId(0x0123_4567_89ab_cdef);
+
+#[test]
+fn the_server_writes_each_message_as_in_its_fixture() {
+    let id: Box<RawValue> = to_raw_value(&1).unwrap();
+    let object = RawValue::from_string(r#"{"n":7}"#.to_owned()).unwrap();
+    let (two, three) = (to_raw_value(&2).unwrap(), to_raw_value(&3).unwrap());
+    let stun = IceServer {
+        urls: vec!["stun:stun.example.org:3478".to_owned()],
+        username: None,
+        credential: None,
+    };
+    let limits = Limits {
+        max_message_bytes: 65536,
+        max_messages_per_second: 100,
+        message_burst: 200,
+    };
+    let interests = ["chess".to_owned()];
+    let code = ErrorCode::NotInRoom;
+    let message = "you are in no room, or your partner has just left; send find_match";
+    let messages = [
+        ServerMessage::Session {
+            session_id: SELF,
+            heartbeat_ms: 25000,
+            ice_servers: &[stun],
+            limits,
+        },
+        ServerMessage::Waiting { id: Some(&id) },
+        ServerMessage::MatchFound {
+            room_id: ROOM,
+            peer_id: PEER,
+            initiator: true,
+            waited_ms: 1234,
+            shared_interests: &interests,
+            id: Some(&id),
+        },
+        ServerMessage::PeerLeft {
+            room_id: ROOM,
+            peer_id: PEER,
+            reason: LeaveReason::Closed,
+        },
+        ServerMessage::Ack { id: &object },
+        ServerMessage::Pong { id: Some(&two) },
+        ServerMessage::Error {
+            code,
+            message,
+            temporary: code.temporary(),
+            id: Some(&three),
+        },
+        ServerMessage::Draining {
+            reconnect_in_ms: 4200,
+        },
+    ];
+    let mut missing = names("server");
+    for message in messages {
+        let text = serde_json::to_string(&message).unwrap();
+        let name = serde_json::from_str::<serde_json::Value>(&text).unwrap()["type"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert_eq!(text, fixture("server", &name));
+        missing.remove(&name);
+    }
+    for &kind in RelayKind::ALL {
+        let sent = fixture("client", kind.as_str());
+        let request: Request<'_> = serde_json::from_str(&sent).unwrap();
+        let (head, len) = relay_head(kind, PEER);
+        let parts = [
+            &head[..len],
+            request.payload.unwrap().get().as_bytes(),
+            RELAY_TAIL,
+        ];
+        assert_eq!(
+            String::from_utf8(parts.concat()).unwrap(),
+            fixture("server", kind.as_str())
+        );
+        missing.remove(kind.as_str());
+    }
+    assert!(missing.is_empty(), "no message for {missing:?}");
+}
+
+#[test]
+fn both_sides_know_the_type_of_each_fixture() {
+    for name in names("client") {
+        let text = fixture("client", &name);
+        let request: Request<'_> = serde_json::from_str(&text).unwrap();
+        assert_ne!(request.kind, ClientType::Unknown, "{name}");
+        assert_eq!(
+            serde_json::to_string(&request).unwrap().len(),
+            text.len(),
+            "{name} has a field that is lost"
+        );
+    }
+    for name in names("server") {
+        let text = fixture("server", &name);
+        let view: ServerView<'_> = serde_json::from_str(&text).unwrap();
+        assert_ne!(view.kind, ServerType::Unknown, "{name}");
+    }
+}
+
+#[test]
+fn criteria_payload_and_id_are_read_as_they_were_sent() {
+    let text = fixture("client", "find_match_criteria");
+    let request: Request<'_> = serde_json::from_str(&text).unwrap();
+    let criteria = request.criteria.unwrap();
+    assert_eq!(
+        (criteria.language.as_deref(), criteria.region.as_deref()),
+        (Some("en"), Some("eu"))
+    );
+    assert_eq!(criteria.interests, ["chess", "tea"]);
+
+    let odd = r#"{"type":"\u006dessage","id" : [1, 2],"payload": null,"new":{"field":[]}}"#;
+    let request: Request<'_> = serde_json::from_str(odd).unwrap();
+    assert_eq!(request.kind, ClientType::Message);
+    assert_eq!(request.id.map(RawValue::get), Some("[1, 2]"));
+    assert_eq!(request.payload.map(RawValue::get), Some("null"));
+}
