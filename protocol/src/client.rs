@@ -5,31 +5,33 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// The `type` of a client's message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientType {
-    /// Wait for a partner.
-    FindMatch,
-    /// Stop waiting.
-    CancelMatch,
-    /// Leave the room and wait again.
-    Next,
-    /// Leave the room.
-    LeaveRoom,
-    /// Relayed: a WebRTC session description that offers.
-    Offer,
-    /// Relayed: a WebRTC session description that answers.
-    Answer,
-    /// Relayed: a WebRTC ICE candidate.
-    IceCandidate,
-    /// Relayed: chat or app data; answered with `ack` where it carries an `id`.
-    Message,
-    /// Answered with `pong`.
-    Ping,
-    /// Anything else.
-    #[serde(other)]
-    Unknown,
+use crate::code::closed_list;
+
+closed_list! {
+    /// The `type` of a client's message.
+    ClientType {
+        /// Wait for a partner.
+        FindMatch = "find_match",
+        /// Stop waiting.
+        CancelMatch = "cancel_match",
+        /// Leave the room and wait again.
+        Next = "next",
+        /// Leave the room.
+        LeaveRoom = "leave_room",
+        /// Relayed: a WebRTC session description that offers.
+        Offer = "offer",
+        /// Relayed: a WebRTC session description that answers.
+        Answer = "answer",
+        /// Relayed: a WebRTC ICE candidate.
+        IceCandidate = "ice_candidate",
+        /// Relayed: chat or app data; answered with `ack` where it carries an `id`.
+        Message = "message",
+        /// Answered with `pong`.
+        Ping = "ping",
+        /// Anything else.
+        #[serde(other)]
+        Unknown = "unknown",
+    }
 }
 
 /// One message of a client, borrowed from the text it came in.

@@ -2,10 +2,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use clap::Parser;
 use http_body_util::Empty;
 use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
+use loadtest::{Plan, Target, Thresholds};
 use tokio::{net::TcpStream, time::timeout};
+use voicematch_server::{Server, config::Cli};
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
@@ -47,6 +50,34 @@ async fn status_of(url: &str) -> Result<hyper::StatusCode, Box<dyn std::error::E
     Ok(status)
 }
 
-pub(crate) fn self_test(_users: u32, _duration: Duration) -> Outcome {
-    Err("x".into())
+/// Plays users against a server in this process, with the settings of the environment, and prints what
+/// they saw. Exits as `loadtest` does.
+pub(crate) fn self_test(users: u32, duration: Duration) -> Outcome {
+    let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let flags = Cli::parse_from(["voicematch-server"].into_iter().chain(addresses)).serve;
+    let config = flags.check()?;
+    crate::raise_descriptor_limit(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let server = Server::bind(config)?;
+        let addrs = server.addrs()?;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(server.run(async { _ = stopped.await }));
+        let admin = format!("http://{}/metrics", addrs.admin);
+        let target = Target::new(&format!("ws://{}/ws", addrs.public), Some(&admin))?;
+        let plan = Plan::new(users, duration);
+        eprintln!(
+            "self-test: {users} users come within {:.1?} and talk for {duration:.1?}",
+            plan.ramp()
+        );
+        let summary = loadtest::run(&plan, &target, |_| {}).await?;
+        // The users have said goodbye; what is left of the drain is at most a moment.
+        let _ = stop.send(());
+        serving.await??;
+        let verdict = loadtest::judge(&summary, &Thresholds::default());
+        print!("{}", loadtest::report::text(&summary, &verdict));
+        Ok(ExitCode::from(verdict.exit_code()))
+    })
 }

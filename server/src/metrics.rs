@@ -17,7 +17,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Metric},
 };
-use voicematch_protocol::{ErrorCode, LeaveReason, RelayKind};
+use voicematch_protocol::{ClientType, ErrorCode, LeaveReason, RelayKind};
 
 use crate::matchmaker::Width;
 
@@ -96,6 +96,7 @@ pub struct Metrics {
     matches: [IntCounter; Width::ALL.len()],
     pub partners_gone: IntCounter,
     dropped: IntCounterVec,
+    requests: [IntCounter; ClientType::ALL.len()],
     errors: [IntCounter; ErrorCode::ALL.len()],
     closes: [IntCounter; LeaveReason::ALL.len()],
     limit_hits: IntCounterVec,
@@ -130,6 +131,11 @@ impl Metrics {
             "matches_total",
             "Matches made, by the kind of pool in which the two met.",
             "pool",
+        )?;
+        let requests = make.counters(
+            "requests_total",
+            "Requests of users to the server itself, by type; for the relayed ones see messages_relayed_total.",
+            "type",
         )?;
         let errors = make.counters(
             "errors_total",
@@ -180,6 +186,7 @@ impl Metrics {
                 "Matches undone because the partner had gone when told; the survivor kept its place.",
             )?,
             dropped,
+            requests: std::array::from_fn(|i| requests.with_label_values(&[ClientType::ALL[i].as_str()])),
             errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorCode::ALL[i].as_str()])),
             closes: std::array::from_fn(|i| closes.with_label_values(&[LeaveReason::ALL[i].as_str()])),
             limit_hits,
@@ -249,6 +256,11 @@ impl Metrics {
         self.dropped
             .with_label_values(&[reason])
             .inc_by(messages as u64);
+    }
+
+    /// A request to the server itself.
+    pub fn request(&self, kind: ClientType) {
+        self.requests[kind.index()].inc();
     }
 
     /// A request refused.

@@ -1,0 +1,288 @@
+//! The command line and its environment twins, raw.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use voicematch_protocol::IceServer;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "voicematch-server",
+    version,
+    about = "Pairs people who ask for a match and relays the set-up of their WebRTC calls.",
+    long_about = None,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  voicematch-server                                  serve on 0.0.0.0:8080, admin on 127.0.0.1:6060
+  voicematch-server --listen '[::]:8080' --ice-server stun:stun.example.org:3478
+  voicematch-server self-test --users 500            play 500 users against a server in this process
+  voicematch-server healthcheck                      exit 0 if the server on this machine is well
+
+Durations are written as 250ms, 25s, 10m or 1h30m; sizes in bytes or as 64KiB, 1MiB.
+Every flag can be set by the environment variable that stands beside it; the flag wins."
+)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: Flags,
+}
+
+/// What the program can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a server inside this process, play users against it, and print what they saw.
+    SelfTest {
+        /// Users to play.
+        #[arg(long, default_value_t = 200, env = "VOICEMATCH_SELF_TEST_USERS")]
+        users: u32,
+        /// How long they talk once all have come.
+        #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_SELF_TEST_DURATION")]
+        duration: Duration,
+    },
+    /// Ask a running server whether it is well; for containers, which have no curl.
+    Healthcheck {
+        /// What to ask.
+        #[arg(
+            long,
+            default_value = "http://127.0.0.1:8080/health",
+            env = "VOICEMATCH_HEALTHCHECK_URL"
+        )]
+        url: String,
+    },
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Raw flags of the server.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// Public address: /ws, /health, /stats. Port 0 takes a free one
+    #[arg(
+        long,
+        default_value = "0.0.0.0:8080",
+        env = "VOICEMATCH_LISTEN",
+        value_name = "ADDR"
+    )]
+    pub listen: SocketAddr,
+
+    /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
+    #[arg(
+        long,
+        default_value = "127.0.0.1:6060",
+        env = "VOICEMATCH_ADMIN_LISTEN",
+        value_name = "ADDR"
+    )]
+    pub admin_listen: SocketAddr,
+
+    /// Worker threads; 0: one for each CPU that this process may use
+    #[arg(long, default_value_t = 0, env = "VOICEMATCH_WORKERS")]
+    pub workers: usize,
+
+    /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
+    /// {"urls": "turn:...", "username": "...", "credential": "..."} or a list of that. Repeatable
+    #[arg(long = "ice-server", env = "VOICEMATCH_ICE_SERVERS", value_parser = ice_servers, value_name = "URL|JSON")]
+    pub ice_servers: Vec<IceServers>,
+
+    /// How often each connection is pinged
+    #[arg(long, default_value = "25s", value_parser = duration, env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
+    pub heartbeat: Duration,
+
+    /// How long after a ping anything at all must have come
+    #[arg(long, default_value = "8s", value_parser = duration, env = "VOICEMATCH_HEARTBEAT_DEADLINE", value_name = "DURATION")]
+    pub heartbeat_deadline: Duration,
+
+    /// Wait after which a shared language is enough, whatever the interests; never: it is not
+    #[arg(long, default_value = "5s", value_parser = after, env = "VOICEMATCH_WIDEN_LANGUAGE_AFTER", value_name = "DURATION")]
+    pub widen_language_after: After,
+
+    /// Wait after which a shared region is enough, whatever the language; never: it is not
+    #[arg(long, default_value = "10s", value_parser = after, env = "VOICEMATCH_WIDEN_REGION_AFTER", value_name = "DURATION")]
+    pub widen_region_after: After,
+
+    /// Wait after which anyone will do; never: criteria are kept for ever
+    #[arg(long, default_value = "15s", value_parser = after, env = "VOICEMATCH_WIDEN_ANYONE_AFTER", value_name = "DURATION")]
+    pub widen_anyone_after: After,
+
+    /// How long a user who sent next is not matched with the partner they left
+    #[arg(long, default_value = "30s", value_parser = duration, env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
+    pub avoid_partner_for: Duration,
+
+    /// Longest message of a client, in bytes
+    #[arg(long, default_value = "64KiB", value_parser = bytes, env = "VOICEMATCH_MAX_MESSAGE_BYTES", value_name = "BYTES")]
+    pub max_message_bytes: usize,
+
+    /// Messages that may wait for a client that does not read, before it is closed
+    #[arg(long, default_value_t = 256, env = "VOICEMATCH_OUTBOX_MESSAGES")]
+    pub outbox_messages: usize,
+
+    /// Bytes that may wait for a client that does not read, before it is closed
+    #[arg(long, default_value = "1MiB", value_parser = bytes, env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
+    pub outbox_bytes: usize,
+
+    /// Messages a second that a client may send in the long run; 0: no limit
+    #[arg(
+        long,
+        default_value_t = 100,
+        env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND"
+    )]
+    pub max_messages_per_second: u32,
+
+    /// Messages that a client may send at once
+    #[arg(long, default_value_t = 200, env = "VOICEMATCH_MESSAGE_BURST")]
+    pub message_burst: u32,
+
+    /// Time a client has to send its request's header, and to be idle between two HTTP requests
+    #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    pub handshake_timeout: Duration,
+
+    /// Time a client may be silent while neither waiting nor in a room; 0: for ever
+    #[arg(long, default_value = "1h", value_parser = duration, env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Duration,
+
+    /// Longest request header, in bytes, from 8KiB
+    #[arg(long, default_value = "16KiB", value_parser = bytes, env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: usize,
+
+    /// Connections in all; 0: as many as there are file descriptors for
+    #[arg(long, default_value_t = 50_000, env = "VOICEMATCH_MAX_CONNECTIONS")]
+    pub max_connections: usize,
+
+    /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; 0: no limit
+    #[arg(
+        long,
+        default_value_t = 256,
+        env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS"
+    )]
+    pub max_connections_per_address: usize,
+
+    /// Apply --max-connections-per-address to loopback too
+    #[arg(long, env = "VOICEMATCH_LIMIT_LOOPBACK")]
+    pub limit_loopback: bool,
+
+    /// Connections accepted a second; more wait in the kernel's queue; 0: no limit
+    #[arg(long, default_value_t = 0, env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND")]
+    pub max_accepts_per_second: u32,
+
+    /// How long rooms may go on after SIGTERM or SIGINT
+    #[arg(long, default_value = "30s", value_parser = duration, env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Duration,
+
+    /// How logs are written
+    #[arg(
+        long,
+        default_value = "human",
+        value_enum,
+        env = "VOICEMATCH_LOG_FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or a tracing filter
+    #[arg(
+        long,
+        default_value = "info",
+        env = "VOICEMATCH_LOG",
+        value_name = "LEVEL"
+    )]
+    pub log: String,
+}
+
+/// The STUN and TURN servers that one flag names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceServers(pub Vec<IceServer>);
+
+/// A time after which something happens, or never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After(pub Option<Duration>);
+
+/// The longest time a flag takes; far sums of instants must not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        humantime::parse_duration(text)
+    };
+    match parsed {
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+        Ok(_) => Err("longer than a year".into()),
+        Err(error) => Err(format!("{error}; write it as 250ms, 25s or 10m")),
+    }
+}
+
+fn after(text: &str) -> Result<After, String> {
+    if text == "never" {
+        Ok(After(None))
+    } else {
+        duration(text).map(|after| After(Some(after)))
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = text.split_at(
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len()),
+    );
+    let unit: usize = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return Err("write it as 65536, 64KiB or 1MiB".into()),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "write it as 65536, 64KiB or 1MiB")?;
+    // Half of the address space of 32 bits: sums of sizes cannot overflow.
+    number
+        .checked_mul(unit)
+        .filter(|&bytes| bytes <= 1 << 30)
+        .ok_or_else(|| "more than 1024MiB".into())
+}
+
+pub(super) fn ice_servers(text: &str) -> Result<IceServers, String> {
+    let text = text.trim();
+    let json = |error: serde_json::Error| error.to_string();
+    let servers: Vec<IceServer> = if text.starts_with('{') {
+        vec![serde_json::from_str(text).map_err(json)?]
+    } else if text.starts_with('[') {
+        serde_json::from_str(text).map_err(json)?
+    } else {
+        let urls = text.split_whitespace().map(|url| vec![url.to_owned()]);
+        urls.map(|urls| IceServer {
+            urls,
+            username: None,
+            credential: None,
+        })
+        .collect()
+    };
+    for server in &servers {
+        if server.urls.is_empty() {
+            return Err("urls is empty".into());
+        }
+        if let Some(url) = server.urls.iter().find(|url| !is_ice_url(url)) {
+            return Err(format!(
+                "{url:?} is no stun:, stuns:, turn: or turns: address, such as stun:stun.example.org:3478"
+            ));
+        }
+    }
+    Ok(IceServers(servers))
+}
+
+fn is_ice_url(url: &str) -> bool {
+    let mut schemes = ["stun:", "stuns:", "turn:", "turns:"].into_iter();
+    schemes.any(|scheme| {
+        url.strip_prefix(scheme)
+            .is_some_and(|host| !host.is_empty())
+    })
+}

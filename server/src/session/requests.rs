@@ -1,0 +1,276 @@
+//! What a user can ask for, and what is done about it.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use voicematch_protocol::{
+    ClientType, Criteria, ErrorCode, LeaveReason, RelayKind, Request, ServerMessage, SessionId,
+    server::{RELAY_TAIL, relay_head},
+};
+
+use super::{Pending, Session};
+use crate::{
+    matchmaker::{Avoid, Wish},
+    room::{NotRelayed, Place},
+};
+
+/// A request that was refused: the code, and what to tell the user.
+pub(super) struct Refusal(pub(super) ErrorCode, pub(super) String);
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(code, message.into())
+    }
+}
+
+impl Session {
+    pub(super) fn carry_out(
+        &mut self,
+        request: &Request<'_>,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        let kind = match request.kind {
+            ClientType::Offer => RelayKind::Offer,
+            ClientType::Answer => RelayKind::Answer,
+            ClientType::IceCandidate => RelayKind::IceCandidate,
+            ClientType::Message => RelayKind::Message,
+            ClientType::Ping => {
+                self.context.metrics.request(request.kind);
+                pending.answers.push_json(
+                    self.member.outbox.framing(),
+                    &ServerMessage::Pong { id: request.id },
+                );
+                return Ok(());
+            }
+            _ => {
+                self.context.metrics.request(request.kind);
+                // What follows speaks to users directly: it must not overtake what was said before it.
+                self.flush(read_at, pending);
+                return self.change_place(request, read_at, pending);
+            }
+        };
+        self.relay(kind, request, read_at, pending)
+    }
+
+    fn change_place(
+        &mut self,
+        request: &Request<'_>,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        match request.kind {
+            ClientType::FindMatch => self.find_match(request, now),
+            ClientType::Next => {
+                let wish = self.check_find(request)?;
+                if let Some(partner) = self.leave_room(LeaveReason::Next) {
+                    let until = now + self.context.matchmaker.config().avoid_partner_for;
+                    self.avoid = Some(Avoid { partner, until });
+                }
+                self.find(wish, request.id, now)
+            }
+            ClientType::CancelMatch => {
+                let cancelled = self
+                    .ticket
+                    .take()
+                    .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
+                if !cancelled {
+                    let text =
+                        "you are not waiting: nothing was asked for, or the match was faster";
+                    return Err(Refusal::new(ErrorCode::NotWaiting, text));
+                }
+                self.acknowledge(request.id, pending);
+                Ok(())
+            }
+            ClientType::LeaveRoom => {
+                if self.leave_room(LeaveReason::Left).is_none() {
+                    return Err(not_in_room());
+                }
+                self.acknowledge(request.id, pending);
+                Ok(())
+            }
+            _ => Err(Refusal::new(
+                ErrorCode::UnknownType,
+                "this type is not known; see the list in the README",
+            )),
+        }
+    }
+
+    fn find_match(&mut self, request: &Request<'_>, now: Instant) -> Result<(), Refusal> {
+        let wish = self.check_find(request)?;
+        self.find(wish, request.id, now)
+    }
+
+    fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
+        if self.context.draining.load(Ordering::Relaxed) {
+            let text = "this server is about to stop; connect again to reach another";
+            return Err(Refusal::new(ErrorCode::Draining, text));
+        }
+        let criteria = request.criteria.as_ref();
+        Wish::new(criteria.unwrap_or(&Criteria::default()))
+            .map_err(|message| Refusal(ErrorCode::InvalidCriteria, message))
+    }
+
+    fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
+        let avoid = self.avoid.filter(|avoid| now < avoid.until);
+        let found = self.context.matchmaker.find(
+            &self.member,
+            wish,
+            avoid,
+            id.map(RawValue::to_owned),
+            now,
+        );
+        let ticket = found.map_err(|place| match place {
+            Place::Waiting => Refusal::new(
+                ErrorCode::AlreadyWaiting,
+                "you are waiting already; cancel_match first",
+            ),
+            _ => Refusal::new(
+                ErrorCode::AlreadyInRoom,
+                "you are in a room; send next or leave_room",
+            ),
+        })?;
+        self.member.confirm_waiting(ticket.request_id());
+        self.ticket = ticket.is_waiting().then_some(ticket);
+        Ok(())
+    }
+
+    fn leave_room(&mut self, reason: LeaveReason) -> Option<SessionId> {
+        self.room = None;
+        self.member.leave_room(reason)
+    }
+
+    fn relay(
+        &mut self,
+        kind: RelayKind,
+        request: &Request<'_>,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        let Some(payload) = request.payload else {
+            return Err(Refusal::new(ErrorCode::BadMessage, "payload is missing"));
+        };
+        if pending.relay.is_empty()
+            && !self
+                .room
+                .as_ref()
+                .is_some_and(|room| self.member.is_in(room))
+        {
+            self.room = self.member.room();
+        }
+        let Some(room) = &self.room else {
+            return Err(not_in_room());
+        };
+        let peer = room.peer_of(self.member.id);
+        if request
+            .to
+            .as_deref()
+            .is_some_and(|to| to.as_bytes() != peer.id.digits())
+        {
+            return Err(Refusal::new(
+                ErrorCode::UnknownPeer,
+                "to names nobody in this room",
+            ));
+        }
+        let (head, len) = relay_head(kind, self.member.id);
+        pending.relay.push(
+            peer.outbox.framing(),
+            &[&head[..len], payload.get().as_bytes(), RELAY_TAIL],
+        );
+        pending.relayed[kind.index()] += 1;
+        if kind == RelayKind::Message && request.id.is_some() {
+            self.flush_relay(read_at, pending)?;
+            self.acknowledge(request.id, pending);
+        }
+        Ok(())
+    }
+
+    /// Hands the pending relays to the partner.
+    pub(super) fn flush_relay(
+        &mut self,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        let relayed = std::mem::take(&mut pending.relayed);
+        let Some(room) = &self.room else {
+            return Ok(());
+        };
+        let outcome = self.member.relay(room, &pending.relay, read_at);
+        let metrics = &self.context.metrics;
+        match &outcome {
+            Ok(()) => {
+                for (&kind, count) in RelayKind::ALL
+                    .iter()
+                    .zip(relayed)
+                    .filter(|(_, count)| *count > 0)
+                {
+                    metrics.relayed(kind, count.into());
+                }
+                metrics.relayed_bytes(pending.relay.byte_len());
+            }
+            Err(NotRelayed::Refused(refused)) => {
+                metrics.dropped(refused.label(), pending.relay.len())
+            }
+            Err(NotRelayed::NotInRoom) => metrics.dropped("peer_left", pending.relay.len()),
+        }
+        pending.relay.clear();
+        outcome.map_err(|_| {
+            self.room = None;
+            not_in_room()
+        })
+    }
+
+    fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
+        if let Some(id) = id {
+            pending
+                .answers
+                .push_json(self.member.outbox.framing(), &ServerMessage::Ack { id });
+        }
+    }
+
+    pub(super) fn refuse(&self, refusal: &Refusal, id: Option<&RawValue>, pending: &mut Pending) {
+        let Refusal(code, message) = refusal;
+        self.context.metrics.error(*code);
+        let error = ServerMessage::Error {
+            code: *code,
+            message,
+            temporary: code.temporary(),
+            id,
+        };
+        pending
+            .answers
+            .push_json(self.member.outbox.framing(), &error);
+    }
+}
+
+/// What is read of a message that is otherwise unreadable.
+#[derive(Deserialize)]
+pub(super) struct IdOnly<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<&'a RawValue>,
+}
+
+pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
+    if !text.trim_start().starts_with('{') {
+        return Err(Refusal::new(
+            ErrorCode::BadJson,
+            "a message is one JSON object with a \"type\"",
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        let code = if error.is_data() {
+            ErrorCode::BadMessage
+        } else {
+            ErrorCode::BadJson
+        };
+        Refusal(code, error.to_string())
+    })
+}
+
+fn not_in_room() -> Refusal {
+    Refusal::new(
+        ErrorCode::NotInRoom,
+        "you are in no room, or your partner has just left; send find_match",
+    )
+}
