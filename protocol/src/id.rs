@@ -29,7 +29,11 @@ macro_rules! id {
             /// The 16 digits, without allocating.
             pub fn digits(self) -> [u8; ID_LEN] {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
-                std::array::from_fn(|i| HEX[(self.0 >> (60 - 4 * i)) as usize & 15])
+                let bytes = self.0.to_be_bytes();
+                std::array::from_fn(|i| {
+                    let byte = bytes[i / 2];
+                    HEX[usize::from(if i % 2 == 0 { byte >> 4 } else { byte & 15 })]
+                })
             }
         }
 

@@ -4,7 +4,7 @@ mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
 }
 #[path = "claim.rs"]
-#[allow(dead_code, reason = "the model uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "the model uses a part of it")]
 mod claim;
 
 use claim::{Claim, Fate, Taken};
