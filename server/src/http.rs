@@ -161,21 +161,16 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
         let _permit = permit;
         let Ok(socket) = upgraded.await else { return };
         let upgraded = socket.into_inner().into_inner();
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => {
-                let stream = parts.io.into_inner();
-                Box::pin(ws::serve(
-                    stream,
-                    &parts.read_buf,
-                    public.context.clone(),
-                    public.ws,
-                ))
-                .await;
-            }
-            Err(_) => {
-                tracing::error!("an upgraded connection was not the TCP stream that it began as")
-            }
-        }
+        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+            tracing::error!("an upgraded connection was not the TCP stream that it began as");
+            return;
+        };
+        // The rest of what HTTP needed, its read buffer above all, is given back before the long wait.
+        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+        drop(parts.read_buf);
+        let (context, config) = (public.context.clone(), public.ws);
+        drop(public);
+        Box::pin(ws::serve(stream, early, context, config)).await;
     });
     response.map(|_| Full::default())
 }

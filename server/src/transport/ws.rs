@@ -104,7 +104,7 @@ struct Connection {
 
 /// Serves a connection whose handshake is done, until it ends. `early` is what the client sent behind its
 /// handshake.
-pub async fn serve(stream: TcpStream, early: &[u8], context: Arc<Context>, config: WsConfig) {
+pub async fn serve(stream: TcpStream, early: Vec<u8>, context: Arc<Context>, config: WsConfig) {
     let now = Instant::now();
     let (socket, link) = stream.into_split();
     let mut connection = Connection {

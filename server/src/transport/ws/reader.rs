@@ -35,12 +35,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// `early`: what came behind the handshake.
-    pub(super) fn new(max_message_bytes: usize, early: &[u8]) -> Self {
+    pub(super) fn new(max_message_bytes: usize, early: Vec<u8>) -> Self {
         Self {
             max_message_bytes,
-            unfinished: early.to_vec(),
-            fragments: None,
             early: !early.is_empty(),
+            unfinished: early,
+            fragments: None,
         }
     }
 
