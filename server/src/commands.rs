@@ -56,7 +56,12 @@ pub(crate) fn self_test(users: u32, duration: Duration) -> Outcome {
     let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let flags = Cli::parse_from(["voicematch-server"].into_iter().chain(addresses)).serve;
     let config = flags.check()?;
-    crate::raise_descriptor_limit(&config);
+    let descriptors = crate::raise_descriptor_limit(&config);
+    // A user and its connection in the server take one each.
+    let fits = descriptors.saturating_sub(2 * crate::RESERVED_DESCRIPTORS) / 2;
+    if u64::from(users) > fits {
+        return Err(format!("{users} users do not fit the limit on open files; at most {fits} do, or raise it (ulimit -n)").into());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

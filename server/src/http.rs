@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use fastwebsockets::upgrade::{is_upgrade_request, upgrade};
+use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -156,23 +156,26 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
         Ok(upgrade) => upgrade,
         Err(error) => return bad(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    let (permit, public) = (permit.clone(), public.clone());
-    tokio::spawn(async move {
-        let _permit = permit;
-        let Ok(socket) = upgraded.await else { return };
-        let upgraded = socket.into_inner().into_inner();
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-            tracing::error!("an upgraded connection was not the TCP stream that it began as");
-            return;
-        };
-        // The rest of what HTTP needed, its read buffer above all, is given back before the long wait.
-        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        drop(parts.read_buf);
-        let (context, config) = (public.context.clone(), public.ws);
-        drop(public);
-        Box::pin(ws::serve(stream, early, context, config)).await;
-    });
+    tokio::spawn(hand_over(upgraded, permit.clone(), public.clone()));
     response.map(|_| Full::default())
+}
+
+/// Waits until the reply is sent, and gives the bare TCP stream to a task of its own: what HTTP needed for
+/// the handshake is freed before the long wait.
+async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public>) {
+    let Ok(socket) = upgraded.await else { return };
+    let upgraded = socket.into_inner().into_inner();
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+            let serve = ws::serve(stream, early, public.context.clone(), public.ws);
+            tokio::spawn(async move {
+                let _permit = permit;
+                serve.await;
+            });
+        }
+        Err(_) => tracing::error!("an upgraded connection was not the TCP stream that it began as"),
+    }
 }
 
 /// 16 bytes in base64 are 22 digits and two signs of padding.

@@ -80,12 +80,13 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
     })
 }
 
+/// Descriptors besides those of connections: listeners, runtimes, admin, log.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
 /// Every connection needs a file descriptor: takes as many as the system allows, and says so if the
-/// connection limit asks for more.
-fn raise_descriptor_limit(config: &Config) {
+/// connection limit asks for more. Returns how many there are.
+fn raise_descriptor_limit(config: &Config) -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    /// Descriptors besides those of connections: listeners, runtimes, admin, log.
-    const RESERVE: u64 = 128;
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
@@ -93,14 +94,15 @@ fn raise_descriptor_limit(config: &Config) {
     }
     let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let max_connections = config.accept.max_connections;
-    if max_connections as u64 > have.saturating_sub(RESERVE) {
+    if max_connections as u64 > have.saturating_sub(RESERVED_DESCRIPTORS) {
         tracing::warn!(
             max_connections,
             open_files = have,
-            fits = have.saturating_sub(RESERVE),
+            fits = have.saturating_sub(RESERVED_DESCRIPTORS),
             "the limit on open files does not fit --max-connections; raise it (ulimit -Hn, LimitNOFILE=)"
         );
     }
+    have
 }
 
 fn log_to_stderr(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,0 +1,298 @@
+//! The command line: raw flags, and what they mean once checked.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+use thiserror::Error;
+
+use crate::{
+    payload::MIN_PAYLOAD_BYTES,
+    plan::{Plan, PlanError},
+    target::{Target, TargetError},
+    verdict::Thresholds,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  loadtest                                       100 users for a minute, on this machine
+  loadtest --users 5000 --duration 30m           the baseline that a release is held to
+  loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
+  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --json run.json
+
+TIME is a number and a unit: 10ms, 5s, 30m, 1h.
+A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
+
+Exit code:
+  0  every target holds            98  the measurement itself is invalid
+  2  a flag is wrong               99  a target does not hold
+  3  the server cannot be reached";
+
+/// Plays thousands of users against a voicematch server, and judges what they saw.
+///
+/// Each user connects, asks for a partner, sends an ICE candidate every --signal-interval and checks what the
+/// partner's side delivers. A message counts as delivered only when the partner has received it. Latency is
+/// timed from the moment an action was due, so that a server that stalls cannot hide it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "loadtest", version, args_override_self = true, after_help = EXAMPLES)]
+pub struct Flags {
+    /// WebSocket URL of the server
+    #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
+    pub url: String,
+
+    /// Users at the same time; each takes an open file
+    #[arg(long, env = "LOADTEST_USERS", default_value_t = 100, value_name = "N")]
+    pub users: u32,
+
+    /// How long everybody stays once the last user has started
+    #[arg(long, env = "LOADTEST_DURATION", default_value = "1m", value_parser = time, value_name = "TIME")]
+    pub duration: Duration,
+
+    /// Time between the starts of two users; 0ms: all at once
+    #[arg(long, env = "LOADTEST_SPACING", default_value = "10ms", value_parser = time, value_name = "TIME")]
+    pub spacing: Duration,
+
+    /// How long a user waits for a partner; a match that never came counts as this long
+    #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", default_value = "30s", value_parser = time, value_name = "TIME")]
+    pub match_timeout: Duration,
+
+    /// Time between two messages of one user
+    #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", default_value = "5s", value_parser = time, value_name = "TIME")]
+    pub signal_interval: Duration,
+
+    /// How long connect, handshake and the session message may take together
+    #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", default_value = "10s", value_parser = time, value_name = "TIME")]
+    pub connect_timeout: Duration,
+
+    /// Length of each message's payload, in bytes
+    #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", default_value_t = MIN_PAYLOAD_BYTES, value_name = "BYTES")]
+    pub payload_bytes: usize,
+
+    /// Address of the server's Prometheus metrics, or none
+    ///
+    /// From there come the server's CPU, memory and open files. [default: http://127.0.0.1:6060/metrics when
+    /// the server is on this machine, else none]
+    #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
+    pub admin_url: Option<String>,
+
+    /// Also write the report as JSON to this file
+    #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// No progress on stderr
+    #[arg(long, short, env = "LOADTEST_QUIET")]
+    pub quiet: bool,
+
+    /// Target: the 95th percentile of match latency stays below this
+    #[arg(long, env = "LOADTEST_MAX_MATCH_P95", default_value = "2s", value_parser = time, value_name = "TIME", help_heading = "Targets")]
+    pub max_match_p95: Duration,
+
+    /// Target: the 95th percentile of message latency stays below this
+    #[arg(long, env = "LOADTEST_MAX_MESSAGE_P95", default_value = "100ms", value_parser = time, value_name = "TIME", help_heading = "Targets")]
+    pub max_message_p95: Duration,
+
+    /// Target: connections, matches and messages succeed at least this often, in percent
+    #[arg(
+        long,
+        env = "LOADTEST_MIN_SUCCESS",
+        default_value_t = 99.9,
+        value_name = "PERCENT",
+        help_heading = "Targets"
+    )]
+    pub min_success: f64,
+
+    /// Target: the server's resident memory stays below this (kB, MB, GB, KiB, MiB, GiB)
+    #[arg(long, env = "LOADTEST_MAX_SERVER_RSS", default_value = "2GB", value_name = "SIZE", value_parser = size, help_heading = "Targets")]
+    pub max_server_rss: u64,
+
+    /// Target: at most this many messages are duplicate, reordered, altered or with the wrong peer
+    #[arg(
+        long,
+        env = "LOADTEST_MAX_MISDELIVERED",
+        default_value_t = 0,
+        value_name = "N",
+        help_heading = "Targets"
+    )]
+    pub max_misdelivered: u64,
+}
+
+/// What the flags mean.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The load.
+    pub plan: Plan,
+    /// The server.
+    pub target: Target,
+    /// What is asked of it.
+    pub thresholds: Thresholds,
+    /// Where the report goes as JSON.
+    pub json: Option<PathBuf>,
+    /// No progress.
+    pub quiet: bool,
+}
+
+/// A flag that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum ConfigError {
+    /// The load cannot be played.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The server's address.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A share that is none.
+    #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
+    Percent(f64),
+    /// A limit that nothing can hold.
+    #[error("{0} of zero can never hold: give more")]
+    Zero(&'static str),
+}
+
+impl Flags {
+    /// Checks the flags against each other.
+    ///
+    /// # Errors
+    /// The first value that cannot be meant, and what to give instead.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let plan = Plan {
+            users: self.users,
+            duration: self.duration,
+            spacing: self.spacing,
+            match_timeout: self.match_timeout,
+            signal_interval: self.signal_interval,
+            connect_timeout: self.connect_timeout,
+            payload_bytes: self.payload_bytes,
+        };
+        plan.check()?;
+        let target = Target::new(&self.url, self.admin_url.as_deref())?;
+        if !(0.0..=100.0).contains(&self.min_success) {
+            return Err(ConfigError::Percent(self.min_success));
+        }
+        let limits = [
+            ("--max-match-p95", self.max_match_p95.is_zero()),
+            ("--max-message-p95", self.max_message_p95.is_zero()),
+            ("--max-server-rss", self.max_server_rss == 0),
+        ];
+        if let Some((flag, _)) = limits.into_iter().find(|(_, zero)| *zero) {
+            return Err(ConfigError::Zero(flag));
+        }
+        let thresholds = Thresholds {
+            match_p95: self.max_match_p95,
+            message_p95: self.max_message_p95,
+            success_percent: self.min_success,
+            server_rss_bytes: self.max_server_rss,
+            misdelivered: self.max_misdelivered,
+        };
+        Ok(Config {
+            plan,
+            target,
+            thresholds,
+            json: self.json,
+            quiet: self.quiet,
+        })
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; give a number and a unit, such as 10ms, 5s, 30m or 1h"))
+}
+
+/// A size in bytes; decimal and binary units.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let text = text.trim();
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = UNITS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()));
+    number
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(number, (_, unit))| number.checked_mul(*unit))
+        .ok_or_else(|| {
+            "not a size; give a whole number and a unit, such as 500MB or 2GB".to_owned()
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(args: &[&str]) -> Result<Config, String> {
+        let flags = Flags::try_parse_from([&["loadtest"], args].concat());
+        flags
+            .map_err(|e| e.to_string())?
+            .check()
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let config = check(&[]).expect("defaults are good");
+        assert_eq!(config.plan, Plan::new(100, Duration::from_secs(60)));
+        assert_eq!(config.thresholds, Thresholds::default());
+        assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_to_give() {
+        let wrong: [(&[&str], &str); 9] = [
+            (&["--users", "1"], "1 users"),
+            (&["--users", "x"], "x"),
+            (&["--duration", "5"], "5s"),
+            (&["--duration", "0s"], "duration of 0"),
+            (&["--signal-interval", "0s"], "signal interval"),
+            (&["--min-success", "101"], "--min-success 101"),
+            (&["--max-server-rss", "2XB"], "500MB"),
+            (&["--payload-bytes", "12"], "payload of 12"),
+            (&["http://localhost"], "ws://"),
+        ];
+        for (args, part) in wrong {
+            let error = check(args).expect_err(part);
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_is_explained_and_has_an_environment_twin() {
+        let command = <Flags as clap::CommandFactory>::command();
+        command.clone().debug_assert();
+        for flag in command.get_arguments() {
+            let twin = format!("LOADTEST_{}", flag.get_id().as_str().to_uppercase());
+            assert_eq!(
+                flag.get_env().and_then(|name| name.to_str()),
+                Some(&twin[..])
+            );
+            assert!(flag.get_help().is_some(), "{flag} is not explained");
+        }
+    }
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        let good = [
+            ("7", 7),
+            ("2GB", 2_000_000_000),
+            ("2 gib", 2 << 30),
+            ("1kb", 1000),
+        ];
+        for (text, bytes) in good {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "GB", "-1", "1.5GB", "99999999999GB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

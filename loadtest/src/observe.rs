@@ -1,0 +1,222 @@
+//! Reads what the server says of itself while the run is on.
+
+use std::{convert::Infallible, io, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    summary::{ServerUse, ServerWatch},
+    target::{Admin, bare_host, port},
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// How long one reading may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a list of metrics may be.
+const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// A metric that tells our server from another program at the guessed address.
+const OURS: &str = "websocket_active_connections";
+
+/// Reads the server's metrics once a second, for as long as it is polled.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    first: Option<(Instant, Reading)>,
+    seen: ServerUse,
+}
+
+impl Observer {
+    /// Reads on and on; never ends by itself. Cancel-safe: each reading counts when it is complete.
+    pub(crate) async fn watch(&mut self, admin: &Admin) -> Infallible {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Ok(Ok(text)) = timeout(READ_TIMEOUT, fetch(admin)).await
+                && (admin.given || text.contains(OURS))
+                && let Some(reading) = Reading::parse(&text)
+            {
+                self.add(Instant::now(), reading);
+            }
+        }
+    }
+
+    fn add(&mut self, at: Instant, reading: Reading) {
+        let (first_at, first) = *self.first.get_or_insert((at, reading));
+        let seconds = (at - first_at).as_secs_f64();
+        let cpu = (reading.cpu_seconds - first.cpu_seconds).max(0.0);
+        self.seen = ServerUse {
+            readings: self.seen.readings + 1,
+            cpu_seconds: cpu,
+            cpu_percent: if seconds > 0.0 {
+                cpu * 100.0 / seconds
+            } else {
+                0.0
+            },
+            rss_first_bytes: first.rss_bytes,
+            rss_peak_bytes: self.seen.rss_peak_bytes.max(reading.rss_bytes),
+            fds_peak: self.seen.fds_peak.max(reading.fds),
+        };
+    }
+
+    /// What was seen.
+    pub(crate) fn result(&self, admin: Option<&Admin>) -> ServerWatch {
+        match admin {
+            None => ServerWatch::Off,
+            Some(admin) if self.first.is_none() => ServerWatch::Unreadable(admin.given),
+            Some(_) => ServerWatch::Read(self.seen),
+        }
+    }
+}
+
+/// One look at the server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Reading {
+    cpu_seconds: f64,
+    rss_bytes: u64,
+    fds: u64,
+}
+
+impl Reading {
+    /// Reads the Prometheus text format
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). `None`: the memory is not there.
+    fn parse(text: &str) -> Option<Self> {
+        let rss = value(text, "process_resident_memory_bytes")?;
+        Some(Self {
+            cpu_seconds: value(text, "process_cpu_seconds_total").unwrap_or(0.0),
+            rss_bytes: whole(rss),
+            fds: value(text, "process_open_fds").map_or(0, whole),
+        })
+    }
+}
+
+/// The value of the first sample of a metric.
+fn value(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.strip_prefix('{') {
+            Some(labels) => labels.split_once('}')?.1,
+            None => rest.strip_prefix([' ', '\t'])?,
+        };
+        value
+            .split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+    })
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+async fn fetch(admin: &Admin) -> io::Result<String> {
+    let host = bare_host(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
+    let port = port(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
+    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let path = admin
+        .uri
+        .path_and_query()
+        .map_or("/metrics", |path| path.as_str());
+    let authority = admin
+        .uri
+        .authority()
+        .map_or(host.as_str(), |authority| authority.as_str());
+    let request = Request::get(path)
+        .header(header::HOST, authority)
+        .header(header::ACCEPT, "text/plain")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let answer = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
+        if !response.status().is_success() {
+            return Err(io::Error::other(response.status().to_string()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BODY_BYTES)
+            .collect()
+            .await;
+        let bytes = body.map_err(io::Error::other)?.to_bytes();
+        String::from_utf8(bytes.into()).map_err(io::Error::other)
+    };
+    let mut answer = std::pin::pin!(answer);
+    // The connection has to be driven for the answer to come. It may end first: the answer is then
+    // there already, or never will be.
+    tokio::select! {
+        text = &mut answer => text,
+        _ = connection => answer.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# HELP process_open_fds Open file descriptors.\n\
+        # TYPE process_open_fds gauge\n\
+        process_open_fds 12\n\
+        process_open_fds_max 99\n\
+        process_cpu_seconds_total 1.5\n\
+        process_resident_memory_bytes{host=\"a b\"} 4.5e+07 1700000000\n";
+
+    #[test]
+    fn prometheus_text_is_read() {
+        let reading = Reading {
+            cpu_seconds: 1.5,
+            rss_bytes: 45_000_000,
+            fds: 12,
+        };
+        assert_eq!(Reading::parse(TEXT), Some(reading));
+        for bad in [
+            "",
+            "process_resident_memory_bytes",
+            "process_resident_memory_bytes x",
+            "{}",
+        ] {
+            assert_eq!(Reading::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cpu_is_counted_from_the_first_reading_and_memory_by_its_peak() {
+        let mut observer = Observer::default();
+        let start = Instant::now();
+        let readings = [(0, 10.0, 100), (1, 10.5, 300), (2, 11.0, 200)];
+        for (second, cpu_seconds, rss_bytes) in readings {
+            let reading = Reading {
+                cpu_seconds,
+                rss_bytes,
+                fds: 7,
+            };
+            observer.add(start + Duration::from_secs(second), reading);
+        }
+        let ServerUse {
+            readings,
+            cpu_seconds,
+            cpu_percent,
+            rss_first_bytes,
+            rss_peak_bytes,
+            ..
+        } = observer.seen;
+        assert_eq!((readings, rss_first_bytes, rss_peak_bytes), (3, 100, 300));
+        assert!((cpu_seconds - 1.0).abs() < 1e-9 && (cpu_percent - 50.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,194 @@
+//! How a run is going: counters that workers add to, and the picture that is made of them.
+
+use std::{
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use crate::sample::Sample;
+
+/// One worker's counters. Each is written by that worker alone and read by the one who reports.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    started: AtomicU64,
+    connected: AtomicU64,
+    stopped_sending: AtomicU64,
+    gone: AtomicU64,
+    rooms_joined: AtomicU64,
+    rooms_left: AtomicU64,
+    sent: AtomicU64,
+    delivered: AtomicU64,
+    refused: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one sample.
+    pub(crate) fn add(&self, sample: &Sample) {
+        let add = |counter: &AtomicU64| {
+            counter.fetch_add(1, Relaxed);
+        };
+        match sample {
+            Sample::Connected { .. } => {
+                add(&self.started);
+                add(&self.connected);
+            }
+            Sample::NotConnected { .. } => {
+                add(&self.started);
+                add(&self.errors);
+            }
+            Sample::Dropped { .. } => {
+                add(&self.gone);
+                add(&self.errors);
+            }
+            Sample::StoppedSending => {
+                // Who sees this has to see the messages sent before it too.
+                self.stopped_sending.fetch_add(1, Release);
+            }
+            Sample::Closed => add(&self.gone),
+            Sample::Error { .. } => add(&self.errors),
+            Sample::RoomJoined => add(&self.rooms_joined),
+            Sample::RoomLeft(_) => add(&self.rooms_left),
+            Sample::Sent { .. } => add(&self.sent),
+            Sample::Delivered { .. } => add(&self.delivered),
+            Sample::Refused => add(&self.refused),
+            _ => {}
+        }
+    }
+}
+
+/// A run at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Progress {
+    /// Since the start of the run.
+    pub elapsed: Duration,
+    /// How long sending goes on in all, by the plan.
+    pub planned: Duration,
+    /// Users in the plan.
+    pub users: u32,
+    /// Users who have connected or failed to.
+    pub started: u64,
+    /// Users connected now.
+    pub connected: u64,
+    /// Users who may still send.
+    pub sending: u64,
+    /// Users in a room now.
+    pub in_rooms: u64,
+    /// Times that a user came into a room.
+    pub matches: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received by the partner, each once.
+    pub delivered: u64,
+    /// Messages sent per second, of late.
+    pub messages_per_second: f64,
+    /// Errors of all kinds.
+    pub errors: u64,
+    /// Messages answered with `not_in_room`.
+    pub refused: u64,
+}
+
+impl Progress {
+    /// Adds up the workers. `before` is the last picture, for the rate.
+    pub(crate) fn read<'a>(
+        counters: impl Iterator<Item = &'a Counters>,
+        elapsed: Duration,
+        before: &Self,
+    ) -> Self {
+        let mut now = Self {
+            elapsed,
+            planned: before.planned,
+            users: before.users,
+            messages_per_second: before.messages_per_second,
+            ..Self::default()
+        };
+        for worker in counters {
+            // Read first: once nobody sends, what is read after it is final.
+            let stopped = worker.stopped_sending.load(Acquire);
+            let connected = worker.connected.load(Relaxed);
+            now.sending += connected.saturating_sub(stopped);
+            let joined = worker.rooms_joined.load(Relaxed);
+            now.started += worker.started.load(Relaxed);
+            now.connected += connected.saturating_sub(worker.gone.load(Relaxed));
+            now.in_rooms += joined.saturating_sub(worker.rooms_left.load(Relaxed));
+            now.matches += joined;
+            now.sent += worker.sent.load(Relaxed);
+            now.delivered += worker.delivered.load(Relaxed);
+            now.errors += worker.errors.load(Relaxed);
+            now.refused += worker.refused.load(Relaxed);
+        }
+        let seconds = elapsed.saturating_sub(before.elapsed).as_secs_f64();
+        if seconds > 0.0 {
+            let rate = now.sent.saturating_sub(before.sent) as f64 / seconds;
+            // Half old, half new: steady enough to be read, quick enough to show a stall.
+            now.messages_per_second = f64::midpoint(before.messages_per_second, rate);
+        }
+        now
+    }
+
+    /// Whether nobody sends any more and nothing is under way, as far as can be known before the books are
+    /// closed.
+    pub(crate) fn settled(&self) -> bool {
+        self.sending == 0 && self.in_flight() == 0
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.sent
+            .saturating_sub(self.delivered)
+            .saturating_sub(self.refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_picture_is_the_sum_of_the_workers() {
+        let workers = [Counters::default(), Counters::default()];
+        let latency = Duration::ZERO;
+        for worker in &workers {
+            worker.add(&Sample::Connected { latency });
+            worker.add(&Sample::RoomJoined);
+            worker.add(&Sample::Sent { lateness: latency });
+        }
+        workers[0].add(&Sample::Delivered {
+            latency,
+            in_order: true,
+            altered: false,
+        });
+        workers[1].add(&Sample::Closed);
+        let before = Progress {
+            users: 9,
+            ..Progress::default()
+        };
+        let now = Progress::read(workers.iter(), Duration::from_secs(1), &before);
+        assert_eq!(
+            (now.users, now.connected, now.in_rooms, now.matches),
+            (9, 1, 2, 2)
+        );
+        assert_eq!((now.sent, now.delivered, now.in_flight()), (2, 1, 1));
+        assert_eq!((now.sending, now.settled()), (2, false));
+        workers[1].add(&Sample::Delivered {
+            latency,
+            in_order: true,
+            altered: false,
+        });
+        let now_of = || Progress::read(workers.iter(), Duration::from_secs(1), &before);
+        assert!(
+            !now_of().settled(),
+            "nothing is under way, but both may still send"
+        );
+        workers
+            .iter()
+            .for_each(|worker| worker.add(&Sample::StoppedSending));
+        assert!(now_of().settled());
+        assert!(
+            (now.messages_per_second - 1.0).abs() < 1e-9,
+            "half of 2, as there was no rate before"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! What one user measured, one thing at a time.
+
+use std::{fmt, io, time::Duration};
+
+use crate::ledger::Stay;
+
+/// One measurement of one user. Users only tell; counting is the summary's work.
+#[derive(Debug)]
+pub(crate) enum Sample {
+    /// Ready to act: from the planned start to the `session` message.
+    Connected { latency: Duration },
+    /// Never got that far.
+    NotConnected { at: Duration, error: ErrorKind },
+    /// Connected, and cut off before the end of the run.
+    Dropped { at: Duration, error: ErrorKind },
+    /// Will send nothing more.
+    StoppedSending,
+    /// Closed at the end of the run.
+    Closed,
+    /// Something else went wrong; the user went on.
+    Error { at: Duration, error: ErrorKind },
+    /// Asked for a partner.
+    Searching { again: bool },
+    /// Got a partner.
+    Matched { latency: Duration },
+    /// A search that found nobody in time.
+    Unmatched(Unmatched),
+    /// In a room, whoever's turn it was.
+    RoomJoined,
+    /// Out of it.
+    RoomLeft(Stay),
+    /// Sent a message, this much later than it was due.
+    Sent { lateness: Duration },
+    /// The partner's message, from the moment it was due.
+    Delivered {
+        latency: Duration,
+        in_order: bool,
+        altered: bool,
+    },
+    /// The partner's message, once more.
+    Duplicate,
+    /// A message that was meant for somebody else.
+    WrongPeer,
+    /// A message of another load test.
+    Foreign,
+    /// A message that was to be relayed was answered with `not_in_room`.
+    Refused,
+}
+
+/// Where users tell their samples.
+pub(crate) type Sink = Box<dyn Fn(Sample)>;
+
+/// A search that found nobody in time, since the start of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unmatched {
+    /// When the search began.
+    pub from: Duration,
+    /// When the user was no longer to be had: matched after all, gone, or the end of the run.
+    pub to: Duration,
+    /// How long it is known to have taken at least.
+    pub waited: Duration,
+}
+
+/// Who has to mend an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// This process or its machine: the measurement is not to be trusted.
+    Generator,
+    /// Between the two, or the server's machine.
+    Network,
+    /// The server.
+    Server,
+}
+
+/// What went wrong, as a closed list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// Nobody listens, or the listen queue is full.
+    ConnectRefused,
+    /// No connection and `session` within the connect timeout.
+    ConnectTimeout,
+    /// TCP connect failed in another way.
+    ConnectFailed,
+    /// No local port was left.
+    PortsExhausted,
+    /// No file descriptor was left.
+    FilesExhausted,
+    /// The server answered the handshake with this HTTP status.
+    HandshakeRejected(u16),
+    /// The answer to the handshake was no valid one.
+    HandshakeInvalid,
+    /// The connection stood, and no `session` message came in time.
+    NoSession,
+    /// The server answered `error` with this code.
+    ServerError(ServerCode),
+    /// A message that is not what the wire allows.
+    BadMessage,
+    /// Frames that break RFC 6455.
+    FrameInvalid,
+    /// The server closed the connection with this code (1005: none).
+    ClosedByServer(u16),
+    /// The connection broke without a close.
+    Reset,
+    /// The server did not read; what was to be sent no longer fitted the buffer.
+    ServerNotReading,
+    /// No answer to the close at the end.
+    CloseTimeout,
+    /// Kinds beyond the number that is told apart.
+    Other,
+}
+
+impl ErrorKind {
+    /// The stable name; the kinds that carry a value end in `:value`.
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::PortsExhausted => "ports_exhausted",
+            Self::FilesExhausted => "files_exhausted",
+            Self::HandshakeRejected(status) => return format!("handshake_rejected:{status}"),
+            Self::HandshakeInvalid => "handshake_invalid",
+            Self::NoSession => "no_session",
+            Self::ServerError(code) => return format!("server_error:{code}"),
+            Self::BadMessage => "bad_message",
+            Self::FrameInvalid => "frame_invalid",
+            Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
+            Self::Reset => "reset",
+            Self::ServerNotReading => "server_not_reading",
+            Self::CloseTimeout => "close_timeout",
+            Self::Other => "other",
+        };
+        name.to_owned()
+    }
+
+    /// Who has to mend it.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
+            Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
+            _ => Blame::Server,
+        }
+    }
+
+    /// The kind of an error of connecting or of an open socket.
+    pub(crate) fn of_io(error: &io::Error, open: bool) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => return Self::FilesExhausted,
+            Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => return Self::PortsExhausted,
+            _ => {}
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
+            io::ErrorKind::TimedOut if !open => Self::ConnectTimeout,
+            _ if open => Self::Reset,
+            _ => Self::ConnectFailed,
+        }
+    }
+}
+
+/// A server's error code, cut to a length and an alphabet that cannot spoil a report.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerCode(Box<str>);
+
+impl ServerCode {
+    const MAX_LEN: usize = 40;
+
+    /// Takes what is printable of `code`.
+    pub(crate) fn new(code: &str) -> Self {
+        let clean = |c: char| {
+            if c.is_ascii_alphanumeric() || "_-.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
+        let text: String = code.chars().take(Self::MAX_LEN).map(clean).collect();
+        Self(if text.is_empty() {
+            "unspecified".into()
+        } else {
+            text.into()
+        })
+    }
+}
+
+impl fmt::Display for ServerCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_code_cannot_spoil_a_report() {
+        assert_eq!(ServerCode::new("rate_limited").to_string(), "rate_limited");
+        assert_eq!(ServerCode::new("").to_string(), "unspecified");
+        let wild = ServerCode::new(&"\u{1b}[31m\nä".repeat(100)).to_string();
+        assert_eq!(wild.len(), ServerCode::MAX_LEN);
+        assert!(wild.chars().all(|c| c.is_ascii_graphic()), "{wild}");
+    }
+
+    #[test]
+    fn the_generators_own_faults_are_its_own() {
+        for (errno, kind) in [
+            (24, ErrorKind::FilesExhausted),
+            (99, ErrorKind::PortsExhausted),
+        ] {
+            let error = ErrorKind::of_io(&io::Error::from_raw_os_error(errno), false);
+            assert_eq!((error.blame(), &error), (Blame::Generator, &kind));
+        }
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(ErrorKind::of_io(&reset, true), ErrorKind::Reset);
+        assert_eq!(ErrorKind::of_io(&reset, false), ErrorKind::ConnectFailed);
+    }
+}

@@ -1,0 +1,206 @@
+//! The server under test: where its users connect, and where its metrics are.
+
+use std::net::{IpAddr, SocketAddr};
+
+use thiserror::Error;
+use tokio_tungstenite::tungstenite::http::Uri;
+
+/// Where a server on the same machine has its metrics, unless told otherwise.
+const DEFAULT_ADMIN: &str = "http://127.0.0.1:6060/metrics";
+
+/// A server under test.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub(crate) uri: Uri,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) admin: Option<Admin>,
+}
+
+/// Where the server's metrics are.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    pub(crate) uri: Uri,
+    /// Given by the user, who then expects it to be read.
+    pub(crate) given: bool,
+}
+
+/// An address that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// Not a URL, or without a host.
+    #[error("{url:?} is not a WebSocket URL: give one such as ws://127.0.0.1:8080/ws")]
+    NotAUrl {
+        /// What was given.
+        url: String,
+    },
+    /// A scheme other than ws.
+    #[error(
+        "{url:?}: {scheme:?} is not supported: give a ws:// URL (TLS is not: test behind its proxy)"
+    )]
+    Scheme {
+        /// What was given.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// The metrics' address is not usable.
+    #[error("{url:?} is not the address of metrics: give one such as {DEFAULT_ADMIN}, or none")]
+    Admin {
+        /// What was given.
+        url: String,
+    },
+}
+
+impl Target {
+    /// The server at `url`, with its metrics at `admin_url`.
+    ///
+    /// `admin_url`: `None` tries `http://127.0.0.1:6060/metrics` when the server is on this machine;
+    /// `Some("none")` does without.
+    ///
+    /// # Errors
+    /// Which address cannot be used, and why.
+    pub fn new(url: &str, admin_url: Option<&str>) -> Result<Self, TargetError> {
+        let not_a_url = || TargetError::NotAUrl {
+            url: url.to_owned(),
+        };
+        let uri: Uri = url.parse().map_err(|_bad| not_a_url())?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some(scheme) => {
+                return Err(TargetError::Scheme {
+                    url: url.to_owned(),
+                    scheme: scheme.to_owned(),
+                });
+            }
+            None => return Err(not_a_url()),
+        }
+        let host = bare_host(&uri).ok_or_else(not_a_url)?;
+        let port = port(&uri).ok_or_else(not_a_url)?;
+        let admin = match admin_url {
+            Some("none") => None,
+            Some(given) => Some(admin(given)?),
+            None if is_loopback(&host) => Some(Admin {
+                uri: Uri::from_static(DEFAULT_ADMIN),
+                given: false,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            uri,
+            host,
+            port,
+            admin,
+        })
+    }
+
+    /// The URL that users connect to.
+    pub fn url(&self) -> String {
+        self.uri.to_string()
+    }
+
+    /// Looks the host up, once for all users. 127.0.0.1 is preferred to ::1.
+    pub(crate) async fn resolve(&self) -> std::io::Result<Option<SocketAddr>> {
+        let mut found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await?
+            .collect();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        Ok(found.first().copied())
+    }
+}
+
+fn admin(url: &str) -> Result<Admin, TargetError> {
+    let bad = || TargetError::Admin {
+        url: url.to_owned(),
+    };
+    let uri: Uri = url.parse().map_err(|_bad| bad())?;
+    if uri.scheme_str() != Some("http") || bare_host(&uri).is_none() || port(&uri).is_none() {
+        return Err(bad());
+    }
+    Ok(Admin { uri, given: true })
+}
+
+/// The host without the brackets of an IPv6 address.
+pub(crate) fn bare_host(uri: &Uri) -> Option<String> {
+    let host = uri.host()?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    (!bare.is_empty()).then(|| bare.to_owned())
+}
+
+/// The port, 80 where none is given. `None`: it is not a port.
+pub(crate) fn port(uri: &Uri) -> Option<u16> {
+    match (
+        uri.port_u16(),
+        uri.authority()?.as_str().ends_with(uri.host()?),
+    ) {
+        (None, true) => Some(80),
+        // `http` keeps a port that does not fit as a part of the authority.
+        (None, false) | (Some(0), _) => None,
+        (Some(port), _) => Some(port),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admin_of(url: &str, admin_url: Option<&str>) -> Option<(String, bool)> {
+        let target = Target::new(url, admin_url).expect("a good target");
+        target
+            .admin
+            .map(|admin| (admin.uri.to_string(), admin.given))
+    }
+
+    #[test]
+    fn metrics_are_looked_for_beside_a_local_server_only() {
+        let guessed = Some((DEFAULT_ADMIN.to_owned(), false));
+        assert_eq!(admin_of("ws://127.0.0.1:8080/ws", None), guessed);
+        assert_eq!(admin_of("ws://[::1]:8080/ws", None), guessed);
+        assert_eq!(admin_of("ws://localhost/ws", None), guessed);
+        assert_eq!(admin_of("ws://example.org/ws", None), None);
+        assert_eq!(admin_of("ws://127.0.0.1:8080/ws", Some("none")), None);
+        let given = Some(("http://h:1/m".to_owned(), true));
+        assert_eq!(admin_of("ws://example.org/ws", Some("http://h:1/m")), given);
+    }
+
+    #[test]
+    fn hosts_and_ports_are_read() {
+        let target = Target::new("ws://[::1]/ws", None).expect("a good target");
+        assert_eq!((target.host.as_str(), target.port), ("::1", 80));
+    }
+
+    #[test]
+    fn bad_addresses_say_what_to_give_instead() {
+        for bad in [
+            "",
+            "127.0.0.1:8080",
+            "/ws",
+            "ws://",
+            "http://h/ws",
+            "wss://h/ws",
+            "ws://h:99999/",
+        ] {
+            let error = Target::new(bad, None).expect_err(bad).to_string();
+            assert!(error.contains("give") && error.contains(bad), "{error}");
+        }
+        for bad in ["", "https://h/metrics", "h:6060"] {
+            assert!(
+                matches!(
+                    Target::new("ws://h/", Some(bad)),
+                    Err(TargetError::Admin { .. })
+                ),
+                "{bad}"
+            );
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A thread that plays its share of the users, and counts what they tell without a lock.
+
+use std::{cell::RefCell, io, rc::Rc, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    task::{JoinSet, LocalSet},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    client::Endpoint,
+    limits::cpu_seconds,
+    plan::Plan,
+    progress::Counters,
+    summary::Tally,
+    user::{Phase, Stage, play, reached},
+};
+
+/// What a worker needs to know.
+pub(crate) struct Job {
+    pub plan: Plan,
+    pub endpoint: Endpoint,
+    pub run: u32,
+    pub epoch: Instant,
+    pub phase: watch::Receiver<Phase>,
+    pub counters: Arc<Counters>,
+    /// Plays users `first`, `first + step`, ...
+    pub first: u32,
+    pub step: usize,
+}
+
+/// What a worker brings home.
+pub(crate) struct Yield {
+    pub tally: Tally,
+    /// The share of a core that it used, in percent.
+    pub cpu_percent: f64,
+}
+
+/// Starts a worker. The receiver gets its result, or an error if it could not run to its end.
+///
+/// # Errors
+/// The system gives no thread or runtime.
+pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
+    let (done, result) = oneshot::channel();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    thread::Builder::new()
+        .name(format!("loadtest-{}", job.first))
+        .spawn(move || {
+            // The other side is gone when the run was dropped; nobody wants the result then.
+            let _ = done.send(LocalSet::new().block_on(&runtime, run(job)));
+        })?;
+    Ok(result)
+}
+
+async fn run(job: Job) -> Yield {
+    let (cpu, started) = (cpu_seconds(true), Instant::now());
+    let tally = Rc::new(RefCell::new(Tally::default()));
+    let sink = {
+        let tally = Rc::clone(&tally);
+        let counters = job.counters;
+        Box::new(move |sample| {
+            counters.add(&sample);
+            tally.borrow_mut().add(sample);
+        })
+    };
+    let stage = Rc::new(Stage {
+        plan: job.plan,
+        endpoint: job.endpoint,
+        epoch: job.epoch,
+        run: job.run,
+        phase: job.phase,
+        sink,
+    });
+    play_all(&stage, job.first, job.step).await;
+    let busy = cpu_seconds(true) - cpu;
+    let seconds = started
+        .elapsed()
+        .max(Duration::from_millis(1))
+        .as_secs_f64();
+    Yield {
+        tally: tally.take(),
+        cpu_percent: busy * 100.0 / seconds,
+    }
+}
+
+/// Starts each user in their turn, and waits until all are gone.
+async fn play_all(stage: &Rc<Stage>, first: u32, step: usize) {
+    let mut users = JoinSet::new();
+    let starting = async {
+        for user in (first..stage.plan.users).step_by(step) {
+            sleep_until(stage.epoch + stage.plan.start_of(user)).await;
+            users.spawn_local(play(user, Rc::clone(stage)));
+        }
+    };
+    tokio::select! {
+        () = starting => {}
+        () = reached(&stage.phase, Phase::Settling) => {}
+    }
+    while users.join_next().await.is_some() {}
+}

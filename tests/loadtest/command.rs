@@ -1,0 +1,166 @@
+//! Flags, exit codes and signals.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    LOAD, command,
+    fake::{Counts, Fake, Faults},
+    read, report_file, run,
+};
+
+/// Waits until the run is in full swing.
+async fn begun(fake: &Fake) {
+    let started = Instant::now();
+    while Counts::get(&fake.counts.received) < 100 {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "no messages: {:?}",
+            fake.counts
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn interrupted(signal: rustix::process::Signal) {
+    let fake = Fake::start(Faults::default()).await;
+    let file = report_file();
+    let path = file.to_str().expect("UTF-8");
+    let url = fake.url();
+    let args = [
+        &url,
+        "--admin-url",
+        "none",
+        "--json",
+        path,
+        "--duration",
+        "1h",
+        "--users",
+        "20",
+    ];
+    let child = command(&[&args[..], &["--signal-interval", "100ms"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    begun(&fake).await;
+    let id = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .expect("it runs");
+    let id = rustix::process::Pid::from_raw(id).expect("not zero");
+    rustix::process::kill_process(id, signal).expect("it can be told");
+    let ran = read(&child.wait_with_output().await.expect("it ends"), &file);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert_eq!(ran.json["run"]["interrupted"], true);
+    assert!(ran.stdout.contains("ended early"), "{}", ran.stdout);
+    ran.assert_books_close(&fake);
+}
+
+#[tokio::test]
+async fn a_run_in_which_nothing_was_sent_is_invalid() {
+    let more = ["--duration", "200ms", "--signal-interval", "1h"];
+    let fake = Fake::start(Faults::default()).await;
+    let ran = run(
+        &fake.url(),
+        &[&["--users", "2", "--spacing", "1ms"][..], &more].concat(),
+    )
+    .await;
+    assert_eq!(
+        (ran.code, &ran.json["verdict"]),
+        (Some(98), &Value::from("invalid")),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("nothing was measured"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test]
+async fn metrics_asked_for_and_not_there_are_no_pass() {
+    let fake = Fake::start(Faults::default()).await;
+    let admin = format!("http://{}/metrics", fake.address);
+    let url = fake.url();
+    let args = [&[&url, "--admin-url", &admin], &LOAD[..]].concat();
+    let output = command(&args).output().await.expect("the binary runs");
+    assert_eq!(
+        output.status.code(),
+        Some(98),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[tokio::test]
+async fn nobody_listening_is_unreachable() {
+    // Bound and dropped: nobody listens on this port now.
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("bound")
+    };
+    let ran = run(&format!("ws://{address}/ws"), &[]).await;
+    assert_eq!(ran.code, Some(3));
+    let wanted = [
+        &address.to_string()[..],
+        "connect_refused",
+        "start the server",
+    ];
+    assert!(
+        wanted.iter().all(|part| ran.stderr.contains(part)),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
+async fn wrong_flags_are_named() {
+    let wrong: [(&[&str], &str); 6] = [
+        (&["--users", "0"], "0 users"),
+        (&["--duration", "soon"], "soon"),
+        (&["--min-success", "200"], "200"),
+        (&["--nonsense"], "--nonsense"),
+        (&["--users", "900000"], "open files"),
+        (&["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
+    ];
+    for (args, part) in wrong {
+        let output = command(args).output().await.expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn help_names_every_default_and_environment_twin() {
+    let output = command(&["--help"])
+        .output()
+        .await
+        .expect("the binary runs");
+    let help = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "--users",
+        "LOADTEST_USERS",
+        "[default: 100]",
+        "Examples:",
+        "Exit code:",
+    ] {
+        assert!(help.contains(part), "no {part} in {help}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_early_and_still_reports() {
+    interrupted(rustix::process::Signal::INT).await;
+}
+
+#[tokio::test]
+async fn sigterm_ends_early_and_still_reports() {
+    interrupted(rustix::process::Signal::TERM).await;
+}

@@ -1,0 +1,300 @@
+//! A matchmaking server that misbehaves on demand.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+};
+use tokio_tungstenite::{
+    accept_async,
+    tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode},
+};
+
+/// What the server does wrong. Every `Some(n)` means: with each n-th message.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    pub drop: Option<usize>,
+    pub duplicate: Option<usize>,
+    /// Holds a message back until the sender's next one has been relayed.
+    pub reorder: Option<usize>,
+    /// Gives a message to a user of another room instead of the partner.
+    pub misroute: Option<usize>,
+    /// Changes the payload on the way.
+    pub alter: Option<usize>,
+    /// Answers a message with an error of this code instead of relaying it.
+    pub error: Option<(usize, &'static str)>,
+    pub never_match: bool,
+    /// Tells only the first of two that they are matched.
+    pub one_sided: bool,
+    pub no_session: bool,
+    /// Cuts off the user who sends each n-th message, with this close code.
+    pub close: Option<(usize, u16)>,
+    /// Rejects each n-th handshake with 503.
+    pub refuse: Option<usize>,
+}
+
+/// What the server itself counted, to be compared with the report.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub connections: AtomicUsize,
+    pub received: AtomicUsize,
+    pub dropped: AtomicUsize,
+    pub duplicated: AtomicUsize,
+    pub reordered: AtomicUsize,
+    pub misrouted: AtomicUsize,
+    pub altered: AtomicUsize,
+    pub refused: AtomicUsize,
+    pub closed: AtomicUsize,
+    pub errors: AtomicUsize,
+}
+
+impl Counts {
+    /// The value of one count.
+    pub(crate) fn get(counter: &AtomicUsize) -> usize {
+        counter.load(SeqCst)
+    }
+}
+
+/// A message of a client; the payload stays the bytes it came as.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+type Outbox = UnboundedSender<Message>;
+
+#[derive(Clone)]
+struct Member {
+    id: usize,
+    outbox: Outbox,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Option<Member>,
+    /// Partner by user id.
+    partners: std::collections::BTreeMap<usize, Member>,
+    held: std::collections::BTreeMap<usize, Message>,
+}
+
+impl State {
+    /// Somebody in another room.
+    fn stranger_to(&self, one: usize, other: usize) -> Member {
+        let mut strangers = self.partners.values();
+        let stranger = strangers.find(|member| member.id != one && member.id != other);
+        stranger.expect("another room").clone()
+    }
+}
+
+struct Server {
+    faults: Faults,
+    counts: Arc<Counts>,
+    state: Mutex<State>,
+}
+
+/// A running fake; ends with the test's runtime.
+pub(crate) struct Fake {
+    pub address: SocketAddr,
+    pub counts: Arc<Counts>,
+}
+
+impl Fake {
+    /// Starts a fake on a free port.
+    pub(crate) async fn start(faults: Faults) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let counts = Arc::new(Counts::default());
+        let state = Mutex::default();
+        let server = Arc::new(Server {
+            faults,
+            counts: Arc::clone(&counts),
+            state,
+        });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&server).serve(stream));
+            }
+        });
+        Self { address, counts }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/ws", self.address)
+    }
+}
+
+fn nth(counter: &AtomicUsize, every: Option<usize>, message: usize) -> bool {
+    let hit = every.is_some_and(|n| message.is_multiple_of(n));
+    counter.fetch_add(usize::from(hit), SeqCst);
+    hit
+}
+
+fn text(value: &Value) -> Message {
+    Message::text(value.to_string())
+}
+
+impl Server {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+        let id = self.counts.connections.fetch_add(1, SeqCst);
+        // The first connection is the probe, and is let in.
+        if id > 0 && nth(&self.counts.refused, self.faults.refuse, id) {
+            let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+            return;
+        }
+        let _ = stream.set_nodelay(true);
+        let Ok(socket) = accept_async(stream).await else {
+            return;
+        };
+        let (mut write, mut read) = socket.split();
+        let (outbox, mut queue) = unbounded_channel();
+        if !self.faults.no_session {
+            let _ = outbox.send(text(
+                &json!({"type": "session", "session_id": id.to_string()}),
+            ));
+        }
+        let me = Member { id, outbox };
+        loop {
+            tokio::select! {
+                message = queue.recv() => match message {
+                    Some(message) => {
+                        let last = message.is_close();
+                        if write.send(message).await.is_err() || last { break }
+                    }
+                    None => break,
+                },
+                message = read.next() => match message {
+                    Some(Ok(Message::Text(request))) => self.on_text(&me, &request),
+                    Some(Ok(Message::Close(_))) | Some(Err(_)) | None => break,
+                    Some(Ok(_)) => {}
+                },
+            }
+        }
+        self.leave(id);
+        let _ = write.close().await;
+    }
+
+    fn leave(&self, id: usize) {
+        let mut state = self.state.lock().expect("no panic");
+        if state
+            .waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.id == id)
+        {
+            state.waiting = None;
+        }
+        if let Some(partner) = state.partners.remove(&id) {
+            state.partners.remove(&partner.id);
+            let _ = partner
+                .outbox
+                .send(text(&json!({"type": "peer_left", "reason": "lost"})));
+        }
+    }
+
+    fn on_text(&self, me: &Member, request: &str) {
+        let request: Request<'_> = serde_json::from_str(request).expect("loadtest sends JSON");
+        match (request.kind, request.payload) {
+            ("find_match", None) => self.find_match(me),
+            ("ice_candidate", Some(payload)) => self.relay(me, payload.get()),
+            other => panic!("loadtest sent {other:?}"),
+        }
+    }
+
+    fn find_match(&self, me: &Member) {
+        if self.faults.never_match {
+            return;
+        }
+        let mut state = self.state.lock().expect("no panic");
+        let Some(first) = state.waiting.take() else {
+            state.waiting = Some(me.clone());
+            return;
+        };
+        let room = format!("room-{}", me.id);
+        let found = |peer: &Member| {
+            let peer_id = peer.id.to_string();
+            text(&json!({"type": "match_found", "room_id": room, "peer_id": peer_id}))
+        };
+        let _ = first.outbox.send(found(me));
+        if !self.faults.one_sided {
+            let _ = me.outbox.send(found(&first));
+        }
+        state.partners.insert(first.id, me.clone());
+        state.partners.insert(me.id, first);
+    }
+
+    fn relay(&self, me: &Member, payload: &str) {
+        let (faults, counts) = (&self.faults, &self.counts);
+        let number = counts.received.fetch_add(1, SeqCst) + 1;
+        let mut state = self.state.lock().expect("no panic");
+        let Some(partner) = state.partners.get(&me.id).cloned() else {
+            let _ = me
+                .outbox
+                .send(text(&json!({"type": "error", "code": "not_in_room"})));
+            return;
+        };
+        if let Some((every, code)) = faults.error
+            && nth(&counts.errors, Some(every), number)
+        {
+            let _ = me
+                .outbox
+                .send(text(&json!({"type": "error", "code": code})));
+            return;
+        }
+        if let Some((every, code)) = faults.close
+            && nth(&counts.closed, Some(every), number)
+        {
+            let frame = CloseFrame {
+                code: CloseCode::from(code),
+                reason: "go".into(),
+            };
+            let _ = me.outbox.send(Message::Close(Some(frame)));
+            return;
+        }
+        if nth(&counts.dropped, faults.drop, number) {
+            return;
+        }
+        let mut payload = payload.to_owned();
+        if nth(&counts.altered, faults.alter, number) {
+            payload = payload.replace("candidate:1", "candidate:2");
+        }
+        let from = me.id;
+        let relayed = format!(r#"{{"type":"ice_candidate","from":"{from}","payload":{payload}}}"#);
+        let message = Message::text(relayed);
+        let to = if nth(&counts.misrouted, faults.misroute, number) {
+            state.stranger_to(me.id, partner.id)
+        } else {
+            partner
+        };
+        if let Some(held) = state.held.remove(&me.id) {
+            let _ = to.outbox.send(message);
+            let _ = to.outbox.send(held);
+            counts.reordered.fetch_add(1, SeqCst);
+            return;
+        }
+        if faults
+            .reorder
+            .is_some_and(|every| number.is_multiple_of(every))
+        {
+            state.held.insert(me.id, message);
+            return;
+        }
+        let _ = to.outbox.send(message.clone());
+        if nth(&counts.duplicated, faults.duplicate, number) {
+            let _ = to.outbox.send(message);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Runs the real `loadtest` binary against servers whose faults are known, and compares its report with them.
+
+mod command;
+mod delivery;
+mod fake;
+mod people;
+
+use std::{
+    process::{Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use fake::{Counts, Fake, Faults};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Twenty users who send ten messages a second each, for two seconds.
+const LOAD: [&str; 8] = [
+    "--users",
+    "20",
+    "--spacing",
+    "5ms",
+    "--duration",
+    "2s",
+    "--signal-interval",
+    "100ms",
+];
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+    json: Value,
+}
+
+impl Ran {
+    fn count(&self, pointer: &str) -> usize {
+        let value = self.json.pointer(pointer).and_then(Value::as_u64);
+        let value = value.unwrap_or_else(|| panic!("no number at {pointer} in {:#}", self.json));
+        usize::try_from(value).expect("a small number")
+    }
+
+    fn error(&self, kind: &str) -> usize {
+        let errors = self.json["errors"].as_array().expect("a list");
+        let counts = errors
+            .iter()
+            .filter(|error| error["kind"] == kind)
+            .map(|error| &error["count"]);
+        usize::try_from(counts.filter_map(Value::as_u64).sum::<u64>()).expect("a small number")
+    }
+
+    fn target(&self, name: &str) -> &str {
+        let targets = self.json["targets"].as_array().expect("a list");
+        let target = targets
+            .iter()
+            .find(|target| target["name"] == name)
+            .expect("known");
+        target["status"].as_str().expect("a word")
+    }
+
+    /// Every message that the server got was sent, and each has one fate.
+    #[track_caller]
+    fn assert_books_close(&self, fake: &Fake) {
+        assert_eq!(
+            self.count("/messages/sent"),
+            Counts::get(&fake.counts.received),
+            "{:#}",
+            self.json
+        );
+        let fates = ["delivered", "lost", "undeliverable"];
+        let fates = fates.map(|fate| self.count(&format!("/messages/{fate}")));
+        assert_eq!(
+            self.count("/messages/sent"),
+            fates.into_iter().sum::<usize>(),
+            "{:#}",
+            self.json
+        );
+        assert!(self.count("/messages/sent") > 0);
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    // What the one who runs the tests has set must not change what is tested.
+    let set = std::env::vars_os().map(|(name, _)| name);
+    for name in set.filter(|name| name.to_string_lossy().starts_with("LOADTEST_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A file for the report that no other test uses.
+fn report_file() -> std::path::PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!(
+        "loadtest-{}-{}.json",
+        std::process::id(),
+        NEXT.fetch_add(1, SeqCst)
+    );
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn read(output: &Output, file: &std::path::Path) -> Ran {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (lossy(&output.stdout), lossy(&output.stderr));
+    let json = std::fs::read_to_string(file).unwrap_or_default();
+    let _ = std::fs::remove_file(file);
+    let json = serde_json::from_str(&json).unwrap_or(Value::Null);
+    Ran {
+        code: output.status.code(),
+        stdout,
+        stderr,
+        json,
+    }
+}
+
+async fn run(url: &str, args: &[&str]) -> Ran {
+    let file = report_file();
+    let path = file.to_str().expect("UTF-8");
+    let fixed = [url, "--admin-url", "none", "--json", path];
+    let output = command(&[&fixed, args].concat())
+        .output()
+        .await
+        .expect("the binary runs");
+    read(&output, &file)
+}
+
+async fn against(faults: Faults, more: &[&str]) -> (Ran, Fake) {
+    let fake = Fake::start(faults).await;
+    let ran = run(&fake.url(), &[&LOAD[..], more].concat()).await;
+    (ran, fake)
+}
