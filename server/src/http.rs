@@ -168,11 +168,13 @@ async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-            let serve = ws::serve(stream, early, public.context.clone(), public.ws);
-            tokio::spawn(async move {
-                let _permit = permit;
-                serve.await;
-            });
+            tokio::spawn(ws::serve(
+                stream,
+                early,
+                public.context.clone(),
+                public.ws,
+                permit,
+            ));
         }
         Err(_) => tracing::error!("an upgraded connection was not the TCP stream that it began as"),
     }

@@ -68,6 +68,8 @@ pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     ticket: Option<Arc<Ticket>>,
+    /// When the ticket's criteria widen, or whom it avoids is a stranger again.
+    next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
     avoid: Option<Avoid>,
@@ -110,6 +112,7 @@ impl Session {
             context,
             member,
             ticket: None,
+            next_step: None,
             room: None,
             avoid: None,
             rate,
@@ -201,37 +204,25 @@ impl Session {
     }
 
     /// When [`Self::on_deadline`] has something to do.
-    pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        if let Some(ticket) = &self.ticket
-            && let Some(step) = self.context.matchmaker.next_step(ticket, now)
-        {
-            return Some(step);
-        }
+    pub fn deadline(&self) -> Option<Instant> {
         let idle_timeout = self.context.config.idle_timeout;
-        (!idle_timeout.is_zero()).then(|| self.last_message + idle_timeout)
+        let idle_at = (!idle_timeout.is_zero()).then(|| self.last_message + idle_timeout);
+        self.next_step.or(idle_at)
     }
 
     /// Widens the user's criteria when it is time. An error means that the user was idle for too long.
     pub fn on_deadline(&mut self, now: Instant) -> Result<(), LeaveReason> {
-        let place = self.member.place();
-        match place {
-            Place::Waiting => {
-                if let Some(ticket) = &self.ticket {
-                    self.context.matchmaker.advance(ticket, now);
-                }
-            }
-            Place::Idle => {
-                let idle_timeout = self.context.config.idle_timeout;
-                if !idle_timeout.is_zero() && now >= self.last_message + idle_timeout {
-                    self.context.metrics.limit_hit("idle_timeout");
-                    return Err(LeaveReason::IdleTimeout);
-                }
-            }
-            Place::InRoom | Place::Gone => {}
-        }
-        if place != Place::Idle {
+        let idle_timeout = self.context.config.idle_timeout;
+        if self.next_step.take().is_some_and(|step| step <= now)
+            && let Some(ticket) = &self.ticket
+        {
+            self.next_step = self.context.matchmaker.advance(ticket, now);
+        } else if self.member.place() != Place::Idle {
             // The idle time counts from the end of waiting or of being with others.
             self.last_message = now;
+        } else if !idle_timeout.is_zero() && now >= self.last_message + idle_timeout {
+            self.context.metrics.limit_hit("idle_timeout");
+            return Err(LeaveReason::IdleTimeout);
         }
         Ok(())
     }

@@ -132,6 +132,7 @@ impl Session {
             ),
         })?;
         self.member.confirm_waiting(ticket.request_id());
+        self.next_step = self.context.matchmaker.next_step(&ticket, now);
         self.ticket = ticket.is_waiting().then_some(ticket);
         Ok(())
     }
@@ -158,6 +159,7 @@ impl Session {
                 .is_some_and(|room| self.member.is_in(room))
         {
             self.room = self.member.room();
+            self.ticket = None;
         }
         let Some(room) = &self.room else {
             return Err(not_in_room());

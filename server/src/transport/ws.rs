@@ -96,32 +96,41 @@ struct Connection {
     reader: Reader,
     config: WsConfig,
     phase: Phase,
-    last_received: Instant,
-    /// The last ping, if nothing was known to have come since.
+    /// The last ping, if nothing has come since.
     pinged_at: Option<Instant>,
     next_ping: Instant,
 }
 
 /// Serves a connection whose handshake is done, until it ends. `early` is what the client sent behind its
-/// handshake.
-pub async fn serve(stream: TcpStream, early: Vec<u8>, context: Arc<Context>, config: WsConfig) {
-    let now = Instant::now();
-    let (socket, link) = stream.into_split();
-    let mut connection = Connection {
-        session: Session::open(context, Box::new(link), frame::text_header, now),
-        socket,
-        reader: Reader::new(config.max_message_bytes, early),
-        config,
-        phase: Phase::Open,
-        last_received: now,
-        pinged_at: None,
-        next_ping: now + config.heartbeat,
-    };
-    let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline(now).into()));
+/// handshake; `held` is dropped at the end.
+pub async fn serve<H>(
+    stream: TcpStream,
+    early: Vec<u8>,
+    context: Arc<Context>,
+    config: WsConfig,
+    held: H,
+) {
+    let _held = held;
+    let mut connection = Connection::new(stream, early, context, config);
+    let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
     std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
 }
 
 impl Connection {
+    fn new(stream: TcpStream, early: Vec<u8>, context: Arc<Context>, config: WsConfig) -> Self {
+        let now = Instant::now();
+        let (socket, link) = stream.into_split();
+        Self {
+            session: Session::open(context, Box::new(link), frame::text_header, now),
+            socket,
+            reader: Reader::new(config.max_message_bytes, early),
+            config,
+            phase: Phase::Open,
+            pinged_at: None,
+            next_ping: now + config.heartbeat,
+        }
+    }
+
     fn poll(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
         let status = self.session.member().outbox.status(cx);
         if let Some(reason) = status.closing
@@ -154,7 +163,7 @@ impl Connection {
                     return Poll::Ready(LeaveReason::Lost);
                 }
                 let now = Instant::now();
-                self.last_received = now;
+                self.pinged_at = None;
                 self.session.count_received(received.len());
                 if self.phase == Phase::Open {
                     self.obey(received, now, pending);
@@ -202,25 +211,25 @@ impl Connection {
         }
     }
 
+    /// Does what is due. The clock is read only when the timer has run down.
     fn poll_timer(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
         loop {
-            let now = Instant::now();
-            let deadline = self.deadline(now);
-            if deadline > now {
-                if timer.deadline() > deadline.into() || timer.is_elapsed() {
-                    timer.as_mut().reset(deadline.into());
-                }
-                ready!(timer.as_mut().poll(cx));
-                continue;
+            let deadline = self.deadline();
+            if timer.deadline() > deadline.into() {
+                timer.as_mut().reset(deadline.into());
             }
-            if self.on_deadline(now).is_ready() {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if deadline > now {
+                timer.as_mut().reset(deadline.into());
+            } else if self.on_deadline(now).is_ready() {
                 return Poll::Ready(());
             }
         }
     }
 
     /// When there is something to do without anybody having said anything.
-    fn deadline(&self, now: Instant) -> Instant {
+    fn deadline(&self) -> Instant {
         if let Phase::Closing { until, .. } = self.phase {
             return until;
         }
@@ -229,7 +238,7 @@ impl Connection {
             None => self.next_ping,
         };
         self.session
-            .deadline(now)
+            .deadline()
             .map_or(beat, |deadline| deadline.min(beat))
     }
 
@@ -239,7 +248,7 @@ impl Connection {
         }
         if self
             .session
-            .deadline(now)
+            .deadline()
             .is_some_and(|deadline| deadline <= now)
             && let Err(reason) = self.session.on_deadline(now)
         {
@@ -248,11 +257,8 @@ impl Connection {
         }
         match self.pinged_at {
             Some(pinged_at) if now >= pinged_at + self.config.heartbeat_deadline => {
-                if self.last_received < pinged_at {
-                    let reason = LeaveReason::HeartbeatTimeout;
-                    self.close(reason, reason.close_code());
-                }
-                self.pinged_at = None;
+                let reason = LeaveReason::HeartbeatTimeout;
+                self.close(reason, reason.close_code());
             }
             None if now >= self.next_ping => {
                 self.session.send_framed(&frame::PING);
