@@ -159,7 +159,10 @@ impl Session {
                 .is_some_and(|room| self.member.is_in(room))
         {
             self.room = self.member.room();
-            self.ticket = None;
+            if self.room.is_some() {
+                self.ticket = None;
+                self.next_step = None;
+            }
         }
         let Some(room) = &self.room else {
             return Err(not_in_room());
