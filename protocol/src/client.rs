@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
 use crate::code::closed_list;
@@ -44,7 +44,12 @@ pub struct Request<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a RawValue>,
     /// Whom to be matched with (`find_match`, `next`).
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub criteria: Option<Criteria<'a>>,
     /// What is relayed; never parsed, copied byte for byte.
     #[serde(
@@ -62,6 +67,19 @@ pub struct Request<'a> {
 /// A field that is there counts as there even when it is `null`.
 fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(d).map(Some)
+}
+
+/// Criteria by name: a derived reader would take a list of values in the order of the fields as well.
+fn object<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Criteria<'de>>, D::Error> {
+    let Some(raw) = Option::<&RawValue>::deserialize(d)? else {
+        return Ok(None);
+    };
+    if !raw.get().starts_with('{') {
+        return Err(D::Error::custom("criteria must be an object"));
+    }
+    serde_json::from_str(raw.get())
+        .map(Some)
+        .map_err(D::Error::custom)
 }
 
 /// Whom a user wants to be matched with. What is absent does not matter to them.

@@ -6,9 +6,9 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::{
     http::HttpConfig,
-    listen::ListenConfig,
     matchmaker::{MatchmakerConfig, Widening},
     outbox::OutboxLimits,
+    permit::PermitConfig,
     session::SessionConfig,
     transport::ws::WsConfig,
 };
@@ -22,7 +22,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     pub workers: usize,
     pub drain_timeout: Duration,
-    pub accept: ListenConfig,
+    pub max_accepts_per_second: u32,
+    pub permits: PermitConfig,
     pub http: HttpConfig,
     pub ws: WsConfig,
     pub session: SessionConfig,
@@ -102,11 +103,11 @@ impl Flags {
                 self.workers.min(MAX_WORKERS)
             },
             drain_timeout: self.drain_timeout,
-            accept: ListenConfig {
+            max_accepts_per_second: self.max_accepts_per_second,
+            permits: PermitConfig {
                 max_connections: self.max_connections,
                 max_connections_per_address: self.max_connections_per_address,
                 limit_loopback: self.limit_loopback,
-                max_accepts_per_second: self.max_accepts_per_second,
             },
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
     header::{self, HeaderValue},
     server::conn::http1,
@@ -16,8 +16,8 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::{
-    listen::{Permit, Refusal},
     metrics::{Percentiles, QUANTILES},
+    permit::{Permit, Refusal},
     session::Context,
     shutdown::Shutdown,
     transport::ws::{self, WsConfig},
@@ -107,6 +107,12 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
     let bad = |status, message: &str| json_reply(status, &json!({ "error": message }));
     if request.method() != Method::GET {
         return method_not_allowed();
+    }
+    if request.version() != Version::HTTP_11 {
+        return bad(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "a WebSocket handshake needs HTTP/1.1",
+        );
     }
     if !is_upgrade_request(request) {
         let mut reply = bad(

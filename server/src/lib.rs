@@ -3,7 +3,7 @@
 //!
 //! Imports run downward only:
 //! [`listen`] -> [`http`] -> [`transport`] -> [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`], and
-//! [`session`] also -> [`directory`]. [`metrics`] and [`shutdown`] are leaves that others may use.
+//! [`session`] also -> [`directory`]. [`metrics`], [`permit`] and [`shutdown`] are leaves that others may use.
 
 pub mod admin;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod listen;
 pub mod matchmaker;
 pub mod metrics;
 pub mod outbox;
+pub mod permit;
 pub mod profile;
 pub mod room;
 pub mod session;
@@ -37,9 +38,9 @@ use tokio::{
 use config::Config;
 use directory::Directory;
 use http::Public;
-use listen::Door;
 use matchmaker::Matchmaker;
 use metrics::Metrics;
+use permit::Door;
 use profile::Profiler;
 use session::Context;
 use shutdown::Shutdown;
@@ -146,10 +147,19 @@ impl Server {
         });
         let accept = {
             let stop = shutdown.clone();
-            let door = Door::new(config.accept, metrics);
+            let door = Door::new(config.permits, metrics);
             let handles = workers.handles.clone();
-            let accept =
-                async move { listen::accept(public, door, handles, shared, stop.begun()).await };
+            let accept = async move {
+                listen::accept(
+                    public,
+                    door,
+                    config.max_accepts_per_second,
+                    handles,
+                    shared,
+                    stop.begun(),
+                )
+                .await
+            };
             workers.handles[0].spawn(accept)
         };
         tokio::pin!(accept);

@@ -5,6 +5,7 @@
 //! Labels come from closed lists only, never from a user.
 
 mod expose;
+mod percentiles;
 pub mod process;
 
 use std::{
@@ -20,6 +21,8 @@ use prometheus::{
 use voicematch_protocol::{ClientType, ErrorCode, LeaveReason, RelayKind};
 
 use crate::matchmaker::Width;
+use percentiles::percentiles;
+pub use percentiles::{Percentiles, QUANTILES};
 
 /// Upper bounds of the latency buckets, in seconds: 1-2-5 steps from 5 us to 100 s.
 pub const LATENCY_BUCKETS: [f64; 23] = [
@@ -102,18 +105,6 @@ pub struct Metrics {
     limit_hits: IntCounterVec,
     pub http_requests: IntCounterVec,
 }
-
-/// One row of [`Metrics::percentiles`], in seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Percentiles {
-    /// How many were measured.
-    pub count: u64,
-    /// p50, p90, p95, p99, interpolated within the bucket as `histogram_quantile` does.
-    pub quantiles: [f64; 4],
-}
-
-/// The quantiles of [`Percentiles`].
-pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
 impl Metrics {
     /// All at zero, for this many workers.
@@ -340,31 +331,6 @@ impl Metrics {
             total
         })
     }
-}
-
-/// Interpolates quantiles from cumulative bucket counts; what lies past the last bound counts as the bound.
-fn percentiles(cumulative: &[u64], count: u64) -> Percentiles {
-    let quantiles = QUANTILES.map(|quantile| {
-        let rank = quantile * count as f64;
-        let bucket = cumulative
-            .iter()
-            .position(|&below| below as f64 >= rank && below > 0);
-        let Some(bucket) = bucket else {
-            return if count == 0 {
-                0.0
-            } else {
-                LATENCY_BUCKETS[LATENCY_BUCKETS.len() - 1]
-            };
-        };
-        let (below, lower) = if bucket == 0 {
-            (0, 0.0)
-        } else {
-            (cumulative[bucket - 1], LATENCY_BUCKETS[bucket - 1])
-        };
-        let inside = (cumulative[bucket] - below).max(1) as f64;
-        lower + (LATENCY_BUCKETS[bucket] - lower) * ((rank - below as f64) / inside).clamp(0.0, 1.0)
-    });
-    Percentiles { count, quantiles }
 }
 
 /// Makes metrics and registers them.

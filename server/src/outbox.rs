@@ -230,8 +230,12 @@ impl Outbox {
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
         for range in batch.ranges().filter(|range| range.end > written) {
-            let bytes: Box<[u8]> = batch.bytes[range.start.max(written)..range.end].into();
-            state.queued_bytes += bytes.len();
+            if range.start < written {
+                // The socket has begun to take this one, so that it must have all of it.
+                state.front_written = written - range.start;
+            }
+            state.queued_bytes += range.end - range.start.max(written);
+            let bytes = batch.bytes[range].into();
             state.queue.push_back(Queued { bytes, read_at });
         }
         self.metrics

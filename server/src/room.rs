@@ -1,7 +1,8 @@
 //! Rooms: who is in a room with whom, and who hears what.
 //!
 //! Matched users hold each other: a member's seat leads to the room, and the room to its members, so that
-//! a relay looks nothing up. Lock order: a seat, then an outbox; never two seats.
+//! a relay looks nothing up. Lock order: a seat, then an outbox; two seats only when a room is opened, the
+//! lower id first.
 
 use std::{
     sync::{
@@ -84,8 +85,8 @@ pub enum NotRelayed {
 }
 
 impl Room {
-    /// Puts both into a new room and tells them. The one who came second makes the offer: the other has
-    /// been told by then, and cannot be surprised by it.
+    /// Puts both into a new room and tells them. Both seats are held meanwhile: neither can speak to the
+    /// other, or leave, before the other has been told. The one who came second makes the offer.
     pub fn open(
         waiter: &Side<'_>,
         newcomer: &Side<'_>,
@@ -98,40 +99,39 @@ impl Room {
             closed: AtomicBool::new(false),
             metrics: metrics.clone(),
         });
-        room.seat(waiter, newcomer.member.id, false, shared_interests)
-            .map_err(|_| WaiterGone)?;
+        let (mut waiters_seat, mut newcomers_seat);
+        if waiter.member.id < newcomer.member.id {
+            waiters_seat = waiter.member.lock();
+            newcomers_seat = newcomer.member.lock();
+        } else {
+            newcomers_seat = newcomer.member.lock();
+            waiters_seat = waiter.member.lock();
+        }
+        debug_assert!(
+            matches!(*newcomers_seat, Seat::Waiting),
+            "only its own task moves a newcomer"
+        );
+        if !matches!(*waiters_seat, Seat::Waiting) {
+            return Err(WaiterGone);
+        }
+        let tell = |side: &Side<'_>, peer: &Side<'_>, initiator| {
+            side.member.outbox.send(&ServerMessage::MatchFound {
+                room_id: room.id,
+                peer_id: peer.member.id,
+                initiator,
+                waited_ms: millis(side.waited),
+                shared_interests,
+                id: side.request_id,
+            })
+        };
+        tell(waiter, newcomer, false).map_err(|_| WaiterGone)?;
+        // A refusal means that the newcomer's task is closing the connection: the waiter will hear of it.
+        let _ = tell(newcomer, waiter, true);
+        *waiters_seat = Seat::InRoom(room.clone());
+        *newcomers_seat = Seat::InRoom(room.clone());
         metrics.rooms_active.inc();
-        if room
-            .seat(newcomer, waiter.member.id, true, shared_interests)
-            .is_err()
-        {
-            newcomer.member.leave_room_as(&room, LeaveReason::Lost);
-        }
+        drop((waiters_seat, newcomers_seat));
         Ok(room)
-    }
-
-    fn seat(
-        self: &Arc<Self>,
-        side: &Side<'_>,
-        peer_id: SessionId,
-        initiator: bool,
-        shared_interests: &[String],
-    ) -> Result<(), ()> {
-        let mut seat = side.member.lock();
-        if !matches!(*seat, Seat::Waiting) {
-            return Err(());
-        }
-        let told = side.member.outbox.send(&ServerMessage::MatchFound {
-            room_id: self.id,
-            peer_id,
-            initiator,
-            waited_ms: millis(side.waited),
-            shared_interests,
-            id: side.request_id,
-        });
-        told.map_err(|_| ())?;
-        *seat = Seat::InRoom(self.clone());
-        Ok(())
     }
 
     /// The other member.

@@ -5,7 +5,10 @@ mod rate;
 mod requests;
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -215,6 +218,7 @@ impl Session {
         let idle_timeout = self.context.config.idle_timeout;
         if self.next_step.take().is_some_and(|step| step <= now)
             && let Some(ticket) = &self.ticket
+            && !self.context.draining.load(Ordering::Relaxed)
         {
             self.next_step = self.context.matchmaker.advance(ticket, now);
         } else if self.member.place() != Place::Idle {

@@ -4,7 +4,12 @@ mod sync {
     pub(super) use loom::sync::{Mutex, MutexGuard};
 }
 #[path = "claim.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the model uses a part of it")]
+#[allow(
+    clippy::duplicate_mod,
+    dead_code,
+    unreachable_pub,
+    reason = "the same file with other locks, of which the model uses a part"
+)]
 mod claim;
 
 use claim::{Claim, Fate, Taken};

@@ -264,7 +264,8 @@ pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
         ));
     }
     serde_json::from_str(text).map_err(|error| {
-        let code = if error.is_data() {
+        let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+        let code = if is_json {
             ErrorCode::BadMessage
         } else {
             ErrorCode::BadJson

@@ -127,8 +127,12 @@ impl Reader {
         let payload = header.payload(frame);
         match header.opcode {
             OpCode::Text if header.fin => receive(payload, session, now, pending)?,
-            OpCode::Text => self.fragments = Some(payload.to_vec()),
+            OpCode::Text => {
+                session.control_frame(now, pending)?;
+                self.fragments = Some(payload.to_vec());
+            }
             OpCode::Continuation => {
+                session.control_frame(now, pending)?;
                 let mut message = self.fragments.take().unwrap_or_default();
                 message.extend_from_slice(payload);
                 if header.fin {

@@ -1,0 +1,149 @@
+//! Every error of the wire: its code, whether trying again may help, and that the session goes on.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use voicematch_protocol::ErrorCode;
+
+use crate::support::{TestServer, User, pair};
+
+/// Does what is answered with `code`, and returns the answer and the user, whose session must go on. A
+/// code without a case here does not compile.
+async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
+    let flags: &[&str] = match code {
+        ErrorCode::RateLimited => &["--max-messages-per-second", "20", "--message-burst", "2"],
+        _ => &[],
+    };
+    let server = TestServer::start(flags).await;
+    let (mut user, mut partner) = match code {
+        ErrorCode::AlreadyInRoom | ErrorCode::UnknownPeer | ErrorCode::Draining => {
+            let (user, partner) = pair(&server).await;
+            (user, Some(partner))
+        }
+        _ => (User::connect(&server).await, None),
+    };
+    match code {
+        ErrorCode::BadJson => user.send_text(r#"{"type":"ping""#).await,
+        ErrorCode::BadMessage => user.send(json!({"id": 1})).await,
+        ErrorCode::UnknownType => user.send(json!({"type": "dance"})).await,
+        ErrorCode::InvalidCriteria => user.find_with(json!({"language": "x".repeat(65)})).await,
+        ErrorCode::AlreadyWaiting => {
+            user.wait().await;
+            user.find().await;
+        }
+        ErrorCode::AlreadyInRoom => user.find().await,
+        ErrorCode::NotWaiting => user.send(json!({"type": "cancel_match"})).await,
+        ErrorCode::NotInRoom => user.send(json!({"type": "offer", "payload": 1})).await,
+        ErrorCode::UnknownPeer => {
+            user.send(json!({"type": "offer", "payload": 1, "to": "x"}))
+                .await;
+        }
+        ErrorCode::RateLimited => {
+            for _ in 0..3 {
+                user.send(json!({"type": "ping"})).await;
+            }
+            user.expect("pong").await;
+            user.expect("pong").await;
+        }
+        ErrorCode::Draining => {
+            server.process.signal(Signal::TERM);
+            user.expect("draining").await;
+            partner.as_mut().unwrap().expect("draining").await;
+            user.send(json!({"type": "next"})).await;
+        }
+    }
+    (user.next_json().await, user, partner, server)
+}
+
+#[tokio::test]
+async fn every_error_has_its_code_and_the_session_goes_on() {
+    let temporary = ["not_waiting", "not_in_room", "rate_limited", "draining"];
+    for &code in ErrorCode::ALL {
+        let (error, mut user, partner, server) = provoke(code).await;
+        assert_eq!(error["type"], "error", "{error}");
+        assert_eq!(error["code"], code.as_str(), "{error}");
+        assert_eq!(
+            error["temporary"],
+            temporary.contains(&code.as_str()),
+            "{error}"
+        );
+        assert!(error["message"].as_str().unwrap().len() > 10, "{error}");
+        let label = format!(r#"code="{}""#, code.as_str());
+        server.reaches("errors_total", &label, 1.0).await;
+        if code == ErrorCode::RateLimited {
+            // The budget must fill up again.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        user.is_undisturbed().await;
+        if let Some(mut partner) = partner {
+            user.send(json!({"type": "message", "payload": "here"}))
+                .await;
+            assert_eq!(partner.expect("message").await["payload"], "here");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_json_object_is_bad_json() {
+    let server = TestServer::start(&[]).await;
+    let mut user = User::connect(&server).await;
+    let texts = [
+        "",
+        " ",
+        "hello",
+        "{",
+        r#"{"type":"ping"}}"#,
+        "[]",
+        r#"[{"type":"ping"}]"#,
+        "null",
+        "\"ping\"",
+        "{'type':'ping'}",
+        r#"{"type":"ping"} {"type":"ping"}"#,
+        r#"{"type":"ping","payload":01}"#,
+        "{\"type\":\"ping\",\"x\":\"\u{1}\"}",
+        "\u{feff}{\"type\":\"ping\"}",
+    ];
+    for text in texts {
+        user.send_text(text).await;
+        let error = user.next_json().await;
+        assert_eq!(error["code"], "bad_json", "{text:?} {error}");
+    }
+    user.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn an_object_with_a_field_amiss_is_a_bad_message() {
+    let server = TestServer::start(&[]).await;
+    let mut user = User::connect(&server).await;
+    let texts = [
+        "{}",
+        r#"{"type":null}"#,
+        r#"{"type":7}"#,
+        r#"{"type":["ping"]}"#,
+        r#"{"type":"ping","type":"ping"}"#,
+        r#"{"type":"message","payload":1,"payload":2}"#,
+        r#"{"type":"message","payload":1,"to":5}"#,
+        r#"{"type":"find_match","criteria":7}"#,
+        r#"{"type":"offer"}"#,
+    ];
+    for text in texts {
+        user.send_text(text).await;
+        let error = user.next_json().await;
+        assert_eq!(error["code"], "bad_message", "{text} {error}");
+    }
+    user.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn unknown_fields_are_ignored() {
+    let server = TestServer::start(&[]).await;
+    let (mut user, mut partner) = pair(&server).await;
+    user.send_text(
+        r#"{"v":2,"type":"ping","":{"x":[]},"Type":1,"id":7,"payload":{},"criteria":{"mood":1}}"#,
+    )
+    .await;
+    assert_eq!(user.expect("pong").await["id"], 7);
+    user.send_text(r#"{"seq":1,"type":"offer","payload":1,"from":"nobody","room":"x"}"#)
+        .await;
+    let offer = partner.expect("offer").await;
+    assert_eq!(offer["from"], user.id);
+}

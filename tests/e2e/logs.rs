@@ -1,0 +1,105 @@
+//! What the log says, and what it must never say.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{RawSocket, TestServer, User, client_frame, pair};
+
+const MARKER: &str = "m4rk3r-0f-a-pr1vate-talk";
+
+#[tokio::test]
+async fn a_json_log_is_one_object_a_line_from_start_to_stop() {
+    let flags = ["--log-format", "json", "--drain-timeout", "1s"];
+    let mut server = TestServer::start(&flags).await;
+    let _user = User::connect(&server).await;
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.exit_code().await, Some(0));
+    let log: Vec<Value> = server
+        .process
+        .stderr()
+        .iter()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    for line in &log {
+        for field in ["timestamp", "level", "message"] {
+            assert!(line[field].is_string(), "{line}");
+        }
+    }
+    let position = |message: &str| log.iter().position(|line| line["message"] == message);
+    let listening = position("listening").unwrap();
+    assert_eq!(log[listening]["public"], server.public.to_string());
+    assert_eq!(log[listening]["admin"], server.admin.to_string());
+    let draining = position("draining").unwrap();
+    assert_eq!(log[draining]["sessions"], 1);
+    let stopped = position("stopped").unwrap();
+    assert!(listening < draining && draining < stopped && stopped == log.len() - 1);
+}
+
+#[tokio::test]
+async fn no_word_of_a_user_is_logged_at_any_level() {
+    let mut server = TestServer::start(&["--log", "trace", "--drain-timeout", "0"]).await;
+    let (mut first, mut second) = pair(&server).await;
+    for kind in ["offer", "answer", "ice_candidate", "message"] {
+        first.send(json!({"type": kind, "payload": MARKER})).await;
+        second.expect(kind).await;
+    }
+    let text = format!(r#"{{"type":"{MARKER}","id":"{MARKER}"}}"#);
+    first.send_text(text).await;
+    first.expect("error").await;
+    first.send_text(format!("{MARKER} is no JSON")).await;
+    first.expect("error").await;
+    first
+        .send(json!({"type": "offer", "payload": 1, "to": MARKER}))
+        .await;
+    first.expect("error").await;
+    first.send(json!({"type": "leave_room"})).await;
+    first
+        .wait_with(json!({"language": MARKER, "interests": [MARKER]}))
+        .await;
+    let mut binary = RawSocket::open(&server).await;
+    binary.write(&client_frame(0x82, MARKER.as_bytes())).await;
+    binary.expect_close().await;
+    let mut closing = RawSocket::open(&server).await;
+    let farewell = [&1000u16.to_be_bytes()[..], MARKER.as_bytes()].concat();
+    closing.write(&client_frame(0x88, &farewell)).await;
+    closing.expect_close().await;
+    server.process.signal(Signal::TERM);
+    server.process.exit_code().await;
+    let log = server.process.stderr();
+    assert!(log.iter().any(|line| line.contains("stopped")));
+    let detailed = log.iter().any(|line| line.contains("DEBUG"));
+    assert!(detailed, "the level was not taken");
+    for line in log {
+        assert!(!line.contains(MARKER), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_logged_for_each_message() {
+    let server = TestServer::start(&["--max-messages-per-second", "0"]).await;
+    let (mut first, mut second) = pair(&server).await;
+    let before = server.process.stderr();
+    for i in 0..200 {
+        first
+            .send(json!({"type": "message", "payload": i, "id": i}))
+            .await;
+        first.expect("ack").await;
+        second.expect("message").await;
+        first.send(json!({"type": "dance"})).await;
+        first.expect("error").await;
+    }
+    assert_eq!(server.process.stderr(), before);
+}
+
+#[tokio::test]
+async fn a_quiet_log_is_quiet_and_a_wrong_level_is_said() {
+    let server = TestServer::start(&["--log", "error"]).await;
+    pair(&server).await;
+    assert!(server.process.stderr().is_empty());
+    let mut command = crate::support::binary();
+    command.args(["--log", "voicematch=loud=very"]);
+    let mut process = crate::support::Process::spawn(command);
+    assert_ne!(process.exit_code().await, Some(0));
+    let said = process.stderr().join("\n");
+    assert!(said.contains("--log"), "{said}");
+}

@@ -1,0 +1,25 @@
+//! End-to-end tests: the real server on a free port, real sockets. A file a topic.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that panics or prints has said what it has to say"
+)]
+
+mod architecture;
+mod criteria;
+mod drain;
+mod errors;
+mod frames;
+mod heartbeat;
+mod http;
+mod leaving;
+mod limits;
+mod logs;
+mod metrics;
+mod pairing;
+mod pprof;
+mod relay;
+mod slow_consumer;
+mod storm;
+mod support;

@@ -1,0 +1,78 @@
+//! What all topics need: a server process, users, hand-made bytes, and waits that end.
+
+pub(crate) mod http;
+pub(crate) mod raw;
+pub(crate) mod server;
+pub(crate) mod user;
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    time::{Duration, Instant},
+};
+
+pub(crate) use raw::{Frame, RawSocket, client_frame};
+pub(crate) use server::{Process, TestServer, binary};
+pub(crate) use user::{User, pair};
+
+/// How long anything may take that is expected to happen. Long, for a busy machine: a test that passes
+/// does not wait for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often a condition is looked at.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Waits for `future`, but not for ever.
+#[track_caller]
+pub(crate) fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("{caller}: {what} did not happen within {PATIENCE:?}"),
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn eventually(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let begun = Instant::now();
+        while !condition().await {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{caller}: not within {PATIENCE:?}: {what}"
+            );
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// Waits until `read` gives `expected`.
+#[track_caller]
+pub(crate) fn becomes<T: PartialEq + Debug>(
+    expected: T,
+    what: impl std::fmt::Display,
+    mut read: impl AsyncFnMut() -> T,
+) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let begun = Instant::now();
+        loop {
+            let found = read().await;
+            if found == expected {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{caller}: {what} is {found:?} after {PATIENCE:?}, not {expected:?}"
+            );
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}

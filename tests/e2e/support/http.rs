@@ -1,0 +1,92 @@
+//! A small HTTP/1.1 client, made by hand so that it shares no mistake with the server's library.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use super::within;
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Response {
+    request(address, "GET", path, "").await
+}
+
+/// `headers`: more header lines, each with its line end.
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> Response {
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n"
+    );
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let has_body = method != "HEAD";
+    within(path, read_response(&mut stream, has_body)).await
+}
+
+/// Reads an answer and nothing behind it.
+pub(crate) async fn read_response(stream: &mut BufReader<TcpStream>, has_body: bool) -> Response {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        assert!(
+            stream.read_line(&mut line).await.unwrap() > 0,
+            "the connection ended in the header, after {lines:?}"
+        );
+        let line = line.trim_end_matches(['\r', '\n']);
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line.to_owned());
+    }
+    let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
+    let headers: Vec<(String, String)> = lines[1..]
+        .iter()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect();
+    let mut response = Response {
+        status,
+        headers,
+        body: Vec::new(),
+    };
+    let length = response.header("content-length").map(str::to_owned);
+    if has_body && let Some(length) = length {
+        response.body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut response.body).await.unwrap();
+    }
+    response
+}

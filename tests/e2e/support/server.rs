@@ -1,0 +1,241 @@
+//! The server as a process.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    becomes, eventually,
+    http::{self, Response},
+};
+
+/// The program, with nothing in its environment that could change what is tested.
+pub(crate) fn binary() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_voicematch-server")))
+}
+
+fn clean(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VOICEMATCH_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A process whose output is kept. Dropping it kills the process.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// The lines that came through a pipe so far.
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let filled = lines.clone();
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                filled.lock().unwrap().push(line);
+            }
+        });
+        Self { lines, reader }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+}
+
+impl Process {
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            stdout: Lines::of(child.stdout.take().unwrap()),
+            stderr: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    /// What it has written on stdout.
+    pub(crate) fn stdout(&self) -> Vec<String> {
+        self.stdout.so_far()
+    }
+
+    /// What it has written on stderr: its log.
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        self.stderr.so_far()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end, and for all that it wrote; `None`: a signal ended it.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        eventually("the process ends", async || {
+            self.has_ended() && self.stdout.reader.is_finished() && self.stderr.reader.is_finished()
+        })
+        .await;
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Either may fail because the process has ended already, which is all that is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.stderr().join("\n"));
+        }
+    }
+}
+
+/// A running server.
+pub(crate) struct TestServer {
+    pub(crate) process: Process,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl TestServer {
+    /// Starts the server with these flags, on free ports of loopback.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_command(binary(), "127.0.0.1:0", flags).await
+    }
+
+    /// Starts the server with these variables in its environment.
+    pub(crate) async fn start_with_env(variables: &[(&str, &str)]) -> Self {
+        let mut command = binary();
+        command.envs(variables.iter().copied());
+        Self::start_command(command, "127.0.0.1:0", &[]).await
+    }
+
+    /// Starts the server with room for only this many open files.
+    pub(crate) async fn start_with_open_files(count: usize, flags: &[&str]) -> Self {
+        let mut shell = clean(Command::new("sh"));
+        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_voicematch-server")]);
+        Self::start_command(shell, "127.0.0.1:0", flags).await
+    }
+
+    /// Starts the server that `command` runs, listening on `listen`.
+    pub(crate) async fn start_command(mut command: Command, listen: &str, flags: &[&str]) -> Self {
+        command.args(["--listen", listen, "--admin-listen", "127.0.0.1:0"]);
+        command.args(flags);
+        let mut process = Process::spawn(command);
+        let mut addresses = None;
+        eventually("the server says where it listens", async || {
+            addresses = printed_addresses(&process.stdout());
+            addresses.is_some() || process.has_ended()
+        })
+        .await;
+        let (public, admin) = addresses.expect("the server ended at once");
+        Self {
+            process,
+            public,
+            admin,
+        }
+    }
+
+    /// GET on the public port.
+    pub(crate) async fn public(&self, path: &str) -> Response {
+        http::get(self.public, path).await
+    }
+
+    /// GET on the admin port.
+    pub(crate) async fn admin(&self, path: &str) -> Response {
+        http::get(self.admin, path).await
+    }
+
+    /// Every metric as it is now.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics::parse(self.admin("/metrics").await.text())
+    }
+
+    /// One metric as it is now; `labels` as in `reason="closed"`, or empty.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        self.metrics().await.get(name, labels)
+    }
+
+    /// Waits until a metric has this value: some are counted just after the client has been told.
+    #[track_caller]
+    pub(crate) fn reaches(&self, name: &str, labels: &str, value: f64) -> impl Future<Output = ()> {
+        let what = format!("{name}{{{labels}}}");
+        becomes(value, what, async || self.metric(name, labels).await)
+    }
+
+    /// Memory in use, in bytes.
+    pub(crate) async fn resident_bytes(&self) -> f64 {
+        self.metric("process_resident_memory_bytes", "").await
+    }
+}
+
+/// The addresses in the two lines that a server prints at its start.
+fn printed_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
+    let address = |label: &str, scheme: &str| {
+        let line = lines.iter().find(|line| line.starts_with(label))?;
+        let (_, rest) = line.split_once(scheme)?;
+        rest.split('/').next()?.parse().ok()
+    };
+    Some((address("public", "ws://")?, address("admin", "http://")?))
+}
+
+/// The samples of a scrape: by name, and labels as they are written.
+pub(crate) struct Metrics(BTreeMap<(String, String), f64>);
+
+impl Metrics {
+    /// Every line must be a comment or a sample.
+    pub(crate) fn parse(text: &str) -> Self {
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (key, value) = line.rsplit_once(' ').unwrap();
+                let (name, labels) = key.split_once('{').unwrap_or((key, "}"));
+                let labels = labels.strip_suffix('}').unwrap();
+                let value: f64 = value.parse().unwrap();
+                ((name.to_owned(), labels.to_owned()), value)
+            });
+        Self(samples.collect())
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, name: &str, labels: &str) -> f64 {
+        let key = (name.to_owned(), labels.to_owned());
+        match self.0.get(&key) {
+            Some(&value) => value,
+            None => panic!("no metric {name}{{{labels}}}"),
+        }
+    }
+
+    /// Every sample of one name, by labels.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        let samples = self.0.iter().filter(move |((found, _), _)| found == name);
+        samples.map(|((_, labels), &value)| (labels.as_str(), value))
+    }
+}
