@@ -1,5 +1,7 @@
 //! The public listener's HTTP: `/ws` (handshake checks and upgrade), `/health`, `/stats`.
 
+mod stream;
+
 use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
@@ -14,6 +16,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpStream;
+
+use stream::{Hold, HttpStream};
 
 use crate::{
     metrics::{Percentiles, QUANTILES},
@@ -50,8 +54,12 @@ pub type Reply = Response<Full<Bytes>>;
 /// Serves one connection until it ends or has become a WebSocket.
 pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
     let permit = Arc::new(permit);
+    let hold = Hold::default();
+    let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| {
         let reply = answer(request, &permit, &public);
+        let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+        hold.store(upgrading, Ordering::Relaxed);
         let class = reply.status().as_str().chars().next().unwrap_or('0');
         public
             .context
@@ -171,12 +179,15 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
 async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public>) {
     let Ok(socket) = upgraded.await else { return };
     let upgraded = socket.into_inner().into_inner();
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<HttpStream>>() {
         Ok(parts) => {
-            let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+            let (stream, reply) = parts.io.into_inner().into_parts();
             tokio::spawn(ws::serve(
                 stream,
-                early,
+                ws::Handshake {
+                    reply,
+                    early: parts.read_buf.to_vec(),
+                },
                 public.context.clone(),
                 public.ws,
                 permit,

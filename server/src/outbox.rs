@@ -31,6 +31,9 @@ pub trait Link: Send + Sync {
 
     /// Waits until [`Link::try_write`] may write again. Only the latest waker is kept.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Tells the user that nothing more will come; what they send can still be read.
+    fn hang_up(&mut self);
 }
 
 /// What an outbox holds at the most.
@@ -270,6 +273,13 @@ impl Outbox {
             read_at: None,
         });
         state.wake();
+    }
+
+    /// Tells the user that nothing more will come.
+    pub fn hang_up(&self) {
+        if let Some(link) = &mut self.lock().link {
+            link.hang_up();
+        }
     }
 
     /// Drops the link and everything queued; whoever still holds the outbox gets [`Refused::Closed`].

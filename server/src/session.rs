@@ -82,11 +82,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session that writes to `link`, and greets the user.
+    /// Begins a session that writes to `link`, and greets the user; `preface` goes out before the greeting.
     pub fn open(
         context: Arc<Context>,
         link: Box<dyn Link>,
         framing: Framing,
+        preface: &[u8],
         now: Instant,
     ) -> Self {
         let config = &context.config;
@@ -108,8 +109,11 @@ impl Session {
                 message_burst: config.message_burst,
             },
         };
+        let mut first = Batch::default();
+        first.push_framed(preface);
+        first.push_json(framing, &greeting);
         // If the user has gone already, the transport finds out by itself.
-        let _ = member.outbox.send(&greeting);
+        let _ = member.outbox.send_batch(&first, None);
         let rate = Rate::new(config.max_messages_per_second, config.message_burst, now);
         Self {
             context,

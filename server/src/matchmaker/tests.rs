@@ -25,6 +25,8 @@ impl Link for Heard {
     fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    fn hang_up(&mut self) {}
 }
 
 impl Heard {

@@ -65,16 +65,36 @@ thread_local! {
     });
 }
 
-impl Link for OwnedWriteHalf {
+/// The write side of a socket. Dropping it does not hang up: closing the socket does, without a system
+/// call of its own.
+struct WriteHalf(Option<OwnedWriteHalf>);
+
+impl Link for WriteHalf {
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let half = self.0.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         match parts {
-            [part] => OwnedWriteHalf::try_write(self, part),
-            parts => self.try_write_vectored(parts),
+            [part] => half.try_write(part),
+            parts => half.try_write_vectored(parts),
         }
     }
 
     fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        self.as_ref().poll_write_ready(cx)
+        match &self.0 {
+            Some(half) => half.as_ref().poll_write_ready(cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
     }
 }
 
@@ -101,29 +121,47 @@ struct Connection {
     next_ping: Instant,
 }
 
-/// Serves a connection whose handshake is done, until it ends. `early` is what the client sent behind its
-/// handshake; `held` is dropped at the end.
+/// What is left to do of a handshake.
+pub struct Handshake {
+    /// Our reply, which has not been sent yet: it goes out with the first message.
+    pub reply: Vec<u8>,
+    /// What the client sent behind its request.
+    pub early: Vec<u8>,
+}
+
+/// Serves a connection whose handshake is done, until it ends; `held` is dropped then.
 pub async fn serve<H>(
     stream: TcpStream,
-    early: Vec<u8>,
+    handshake: Handshake,
     context: Arc<Context>,
     config: WsConfig,
     held: H,
 ) {
     let _held = held;
-    let mut connection = Connection::new(stream, early, context, config);
+    let mut connection = Connection::new(stream, handshake, context, config);
     let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
     std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
 }
 
 impl Connection {
-    fn new(stream: TcpStream, early: Vec<u8>, context: Arc<Context>, config: WsConfig) -> Self {
+    fn new(
+        stream: TcpStream,
+        handshake: Handshake,
+        context: Arc<Context>,
+        config: WsConfig,
+    ) -> Self {
         let now = Instant::now();
         let (socket, link) = stream.into_split();
         Self {
-            session: Session::open(context, Box::new(link), frame::text_header, now),
+            session: Session::open(
+                context,
+                Box::new(WriteHalf(Some(link))),
+                frame::text_header,
+                &handshake.reply,
+                now,
+            ),
             socket,
-            reader: Reader::new(config.max_message_bytes, early),
+            reader: Reader::new(config.max_message_bytes, handshake.early),
             config,
             phase: Phase::Open,
             pinged_at: None,
@@ -203,8 +241,8 @@ impl Connection {
                 by_client: true, ..
             } => Poll::Ready(()),
             Phase::Closing { .. } => {
-                // Hangs up our side; the client hangs up the other when it has read so far.
-                outbox.detach();
+                // The client hangs up its side when it has read so far.
+                outbox.hang_up();
                 Poll::Pending
             }
             Phase::Open => Poll::Pending,
