@@ -129,18 +129,21 @@ pub struct Handshake {
     pub early: Vec<u8>,
 }
 
-/// Serves a connection whose handshake is done, until it ends; `held` is dropped then.
-pub async fn serve<H>(
+/// Serves a connection whose handshake is done, until it ends; `held` is dropped then. The session is open
+/// when this returns; the future, which is what a connection costs in memory, holds nothing twice.
+pub fn serve<H: Send>(
     stream: TcpStream,
     handshake: Handshake,
     context: Arc<Context>,
     config: WsConfig,
     held: H,
-) {
-    let _held = held;
+) -> impl Future<Output = ()> + Send {
     let mut connection = Connection::new(stream, handshake, context, config);
-    let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
-    std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
+    async move {
+        let _held = &held;
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
+        std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
+    }
 }
 
 impl Connection {
