@@ -70,7 +70,7 @@ pub struct Flags {
     /// Address of the server's Prometheus metrics, or none
     ///
     /// From there come the server's CPU, memory and open files. [default: http://127.0.0.1:6060/metrics when
-    /// the server is on this machine, else none]
+    /// the server is on this machine and its port is 8080, else none]
     #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
     pub admin_url: Option<String>,
 

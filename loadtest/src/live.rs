@@ -42,10 +42,10 @@ impl Live {
                     state.set_len(millis(progress.planned));
                     state.set_pos(millis(progress.elapsed.min(progress.planned)));
                 });
-                bar.set_message(line(progress));
+                bar.set_message(progress.to_string());
             }
             Self::Plain { next } if progress.elapsed >= *next => {
-                let _ = writeln!(stderr(), "{}", line(progress));
+                let _ = writeln!(stderr(), "{progress}");
                 while *next <= progress.elapsed {
                     *next += PLAIN_EVERY;
                 }
@@ -60,25 +60,6 @@ impl Live {
             bar.finish_and_clear();
         }
     }
-}
-
-fn line(progress: &Progress) -> String {
-    let Progress {
-        elapsed,
-        planned,
-        users,
-        connected,
-        in_rooms,
-        sent,
-        errors,
-        ..
-    } = progress;
-    format!(
-        "{:>4}s of {}s  {connected}/{users} users  {in_rooms} matched  {sent} sent  {:.0} msg/s  {errors} errors",
-        elapsed.as_secs(),
-        planned.as_secs_f64().ceil(),
-        progress.messages_per_second
-    )
 }
 
 fn millis(time: Duration) -> u64 {

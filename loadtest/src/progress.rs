@@ -1,6 +1,7 @@
 //! How a run is going: counters that workers add to, and the picture that is made of them.
 
 use std::{
+    fmt,
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
@@ -139,6 +140,29 @@ impl Progress {
         self.sent
             .saturating_sub(self.delivered)
             .saturating_sub(self.refused)
+    }
+}
+
+/// One line, for people.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            elapsed,
+            planned,
+            users,
+            connected,
+            in_rooms,
+            sent,
+            errors,
+            ..
+        } = self;
+        write!(
+            f,
+            "{:>4}s of {}s  {connected}/{users} users  {in_rooms} matched  {sent} sent  {:.0} msg/s  {errors} errors",
+            elapsed.as_secs(),
+            planned.as_secs_f64().ceil(),
+            self.messages_per_second
+        )
     }
 }
 

@@ -6,6 +6,8 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 /// Where a server on the same machine has its metrics, unless told otherwise.
+/// The server's own default; on another port runs another server, whose metrics are elsewhere.
+const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:6060/metrics";
 
 /// A server under test.
@@ -55,7 +57,8 @@ pub enum TargetError {
 impl Target {
     /// The server at `url`, with its metrics at `admin_url`.
     ///
-    /// `admin_url`: `None` tries `http://127.0.0.1:6060/metrics` when the server is on this machine;
+    /// `admin_url`: `None` tries `http://127.0.0.1:6060/metrics` when the server is on this machine
+    /// and its port is 8080, the default of both;
     /// `Some("none")` does without.
     ///
     /// # Errors
@@ -80,7 +83,7 @@ impl Target {
         let admin = match admin_url {
             Some("none") => None,
             Some(given) => Some(admin(given)?),
-            None if is_loopback(&host) => Some(Admin {
+            None if is_loopback(&host) && port == DEFAULT_PORT => Some(Admin {
                 uri: Uri::from_static(DEFAULT_ADMIN),
                 given: false,
             }),
@@ -166,7 +169,7 @@ mod tests {
         let guessed = Some((DEFAULT_ADMIN.to_owned(), false));
         assert_eq!(admin_of("ws://127.0.0.1:8080/ws", None), guessed);
         assert_eq!(admin_of("ws://[::1]:8080/ws", None), guessed);
-        assert_eq!(admin_of("ws://localhost/ws", None), guessed);
+        assert_eq!(admin_of("ws://localhost:8080/ws", None), guessed);
         assert_eq!(admin_of("ws://example.org/ws", None), None);
         assert_eq!(admin_of("ws://127.0.0.1:8080/ws", Some("none")), None);
         let given = Some(("http://h:1/m".to_owned(), true));

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     http::{Reply, json_reply, reply},
-    profile::{Profiler, TaskCounts},
+    profile::{MAX_CAPTURE, Profiler, TaskCounts},
     session::Context,
     shutdown::Shutdown,
 };
@@ -28,6 +28,9 @@ use crate::{
 const MAX_CONNECTIONS: usize = 64;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After this a connection is closed, idle or not: one whose client does not read must not stay for ever.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(MAX_CAPTURE.as_secs() + 60);
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -62,13 +65,14 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
                 let admin = admin.clone();
                 async move { Ok::<_, Infallible>(admin.answer(request).await) }
             });
-            let served = http1::Builder::new()
+            let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection ended badly");
+                .serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended badly"),
+                Err(_) => tracing::debug!("an admin connection had been open for too long"),
             }
             drop(permit);
         });

@@ -1,6 +1,9 @@
 //! What the program does besides serving.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use http_body_util::Empty;
@@ -11,6 +14,9 @@ use tokio::{net::TcpStream, time::timeout};
 use voicematch_server::{Server, config::Cli};
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// How often a self-test says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a healthy server may take to answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -77,7 +83,14 @@ pub(crate) fn self_test(users: u32, duration: Duration) -> Outcome {
             "self-test: {users} users come within {:.1?} and talk for {duration:.1?}",
             plan.ramp()
         );
-        let summary = loadtest::run(&plan, &target, |_| {}).await?;
+        let mut told = Instant::now();
+        let summary = loadtest::run(&plan, &target, |progress| {
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                eprintln!("self-test: {progress}");
+            }
+        });
+        let summary = summary.await?;
         // The users have said goodbye; what is left of the drain is at most a moment.
         let _ = stop.send(());
         serving.await??;

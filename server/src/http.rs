@@ -57,8 +57,20 @@ pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| {
-        let reply = answer(request, &permit, &public);
+        let mut reply = answer(request, &permit, &public);
         let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !upgrading {
+            // One request a connection: pipelined ones would be answered before anybody else is heard.
+            let offers_upgrade = reply.headers().contains_key(header::UPGRADE);
+            let value = if offers_upgrade {
+                "upgrade, close"
+            } else {
+                "close"
+            };
+            reply
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static(value));
+        }
         hold.store(upgrading, Ordering::Relaxed);
         let class = reply.status().as_str().chars().next().unwrap_or('0');
         public
@@ -130,9 +142,6 @@ fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc
         reply
             .headers_mut()
             .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        reply
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return reply;
     }
     let headers = request.headers();
@@ -263,9 +272,6 @@ fn refused(refusal: Refusal) -> Reply {
         Refusal::AddressFull => StatusCode::TOO_MANY_REQUESTS,
     };
     let mut reply = json_reply(status, &json!({ "error": refusal.message() }));
-    reply
-        .headers_mut()
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     reply
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -68,7 +68,7 @@ pub struct Addrs {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// An address could not be bound.
-    #[error("cannot listen on {address}: {error}; is it in use? Choose another with {flag}")]
+    #[error("cannot listen on {address}: {error}; choose another address or port with {flag}")]
     Bind {
         /// Which.
         address: SocketAddr,
@@ -147,7 +147,7 @@ impl Server {
         });
         let accept = {
             let stop = shutdown.clone();
-            let door = Door::new(config.permits, metrics);
+            let door = Door::new(config.permits, config.workers, metrics);
             let handles = workers.handles.clone();
             let accept = async move {
                 listen::accept(

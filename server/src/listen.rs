@@ -63,7 +63,6 @@ pub async fn accept(
     let metrics = &*public.context.metrics;
     let mut pace = Pace::new(max_per_second);
     let mut back_off = BACK_OFF[0];
-    let mut turns = (0..workers.len()).cycle();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -74,12 +73,13 @@ pub async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
-                pace.count();
                 let Some(permit) = door.enter(peer.ip()) else {
                     continue;
                 };
-                let worker = turns.next().unwrap_or(0);
-                deal(stream, permit, worker, &workers, &public);
+                if permit.refusal().is_none() {
+                    pace.count();
+                }
+                deal(stream, permit, &workers, &public);
             }
             Err(error) => {
                 if !describe_failure(&error, metrics) {
@@ -95,15 +95,10 @@ pub async fn accept(
     }
 }
 
-/// Hands a connection to a worker; a worker other than this one watches the socket anew.
-fn deal(
-    stream: TcpStream,
-    permit: Permit,
-    worker: usize,
-    workers: &[Handle],
-    public: &Arc<Public>,
-) {
+/// Hands a connection to the worker that has the fewest; one other than this watches the socket anew.
+fn deal(stream: TcpStream, mut permit: Permit, workers: &[Handle], public: &Arc<Public>) {
     let public = public.clone();
+    let worker = permit.choose_worker();
     if worker == 0 {
         tokio::spawn(http::serve(stream, permit, public));
         return;
@@ -119,22 +114,34 @@ fn deal(
     });
 }
 
-/// Counts a failed accept; true if accepting again at once would fail again.
+/// Counts a failed accept; true if accepting again at once might fail again and again. The others are
+/// faults of the one connection that was to be accepted (accept(2), "Error handling").
 fn describe_failure(error: &io::Error, metrics: &Metrics) -> bool {
     use rustix::io::Errno;
-    let out_of_descriptors = matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    );
-    if out_of_descriptors {
+    let errno = Errno::from_io_error(error);
+    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = errno {
         metrics.refused("descriptors");
         tracing::warn!(%error, "cannot accept; raise the limit on open files or lower --max-connections");
-    } else {
-        // The client was gone before we came to it, or the network had a fault.
-        metrics.refused("accept_error");
-        tracing::debug!(%error, "a connection was lost before it was accepted");
+        return true;
     }
-    out_of_descriptors
+    metrics.refused("accept_error");
+    tracing::debug!(%error, "a connection was lost before it was accepted");
+    !matches!(
+        errno,
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+        )
+    )
 }
 
 /// Spreads accepts over time: at most so many in each tenth of a second.

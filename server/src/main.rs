@@ -7,12 +7,14 @@
 
 mod commands;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use voicematch_server::{
     Server,
     config::{Cli, Command, Config, Flags, LogFormat},
+    metrics::process,
     shutdown::Signals,
 };
 
@@ -45,7 +47,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    log_to_stderr(&flags)?;
+    let _writer = match log_to_stderr(&flags) {
+        Ok(writer) => writer,
+        Err(error) => {
+            eprintln!("voicematch-server: {error}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let config = match flags.check() {
         Ok(config) => config,
         Err(error) => {
@@ -62,8 +70,11 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let server = Server::bind(config)?;
         let addrs = server.addrs()?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), public = %addrs.public, admin = %addrs.admin, "listening");
-        println!("public  ws://{0}/ws  http://{0}/health", addrs.public);
-        println!("admin   http://{0}/metrics  http://{0}/debug/pprof/", addrs.admin);
+        // Whoever started the server may not be listening any more.
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "public  ws://{0}/ws  http://{0}/health", addrs.public);
+        let _ = writeln!(out, "admin   http://{0}/metrics  http://{0}/debug/pprof/", addrs.admin);
+        drop(out);
         let (first, stop) = tokio::sync::oneshot::channel();
         let run = server.run(async { _ = stop.await });
         let watch = async {
@@ -75,7 +86,7 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
         };
         tokio::select! {
             outcome = run => outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into),
-            () = watch => std::process::exit(130),
+            () = watch => Ok(ExitCode::from(130)),
         }
     })
 }
@@ -105,18 +116,31 @@ fn raise_descriptor_limit(config: &Config) -> u64 {
     have
 }
 
-fn log_to_stderr(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
+/// Logs to standard error through a thread of its own: a reader that has stopped, or gone, costs log lines,
+/// which are counted, and never a user. Dropping what is returned writes what is left.
+fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error>> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&flags.log)
-        .map_err(|error| format!("--log {:?}: {error}", flags.log))?;
-    let human = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let filter = EnvFilter::try_new(&flags.log).map_err(|error| {
+        format!(
+            "--log {:?}: {error}; write info, debug or the like",
+            flags.log
+        )
+    })?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .finish(std::io::stderr());
+    let lost = writer.error_counter();
+    process::count_lost_log_lines(move || lost.dropped_lines() as u64);
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(human);
+        .with_writer(writer)
+        .with_ansi(is_terminal)
+        // Failing to log must not be fatal.
+        .log_internal_errors(false);
     match flags.log_format {
         LogFormat::Human => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(())
+    Ok(guard)
 }

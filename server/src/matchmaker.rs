@@ -57,7 +57,7 @@ pub struct Ticket {
     member: Arc<Member>,
     wish: Wish,
     since: Instant,
-    avoid: Option<Avoid>,
+    avoid: Vec<Avoid>,
     request_id: Option<Box<RawValue>>,
     /// The widest kind of pool that it stands in. Changed by its owner only.
     width: AtomicU8,
@@ -82,7 +82,8 @@ impl Ticket {
 
     fn avoids(&self, other: &Self, now: Instant) -> bool {
         self.avoid
-            .is_some_and(|avoid| avoid.partner == other.member.id && now < avoid.until)
+            .iter()
+            .any(|avoid| avoid.partner == other.member.id && now < avoid.until)
     }
 
     fn side(&self, now: Instant) -> Side<'_> {
@@ -138,7 +139,7 @@ impl Matchmaker {
         &self,
         member: &Arc<Member>,
         wish: Wish,
-        avoid: Option<Avoid>,
+        avoid: Vec<Avoid>,
         request_id: Option<Box<RawValue>>,
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
@@ -191,18 +192,14 @@ impl Matchmaker {
         }
         let wider = ticket.wish.wider(ticket.width(), &self.config.widening);
         let widen_at = wider.map(|(_, after)| ticket.since + after);
-        let stranger_at = ticket
-            .avoid
-            .map(|avoid| avoid.until)
-            .filter(|&until| now < until);
+        let strangers_at = ticket.avoid.iter().map(|avoid| avoid.until);
+        let stranger_at = strangers_at.filter(|&until| now < until).min();
         [widen_at, stranger_at].into_iter().flatten().min()
     }
 
     /// Looks for a partner for a ticket that stands in pools.
     fn search_posted(&self, ticket: &Arc<Ticket>, now: Instant) {
-        // Somebody may have claimed the ticket while it was being posted, and have withdrawn it from
-        // pools that it had not yet reached.
-        if self.search(ticket, true, now) || !ticket.is_waiting() {
+        if !self.search(ticket, true, now) && !ticket.is_waiting() {
             self.withdraw(ticket);
         }
     }
@@ -211,10 +208,18 @@ impl Matchmaker {
     fn search(&self, ticket: &Arc<Ticket>, posted: bool, now: Instant) -> bool {
         while let Some((found, width)) = self.oldest_for(ticket, now) {
             match Claim::pair(&ticket.claim, &found.claim) {
-                Err(Taken::Mine) => return true,
+                Err(Taken::Mine) => {
+                    // Whoever claimed the ticket may have withdrawn it before it had reached all its pools.
+                    self.withdraw(ticket);
+                    return true;
+                }
                 Err(Taken::Theirs) => self.remove(&found),
                 Ok(()) => {
+                    // Both are out of the pools, and of the count, before they are told.
                     self.withdraw(&found);
+                    if posted {
+                        self.withdraw(ticket);
+                    }
                     match self.open_room(&found, ticket, width, now) {
                         Ok(()) => return true,
                         Err(WaiterGone) => self.reopen(ticket, posted),

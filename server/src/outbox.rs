@@ -112,20 +112,11 @@ impl Batch {
 /// Why an outbox took nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It was full; its user is now being closed as a slow consumer.
+    /// It was full; its user is now being closed as a slow consumer. What it held, and this, is counted as
+    /// dropped.
     Full,
     /// Its user is gone or being closed.
     Closed,
-}
-
-impl Refused {
-    /// The metric label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Full => "outbox_full",
-            Self::Closed => "peer_closed",
-        }
-    }
 }
 
 struct Queued {
@@ -250,6 +241,7 @@ impl Outbox {
                 "outbox_bytes"
             };
             self.metrics.limit_hit(limit);
+            self.metrics.dropped("outbox_full", state.relays_queued());
             state.discard_queue();
             state.close(LeaveReason::SlowConsumer);
             return Err(Refused::Full);
@@ -285,6 +277,7 @@ impl Outbox {
     /// Drops the link and everything queued; whoever still holds the outbox gets [`Refused::Closed`].
     pub fn detach(&self) {
         let mut state = self.lock();
+        self.metrics.dropped("peer_closed", state.relays_queued());
         state.closing.get_or_insert(LeaveReason::Lost);
         *state = State {
             closing: state.closing,
@@ -368,6 +361,14 @@ impl State {
             self.closing = Some(reason);
             self.wake();
         }
+    }
+
+    /// How many of the queued messages are a partner's.
+    fn relays_queued(&self) -> usize {
+        self.queue
+            .iter()
+            .filter(|queued| queued.read_at.is_some())
+            .count()
     }
 
     /// Forgets what is queued, but for the rest of a message that the socket has begun to take: the

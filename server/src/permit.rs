@@ -58,6 +58,8 @@ pub struct Door {
     open: AtomicUsize,
     refusing: AtomicUsize,
     addresses: DashMap<IpAddr, usize>,
+    /// Connections on each worker.
+    workers: Box<[AtomicUsize]>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,18 +68,20 @@ pub struct Permit {
     door: Arc<Door>,
     /// Counted under this address.
     address: Option<IpAddr>,
+    /// Counted on this worker.
+    worker: Option<usize>,
     refusal: Option<Refusal>,
 }
 
 impl Door {
     /// Nobody is connected.
-    pub fn new(config: PermitConfig, metrics: Arc<Metrics>) -> Arc<Self> {
-        let (open, refusing) = Default::default();
+    pub fn new(config: PermitConfig, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             config,
-            open,
-            refusing,
+            open: AtomicUsize::new(0),
+            refusing: AtomicUsize::new(0),
             addresses: DashMap::new(),
+            workers: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             metrics,
         })
     }
@@ -103,6 +107,7 @@ impl Door {
         Some(Permit {
             door: self.clone(),
             address,
+            worker: None,
             refusal: None,
         })
     }
@@ -118,6 +123,7 @@ impl Door {
         Some(Permit {
             door: self.clone(),
             address: None,
+            worker: None,
             refusal: Some(refusal),
         })
     }
@@ -138,6 +144,16 @@ impl Door {
 }
 
 impl Permit {
+    /// Counts the connection on the worker that has the fewest, and returns which.
+    pub fn choose_worker(&mut self) -> usize {
+        let loads = self.door.workers.iter().enumerate();
+        let fewest = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed));
+        let worker = fewest.map_or(0, |(worker, _)| worker);
+        self.door.workers[worker].fetch_add(1, Ordering::Relaxed);
+        self.worker = Some(worker);
+        worker
+    }
+
     /// Set if the connection is only there to be told that it is turned away.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
@@ -147,6 +163,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let door = &self.door;
+        if let Some(worker) = self.worker {
+            door.workers[worker].fetch_sub(1, Ordering::Relaxed);
+        }
         if self.refusal.is_some() {
             door.refusing.fetch_sub(1, Ordering::Relaxed);
             return;

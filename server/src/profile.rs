@@ -6,12 +6,12 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::Write as _,
+    io::{Read as _, Write as _},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hyper::StatusCode;
 use pprof::{
     ProfilerGuardBuilder, Report,
@@ -193,9 +193,26 @@ async fn heap() -> Result<Vec<u8>, Failure> {
         return Err(Failure(StatusCode::NOT_IMPLEMENTED, message.to_owned()));
     };
     let mut control = control.clone().lock_owned().await;
-    let dumped =
-        tokio::task::spawn_blocking(move || control.dump_pprof().map_err(Failure::internal));
+    let dumped = tokio::task::spawn_blocking(move || {
+        hide_allocator(&control.dump_pprof().map_err(Failure::internal)?)
+    });
     dumped.await.map_err(Failure::internal)?
+}
+
+/// Functions that `go tool pprof` is to leave out of a heap profile: the allocator's own, and what only
+/// passes on to it. The memory is shown at whoever asked for it.
+const ALLOCATOR_FRAMES: &str = r"prof_.*|_rjem_.*|do_rallocx|mallocx|rallocx|malloc|calloc|realloc|alloc::.*|<alloc::.*|hashbrown::.*|bytes::.*";
+
+fn hide_allocator(zipped: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(zipped)
+        .read_to_end(&mut bytes)
+        .map_err(Failure::internal)?;
+    let mut profile = Profile::decode(&*bytes).map_err(Failure::internal)?;
+    profile.string_table.push(ALLOCATOR_FRAMES.to_owned());
+    profile.drop_frames =
+        i64::try_from(profile.string_table.len() - 1).map_err(Failure::internal)?;
+    gzip(&profile.encode_to_vec())
 }
 
 fn tasks_text(tasks: &TaskCounts) -> String {
@@ -299,7 +316,7 @@ code { white-space: nowrap; }
 <h1>/debug/pprof/</h1>
 <p>Types of profiles available:</p>
 <table>
-<tr><th>Count</th><th>Profile</th><th></th></tr>
+<tr><th>Count</th><th>Profile</th><th>What it shows</th></tr>
 <tr><td></td><td><a href="profile?seconds=10">profile</a></td><td>CPU time, sampled for <code>seconds=N</code> (30; at most {max}). Open it with <code>go tool pprof</code>.</td></tr>
 <tr><td></td><td><a href="flamegraph?seconds=10">flamegraph</a></td><td>The same, drawn as SVG.</td></tr>
 <tr><td></td><td><a href="heap">heap</a></td><td>Memory in use, by where it was allocated; a sample of about one in 512 KiB.</td></tr>
@@ -307,7 +324,7 @@ code { white-space: nowrap; }
 </table>
 <p>One CPU capture at a time; a second one is told 409. The first capture raises the process's memory for good,
 by the profiler's fixed table: measure memory before you profile.</p>
-<p><code>go tool pprof -top http://HOST:PORT/debug/pprof/profile?seconds=10</code></p>
+<p><code>go tool pprof -top 'http://HOST:PORT/debug/pprof/profile?seconds=10'</code></p>
 </body>
 </html>
 "#;

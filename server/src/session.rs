@@ -22,7 +22,7 @@ use crate::{
     room::{Member, Place, Room},
 };
 use rate::Rate;
-use requests::{IdOnly, Refusal, parse};
+use requests::{Refusal, id_of, parse};
 
 /// What sessions are allowed, and what they are told at the start.
 #[derive(Debug, Clone)]
@@ -57,6 +57,15 @@ pub struct Context {
     pub draining: AtomicBool,
 }
 
+impl Pending {
+    /// Forgets what a panic may have left behind.
+    pub fn clear(&mut self) {
+        self.relay.clear();
+        self.relayed = Default::default();
+        self.answers.clear();
+    }
+}
+
 /// What one read of a user's messages has given rise to and is not sent yet: the messages for the
 /// partner, and the answers to the user. A worker has one, and each read leaves it empty.
 #[derive(Default)]
@@ -75,7 +84,7 @@ pub struct Session {
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
-    avoid: Option<Avoid>,
+    avoid: Vec<Avoid>,
     rate: Rate,
     last_message: Instant,
     left: bool,
@@ -114,6 +123,10 @@ impl Session {
         first.push_json(framing, &greeting);
         // If the user has gone already, the transport finds out by itself.
         let _ = member.outbox.send_batch(&first, None);
+        if context.draining.load(Ordering::Relaxed) {
+            // Too late to be told with the others.
+            member.outbox.close(LeaveReason::Draining);
+        }
         let rate = Rate::new(config.max_messages_per_second, config.message_burst, now);
         Self {
             context,
@@ -121,7 +134,7 @@ impl Session {
             ticket: None,
             next_step: None,
             room: None,
-            avoid: None,
+            avoid: Vec::new(),
             rate,
             last_message: now,
             left: false,
@@ -147,9 +160,7 @@ impl Session {
         let request = match parse(text) {
             Ok(request) => request,
             Err(refusal) => {
-                let id = serde_json::from_str::<IdOnly<'_>>(text)
-                    .ok()
-                    .and_then(|only| only.id);
+                let id = id_of(text);
                 self.refuse(&refusal, id, pending);
                 return Ok(());
             }
@@ -160,17 +171,18 @@ impl Session {
         Ok(())
     }
 
-    /// Counts a transport's own frame, such as a ping, against the user's rate.
+    /// Takes a transport's own frame, such as a ping or a part of a message, out of the user's budget.
+    /// False: there is none left, and the frame is not to be obeyed.
     pub fn control_frame(
         &mut self,
         read_at: Instant,
         pending: &mut Pending,
-    ) -> Result<(), LeaveReason> {
-        if self.rate.allows(read_at) {
-            Ok(())
-        } else {
-            self.over_rate(pending)
+    ) -> Result<bool, LeaveReason> {
+        let allowed = self.rate.allows(read_at);
+        if !allowed {
+            self.over_rate(pending)?;
         }
+        Ok(allowed)
     }
 
     /// Counts bytes that came from the user.

@@ -37,7 +37,12 @@ pub enum Command {
     /// Start a server inside this process, play users against it, and print what they saw.
     SelfTest {
         /// Users to play.
-        #[arg(long, default_value_t = 200, env = "VOICEMATCH_SELF_TEST_USERS")]
+        #[arg(
+            long,
+            default_value_t = 200,
+            env = "VOICEMATCH_SELF_TEST_USERS",
+            value_name = "N"
+        )]
         users: u32,
         /// How long they talk once all have come.
         #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_SELF_TEST_DURATION")]
@@ -86,7 +91,12 @@ pub struct Flags {
     pub admin_listen: SocketAddr,
 
     /// Worker threads; 0: one for each CPU that this process may use
-    #[arg(long, default_value_t = 0, env = "VOICEMATCH_WORKERS")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        env = "VOICEMATCH_WORKERS",
+        value_name = "N"
+    )]
     pub workers: usize,
 
     /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
@@ -123,7 +133,12 @@ pub struct Flags {
     pub max_message_bytes: usize,
 
     /// Messages that may wait for a client that does not read, before it is closed
-    #[arg(long, default_value_t = 256, env = "VOICEMATCH_OUTBOX_MESSAGES")]
+    #[arg(
+        long,
+        default_value_t = 256,
+        env = "VOICEMATCH_OUTBOX_MESSAGES",
+        value_name = "N"
+    )]
     pub outbox_messages: usize,
 
     /// Bytes that may wait for a client that does not read, before it is closed
@@ -139,10 +154,15 @@ pub struct Flags {
     pub max_messages_per_second: u32,
 
     /// Messages that a client may send at once
-    #[arg(long, default_value_t = 200, env = "VOICEMATCH_MESSAGE_BURST")]
+    #[arg(
+        long,
+        default_value_t = 200,
+        env = "VOICEMATCH_MESSAGE_BURST",
+        value_name = "N"
+    )]
     pub message_burst: u32,
 
-    /// Time a client has to send its request's header, and to be idle between two HTTP requests
+    /// Time a client has to send its request's header
     #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     pub handshake_timeout: Duration,
 
@@ -150,12 +170,17 @@ pub struct Flags {
     #[arg(long, default_value = "1h", value_parser = duration, env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
     pub idle_timeout: Duration,
 
-    /// Longest request header, in bytes, from 8KiB
+    /// Longest request header, in bytes; at least 8KiB
     #[arg(long, default_value = "16KiB", value_parser = bytes, env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
     pub max_header_bytes: usize,
 
     /// Connections in all; 0: as many as there are file descriptors for
-    #[arg(long, default_value_t = 50_000, env = "VOICEMATCH_MAX_CONNECTIONS")]
+    #[arg(
+        long,
+        default_value_t = 50_000,
+        env = "VOICEMATCH_MAX_CONNECTIONS",
+        value_name = "N"
+    )]
     pub max_connections: usize,
 
     /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; 0: no limit
@@ -171,7 +196,12 @@ pub struct Flags {
     pub limit_loopback: bool,
 
     /// Connections accepted a second; more wait in the kernel's queue; 0: no limit
-    #[arg(long, default_value_t = 0, env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND",
+        value_name = "N"
+    )]
     pub max_accepts_per_second: u32,
 
     /// How long rooms may go on after SIGTERM or SIGINT

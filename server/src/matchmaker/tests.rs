@@ -42,7 +42,7 @@ struct User {
     member: Arc<Member>,
     heard: Heard,
     ticket: Option<Arc<Ticket>>,
-    avoid: Option<Avoid>,
+    avoid: Vec<Avoid>,
 }
 
 impl User {
@@ -58,12 +58,13 @@ impl User {
             member,
             heard,
             ticket: None,
-            avoid: None,
+            avoid: Vec::new(),
         }
     }
 
     fn find(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
-        let avoid = self.avoid.filter(|avoid| now < avoid.until);
+        self.avoid.retain(|avoid| now < avoid.until);
+        let avoid = self.avoid.clone();
         if let Ok(ticket) = matchmaker.find(&self.member, wish, avoid, None, now) {
             self.ticket = Some(ticket);
         }
@@ -78,7 +79,7 @@ impl User {
     fn next(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
         if let Some(partner) = self.member.leave_room(LeaveReason::Next) {
             let until = now + matchmaker.config().avoid_partner_for;
-            self.avoid = Some(Avoid { partner, until });
+            self.avoid.push(Avoid { partner, until });
         }
         self.find(matchmaker, wish, now);
     }
@@ -166,7 +167,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     waiting: Vec<Waiting>,
     partner: HashMap<usize, usize>,
-    avoid: HashMap<usize, (usize, u32)>,
+    avoid: HashMap<usize, Vec<(usize, u32)>>,
     dead: Vec<usize>,
     now: u32,
 }
@@ -178,7 +179,7 @@ struct Waiting {
     since: u32,
     /// How long they had waited when they last looked, and so joined wider pools.
     looked: u32,
-    avoid: Option<(usize, u32)>,
+    avoid: Vec<(usize, u32)>,
 }
 
 impl Model {
@@ -205,7 +206,8 @@ impl Model {
 
     fn avoids(&self, a: &Waiting, b: &Waiting) -> bool {
         a.avoid
-            .is_some_and(|(partner, until)| partner == b.user && self.now < until)
+            .iter()
+            .any(|&(partner, until)| partner == b.user && self.now < until)
     }
 
     /// How narrow a pool the two share, if they may meet.
@@ -250,7 +252,7 @@ impl Model {
         if busy || self.dead.contains(&user) {
             return;
         }
-        let avoid = self.avoid.get(&user).copied();
+        let avoid = self.avoid.get(&user).cloned().unwrap_or_default();
         self.waiting.push(Waiting {
             user,
             wish,
@@ -273,7 +275,10 @@ impl Model {
             Step::Cancel(user) => self.waiting.retain(|waiting| waiting.user != user),
             Step::Next(user, wish) => {
                 if let Some(partner) = self.leave(user) {
-                    self.avoid.insert(user, (partner, self.now + 30));
+                    self.avoid
+                        .entry(user)
+                        .or_default()
+                        .push((partner, self.now + 30));
                 }
                 self.find(user, wish);
             }

@@ -164,6 +164,11 @@ fn process_families() -> Vec<MetricFamily> {
             "Total user and system CPU time spent in seconds.",
             vec![(vec![], now.cpu_seconds)],
         ),
+        counters(
+            "log_lines_dropped_total",
+            "Log lines lost because nobody read the log.",
+            vec![(vec![], process::lost_log_lines() as f64)],
+        ),
         gauge(
             "process_resident_memory_bytes",
             "Resident memory size in bytes.",

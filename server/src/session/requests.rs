@@ -12,8 +12,15 @@ use voicematch_protocol::{
 use super::{Pending, Session};
 use crate::{
     matchmaker::{Avoid, Wish},
+    outbox::Refused,
     room::{NotRelayed, Place},
 };
+
+/// Partners that one user avoids at the same time; who leaves more than so many meets the first again.
+const MAX_AVOIDED: usize = 16;
+
+/// What an error tells of what was wrong with a message, in bytes; it may quote the message.
+const MAX_DETAIL_BYTES: usize = 200;
 
 /// A request that was refused: the code, and what to tell the user.
 pub(super) struct Refusal(pub(super) ErrorCode, pub(super) String);
@@ -66,7 +73,10 @@ impl Session {
                 let wish = self.check_find(request)?;
                 if let Some(partner) = self.leave_room(LeaveReason::Next) {
                     let until = now + self.context.matchmaker.config().avoid_partner_for;
-                    self.avoid = Some(Avoid { partner, until });
+                    if self.avoid.len() == MAX_AVOIDED {
+                        self.avoid.remove(0);
+                    }
+                    self.avoid.push(Avoid { partner, until });
                 }
                 self.find(wish, request.id, now)
             }
@@ -113,11 +123,11 @@ impl Session {
     }
 
     fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
-        let avoid = self.avoid.filter(|avoid| now < avoid.until);
+        self.avoid.retain(|avoid| now < avoid.until);
         let found = self.context.matchmaker.find(
             &self.member,
             wish,
-            avoid,
+            self.avoid.clone(),
             id.map(RawValue::to_owned),
             now,
         );
@@ -214,8 +224,10 @@ impl Session {
                 }
                 metrics.relayed_bytes(pending.relay.byte_len());
             }
-            Err(NotRelayed::Refused(refused)) => {
-                metrics.dropped(refused.label(), pending.relay.len())
+            // The outbox has counted it.
+            Err(NotRelayed::Refused(Refused::Full)) => {}
+            Err(NotRelayed::Refused(Refused::Closed)) => {
+                metrics.dropped("peer_closed", pending.relay.len());
             }
             Err(NotRelayed::NotInRoom) => metrics.dropped("peer_left", pending.relay.len()),
         }
@@ -251,13 +263,13 @@ impl Session {
 
 /// What is read of a message that is otherwise unreadable.
 #[derive(Deserialize)]
-pub(super) struct IdOnly<'a> {
+struct IdOnly<'a> {
     #[serde(borrow, default)]
-    pub(super) id: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
-    if !text.trim_start().starts_with('{') {
+    if !is_object(text) {
         return Err(Refusal::new(
             ErrorCode::BadJson,
             "a message is one JSON object with a \"type\"",
@@ -270,8 +282,20 @@ pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
         } else {
             ErrorCode::BadJson
         };
-        Refusal(code, error.to_string())
+        let mut detail = error.to_string();
+        detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
+        Refusal(code, detail)
     })
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// The `id` of a message that is otherwise unreadable.
+pub(super) fn id_of(text: &str) -> Option<&RawValue> {
+    let only = is_object(text).then(|| serde_json::from_str::<IdOnly<'_>>(text));
+    only?.ok()?.id
 }
 
 fn not_in_room() -> Refusal {

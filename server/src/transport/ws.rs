@@ -193,6 +193,7 @@ impl Connection {
     /// Reads and obeys until nothing more is there. Ready when the connection has ended.
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<LeaveReason> {
         SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
+            pending.clear();
             if self.reader.has_early() {
                 self.obey(&mut [], Instant::now(), pending);
             }

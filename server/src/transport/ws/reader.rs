@@ -128,11 +128,13 @@ impl Reader {
         match header.opcode {
             OpCode::Text if header.fin => receive(payload, session, now, pending)?,
             OpCode::Text => {
-                session.control_frame(now, pending)?;
+                charge_fragment(session, now, pending)?;
                 self.fragments = Some(payload.to_vec());
             }
             OpCode::Continuation => {
-                session.control_frame(now, pending)?;
+                if !header.fin {
+                    charge_fragment(session, now, pending)?;
+                }
                 let mut message = self.fragments.take().unwrap_or_default();
                 message.extend_from_slice(payload);
                 if header.fin {
@@ -142,14 +144,28 @@ impl Reader {
                 }
             }
             OpCode::Ping => {
-                session.control_frame(now, pending)?;
-                session.answer_framed(&frame::pong(payload), pending);
+                if session.control_frame(now, pending)? {
+                    session.answer_framed(&frame::pong(payload), pending);
+                }
             }
-            OpCode::Pong => session.control_frame(now, pending)?,
+            OpCode::Pong => _ = session.control_frame(now, pending)?,
             OpCode::Close => return Err(End::ClosedByPeer(frame::close_code(payload)?)),
             OpCode::Binary => return Err(LeaveReason::UnsupportedData.into()),
         }
         Ok(())
+    }
+}
+
+/// A message of which a part was not obeyed would make no sense: over the rate it ends at once.
+fn charge_fragment(
+    session: &mut Session,
+    now: Instant,
+    pending: &mut Pending,
+) -> Result<(), LeaveReason> {
+    if session.control_frame(now, pending)? {
+        Ok(())
+    } else {
+        Err(LeaveReason::RateLimited)
     }
 }
 

@@ -1,0 +1,211 @@
+//! Users without sockets, and what they say; for all benchmarks.
+
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+use std::{
+    io::{self, ErrorKind, IoSlice},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use voicematch_protocol::{Criteria, SessionId};
+use voicematch_server::{
+    directory::Directory,
+    matchmaker::{Matchmaker, MatchmakerConfig, Widening, Wish},
+    metrics::Metrics,
+    outbox::{Link, Outbox, OutboxLimits},
+    room::{Member, Place},
+    session::{Context, Pending, Session, SessionConfig},
+    transport::ws::frame::text_header,
+};
+
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The wait after which a language is enough.
+pub(crate) const WIDEN_AFTER: Duration = Duration::from_secs(5);
+
+const OUTBOX: OutboxLimits = OutboxLimits {
+    messages: 256,
+    bytes: 1 << 20,
+};
+
+/// A socket that counts what it takes, and takes nothing while it is full.
+#[derive(Clone, Default)]
+pub(crate) struct Sink(Arc<(AtomicU64, AtomicBool)>);
+
+impl Sink {
+    pub(crate) fn taken(&self) -> u64 {
+        self.0.0.load(Relaxed)
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.0.1.store(full, Relaxed);
+    }
+}
+
+impl Link for Sink {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.0.1.load(Relaxed) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        self.0.0.fetch_add(bytes as u64, Relaxed);
+        Ok(bytes)
+    }
+
+    fn poll_writable(&self, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn hang_up(&mut self) {}
+}
+
+/// All at zero, for two workers.
+pub(crate) fn new_metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(2).expect("names are unique"))
+}
+
+/// Nobody waits yet.
+pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
+    let config = MatchmakerConfig {
+        widening: Widening {
+            language: Some(WIDEN_AFTER),
+            region: Some(WIDEN_AFTER * 2),
+            anyone: Some(WIDEN_AFTER * 3),
+        },
+        avoid_partner_for: Duration::from_secs(30),
+    };
+    Matchmaker::new(config, metrics.clone())
+}
+
+/// A user without a session, who listens at `sink`.
+pub(crate) fn new_member(id: u64, sink: &Sink, metrics: &Arc<Metrics>) -> Arc<Member> {
+    let outbox = Outbox::new(OUTBOX, text_header, Box::new(sink.clone()), metrics.clone());
+    Arc::new(Member::new(SessionId(id), outbox))
+}
+
+/// Checked criteria.
+pub(crate) fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {
+    let criteria = Criteria {
+        language: Some(language.into()),
+        region: Some(region.into()),
+        interests: interests.iter().map(|&interest| interest.into()).collect(),
+    };
+    Wish::new(&criteria).expect("valid criteria")
+}
+
+/// What sessions share. Their rate is counted, but is none that a benchmark reaches.
+fn new_context() -> Arc<Context> {
+    let metrics = new_metrics();
+    Arc::new(Context {
+        config: SessionConfig {
+            heartbeat: Duration::from_secs(25),
+            max_message_bytes: 1 << 16,
+            max_messages_per_second: 1_000_000_000,
+            message_burst: u32::MAX,
+            idle_timeout: Duration::from_secs(600),
+            outbox: OUTBOX,
+            ice_servers: Vec::new(),
+        },
+        matchmaker: new_matchmaker(&metrics),
+        directory: Directory::default(),
+        metrics,
+        draining: AtomicBool::new(false),
+    })
+}
+
+/// Two sessions, and what their worker has not sent yet.
+pub(crate) struct Pair {
+    pub(crate) first: Session,
+    pub(crate) second: Session,
+    pub(crate) sink: Sink,
+    pending: Pending,
+}
+
+impl Pair {
+    /// Two who do nothing.
+    pub(crate) fn idle() -> Self {
+        let (context, sink) = (new_context(), Sink::default());
+        let open = || {
+            let link = Box::new(sink.clone());
+            Session::open(context.clone(), link, text_header, &[], Instant::now())
+        };
+        Self {
+            first: open(),
+            second: open(),
+            sink: sink.clone(),
+            pending: Pending::default(),
+        }
+    }
+
+    /// Two who are in a room.
+    pub(crate) fn matched() -> Self {
+        let mut pair = Self::idle();
+        pair.meet(Instant::now());
+        assert_eq!(pair.first.member().place(), Place::InRoom);
+        pair
+    }
+
+    /// One read that brings one message of the first user.
+    pub(crate) fn say(&mut self, text: &str, now: Instant) {
+        say(&mut self.first, text, now, &mut self.pending);
+    }
+
+    /// One read that brings the same message of the first user many times.
+    pub(crate) fn say_often(&mut self, text: &str, times: u64, now: Instant) {
+        for _ in 0..times {
+            let received = self.first.receive(text, now, &mut self.pending);
+            received.expect("within limits");
+        }
+        self.first.flush(now, &mut self.pending);
+    }
+
+    /// Both ask for a match, and find each other.
+    pub(crate) fn meet(&mut self, now: Instant) {
+        say(&mut self.first, FIND_MATCH, now, &mut self.pending);
+        say(&mut self.second, FIND_MATCH, now, &mut self.pending);
+    }
+}
+
+fn say(session: &mut Session, text: &str, now: Instant, pending: &mut Pending) {
+    session.receive(text, now, pending).expect("within limits");
+    session.flush(now, pending);
+}
+
+/// A wish as a client writes it.
+pub(crate) const FIND_MATCH: &str = r#"{"type":"find_match","id":17,"criteria":{"language":"en","region":"eu","interests":["music","chess"]}}"#;
+/// The end of a room.
+pub(crate) const LEAVE_ROOM: &str = r#"{"type":"leave_room","id":18}"#;
+/// A ping as a client writes it.
+pub(crate) const PING: &str = r#"{"type":"ping","id":19}"#;
+
+/// A message with an ICE candidate, of so many bytes in all.
+pub(crate) fn ice_candidate(bytes: usize) -> String {
+    let (head, tail) = (
+        r#"{"type":"ice_candidate","payload":{"candidate":"candidate:1 1 udp 2122260223 192.168.1.2 54321 typ host"#,
+        r#""}}"#,
+    );
+    let filler = bytes - head.len() - tail.len();
+    format!(
+        "{head}{}{tail}",
+        " generation 0".repeat(filler / 13 + 1).split_at(filler).0
+    )
+}
+
+/// A text frame as a client sends it. Unmasking it in place a second time masks it again.
+pub(crate) fn masked_frame(payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = Vec::new();
+    text_header(payload.len(), &mut frame);
+    frame[1] |= 0x80;
+    frame.extend_from_slice(&MASK);
+    let masked = payload.iter().zip(MASK.iter().cycle());
+    frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+    frame
+}

@@ -1,0 +1,209 @@
+//! A server under test: started by its command, asked whether it is well, ended when it is no longer needed.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Problem, interrupt, machine::Places};
+
+/// How long a server may take until `/health` answers, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Lines of its log that are shown when it fails.
+const LAST_WORDS: usize = 8;
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    log: PathBuf,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Runs `command`, with `{port}` in it replaced by a free port, and waits until it is well.
+    pub(crate) fn start(command: &str, places: &Places) -> Result<Self, Problem> {
+        if !command.contains("{port}") {
+            return Err(Problem::new(format!(
+                "the command '{command}' must say {{port}} where the port to listen on belongs"
+            )));
+        }
+        let port = free_port()?;
+        let words = words(&command.replace("{port}", &port.to_string()))?;
+        let Some((program, args)) = words.split_first() else {
+            return Err(Problem::new("the command is empty"));
+        };
+        let log = std::env::temp_dir().join(format!("voicematch-bench-{port}.log"));
+        let file = File::create(&log).and_then(|out| Ok((out.try_clone()?, out)));
+        let (out, err) =
+            file.map_err(|error| Problem::new(format!("{}: {error}", log.display())))?;
+        let mut start = Command::new(program);
+        start
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        let child = places.on_server_cpu(|| start.spawn())?.map_err(|error| {
+            Problem::new(format!(
+                "cannot start {program}: {error}; is it built (cargo build --release)?"
+            ))
+        })?;
+        interrupt::guard(child.id());
+        let mut server = Self {
+            child,
+            log,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        };
+        server.wait_until_well(command)?;
+        Ok(server)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote last.
+    pub(crate) fn last_words(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().rev().take(LAST_WORDS).collect();
+        let lines: Vec<_> = lines
+            .into_iter()
+            .rev()
+            .map(|line| format!("    {line}\n"))
+            .collect();
+        match lines.concat() {
+            none if none.is_empty() => "it wrote nothing".into(),
+            some => format!("it wrote:\n{some}"),
+        }
+    }
+
+    fn wait_until_well(&mut self, command: &str) -> Result<(), Problem> {
+        let until = Instant::now() + PATIENCE;
+        let what = loop {
+            if healthy(self.address) {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                break format!("ended at once ({status})");
+            }
+            if Instant::now() > until {
+                break format!(
+                    "did not answer GET /health with 200 in {} s",
+                    PATIENCE.as_secs()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        let said = self.last_words();
+        Err(Problem::new(format!("'{command}' {what}; {said}")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| matches!(self.child.try_wait(), Ok(None))) {
+            // Nobody is connected any more, so there is nothing that it could wait for.
+            let _ = kill_process(pid, Signal::TERM);
+            let until = Instant::now() + PATIENCE / 4;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(10));
+            }
+            let _ = self.child.kill();
+        }
+        interrupt::unguard();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.log);
+    }
+}
+
+fn free_port() -> Result<u16, Problem> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
+    let bound = bound.map_err(|error| Problem::new(format!("no free port: {error}")))?;
+    Ok(bound.port())
+}
+
+fn healthy(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(
+            stream,
+            "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        // The rest is read so that the connection ends in good order.
+        let mut rest = Vec::new();
+        let _ = stream.take(64 << 10).read_to_end(&mut rest);
+        Ok(&status == b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
+
+/// Splits a command as a shell does, with single and double quotes and nothing else.
+fn words(command: &str) -> Result<Vec<String>, Problem> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in command.chars() {
+        match (quote, c) {
+            (Some(open), c) if open == c => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if let Some(open) = quote {
+        return Err(Problem::new(format!(
+            "the command '{command}' has a {open} that is never closed"
+        )));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_into_words() {
+        let split = |command| words(command).map_err(|problem| problem.to_string());
+        let expected: Vec<String> = ["a", "b c", "", "d\"e", "--x=y z"].map(String::from).into();
+        assert_eq!(split("  a 'b c'  \"\" 'd\"e' --x=\"y z\" "), Ok(expected));
+        assert_eq!(split(""), Ok(vec![]));
+        assert!(split("a 'b").is_err_and(|words| words.contains("never closed")));
+    }
+
+    #[test]
+    fn a_command_without_a_port_is_refused() {
+        let places = Places::choose(true, None).expect("nothing to change");
+        let refused = Server::start("true", &places).map(|_| ());
+        assert!(refused.is_err_and(|problem| problem.to_string().contains("{port}")));
+    }
+
+    #[test]
+    fn a_server_that_fails_is_quoted() {
+        let places = Places::choose(true, None).expect("nothing to change");
+        let failed = Server::start("sh -c 'echo out of luck {port}; exit 3'", &places).map(|_| ());
+        let words = failed.map_or_else(|problem| problem.to_string(), |()| String::new());
+        assert!(
+            words.contains("ended at once") && words.contains("out of luck"),
+            "{words}"
+        );
+    }
+}
