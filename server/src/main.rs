@@ -116,6 +116,9 @@ fn raise_descriptor_limit(config: &Config) -> u64 {
     have
 }
 
+/// Log lines that may wait for a reader that has stopped.
+const MAX_LOG_LINES: usize = 4096;
+
 /// Logs to standard error through a thread of its own: a reader that has stopped, or gone, costs log lines,
 /// which are counted, and never a user. Dropping what is returned writes what is left.
 fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error>> {
@@ -128,6 +131,7 @@ fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error
     })?;
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
+        .buffered_lines_limit(MAX_LOG_LINES)
         .finish(std::io::stderr());
     let lost = writer.error_counter();
     process::count_lost_log_lines(move || lost.dropped_lines() as u64);

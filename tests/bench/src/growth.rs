@@ -150,9 +150,18 @@ fn panel(
     }
 }
 
-/// The command line as one would type it; of the program only its name.
-fn command(args: impl Iterator<Item = String>) -> String {
-    let words = args.enumerate().map(|(i, word)| {
+/// The command line as one would type it; of the program only its name, and without `--json`, which
+/// leaves the chart as it is.
+fn command(mut args: impl Iterator<Item = String>) -> String {
+    let mut kept = Vec::new();
+    while let Some(word) = args.next() {
+        if word == "--json" {
+            let _file = args.next();
+        } else if !word.starts_with("--json=") {
+            kept.push(word);
+        }
+    }
+    let words = kept.into_iter().enumerate().map(|(i, word)| {
         let word = match i {
             0 => word.rsplit('/').next().unwrap_or_default().to_owned(),
             _ => word,
@@ -175,6 +184,8 @@ mod tests {
         let args = [
             "/somewhere/voicematch-bench",
             "growth",
+            "--json",
+            "a file",
             "--server",
             "a --port {port}",
             "--users",

@@ -154,10 +154,11 @@ impl<'a> Held<'a> {
         let start = Sample::take(self.server.pid())?;
         let begin = now();
         while matched < self.count {
-            for user in asked..self.count.min(asked + BURST) {
+            let up_to = self.count.min(asked + BURST);
+            for user in asked..up_to {
                 self.users.send(user, &find);
-                asked = user + 1;
             }
+            asked = up_to;
             self.users.look(|_, _, event| match event {
                 Event::Text(text) if is_match(text) => matched += 1,
                 event => trouble.note(&event),
@@ -179,10 +180,11 @@ impl<'a> Held<'a> {
         let mut trouble = Trouble::default();
         let begin = now();
         while met < self.count {
-            for user in sent..self.count.min(sent + BURST) {
+            let up_to = self.count.min(sent + BURST);
+            for user in sent..up_to {
                 self.users.send(user, self.candidate.stamp(now(), user));
-                sent = user + 1;
             }
+            sent = up_to;
             let candidate = &self.candidate;
             self.users.look(|_, user, event| match event {
                 Event::Text(text) if sender(text).is_some() => {
@@ -338,10 +340,11 @@ impl<'a> Held<'a> {
         let begin = now();
         let mut next = 0;
         while self.users.connected() > 0 {
-            for user in next..self.count.min(next + BURST) {
+            let up_to = self.count.min(next + BURST);
+            for user in next..up_to {
                 self.users.close(user);
-                next = user + 1;
             }
+            next = up_to;
             self.users.look(|_, _, _| {})?;
             if now() > begin + PATIENCE {
                 let left = self.count - self.users.connected();

@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    os::unix::fs::FileExt,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -18,12 +18,15 @@ use crate::{Problem, interrupt, machine::Places};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of its log that are shown when it fails.
 const LAST_WORDS: usize = 8;
+/// Bytes of it in which they are looked for.
+const LOG_END: usize = 8 << 10;
 
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    log: PathBuf,
+    /// What it writes; a file without a name, so that nothing is left behind.
+    log: File,
     /// Where it listens.
     pub(crate) address: SocketAddr,
 }
@@ -41,10 +44,12 @@ impl Server {
         let Some((program, args)) = words.split_first() else {
             return Err(Problem::new("the command is empty"));
         };
-        let log = std::env::temp_dir().join(format!("voicematch-bench-{port}.log"));
-        let file = File::create(&log).and_then(|out| Ok((out.try_clone()?, out)));
-        let (out, err) =
-            file.map_err(|error| Problem::new(format!("{}: {error}", log.display())))?;
+        let log = nameless_file(port);
+        let handles = log.and_then(|log| Ok((log.try_clone()?, log.try_clone()?, log)));
+        let (out, err, log) = handles.map_err(|error| {
+            let directory = std::env::temp_dir();
+            Problem::new(format!("cannot write to {}: {error}", directory.display()))
+        })?;
         let mut start = Command::new(program);
         start
             .args(args)
@@ -73,8 +78,11 @@ impl Server {
 
     /// What it wrote last.
     pub(crate) fn last_words(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let size = self.log.metadata().map_or(0, |log| log.len());
+        let mut log = vec![0; LOG_END];
+        let from = size.saturating_sub(LOG_END as u64);
+        let read = self.log.read_at(&mut log, from).unwrap_or(0);
+        let log = String::from_utf8_lossy(&log[..read]);
         let lines: Vec<_> = log.lines().rev().take(LAST_WORDS).collect();
         let lines: Vec<_> = lines
             .into_iter()
@@ -123,8 +131,19 @@ impl Drop for Server {
         }
         interrupt::unguard();
         let _ = self.child.wait();
-        let _ = fs::remove_file(&self.log);
     }
+}
+
+/// A new file that only its handles know.
+fn nameless_file(port: u16) -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("voicematch-bench-{}-{port}", std::process::id()));
+    let file = File::options()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 fn free_port() -> Result<u16, Problem> {
@@ -134,7 +153,7 @@ fn free_port() -> Result<u16, Problem> {
 }
 
 fn healthy(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
+    let ask = || -> io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         write!(

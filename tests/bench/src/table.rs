@@ -153,7 +153,7 @@ pub(crate) fn number(value: f64) -> String {
         0.0 => "0".into(),
         size if size < 10.0 => format!("{value:.2}"),
         size if size < 100.0 => format!("{value:.1}"),
-        size if size < 10_000.0 => format!("{value:.0}"),
+        size if size < 9_999.5 => format!("{value:.0}"),
         _ => {
             let digits = format!("{:.0}", value.abs());
             let mut out = String::new();
@@ -234,7 +234,8 @@ mod tests {
             (0.256, "0.26"),
             (12.34, "12.3"),
             (-1234.5, "-1234"),
-            (9999.0, "9999"),
+            (9999.4, "9999"),
+            (9999.9, "10,000"),
             (194_321.4, "194,321"),
             (1_234_567.0, "1,234,567"),
         ] {
