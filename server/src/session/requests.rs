@@ -19,8 +19,8 @@ use crate::{
 /// Partners that one user avoids at the same time; who leaves more than so many meets the first again.
 const MAX_AVOIDED: usize = 16;
 
-/// What an error tells of what was wrong with a message, in bytes; it may quote the message.
-const MAX_DETAIL_BYTES: usize = 200;
+/// What an error tells of what was wrong with a message, in characters; it may quote the message.
+const MAX_DETAIL_CHARS: usize = 200;
 
 /// A request that was refused: the code, and what to tell the user.
 pub(super) struct Refusal(pub(super) ErrorCode, pub(super) String);
@@ -282,9 +282,10 @@ pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
         } else {
             ErrorCode::BadJson
         };
-        let mut detail = error.to_string();
-        detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
-        Refusal(code, detail)
+        Refusal(
+            code,
+            error.to_string().chars().take(MAX_DETAIL_CHARS).collect(),
+        )
     })
 }
 
