@@ -119,7 +119,7 @@ fn claim(c: &mut Criterion) {
     });
     let alone = wish("en", "eu", &["music", "chess"]);
     group.bench_function("find_and_match/alone", |b| {
-        b.iter_custom(|rounds| on_threads(&[alone.clone()], rounds));
+        b.iter_custom(|rounds| on_threads(std::slice::from_ref(&alone), rounds));
     });
     let other = wish("de", "us", &["films", "go"]);
     group.bench_function("find_and_match/two_threads_apart", |b| {
