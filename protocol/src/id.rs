@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// Digits in a written id.
 pub const ID_LEN: usize = 16;
@@ -63,7 +63,8 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
+                let digits = self.digits();
+                s.serialize_str(std::str::from_utf8(&digits).map_err(ser::Error::custom)?)
             }
         }
 

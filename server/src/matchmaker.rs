@@ -104,6 +104,10 @@ impl Ticket {
 /// People who wait for the same, in order of arrival.
 type Pool = BTreeMap<u64, Arc<Ticket>>;
 
+/// Parts of the map of pools, each with a lock of its own. When a part grows, whoever needs it waits: many
+/// small parts make that short.
+const POOL_SHARDS: usize = 256;
+
 /// The pools.
 pub struct Matchmaker {
     config: MatchmakerConfig,
@@ -117,7 +121,7 @@ impl Matchmaker {
     pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>) -> Self {
         Self {
             config,
-            pools: DashMap::new(),
+            pools: DashMap::with_shard_amount(POOL_SHARDS),
             arrivals: AtomicU64::new(0),
             metrics,
         }

@@ -55,6 +55,9 @@ pub struct Batch {
 /// A batch keeps its buffers for the next one, unless a burst has made them larger than this.
 const KEPT_BATCH_BYTES: usize = 256 * 1024;
 
+/// Enough for most messages of the server's own.
+const USUAL_MESSAGE_BYTES: usize = 256;
+
 impl Batch {
     /// Appends a message made of `parts`, each copied once.
     pub fn push(&mut self, framing: Framing, parts: &[&[u8]]) {
@@ -67,8 +70,9 @@ impl Batch {
 
     /// Appends a message written as JSON.
     pub fn push_json(&mut self, framing: Framing, message: &impl Serialize) {
-        match serde_json::to_vec(message) {
-            Ok(text) => self.push(framing, &[&text]),
+        let mut text = Vec::with_capacity(USUAL_MESSAGE_BYTES);
+        match serde_json::to_writer(&mut text, message) {
+            Ok(()) => self.push(framing, &[&text]),
             Err(error) => tracing::error!(%error, "a message of ours could not be written"),
         }
     }
