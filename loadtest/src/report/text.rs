@@ -265,7 +265,7 @@ fn resources(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let used = &summary.about.generator;
     writeln!(
         out,
-        "\nGenerator   CPU {:.1} s, {:.1} % of a core; {} threads, the busiest {:.1} %; RSS {}",
+        "\nGenerator   CPU {:.1} s, {:.1} % of a core; threads {}, the busiest {:.1} %; RSS {}",
         used.cpu_seconds,
         used.cpu_percent,
         used.workers,
