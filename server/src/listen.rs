@@ -1,7 +1,7 @@
 //! The public listener: accept, back-off, one task a connection.
 //!
-//! One loop accepts for all workers and deals the connections out in turn: each worker is a runtime of
-//! its own on a thread of its own, and a connection stays where it was dealt.
+//! One loop accepts for all workers and gives each connection to the one that has the fewest. A worker is
+//! a runtime of its own on a thread of its own, and a connection stays where it was dealt.
 
 use std::{
     future::Future,
