@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicematch_protocol::{ErrorCode, IceServer, LeaveReason, Limits, RelayKind, ServerMessage};
+use voicematch_protocol::{
+    ErrorCode, IceServer, LeaveReason, Limits, RelayKind, ServerMessage, SessionId,
+};
 
 use crate::{
     directory::Directory,
@@ -100,30 +102,17 @@ impl Session {
         now: Instant,
     ) -> Self {
         let config = &context.config;
+        let mut draining = false;
+        // Nobody reaches the user before they have been greeted: draining waits for the directory, too.
         let member = context.directory.admit(|id| {
-            Member::new(
-                id,
-                Outbox::new(config.outbox, framing, link, context.metrics.clone()),
-            )
+            let outbox = Outbox::new(config.outbox, framing, link, context.metrics.clone());
+            draining = context.draining.load(Ordering::Relaxed);
+            greet(config, id, &outbox, preface);
+            Member::new(id, outbox)
         });
         context.metrics.sessions_open.inc();
         context.metrics.sessions_total.inc();
-        let greeting = ServerMessage::Session {
-            session_id: member.id,
-            heartbeat_ms: u64::try_from(config.heartbeat.as_millis()).unwrap_or(u64::MAX),
-            ice_servers: &config.ice_servers,
-            limits: Limits {
-                max_message_bytes: config.max_message_bytes as u64,
-                max_messages_per_second: config.max_messages_per_second,
-                message_burst: config.message_burst,
-            },
-        };
-        let mut first = Batch::default();
-        first.push_framed(preface);
-        first.push_json(framing, &greeting);
-        // If the user has gone already, the transport finds out by itself.
-        let _ = member.outbox.send_batch(&first, None);
-        if context.draining.load(Ordering::Relaxed) {
+        if draining {
             // Too late to be told with the others.
             member.outbox.close(LeaveReason::Draining);
         }
@@ -282,6 +271,25 @@ impl Session {
         self.refuse(&Refusal(ErrorCode::RateLimited, message), None, pending);
         Ok(())
     }
+}
+
+/// Sends `preface`, and the first message.
+fn greet(config: &SessionConfig, id: SessionId, outbox: &Outbox, preface: &[u8]) {
+    let greeting = ServerMessage::Session {
+        session_id: id,
+        heartbeat_ms: u64::try_from(config.heartbeat.as_millis()).unwrap_or(u64::MAX),
+        ice_servers: &config.ice_servers,
+        limits: Limits {
+            max_message_bytes: config.max_message_bytes as u64,
+            max_messages_per_second: config.max_messages_per_second,
+            message_burst: config.message_burst,
+        },
+    };
+    let mut first = Batch::default();
+    first.push_framed(preface);
+    first.push_json(outbox.framing(), &greeting);
+    // If the user has gone already, the transport finds out by itself.
+    let _ = outbox.send_batch(&first, None);
 }
 
 impl Drop for Session {
