@@ -31,6 +31,7 @@ mod observe;
 mod payload;
 pub mod plan;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod sample;
 pub mod summary;

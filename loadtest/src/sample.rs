@@ -62,7 +62,7 @@ pub(crate) struct Unmatched {
 }
 
 /// Who has to mend an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// This process or its machine: the measurement is not to be trusted.
@@ -71,6 +71,8 @@ pub enum Blame {
     Network,
     /// The server.
     Server,
+    /// What was said on the wire is not what was agreed; either side may be at fault.
+    Protocol,
 }
 
 /// What went wrong, as a closed list.

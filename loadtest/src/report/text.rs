@@ -249,6 +249,7 @@ fn errors(out: &mut String, summary: &Summary) -> std::fmt::Result {
             Blame::Generator => "generator",
             Blame::Network => "network",
             Blame::Server => "server",
+            Blame::Protocol => "protocol",
         };
         let count = grouped(error.count);
         writeln!(
