@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
+use crate::sample::{Direction as Way, Kind};
+
 /// Messages that one user has received in one room, in constant memory.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Inbox {
     partner: Option<u32>,
     next_seq: u32,
-    unique: u32,
+    /// Messages received at least once, for each type.
+    unique: [u32; Kind::MAX],
+    /// One more than the highest number received, for each type.
+    next_nth: [u32; Kind::MAX],
     /// Bit `k` stands for sequence number `next_seq - 1 - k`.
     seen: u128,
 }
@@ -26,24 +31,32 @@ pub(crate) enum Receipt {
 }
 
 impl Inbox {
-    /// Enters message `seq` of user `sender`.
-    pub(crate) fn receive(&mut self, sender: u32, seq: u32) -> Receipt {
+    /// Enters message `seq` of user `sender`, the `nth` of its type.
+    pub(crate) fn receive(&mut self, sender: u32, seq: u32, kind: Kind, nth: u32) -> Receipt {
         if *self.partner.get_or_insert(sender) != sender {
             return Receipt::WrongPeer;
         }
+        let receipt = self.place(seq);
+        if matches!(receipt, Receipt::InOrder | Receipt::Reordered) {
+            self.unique[kind.index()] += 1;
+            let next = &mut self.next_nth[kind.index()];
+            *next = (*next).max(nth.saturating_add(1));
+        }
+        receipt
+    }
+
+    fn place(&mut self, seq: u32) -> Receipt {
         if seq >= self.next_seq {
             let shift = seq - self.next_seq + 1;
             self.seen = self.seen.checked_shl(shift).unwrap_or(0) | 1;
             self.next_seq = seq.saturating_add(1);
-            self.unique += 1;
             return Receipt::InOrder;
         }
         let age = self.next_seq - 1 - seq;
         match 1_u128.checked_shl(age) {
             Some(bit) if self.seen & bit == 0 => {
                 self.seen |= bit;
-                self.unique += 1;
-                Receipt::Reordered
+                    Receipt::Reordered
             }
             _ => Receipt::Duplicate,
         }
@@ -57,8 +70,10 @@ pub(crate) struct Stay {
     pub room: u64,
     /// The user.
     pub user: u32,
-    /// Messages that the user sent.
-    pub sent: u32,
+    /// The direction in which the user sends.
+    pub direction: Way,
+    /// Messages that the user sent, for each type.
+    pub sent: [u32; Kind::MAX],
     /// Of those, how many the server answered with `not_in_room`.
     pub refused: u32,
     /// The partner left before the user did.
@@ -67,6 +82,13 @@ pub(crate) struct Stay {
     pub foreign: bool,
     /// What the user received.
     pub inbox: Inbox,
+}
+
+impl Stay {
+    /// Messages of all types that the user sent.
+    pub(crate) fn sent_in_all(&self) -> u32 {
+        self.sent.iter().sum()
+    }
 }
 
 /// One direction of one room.
@@ -110,17 +132,17 @@ impl Ledger {
     /// Enters one stay.
     pub(crate) fn add(&mut self, stay: &Stay) {
         if stay.foreign {
-            self.foreign += u64::from(stay.sent);
+            self.foreign += u64::from(stay.sent_in_all());
             return;
         }
         let mine = self.directions.entry((stay.room, stay.user)).or_default();
         mine.joined = true;
-        mine.sent += u64::from(stay.sent);
+        mine.sent += u64::from(stay.sent_in_all());
         mine.refused += u64::from(stay.refused);
         mine.partner_left |= stay.partner_left;
         if let Some(partner) = stay.inbox.partner {
             let theirs = self.directions.entry((stay.room, partner)).or_default();
-            theirs.unique += u64::from(stay.inbox.unique);
+            theirs.unique += stay.inbox.unique.iter().map(|n| u64::from(*n)).sum::<u64>();
             theirs.next_seq += u64::from(stay.inbox.next_seq);
         }
     }

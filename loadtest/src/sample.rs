@@ -4,51 +4,181 @@ use std::{fmt, io, time::Duration};
 
 use crate::ledger::Stay;
 
-/// One measurement of one user. Users only tell; counting is the summary's work.
+/// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
 pub(crate) enum Sample {
-    /// Ready to act: from the planned start to the `session` message.
+    /// Set out to connect; `again`: after a drop, or on purpose.
+    Connecting { again: bool },
+    /// Ready to act: from the planned start to the greeting.
     Connected { latency: Duration },
     /// Never got that far.
-    NotConnected { at: Duration, error: ErrorKind },
-    /// Connected, and cut off before the end of the run.
-    Dropped { at: Duration, error: ErrorKind },
-    /// Will send nothing more.
-    StoppedSending,
-    /// Closed at the end of the run.
+    NotConnected { error: ErrorKind },
+    /// Still on the way when the run ended: neither connected nor failed.
+    ConnectingEnded,
+    /// Connected, and cut off before the user wanted to leave.
+    Dropped { error: ErrorKind },
+    /// Closed because the user wanted to leave.
     Closed,
+    /// Will send nothing more on this connection.
+    StoppedSending,
     /// Something else went wrong; the user went on.
-    Error { at: Duration, error: ErrorKind },
-    /// Asked for a partner.
+    Error { error: ErrorKind },
+    /// Asked for a partner; `again`: after a first one.
     Searching { again: bool },
-    /// Got a partner.
+    /// Got a partner in time.
     Matched { latency: Duration },
-    /// A search that found nobody in time.
+    /// A search that ended without one.
     Unmatched(Unmatched),
     /// In a room, whoever's turn it was.
     RoomJoined,
     /// Out of it.
-    RoomLeft(Stay),
+    RoomLeft(Box<Stay>),
+    /// Told of a second room without having asked, or while in one.
+    DoubleMatch,
+    /// Told to be their own partner.
+    SelfMatch,
     /// Sent a message, this much later than it was due.
-    Sent { lateness: Duration },
-    /// The partner's message, from the moment it was due.
-    Delivered {
-        latency: Duration,
-        in_order: bool,
-        altered: bool,
-    },
-    /// The partner's message, once more.
-    Duplicate,
+    Sent { route: Route, lateness: Duration },
+    /// A message that was meant for this user, for the first time.
+    Delivered(Delivered),
+    /// The same, once more.
+    Duplicate { route: Route },
     /// A message that was meant for somebody else.
-    WrongPeer,
+    WrongPeer { route: Route },
     /// A message of another load test.
     Foreign,
     /// A message that was to be relayed was answered with `not_in_room`.
     Refused,
+    /// Sent a request that wants an answer.
+    CallSent { call: CallId, lateness: Duration },
+    /// The answer, as it was expected: from the moment due, and from the moment of sending.
+    CallAnswered {
+        call: CallId,
+        latency: Duration,
+        as_sent: Duration,
+    },
+    /// No answer in time.
+    CallTimedOut { call: CallId, waited: Duration },
+    /// Another answer than was expected.
+    CallWrong { call: CallId },
+    /// Came to the end of a flow; not `completed`: because a step did not succeed.
+    FlowEnded { flow: FlowId, completed: bool },
+    /// Broke the connection because the plan drops users at once.
+    StormDropped,
+    /// Connected again, this long after that.
+    StormConnected { after: Duration },
+    /// Matched again, this long after that.
+    StormMatched { after: Duration },
 }
 
 /// Where users tell their samples.
 pub(crate) type Sink = Box<dyn Fn(Sample)>;
+
+/// A received message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivered {
+    pub route: Route,
+    /// Who sent it: the index of a user of the whole plan.
+    pub sender: u32,
+    /// Since it was due.
+    pub latency: Duration,
+    /// Since it was sent.
+    pub as_sent: Duration,
+    /// Not after a later one.
+    pub in_order: bool,
+    /// Later than the message time-out.
+    pub late: bool,
+    /// With other bytes than were sent.
+    pub altered: bool,
+}
+
+/// The type of a message and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub kind: Kind,
+    pub direction: Direction,
+}
+
+/// The type of a message: an index into the run's list of types, which begins with [`Kind::KNOWN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind(u8);
+
+impl Kind {
+    /// How many types are told apart.
+    pub(crate) const MAX: usize = 8;
+    /// The types that every run has.
+    pub(crate) const KNOWN: [&'static str; 5] =
+        ["offer", "answer", "ice_candidate", "message", "echo"];
+    pub(crate) const OFFER: Self = Self(0);
+    pub(crate) const ANSWER: Self = Self(1);
+    pub(crate) const ICE_CANDIDATE: Self = Self(2);
+    pub(crate) const MESSAGE: Self = Self(3);
+    pub(crate) const ECHO: Self = Self(4);
+
+    /// The type at this place of the run's list; those beyond the last that is told apart count as it.
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u8::try_from(index.min(Self::MAX - 1)).unwrap_or(0))
+    }
+
+    /// Its place.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Direction {
+    /// From the one who makes the offer.
+    OffererToAnswerer,
+    /// To the one who makes the offer.
+    AnswererToOfferer,
+    /// To the server itself, which answers.
+    ToServer,
+}
+
+impl Direction {
+    pub(crate) const ALL: [Self; 3] = [
+        Self::OffererToAnswerer,
+        Self::AnswererToOfferer,
+        Self::ToServer,
+    ];
+
+    /// The direction in which a member of a room sends.
+    pub(crate) fn of_sender(offerer: bool) -> Self {
+        if offerer {
+            Self::OffererToAnswerer
+        } else {
+            Self::AnswererToOfferer
+        }
+    }
+
+    /// The other way; what goes to the server comes back as such.
+    pub(crate) fn back(self) -> Self {
+        match self {
+            Self::OffererToAnswerer => Self::AnswererToOfferer,
+            Self::AnswererToOfferer => Self::OffererToAnswerer,
+            Self::ToServer => Self::ToServer,
+        }
+    }
+
+    /// The stable name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OffererToAnswerer => "offerer_to_answerer",
+            Self::AnswererToOfferer => "answerer_to_offerer",
+            Self::ToServer => "to_server",
+        }
+    }
+}
+
+/// A request with an answer: an index into the plan's list of names of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallId(pub u16);
+
+/// An index into the plan's list of flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlowId(pub u16);
 
 /// A search that found nobody in time, since the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,10 +62,10 @@ async fn run(job: Job) -> Yield {
     let tally = Rc::new(RefCell::new(Tally::default()));
     let sink = {
         let tally = Rc::clone(&tally);
-        let counters = job.counters;
+        let (counters, epoch) = (job.counters, job.epoch);
         Box::new(move |sample| {
             counters.add(&sample);
-            tally.borrow_mut().add(sample);
+            tally.borrow_mut().add(epoch.elapsed(), sample);
         })
     };
     let stage = Rc::new(Stage {

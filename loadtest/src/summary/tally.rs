@@ -35,23 +35,19 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts one sample.
-    pub(crate) fn add(&mut self, sample: Sample) {
+    pub(crate) fn add(&mut self, at: Duration, sample: Sample) {
         match sample {
+            Sample::Connecting { .. } => self.connections.attempted += 1,
+            Sample::ConnectingEnded => self.connections.attempted -= 1,
             Sample::Connected { latency } => {
-                self.connections.attempted += 1;
                 self.connections.succeeded += 1;
                 self.connect.record(latency);
             }
-            Sample::NotConnected { at, error } => {
-                self.connections.attempted += 1;
-                self.errors.add(error, 1, at);
-            }
-            Sample::Dropped { at, error } => {
+            Sample::Dropped { error } => {
                 self.connections.dropped += 1;
                 self.errors.add(error, 1, at);
             }
-            Sample::StoppedSending | Sample::Closed | Sample::RoomJoined | Sample::Refused => {}
-            Sample::Error { at, error } => self.errors.add(error, 1, at),
+            Sample::NotConnected { error } | Sample::Error { error } => self.errors.add(error, 1, at),
             Sample::Searching { again } => {
                 self.searches += 1;
                 self.rematches += u64::from(again);
@@ -65,22 +61,19 @@ impl Tally {
             }
             Sample::Unmatched(_) => self.unmatched_beyond += 1,
             Sample::RoomLeft(stay) => self.ledger.add(&stay),
-            Sample::Sent { lateness } => {
+            Sample::Sent { lateness, .. } => {
                 self.messages.sent += 1;
                 self.lateness.record(lateness);
             }
-            Sample::Delivered {
-                latency,
-                in_order,
-                altered,
-            } => {
-                self.relay.record(latency);
-                self.messages.reordered += u64::from(!in_order);
-                self.messages.altered += u64::from(altered);
+            Sample::Delivered(message) => {
+                self.relay.record(message.latency);
+                self.messages.reordered += u64::from(!message.in_order);
+                self.messages.altered += u64::from(message.altered);
             }
-            Sample::Duplicate => self.messages.duplicate += 1,
-            Sample::WrongPeer => self.messages.wrong_peer += 1,
+            Sample::Duplicate { .. } => self.messages.duplicate += 1,
+            Sample::WrongPeer { .. } => self.messages.wrong_peer += 1,
             Sample::Foreign => self.messages.foreign += 1,
+            _ => {}
         }
     }
 
