@@ -1,0 +1,5 @@
+//! One page.
+use crate::record::Record;
+pub(super) fn html(_record: &Record) -> String {
+    String::new()
+}
