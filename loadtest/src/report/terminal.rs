@@ -2,6 +2,8 @@
 
 mod parts;
 
+pub(super) use parts::{columns, unit_of};
+
 use std::fmt::{Result, Write as _};
 
 use super::{
