@@ -36,7 +36,10 @@ pub(super) fn html(record: &Record) -> String {
     for part in [
         tiles(record),
         trust(record),
-        pair(&tables::thresholds(record), &advice(record)),
+        pair(
+            &(tables::thresholds(record) + &shapes::funnel(record)),
+            &advice(record),
+        ),
         record
             .comparison
             .as_ref()
@@ -48,7 +51,6 @@ pub(super) fn html(record: &Record) -> String {
         recovery(record),
         charts("Drift", &course::drifts(record)),
         charts("Course of the run", &course::charts(record)),
-        shapes::funnel(record),
         tables::latencies(record),
         tables::delivery(record),
         tables::calls(record),
@@ -183,7 +185,7 @@ fn trust(record: &Record) -> String {
         };
         let _ = write!(
             out,
-            "<aside class=\"finding {class}\"><b>{}</b> {}. <span>{}</span></aside>",
+            "<aside class=\"finding {class}\"><b>{}</b> {}: {}</aside>",
             figures::validity(finding.validity),
             escape(&finding.what),
             escape(&finding.advice)
@@ -193,7 +195,7 @@ fn trust(record: &Record) -> String {
 }
 
 fn pair(left: &str, right: &str) -> String {
-    format!("<div class=\"pair\">{left}{right}</div>")
+    format!("<div class=\"pair\"><div>{left}</div><div>{right}</div></div>")
 }
 
 fn advice(record: &Record) -> String {

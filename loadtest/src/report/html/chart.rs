@@ -156,7 +156,12 @@ impl Chart {
         for limit in self.limits.iter().filter(near) {
             let _ = write!(
                 out,
-                "<div class=\"limit\" style=\"bottom:{:.1}%\"><span>{}</span></div>",
+                "<div class=\"limit{}\" style=\"bottom:{:.1}%\"><span>{}</span></div>",
+                if axis.place(limit.at) > 0.85 {
+                    " high"
+                } else {
+                    ""
+                },
                 axis.place(limit.at) * 100.0,
                 escape(&limit.label)
             );

@@ -285,7 +285,8 @@ fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
         title: format!("Drift of {}", drift.figure),
         note,
         unit,
-        log: false,
+        // One stall would press all else to the ground.
+        log: unit == "ms",
         lines: vec![
             line("measured", "p50", frame.largest(figure_of(&drift.figure))),
             line("trend", "bad", trend),

@@ -37,11 +37,8 @@ pub(super) fn draw(record: &Record, frame: &Frame<'_>) -> String {
          <p class=\"note\">the darker, the more messages took that long at that time</p></figcaption>\
          <div class=\"plot\"><div class=\"ys\">",
     );
-    for row in (low..high).step_by(rows.div_ceil(6)) {
-        let bottom = (row + 1 - low) as f64 / rows as f64 * 100.0;
-        let label = bounds
-            .get(row)
-            .map_or_else(String::new, |bound| short_value(round(*bound), "ms"));
+    for (value, bottom) in labels(bounds, low, rows) {
+        let label = short_value(value, "ms");
         let _ = write!(out, "<span style=\"bottom:{bottom:.1}%\">{label}</span>");
     }
     out.push_str("</div><div class=\"area\">");
@@ -95,10 +92,19 @@ fn level(count: u64, most: u64) -> Option<usize> {
         .find(|level| share * LEVELS as f64 > *level as f64)
 }
 
-/// To two digits.
-fn round(value: f64) -> f64 {
-    let digits = 10_f64.powf(value.max(1e-3).log10().floor() - 1.0);
-    (value / digits).round() * digits
+/// Powers of ten, and where they lie in percent of the height. Within a row they are placed by the logarithm,
+/// as the bounds of the rows grow.
+fn labels(bounds: &[f64], low: usize, rows: usize) -> Vec<(f64, f64)> {
+    let within = |value: f64| {
+        let row = bounds.iter().position(|bound| *bound >= value)?;
+        let (below, above) = (*bounds.get(row.checked_sub(1)?)?, bounds[row]);
+        let height = row as f64 + (value / below).ln() / (above / below).ln() - low as f64;
+        let share = height / rows as f64;
+        (below > 0.0 && (0.0..=1.0).contains(&share)).then_some((value, share * 100.0))
+    };
+    (-3..7)
+        .filter_map(|power| within(10_f64.powi(power)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -111,5 +117,14 @@ mod tests {
         assert_eq!(level(1, 1_000_000), Some(0));
         assert_eq!(level(1_000_000, 1_000_000), Some(LEVELS - 1));
         assert_eq!(level(1, 1), Some(LEVELS - 1));
+    }
+
+    #[test]
+    fn rows_are_labelled_where_their_bounds_are() {
+        assert_eq!(
+            labels(&[0.1, 1.0, 10.0, 100.0], 1, 3),
+            [(1.0, 100.0 / 3.0), (10.0, 200.0 / 3.0), (100.0, 100.0)]
+        );
+        assert_eq!(labels(&[], 0, 1), []);
     }
 }

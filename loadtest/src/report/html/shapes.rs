@@ -13,7 +13,8 @@ use crate::{
 
 /// From what was tried to what went well.
 pub(super) fn funnel(record: &Record) -> String {
-    let mut out = String::from("<section class=\"card\"><h2>Funnel</h2><ol class=\"funnel\">");
+    let mut out =
+        String::from("<section class=\"card narrow\"><h2>Funnel</h2><ol class=\"funnel\">");
     for step in figures::funnel(record) {
         let share = if step.of == 0 {
             0.0
@@ -107,7 +108,11 @@ fn stair(out: &mut String, step: &CapacityStep, most: u64) {
         step.users as f64 / most as f64 * 100.0,
         escape(&about),
         super::chart::short_value(step.users as f64, "count"),
-        if step.held { "✓" } else { "✕" }
+        match step.held {
+            _ if step.users * 5 < most => "",
+            true => "✓",
+            false => "✕",
+        }
     );
 }
 
@@ -129,7 +134,7 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
         let _ = write!(out, "<p class=\"caveat\">{}</p>", escape(caveat));
     }
     out.push_str(
-        "<div class=\"scroll\"><table><thead><tr><th>Figure<th class=\"n\">Baseline<th class=\"n\">This run\
+        "<div class=\"scroll\"><table class=\"compared\"><thead><tr><th>Figure<th class=\"n\">Baseline<th class=\"n\">This run\
          <th class=\"change\">Change<th>Judgement</tr></thead><tbody>",
     );
     for figure in &comparison.figures {
