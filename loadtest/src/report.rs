@@ -16,7 +16,7 @@ pub use file::{FileError, Format, read, write};
 pub use json::json;
 pub use terminal::{comparison, terminal};
 pub use text::text;
-pub(crate) use units::{bytes, clock, count, millis, percent, span, value};
+pub(crate) use units::{bytes, clock, count, millis, percent, span, value, value_or_dash};
 
 use crate::record::Record;
 

@@ -123,11 +123,11 @@ fn last_correlated_lag(residuals: &[f64], variance: f64) -> usize {
 fn variance_of_mean(residuals: &[f64], block: f64) -> f64 {
     let n = residuals.len();
     let stay = 1.0 - 1.0 / block;
-    // Beyond this many values nothing of a block is left.
     let (mut sum, mut power) = (autocovariance(residuals, 0), 1.0);
     for lag in 1..n {
         power *= stay;
-        if power < 1e-6 {
+        // Hardly a block is as long.
+        if power < 1e-3 {
             break;
         }
         let weight = (1.0 - lag as f64 / n as f64) * power;
@@ -195,7 +195,7 @@ mod tests {
         let mut noise = Noise::new(7);
         let groups = vec![0; n];
         let mut held = 0.0;
-        let rounds = 1000;
+        let rounds = 400;
         for _ in 0..rounds {
             let mut one = || mean(&noise.series(n, phi), &groups);
             held += match (one(), one()) {

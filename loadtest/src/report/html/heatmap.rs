@@ -34,7 +34,7 @@ pub(super) fn draw(record: &Record, frame: &Frame<'_>) -> String {
     let rows = high - low + 1;
     let mut out = String::from(
         "<figure class=\"chart card heat\"><figcaption><h3>Message latency, all of it</h3>\
-         <p class=\"note\">the darker, the more messages took that long at that time</p></figcaption>\
+         <p class=\"note\">the stronger the colour, the more messages took that long at that time</p></figcaption>\
          <div class=\"plot\"><div class=\"ys\">",
     );
     for (value, bottom) in labels(bounds, low, rows) {
@@ -121,10 +121,14 @@ mod tests {
 
     #[test]
     fn rows_are_labelled_where_their_bounds_are() {
-        assert_eq!(
-            labels(&[0.1, 1.0, 10.0, 100.0], 1, 3),
-            [(1.0, 100.0 / 3.0), (10.0, 200.0 / 3.0), (100.0, 100.0)]
-        );
+        let labels_of = |bounds: &[f64]| {
+            let labels = labels(bounds, 1, 3).into_iter();
+            labels
+                .map(|(value, bottom)| format!("{value} at {bottom:.1}"))
+                .collect::<Vec<_>>()
+        };
+        let expected = ["1 at 33.3", "10 at 66.7", "100 at 100.0"];
+        assert_eq!(labels_of(&[0.1, 1.0, 10.0, 100.0]), expected);
         assert_eq!(labels(&[], 0, 1), []);
     }
 }
