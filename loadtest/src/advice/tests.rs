@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    record::{Outcome, Status, Validity},
+    record::{Outcome, Recovery, Status, Validity},
     report::example,
     sample::Blame,
 };
@@ -39,11 +39,18 @@ fn a_run_in_which_all_is_well_gets_no_advice() {
     assert_eq!(after(|_| ()), "");
 }
 
+type Change<'a> = &'a dyn Fn(&mut Record);
+
+fn each_brings(cases: &[(Change<'_>, &str)]) {
+    for (change, expected) in cases {
+        let advice = after(change);
+        assert!(advice.contains(expected), "{expected}: {advice}");
+    }
+}
+
 #[test]
-fn every_rule_speaks_of_what_it_has_seen() {
-    let all = example::everything();
-    type Change<'a> = &'a dyn Fn(&mut Record);
-    let cases: [(Change<'_>, &str); 14] = [
+fn what_makes_figures_worthless_is_told() {
+    each_brings(&[
         (
             &|r| r.measurement = example::record().measurement,
             "the busiest worker used 82.0 %",
@@ -57,9 +64,8 @@ fn every_rule_speaks_of_what_it_has_seen() {
         ),
         (
             &|r| {
-                for name in ["own_lateness", "message"] {
-                    set(r, name, "p99", 40.0);
-                }
+                set(r, "own_lateness", "p99", 40.0);
+                set(r, "message", "p99", 40.0);
             },
             "lateness p99 is 40.0 ms",
         ),
@@ -68,6 +74,16 @@ fn every_rule_speaks_of_what_it_has_seen() {
             &|r| r.thresholds[0].status = Status::NoData,
             "without data: connection_success",
         ),
+        (
+            &|r| r.latency.values_mut().for_each(|l| l.count = 50),
+            "match 50",
+        ),
+    ]);
+}
+
+#[test]
+fn what_went_wrong_is_told() {
+    each_brings(&[
         (&|r| r.delivery[0].wrong_peer = 7, "[7 with the wrong peer]"),
         (&|r| r.matches.double = 2, "2 in two rooms"),
         (
@@ -80,38 +96,44 @@ fn every_rule_speaks_of_what_it_has_seen() {
         ),
         (
             &|r| {
-                for (i, w) in r.series.windows.iter_mut().enumerate() {
-                    w.searching = i.saturating_sub(350) as u64;
+                r.recovery = example::everything().recovery.map(|recovery| Recovery {
+                    matched_99_percent_ms: None,
+                    ..recovery
+                });
+            },
+            "but not matched within the run",
+        ),
+        (
+            &|r| r.comparison = example::everything().comparison,
+            "message_p99_ms 9.7",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_near_its_limits_is_told() {
+    each_brings(&[
+        (
+            &|r| {
+                for (i, window) in r.series.windows.iter_mut().enumerate() {
+                    window.searching = i.saturating_sub(350) as u64;
                 }
             },
             "queue grows",
         ),
         (
-            &|r| r.drift.clone_from(&all.drift),
+            &|r| r.drift = example::everything().drift,
             "32.4 MB ± 1.1 MB an hour, and meets the limit 60.5 hours",
         ),
         (
-            &|r| {
-                r.recovery.clone_from(&all.recovery);
-                r.recovery.as_mut().expect("there").matched_99_percent_ms = None;
-            },
-            "but not matched within the run",
+            &|r| r.capacity = example::everything().capacity,
+            "--users 8400",
         ),
-        (&|r| r.capacity.clone_from(&all.capacity), "--users 8400"),
         (
-            &|r| r.latency.get_mut("match").expect("there").count = 50,
-            "match 50",
+            &|r| r.thresholds[5].limit = 60e6,
+            "60.0 MB would be used up by about 8,100 users",
         ),
-    ];
-    for (change, expected) in cases {
-        let advice = after(change);
-        assert!(advice.contains(expected), "{expected}: {advice}");
-    }
-    assert!(
-        all.advice
-            .iter()
-            .any(|advice| advice.evidence.contains("message_p99_ms 9.7"))
-    );
+    ]);
 }
 
 fn set(record: &mut Record, latency: &str, quantile: &str, ms: f64) {

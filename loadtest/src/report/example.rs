@@ -3,42 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::{record::*, sample::Blame};
+mod course;
+mod extras;
 
-/// Normal noise, the same each time.
-pub(crate) struct Noise(u64);
+pub(crate) use course::Noise;
 
-impl Noise {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn uniform(&mut self) -> f64 {
-        // Steele's splitmix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Of mean 0 and variance 1.
-    pub(crate) fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
-    }
-
-    /// Values of variance 1, each of which keeps the share `phi` of the one before.
-    pub(crate) fn series(&mut self, n: usize, phi: f64) -> Vec<f64> {
-        let mut last = self.normal();
-        let step = (1.0 - phi * phi).sqrt();
-        (0..n)
-            .map(|_| {
-                last = phi * last + step * self.normal();
-                last
-            })
-            .collect()
-    }
-}
+use crate::record::*;
 
 const MINUTE: f64 = 60e3;
 
@@ -54,22 +24,14 @@ const PHASES: [(&str, [f64; 2], [u64; 2]); 6] = [
 
 /// The whole of it.
 pub(crate) fn record() -> Record {
-    let series = series();
+    let series = course::series();
     let sum = |of: fn(&Window) -> u64| series.windows.iter().map(of).sum::<u64>();
     let (sent, delivered) = (sum(|w| w.sent), sum(|w| w.delivered));
     Record {
         schema_version: SCHEMA_VERSION,
         outcome: Outcome::Fail,
         exit_code: 99,
-        measurement: Measurement {
-            validity: Validity::Suspect,
-            findings: vec![Finding {
-                validity: Validity::Suspect,
-                what: "the busiest worker used 82.0 % of its core".to_owned(),
-                advice: "run on a machine with more cores, or split the plan with --shard"
-                    .to_owned(),
-            }],
-        },
+        measurement: measurement(),
         thresholds: thresholds(),
         run: run_info(),
         phases: phases(),
@@ -93,7 +55,7 @@ pub(crate) fn record() -> Record {
         delivery: delivery(sent, delivered),
         calls: vec![],
         latency: latencies(),
-        errors: errors(),
+        errors: extras::errors(),
         series,
         generator: Generator {
             workers: 2,
@@ -121,11 +83,22 @@ pub(crate) fn record() -> Record {
     }
 }
 
+fn measurement() -> Measurement {
+    Measurement {
+        validity: Validity::Suspect,
+        findings: vec![Finding {
+            validity: Validity::Suspect,
+            what: "the busiest worker used 82.0 % of its core".to_owned(),
+            advice: "run on a machine with more cores, or split the plan with --shard".to_owned(),
+        }],
+    }
+}
+
 /// The same with everything that other scenarios add: staircase, drift, recovery, calls and a baseline.
 pub(crate) fn everything() -> Record {
     let mut record = record();
-    record.capacity = Some(capacity());
-    record.drift = drift();
+    record.capacity = Some(extras::capacity());
+    record.drift = extras::drift();
     record.recovery = Some(Recovery {
         dropped_at_ms: 7.5 * MINUTE,
         dropped: 2500,
@@ -158,123 +131,6 @@ pub(crate) fn everything() -> Record {
     record.comparison = Some(crate::compare::compare(&baseline, &record, "main.json"));
     record.advice = crate::advice::advise(&record);
     record
-}
-
-fn series() -> Series {
-    let mut noise = Noise::new(3);
-    let wander = noise.series(540, 0.8);
-    let heat_bounds_ms: Vec<f64> = (0..24)
-        .map(|i| 0.25 * 2_f64.powf(f64::from(i) * 0.6))
-        .collect();
-    let mut before = 0;
-    let windows = (0..540).map(|second| {
-        let users = users_at(f64::from(second) * 1e3);
-        let joined = users.saturating_sub(before);
-        before = users;
-        let load = users as f64 / 5000.0;
-        let stall = if second == 432 { 1400.0 } else { 0.0 };
-        let wander = 0.15 * wander[usize::try_from(second).unwrap_or(0)];
-        let p50 = 0.4 + 1.2 * load.powi(3) * wander.exp();
-        window(
-            Scene {
-                second,
-                users,
-                joined,
-                p50,
-                stall,
-                noise: noise.normal(),
-            },
-            &heat_bounds_ms,
-        )
-    });
-    let windows = windows.collect();
-    Series {
-        heat_bounds_ms,
-        windows,
-    }
-}
-
-struct Scene {
-    second: u32,
-    users: u64,
-    joined: u64,
-    p50: f64,
-    stall: f64,
-    noise: f64,
-}
-
-fn window(scene: Scene, bounds: &[f64]) -> Window {
-    let Scene {
-        second,
-        users,
-        joined,
-        p50,
-        stall,
-        noise,
-    } = scene;
-    let spread = |middle: f64, more: f64| Quantiles {
-        p50_ms: Some(middle),
-        p95_ms: Some(middle * (3.1 + 0.4 * noise.abs()) + more * 0.8),
-        p99_ms: Some(middle * (7.0 + 2.0 * noise.abs()) + more * 0.95),
-        max_ms: Some(middle * (16.0 + 9.0 * noise.abs()) + more),
-    };
-    let sent = users / 5;
-    let centre = bounds.iter().position(|bound| *bound > p50).unwrap_or(0);
-    let heat = (0..=bounds.len()).map(|bucket| {
-        let off = bucket.abs_diff(centre);
-        let tail = u64::from(bucket > centre) + 1;
-        let stalled = u64::from(stall > 0.0 && bucket > 15 && bucket < 21) * 90;
-        sent * tail / 4 / (1_u64 << (2 * off).min(40)) + stalled
-    });
-    Window {
-        start_ms: f64::from(second) * 1e3,
-        length_ms: 1e3,
-        connected: users,
-        searching: joined % 7,
-        in_rooms: users - users % 2,
-        attempts: joined,
-        connects: joined,
-        matches: joined - joined % 2,
-        sent,
-        delivered: sent - u64::from(stall > 0.0) * 40,
-        errors: u64::from(stall > 0.0) * 31 + u64::from(second == 330) * 4,
-        connect: if joined > 0 {
-            spread(p50 * 0.8, 0.0)
-        } else {
-            Quantiles::default()
-        },
-        matching: if joined > 0 {
-            spread(p50 * 9.0, 0.0)
-        } else {
-            Quantiles::default()
-        },
-        message: if second < 3 {
-            Quantiles::default()
-        } else {
-            spread(p50, stall)
-        },
-        own_lateness: spread(0.5, stall * 0.01),
-        heat: if second < 3 { vec![] } else { heat.collect() },
-        server_cpu_percent: Some((users as f64 / 48.0 + 3.0 * noise).max(0.4)),
-        server_rss_bytes: Some(11_000_000 + users * 5_000 + u64::from(second) * 9_000),
-        server_fds: Some(18 + users),
-        generator_cpu_percent: (users as f64 / 62.0 + 2.0 * noise).max(0.5),
-        generator_rss_bytes: 22_000_000 + users * 7_800,
-    }
-}
-
-fn users_at(ms: f64) -> u64 {
-    let phase = PHASES.iter().find(|(_, [_, end], _)| ms < end * MINUTE);
-    phase.map_or(5000, |(_, [start, end], [from, to])| {
-        let share = (ms / MINUTE - start) / (end - start);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "small and not negative"
-        )]
-        let joined = ((to - from) as f64 * share) as u64;
-        from + joined
-    })
 }
 
 fn run_info() -> Run {
@@ -312,98 +168,6 @@ fn phases() -> Vec<Phase> {
         errors: if end > 5.5 { 17 } else { 0 },
     };
     PHASES.into_iter().map(phase).collect()
-}
-
-fn thresholds() -> Vec<ThresholdResult> {
-    let threshold =
-        |expression: &str, name: &str, measured, bound: &str, limit, unit: &str, status| {
-            ThresholdResult {
-                expression: expression.to_owned(),
-                name: name.to_owned(),
-                measured,
-                bound: bound.to_owned(),
-                limit,
-                unit: unit.to_owned(),
-                status,
-                failed_at_ms: (status == Status::Failed).then_some(432_000.0),
-                aborted: false,
-            }
-        };
-    let (ok, failed) = (Status::Ok, Status::Failed);
-    vec![
-        threshold(
-            "connection_success >= 99.9%",
-            "connection_success",
-            Some(99.90),
-            ">=",
-            99.9,
-            "percent",
-            ok,
-        ),
-        threshold(
-            "match_success >= 99.9%",
-            "match_success",
-            Some(99.94),
-            ">=",
-            99.9,
-            "percent",
-            ok,
-        ),
-        threshold(
-            "match_latency p95 < 2s",
-            "match_latency_p95",
-            Some(45.0),
-            "<",
-            2000.0,
-            "ms",
-            ok,
-        ),
-        threshold(
-            "message_latency p99 < 10ms over 30s",
-            "message_latency_p99",
-            Some(58.4),
-            "<",
-            10.0,
-            "ms",
-            failed,
-        ),
-        threshold(
-            "message_success >= 99.9%",
-            "message_success",
-            Some(99.98),
-            ">=",
-            99.9,
-            "percent",
-            ok,
-        ),
-        threshold(
-            "server_rss max < 2GB",
-            "server_rss_max",
-            Some(41.3e6),
-            "<",
-            2e9,
-            "bytes",
-            ok,
-        ),
-        threshold(
-            "server_cpu p95 < 80%",
-            "server_cpu_p95",
-            None,
-            "<",
-            80.0,
-            "percent",
-            Status::NoData,
-        ),
-        threshold(
-            "misdelivered count <= 0",
-            "misdelivered_count",
-            Some(0.0),
-            "<=",
-            0.0,
-            "count",
-            ok,
-        ),
-    ]
 }
 
 fn delivery(sent: u64, delivered: u64) -> Vec<Delivery> {
@@ -458,104 +222,45 @@ fn latency(count: u64, censored: u64, p50: f64) -> Latency {
     }
 }
 
-fn errors() -> Vec<ErrorEntry> {
-    let error = |kind: &str, blame, count, first_at_ms, meaning: &str| ErrorEntry {
-        kind: kind.to_owned(),
-        blame,
-        count,
-        first_at_ms,
-        meaning: meaning.to_owned(),
-    };
-    vec![
-        error(
-            "message_lost",
-            Blame::Server,
-            40,
-            432_100.0,
-            "accepted by the server and never delivered: see its logs at that time",
+fn thresholds() -> Vec<ThresholdResult> {
+    let (ok, failed, empty) = (Status::Ok, Status::Failed, Status::NoData);
+    let all = [
+        (
+            "connection_success >= 99.9%",
+            Some(99.90),
+            99.9,
+            "percent",
+            ok,
         ),
-        error(
-            "connect_timeout",
-            Blame::Network,
-            4,
-            330_400.0,
-            "no answer to a connection within 10 s: a full accept queue or a firewall",
+        ("match_success >= 99.9%", Some(99.94), 99.9, "percent", ok),
+        ("match_latency p95 < 2s", Some(45.0), 2000.0, "ms", ok),
+        (
+            "message_latency p99 < 10ms over 30s",
+            Some(58.4),
+            10.0,
+            "ms",
+            failed,
         ),
-        error(
-            "match_timeout",
-            Blame::Server,
-            2,
-            441_000.0,
-            "no partner within 30 s though others waited",
-        ),
-        error(
-            "closed_1006",
-            Blame::Network,
-            1,
-            512_700.0,
-            "cut without a close frame",
-        ),
-    ]
-}
-
-fn capacity() -> Capacity {
-    let step = |(i, (kind, users, held)): (u32, (&str, u64, bool))| CapacityStep {
-        kind: kind.to_owned(),
-        users,
-        start_ms: f64::from(i) * MINUTE,
-        end_ms: f64::from(i + 1) * MINUTE,
-        held,
-        failed: if held {
-            vec![]
-        } else {
-            vec!["match_latency p95 < 2s".to_owned()]
-        },
-        match_p95_ms: Some(users as f64 / 6.0),
-        message_p99_ms: Some(users as f64 / 400.0),
-        server_cpu_percent: Some((users as f64 / 130.0).min(99.0)),
-        server_rss_bytes: Some(11_000_000 + users * 5000),
-    };
-    let tried = [
-        ("step", 2000, true),
-        ("step", 4000, true),
-        ("step", 8000, true),
-        ("step", 16_000, false),
-        ("bisect", 12_000, true),
-        ("bisect", 14_000, false),
-        ("bisect", 13_000, false),
-        ("confirm", 12_000, true),
-        ("confirm", 13_200, false),
+        ("message_success >= 99.9%", Some(99.98), 99.9, "percent", ok),
+        ("server_rss max < 2GB", Some(41.3e6), 2e9, "bytes", ok),
+        ("server_cpu p95 < 80%", None, 80.0, "percent", empty),
+        ("misdelivered count <= 0", Some(0.0), 0.0, "count", ok),
     ];
-    Capacity {
-        holds: 12_000,
-        breaks: Some(13_000),
-        gave_out: Some(
-            "match latency: p95 was 2.17 s at 13,000 users, with the server's CPU at 99 %"
-                .to_owned(),
-        ),
-        steps: (0..).zip(tried).map(step).collect(),
-    }
-}
-
-fn drift() -> Vec<Drift> {
-    vec![
-        Drift {
-            figure: "server_rss_bytes".to_owned(),
-            per_hour: 32_400_000.0,
-            uncertainty: 1_100_000.0,
-            first: 39_000_000.0,
-            last: 40_860_000.0,
-            limit: Some(2e9),
-            hours_to_limit: Some(60.5),
-        },
-        Drift {
-            figure: "message_p99_ms".to_owned(),
-            per_hour: 0.8,
-            uncertainty: 2.4,
-            first: 13.6,
-            last: 13.7,
-            limit: Some(100.0),
-            hours_to_limit: None,
-        },
-    ]
+    let threshold = |(expression, measured, limit, unit, status): (&str, _, _, &str, _)| {
+        let words: Vec<&str> = expression.split(' ').collect();
+        let bound = words.iter().position(|word| word.starts_with(['<', '>']));
+        let bound = bound.unwrap_or_default();
+        ThresholdResult {
+            expression: expression.to_owned(),
+            name: words[..bound].join("_"),
+            measured,
+            bound: words[bound].to_owned(),
+            limit,
+            unit: unit.to_owned(),
+            status,
+            failed_at_ms: (status == failed).then_some(432_000.0),
+            aborted: false,
+        }
+    };
+    all.map(threshold).into()
 }

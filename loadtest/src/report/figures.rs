@@ -2,7 +2,7 @@
 
 use super::units;
 use crate::{
-    record::{Delivery, Outcome, Record, Status, Validity},
+    record::{Connections, Delivery, Matches, Outcome, Record, Status, Validity},
     sample::Blame,
 };
 
@@ -179,72 +179,98 @@ pub(super) struct Step {
 
 /// The funnel: connections, searches and messages, each from what was tried to what went well.
 pub(super) fn funnel(record: &Record) -> Vec<Step> {
-    let (connections, matches, messages) = (&record.connections, &record.matches, delivery(record));
-    let stayed = connections.succeeded.saturating_sub(connections.dropped);
-    let step = |name, count, of, rest: &[(u64, &str)]| Step {
+    let mut steps = connecting(&record.connections);
+    if record.matches.searches > 0 {
+        steps.extend(matching(&record.matches));
+    }
+    let messages = delivery(record);
+    if messages.sent > 0 {
+        steps.extend(messaging(&messages));
+    }
+    steps
+}
+
+fn step(name: &'static str, count: u64, of: u64, rest: &[(u64, &str)]) -> Step {
+    Step {
         name,
         count,
         of,
         rest: losses(rest),
-    };
-    let mut steps = vec![
+    }
+}
+
+fn connecting(connections: &Connections) -> Vec<Step> {
+    let Connections {
+        attempted,
+        succeeded,
+        dropped,
+        reconnects,
+        ..
+    } = *connections;
+    let failed = attempted.saturating_sub(succeeded);
+    let stayed = succeeded.saturating_sub(dropped);
+    vec![
         step(
             "set out to connect",
-            connections.attempted,
-            connections.attempted,
-            &[(connections.reconnects, "of them again")],
+            attempted,
+            attempted,
+            &[(reconnects, "of them again")],
         ),
         step(
             "connected",
-            connections.succeeded,
-            connections.attempted,
-            &[(
-                connections.attempted.saturating_sub(connections.succeeded),
-                "not connected",
-            )],
+            succeeded,
+            attempted,
+            &[(failed, "not connected")],
         ),
         step(
             "stayed connected",
             stayed,
-            connections.attempted,
-            &[(connections.dropped, "cut off")],
+            attempted,
+            &[(dropped, "cut off")],
         ),
+    ]
+}
+
+fn matching(matches: &Matches) -> Vec<Step> {
+    let searches = matches.searches;
+    let rest = [
+        (matches.failed, "failed"),
+        (matches.pending, "pending"),
+        (matches.odd_one_out, "odd one out"),
+        (matches.one_sided, "one-sided"),
+        (matches.double, "double"),
+        (matches.self_matches, "with themselves"),
     ];
-    if matches.searches > 0 {
-        steps.push(step(
+    vec![
+        step(
             "searched for a partner",
-            matches.searches,
-            matches.searches,
+            searches,
+            searches,
             &[(matches.rematches, "of them again")],
-        ));
-        let rest = [
-            (matches.failed, "failed"),
-            (matches.pending, "pending"),
-            (matches.odd_one_out, "odd one out"),
-            (matches.one_sided, "one-sided"),
-            (matches.double, "double"),
-            (matches.self_matches, "with themselves"),
-        ];
-        steps.push(step("matched", matches.matched, matches.searches, &rest));
-    }
-    if messages.sent > 0 {
-        steps.push(step("messages sent", messages.sent, messages.sent, &[]));
-        let rest = [
-            (messages.lost, "lost"),
-            (messages.undeliverable, "to users who had left"),
-            (messages.pending, "pending"),
-            (messages.unknown, "unknown"),
-        ];
-        steps.push(step("delivered", messages.delivered, messages.sent, &rest));
-        let in_time = messages.delivered.saturating_sub(messages.late);
-        steps.push(step(
+        ),
+        step("matched", matches.matched, searches, &rest),
+    ]
+}
+
+fn messaging(messages: &Delivery) -> Vec<Step> {
+    let sent = messages.sent;
+    let rest = [
+        (messages.lost, "lost"),
+        (messages.undeliverable, "to users who had left"),
+        (messages.pending, "pending"),
+        (messages.unknown, "unknown"),
+    ];
+    let in_time = messages.delivered.saturating_sub(messages.late);
+    vec![
+        step("messages sent", sent, sent, &[]),
+        step("delivered", messages.delivered, sent, &rest),
+        step(
             "delivered in time",
             in_time,
-            messages.sent,
+            sent,
             &[(messages.late, "late")],
-        ));
-    }
-    steps
+        ),
+    ]
 }
 
 /// `3 lost, 1 pending`, without what there is none of.

@@ -27,6 +27,13 @@ fn text_is_as_it_is_to_be() {
 }
 
 #[test]
+fn a_server_does_not_command_the_terminal() {
+    let mut record = example::record();
+    record.errors[0].kind = "\u{1b}[2Jgone".to_owned();
+    assert!(render(&record, Format::Text).contains("  [2Jgone"));
+}
+
+#[test]
 fn markdown_is_as_it_is_to_be() {
     let text = render(&example::everything(), Format::Markdown);
     assert!(text.len() < 20_000);

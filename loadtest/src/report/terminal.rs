@@ -20,6 +20,8 @@ pub fn terminal(record: &Record) -> String {
     let mut out = String::with_capacity(8192);
     // Writing to a String cannot fail, so what the sections return is not looked at.
     let _ = all(&mut out, record);
+    // Some of it is what a server said: nothing of that is a command to the terminal.
+    out.retain(|character| character == '\n' || !character.is_control());
     out
 }
 

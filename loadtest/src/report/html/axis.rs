@@ -25,7 +25,7 @@ impl Axis {
             return Self::Log(0.1, 10.0);
         }
         let smallest = positive.fold(largest, f64::min);
-        let (mut low, high) = (floor_125(smallest), nice(largest * 1.05));
+        let (mut low, high) = (floor_125(smallest * 0.9), nice(largest * 1.05));
         if high / low < 8.0 {
             low = floor_125(high / 10.0);
         }
