@@ -6,7 +6,9 @@
 //! * `ledger`: what was sent against what was received
 //! * [`summary`]: all samples together
 //! * [`verdict`]: the targets, and whether they hold
-//! * [`report`]: a summary and a verdict as text and as JSON
+//! * [`record`]: all of a run as one document
+//! * [`compare`] and [`advice`]: what a record tells against another one, and by itself
+//! * [`report`]: a record as text, JSON, Markdown, CSV and HTML
 //! * `engine`: leads a run over its `worker` threads
 //!
 //! ```no_run
@@ -22,7 +24,9 @@
 //! # }
 //! ```
 
+pub mod advice;
 mod client;
+pub mod compare;
 pub mod config;
 mod engine;
 mod ledger;
@@ -34,6 +38,7 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod sample;
+mod steady;
 pub mod summary;
 pub mod target;
 mod user;
