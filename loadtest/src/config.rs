@@ -9,7 +9,7 @@ use crate::{
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
     target::{Target, TargetError},
-    verdict::Thresholds,
+    threshold::{Threshold, ThresholdError, Thresholds},
 };
 
 const EXAMPLES: &str = "\
@@ -82,6 +82,16 @@ pub struct Flags {
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
 
+    /// What is asked of the server, such as 'match_latency p95 < 2s over 30s abort after 1m'; repeatable
+    #[arg(
+        long,
+        env = "LOADTEST_THRESHOLD",
+        value_name = "THRESHOLD",
+        value_delimiter = ';',
+        help_heading = "Targets"
+    )]
+    pub threshold: Vec<String>,
+
     /// Target: the 95th percentile of match latency stays below this
     #[arg(long, env = "LOADTEST_MAX_MATCH_P95", default_value = "2s", value_parser = time, value_name = "TIME", help_heading = "Targets")]
     pub max_match_p95: Duration,
@@ -122,8 +132,6 @@ pub struct Config {
     pub plan: Plan,
     /// The server.
     pub target: Target,
-    /// What is asked of it.
-    pub thresholds: Thresholds,
     /// Where the report goes as JSON.
     pub json: Option<PathBuf>,
     /// No progress.
@@ -139,6 +147,9 @@ pub enum ConfigError {
     /// The server's address.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// What is asked of the server.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
     /// A share that is none.
     #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
     Percent(f64),
@@ -153,7 +164,7 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let plan = Plan {
+        let mut plan = Plan {
             users: self.users,
             duration: self.duration,
             spacing: self.spacing,
@@ -161,6 +172,7 @@ impl Flags {
             signal_interval: self.signal_interval,
             connect_timeout: self.connect_timeout,
             payload_bytes: self.payload_bytes,
+            thresholds: Vec::new(),
         };
         plan.check()?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?;
@@ -182,14 +194,24 @@ impl Flags {
             server_rss_bytes: self.max_server_rss,
             misdelivered: self.max_misdelivered,
         };
+        plan.thresholds = held_to(&thresholds, &self.threshold)?;
         Ok(Config {
             plan,
             target,
-            thresholds,
             json: self.json,
             quiet: self.quiet,
         })
     }
+}
+
+/// The defaults, but for those of which another limit was asked, and what was asked.
+fn held_to(defaults: &Thresholds, asked: &[String]) -> Result<Vec<Threshold>, ThresholdError> {
+    let asked: Result<Vec<Threshold>, _> = asked.iter().map(|text| text.parse()).collect();
+    let asked = asked?;
+    let mut all = defaults.list(true, true);
+    all.retain(|one| asked.iter().all(|other| other.name() != one.name()));
+    all.extend(asked);
+    Ok(all)
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -242,8 +264,9 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
-        assert_eq!(config.plan, Plan::new(100, Duration::from_secs(60)));
-        assert_eq!(config.thresholds, Thresholds::default());
+        let mut plan = Plan::new(100, Duration::from_secs(60));
+        plan.thresholds = Thresholds::default().list(true, true);
+        assert_eq!(config.plan, plan);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
     }
 

@@ -11,7 +11,7 @@ use std::{
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
     config::{Config, Flags},
-    judge, report, run_until,
+    report, run_until,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -56,18 +56,17 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
     })
     .await;
     live.end();
-    let summary = ran.map_err(|error| Failure {
+    let record = ran.map_err(|error| Failure {
         message: error.to_string(),
         code: error.exit_code(),
     })?;
-    let verdict = judge(&summary, &config.thresholds);
     // Whoever reads may have gone (`| head`): the JSON and the exit code count all the same.
-    let _ = io::stdout().write_all(report::text(&summary, &verdict).as_bytes());
+    let _ = io::stdout().write_all(report::terminal(&record).as_bytes());
     if let Some(path) = &config.json {
-        let text = format!("{:#}\n", report::json(&summary, &verdict));
+        let text = report::render(&record, report::Format::Json);
         fs::write(path, text).map_err(|error| unwritable(path, &error))?;
     }
-    Ok(verdict.exit_code())
+    Ok(record.exit_code)
 }
 
 fn unwritable(path: &std::path::Path, error: &io::Error) -> Failure {

@@ -39,6 +39,9 @@ pub struct Record {
     pub delivery: Vec<Delivery>,
     /// Requests that were answered, or not, by the name of the call; empty without calls.
     pub calls: Vec<Call>,
+    /// What users set out to do, by the name of the flow; empty for a plan without flows.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
     /// sending), `own_lateness`, and `call NAME` for each call.
     pub latency: BTreeMap<String, Latency>,
@@ -310,6 +313,17 @@ pub struct Call {
     pub timed_out: u64,
     /// Answered with something else than was expected.
     pub wrong: u64,
+}
+
+/// What became of the users who played a flow.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flow {
+    /// The name.
+    pub name: String,
+    /// Times that it was played to its end.
+    pub completed: u64,
+    /// Times that a step did not succeed.
+    pub failed: u64,
 }
 
 /// A distribution of latencies.

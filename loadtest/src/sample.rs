@@ -63,7 +63,7 @@ pub(crate) enum Sample {
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
     FlowEnded { flow: FlowId, completed: bool },
-    /// Broke the connection because the plan drops users at once.
+    /// Broke the connection because the plan drops users at once; this counts as closed, too.
     StormDropped,
     /// Connected again, this long after that.
     StormConnected { after: Duration },
@@ -271,7 +271,46 @@ impl ErrorKind {
         match self {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
+            Self::HandshakeInvalid | Self::BadMessage | Self::FrameInvalid => Blame::Protocol,
             _ => Blame::Server,
+        }
+    }
+
+    /// What it means and what to do.
+    pub fn meaning(&self) -> &'static str {
+        match self {
+            Self::ConnectRefused => {
+                "Nobody listens, or the listen queue is full: look at the server's log and its backlog."
+            }
+            Self::ConnectTimeout => {
+                "No connection and greeting in time: the network drops packets, or the server accepts too slowly."
+            }
+            Self::ConnectFailed => "TCP connect failed: look at the route and the firewall.",
+            Self::PortsExhausted => {
+                "No local port was left on the generator's machine: use more source addresses or machines."
+            }
+            Self::FilesExhausted => {
+                "No file descriptor was left to the generator: raise its limit (ulimit -Hn), or use more processes."
+            }
+            Self::HandshakeRejected(_) => {
+                "The server refused the WebSocket handshake with this HTTP status."
+            }
+            Self::HandshakeInvalid => "The answer to the WebSocket handshake breaks RFC 6455.",
+            Self::NoSession => "The connection stood, and the greeting did not come in time.",
+            Self::ServerError(_) => "The server answered with this error code.",
+            Self::BadMessage => "A message is not what the wire allows.",
+            Self::FrameInvalid => "Frames break RFC 6455.",
+            Self::ClosedByServer(_) => {
+                "The server closed the connection with this code before the user wanted to leave."
+            }
+            Self::Reset => {
+                "The connection broke without a close: a crash, a proxy, or the network."
+            }
+            Self::ServerNotReading => {
+                "The server did not read what it was sent until the buffer was full."
+            }
+            Self::CloseTimeout => "The server did not answer the close.",
+            Self::Other => "Kinds of error beyond the number that is told apart.",
         }
     }
 

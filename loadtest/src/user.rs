@@ -80,6 +80,9 @@ pub(crate) async fn play(index: u32, stage: Rc<Stage>) {
         room: None,
     };
     let stayed = user.stay().await;
+    if let (Err(_), Some(room)) = (&stayed, &mut user.room) {
+        room.stay.cut_off = true;
+    }
     user.leave_room(false);
     user.end_search();
     let User {
@@ -270,6 +273,7 @@ impl User {
             return;
         };
         room.stay.partner_left |= partner_left;
+        room.stay.left = self.stage.now();
         (self.stage.sink)(Sample::RoomLeft(Box::new(room.stay)));
     }
 
@@ -316,10 +320,13 @@ impl User {
             stay: Stay {
                 room: room_key(view.room_id.as_deref().unwrap_or_default()),
                 user: self.index,
+                joined: now,
+                left: now,
                 direction: Direction::of_sender(view.initiator == Some(true)),
                 sent: [0; Kind::MAX],
                 refused: 0,
                 partner_left: false,
+                cut_off: false,
                 foreign: false,
                 inbox: Inbox::default(),
             },
@@ -370,13 +377,14 @@ impl User {
         };
         let altered = payload.get() != tag.to_payload(self.stage.plan.payload_bytes);
         let latency = now.saturating_sub(tag.due);
+        let as_sent = latency.saturating_sub(tag.lateness);
         sink(Sample::Delivered(Delivered {
             route,
             sender: tag.sender,
             latency,
-            as_sent: latency.saturating_sub(tag.lateness),
+            as_sent,
             in_order,
-            late: latency > MESSAGE_TIMEOUT,
+            late: as_sent > MESSAGE_TIMEOUT,
             altered,
         }));
     }

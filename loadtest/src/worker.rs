@@ -1,12 +1,19 @@
 //! A thread that plays its share of the users, and counts what they tell without a lock.
 
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime,
     sync::{oneshot, watch},
     task::{JoinSet, LocalSet},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::{
@@ -14,7 +21,7 @@ use crate::{
     limits::cpu_seconds,
     plan::Plan,
     progress::Counters,
-    summary::Tally,
+    summary::Slice,
     user::{Phase, Stage, play, reached},
 };
 
@@ -26,6 +33,8 @@ pub(crate) struct Job {
     pub epoch: Instant,
     pub phase: watch::Receiver<Phase>,
     pub counters: Arc<Counters>,
+    /// What was measured, once a second.
+    pub slices: mpsc::Sender<Slice>,
     /// Plays users `first`, `first + step`, ...
     pub first: u32,
     pub step: usize,
@@ -33,7 +42,6 @@ pub(crate) struct Job {
 
 /// What a worker brings home.
 pub(crate) struct Yield {
-    pub tally: Tally,
     /// The share of a core that it used, in percent.
     pub cpu_percent: f64,
 }
@@ -59,13 +67,13 @@ pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
 
 async fn run(job: Job) -> Yield {
     let (cpu, started) = (cpu_seconds(true), Instant::now());
-    let tally = Rc::new(RefCell::new(Tally::default()));
+    let slice = Rc::new(RefCell::new(Slice::default()));
     let sink = {
-        let tally = Rc::clone(&tally);
+        let slice = Rc::clone(&slice);
         let (counters, epoch) = (job.counters, job.epoch);
         Box::new(move |sample| {
             counters.add(&sample);
-            tally.borrow_mut().add(epoch.elapsed(), sample);
+            slice.borrow_mut().add(epoch.elapsed(), sample);
         })
     };
     let stage = Rc::new(Stage {
@@ -76,15 +84,31 @@ async fn run(job: Job) -> Yield {
         phase: job.phase,
         sink,
     });
-    play_all(&stage, job.first, job.step).await;
+    // Nobody listens any more when the run was dropped.
+    let hand_over = || _ = job.slices.send(slice.take());
+    tokio::select! {
+        () = play_all(&stage, job.first, job.step) => {}
+        () = every_second(job.epoch, hand_over) => {}
+    }
+    hand_over();
     let busy = cpu_seconds(true) - cpu;
     let seconds = started
         .elapsed()
         .max(Duration::from_millis(1))
         .as_secs_f64();
     Yield {
-        tally: tally.take(),
         cpu_percent: busy * 100.0 / seconds,
+    }
+}
+
+/// Calls `act` at every whole second of the run; never ends.
+async fn every_second(epoch: Instant, act: impl Fn()) {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut ticks = interval_at(epoch + SECOND, SECOND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        act();
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn record() -> Record {
         },
         delivery: delivery(sent, delivered),
         calls: vec![],
+        flows: vec![],
         latency: latencies(),
         errors: extras::errors(),
         series,
