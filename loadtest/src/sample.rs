@@ -153,15 +153,6 @@ impl Direction {
         }
     }
 
-    /// The other way; what goes to the server comes back as such.
-    pub(crate) fn back(self) -> Self {
-        match self {
-            Self::OffererToAnswerer => Self::AnswererToOfferer,
-            Self::AnswererToOfferer => Self::OffererToAnswerer,
-            Self::ToServer => Self::ToServer,
-        }
-    }
-
     /// The stable name.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -46,11 +46,6 @@ impl Errors {
         self.0.values().map(|error| error.count).sum()
     }
 
-    pub(crate) fn by_blame(&self, blame: Blame) -> impl Iterator<Item = (&ErrorKind, u64)> {
-        let errors = self.0.iter().map(|(kind, error)| (kind, error.count));
-        errors.filter(move |(kind, _)| kind.blame() == blame)
-    }
-
     pub(crate) fn to_record(&self) -> impl Iterator<Item = record::ErrorEntry> {
         self.0.iter().map(|(kind, error)| record::ErrorEntry {
             kind: kind.name(),
