@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+pub mod access;
 pub mod advice;
 mod client;
 pub mod compare;
@@ -45,6 +46,7 @@ mod user;
 pub mod verdict;
 mod worker;
 
+pub use access::Access;
 pub use engine::{RunError, run, run_until};
 pub use ledger::Delivery;
 pub use plan::Plan;
