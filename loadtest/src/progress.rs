@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sample::Sample;
+use crate::{record::Quantiles, sample::Sample};
 
 /// One worker's counters. Each is written by that worker alone and read by the one who reports.
 #[derive(Debug, Default)]
@@ -62,8 +62,10 @@ impl Counters {
 }
 
 /// A run at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
+    /// The part of the plan that is being played; empty for a plan of one part.
+    pub stage: String,
     /// Since the start of the run.
     pub elapsed: Duration,
     /// How long sending goes on in all, by the plan.
@@ -90,6 +92,12 @@ pub struct Progress {
     pub errors: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
+    /// Match latency in the last complete second.
+    pub matching: Quantiles,
+    /// Message latency from the moment due, in the last complete second.
+    pub message: Quantiles,
+    /// How late the generator itself was in the last complete second.
+    pub own_lateness: Quantiles,
 }
 
 impl Progress {
@@ -104,6 +112,10 @@ impl Progress {
             planned: before.planned,
             users: before.users,
             messages_per_second: before.messages_per_second,
+            stage: before.stage.clone(),
+            matching: before.matching,
+            message: before.message,
+            own_lateness: before.own_lateness,
             ..Self::default()
         };
         for worker in counters {
