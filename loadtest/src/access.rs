@@ -1,5 +1,6 @@
 //! What users need to get in: headers, tokens, certificate authorities, and addresses to come from.
 
+mod flags;
 mod source_ips;
 mod tls;
 
@@ -8,6 +9,8 @@ use std::{fmt, fs, net::IpAddr, path::Path, sync::Arc};
 use rustls::ClientConfig;
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+pub use self::flags::AccessFlags;
 
 /// What users need to get in. The default: nothing, and the authorities that this system trusts.
 #[derive(Clone, Default)]

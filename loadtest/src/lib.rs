@@ -30,6 +30,7 @@ mod client;
 pub mod compare;
 pub mod config;
 mod engine;
+pub mod expose;
 mod ledger;
 mod limits;
 mod observe;
@@ -48,6 +49,7 @@ mod worker;
 
 pub use access::Access;
 pub use engine::{RunError, run, run_until};
+pub use expose::Exposed;
 pub use ledger::Delivery;
 pub use plan::Plan;
 pub use progress::Progress;
