@@ -1,11 +1,12 @@
 //! The command line: raw flags, and what they mean once checked.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use thiserror::Error;
 
 use crate::{
+    access::AccessFlags,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
     target::{Target, TargetError},
@@ -78,6 +79,13 @@ pub struct Flags {
     #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub access: AccessFlags,
+
+    /// Serve the generator's own Prometheus metrics at http://ADDRESS/metrics during the run
+    #[arg(long, env = "LOADTEST_METRICS_ADDR", value_name = "ADDRESS")]
+    pub metrics_addr: Option<SocketAddr>,
+
     /// No progress on stderr
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
@@ -136,6 +144,8 @@ pub struct Config {
     pub json: Option<PathBuf>,
     /// No progress.
     pub quiet: bool,
+    /// Where the generator's own metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 /// A flag that cannot be meant.
@@ -175,7 +185,8 @@ impl Flags {
             thresholds: Vec::new(),
         };
         plan.check()?;
-        let target = Target::new(&self.url, self.admin_url.as_deref())?;
+        let target = Target::new(&self.url, self.admin_url.as_deref())?
+            .with_access(self.access.check().map_err(TargetError::from)?)?;
         if !(0.0..=100.0).contains(&self.min_success) {
             return Err(ConfigError::Percent(self.min_success));
         }
@@ -200,6 +211,7 @@ impl Flags {
             target,
             json: self.json,
             quiet: self.quiet,
+            metrics_addr: self.metrics_addr,
         })
     }
 }

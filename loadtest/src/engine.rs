@@ -190,7 +190,7 @@ async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunError> {
         Ok(None) => return Err(unreachable("the host has no address".to_owned(), NAME)),
         Err(error) => return Err(unreachable(error.to_string(), NAME)),
     };
-    let endpoint = Endpoint::new(target.uri.clone(), address);
+    let endpoint = Endpoint::new(target, address);
     let connected = timeout(plan.connect_timeout, endpoint.connect(0)).await;
     match connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
         Ok(connection) => {
@@ -209,6 +209,12 @@ fn advice(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
         ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
+        ErrorKind::TlsFailed => {
+            "Is its certificate signed by an authority of this system? Else give --ca FILE."
+        }
+        ErrorKind::HandshakeRejected(401 | 403) => {
+            "The server wants to know who connects: give --token, --token-file or --header."
+        }
         ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
         ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
@@ -325,6 +331,11 @@ impl Crew {
             led.peak_users = led.peak_users.max(progress.connected);
             on_progress(&progress);
             let ends = now >= next_look && desk.tick(now);
+            if let Some(second) = desk.books.series.cells().next_back() {
+                progress.matching = second.matching.quantiles();
+                progress.message = second.message.quantiles();
+                progress.own_lateness = second.lateness.quantiles();
+            }
             while next_look <= now {
                 next_look += Duration::from_secs(1);
             }

@@ -24,12 +24,14 @@
 //! # }
 //! ```
 
+pub mod access;
 pub mod advice;
 mod client;
 pub mod compare;
 pub mod config;
 mod drift;
 mod engine;
+pub mod expose;
 mod ledger;
 mod limits;
 mod observe;
@@ -48,7 +50,9 @@ mod user;
 mod verdict;
 mod worker;
 
+pub use access::Access;
 pub use engine::{RunError, run, run_until};
+pub use expose::Exposed;
 pub use plan::Plan;
 pub use progress::Progress;
 pub use record::Record;

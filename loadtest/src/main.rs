@@ -5,11 +5,13 @@ mod live;
 use std::{
     fs,
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
+    Exposed,
     config::{Config, Flags},
     report, run_until,
 };
@@ -50,9 +52,16 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
         message: error.to_string(),
         code: 98,
     })?;
+    let exposed = match config.metrics_addr {
+        Some(address) => Some(expose(address).await?),
+        None => None,
+    };
     let mut live = live::Live::new(config.quiet);
     let ran = run_until(&config.plan, &config.target, stop, |progress| {
-        live.show(progress)
+        live.show(progress);
+        if let Some(exposed) = &exposed {
+            exposed.show(progress);
+        }
     })
     .await;
     live.end();
@@ -67,6 +76,20 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
         fs::write(path, text).map_err(|error| unwritable(path, &error))?;
     }
     Ok(record.exit_code)
+}
+
+async fn expose(address: SocketAddr) -> Result<Exposed, Failure> {
+    let exposed = Exposed::start(address).await.map_err(|error| Failure {
+        message: format!("--metrics-addr {address}: {error}; give a free address, or port 0"),
+        code: 2,
+    })?;
+    // Whoever asked for port 0 has no other way to learn which it is.
+    let _ = writeln!(
+        io::stderr(),
+        "metrics at http://{}/metrics",
+        exposed.address()
+    );
+    Ok(exposed)
 }
 
 fn unwritable(path: &std::path::Path, error: &io::Error) -> Failure {

@@ -43,7 +43,7 @@ pub struct Record {
     #[serde(default)]
     pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
-    /// sending), `own_lateness`, and `call NAME` for each call.
+    /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call.
     pub latency: BTreeMap<String, Latency>,
     /// By kind, the most frequent first.
     pub errors: Vec<ErrorEntry>,

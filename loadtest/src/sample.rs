@@ -209,6 +209,8 @@ pub enum ErrorKind {
     PortsExhausted,
     /// No file descriptor was left.
     FilesExhausted,
+    /// No TLS: the certificate is not trusted, or the other side does not speak TLS.
+    TlsFailed,
     /// The server answered the handshake with this HTTP status.
     HandshakeRejected(u16),
     /// The answer to the handshake was no valid one.
@@ -242,6 +244,7 @@ impl ErrorKind {
             Self::ConnectFailed => "connect_failed",
             Self::PortsExhausted => "ports_exhausted",
             Self::FilesExhausted => "files_exhausted",
+            Self::TlsFailed => "tls_failed",
             Self::HandshakeRejected(status) => return format!("handshake_rejected:{status}"),
             Self::HandshakeInvalid => "handshake_invalid",
             Self::NoSession => "no_session",
@@ -282,6 +285,9 @@ impl ErrorKind {
             }
             Self::FilesExhausted => {
                 "No file descriptor was left to the generator: raise its limit (ulimit -Hn), or use more processes."
+            }
+            Self::TlsFailed => {
+                "No TLS: the certificate is not trusted (give --ca), or the port does not speak TLS."
             }
             Self::HandshakeRejected(_) => {
                 "The server refused the WebSocket handshake with this HTTP status."

@@ -228,10 +228,10 @@ impl Books {
         .map(|(name, latencies, censored)| (name.to_owned(), latencies.to_record(censored)))
         .collect();
         for (name, call) in calls.iter().zip(&told.calls) {
-            all.insert(
-                format!("call {name}"),
-                call.latency.to_record(call.timed_out),
-            );
+            for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
+                let latency = latencies.to_record(call.timed_out);
+                all.insert(format!("{what} {name}"), latency);
+            }
         }
         all
     }

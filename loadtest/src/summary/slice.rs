@@ -78,7 +78,10 @@ pub(crate) struct CallCounts {
     pub answered: u64,
     pub timed_out: u64,
     pub wrong: u64,
+    /// From the moment due.
     pub latency: Latencies,
+    /// From the moment of sending; those that were not answered are only known to have taken longer.
+    pub as_sent: Latencies,
 }
 
 /// Users dropped at once, and back.
@@ -150,15 +153,21 @@ impl Slice {
                 at_place(&mut self.calls, call.0).sent += 1;
                 self.lateness.record(*lateness);
             }
-            Sample::CallAnswered { call, latency, .. } => {
+            Sample::CallAnswered {
+                call,
+                latency,
+                as_sent,
+            } => {
                 let call = at_place(&mut self.calls, call.0);
                 call.answered += 1;
                 call.latency.record(*latency);
+                call.as_sent.record(*as_sent);
             }
             Sample::CallTimedOut { call, waited } => {
                 let call = at_place(&mut self.calls, call.0);
                 call.timed_out += 1;
                 call.latency.record(*waited);
+                call.as_sent.record(*waited);
             }
             Sample::CallWrong { call } => at_place(&mut self.calls, call.0).wrong += 1,
             _ => {}
@@ -304,6 +313,7 @@ impl CallCounts {
         self.timed_out += other.timed_out;
         self.wrong += other.wrong;
         self.latency.merge(&other.latency);
+        self.as_sent.merge(&other.as_sent);
     }
 }
 
