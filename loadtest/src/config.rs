@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::{
     access::AccessFlags,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
+    record::Record,
+    report::{self, FileError, Format},
     target::{Target, TargetError},
     threshold::{Threshold, ThresholdError, Thresholds},
 };
@@ -18,23 +20,66 @@ Examples:
   loadtest                                       100 users for a minute, on this machine
   loadtest --users 5000 --duration 30m           the baseline that a release is held to
   loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
-  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --json run.json
+  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --report run.html --report run.json
+  loadtest --users 5000 --baseline last-release.json --report run.json
+  loadtest report run.json --to run.html         the same run, rendered again
+  loadtest compare last-release.json run.json    is it worse?
 
 TIME is a number and a unit: 10ms, 5s, 30m, 1h.
 A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
 
 Exit code:
   0  every target holds            98  the measurement itself is invalid
-  2  a flag is wrong               99  a target does not hold
-  3  the server cannot be reached";
+  2  a flag or a file is wrong     99  a target does not hold
+  3  the server cannot be reached  97  worse than the baseline";
+
+/// What is to be done.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Something other than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What can be done with the record of a run.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Shows a run again, from the JSON that it was reported as
+    Report {
+        /// What `--report FILE.json` wrote
+        record: PathBuf,
+        /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Tells whether a run is worse than another, by figures that allow for chance
+    Compare {
+        /// The run to compare with
+        baseline: PathBuf,
+        /// The run to be judged
+        record: PathBuf,
+        /// Also write the run, with the comparison in it, to this file; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+}
 
 /// Plays thousands of users against a voicematch server, and judges what they saw.
 ///
 /// Each user connects, asks for a partner, sends an ICE candidate every --signal-interval and checks what the
 /// partner's side delivers. A message counts as delivered only when the partner has received it. Latency is
 /// timed from the moment an action was due, so that a server that stalls cannot hide it.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "loadtest", version, args_override_self = true, after_help = EXAMPLES)]
+#[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// WebSocket URL of the server
     #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
@@ -75,7 +120,20 @@ pub struct Flags {
     #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
     pub admin_url: Option<String>,
 
-    /// Also write the report as JSON to this file
+    /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
+    #[arg(
+        long,
+        env = "LOADTEST_REPORT",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub report: Vec<PathBuf>,
+
+    /// Compare with this run, the JSON of an earlier report
+    #[arg(long, env = "LOADTEST_BASELINE", value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// Also write the report as JSON to this file, whatever its name
     #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -140,8 +198,10 @@ pub struct Config {
     pub plan: Plan,
     /// The server.
     pub target: Target,
-    /// Where the report goes as JSON.
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    pub reports: Vec<(PathBuf, Format)>,
+    /// The run to compare with, and its name.
+    pub baseline: Option<(Record, String)>,
     /// No progress.
     pub quiet: bool,
     /// Where the generator's own metrics are served.
@@ -149,7 +209,7 @@ pub struct Config {
 }
 
 /// A flag that cannot be meant.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Error)]
 pub enum ConfigError {
     /// The load cannot be played.
     #[error(transparent)]
@@ -160,6 +220,9 @@ pub enum ConfigError {
     /// What is asked of the server.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// A report or a baseline.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A share that is none.
     #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
     Percent(f64),
@@ -206,10 +269,25 @@ impl Flags {
             misdelivered: self.max_misdelivered,
         };
         plan.thresholds = held_to(&thresholds, &self.threshold)?;
+        // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
+        let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
+        let reports = self
+            .report
+            .into_iter()
+            .map(|path| Format::of(&path).map(|format| (path, format)));
+        let reports: Vec<_> = json.chain(reports).collect::<Result<_, FileError>>()?;
+        for (path, _) in &reports {
+            report::touch(path)?;
+        }
+        let baseline = match self.baseline {
+            Some(path) => Some((report::read(&path)?, path.display().to_string())),
+            None => None,
+        };
         Ok(Config {
             plan,
             target,
-            json: self.json,
+            reports,
+            baseline,
             quiet: self.quiet,
             metrics_addr: self.metrics_addr,
         })
@@ -266,9 +344,9 @@ mod tests {
     use super::*;
 
     fn check(args: &[&str]) -> Result<Config, String> {
-        let flags = Flags::try_parse_from([&["loadtest"], args].concat());
-        flags
-            .map_err(|e| e.to_string())?
+        let cli = Cli::try_parse_from([&["loadtest"], args].concat());
+        cli.map_err(|e| e.to_string())?
+            .flags
             .check()
             .map_err(|e| e.to_string())
     }
@@ -303,7 +381,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_explained_and_has_an_environment_twin() {
-        let command = <Flags as clap::CommandFactory>::command();
+        let command = <Cli as clap::CommandFactory>::command();
         command.clone().debug_assert();
         for flag in command.get_arguments() {
             let twin = format!("LOADTEST_{}", flag.get_id().as_str().to_uppercase());

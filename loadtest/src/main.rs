@@ -1,9 +1,9 @@
 //! `loadtest`: parse flags, run, print, exit.
 
+mod commands;
 mod live;
 
 use std::{
-    fs,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -11,8 +11,8 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
-    Exposed,
-    config::{Config, Flags},
+    Exposed, compare,
+    config::{Cli, Config},
     report, run_until,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,9 +22,19 @@ const KILLED: i32 = 130;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let config = match Flags::parse().check() {
+    let cli = Cli::parse();
+    if let Some(command) = cli.command {
+        return match commands::run(command) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
+    let config = match cli.flags.check() {
         Ok(config) => config,
-        Err(error) => Flags::command()
+        Err(error) => Cli::command()
             .error(ErrorKind::ValueValidation, error)
             .exit(),
     };
@@ -43,11 +53,6 @@ struct Failure {
 }
 
 async fn measure(config: &Config) -> Result<u8, Failure> {
-    // Before anything listens to the server: a file that cannot be written is found now, not in half an hour.
-    if let Some(path) = &config.json {
-        let touched = fs::OpenOptions::new().create(true).append(true).open(path);
-        touched.map_err(|error| unwritable(path, &error))?;
-    }
     let stop = asked_to_stop().map_err(|error| Failure {
         message: error.to_string(),
         code: 98,
@@ -65,16 +70,18 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
     })
     .await;
     live.end();
-    let record = ran.map_err(|error| Failure {
+    let mut record = ran.map_err(|error| Failure {
         message: error.to_string(),
         code: error.exit_code(),
     })?;
-    // Whoever reads may have gone (`| head`): the JSON and the exit code count all the same.
-    let _ = io::stdout().write_all(report::terminal(&record).as_bytes());
-    if let Some(path) = &config.json {
-        let text = report::render(&record, report::Format::Json);
-        fs::write(path, text).map_err(|error| unwritable(path, &error))?;
+    if let Some((baseline, name)) = &config.baseline {
+        compare::judge_against(baseline, &mut record, name);
     }
+    commands::show(&report::terminal(&record));
+    commands::write_all(&record, &config.reports).map_err(|error| Failure {
+        message: error.to_string(),
+        code: 2,
+    })?;
     Ok(record.exit_code)
 }
 
@@ -90,13 +97,6 @@ async fn expose(address: SocketAddr) -> Result<Exposed, Failure> {
         exposed.address()
     );
     Ok(exposed)
-}
-
-fn unwritable(path: &std::path::Path, error: &io::Error) -> Failure {
-    Failure {
-        message: format!("--json {}: {error}", path.display()),
-        code: 2,
-    }
 }
 
 /// Ready at the first SIGINT or SIGTERM. The second ends the process at once.

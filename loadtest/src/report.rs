@@ -10,7 +10,7 @@ mod markdown;
 mod terminal;
 mod units;
 
-pub use file::{FileError, Format, read, write};
+pub use file::{FileError, Format, read, touch, write};
 pub use terminal::{comparison, terminal};
 pub(crate) use units::{bytes, clock, count, millis, percent, span, value, value_or_dash};
 

@@ -105,13 +105,24 @@ pub fn read(path: &Path) -> Result<Record, FileError> {
     }
 }
 
-/// Writes a report in the format that the file's name asks for.
+/// Makes sure that a report can be written, and leaves what is there as it is.
 ///
 /// # Errors
-/// A name without a known end, or a file that cannot be written.
-pub fn write(record: &Record, path: &Path) -> Result<(), FileError> {
-    let text = render(record, Format::of(path)?);
-    fs::write(path, text).map_err(|error| FileError::Io {
+/// It cannot.
+pub fn touch(path: &Path) -> Result<(), FileError> {
+    let touched = fs::OpenOptions::new().create(true).append(true).open(path);
+    touched.map(drop).map_err(|error| FileError::Io {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Writes a report.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write(record: &Record, path: &Path, format: Format) -> Result<(), FileError> {
+    fs::write(path, render(record, format)).map_err(|error| FileError::Io {
         path: path.to_owned(),
         error,
     })

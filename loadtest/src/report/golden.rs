@@ -44,7 +44,7 @@ fn markdown_is_as_it_is_to_be() {
 fn a_record_that_was_saved_renders_as_it_did_at_first() {
     let record = example::everything();
     let path = env::temp_dir().join(format!("record-{}.json", std::process::id()));
-    write(&record, &path).expect("written");
+    write(&record, &path, Format::Json).expect("written");
     let again = read(&path).expect("read");
     fs::write(&path, "{\"schema_version\": 1}").expect("written");
     let old = read(&path).map(|_| ()).map_err(|error| error.to_string());
