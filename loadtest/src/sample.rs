@@ -274,40 +274,38 @@ impl ErrorKind {
     pub fn meaning(&self) -> &'static str {
         match self {
             Self::ConnectRefused => {
-                "Nobody listens, or the listen queue is full: look at the server's log and its backlog."
+                "nobody listens, or the listen queue is full: look at the server's log and its backlog"
             }
             Self::ConnectTimeout => {
-                "No connection and greeting in time: the network drops packets, or the server accepts too slowly."
+                "no connection and greeting in time: the network drops packets, or the server accepts too slowly"
             }
-            Self::ConnectFailed => "TCP connect failed: look at the route and the firewall.",
+            Self::ConnectFailed => "TCP connect failed: look at the route and the firewall",
             Self::PortsExhausted => {
-                "No local port was left on the generator's machine: use more source addresses or machines."
+                "no local port was left on the generator's machine: use more source addresses or machines"
             }
             Self::FilesExhausted => {
-                "No file descriptor was left to the generator: raise its limit (ulimit -Hn), or use more processes."
+                "no file descriptor was left to the generator: raise its limit (ulimit -Hn), or use more processes"
             }
             Self::TlsFailed => {
-                "No TLS: the certificate is not trusted (give --ca), or the port does not speak TLS."
+                "No TLS: the certificate is not trusted (give --ca), or the port does not speak TLS"
             }
             Self::HandshakeRejected(_) => {
-                "The server refused the WebSocket handshake with this HTTP status."
+                "the server refused the WebSocket handshake with this HTTP status"
             }
-            Self::HandshakeInvalid => "The answer to the WebSocket handshake breaks RFC 6455.",
-            Self::NoSession => "The connection stood, and the greeting did not come in time.",
-            Self::ServerError(_) => "The server answered with this error code.",
-            Self::BadMessage => "A message is not what the wire allows.",
-            Self::FrameInvalid => "Frames break RFC 6455.",
+            Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
+            Self::NoSession => "the connection stood, and the greeting did not come in time",
+            Self::ServerError(_) => "the server answered with this error code",
+            Self::BadMessage => "a message is not what the wire allows",
+            Self::FrameInvalid => "frames break RFC 6455",
             Self::ClosedByServer(_) => {
-                "The server closed the connection with this code before the user wanted to leave."
+                "the server closed the connection with this code before the user wanted to leave"
             }
-            Self::Reset => {
-                "The connection broke without a close: a crash, a proxy, or the network."
-            }
+            Self::Reset => "the connection broke without a close: a crash, a proxy, or the network",
             Self::ServerNotReading => {
-                "The server did not read what it was sent until the buffer was full."
+                "the server did not read what it was sent until the buffer was full"
             }
-            Self::CloseTimeout => "The server did not answer the close.",
-            Self::Other => "Kinds of error beyond the number that is told apart.",
+            Self::CloseTimeout => "the server did not answer the close",
+            Self::Other => "kinds of error beyond the number that is told apart",
         }
     }
 

@@ -67,6 +67,7 @@ pub(crate) struct MatchCounts {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct GeneratorUse {
     cpu_at_start: f64,
+    at: Duration,
     pub cpu_seconds: f64,
     pub rss_peak_bytes: u64,
     pub fds_peak: u64,
@@ -114,12 +115,13 @@ impl Books {
         let before = self.failures.total() + self.told.errors.total() - window.errors.total();
         self.find_failures(now);
         let gauges = self.gauges(now, server);
-        let mut cell = Cell::new(self.ticked, now, &window, gauges);
+        let end = self.end_of_window(now);
+        let mut cell = Cell::new(self.ticked, end, &window, gauges);
         cell.counts.failed_matches = presumed;
         let failures = self.failures.total() + self.told.errors.total();
         cell.counts.failures = failures.saturating_sub(before);
         self.series.push(cell);
-        self.ticked = now;
+        self.ticked = end;
     }
 
     /// Takes in the rest and settles what is still open, unless shares of other machines may hold its other half.
@@ -176,6 +178,12 @@ impl Books {
         }
     }
 
+    /// Slices are cut at whole seconds, and come in a little later.
+    fn end_of_window(&self, now: Duration) -> Duration {
+        let whole = Duration::from_secs(now.as_secs());
+        if whole > self.ticked { whole } else { now }
+    }
+
     fn gauges(&mut self, now: Duration, server: Option<Reading>) -> Gauges {
         // An old reading says nothing about this window.
         let server = server.filter(|reading| now.saturating_sub(reading.at) < MAX_READING_AGE);
@@ -183,7 +191,8 @@ impl Books {
         let rss = rss_bytes();
         let used = &mut self.generator;
         let cpu = cpu_seconds(false) - used.cpu_at_start;
-        let seconds = now.saturating_sub(self.ticked).as_secs_f64().max(1e-3);
+        let seconds = now.saturating_sub(used.at).as_secs_f64().max(1e-3);
+        used.at = now;
         let share = (cpu - used.cpu_seconds) * 100.0 / seconds;
         used.cpu_seconds = cpu;
         used.rss_peak_bytes = used.rss_peak_bytes.max(rss);

@@ -28,14 +28,14 @@ pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Ve
         add(
             Validity::Suspect,
             format!("{foreign} messages came from another load test against the same server"),
-            "Run one load test at a time, or all shares of one with the same run.",
+            "Run one load test at a time, or all shares of one with the same run",
         );
     }
     if server_unread {
         add(
             Validity::Suspect,
             "the server's metrics were asked for and could not be read".to_owned(),
-            "Check --admin-url, or give --admin-url none.",
+            "Check --admin-url, or give --admin-url none",
         );
     }
     if record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted) {
@@ -43,7 +43,7 @@ pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Ve
         add(
             Validity::Suspect,
             format!("the run was ended after {seconds:.0} s, before its plan was"),
-            "Let it come to its end.",
+            "Let it come to its end",
         );
     }
     if !record.run.missing_shards.is_empty() {
@@ -53,7 +53,7 @@ pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Ve
                 "shares {:?} of the run are missing",
                 record.run.missing_shards
             ),
-            "Merge again with the results of all shares.",
+            "Merge again with the results of all shares",
         );
     }
     let failed = record
@@ -72,9 +72,9 @@ pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Ve
             Validity::Invalid
         };
         let advice = if threshold.name.starts_with("server_") {
-            "Give the address of the server's metrics with --admin-url."
+            "Give the address of the server's metrics with --admin-url"
         } else {
-            "Run longer, send more often, or leave the threshold out."
+            "Run longer, send more often, or leave the threshold out"
         };
         add(
             validity,
@@ -108,7 +108,7 @@ fn generator(record: &Record, findings: &mut Vec<Finding>) {
         add(
             validity,
             format!("the generator itself sent late: p99 {late:.0} ms"),
-            "Use fewer users per machine, or do not share the machine with the server.",
+            "Use fewer users per machine, or do not share the machine with the server",
         );
     }
     let busy = record.generator.busiest_worker_percent;
@@ -116,7 +116,7 @@ fn generator(record: &Record, findings: &mut Vec<Finding>) {
         add(
             validity,
             format!("a worker of the generator used {busy:.0} % of its core"),
-            "Use fewer users per process, more processes, or let users send less often.",
+            "Use fewer users per process, more processes, or let users send less often",
         );
     }
     if let Some([open, limit]) = record.generator.fds
@@ -125,7 +125,7 @@ fn generator(record: &Record, findings: &mut Vec<Finding>) {
         add(
             Validity::Suspect,
             format!("the generator had {open} of {limit} files open"),
-            "Raise the limit (ulimit -Hn, LimitNOFILE=), or use more processes.",
+            "Raise the limit (ulimit -Hn, LimitNOFILE=), or use more processes",
         );
     }
     for error in record
@@ -139,7 +139,7 @@ fn generator(record: &Record, findings: &mut Vec<Finding>) {
                 "{} on the generator's machine, {} times",
                 error.kind, error.count
             ),
-            &error.meaning,
+            error.meaning.trim_end_matches('.'),
         );
     }
 }

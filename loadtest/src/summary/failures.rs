@@ -95,23 +95,23 @@ impl Failure {
     fn meaning(self) -> &'static str {
         match self {
             Self::MessageLost => {
-                "The server took a message and its partner, who was there, never got it."
+                "the server took a message and its partner, who was there, never got it"
             }
             Self::MessageLate => {
-                "A message took longer than the message time-out after it was sent."
+                "a message took longer than the message time-out after it was sent"
             }
-            Self::MessageDuplicated => "A message was delivered more than once.",
-            Self::MessageReordered => "A message was delivered after a later one.",
-            Self::MessageMisrouted => "A message was delivered to somebody whom it was not for.",
-            Self::MessageAltered => "A message was delivered with other bytes than were sent.",
+            Self::MessageDuplicated => "a message was delivered more than once",
+            Self::MessageReordered => "a message was delivered after a later one",
+            Self::MessageMisrouted => "a message was delivered to somebody whom it was not for",
+            Self::MessageAltered => "a message was delivered with other bytes than were sent",
             Self::MatchFailed => {
-                "Two users waited at the same time, and neither got a partner in time."
+                "two users waited at the same time, and neither got a partner in time"
             }
-            Self::MatchOneSided => "A user was told of a room that nobody else was told of.",
-            Self::MatchDouble => "A user was put into a second room, or a third user into a room.",
-            Self::MatchSelf => "A user was matched with themselves.",
-            Self::CallTimedOut => "A request was not answered in time.",
-            Self::CallWrong => "A request was answered with something else than was expected.",
+            Self::MatchOneSided => "a user was told of a room that nobody else was told of",
+            Self::MatchDouble => "a user was put into a second room, or a third user into a room",
+            Self::MatchSelf => "a user was matched with themselves",
+            Self::CallTimedOut => "a request was not answered in time",
+            Self::CallWrong => "a request was answered with something else than was expected",
         }
     }
 }
