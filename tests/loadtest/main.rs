@@ -4,6 +4,7 @@ mod command;
 mod delivery;
 mod fake;
 mod people;
+mod records;
 
 use std::{
     process::{Output, Stdio},
