@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::Drift,
+    record::{Drift, digits},
     series::{Cell, Series},
 };
 
@@ -125,12 +125,12 @@ impl Line {
         let meets = |limit: f64| ((limit - last) / self.per_hour).max(0.0);
         Drift {
             figure: figure.to_owned(),
-            per_hour: self.per_hour,
-            uncertainty: self.uncertainty,
-            first: self.at(start),
-            last,
+            per_hour: digits(self.per_hour),
+            uncertainty: digits(self.uncertainty),
+            first: digits(self.at(start)),
+            last: digits(last),
             limit,
-            hours_to_limit: limit.filter(|_| rises).map(meets),
+            hours_to_limit: limit.filter(|_| rises).map(|limit| digits(meets(limit))),
         }
     }
 }

@@ -233,7 +233,7 @@ struct Crew {
     started_at: SystemTime,
     phase: watch::Sender<Phase>,
     counters: Vec<Arc<Counters>>,
-    results: Vec<oneshot::Receiver<Yield>>,
+    results: Vec<oneshot::Receiver<io::Result<Yield>>>,
 }
 
 /// Where a run is written down and checked while it is on.
@@ -372,9 +372,8 @@ impl Crew {
     async fn collect(&mut self) -> Result<f64, RunError> {
         let mut busiest = 0.0_f64;
         for result in self.results.drain(..) {
-            let done = result
-                .await
-                .map_err(|died| RunError::Worker(io::Error::other(died)))?;
+            let ended = result.await.map_err(io::Error::other);
+            let done = ended.and_then(|done| done).map_err(RunError::Worker)?;
             busiest = busiest.max(done.cpu_percent);
         }
         Ok(busiest)

@@ -35,6 +35,7 @@ pub mod expose;
 mod ledger;
 mod limits;
 mod observe;
+mod pace;
 mod payload;
 pub mod plan;
 pub mod progress;

@@ -14,6 +14,11 @@ use crate::sample::Blame;
 /// Version of the layout: raised when a name changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 2;
 
+/// A figure as a record holds it: to six decimals, which read back as they were written.
+pub(crate) fn digits(figure: f64) -> f64 {
+    (figure * 1e6).round() / 1e6
+}
+
 /// A whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {

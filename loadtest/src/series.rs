@@ -136,8 +136,8 @@ impl Cell {
     fn to_record(&self) -> record::Window {
         let (counts, now) = (&self.counts, &self.now);
         record::Window {
-            start_ms: self.start.as_secs_f64() * 1e3,
-            length_ms: self.length.as_secs_f64() * 1e3,
+            start_ms: record::digits(self.start.as_secs_f64() * 1e3),
+            length_ms: record::digits(self.length.as_secs_f64() * 1e3),
             connected: now.connected,
             searching: now.searching,
             in_rooms: now.in_rooms,
@@ -152,10 +152,10 @@ impl Cell {
             message: self.message.quantiles(),
             own_lateness: self.lateness.quantiles(),
             heat: self.message.heat(),
-            server_cpu_percent: now.server_cpu_percent,
+            server_cpu_percent: now.server_cpu_percent.map(record::digits),
             server_rss_bytes: now.server.map(|server| server.rss_bytes),
             server_fds: now.server.map(|server| server.fds),
-            generator_cpu_percent: now.generator_cpu_percent,
+            generator_cpu_percent: record::digits(now.generator_cpu_percent),
             generator_rss_bytes: now.generator_rss_bytes,
         }
     }

@@ -258,9 +258,10 @@ impl Books {
     }
 }
 
-/// `part` in percent of `whole`. `None`: there is none.
+/// `part` in percent of `whole`, to six decimals. `None`: there is none.
 pub(crate) fn percent(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 * 100.0 / whole as f64)
+    // Down: what is not all must not look like all.
+    (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
 }
 
 #[cfg(test)]

@@ -381,7 +381,7 @@ impl Threshold {
         record::ThresholdResult {
             expression: self.expression.clone(),
             name: self.name(),
-            measured,
+            measured: measured.map(record::digits),
             bound: self.bound.sign().to_owned(),
             limit: self.limit,
             unit: unit(self.metric.sort(), self.statistic).to_owned(),

@@ -5,13 +5,14 @@ use std::{pin::pin, rc::Rc, time::Duration};
 use serde_json::value::RawValue;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
 use crate::{
     client::{Connection, Endpoint, Event},
     ledger::{Inbox, Receipt, Stay},
+    pace::Pacer,
     payload::{Tag, request, room_key},
     plan::Plan,
     sample::{Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode, Sink, Unmatched},
@@ -41,6 +42,7 @@ pub(crate) struct Stage {
     pub run: u32,
     pub phase: watch::Receiver<Phase>,
     pub sink: Sink,
+    pub pacer: Rc<Pacer>,
 }
 
 impl Stage {
@@ -169,13 +171,13 @@ impl User {
         let stage = Rc::clone(&self.stage);
         let active = until == Phase::Settling;
         let mut end = pin!(reached(&stage.phase, until));
-        let mut timer = pin!(sleep_until(stage.epoch));
+        let mut timer = pin!(stage.pacer.until(stage.epoch));
         loop {
             let wake = if active { self.next_wake() } else { None };
             if let Some(wake) = wake {
                 let deadline = stage.epoch + wake;
-                if timer.deadline() != deadline {
-                    timer.as_mut().reset(deadline);
+                if timer.moment() != deadline {
+                    timer.set(stage.pacer.until(deadline));
                 }
             }
             tokio::select! {

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     client::Endpoint,
     limits::cpu_seconds,
+    pace::Pacer,
     plan::Plan,
     progress::Counters,
     summary::Slice,
@@ -50,7 +51,7 @@ pub(crate) struct Yield {
 ///
 /// # Errors
 /// The system gives no thread or runtime.
-pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
+pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<Yield>>> {
     let (done, result) = oneshot::channel();
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -65,7 +66,7 @@ pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
     Ok(result)
 }
 
-async fn run(job: Job) -> Yield {
+async fn run(job: Job) -> io::Result<Yield> {
     let (cpu, started) = (cpu_seconds(true), Instant::now());
     let slice = Rc::new(RefCell::new(Slice::default()));
     let sink = {
@@ -83,12 +84,14 @@ async fn run(job: Job) -> Yield {
         run: job.run,
         phase: job.phase,
         sink,
+        pacer: Pacer::new()?,
     });
     // Nobody listens any more when the run was dropped.
     let hand_over = || _ = job.slices.send(slice.take());
     tokio::select! {
         () = play_all(&stage, job.first, job.step) => {}
         () = every_second(job.epoch, hand_over) => {}
+        broken = stage.pacer.run() => broken?,
     }
     hand_over();
     let busy = cpu_seconds(true) - cpu;
@@ -96,9 +99,9 @@ async fn run(job: Job) -> Yield {
         .elapsed()
         .max(Duration::from_millis(1))
         .as_secs_f64();
-    Yield {
+    Ok(Yield {
         cpu_percent: busy * 100.0 / seconds,
-    }
+    })
 }
 
 /// Calls `act` at every whole second of the run; never ends.

@@ -12,7 +12,7 @@ use crate::{
     limits::max_open_files,
     record::{
         self, Call, Connections, Delivery, Flow, Generator, Latency, Matches, Measurement, Outcome,
-        Phase, Record, Recovery, Run, Validity,
+        Phase, Record, Recovery, Run, Validity, digits,
     },
     sample::{Direction, Kind},
     threshold::Watch,
@@ -74,10 +74,11 @@ impl Books {
             series: self.series.to_record(),
             generator: Generator {
                 workers: about.workers,
-                cpu_seconds: self.generator.cpu_seconds,
-                cpu_percent: self.generator.cpu_seconds * 100.0
-                    / about.elapsed.as_secs_f64().max(1e-3),
-                busiest_worker_percent: about.busiest_worker_percent,
+                cpu_seconds: digits(self.generator.cpu_seconds),
+                cpu_percent: digits(
+                    self.generator.cpu_seconds * 100.0 / about.elapsed.as_secs_f64().max(1e-3),
+                ),
+                busiest_worker_percent: digits(about.busiest_worker_percent),
                 rss_peak_bytes: self.generator.rss_peak_bytes,
                 fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
             },
@@ -269,5 +270,5 @@ fn unix_ms(time: SystemTime) -> u64 {
 }
 
 fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
+    digits(time.as_secs_f64() * 1e3)
 }

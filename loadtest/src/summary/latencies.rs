@@ -82,7 +82,7 @@ impl Latencies {
             count: self.count(),
             censored,
             quantiles_ms: QUANTILES.into_iter().filter_map(quantile).collect(),
-            mean_ms: self.mean_ms(),
+            mean_ms: self.mean_ms().map(record::digits),
             max_ms: self.max_ms(),
             histogram: self.0.as_ref().map(|histogram| encode(histogram)),
         }

@@ -37,9 +37,9 @@ impl ServerUse {
         let seconds = last.at.saturating_sub(first.at).as_secs_f64();
         Some(record::Server {
             readings: self.readings,
-            cpu_seconds: self.cpu_seconds,
+            cpu_seconds: record::digits(self.cpu_seconds),
             cpu_percent: if seconds > 0.0 {
-                self.cpu_seconds * 100.0 / seconds
+                record::digits(self.cpu_seconds * 100.0 / seconds)
             } else {
                 0.0
             },
