@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::{Direction, Kind};
 
 mod inbox;
@@ -16,7 +18,7 @@ use settle::Settled;
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
 /// in a room of their own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stay {
     /// The room.
     pub room: u64,

@@ -44,8 +44,13 @@ impl Pacer {
     pub(crate) fn new() -> io::Result<Rc<Self>> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe; an OwnedFd keeps its descriptor open until it is dropped"
+        )]
+        let timer = AsyncFd::new(timer)?;
         Ok(Rc::new(Self {
-            timer: AsyncFd::new(timer)?,
+            timer,
             set_to: Cell::new(None),
             moments: RefCell::default(),
             waiting: RefCell::default(),

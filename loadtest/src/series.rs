@@ -9,8 +9,8 @@ mod spread;
 pub(crate) use spread::{Spread, heat_bounds_ms};
 
 /// How many windows of each length are kept, and how many of the oldest make one of the next length:
-/// seconds for ten minutes, ten seconds for an hour and a half, minutes for a day, then ten minutes.
-const LEVELS: [(usize, usize); 4] = [(600, 10), (540, 6), (1500, 10), (4500, 1)];
+/// seconds for ten minutes, ten seconds for an hour, two minutes for two days, then ten minutes.
+const LEVELS: [(usize, usize); 4] = [(600, 10), (360, 12), (1500, 5), (4500, 1)];
 
 /// All windows of a run.
 #[derive(Debug, Default)]
@@ -285,6 +285,36 @@ mod tests {
             );
             at = cell.end();
         }
+    }
+
+    #[test]
+    fn a_long_run_of_many_users_takes_little_memory() {
+        let bytes = |series: &Series| -> usize {
+            let cells = series.cells();
+            cells
+                .map(|cell| size_of::<Cell>() + cell.message.bytes())
+                .sum()
+        };
+        // 2,000 messages a second, from 50 us to 100 ms.
+        let mut told = crate::summary::Latencies::default();
+        (0..2000_u64).for_each(|n| told.record(Duration::from_micros(50 + n * n / 40)));
+        let message = Spread::of(&told);
+        let mut series = Series::default();
+        let hours = [0, 1, 2, 3].map(|hour| {
+            for n in 0..3600 {
+                series.push(Cell {
+                    message: message.clone(),
+                    ..second(hour * 3600 + n)
+                });
+            }
+            bytes(&series)
+        });
+        assert!(hours[3] < 3 << 20, "{hours:?}");
+        let each_hour = hours[3] - hours[2];
+        assert!(
+            each_hour < 100_000,
+            "{hours:?}: a day takes {each_hour} times 24 more"
+        );
     }
 
     #[test]

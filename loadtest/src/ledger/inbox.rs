@@ -1,9 +1,11 @@
 //! What one user received in one room.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::Kind;
 
 /// Messages that one user has received in one room, in constant memory.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Inbox {
     pub(super) partner: Option<u32>,
     next_seq: u32,
@@ -12,6 +14,7 @@ pub(crate) struct Inbox {
     /// One more than the highest number received, for each type.
     pub(super) next_nth: [u32; Kind::MAX],
     /// Bit `k` stands for sequence number `next_seq - 1 - k`.
+    #[serde(skip)]
     seen: u128,
 }
 

@@ -91,9 +91,10 @@ impl Ledger {
         self.opened.clear();
     }
 
-    /// The stays whose partner's record has not come: it may be in another share of the run.
-    pub(crate) fn unsettled(&self) -> impl Iterator<Item = &Stay> {
-        self.open.values()
+    /// The stays whose partner's record has not come: it may be in another share of the run, whose
+    /// ledger these are then added to.
+    pub(crate) fn unsettled(&self) -> Vec<&Stay> {
+        self.open.values().collect()
     }
 
     /// All types and directions together.

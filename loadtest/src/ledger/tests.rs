@@ -165,7 +165,7 @@ fn rooms_come_and_go_in_the_same_memory() {
             });
         }
     }
-    assert_eq!(ledger.unsettled().count(), 0);
+    assert_eq!(ledger.unsettled().len(), 0);
     // A server that tells of rooms that nobody else is told of does not fill the memory either.
     for room in 300_000..600_000 {
         ledger.add(Stay {
@@ -173,7 +173,7 @@ fn rooms_come_and_go_in_the_same_memory() {
             ..stay(1, 0, Inbox::default())
         });
     }
-    assert!(ledger.unsettled().count() <= 200_000);
+    assert!(ledger.unsettled().len() <= 200_000);
 }
 
 #[test]
@@ -184,4 +184,22 @@ fn an_echo_is_settled_by_its_sender_alone() {
         delivered, lost, ..
     } = settle([echo]).total();
     assert_eq!((delivered, lost), (2, 1));
+}
+
+#[test]
+fn partners_in_different_shares_are_joined_afterwards() {
+    let mut shares = [Ledger::default(), Ledger::default()];
+    shares[0].add(stay(1, 3, inbox(2, &[0])));
+    shares[1].add(stay(2, 1, inbox(1, &[0, 2])));
+    let mut merged = Ledger::default();
+    for share in &shares {
+        let saved = serde_json::to_string(&share.unsettled()).expect("JSON");
+        let stays: Vec<Stay> = serde_json::from_str(&saved).expect("stays");
+        stays.into_iter().for_each(|stay| merged.add(stay));
+    }
+    merged.close();
+    let Settled {
+        delivered, lost, ..
+    } = merged.total();
+    assert_eq!((delivered, lost, merged.one_sided_rooms), (3, 1, 0));
 }

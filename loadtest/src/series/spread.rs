@@ -9,9 +9,33 @@ const PART_BITS: u32 = PARTS.trailing_zeros();
 /// How often values fell into each bucket; buckets are 3 % wide.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Spread {
-    /// Bucket and count, rising; only those that are not empty.
-    buckets: Vec<(u16, u32)>,
+    /// Rising; only those that are not empty.
+    bins: Vec<Bin>,
     max_micros: u32,
+}
+
+/// A bucket and how many fell into it, in six bytes: there are many in a long run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bin([u16; 3]);
+
+impl Bin {
+    fn new(bucket: u16, count: u32) -> Self {
+        let [a, b, c, d] = count.to_ne_bytes();
+        Self([
+            bucket,
+            u16::from_ne_bytes([a, b]),
+            u16::from_ne_bytes([c, d]),
+        ])
+    }
+
+    fn bucket(self) -> u16 {
+        self.0[0]
+    }
+
+    fn count(self) -> u32 {
+        let ([a, b], [c, d]) = (self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    }
 }
 
 impl Spread {
@@ -20,48 +44,58 @@ impl Spread {
         let mut spread = Self::default();
         for (micros, count) in latencies.recorded() {
             let (bucket, count) = (bucket(micros), u32::try_from(count).unwrap_or(u32::MAX));
-            match spread.buckets.last_mut() {
-                Some((last, n)) if *last == bucket => *n = n.saturating_add(count),
-                _ => spread.buckets.push((bucket, count)),
+            match spread.bins.last_mut() {
+                Some(last) if last.bucket() == bucket => {
+                    *last = Bin::new(bucket, last.count().saturating_add(count));
+                }
+                _ => spread.bins.push(Bin::new(bucket, count)),
             }
             spread.max_micros = u32::try_from(micros).unwrap_or(u32::MAX);
         }
-        spread.buckets.shrink_to_fit();
+        spread.bins.shrink_to_fit();
         spread
     }
 
     /// Adds another.
     pub(crate) fn join(&mut self, other: &Self) {
         self.max_micros = self.max_micros.max(other.max_micros);
-        if other.buckets.is_empty() {
+        if other.bins.is_empty() {
             return;
         }
-        let mine = std::mem::take(&mut self.buckets);
-        let (mut mine, mut theirs) = (mine.into_iter().peekable(), other.buckets.iter().peekable());
+        let mine = std::mem::take(&mut self.bins);
+        let (mut mine, mut theirs) = (mine.into_iter().peekable(), other.bins.iter().peekable());
         loop {
-            let next = match (mine.peek(), theirs.peek()) {
-                (Some(a), Some(b)) if a.0 == b.0 => (a.0, a.1.saturating_add(b.1)),
-                (Some(a), Some(b)) => *a.min(*b),
-                (Some(a), None) => *a,
-                (None, Some(b)) => **b,
+            let next = match (mine.peek().copied(), theirs.peek().map(|bin| **bin)) {
+                (Some(a), Some(b)) if a.bucket() == b.bucket() => {
+                    Bin::new(a.bucket(), a.count().saturating_add(b.count()))
+                }
+                (Some(a), Some(b)) if b.bucket() < a.bucket() => b,
+                (Some(a), _) => a,
+                (None, Some(b)) => b,
                 (None, None) => break,
             };
-            mine.next_if(|(bucket, _)| *bucket == next.0);
-            theirs.next_if(|(bucket, _)| *bucket == next.0);
-            self.buckets.push(next);
+            mine.next_if(|bin| bin.bucket() == next.bucket());
+            theirs.next_if(|bin| bin.bucket() == next.bucket());
+            self.bins.push(next);
         }
-        self.buckets.shrink_to_fit();
+        self.bins.shrink_to_fit();
+    }
+
+    /// What it takes besides itself.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bins.capacity() * size_of::<Bin>()
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.buckets.iter().map(|(_, n)| u64::from(*n)).sum()
+        self.bins.iter().map(|bin| u64::from(bin.count())).sum()
     }
 
     /// The value that the share `q` (0 to 1) did not exceed, in milliseconds: the middle of its bucket.
     pub(crate) fn quantile_ms(&self, q: f64) -> Option<f64> {
         let count = self.count();
         let mut below = 0;
-        for &(bucket, n) in &self.buckets {
+        for (bucket, n) in self.bins.iter().map(|bin| (bin.bucket(), bin.count())) {
             below += u64::from(n);
             if below as f64 >= q * count as f64 {
                 let middle = f64::midpoint(lower(bucket) as f64, lower(bucket + 1) as f64);
@@ -72,14 +106,14 @@ impl Spread {
     }
 
     pub(crate) fn max_ms(&self) -> Option<f64> {
-        (!self.buckets.is_empty()).then(|| f64::from(self.max_micros) / 1e3)
+        (!self.bins.is_empty()).then(|| f64::from(self.max_micros) / 1e3)
     }
 
     pub(crate) fn mean_ms(&self) -> Option<f64> {
         let middle = |bucket| f64::midpoint(lower(bucket) as f64, lower(bucket + 1) as f64);
-        let each = self.buckets.iter();
-        let sum: f64 = each.map(|&(bucket, n)| middle(bucket) * f64::from(n)).sum();
-        (!self.buckets.is_empty()).then(|| sum / 1e3 / self.count() as f64)
+        let weighed = |bin: &Bin| middle(bin.bucket()) * f64::from(bin.count());
+        let sum: f64 = self.bins.iter().map(weighed).sum();
+        (!self.bins.is_empty()).then(|| sum / 1e3 / self.count() as f64)
     }
 
     pub(crate) fn quantiles(&self) -> Quantiles {
@@ -93,12 +127,12 @@ impl Spread {
 
     /// Counts between the bounds of [`heat_bounds_ms`], and beyond the last; empty without any.
     pub(crate) fn heat(&self) -> Vec<u64> {
-        if self.buckets.is_empty() {
+        if self.bins.is_empty() {
             return Vec::new();
         }
         let bounds = heat_bounds_micros();
         let mut heat = vec![0; bounds.len() + 1];
-        for &(bucket, n) in &self.buckets {
+        for (bucket, n) in self.bins.iter().map(|bin| (bin.bucket(), bin.count())) {
             let place = bounds.partition_point(|bound| *bound <= lower(bucket));
             heat[place] += u64::from(n);
         }

@@ -88,7 +88,12 @@ impl Books {
             recovery: self.recovery(),
             advice: Vec::new(),
             comparison: None,
-            shard: None,
+            // The other halves of these rooms are in other shares of the run.
+            shard: about
+                .run
+                .shard
+                .as_ref()
+                .map(|_| serde_json::json!({ "unsettled": self.ledger.unsettled() })),
             run: Run {
                 started_at: humantime::format_rfc3339_millis(about.started_at).to_string(),
                 started_at_unix_ms: unix_ms(about.started_at),
