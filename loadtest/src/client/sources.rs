@@ -112,6 +112,6 @@ mod tests {
             "the next at the next attempt"
         );
         assert_eq!(sources.attempts(), 2, "the IPv6 address cannot reach IPv4");
-        assert_eq!(sources.of(u32::MAX, u32::MAX).is_some(), true);
+        assert!(sources.of(u32::MAX, u32::MAX).is_some());
     }
 }
