@@ -18,8 +18,13 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 /// Where progress is shown.
 pub(crate) enum Live {
     Quiet,
-    Terminal { bar: ProgressBar, history: History },
-    Plain { next: Duration },
+    Terminal {
+        bar: ProgressBar,
+        history: Box<History>,
+    },
+    Plain {
+        next: Duration,
+    },
 }
 
 impl Live {
@@ -39,7 +44,7 @@ impl Live {
         }
         Self::Terminal {
             bar,
-            history: History::default(),
+            history: Box::default(),
         }
     }
 

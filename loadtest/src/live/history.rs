@@ -12,7 +12,7 @@ pub(super) type Course = VecDeque<Option<f64>>;
 
 /// What the screen draws.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(crate) struct History {
     second: Option<u64>,
     last: Progress,
     pub(super) message_p50: Course,
