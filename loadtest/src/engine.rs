@@ -20,6 +20,7 @@ use crate::{
     client::Endpoint,
     limits::users_that_fit,
     observe::{Latest, Observer},
+    phase::Phase,
     plan::{Plan, PlanError},
     progress::{Counters, Progress},
     record::{Record, Run},
@@ -27,7 +28,6 @@ use crate::{
     summary::{About, Books},
     target::Target,
     threshold::{Thresholds, Watch},
-    user::Phase,
     worker::{self, Job, Yield},
 };
 

@@ -37,6 +37,7 @@ mod limits;
 mod observe;
 mod pace;
 mod payload;
+mod phase;
 pub mod plan;
 pub mod progress;
 pub mod record;

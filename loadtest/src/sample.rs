@@ -6,6 +6,10 @@ use crate::ledger::Stay;
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
+#[allow(
+    dead_code,
+    reason = "the books are ready for calls, flows and storms before users play them"
+)]
 pub(crate) enum Sample {
     /// Set out to connect; `again`: after a drop, or on purpose.
     Connecting { again: bool },
@@ -76,6 +80,7 @@ pub(crate) type Sink = Box<dyn Fn(Sample)>;
 
 /// A received message.
 #[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "the sender is for the merging of shares")]
 pub(crate) struct Delivered {
     pub route: Route,
     /// Who sent it: the index of a user of the whole plan.
@@ -103,6 +108,7 @@ pub(crate) struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind(u8);
 
+#[allow(dead_code, reason = "users send ICE candidates only so far")]
 impl Kind {
     /// How many types are told apart.
     pub(crate) const MAX: usize = 8;

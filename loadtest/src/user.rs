@@ -3,10 +3,7 @@
 use std::{pin::pin, rc::Rc, time::Duration};
 
 use serde_json::value::RawValue;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
 use crate::{
@@ -14,23 +11,13 @@ use crate::{
     ledger::{Inbox, Receipt, Stay},
     pace::Pacer,
     payload::{Tag, request, room_key},
+    phase::{Phase, reached},
     plan::Plan,
     sample::{Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode, Sink, Unmatched},
 };
 
 /// A message that takes longer than this is late.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The part of the run that everybody is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Users start, search and send.
-    Running,
-    /// Nobody starts or sends any more; what is under way may still arrive.
-    Settling,
-    /// Everybody closes.
-    Closing,
-}
 
 /// What all users of a worker share.
 pub(crate) struct Stage {
@@ -49,13 +36,6 @@ impl Stage {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
-}
-
-/// Waits until the run has come to `phase`, or nobody leads it any more.
-pub(crate) async fn reached(phases: &watch::Receiver<Phase>, phase: Phase) {
-    let mut phases = phases.clone();
-    // An error says that the run was dropped; it is then over for this user too.
-    let _ = phases.wait_for(|now| *now >= phase).await;
 }
 
 /// Plays user `index` from their start to the end of the run.

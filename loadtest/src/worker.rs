@@ -20,10 +20,11 @@ use crate::{
     client::Endpoint,
     limits::cpu_seconds,
     pace::Pacer,
+    phase::{Phase, reached},
     plan::Plan,
     progress::Counters,
     summary::Slice,
-    user::{Phase, Stage, play, reached},
+    user::{Stage, play},
 };
 
 /// What a worker needs to know.
