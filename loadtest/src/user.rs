@@ -3,7 +3,10 @@
 use std::{pin::pin, rc::Rc, time::Duration};
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
 use crate::{
