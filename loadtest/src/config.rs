@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::{
     access::AccessFlags,
+    flow::Flow,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
     record::Record,
@@ -242,16 +243,10 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let mut plan = Plan {
-            users: self.users,
-            duration: self.duration,
-            spacing: self.spacing,
-            match_timeout: self.match_timeout,
-            signal_interval: self.signal_interval,
-            connect_timeout: self.connect_timeout,
-            payload_bytes: self.payload_bytes,
-            thresholds: Vec::new(),
-        };
+        let mut plan = Plan::ramp_and_hold(self.users, self.spacing, self.duration);
+        plan.match_timeout = self.match_timeout;
+        plan.connect_timeout = self.connect_timeout;
+        plan.flows = vec![Flow::signaling(self.signal_interval, self.payload_bytes)];
         plan.check()?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;

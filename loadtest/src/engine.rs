@@ -21,9 +21,9 @@ use crate::{
     limits::users_that_fit,
     observe::{Latest, Observer},
     phase::Phase,
-    plan::{Plan, PlanError},
+    plan::{Load, Plan, PlanError, Stage},
     progress::{Counters, Progress},
-    record::{Record, Run},
+    record::{self, Record, Run},
     sample::ErrorKind,
     summary::{About, Books},
     target::Target,
@@ -111,11 +111,9 @@ pub async fn run_until(
 ) -> Result<Record, RunError> {
     plan.check()?;
     let fit = users_that_fit();
-    if u64::from(plan.users) > fit {
-        return Err(RunError::TooFewFiles {
-            users: plan.users,
-            fit,
-        });
+    let users = plan.peak_users();
+    if u64::from(users) > fit {
+        return Err(RunError::TooFewFiles { users, fit });
     }
     let mut stop = pin!(stop);
     let endpoint = tokio::select! {
@@ -124,11 +122,12 @@ pub async fn run_until(
     };
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
     let thresholds = if plan.thresholds.is_empty() {
-        Thresholds::default().list(true, true)
+        Thresholds::default().list(plan.has_matches(), plan.has_relays())
     } else {
         plan.thresholds.clone()
     };
-    let watch = Watch::new(thresholds, Vec::new(), Vec::new(), server_expected);
+    let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
+    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
     let (mut crew, mut desk) = Crew::start(plan, endpoint, watch)?;
     let observer = Observer::new(crew.epoch, desk.server.clone());
     let leading = crew.lead(stop, &mut desk, &mut on_progress);
@@ -146,14 +145,14 @@ pub async fn run_until(
         id: format!("{:08x}", crew.run),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         target: target.url(),
-        scenario: "users".to_owned(),
+        scenario: plan.name.clone(),
         command: String::new(),
         started_at: String::new(),
         started_at_unix_ms: 0,
         elapsed_ms: 0.0,
         active_ms: 0.0,
         interrupted: led.interrupted,
-        users: u64::from(plan.users),
+        users: u64::from(users),
         shard: None,
         merged_from: Vec::new(),
         missing_shards: Vec::new(),
@@ -164,7 +163,7 @@ pub async fn run_until(
         elapsed,
         active: led.active,
         kinds: Vec::new(),
-        phases: Vec::new(),
+        phases: phases(plan),
         steady: [plan.ramp(), led.active],
         peak_connected: led.peak_users,
         workers: crew.counters.len() as u64,
@@ -172,6 +171,34 @@ pub async fn run_until(
         server_expected,
     };
     Ok(desk.books.account(about, &mut desk.watch))
+}
+
+/// The parts of the plan, as a record has them.
+fn phases(plan: &Plan) -> Vec<record::Phase> {
+    let phase = |(begin, stage): (Duration, &Stage)| {
+        let (users, arrivals) = match stage.load {
+            Load::Users { from, to } => (Some([from, to].map(u64::from)), None),
+            Load::Arrivals { from, to } => (None, Some([from, to])),
+        };
+        record::Phase {
+            name: stage.name.clone(),
+            start_ms: begin.as_secs_f64() * 1e3,
+            end_ms: (begin + stage.duration).as_secs_f64() * 1e3,
+            users,
+            arrivals_per_second: arrivals,
+            peak_connected: 0,
+            connection_success_percent: None,
+            match_success_percent: None,
+            match_p95_ms: None,
+            message_p99_ms: None,
+            errors: 0,
+        }
+    };
+    let played = plan.stages_with_begin();
+    played
+        .filter(|(_, stage)| !stage.duration.is_zero())
+        .map(phase)
+        .collect()
 }
 
 /// Opens one connection, so that a wrong address is one clear error and not one per user.
@@ -262,8 +289,8 @@ struct Led {
 impl Crew {
     fn start(plan: &Plan, endpoint: Endpoint, watch: Watch) -> Result<(Self, Desk), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let wanted = usize::try_from(plan.users.div_ceil(USERS_PER_WORKER)).unwrap_or(usize::MAX);
-        let workers = wanted.clamp(1, cores);
+        let wanted = plan.peak_users().div_ceil(USERS_PER_WORKER);
+        let workers = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
         let (phase, phases) = watch::channel(Phase::Running);
         // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
         let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
@@ -277,7 +304,7 @@ impl Crew {
             counters: Vec::new(),
             results: Vec::new(),
         };
-        for first in (0..plan.users).take(workers) {
+        for first in 0..workers {
             let counters = Arc::new(Counters::default());
             crew.counters.push(Arc::clone(&counters));
             let job = Job {
@@ -315,7 +342,7 @@ impl Crew {
         let mut led = Led::default();
         let mut progress = Progress {
             planned: self.plan.end(),
-            users: self.plan.users,
+            users: self.plan.peak_users(),
             ..Progress::default()
         };
         let mut ticks = interval(TICK);
@@ -330,6 +357,10 @@ impl Crew {
             progress = Progress::read(counters, now, &progress);
             led.peak_users = led.peak_users.max(progress.connected);
             on_progress(&progress);
+            progress.stage = match crew.plan.stage_at(now) {
+                Some((stage, _)) if crew.plan.stages.len() > 1 => stage.name.clone(),
+                _ => String::new(),
+            };
             let ends = now >= next_look && desk.tick(now);
             if let Some(second) = desk.books.series.cells().next_back() {
                 progress.matching = second.matching.quantiles();

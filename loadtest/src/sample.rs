@@ -108,7 +108,6 @@ pub(crate) struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind(u8);
 
-#[allow(dead_code, reason = "users send ICE candidates only so far")]
 impl Kind {
     /// How many types are told apart.
     pub(crate) const MAX: usize = 8;
