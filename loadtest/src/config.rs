@@ -1,5 +1,6 @@
 //! The command line: raw flags, and what they mean once checked.
 
+mod load;
 mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -9,8 +10,6 @@ use thiserror::Error;
 
 use crate::{
     access::AccessFlags,
-    flow::Flow,
-    payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
     record::Record,
     report::{self, FileError, Format},
@@ -18,6 +17,7 @@ use crate::{
     threshold::{Threshold, ThresholdError, Thresholds},
 };
 
+pub use load::LoadFlags;
 use values::{size, time};
 
 const EXAMPLES: &str = "\
@@ -90,33 +90,9 @@ pub struct Flags {
     #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
     pub url: String,
 
-    /// Users at the same time; each takes an open file
-    #[arg(long, env = "LOADTEST_USERS", default_value_t = 100, value_name = "N")]
-    pub users: u32,
-
-    /// How long everybody stays once the last user has started
-    #[arg(long, env = "LOADTEST_DURATION", default_value = "1m", value_parser = time, value_name = "TIME")]
-    pub duration: Duration,
-
-    /// Time between the starts of two users; 0ms: all at once
-    #[arg(long, env = "LOADTEST_SPACING", default_value = "10ms", value_parser = time, value_name = "TIME")]
-    pub spacing: Duration,
-
-    /// How long a user waits for a partner; a match that never came counts as this long
-    #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", default_value = "30s", value_parser = time, value_name = "TIME")]
-    pub match_timeout: Duration,
-
-    /// Time between two messages of one user
-    #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", default_value = "5s", value_parser = time, value_name = "TIME")]
-    pub signal_interval: Duration,
-
-    /// How long connect, handshake and the session message may take together
-    #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", default_value = "10s", value_parser = time, value_name = "TIME")]
-    pub connect_timeout: Duration,
-
-    /// Length of each message's payload, in bytes
-    #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", default_value_t = MIN_PAYLOAD_BYTES, value_name = "BYTES")]
-    pub payload_bytes: usize,
+    /// How many users come when, and what they do.
+    #[command(flatten)]
+    pub load: LoadFlags,
 
     /// Address of the server's Prometheus metrics, or none
     ///
@@ -243,11 +219,7 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let mut plan = Plan::ramp_and_hold(self.users, self.spacing, self.duration);
-        plan.match_timeout = self.match_timeout;
-        plan.connect_timeout = self.connect_timeout;
-        plan.flows = vec![Flow::signaling(self.signal_interval, self.payload_bytes)];
-        plan.check()?;
+        let mut plan = self.load.plan()?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
         if !(0.0..=100.0).contains(&self.min_success) {
@@ -335,7 +307,7 @@ mod tests {
             (&["--signal-interval", "0s"], "signal interval"),
             (&["--min-success", "101"], "--min-success 101"),
             (&["--max-server-rss", "2XB"], "500MB"),
-            (&["--payload-bytes", "12"], "payload of 12"),
+            (&["--payload-bytes", "12"], "192 to 65000"),
             (&["http://localhost"], "ws://"),
         ];
         for (args, part) in wrong {

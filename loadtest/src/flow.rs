@@ -212,15 +212,16 @@ impl Flow {
         }
     }
 
-    /// Finds a partner, and sends ICE candidates of `bytes` bytes every `interval` for the whole run.
-    pub fn signaling(interval: Duration, bytes: usize) -> Self {
+    /// Finds a partner, and sends ICE candidates of `bytes` bytes every `interval` for so long, or for the
+    /// whole run.
+    pub fn signaling(interval: Duration, bytes: usize, stay: Option<Duration>) -> Self {
         let send = Step::Send {
             message: Message::Relay {
                 kind: Relayed::IceCandidate,
                 size: Size::Fixed(bytes),
             },
             every: interval,
-            rounds: Rounds::Endless,
+            rounds: stay.map_or(Rounds::Endless, Rounds::For),
         };
         Self::new("signaling", vec![Step::Connect, Step::FindMatch, send])
     }

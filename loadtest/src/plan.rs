@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     flow::{Flow, FlowError, Message, Step},
-    payload::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES},
+    payload::MIN_PAYLOAD_BYTES,
     threshold::Threshold,
 };
 
@@ -75,12 +75,6 @@ pub enum PlanError {
         /// What was given.
         value: Duration,
     },
-    /// A payload that cannot carry what the receiver checks, or that servers refuse.
-    #[error(
-        "a payload of {0} bytes is out of range: give {MIN_PAYLOAD_BYTES} to {MAX_PAYLOAD_BYTES} bytes \
-         (it carries sender, sequence and send time)"
-    )]
-    Payload(usize),
     /// A share that is none.
     #[error("a share of {0} percent: give 0 to 100")]
     Share(f64),
@@ -111,7 +105,11 @@ impl Plan {
         Self {
             name: "users".to_owned(),
             stages,
-            flows: vec![Flow::signaling(Duration::from_secs(5), MIN_PAYLOAD_BYTES)],
+            flows: vec![Flow::signaling(
+                Duration::from_secs(5),
+                MIN_PAYLOAD_BYTES,
+                None,
+            )],
             greeting: Greeting::Type("session".to_owned()),
             match_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
