@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -141,7 +144,7 @@ struct State {
 }
 
 /// What a transport's task finds when it looks at its outbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Status {
     /// Something waits to be written.
     pub queued: bool,
@@ -154,6 +157,9 @@ pub struct Outbox {
     framing: Framing,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
+    /// Something is queued, or the connection is to be closed: the task has to look at the state. Written
+    /// with the state locked.
+    busy: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -173,6 +179,7 @@ impl Outbox {
             framing,
             limits,
             metrics,
+            busy: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -204,7 +211,7 @@ impl Outbox {
                 Ok(n) => written = n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
-                    state.close(LeaveReason::Lost);
+                    self.close_locked(&mut state, LeaveReason::Lost);
                     return Err(Refused::Closed);
                 }
             }
@@ -247,16 +254,30 @@ impl Outbox {
             self.metrics.limit_hit(limit);
             self.metrics.dropped("outbox_full", state.relays_queued());
             state.discard_queue();
-            state.close(LeaveReason::SlowConsumer);
+            self.close_locked(state, LeaveReason::SlowConsumer);
             return Err(Refused::Full);
         }
-        state.wake();
+        self.wake(state);
         Ok(())
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
     pub fn close(&self, reason: LeaveReason) {
-        self.lock().close(reason);
+        self.close_locked(&mut self.lock(), reason);
+    }
+
+    fn close_locked(&self, state: &mut State, reason: LeaveReason) {
+        if state.closing.is_none() {
+            state.closing = Some(reason);
+            self.wake(state);
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        self.busy.store(true, Ordering::Release);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
     }
 
     /// Lets the transport say its last words: `frame` goes behind what is queued, and nothing after it.
@@ -268,7 +289,7 @@ impl Outbox {
             bytes: frame.into(),
             read_at: None,
         });
-        state.wake();
+        self.wake(&state);
     }
 
     /// Tells the user that nothing more will come.
@@ -289,17 +310,18 @@ impl Outbox {
         };
     }
 
-    /// To be called at the start of each poll of the user's task: what is to be done, and whom to wake
-    /// when there is more.
-    pub fn status(&self, cx: &Context<'_>) -> Status {
-        let mut state = self.lock();
-        if !state
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waker = Some(cx.waker().clone());
+    /// From now on `waker` is woken when [`Self::status`] has something to tell.
+    pub fn register(&self, waker: &Waker) {
+        self.lock().waker = Some(waker.clone());
+    }
+
+    /// What is to be done. To be asked at the start of each poll of the user's task, and cheap when that is
+    /// nothing.
+    pub fn status(&self) -> Status {
+        if !self.busy.load(Ordering::Acquire) {
+            return Status::default();
         }
+        let state = self.lock();
         Status {
             queued: !state.queue.is_empty(),
             closing: state.closing,
@@ -332,6 +354,9 @@ impl Outbox {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        if state.closing.is_none() {
+            self.busy.store(false, Ordering::Release);
+        }
         state.queue = VecDeque::new();
         Poll::Ready(Ok(()))
     }
@@ -360,13 +385,6 @@ impl Outbox {
 }
 
 impl State {
-    fn close(&mut self, reason: LeaveReason) {
-        if self.closing.is_none() {
-            self.closing = Some(reason);
-            self.wake();
-        }
-    }
-
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
         self.queue
@@ -383,11 +401,5 @@ impl State {
             .queue
             .front()
             .map_or(0, |front| front.bytes.len() - self.front_written);
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
     }
 }

@@ -141,9 +141,9 @@ impl Session {
                 "you are in a room; send next or leave_room",
             ),
         })?;
-        self.member.confirm_waiting(ticket.request_id());
         self.next_step = self.context.matchmaker.next_step(&ticket, now);
         self.ticket = ticket.is_waiting().then_some(ticket);
+        self.untold = self.ticket.is_some();
         Ok(())
     }
 
@@ -162,12 +162,7 @@ impl Session {
         let Some(payload) = request.payload else {
             return Err(Refusal::new(ErrorCode::BadMessage, "payload is missing"));
         };
-        if pending.relay.is_empty()
-            && !self
-                .room
-                .as_ref()
-                .is_some_and(|room| self.member.is_in(room))
-        {
+        if pending.relay.is_empty() && self.room.as_ref().is_none_or(|room| room.is_closed()) {
             self.room = self.member.room();
             if self.room.is_some() {
                 self.ticket = None;
