@@ -4,10 +4,12 @@
 //! queued: no wake-up, no hand-off to the user's own task. Only what the socket does not take is copied
 //! and queued, and only then is the task woken to write it when the socket has room again.
 
+mod batch;
+
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
-    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,9 +22,12 @@ use serde::Serialize;
 use voicematch_protocol::LeaveReason;
 
 use crate::metrics::Metrics;
+pub use batch::{Batch, Framing};
 
-/// How a transport announces a message of `len` bytes: what it writes before it.
-pub type Framing = fn(len: usize, out: &mut Vec<u8>);
+thread_local! {
+    /// Where a single message is written before it is sent.
+    static SINGLE: RefCell<Batch> = RefCell::default();
+}
 
 /// Queued messages that one system call writes at the most; the kernel's own limit is 1024.
 const MAX_SLICES: usize = 64;
@@ -46,74 +51,6 @@ pub struct OutboxLimits {
     pub messages: usize,
     /// Bytes of messages and their framing.
     pub bytes: usize,
-}
-
-/// Messages for one user, framed one after another: what a single read of a partner gave rise to.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-/// A batch keeps its buffers for the next one, unless a burst has made them larger than this.
-const KEPT_BATCH_BYTES: usize = 256 * 1024;
-
-/// Enough for most messages of the server's own.
-const USUAL_MESSAGE_BYTES: usize = 256;
-
-impl Batch {
-    /// Appends a message made of `parts`, each copied once.
-    pub fn push(&mut self, framing: Framing, parts: &[&[u8]]) {
-        framing(parts.iter().map(|part| part.len()).sum(), &mut self.bytes);
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Appends a message written as JSON.
-    pub fn push_json(&mut self, framing: Framing, message: &impl Serialize) {
-        let mut text = Vec::with_capacity(USUAL_MESSAGE_BYTES);
-        match serde_json::to_writer(&mut text, message) {
-            Ok(()) => self.push(framing, &[&text]),
-            Err(error) => tracing::error!(%error, "a message of ours could not be written"),
-        }
-    }
-
-    /// Appends bytes that are framed already, such as a WebSocket control frame.
-    pub fn push_framed(&mut self, frame: &[u8]) {
-        self.bytes.extend_from_slice(frame);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// How many messages it holds.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// How many bytes it holds, framing included.
-    pub fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.bytes.shrink_to(KEPT_BATCH_BYTES);
-    }
-
-    fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(self.ends.iter().copied())
-            .map(|(start, end)| start..end)
-    }
 }
 
 /// Why an outbox took nothing.
@@ -191,9 +128,11 @@ impl Outbox {
 
     /// Sends one message.
     pub fn send(&self, message: &impl Serialize) -> Result<(), Refused> {
-        let mut batch = Batch::default();
-        batch.push_json(self.framing, message);
-        self.send_batch(&batch, None)
+        SINGLE.with_borrow_mut(|batch| {
+            batch.clear();
+            batch.push_json(self.framing, message);
+            self.send_batch(batch, None)
+        })
     }
 
     /// Sends a batch, in order and whole. `read_at`: when its messages were read, if their relay is timed.
