@@ -1,39 +1,89 @@
 //! The command line: raw flags, and what they mean once checked.
 
-use std::{path::PathBuf, time::Duration};
+mod values;
 
-use clap::Parser;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::{
+    access::AccessFlags,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
+    record::Record,
+    report::{self, FileError, Format},
     target::{Target, TargetError},
-    verdict::Thresholds,
+    threshold::{Threshold, ThresholdError, Thresholds},
 };
+
+use values::{size, time};
 
 const EXAMPLES: &str = "\
 Examples:
   loadtest                                       100 users for a minute, on this machine
   loadtest --users 5000 --duration 30m           the baseline that a release is held to
   loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
-  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --json run.json
+  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --report run.html --report run.json
+  loadtest --users 5000 --baseline last-release.json --report run.json
+  loadtest report run.json --to run.html         the same run, rendered again
+  loadtest compare last-release.json run.json    is it worse?
 
 TIME is a number and a unit: 10ms, 5s, 30m, 1h.
 A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
 
 Exit code:
   0  every target holds            98  the measurement itself is invalid
-  2  a flag is wrong               99  a target does not hold
-  3  the server cannot be reached";
+  2  a flag or a file is wrong     99  a target does not hold
+  3  the server cannot be reached  97  worse than the baseline";
+
+/// What is to be done.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Something other than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What can be done with the record of a run.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Shows a run again, from the JSON that it was reported as
+    Report {
+        /// What `--report FILE.json` wrote
+        record: PathBuf,
+        /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Tells whether a run is worse than another, by figures that allow for chance
+    Compare {
+        /// The run to compare with
+        baseline: PathBuf,
+        /// The run to be judged
+        record: PathBuf,
+        /// Also write the run, with the comparison in it, to this file; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+}
 
 /// Plays thousands of users against a voicematch server, and judges what they saw.
 ///
 /// Each user connects, asks for a partner, sends an ICE candidate every --signal-interval and checks what the
 /// partner's side delivers. A message counts as delivered only when the partner has received it. Latency is
 /// timed from the moment an action was due, so that a server that stalls cannot hide it.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "loadtest", version, args_override_self = true, after_help = EXAMPLES)]
+#[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// WebSocket URL of the server
     #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
@@ -74,13 +124,44 @@ pub struct Flags {
     #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
     pub admin_url: Option<String>,
 
-    /// Also write the report as JSON to this file
+    /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
+    #[arg(
+        long,
+        env = "LOADTEST_REPORT",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub report: Vec<PathBuf>,
+
+    /// Compare with this run, the JSON of an earlier report
+    #[arg(long, env = "LOADTEST_BASELINE", value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// Also write the report as JSON to this file, whatever its name
     #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// What users need to get in.
+    #[command(flatten)]
+    pub access: AccessFlags,
+
+    /// Serve the generator's own Prometheus metrics at http://ADDRESS/metrics during the run
+    #[arg(long, env = "LOADTEST_METRICS_ADDR", value_name = "ADDRESS")]
+    pub metrics_addr: Option<SocketAddr>,
 
     /// No progress on stderr
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
+
+    /// What is asked of the server, such as 'match_latency p95 < 2s over 30s abort after 1m'; repeatable
+    #[arg(
+        long,
+        env = "LOADTEST_THRESHOLD",
+        value_name = "THRESHOLD",
+        value_delimiter = ';',
+        help_heading = "Targets"
+    )]
+    pub threshold: Vec<String>,
 
     /// Target: the 95th percentile of match latency stays below this
     #[arg(long, env = "LOADTEST_MAX_MATCH_P95", default_value = "2s", value_parser = time, value_name = "TIME", help_heading = "Targets")]
@@ -122,16 +203,18 @@ pub struct Config {
     pub plan: Plan,
     /// The server.
     pub target: Target,
-    /// What is asked of it.
-    pub thresholds: Thresholds,
-    /// Where the report goes as JSON.
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    pub reports: Vec<(PathBuf, Format)>,
+    /// The run to compare with, and its name.
+    pub baseline: Option<(Record, String)>,
     /// No progress.
     pub quiet: bool,
+    /// Where the generator's own metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 /// A flag that cannot be meant.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Error)]
 pub enum ConfigError {
     /// The load cannot be played.
     #[error(transparent)]
@@ -139,6 +222,12 @@ pub enum ConfigError {
     /// The server's address.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// What is asked of the server.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+    /// A report or a baseline.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A share that is none.
     #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
     Percent(f64),
@@ -153,7 +242,7 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let plan = Plan {
+        let mut plan = Plan {
             users: self.users,
             duration: self.duration,
             spacing: self.spacing,
@@ -161,9 +250,11 @@ impl Flags {
             signal_interval: self.signal_interval,
             connect_timeout: self.connect_timeout,
             payload_bytes: self.payload_bytes,
+            thresholds: Vec::new(),
         };
         plan.check()?;
-        let target = Target::new(&self.url, self.admin_url.as_deref())?;
+        let target = Target::new(&self.url, self.admin_url.as_deref())?
+            .with_access(self.access.check().map_err(TargetError::from)?)?;
         if !(0.0..=100.0).contains(&self.min_success) {
             return Err(ConfigError::Percent(self.min_success));
         }
@@ -182,49 +273,40 @@ impl Flags {
             server_rss_bytes: self.max_server_rss,
             misdelivered: self.max_misdelivered,
         };
+        plan.thresholds = held_to(&thresholds, &self.threshold)?;
+        // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
+        let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
+        let reports = self
+            .report
+            .into_iter()
+            .map(|path| Format::of(&path).map(|format| (path, format)));
+        let reports: Vec<_> = json.chain(reports).collect::<Result<_, FileError>>()?;
+        for (path, _) in &reports {
+            report::touch(path)?;
+        }
+        let baseline = match self.baseline {
+            Some(path) => Some((report::read(&path)?, path.display().to_string())),
+            None => None,
+        };
         Ok(Config {
             plan,
             target,
-            thresholds,
-            json: self.json,
+            reports,
+            baseline,
             quiet: self.quiet,
+            metrics_addr: self.metrics_addr,
         })
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; give a number and a unit, such as 10ms, 5s, 30m or 1h"))
-}
-
-/// A size in bytes; decimal and binary units.
-fn size(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 8] = [
-        ("", 1),
-        ("B", 1),
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-    ];
-    let text = text.trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = UNITS
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(unit.trim_start()));
-    number
-        .parse::<u64>()
-        .ok()
-        .zip(unit)
-        .and_then(|(number, (_, unit))| number.checked_mul(*unit))
-        .ok_or_else(|| {
-            "not a size; give a whole number and a unit, such as 500MB or 2GB".to_owned()
-        })
+/// The defaults, but for those of which another limit was asked, and what was asked.
+fn held_to(defaults: &Thresholds, asked: &[String]) -> Result<Vec<Threshold>, ThresholdError> {
+    let asked: Result<Vec<Threshold>, _> = asked.iter().map(|text| text.parse()).collect();
+    let asked = asked?;
+    let mut all = defaults.list(true, true);
+    all.retain(|one| asked.iter().all(|other| other.name() != one.name()));
+    all.extend(asked);
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -232,9 +314,9 @@ mod tests {
     use super::*;
 
     fn check(args: &[&str]) -> Result<Config, String> {
-        let flags = Flags::try_parse_from([&["loadtest"], args].concat());
-        flags
-            .map_err(|e| e.to_string())?
+        let cli = Cli::try_parse_from([&["loadtest"], args].concat());
+        cli.map_err(|e| e.to_string())?
+            .flags
             .check()
             .map_err(|e| e.to_string())
     }
@@ -242,8 +324,9 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
-        assert_eq!(config.plan, Plan::new(100, Duration::from_secs(60)));
-        assert_eq!(config.thresholds, Thresholds::default());
+        let mut plan = Plan::new(100, Duration::from_secs(60));
+        plan.thresholds = Thresholds::default().list(true, true);
+        assert_eq!(config.plan, plan);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
     }
 
@@ -268,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_explained_and_has_an_environment_twin() {
-        let command = <Flags as clap::CommandFactory>::command();
+        let command = <Cli as clap::CommandFactory>::command();
         command.clone().debug_assert();
         for flag in command.get_arguments() {
             let twin = format!("LOADTEST_{}", flag.get_id().as_str().to_uppercase());
@@ -277,22 +360,6 @@ mod tests {
                 Some(&twin[..])
             );
             assert!(flag.get_help().is_some(), "{flag} is not explained");
-        }
-    }
-
-    #[test]
-    fn sizes_have_decimal_and_binary_units() {
-        let good = [
-            ("7", 7),
-            ("2GB", 2_000_000_000),
-            ("2 gib", 2 << 30),
-            ("1kb", 1000),
-        ];
-        for (text, bytes) in good {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "GB", "-1", "1.5GB", "99999999999GB"] {
-            assert!(size(bad).is_err(), "{bad}");
         }
     }
 }

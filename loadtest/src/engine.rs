@@ -18,14 +18,16 @@ use tokio::{
 
 use crate::{
     client::Endpoint,
-    limits::{cpu_seconds, rss_bytes, users_that_fit},
-    observe::Observer,
+    limits::users_that_fit,
+    observe::{Latest, Observer},
+    phase::Phase,
     plan::{Plan, PlanError},
     progress::{Counters, Progress},
+    record::{Record, Run},
     sample::ErrorKind,
-    summary::{About, GeneratorUse, Summary, Tally},
+    summary::{About, Books},
     target::Target,
-    user::Phase,
+    threshold::{Thresholds, Watch},
     worker::{self, Job, Yield},
 };
 
@@ -88,12 +90,12 @@ impl RunError {
 /// time drivers on. Dropping the future ends the run.
 ///
 /// # Errors
-/// The run could not take place. A run in which everything failed is a [`Summary`], not an error.
+/// The run could not take place. A run in which everything failed has a [`Record`]; it is no error.
 pub async fn run(
     plan: &Plan,
     target: &Target,
     on_progress: impl FnMut(&Progress) + Send,
-) -> Result<Summary, RunError> {
+) -> Result<Record, RunError> {
     run_until(plan, target, std::future::pending(), on_progress).await
 }
 
@@ -106,7 +108,7 @@ pub async fn run_until(
     target: &Target,
     stop: impl Future<Output = ()> + Send,
     mut on_progress: impl FnMut(&Progress) + Send,
-) -> Result<Summary, RunError> {
+) -> Result<Record, RunError> {
     plan.check()?;
     let fit = users_that_fit();
     if u64::from(plan.users) > fit {
@@ -120,10 +122,16 @@ pub async fn run_until(
         probed = probe(plan, target) => probed?,
         () = &mut stop => return Err(RunError::Stopped),
     };
-    let cpu = cpu_seconds(false);
-    let mut crew = Crew::start(plan, endpoint)?;
-    let mut observer = Observer::default();
-    let leading = crew.lead(stop, &mut on_progress);
+    let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
+    let thresholds = if plan.thresholds.is_empty() {
+        Thresholds::default().list(true, true)
+    } else {
+        plan.thresholds.clone()
+    };
+    let watch = Watch::new(thresholds, Vec::new(), Vec::new(), server_expected);
+    let (mut crew, mut desk) = Crew::start(plan, endpoint, watch)?;
+    let observer = Observer::new(crew.epoch, desk.server.clone());
+    let leading = crew.lead(stop, &mut desk, &mut on_progress);
     let led = match &target.admin {
         None => leading.await,
         Some(admin) => tokio::select! {
@@ -132,25 +140,38 @@ pub async fn run_until(
         },
     };
     let elapsed = crew.epoch.elapsed();
-    let (tally, busiest) = crew.collect().await?;
-    let used = cpu_seconds(false) - cpu;
-    Ok(tally.finish(About {
-        plan: plan.clone(),
+    let busiest_worker_percent = crew.collect().await?;
+    desk.books.close(elapsed, desk.server.get(), true);
+    let run = Run {
+        id: format!("{:08x}", crew.run),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         target: target.url(),
+        scenario: "users".to_owned(),
+        command: String::new(),
+        started_at: String::new(),
+        started_at_unix_ms: 0,
+        elapsed_ms: 0.0,
+        active_ms: 0.0,
+        interrupted: led.interrupted,
+        users: u64::from(plan.users),
+        shard: None,
+        merged_from: Vec::new(),
+        missing_shards: Vec::new(),
+    };
+    let about = About {
+        run,
         started_at: crew.started_at,
         elapsed,
         active: led.active,
-        interrupted: led.interrupted,
-        peak_users: led.peak_users,
-        generator: GeneratorUse {
-            workers: crew.counters.len(),
-            cpu_seconds: used,
-            cpu_percent: used * 100.0 / elapsed.as_secs_f64().max(1e-3),
-            busiest_worker_percent: busiest,
-            rss_peak_bytes: led.rss_peak,
-        },
-        server: observer.result(target.admin.as_ref()),
-    }))
+        kinds: Vec::new(),
+        phases: Vec::new(),
+        steady: [plan.ramp(), led.active],
+        peak_connected: led.peak_users,
+        workers: crew.counters.len() as u64,
+        busiest_worker_percent,
+        server_expected,
+    };
+    Ok(desk.books.account(about, &mut desk.watch))
 }
 
 /// Opens one connection, so that a wrong address is one clear error and not one per user.
@@ -169,7 +190,7 @@ async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunError> {
         Ok(None) => return Err(unreachable("the host has no address".to_owned(), NAME)),
         Err(error) => return Err(unreachable(error.to_string(), NAME)),
     };
-    let endpoint = Endpoint::new(target.uri.clone(), address);
+    let endpoint = Endpoint::new(target, address);
     let connected = timeout(plan.connect_timeout, endpoint.connect(0)).await;
     match connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
         Ok(connection) => {
@@ -188,6 +209,12 @@ fn advice(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
         ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
+        ErrorKind::TlsFailed => {
+            "Is its certificate signed by an authority of this system? Else give --ca FILE."
+        }
+        ErrorKind::HandshakeRejected(401 | 403) => {
+            "The server wants to know who connects: give --token, --token-file or --header."
+        }
         ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
         ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
@@ -200,11 +227,28 @@ fn advice(kind: &ErrorKind) -> &'static str {
 /// The workers of a run, from the outside.
 struct Crew {
     plan: Plan,
+    /// Tells this run's messages from those of another.
+    run: u32,
     epoch: Instant,
     started_at: SystemTime,
     phase: watch::Sender<Phase>,
     counters: Vec<Arc<Counters>>,
-    results: Vec<oneshot::Receiver<Yield>>,
+    results: Vec<oneshot::Receiver<io::Result<Yield>>>,
+}
+
+/// Where a run is written down and checked while it is on.
+struct Desk {
+    books: Books,
+    watch: Watch,
+    server: Latest,
+}
+
+impl Desk {
+    /// Whether a threshold ends the run.
+    fn tick(&mut self, now: Duration) -> bool {
+        self.books.tick(now, self.server.get());
+        self.watch.look(&self.books, now).is_some()
+    }
 }
 
 /// What was seen while leading.
@@ -213,27 +257,20 @@ struct Led {
     active: Duration,
     interrupted: bool,
     peak_users: u64,
-    rss_peak: u64,
-}
-
-impl Led {
-    fn look(&mut self, progress: &Progress) {
-        self.peak_users = self.peak_users.max(progress.connected);
-        self.rss_peak = self.rss_peak.max(rss_bytes());
-    }
 }
 
 impl Crew {
-    fn start(plan: &Plan, endpoint: Endpoint) -> Result<Self, RunError> {
+    fn start(plan: &Plan, endpoint: Endpoint, watch: Watch) -> Result<(Self, Desk), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let wanted = usize::try_from(plan.users.div_ceil(USERS_PER_WORKER)).unwrap_or(usize::MAX);
         let workers = wanted.clamp(1, cores);
         let (phase, phases) = watch::channel(Phase::Running);
         // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
         let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
-        let run = u32::from_ne_bytes([a, b, c, d]);
+        let (books, slices) = Books::open(plan.match_timeout);
         let mut crew = Self {
             plan: plan.clone(),
+            run: u32::from_ne_bytes([a, b, c, d]),
             epoch: Instant::now(),
             started_at: SystemTime::now(),
             phase,
@@ -246,23 +283,33 @@ impl Crew {
             let job = Job {
                 plan: plan.clone(),
                 endpoint: endpoint.clone(),
-                run,
+                run: crew.run,
                 epoch: crew.epoch,
                 phase: phases.clone(),
                 counters,
+                slices: slices.clone(),
                 first,
                 step: workers,
             };
             crew.results
                 .push(worker::start(job).map_err(RunError::Worker)?);
         }
-        Ok(crew)
+        let server = Latest::default();
+        Ok((
+            crew,
+            Desk {
+                books,
+                watch,
+                server,
+            },
+        ))
     }
 
     /// Takes the run through its phases, until all workers are done.
     async fn lead(
         &mut self,
         stop: impl Future<Output = ()>,
+        desk: &mut Desk,
         on_progress: &mut impl FnMut(&Progress),
     ) -> Led {
         let mut led = Led::default();
@@ -275,16 +322,28 @@ impl Crew {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = pin!(stop);
         let end = self.epoch + self.plan.end();
+        // A little after the workers hand over their slices, which they do at whole seconds.
+        let mut next_look = Duration::from_millis(1100);
         let mut look = |crew: &Self, led: &mut Led| {
+            let now = crew.epoch.elapsed();
             let counters = crew.counters.iter().map(Arc::as_ref);
-            progress = Progress::read(counters, crew.epoch.elapsed(), &progress);
-            led.look(&progress);
+            progress = Progress::read(counters, now, &progress);
+            led.peak_users = led.peak_users.max(progress.connected);
             on_progress(&progress);
-            progress.settled()
+            let ends = now >= next_look && desk.tick(now);
+            if let Some(second) = desk.books.series.cells().next_back() {
+                progress.matching = second.matching.quantiles();
+                progress.message = second.message.quantiles();
+                progress.own_lateness = second.lateness.quantiles();
+            }
+            while next_look <= now {
+                next_look += Duration::from_secs(1);
+            }
+            (progress.settled(), ends)
         };
         loop {
             tokio::select! {
-                _ = ticks.tick() => { look(self, &mut led); }
+                _ = ticks.tick() => if look(self, &mut led).1 { led.interrupted = true; break },
                 () = tokio::time::sleep_until(end) => break,
                 () = &mut stop => { led.interrupted = true; break }
             }
@@ -293,7 +352,7 @@ impl Crew {
         self.phase.send_replace(Phase::Settling);
         let latest = Instant::now() + SETTLE;
         ticks.reset();
-        while !look(self, &mut led) && Instant::now() < latest {
+        while !look(self, &mut led).0 && Instant::now() < latest {
             ticks.tick().await;
         }
         self.phase.send_replace(Phase::Closing);
@@ -309,16 +368,14 @@ impl Crew {
         led
     }
 
-    /// The workers' results in one, and how busy the busiest was, in percent.
-    async fn collect(&mut self) -> Result<(Tally, f64), RunError> {
-        let (mut tally, mut busiest) = (Tally::default(), 0.0_f64);
+    /// Waits for the workers, and says how busy the busiest was, in percent.
+    async fn collect(&mut self) -> Result<f64, RunError> {
+        let mut busiest = 0.0_f64;
         for result in self.results.drain(..) {
-            let done = result
-                .await
-                .map_err(|died| RunError::Worker(io::Error::other(died)))?;
-            tally.merge(done.tally);
+            let ended = result.await.map_err(io::Error::other);
+            let done = ended.and_then(|done| done).map_err(RunError::Worker)?;
             busiest = busiest.max(done.cpu_percent);
         }
-        Ok((tally, busiest))
+        Ok(busiest)
     }
 }

@@ -4,9 +4,12 @@
 //! * [`plan`]: who starts and sends when
 //! * `user`: one simulated user, over `client`, who tells `sample`s
 //! * `ledger`: what was sent against what was received
-//! * [`summary`]: all samples together
-//! * [`verdict`]: the targets, and whether they hold
-//! * [`report`]: a summary and a verdict as text and as JSON
+//! * `summary`: all samples together, and `series`: their course in time
+//! * [`threshold`]: what is asked of the server, and whether it holds
+//! * `verdict`: whether the measurement is to be trusted
+//! * [`record`]: all of a run as one document
+//! * [`compare`] and [`advice`]: what a record tells against another one, and by itself
+//! * [`report`]: a record as text, JSON, Markdown, CSV and HTML
 //! * `engine`: leads a run over its `worker` threads
 //!
 //! ```no_run
@@ -15,34 +18,45 @@
 //!
 //! let plan = loadtest::Plan::new(100, Duration::from_secs(10));
 //! let target = loadtest::Target::new("ws://127.0.0.1:8080/ws", None)?;
-//! let summary = loadtest::run(&plan, &target, |_progress| {}).await?;
-//! let verdict = loadtest::judge(&summary, &loadtest::Thresholds::default());
-//! assert_eq!(verdict.exit_code(), 0);
+//! let record = loadtest::run(&plan, &target, |_progress| {}).await?;
+//! assert_eq!(record.exit_code, 0);
 //! # Ok(())
 //! # }
 //! ```
 
+pub mod access;
+pub mod advice;
 mod client;
+pub mod compare;
 pub mod config;
+mod drift;
 mod engine;
+pub mod expose;
 mod ledger;
 mod limits;
 mod observe;
+mod pace;
 mod payload;
+mod phase;
 pub mod plan;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod sample;
-pub mod summary;
+mod series;
+mod steady;
+mod summary;
 pub mod target;
+pub mod threshold;
 mod user;
-pub mod verdict;
+mod verdict;
 mod worker;
 
+pub use access::Access;
 pub use engine::{RunError, run, run_until};
-pub use ledger::Delivery;
+pub use expose::Exposed;
 pub use plan::Plan;
 pub use progress::Progress;
-pub use summary::Summary;
+pub use record::Record;
 pub use target::Target;
-pub use verdict::{Thresholds, Verdict, judge};
+pub use threshold::{Threshold, Thresholds};

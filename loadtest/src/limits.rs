@@ -19,8 +19,19 @@ pub(crate) fn users_that_fit() -> u64 {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
-    current.map_or(u64::MAX, |limit| limit.saturating_sub(RESERVE + open))
+    current.map_or(u64::MAX, |limit| {
+        limit.saturating_sub(RESERVE + open_files())
+    })
+}
+
+/// Files that this process has open.
+pub(crate) fn open_files() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
+/// Files that this process may have open. `None`: no limit.
+pub(crate) fn max_open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
 }
 
 /// Resident memory of this process, in bytes. 0: unknown.

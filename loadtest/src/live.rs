@@ -1,4 +1,7 @@
-//! Progress on stderr: one live line in a terminal, a plain line every 5 s elsewhere.
+//! Progress on stderr: a screen in a terminal, a plain line every 5 s elsewhere.
+
+mod history;
+mod screen;
 
 use std::{
     io::{IsTerminal, Write, stderr},
@@ -8,13 +11,20 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::Progress;
 
+use self::history::History;
+
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Where progress is shown.
 pub(crate) enum Live {
     Quiet,
-    Terminal(ProgressBar),
-    Plain { next: Duration },
+    Terminal {
+        bar: ProgressBar,
+        history: Box<History>,
+    },
+    Plain {
+        next: Duration,
+    },
 }
 
 impl Live {
@@ -27,25 +37,33 @@ impl Live {
             return Self::Plain { next: PLAIN_EVERY };
         }
         let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{bar:20.green/black.bright} {wide_msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:40.green/black.bright} {prefix}\n{msg}")
+        {
             bar.set_style(style.progress_chars("━━─"));
         }
-        Self::Terminal(bar)
+        Self::Terminal {
+            bar,
+            history: Box::default(),
+        }
     }
 
     /// Shows the picture of now.
     pub(crate) fn show(&mut self, progress: &Progress) {
         match self {
             Self::Quiet => {}
-            Self::Terminal(bar) => {
+            Self::Terminal { bar, history } => {
+                history.add(progress);
                 bar.update(|state| {
                     state.set_len(millis(progress.planned));
                     state.set_pos(millis(progress.elapsed.min(progress.planned)));
                 });
-                bar.set_message(progress.to_string());
+                let (_rows, columns) = console::Term::stderr().size();
+                bar.set_prefix(screen::heading(progress));
+                bar.set_message(screen::body(progress, history, usize::from(columns)));
             }
             Self::Plain { next } if progress.elapsed >= *next => {
-                let _ = writeln!(stderr(), "{progress}");
+                let _ = writeln!(stderr(), "{}", screen::plain(progress));
                 while *next <= progress.elapsed {
                     *next += PLAIN_EVERY;
                 }
@@ -54,9 +72,9 @@ impl Live {
         }
     }
 
-    /// Leaves the screen to the report.
+    /// Leaves the terminal to the report.
     pub(crate) fn end(&mut self) {
-        if let Self::Terminal(bar) = self {
+        if let Self::Terminal { bar, .. } = self {
             bar.finish_and_clear();
         }
     }

@@ -1,17 +1,19 @@
 //! `loadtest`: parse flags, run, print, exit.
 
+mod commands;
 mod live;
 
 use std::{
-    fs,
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
-    config::{Config, Flags},
-    judge, report, run_until,
+    Exposed, compare,
+    config::{Cli, Config},
+    report, run_until,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,9 +22,19 @@ const KILLED: i32 = 130;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let config = match Flags::parse().check() {
+    let cli = Cli::parse();
+    if let Some(command) = cli.command {
+        return match commands::run(command) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: {error}");
+                ExitCode::from(2)
+            }
+        };
+    }
+    let config = match cli.flags.check() {
         Ok(config) => config,
-        Err(error) => Flags::command()
+        Err(error) => Cli::command()
             .error(ErrorKind::ValueValidation, error)
             .exit(),
     };
@@ -41,40 +53,50 @@ struct Failure {
 }
 
 async fn measure(config: &Config) -> Result<u8, Failure> {
-    // Before anything listens to the server: a file that cannot be written is found now, not in half an hour.
-    if let Some(path) = &config.json {
-        let touched = fs::OpenOptions::new().create(true).append(true).open(path);
-        touched.map_err(|error| unwritable(path, &error))?;
-    }
     let stop = asked_to_stop().map_err(|error| Failure {
         message: error.to_string(),
         code: 98,
     })?;
+    let exposed = match config.metrics_addr {
+        Some(address) => Some(expose(address).await?),
+        None => None,
+    };
     let mut live = live::Live::new(config.quiet);
     let ran = run_until(&config.plan, &config.target, stop, |progress| {
-        live.show(progress)
+        live.show(progress);
+        if let Some(exposed) = &exposed {
+            exposed.show(progress);
+        }
     })
     .await;
     live.end();
-    let summary = ran.map_err(|error| Failure {
+    let mut record = ran.map_err(|error| Failure {
         message: error.to_string(),
         code: error.exit_code(),
     })?;
-    let verdict = judge(&summary, &config.thresholds);
-    // Whoever reads may have gone (`| head`): the JSON and the exit code count all the same.
-    let _ = io::stdout().write_all(report::text(&summary, &verdict).as_bytes());
-    if let Some(path) = &config.json {
-        let text = format!("{:#}\n", report::json(&summary, &verdict));
-        fs::write(path, text).map_err(|error| unwritable(path, &error))?;
+    if let Some((baseline, name)) = &config.baseline {
+        compare::judge_against(baseline, &mut record, name);
     }
-    Ok(verdict.exit_code())
+    commands::show(&report::terminal(&record));
+    commands::write_all(&record, &config.reports).map_err(|error| Failure {
+        message: error.to_string(),
+        code: 2,
+    })?;
+    Ok(record.exit_code)
 }
 
-fn unwritable(path: &std::path::Path, error: &io::Error) -> Failure {
-    Failure {
-        message: format!("--json {}: {error}", path.display()),
+async fn expose(address: SocketAddr) -> Result<Exposed, Failure> {
+    let exposed = Exposed::start(address).await.map_err(|error| Failure {
+        message: format!("--metrics-addr {address}: {error}; give a free address, or port 0"),
         code: 2,
-    }
+    })?;
+    // Whoever asked for port 0 has no other way to learn which it is.
+    let _ = writeln!(
+        io::stderr(),
+        "metrics at http://{}/metrics",
+        exposed.address()
+    );
+    Ok(exposed)
 }
 
 /// Ready at the first SIGINT or SIGTERM. The second ends the process at once.

@@ -1,6 +1,11 @@
 //! Reads what the server says of itself while the run is on.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
@@ -10,10 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use crate::{
-    summary::{ServerUse, ServerWatch},
-    target::{Admin, bare_host, port},
-};
+use crate::target::{Admin, bare_host, port};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// How long one reading may take.
@@ -25,70 +27,63 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 const OURS: &str = "websocket_active_connections";
 
 /// Reads the server's metrics once a second, for as long as it is polled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Observer {
-    first: Option<(Instant, Reading)>,
-    seen: ServerUse,
+    epoch: Instant,
+    latest: Latest,
+}
+
+/// The latest reading, for whoever keeps the books.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latest(Arc<Mutex<Option<Reading>>>);
+
+impl Latest {
+    /// `None`: nothing was read yet.
+    pub(crate) fn get(&self) -> Option<Reading> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Observer {
+    /// `epoch`: the start of the run.
+    pub(crate) fn new(epoch: Instant, latest: Latest) -> Self {
+        Self { epoch, latest }
+    }
+
     /// Reads on and on; never ends by itself. Cancel-safe: each reading counts when it is complete.
-    pub(crate) async fn watch(&mut self, admin: &Admin) -> Infallible {
+    pub(crate) async fn watch(&self, admin: &Admin) -> Infallible {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Ok(Ok(text)) = timeout(READ_TIMEOUT, fetch(admin)).await
                 && (admin.given || text.contains(OURS))
-                && let Some(reading) = Reading::parse(&text)
+                && let Some(reading) = Reading::parse(&text, self.epoch.elapsed())
             {
-                self.add(Instant::now(), reading);
+                let mut latest = self.latest.0.lock().unwrap_or_else(PoisonError::into_inner);
+                *latest = Some(reading);
             }
-        }
-    }
-
-    fn add(&mut self, at: Instant, reading: Reading) {
-        let (first_at, first) = *self.first.get_or_insert((at, reading));
-        let seconds = (at - first_at).as_secs_f64();
-        let cpu = (reading.cpu_seconds - first.cpu_seconds).max(0.0);
-        self.seen = ServerUse {
-            readings: self.seen.readings + 1,
-            cpu_seconds: cpu,
-            cpu_percent: if seconds > 0.0 {
-                cpu * 100.0 / seconds
-            } else {
-                0.0
-            },
-            rss_first_bytes: first.rss_bytes,
-            rss_peak_bytes: self.seen.rss_peak_bytes.max(reading.rss_bytes),
-            fds_peak: self.seen.fds_peak.max(reading.fds),
-        };
-    }
-
-    /// What was seen.
-    pub(crate) fn result(&self, admin: Option<&Admin>) -> ServerWatch {
-        match admin {
-            None => ServerWatch::Off,
-            Some(admin) if self.first.is_none() => ServerWatch::Unreadable(admin.given),
-            Some(_) => ServerWatch::Read(self.seen),
         }
     }
 }
 
 /// One look at the server.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Reading {
-    cpu_seconds: f64,
-    rss_bytes: u64,
-    fds: u64,
+pub(crate) struct Reading {
+    /// Since the start of the run.
+    pub at: Duration,
+    pub cpu_seconds: f64,
+    pub rss_bytes: u64,
+    pub fds: u64,
 }
 
 impl Reading {
     /// Reads the Prometheus text format
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). `None`: the memory is not there.
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, at: Duration) -> Option<Self> {
         let rss = value(text, "process_resident_memory_bytes")?;
         Some(Self {
+            at,
             cpu_seconds: value(text, "process_cpu_seconds_total").unwrap_or(0.0),
             rss_bytes: whole(rss),
             fds: value(text, "process_open_fds").map_or(0, whole),
@@ -118,7 +113,7 @@ fn value(text: &str, name: &str) -> Option<f64> {
     clippy::cast_sign_loss,
     reason = "a float cast saturates"
 )]
-fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value as u64
 }
 
@@ -179,44 +174,21 @@ mod tests {
 
     #[test]
     fn prometheus_text_is_read() {
+        let at = Duration::from_secs(1);
         let reading = Reading {
+            at,
             cpu_seconds: 1.5,
             rss_bytes: 45_000_000,
             fds: 12,
         };
-        assert_eq!(Reading::parse(TEXT), Some(reading));
+        assert_eq!(Reading::parse(TEXT, at), Some(reading));
         for bad in [
             "",
             "process_resident_memory_bytes",
             "process_resident_memory_bytes x",
             "{}",
         ] {
-            assert_eq!(Reading::parse(bad), None, "{bad}");
+            assert_eq!(Reading::parse(bad, at), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn cpu_is_counted_from_the_first_reading_and_memory_by_its_peak() {
-        let mut observer = Observer::default();
-        let start = Instant::now();
-        let readings = [(0, 10.0, 100), (1, 10.5, 300), (2, 11.0, 200)];
-        for (second, cpu_seconds, rss_bytes) in readings {
-            let reading = Reading {
-                cpu_seconds,
-                rss_bytes,
-                fds: 7,
-            };
-            observer.add(start + Duration::from_secs(second), reading);
-        }
-        let ServerUse {
-            readings,
-            cpu_seconds,
-            cpu_percent,
-            rss_first_bytes,
-            rss_peak_bytes,
-            ..
-        } = observer.seen;
-        assert_eq!((readings, rss_first_bytes, rss_peak_bytes), (3, 100, 300));
-        assert!((cpu_seconds - 1.0).abs() < 1e-9 && (cpu_percent - 50.0).abs() < 1e-9);
     }
 }

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, Request};
 
+use crate::sample::Direction;
+
 /// The shortest payload that holds a tag with its longest numbers.
-pub(crate) const MIN_PAYLOAD_BYTES: usize = 160;
+pub(crate) const MIN_PAYLOAD_BYTES: usize = 192;
 
 /// The longest payload: a message of 64 KiB, which servers commonly allow, less its envelope.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 65_000;
@@ -29,8 +31,14 @@ pub(crate) struct Tag {
     pub sender: u32,
     /// Counts the sender's messages in this room, from 0.
     pub seq: u32,
-    /// When it was due to be sent, since the start of the run.
+    /// Counts those of its type among them, from 0.
+    pub nth: u32,
+    /// From whom to whom.
+    pub direction: Direction,
+    /// When it was due to be sent, since the start of the run. Whole microseconds.
     pub due: Duration,
+    /// How much later it was sent. Whole microseconds.
+    pub lateness: Duration,
 }
 
 impl Tag {
@@ -43,13 +51,22 @@ impl Tag {
             room,
             sender,
             seq,
+            nth,
+            direction,
             due,
+            lateness,
         } = self;
+        let role = match direction {
+            Direction::OffererToAnswerer => 'o',
+            Direction::AnswererToOfferer => 'a',
+            Direction::ToServer => 's',
+        };
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{run:08x}.{room:016x}.{sender}.{seq}.{}.",
-            due.as_nanos()
+            "{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{role}.{}.{}.",
+            due.as_micros(),
+            lateness.as_micros(),
         );
         let padding = len.saturating_sub(out.len() + TAIL.len());
         out.extend(std::iter::repeat_n('x', padding));
@@ -83,7 +100,15 @@ impl Tag {
             room: u64::from_str_radix(parts.next()?, 16).ok()?,
             sender: parts.next()?.parse().ok()?,
             seq: parts.next()?.parse().ok()?,
-            due: Duration::from_nanos(parts.next()?.parse().ok()?),
+            nth: parts.next()?.parse().ok()?,
+            direction: match parts.next()? {
+                "o" => Direction::OffererToAnswerer,
+                "a" => Direction::AnswererToOfferer,
+                "s" => Direction::ToServer,
+                _ => return None,
+            },
+            due: Duration::from_micros(parts.next()?.parse().ok()?),
+            lateness: Duration::from_micros(parts.next()?.parse().ok()?),
         };
         parts.next().map(|_padding| tag)
     }
@@ -121,7 +146,10 @@ mod tests {
         room: u64::MAX,
         sender: u32::MAX,
         seq: u32::MAX,
+        nth: u32::MAX,
+        direction: Direction::OffererToAnswerer,
         due: Duration::from_secs(30 * 24 * 3600),
+        lateness: Duration::from_secs(3600),
     };
 
     #[test]
@@ -132,7 +160,10 @@ mod tests {
                 room: 1,
                 sender: 2,
                 seq: 3,
-                due: Duration::from_nanos(4),
+                nth: 4,
+                direction: Direction::ToServer,
+                due: Duration::from_micros(5),
+                lateness: Duration::ZERO,
             };
             for tag in [small, LONGEST] {
                 let payload = tag.to_payload(len);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::payload::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES};
+use crate::{
+    payload::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES},
+    threshold::Threshold,
+};
 
 /// The most users that one process may be asked to play.
 pub const MAX_USERS: u32 = 1_000_000;
@@ -16,7 +19,7 @@ pub const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 ///
 /// User `i` starts at `i * spacing`. When the last one has started, everybody stays for `duration`, so a
 /// run takes `(users - 1) * spacing + duration`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Users at the same time once all have started; at least 2, as one alone has no partner.
     pub users: u32,
@@ -32,6 +35,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Length of the relayed JSON payload, in bytes.
     pub payload_bytes: usize,
+    /// What is asked of the server; empty: the defaults.
+    pub thresholds: Vec<Threshold>,
 }
 
 /// A plan that cannot be played.
@@ -68,6 +73,7 @@ impl Plan {
             signal_interval: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             payload_bytes: MIN_PAYLOAD_BYTES,
+            thresholds: Vec::new(),
         }
     }
 

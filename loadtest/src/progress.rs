@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sample::Sample;
+use crate::{record::Quantiles, sample::Sample};
 
 /// One worker's counters. Each is written by that worker alone and read by the one who reports.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Counters {
                 // Who sees this has to see the messages sent before it too.
                 self.stopped_sending.fetch_add(1, Release);
             }
-            Sample::Closed => add(&self.gone),
+            Sample::Closed | Sample::StormDropped => add(&self.gone),
             Sample::Error { .. } => add(&self.errors),
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) => add(&self.rooms_left),
@@ -62,8 +62,10 @@ impl Counters {
 }
 
 /// A run at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
+    /// The part of the plan that is being played; empty for a plan of one part.
+    pub stage: String,
     /// Since the start of the run.
     pub elapsed: Duration,
     /// How long sending goes on in all, by the plan.
@@ -90,6 +92,12 @@ pub struct Progress {
     pub errors: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
+    /// Match latency in the last complete second.
+    pub matching: Quantiles,
+    /// Message latency from the moment due, in the last complete second.
+    pub message: Quantiles,
+    /// How late the generator itself was in the last complete second.
+    pub own_lateness: Quantiles,
 }
 
 impl Progress {
@@ -104,6 +112,10 @@ impl Progress {
             planned: before.planned,
             users: before.users,
             messages_per_second: before.messages_per_second,
+            stage: before.stage.clone(),
+            matching: before.matching,
+            message: before.message,
+            own_lateness: before.own_lateness,
             ..Self::default()
         };
         for worker in counters {
@@ -169,21 +181,34 @@ impl fmt::Display for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::{Delivered, Direction, Kind, Route};
 
     #[test]
     fn the_picture_is_the_sum_of_the_workers() {
         let workers = [Counters::default(), Counters::default()];
         let latency = Duration::ZERO;
+        let route = Route {
+            kind: Kind::MESSAGE,
+            direction: Direction::OffererToAnswerer,
+        };
+        let delivered = Sample::Delivered(Delivered {
+            route,
+            sender: 0,
+            latency,
+            as_sent: latency,
+            in_order: true,
+            late: false,
+            altered: false,
+        });
         for worker in &workers {
             worker.add(&Sample::Connected { latency });
             worker.add(&Sample::RoomJoined);
-            worker.add(&Sample::Sent { lateness: latency });
+            worker.add(&Sample::Sent {
+                route,
+                lateness: latency,
+            });
         }
-        workers[0].add(&Sample::Delivered {
-            latency,
-            in_order: true,
-            altered: false,
-        });
+        workers[0].add(&delivered);
         workers[1].add(&Sample::Closed);
         let before = Progress {
             users: 9,
@@ -196,11 +221,7 @@ mod tests {
         );
         assert_eq!((now.sent, now.delivered, now.in_flight()), (2, 1, 1));
         assert_eq!((now.sending, now.settled()), (2, false));
-        workers[1].add(&Sample::Delivered {
-            latency,
-            in_order: true,
-            altered: false,
-        });
+        workers[1].add(&delivered);
         let now_of = || Progress::read(workers.iter(), Duration::from_secs(1), &before);
         assert!(
             !now_of().settled(),

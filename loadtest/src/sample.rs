@@ -4,51 +4,180 @@ use std::{fmt, io, time::Duration};
 
 use crate::ledger::Stay;
 
-/// One measurement of one user. Users only tell; counting is the summary's work.
+/// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
+#[allow(
+    dead_code,
+    reason = "the books are ready for calls, flows and storms before users play them"
+)]
 pub(crate) enum Sample {
-    /// Ready to act: from the planned start to the `session` message.
+    /// Set out to connect; `again`: after a drop, or on purpose.
+    Connecting { again: bool },
+    /// Ready to act: from the planned start to the greeting.
     Connected { latency: Duration },
     /// Never got that far.
-    NotConnected { at: Duration, error: ErrorKind },
-    /// Connected, and cut off before the end of the run.
-    Dropped { at: Duration, error: ErrorKind },
-    /// Will send nothing more.
-    StoppedSending,
-    /// Closed at the end of the run.
+    NotConnected { error: ErrorKind },
+    /// Still on the way when the run ended: neither connected nor failed.
+    ConnectingEnded,
+    /// Connected, and cut off before the user wanted to leave.
+    Dropped { error: ErrorKind },
+    /// Closed because the user wanted to leave.
     Closed,
+    /// Will send nothing more on this connection.
+    StoppedSending,
     /// Something else went wrong; the user went on.
-    Error { at: Duration, error: ErrorKind },
-    /// Asked for a partner.
+    Error { error: ErrorKind },
+    /// Asked for a partner; `again`: after a first one.
     Searching { again: bool },
-    /// Got a partner.
+    /// Got a partner in time.
     Matched { latency: Duration },
-    /// A search that found nobody in time.
+    /// A search that ended without one.
     Unmatched(Unmatched),
     /// In a room, whoever's turn it was.
     RoomJoined,
     /// Out of it.
-    RoomLeft(Stay),
+    RoomLeft(Box<Stay>),
+    /// Told of a second room without having asked, or while in one.
+    DoubleMatch,
+    /// Told to be their own partner.
+    SelfMatch,
     /// Sent a message, this much later than it was due.
-    Sent { lateness: Duration },
-    /// The partner's message, from the moment it was due.
-    Delivered {
-        latency: Duration,
-        in_order: bool,
-        altered: bool,
-    },
-    /// The partner's message, once more.
-    Duplicate,
+    Sent { route: Route, lateness: Duration },
+    /// A message that was meant for this user, for the first time.
+    Delivered(Delivered),
+    /// The same, once more.
+    Duplicate { route: Route },
     /// A message that was meant for somebody else.
-    WrongPeer,
+    WrongPeer { route: Route },
     /// A message of another load test.
     Foreign,
     /// A message that was to be relayed was answered with `not_in_room`.
     Refused,
+    /// Sent a request that wants an answer.
+    CallSent { call: CallId, lateness: Duration },
+    /// The answer, as it was expected: from the moment due, and from the moment of sending.
+    CallAnswered {
+        call: CallId,
+        latency: Duration,
+        as_sent: Duration,
+    },
+    /// No answer in time.
+    CallTimedOut { call: CallId, waited: Duration },
+    /// Another answer than was expected.
+    CallWrong { call: CallId },
+    /// Came to the end of a flow; not `completed`: because a step did not succeed.
+    FlowEnded { flow: FlowId, completed: bool },
+    /// Broke the connection because the plan drops users at once; this counts as closed, too.
+    StormDropped,
+    /// Connected again, this long after that.
+    StormConnected { after: Duration },
+    /// Matched again, this long after that.
+    StormMatched { after: Duration },
 }
 
 /// Where users tell their samples.
 pub(crate) type Sink = Box<dyn Fn(Sample)>;
+
+/// A received message.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "the sender is for the merging of shares")]
+pub(crate) struct Delivered {
+    pub route: Route,
+    /// Who sent it: the index of a user of the whole plan.
+    pub sender: u32,
+    /// Since it was due.
+    pub latency: Duration,
+    /// Since it was sent.
+    pub as_sent: Duration,
+    /// Not after a later one.
+    pub in_order: bool,
+    /// Later than the message time-out.
+    pub late: bool,
+    /// With other bytes than were sent.
+    pub altered: bool,
+}
+
+/// The type of a message and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub kind: Kind,
+    pub direction: Direction,
+}
+
+/// The type of a message: an index into the run's list of types, which begins with [`Kind::KNOWN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kind(u8);
+
+#[allow(dead_code, reason = "users send ICE candidates only so far")]
+impl Kind {
+    /// How many types are told apart.
+    pub(crate) const MAX: usize = 8;
+    /// The types that every run has.
+    pub(crate) const KNOWN: [&'static str; 5] =
+        ["offer", "answer", "ice_candidate", "message", "echo"];
+    pub(crate) const OFFER: Self = Self(0);
+    pub(crate) const ANSWER: Self = Self(1);
+    pub(crate) const ICE_CANDIDATE: Self = Self(2);
+    pub(crate) const MESSAGE: Self = Self(3);
+    pub(crate) const ECHO: Self = Self(4);
+
+    /// The type at this place of the run's list; those beyond the last that is told apart count as it.
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u8::try_from(index.min(Self::MAX - 1)).unwrap_or(0))
+    }
+
+    /// Its place.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Where a message goes.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub(crate) enum Direction {
+    /// From the one who makes the offer.
+    OffererToAnswerer,
+    /// To the one who makes the offer.
+    AnswererToOfferer,
+    /// To the server itself, which answers.
+    ToServer,
+}
+
+impl Direction {
+    pub(crate) const ALL: [Self; 3] = [
+        Self::OffererToAnswerer,
+        Self::AnswererToOfferer,
+        Self::ToServer,
+    ];
+
+    /// The direction in which a member of a room sends.
+    pub(crate) fn of_sender(offerer: bool) -> Self {
+        if offerer {
+            Self::OffererToAnswerer
+        } else {
+            Self::AnswererToOfferer
+        }
+    }
+
+    /// The stable name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OffererToAnswerer => "offerer_to_answerer",
+            Self::AnswererToOfferer => "answerer_to_offerer",
+            Self::ToServer => "to_server",
+        }
+    }
+}
+
+/// A request with an answer: an index into the plan's list of names of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallId(pub u16);
+
+/// An index into the plan's list of flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlowId(pub u16);
 
 /// A search that found nobody in time, since the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +191,7 @@ pub(crate) struct Unmatched {
 }
 
 /// Who has to mend an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// This process or its machine: the measurement is not to be trusted.
@@ -71,6 +200,8 @@ pub enum Blame {
     Network,
     /// The server.
     Server,
+    /// What was said on the wire is not what was agreed; either side may be at fault.
+    Protocol,
 }
 
 /// What went wrong, as a closed list.
@@ -86,6 +217,8 @@ pub enum ErrorKind {
     PortsExhausted,
     /// No file descriptor was left.
     FilesExhausted,
+    /// No TLS: the certificate is not trusted, or the other side does not speak TLS.
+    TlsFailed,
     /// The server answered the handshake with this HTTP status.
     HandshakeRejected(u16),
     /// The answer to the handshake was no valid one.
@@ -119,6 +252,7 @@ impl ErrorKind {
             Self::ConnectFailed => "connect_failed",
             Self::PortsExhausted => "ports_exhausted",
             Self::FilesExhausted => "files_exhausted",
+            Self::TlsFailed => "tls_failed",
             Self::HandshakeRejected(status) => return format!("handshake_rejected:{status}"),
             Self::HandshakeInvalid => "handshake_invalid",
             Self::NoSession => "no_session",
@@ -139,7 +273,47 @@ impl ErrorKind {
         match self {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
+            Self::HandshakeInvalid | Self::BadMessage | Self::FrameInvalid => Blame::Protocol,
             _ => Blame::Server,
+        }
+    }
+
+    /// What it means and what to do.
+    pub fn meaning(&self) -> &'static str {
+        match self {
+            Self::ConnectRefused => {
+                "nobody listens, or the listen queue is full: look at the server's log and its backlog"
+            }
+            Self::ConnectTimeout => {
+                "no connection and greeting in time: the network drops packets, or the server accepts too slowly"
+            }
+            Self::ConnectFailed => "TCP connect failed: look at the route and the firewall",
+            Self::PortsExhausted => {
+                "no local port was left on the generator's machine: use more source addresses or machines"
+            }
+            Self::FilesExhausted => {
+                "no file descriptor was left to the generator: raise its limit (ulimit -Hn), or use more processes"
+            }
+            Self::TlsFailed => {
+                "No TLS: the certificate is not trusted (give --ca), or the port does not speak TLS"
+            }
+            Self::HandshakeRejected(_) => {
+                "the server refused the WebSocket handshake with this HTTP status"
+            }
+            Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
+            Self::NoSession => "the connection stood, and the greeting did not come in time",
+            Self::ServerError(_) => "the server answered with this error code",
+            Self::BadMessage => "a message is not what the wire allows",
+            Self::FrameInvalid => "frames break RFC 6455",
+            Self::ClosedByServer(_) => {
+                "the server closed the connection with this code before the user wanted to leave"
+            }
+            Self::Reset => "the connection broke without a close: a crash, a proxy, or the network",
+            Self::ServerNotReading => {
+                "the server did not read what it was sent until the buffer was full"
+            }
+            Self::CloseTimeout => "the server did not answer the close",
+            Self::Other => "kinds of error beyond the number that is told apart",
         }
     }
 

@@ -1,290 +1,268 @@
-//! What all users measured together: mergeable, and pure.
+//! What all users measured together, in memory that grows neither with users nor with time.
+//!
+//! Each worker counts into a [`Slice`] of its own and hands it over once a second; the books add the slices
+//! up, settle rooms and searches, and keep the course of the run.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
+use std::{sync::mpsc, time::Duration};
+
+use crate::{
+    ledger::Ledger,
+    limits::{cpu_seconds, open_files, rss_bytes},
+    observe::Reading,
+    sample::{ErrorKind, ServerCode},
+    series::{Cell, Gauges, Series},
 };
 
-use hdrhistogram::Histogram;
+mod account;
+mod failures;
+mod latencies;
+mod searches;
+mod server;
+mod slice;
 
-use crate::{ledger::Delivery, plan::Plan, sample::ErrorKind};
+pub(crate) use account::About;
+pub(crate) use failures::{Failure, Failures};
+pub(crate) use latencies::Latencies;
+use searches::{Searches, ToldApart};
+pub(crate) use server::ServerUse;
+pub(crate) use slice::{CallCounts, Slice};
 
-mod tally;
-pub(crate) use tally::Tally;
+/// The open files are counted once in so many ticks: with many users that takes milliseconds.
+const COUNT_FILES_EVERY: u32 = 10;
 
-/// The longest latency that is told apart: one hour.
-const MAX_MICROS: u64 = 3_600_000_000;
-/// Kinds of error that are told apart.
-const MAX_ERROR_KINDS: usize = 64;
+/// A reading of the server's metrics counts for so long.
+const MAX_READING_AGE: Duration = Duration::from_secs(3);
 
-/// Latencies in microseconds, to three digits. About 180 KB: one per worker, never one per user.
-#[derive(Debug, Clone)]
-pub struct Latencies(Histogram<u64>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self(Histogram::new_with_bounds(1, MAX_MICROS, 3).expect("the bounds are constants"))
-    }
+/// The books of a run, kept by the one who leads it.
+#[derive(Debug)]
+pub(crate) struct Books {
+    slices: mpsc::Receiver<Slice>,
+    /// Everything that was told so far.
+    pub told: Slice,
+    pub ledger: Ledger,
+    pub series: Series,
+    pub failures: Failures,
+    pub server: ServerUse,
+    pub generator: GeneratorUse,
+    pub matches: MatchCounts,
+    searches: Searches,
+    ticked: Duration,
+    closed: bool,
 }
 
-impl Latencies {
-    pub(crate) fn record(&mut self, latency: Duration) {
-        self.0
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all have the same bounds");
-    }
-
-    /// How many were recorded.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// The latency that the share `q` (0 to 1) did not exceed. `None`: nothing was recorded.
-    pub fn quantile(&self, q: f64) -> Option<Duration> {
-        (!self.0.is_empty()).then(|| Duration::from_micros(self.0.value_at_quantile(q)))
-    }
-
-    /// The longest.
-    pub fn max(&self) -> Option<Duration> {
-        (!self.0.is_empty()).then(|| Duration::from_micros(self.0.max()))
-    }
-}
-
-/// How often a kind of error came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ErrorCount {
-    /// How many.
-    pub count: u64,
-    /// The first, since the start of the run.
-    pub first_at: Duration,
-}
-
-/// Errors by kind.
-#[derive(Debug, Clone, Default)]
-pub struct Errors(BTreeMap<ErrorKind, ErrorCount>);
-
-impl Errors {
-    fn add(&mut self, kind: ErrorKind, count: u64, first_at: Duration) {
-        // A server could send a new code each time: what is kept must not grow with it.
-        let full = self.0.len() >= MAX_ERROR_KINDS && !self.0.contains_key(&kind);
-        let kind = if full { ErrorKind::Other } else { kind };
-        let entry = self
-            .0
-            .entry(kind)
-            .or_insert(ErrorCount { count: 0, first_at });
-        entry.count += count;
-        entry.first_at = entry.first_at.min(first_at);
-    }
-
-    /// All errors.
-    pub fn total(&self) -> u64 {
-        self.0.values().map(|error| error.count).sum()
-    }
-
-    /// How many of one kind.
-    pub fn count(&self, kind: &ErrorKind) -> u64 {
-        self.0.get(kind).map_or(0, |error| error.count)
-    }
-
-    /// The kinds, the most frequent first.
-    pub fn by_count(&self) -> Vec<(&ErrorKind, ErrorCount)> {
-        let mut list: Vec<_> = self.0.iter().map(|(kind, count)| (kind, *count)).collect();
-        list.sort_by_key(|(_, error)| std::cmp::Reverse(error.count));
-        list
-    }
-}
-
-/// Connections of a run.
+/// Searches that ended, told apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Connections {
-    /// Users who started.
-    pub attempted: u64,
-    /// Users who got their `session`.
-    pub succeeded: u64,
-    /// Of those, how many were cut off before the end.
-    pub dropped: u64,
-    /// The most at the same time.
-    pub peak: u64,
-}
-
-/// Searches for a partner.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Matches {
-    /// Times that a user asked for a partner.
-    pub searches: u64,
-    /// Of those, how many came from users whose partner had left.
-    pub rematches: u64,
-    /// Answered in time.
-    pub matched: u64,
-    /// Answered in time, with a room of exactly two.
-    pub good: u64,
-    /// Not answered in time although somebody else was waiting too.
+pub(crate) struct MatchCounts {
+    /// Could have been paired, and were not in time.
     pub failed: u64,
-    /// Not answered, and nobody else was waiting: no failure.
+    /// Of those, how many are estimated: they are told apart at the end.
+    pub presumed: u64,
+    /// Nobody else was waiting.
     pub odd_one_out: u64,
-    /// Under way when the run ended: no failure.
+    /// Under way at the end.
     pub pending: u64,
-    /// Rooms that only one user was told of.
-    pub one_sided: u64,
-    /// Users in rooms of more than two.
-    pub crowded: u64,
-}
-
-/// Relayed messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Messages {
-    /// Sent.
-    pub sent: u64,
-    /// What became of them.
-    pub delivery: Delivery,
-    /// Received again.
-    pub duplicate: u64,
-    /// Received after a later one.
-    pub reordered: u64,
-    /// Received by somebody whom they were not for.
-    pub wrong_peer: u64,
-    /// Received with other bytes than were sent.
-    pub altered: u64,
-    /// Received from another load test.
-    pub foreign: u64,
-}
-
-impl Messages {
-    /// Received, but not as sent: once, in order, unchanged, by the partner.
-    pub fn misdelivered(&self) -> u64 {
-        self.duplicate + self.reordered + self.wrong_peer + self.altered
-    }
 }
 
 /// What the load generator itself used.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct GeneratorUse {
-    /// Worker threads that played the users.
-    pub workers: usize,
-    /// CPU time of the whole process, in seconds.
+pub(crate) struct GeneratorUse {
+    cpu_at_start: f64,
+    at: Duration,
     pub cpu_seconds: f64,
-    /// The same, as a share of one core over the run, in percent.
-    pub cpu_percent: f64,
-    /// The share of its core that the busiest worker used, in percent.
-    pub busiest_worker_percent: f64,
-    /// The largest resident memory of the process, in bytes.
     pub rss_peak_bytes: u64,
-}
-
-/// What the server used, by its own metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ServerUse {
-    /// Times that the metrics were read.
-    pub readings: u64,
-    /// CPU time between the first and the last reading, in seconds.
-    pub cpu_seconds: f64,
-    /// The same, as a share of one core, in percent.
-    pub cpu_percent: f64,
-    /// Resident memory at the first reading, in bytes.
-    pub rss_first_bytes: u64,
-    /// The largest resident memory, in bytes.
-    pub rss_peak_bytes: u64,
-    /// The most open file descriptors.
     pub fds_peak: u64,
+    ticks: u32,
 }
 
-/// Whether the server's metrics could be read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ServerWatch {
-    /// Not asked for.
-    Off,
-    /// Asked for, and nothing useful answered. True: the address was given, not guessed.
-    Unreadable(bool),
-    /// Read.
-    Read(ServerUse),
-}
-
-/// What a run was, besides what its users measured.
-#[derive(Debug, Clone)]
-pub struct About {
-    /// The plan.
-    pub plan: Plan,
-    /// The server's address, as a URL.
-    pub target: String,
-    /// When the run began.
-    pub started_at: SystemTime,
-    /// How long it took, from the first user's start to the last one's close.
-    pub elapsed: Duration,
-    /// How long messages could be sent.
-    pub active: Duration,
-    /// Ended before its plan, on request.
-    pub interrupted: bool,
-    /// The most connected users at the same time.
-    pub peak_users: u64,
-    /// The load generator.
-    pub generator: GeneratorUse,
-    /// The server.
-    pub server: ServerWatch,
-}
-
-/// The result of a run.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    /// The run.
-    pub about: About,
-    /// Connections.
-    pub connections: Connections,
-    /// Searches for a partner.
-    pub matches: Matches,
-    /// Relayed messages.
-    pub messages: Messages,
-    /// From a user's planned start to their `session` message.
-    pub connect: Latencies,
-    /// From asking for a partner to `match_found`; a failed search counts as the time it waited.
-    pub matching: Latencies,
-    /// From the moment a message was due to its receipt by the partner.
-    pub relay: Latencies,
-    /// How late the generator itself sent, against the moment due.
-    pub lateness: Latencies,
-    /// Errors by kind.
-    pub errors: Errors,
-}
-
-impl Summary {
-    /// Users who connected and stayed connected, in percent of those who started. `None`: nobody did.
-    pub fn connection_success_percent(&self) -> Option<f64> {
-        let Connections {
-            attempted,
-            succeeded,
-            dropped,
-            ..
-        } = self.connections;
-        percent(succeeded.saturating_sub(dropped), attempted)
+impl Books {
+    /// Opens the books; workers hand their slices to the sender.
+    pub(crate) fn open(match_timeout: Duration) -> (Self, mpsc::Sender<Slice>) {
+        let (sender, slices) = mpsc::channel();
+        let books = Self {
+            slices,
+            told: Slice::default(),
+            ledger: Ledger::default(),
+            series: Series::default(),
+            failures: Failures::default(),
+            server: ServerUse::default(),
+            generator: GeneratorUse {
+                cpu_at_start: cpu_seconds(false),
+                ..GeneratorUse::default()
+            },
+            matches: MatchCounts::default(),
+            searches: Searches::new(match_timeout),
+            ticked: Duration::ZERO,
+            closed: false,
+        };
+        (books, sender)
     }
 
-    /// Good matches in percent of the searches that could have had one.
-    pub fn match_success_percent(&self) -> Option<f64> {
+    /// Takes in what was told since the last time; `now`: since the start of the run. To be called once a second.
+    pub(crate) fn tick(&mut self, now: Duration, server: Option<Reading>) {
+        let mut window = Slice::default();
+        let mut unmatched = Vec::new();
+        while let Ok(mut slice) = self.slices.try_recv() {
+            slice.stays.drain(..).for_each(|stay| self.ledger.add(stay));
+            unmatched.append(&mut slice.unmatched);
+            window.merge(&slice);
+        }
+        let presumed = Searches::presumed_failed(&unmatched);
+        self.matches.presumed += presumed;
+        if let Some(known) = self.searches.add(unmatched) {
+            self.told_apart(&known);
+        }
+        self.told.merge(&window);
+        let before = self.failures.total() + self.told.errors.total() - window.errors.total();
+        self.find_failures(now);
+        let gauges = self.gauges(now, server);
+        let end = self.end_of_window(now);
+        let mut cell = Cell::new(self.ticked, end, &window, gauges);
+        cell.counts.failed_matches = presumed;
+        let failures = self.failures.total() + self.told.errors.total();
+        cell.counts.failures = failures.saturating_sub(before);
+        self.series.push(cell);
+        self.ticked = end;
+    }
+
+    /// Takes in the rest and settles what is still open, unless shares of other machines may hold its other half.
+    pub(crate) fn close(&mut self, now: Duration, server: Option<Reading>, alone: bool) {
+        self.tick(now, server);
+        let known = self.searches.tell_apart();
+        self.told_apart(&known);
+        if alone {
+            self.ledger.close();
+        }
+        let refused = ErrorKind::ServerError(ServerCode::new("not_in_room"));
+        self.told
+            .errors
+            .add(refused, self.ledger.wrongly_refused, now);
+        self.find_failures(now);
+        self.closed = true;
+    }
+
+    /// Whether nothing more can come.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn told_apart(&mut self, known: &ToldApart) {
+        known
+            .failed
+            .iter()
+            .for_each(|waited| self.told.matching.record(*waited));
+        self.matches.failed += known.failed.len() as u64;
+        self.matches.odd_one_out += known.odd_one_out;
+        self.matches.pending += known.pending;
+        self.matches.presumed = 0;
+    }
+
+    fn find_failures(&mut self, now: Duration) {
+        let (people, messages) = (&self.told.people, self.told.messages());
+        let late_calls = self.told.calls.iter().map(|call| call.timed_out).sum();
+        let wrong_calls = self.told.calls.iter().map(|call| call.wrong).sum();
+        for (failure, count) in [
+            (Failure::MessageLost, self.ledger.total().lost),
+            (Failure::MessageLate, messages.late),
+            (Failure::MessageDuplicated, messages.duplicate),
+            (Failure::MessageReordered, messages.reordered),
+            (Failure::MessageMisrouted, messages.wrong_peer),
+            (Failure::MessageAltered, messages.altered),
+            (Failure::MatchFailed, self.matches.failed),
+            (Failure::MatchOneSided, self.ledger.one_sided_rooms),
+            (Failure::MatchDouble, self.double_matches()),
+            (Failure::MatchSelf, people.self_matches),
+            (Failure::CallTimedOut, late_calls),
+            (Failure::CallWrong, wrong_calls),
+        ] {
+            self.failures.set(failure, count, now);
+        }
+    }
+
+    /// Slices are cut at whole seconds, and come in a little later.
+    fn end_of_window(&self, now: Duration) -> Duration {
+        let whole = Duration::from_secs(now.as_secs());
+        if whole > self.ticked { whole } else { now }
+    }
+
+    fn gauges(&mut self, now: Duration, server: Option<Reading>) -> Gauges {
+        // An old reading says nothing about this window.
+        let server = server.filter(|reading| now.saturating_sub(reading.at) < MAX_READING_AGE);
+        let people = &self.told.people;
+        let rss = rss_bytes();
+        let used = &mut self.generator;
+        let cpu = cpu_seconds(false) - used.cpu_at_start;
+        let seconds = now.saturating_sub(used.at).as_secs_f64().max(1e-3);
+        used.at = now;
+        let share = (cpu - used.cpu_seconds) * 100.0 / seconds;
+        used.cpu_seconds = cpu;
+        used.rss_peak_bytes = used.rss_peak_bytes.max(rss);
+        if used.ticks.is_multiple_of(COUNT_FILES_EVERY) {
+            used.fds_peak = used.fds_peak.max(open_files());
+        }
+        used.ticks += 1;
+        Gauges {
+            connected: people.connected_now(),
+            searching: people.searching_now(),
+            in_rooms: people.in_rooms_now(),
+            server,
+            server_cpu_percent: server.and_then(|reading| self.server.add(reading)),
+            generator_cpu_percent: share,
+            generator_rss_bytes: rss,
+        }
+    }
+
+    /// Users in rooms of more than two, or told of a second room while in one.
+    pub(crate) fn double_matches(&self) -> u64 {
+        self.told.people.double_matches + self.ledger.crowded_users
+    }
+
+    /// Matched in time, with a room of exactly two that both know.
+    fn good_matches(&self) -> u64 {
+        let bad =
+            self.ledger.one_sided_rooms + self.double_matches() + self.told.people.self_matches;
+        self.told.people.matched.saturating_sub(bad)
+    }
+
+    /// Users who connected and stayed connected, in percent of those who tried. `None`: nobody did.
+    pub(crate) fn connection_success(&self) -> Option<f64> {
+        let people = &self.told.people;
         percent(
-            self.matches.good,
-            self.matches.matched + self.matches.failed,
+            people.connected.saturating_sub(people.dropped),
+            people.tried(),
         )
     }
 
-    /// Messages that the partner received, in percent of those whose partner was there.
-    pub fn message_success_percent(&self) -> Option<f64> {
-        let Delivery {
-            delivered, lost, ..
-        } = self.messages.delivery;
-        percent(delivered, delivered + lost)
+    /// Good matches in percent of the searches that could have had one.
+    pub(crate) fn match_success(&self) -> Option<f64> {
+        let failed = self.matches.failed + self.matches.presumed;
+        percent(self.good_matches(), self.told.people.matched + failed)
     }
 
-    /// Messages sent per second.
-    pub fn messages_per_second(&self) -> f64 {
-        self.messages.sent as f64 / self.about.active.as_secs_f64().max(1e-9)
+    /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
+    /// was sent in the last second counts as delivered.
+    pub(crate) fn message_success(&self) -> Option<f64> {
+        if self.closed {
+            let settled = self.ledger.total();
+            return percent(settled.delivered, settled.delivered + settled.lost);
+        }
+        let all = self.told.messages();
+        let latest = self
+            .series
+            .cells()
+            .next_back()
+            .map_or(0, |cell| cell.counts.sent);
+        let missing = all
+            .sent
+            .saturating_sub(all.received + self.told.refused + latest);
+        percent(all.sent.saturating_sub(missing), all.sent)
     }
 }
 
-fn percent(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 * 100.0 / whole as f64)
+/// `part` in percent of `whole`, to six decimals. `None`: there is none.
+pub(crate) fn percent(part: u64, whole: u64) -> Option<f64> {
+    // Down: what is not all must not look like all.
+    (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,9 +1,14 @@
 //! The server under test: where its users connect, and where its metrics are.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::Uri;
+
+use crate::access::{Access, AccessError};
 
 /// Where a server on the same machine has its metrics, unless told otherwise.
 /// The server's own default; on another port runs another server, whose metrics are elsewhere.
@@ -17,6 +22,7 @@ pub struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) admin: Option<Admin>,
+    pub(crate) access: Arc<Access>,
 }
 
 /// Where the server's metrics are.
@@ -36,16 +42,17 @@ pub enum TargetError {
         /// What was given.
         url: String,
     },
-    /// A scheme other than ws.
-    #[error(
-        "{url:?}: {scheme:?} is not supported: give a ws:// URL (TLS is not: test behind its proxy)"
-    )]
+    /// A scheme other than ws and wss.
+    #[error("{url:?}: {scheme:?} is not supported: give a ws:// or wss:// URL")]
     Scheme {
         /// What was given.
         url: String,
         /// Its scheme.
         scheme: String,
     },
+    /// What is needed to get in.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The metrics' address is not usable.
     #[error("{url:?} is not the address of metrics: give one such as {DEFAULT_ADMIN}, or none")]
     Admin {
@@ -69,7 +76,7 @@ impl Target {
         };
         let uri: Uri = url.parse().map_err(|_bad| not_a_url())?;
         match uri.scheme_str() {
-            Some("ws") => {}
+            Some("ws" | "wss") => {}
             Some(scheme) => {
                 return Err(TargetError::Scheme {
                     url: url.to_owned(),
@@ -80,6 +87,7 @@ impl Target {
         }
         let host = bare_host(&uri).ok_or_else(not_a_url)?;
         let port = port(&uri).ok_or_else(not_a_url)?;
+        let access = Access::default().prepared(uri.scheme_str() == Some("wss"))?;
         let admin = match admin_url {
             Some("none") => None,
             Some(given) => Some(admin(given)?),
@@ -94,7 +102,21 @@ impl Target {
             host,
             port,
             admin,
+            access: Arc::new(access),
         })
+    }
+
+    /// The same server, entered with these headers, tokens, authorities and source addresses.
+    ///
+    /// # Errors
+    /// Which of them cannot be used with this server.
+    pub fn with_access(mut self, access: Access) -> Result<Self, TargetError> {
+        self.access = Arc::new(access.prepared(self.uses_tls())?);
+        Ok(self)
+    }
+
+    fn uses_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("wss")
     }
 
     /// The URL that users connect to.
@@ -133,13 +155,16 @@ pub(crate) fn bare_host(uri: &Uri) -> Option<String> {
     (!bare.is_empty()).then(|| bare.to_owned())
 }
 
-/// The port, 80 where none is given. `None`: it is not a port.
+/// The port, that of the scheme where none is given. `None`: it is not a port.
 pub(crate) fn port(uri: &Uri) -> Option<u16> {
     match (
         uri.port_u16(),
         uri.authority()?.as_str().ends_with(uri.host()?),
     ) {
-        (None, true) => Some(80),
+        (None, true) => Some(match uri.scheme_str() {
+            Some("wss" | "https") => 443,
+            _ => 80,
+        }),
         // `http` keeps a port that does not fit as a part of the authority.
         (None, false) | (Some(0), _) => None,
         (Some(port), _) => Some(port),
@@ -180,6 +205,8 @@ mod tests {
     fn hosts_and_ports_are_read() {
         let target = Target::new("ws://[::1]/ws", None).expect("a good target");
         assert_eq!((target.host.as_str(), target.port), ("::1", 80));
+        let target = Target::new("wss://h/ws", None).expect("a good target");
+        assert_eq!((target.host.as_str(), target.port), ("h", 443));
     }
 
     #[test]
@@ -190,7 +217,6 @@ mod tests {
             "/ws",
             "ws://",
             "http://h/ws",
-            "wss://h/ws",
             "ws://h:99999/",
         ] {
             let error = Target::new(bad, None).expect_err(bad).to_string();

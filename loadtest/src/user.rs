@@ -5,28 +5,22 @@ use std::{pin::pin, rc::Rc, time::Duration};
 use serde_json::value::RawValue;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
 use crate::{
     client::{Connection, Endpoint, Event},
     ledger::{Inbox, Receipt, Stay},
+    pace::Pacer,
     payload::{Tag, request, room_key},
+    phase::{Phase, reached},
     plan::Plan,
-    sample::{ErrorKind, Sample, ServerCode, Sink, Unmatched},
+    sample::{Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode, Sink, Unmatched},
 };
 
-/// The part of the run that everybody is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Users start, search and send.
-    Running,
-    /// Nobody starts or sends any more; what is under way may still arrive.
-    Settling,
-    /// Everybody closes.
-    Closing,
-}
+/// A message that takes longer than this is late.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all users of a worker share.
 pub(crate) struct Stage {
@@ -38,6 +32,7 @@ pub(crate) struct Stage {
     pub run: u32,
     pub phase: watch::Receiver<Phase>,
     pub sink: Sink,
+    pub pacer: Rc<Pacer>,
 }
 
 impl Stage {
@@ -46,27 +41,18 @@ impl Stage {
     }
 }
 
-/// Waits until the run has come to `phase`, or nobody leads it any more.
-pub(crate) async fn reached(phases: &watch::Receiver<Phase>, phase: Phase) {
-    let mut phases = phases.clone();
-    // An error says that the run was dropped; it is then over for this user too.
-    let _ = phases.wait_for(|now| *now >= phase).await;
-}
-
 /// Plays user `index` from their start to the end of the run.
 pub(crate) async fn play(index: u32, stage: Rc<Stage>) {
+    (stage.sink)(Sample::Connecting { again: false });
     let joined = tokio::select! {
         biased;
-        () = reached(&stage.phase, Phase::Settling) => return,
+        () = reached(&stage.phase, Phase::Settling) => return (stage.sink)(Sample::ConnectingEnded),
         joined = join(index, &stage) => joined,
     };
     let connection = match joined {
         Ok(connection) => connection,
         Err(error) => {
-            return (stage.sink)(Sample::NotConnected {
-                at: stage.now(),
-                error,
-            });
+            return (stage.sink)(Sample::NotConnected { error });
         }
     };
     let latency = stage.now().saturating_sub(stage.plan.start_of(index));
@@ -79,6 +65,9 @@ pub(crate) async fn play(index: u32, stage: Rc<Stage>) {
         room: None,
     };
     let stayed = user.stay().await;
+    if let (Err(_), Some(room)) = (&stayed, &mut user.room) {
+        room.stay.cut_off = true;
+    }
     user.leave_room(false);
     user.end_search();
     let User {
@@ -86,10 +75,7 @@ pub(crate) async fn play(index: u32, stage: Rc<Stage>) {
     } = user;
     match stayed {
         Ok(()) => finish(index, &stage, connection).await,
-        Err(error) => (stage.sink)(Sample::Dropped {
-            at: stage.now(),
-            error,
-        }),
+        Err(error) => (stage.sink)(Sample::Dropped { error }),
     }
 }
 
@@ -119,9 +105,8 @@ fn is_session(event: &Event) -> bool {
 async fn finish(index: u32, stage: &Stage, connection: Connection) {
     const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
     sleep((BETWEEN_CLOSES * index).min(Duration::from_secs(2))).await;
-    let at = stage.now();
     if let Err(error) = connection.close().await {
-        (stage.sink)(Sample::Error { at, error });
+        (stage.sink)(Sample::Error { error });
     }
     (stage.sink)(Sample::Closed);
 }
@@ -169,13 +154,13 @@ impl User {
         let stage = Rc::clone(&self.stage);
         let active = until == Phase::Settling;
         let mut end = pin!(reached(&stage.phase, until));
-        let mut timer = pin!(sleep_until(stage.epoch));
+        let mut timer = pin!(stage.pacer.until(stage.epoch));
         loop {
             let wake = if active { self.next_wake() } else { None };
             if let Some(wake) = wake {
                 let deadline = stage.epoch + wake;
-                if timer.deadline() != deadline {
-                    timer.as_mut().reset(deadline);
+                if timer.moment() != deadline {
+                    timer.set(stage.pacer.until(deadline));
                 }
             }
             tokio::select! {
@@ -215,21 +200,27 @@ impl User {
             return Ok(());
         };
         while room.next_due <= now {
+            let route = Route {
+                kind: Kind::ICE_CANDIDATE,
+                direction: room.stay.direction,
+            };
+            let lateness = now.saturating_sub(room.next_due);
             let tag = Tag {
                 run: self.stage.run,
                 room: room.stay.room,
                 sender: self.index,
-                seq: room.stay.sent,
+                seq: room.stay.sent_in_all(),
+                nth: room.stay.sent[route.kind.index()],
+                direction: route.direction,
                 due: room.next_due,
+                lateness,
             };
             let text = tag
                 .to_request(self.stage.plan.payload_bytes)
                 .map_err(|_impossible| ErrorKind::BadMessage)?;
             self.connection.send(text)?;
-            room.stay.sent += 1;
-            (self.stage.sink)(Sample::Sent {
-                lateness: now.saturating_sub(room.next_due),
-            });
+            room.stay.sent[route.kind.index()] += 1;
+            (self.stage.sink)(Sample::Sent { route, lateness });
             room.next_due += self.stage.plan.signal_interval;
         }
         Ok(())
@@ -267,17 +258,18 @@ impl User {
             return;
         };
         room.stay.partner_left |= partner_left;
-        (self.stage.sink)(Sample::RoomLeft(room.stay));
+        room.stay.left = self.stage.now();
+        (self.stage.sink)(Sample::RoomLeft(Box::new(room.stay)));
     }
 
     fn on_event(&mut self, event: Event, active: bool) -> Result<(), ErrorKind> {
         let now = self.stage.now();
         let Event::Text(text) = event else {
-            self.tell_error(now, ErrorKind::BadMessage);
+            self.tell_error(ErrorKind::BadMessage);
             return Ok(());
         };
         let Ok(view) = serde_json::from_str::<ServerView<'_>>(&text) else {
-            self.tell_error(now, ErrorKind::BadMessage);
+            self.tell_error(ErrorKind::BadMessage);
             return Ok(());
         };
         match view.kind {
@@ -285,22 +277,21 @@ impl User {
             ServerType::PeerLeft => return self.on_peer_left(active),
             ServerType::IceCandidate => match view.payload {
                 Some(payload) => self.on_relay(now, payload, view.from.as_deref()),
-                None => self.tell_error(now, ErrorKind::BadMessage),
+                None => self.tell_error(ErrorKind::BadMessage),
             },
-            ServerType::Error => self.on_error(now, view.code.as_deref().unwrap_or_default()),
+            ServerType::Error => self.on_error(view.code.as_deref().unwrap_or_default()),
             _ => {}
         }
         Ok(())
     }
 
-    fn tell_error(&self, at: Duration, error: ErrorKind) {
-        (self.stage.sink)(Sample::Error { at, error });
+    fn tell_error(&self, error: ErrorKind) {
+        (self.stage.sink)(Sample::Error { error });
     }
 
     fn on_match(&mut self, now: Duration, view: &ServerView<'_>) {
         let Some(search) = self.search else {
-            // A second match for one search: the user cannot be in two rooms.
-            return self.tell_error(now, ErrorKind::BadMessage);
+            return (self.stage.sink)(Sample::DoubleMatch);
         };
         let latency = now.saturating_sub(search.from);
         if search.timed_out || latency > self.stage.plan.match_timeout {
@@ -314,9 +305,13 @@ impl User {
             stay: Stay {
                 room: room_key(view.room_id.as_deref().unwrap_or_default()),
                 user: self.index,
-                sent: 0,
+                joined: now,
+                left: now,
+                direction: Direction::of_sender(view.initiator == Some(true)),
+                sent: [0; Kind::MAX],
                 refused: 0,
                 partner_left: false,
+                cut_off: false,
                 foreign: false,
                 inbox: Inbox::default(),
             },
@@ -337,7 +332,7 @@ impl User {
     fn on_relay(&mut self, now: Duration, payload: &RawValue, from: Option<&str>) {
         let sink = &self.stage.sink;
         let Some(tag) = Tag::read(payload.get()) else {
-            return self.tell_error(now, ErrorKind::BadMessage);
+            return self.tell_error(ErrorKind::BadMessage);
         };
         let room = self.room.as_mut();
         if tag.run != self.stage.run {
@@ -346,31 +341,42 @@ impl User {
             }
             return sink(Sample::Foreign);
         }
+        let route = Route {
+            kind: Kind::ICE_CANDIDATE,
+            direction: tag.direction,
+        };
         let Some(room) = room else {
-            return sink(Sample::WrongPeer);
+            return sink(Sample::WrongPeer { route });
         };
         let named_other =
             from.is_some_and(|from| room.peer_id.as_deref().is_some_and(|id| id != from));
         if tag.room != room.stay.room || tag.sender == self.index || named_other {
-            return sink(Sample::WrongPeer);
+            return sink(Sample::WrongPeer { route });
         }
-        let in_order = match room.stay.inbox.receive(tag.sender, tag.seq) {
+        let receipt = (room.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        let in_order = match receipt {
             Receipt::InOrder => true,
             Receipt::Reordered => false,
-            Receipt::Duplicate => return sink(Sample::Duplicate),
-            Receipt::WrongPeer => return sink(Sample::WrongPeer),
+            Receipt::Duplicate => return sink(Sample::Duplicate { route }),
+            Receipt::WrongPeer => return sink(Sample::WrongPeer { route }),
         };
         let altered = payload.get() != tag.to_payload(self.stage.plan.payload_bytes);
-        sink(Sample::Delivered {
-            latency: now.saturating_sub(tag.due),
+        let latency = now.saturating_sub(tag.due);
+        let as_sent = latency.saturating_sub(tag.lateness);
+        sink(Sample::Delivered(Delivered {
+            route,
+            sender: tag.sender,
+            latency,
+            as_sent,
             in_order,
+            late: as_sent > MESSAGE_TIMEOUT,
             altered,
-        });
+        }));
     }
 
-    fn on_error(&mut self, now: Duration, code: &str) {
+    fn on_error(&mut self, code: &str) {
         if code != ErrorCode::NotInRoom.as_str() {
-            return self.tell_error(now, ErrorKind::ServerError(ServerCode::new(code)));
+            return self.tell_error(ErrorKind::ServerError(ServerCode::new(code)));
         }
         // Right when the partner has just left, which the server may say before or after this. The
         // ledger decides, once the stay is over.

@@ -1,286 +1,165 @@
-//! Targets, and whether a run held them.
-
-use std::{fmt, time::Duration};
+//! Whether a measurement is to be trusted, and what a run has shown. Pure.
 
 use crate::{
+    record::{Finding, Outcome, Record, Status, Validity},
     sample::Blame,
-    summary::{ServerWatch, Summary},
 };
 
-/// How late the generator may send (99th percentile) before its measurement is void.
-const MAX_LATENESS_P99: Duration = Duration::from_millis(100);
-/// The share of a core that a worker may use, in percent, before its measurement is void.
-const MAX_WORKER_PERCENT: f64 = 90.0;
+/// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
+const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
+/// The share of its core that a worker may use, in percent, before its measurement is doubtful, and void.
+const WORKER_PERCENT: [f64; 2] = [75.0, 90.0];
+/// The share of the files that may be open, in percent, before it is doubtful.
+const FILES_PERCENT: f64 = 95.0;
 
-/// The targets of a run. The defaults are the baseline that a server for 5,000 users is held to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Thresholds {
-    /// The 95th percentile of match latency must be below this.
-    pub match_p95: Duration,
-    /// The 95th percentile of message latency must be below this.
-    pub message_p95: Duration,
-    /// Connections, matches and messages must succeed at least this often, in percent.
-    pub success_percent: f64,
-    /// The server's resident memory must stay below this, in bytes.
-    pub server_rss_bytes: u64,
-    /// At most this many messages may be duplicate, reordered, altered or with the wrong peer.
-    pub misdelivered: u64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            match_p95: Duration::from_secs(2),
-            message_p95: Duration::from_millis(100),
-            success_percent: 99.9,
-            server_rss_bytes: 2_000_000_000,
-            misdelivered: 0,
-        }
-    }
-}
-
-/// A measured value or a limit, with its unit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value {
-    /// Percent.
-    Percent(f64),
-    /// A time.
-    Time(Duration),
-    /// Bytes.
-    Bytes(u64),
-    /// A number.
-    Count(u64),
-}
-
-impl Value {
-    fn number(self) -> f64 {
-        match self {
-            Self::Percent(percent) => percent,
-            Self::Time(time) => time.as_secs_f64(),
-            Self::Bytes(n) | Self::Count(n) => n as f64,
-        }
-    }
-}
-
-/// How a target turned out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Held.
-    Held,
-    /// Not held.
-    Failed,
-    /// There was nothing to judge by. This is never a pass.
-    NoData,
-    /// Not asked for, and could not be measured.
-    NotMeasured,
-}
-
-/// The side of its limit on which a value must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// The limit or more.
-    AtLeast,
-    /// Less than the limit.
-    Below,
-    /// The limit or less.
-    AtMost,
-}
-
-/// One target.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Check {
-    /// The stable name.
-    pub name: &'static str,
-    /// What was measured.
-    pub measured: Option<Value>,
-    /// The side of the limit.
-    pub bound: Bound,
-    /// The limit.
-    pub limit: Value,
-    /// How it turned out.
-    pub status: Status,
-}
-
-impl Check {
-    fn new(name: &'static str, measured: Option<Value>, bound: Bound, limit: Value) -> Self {
-        let status = match measured.map(|value| (value.number(), limit.number())) {
-            None => Status::NoData,
-            Some((value, limit)) => {
-                let held = match bound {
-                    Bound::AtLeast => value >= limit,
-                    Bound::Below => value < limit,
-                    Bound::AtMost => value <= limit,
-                };
-                if held { Status::Held } else { Status::Failed }
-            }
-        };
-        Self {
-            name,
-            measured,
-            bound,
-            limit,
-            status,
-        }
-    }
-}
-
-/// What a run has shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// All targets hold.
-    Pass,
-    /// A target does not hold.
-    Fail,
-    /// The measurement itself is not to be trusted.
-    Invalid,
-}
-
-/// A run, judged.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// In one word.
-    pub outcome: Outcome,
-    /// Every target.
-    pub checks: Vec<Check>,
-    /// Why the measurement is not to be trusted: each with what to do.
-    pub invalid: Vec<String>,
-}
-
-impl Verdict {
-    /// 0 pass, 99 a target does not hold, 98 the measurement is invalid.
-    pub fn exit_code(&self) -> u8 {
-        match self.outcome {
-            Outcome::Pass => 0,
-            Outcome::Fail => 99,
-            Outcome::Invalid => 98,
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pass => "PASS",
-            Self::Fail => "FAIL",
-            Self::Invalid => "INVALID",
-        })
-    }
-}
-
-/// Judges a run by its targets, and the measurement by the state of the generator.
-pub fn judge(summary: &Summary, targets: &Thresholds) -> Verdict {
-    let checks = checks(summary, targets);
-    let mut invalid = generator_faults(summary);
-    let failed = checks.iter().any(|check| check.status == Status::Failed);
-    if !failed {
-        let empty = checks.iter().filter(|check| check.status == Status::NoData);
-        invalid.extend(
-            empty.map(|check| format!("{}: nothing was measured{}", check.name, hint(check))),
+/// Judges the measurement of a record by what else is in it. `foreign`: messages of another load test that came in;
+/// `server_unread`: the server's metrics were asked for by address, and never read.
+pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    generator(record, &mut findings);
+    let mut add = |validity, what: String, advice: &str| {
+        findings.push(Finding {
+            validity,
+            what,
+            advice: advice.to_owned(),
+        });
+    };
+    if foreign > 0 {
+        add(
+            Validity::Suspect,
+            format!("{foreign} messages came from another load test against the same server"),
+            "Run one load test at a time, or all shares of one with the same run",
         );
     }
-    let outcome = match (invalid.is_empty(), failed) {
-        (false, _) => Outcome::Invalid,
-        (true, true) => Outcome::Fail,
-        (true, false) => Outcome::Pass,
-    };
-    Verdict {
-        outcome,
-        checks,
-        invalid,
+    if server_unread {
+        add(
+            Validity::Suspect,
+            "the server's metrics were asked for and could not be read".to_owned(),
+            "Check --admin-url, or give --admin-url none",
+        );
     }
+    if record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted) {
+        let seconds = record.run.active_ms / 1e3;
+        add(
+            Validity::Suspect,
+            format!("the run was ended after {seconds:.0} s, before its plan was"),
+            "Let it come to its end",
+        );
+    }
+    if !record.run.missing_shards.is_empty() {
+        add(
+            Validity::Suspect,
+            format!(
+                "shares {:?} of the run are missing",
+                record.run.missing_shards
+            ),
+            "Merge again with the results of all shares",
+        );
+    }
+    let failed = record
+        .thresholds
+        .iter()
+        .any(|one| one.status == Status::Failed);
+    let empty = record
+        .thresholds
+        .iter()
+        .filter(|one| one.status == Status::NoData);
+    for threshold in empty {
+        // When something failed, that is why there was nothing to measure, or more important than it.
+        let validity = if failed {
+            Validity::Suspect
+        } else {
+            Validity::Invalid
+        };
+        let advice = if threshold.name.starts_with("server_") {
+            "Give the address of the server's metrics with --admin-url"
+        } else {
+            "Run longer, send more often, or leave the threshold out"
+        };
+        add(
+            validity,
+            format!("{}: nothing was measured", threshold.name),
+            advice,
+        );
+    }
+    findings
 }
 
-fn hint(check: &Check) -> &'static str {
-    match check.name {
-        "server memory" => {
-            "; give the address of its metrics with --admin-url, or --admin-url none"
-        }
-        _ => "; run longer, or with a shorter --signal-interval",
-    }
-}
-
-fn checks(summary: &Summary, targets: &Thresholds) -> Vec<Check> {
-    let success = |name, percent: Option<f64>| {
-        let limit = Value::Percent(targets.success_percent);
-        Check::new(name, percent.map(Value::Percent), Bound::AtLeast, limit)
+/// What the generator did wrong.
+fn generator(record: &Record, findings: &mut Vec<Finding>) {
+    let mut add = |validity, what: String, advice: &str| {
+        findings.push(Finding {
+            validity,
+            what,
+            advice: advice.to_owned(),
+        });
     };
-    let latency = |name, measured: Option<Duration>, limit| {
-        Check::new(
-            name,
-            measured.map(Value::Time),
-            Bound::Below,
-            Value::Time(limit),
-        )
-    };
-    let received = summary.relay.count() + summary.messages.misdelivered() > 0;
-    let misdelivered = received.then(|| Value::Count(summary.messages.misdelivered()));
-    let memory = match summary.about.server {
-        ServerWatch::Read(server) => Some(Value::Bytes(server.rss_peak_bytes)),
+    let beyond = |value: f64, [suspect, invalid]: [f64; 2]| match value {
+        value if value > invalid => Some(Validity::Invalid),
+        value if value > suspect => Some(Validity::Suspect),
         _ => None,
     };
-    let memory_limit = Value::Bytes(targets.server_rss_bytes);
-    let mut memory = Check::new("server memory", memory, Bound::Below, memory_limit);
-    if matches!(
-        summary.about.server,
-        ServerWatch::Off | ServerWatch::Unreadable(false)
-    ) {
-        memory.status = Status::NotMeasured;
+    let lateness = record.latency.get("own_lateness");
+    let late = lateness
+        .and_then(|lateness| lateness.quantiles_ms.get("p99"))
+        .copied()
+        .unwrap_or(0.0);
+    if let Some(validity) = beyond(late, LATENESS_P99_MS) {
+        add(
+            validity,
+            format!("the generator itself sent late: p99 {late:.0} ms"),
+            "Use fewer users per machine, or do not share the machine with the server",
+        );
     }
-    vec![
-        success("connection success", summary.connection_success_percent()),
-        success("match success", summary.match_success_percent()),
-        success("message success", summary.message_success_percent()),
-        latency(
-            "match latency p95",
-            summary.matching.quantile(0.95),
-            targets.match_p95,
-        ),
-        latency(
-            "message latency p95",
-            summary.relay.quantile(0.95),
-            targets.message_p95,
-        ),
-        Check::new(
-            "misdelivered messages",
-            misdelivered,
-            Bound::AtMost,
-            Value::Count(targets.misdelivered),
-        ),
-        memory,
-    ]
-}
-
-/// What the generator did wrong, with what to do about it.
-fn generator_faults(summary: &Summary) -> Vec<String> {
-    let mut faults = Vec::new();
-    if let Some(late) = summary.lateness.quantile(0.99)
-        && late > MAX_LATENESS_P99
+    let busy = record.generator.busiest_worker_percent;
+    if let Some(validity) = beyond(busy, WORKER_PERCENT) {
+        add(
+            validity,
+            format!("a worker of the generator used {busy:.0} % of its core"),
+            "Use fewer users per process, more processes, or let users send less often",
+        );
+    }
+    if let Some([open, limit]) = record.generator.fds
+        && open as f64 > limit as f64 * FILES_PERCENT / 100.0
     {
-        faults.push(format!(
-            "the generator itself sent late: p99 {} ms, more than {} ms; use fewer users per machine, \
-             or do not share the machine with the server",
-            late.as_millis(),
-            MAX_LATENESS_P99.as_millis()
-        ));
+        add(
+            Validity::Suspect,
+            format!("the generator had {open} of {limit} files open"),
+            "Raise the limit (ulimit -Hn, LimitNOFILE=), or use more processes",
+        );
     }
-    let busy = summary.about.generator.busiest_worker_percent;
-    if busy > MAX_WORKER_PERCENT {
-        faults.push(format!(
-            "a worker of the generator used {busy:.0} % of its core, more than \
-             {MAX_WORKER_PERCENT:.0} %; use fewer users or a longer --signal-interval"
-        ));
+    for error in record
+        .errors
+        .iter()
+        .filter(|error| error.blame == Blame::Generator)
+    {
+        add(
+            Validity::Invalid,
+            format!(
+                "{} on the generator's machine, {} times",
+                error.kind, error.count
+            ),
+            error.meaning.trim_end_matches('.'),
+        );
     }
-    for (kind, error) in summary.errors.by_count() {
-        if kind.blame() == Blame::Generator {
-            faults.push(format!(
-                "{} on the generator's machine, {} times; use fewer users per machine",
-                kind.name(),
-                error.count
-            ));
-        }
-    }
-    faults
 }
 
-#[cfg(test)]
-mod tests;
+/// Lets the outcome and the exit code say what thresholds and findings show.
+pub(crate) fn conclude(record: &mut Record) {
+    let worst = record
+        .measurement
+        .findings
+        .iter()
+        .map(|finding| finding.validity)
+        .max();
+    record.measurement.validity = worst.unwrap_or(Validity::Valid);
+    let failed = record
+        .thresholds
+        .iter()
+        .any(|one| one.status == Status::Failed);
+    (record.outcome, record.exit_code) = match (record.measurement.validity, failed) {
+        (Validity::Invalid, _) => (Outcome::Invalid, 98),
+        (_, true) => (Outcome::Fail, 99),
+        (_, false) => (Outcome::Pass, 0),
+    };
+}

@@ -1,21 +1,30 @@
 //! A thread that plays its share of the users, and counts what they tell without a lock.
 
-use std::{cell::RefCell, io, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime,
     sync::{oneshot, watch},
     task::{JoinSet, LocalSet},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::{
     client::Endpoint,
     limits::cpu_seconds,
+    pace::Pacer,
+    phase::{Phase, reached},
     plan::Plan,
     progress::Counters,
-    summary::Tally,
-    user::{Phase, Stage, play, reached},
+    summary::Slice,
+    user::{Stage, play},
 };
 
 /// What a worker needs to know.
@@ -26,6 +35,8 @@ pub(crate) struct Job {
     pub epoch: Instant,
     pub phase: watch::Receiver<Phase>,
     pub counters: Arc<Counters>,
+    /// What was measured, once a second.
+    pub slices: mpsc::Sender<Slice>,
     /// Plays users `first`, `first + step`, ...
     pub first: u32,
     pub step: usize,
@@ -33,7 +44,6 @@ pub(crate) struct Job {
 
 /// What a worker brings home.
 pub(crate) struct Yield {
-    pub tally: Tally,
     /// The share of a core that it used, in percent.
     pub cpu_percent: f64,
 }
@@ -42,7 +52,7 @@ pub(crate) struct Yield {
 ///
 /// # Errors
 /// The system gives no thread or runtime.
-pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
+pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<Yield>>> {
     let (done, result) = oneshot::channel();
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -57,15 +67,15 @@ pub(crate) fn start(job: Job) -> io::Result<oneshot::Receiver<Yield>> {
     Ok(result)
 }
 
-async fn run(job: Job) -> Yield {
+async fn run(job: Job) -> io::Result<Yield> {
     let (cpu, started) = (cpu_seconds(true), Instant::now());
-    let tally = Rc::new(RefCell::new(Tally::default()));
+    let slice = Rc::new(RefCell::new(Slice::default()));
     let sink = {
-        let tally = Rc::clone(&tally);
-        let counters = job.counters;
+        let slice = Rc::clone(&slice);
+        let (counters, epoch) = (job.counters, job.epoch);
         Box::new(move |sample| {
             counters.add(&sample);
-            tally.borrow_mut().add(sample);
+            slice.borrow_mut().add(epoch.elapsed(), sample);
         })
     };
     let stage = Rc::new(Stage {
@@ -75,16 +85,34 @@ async fn run(job: Job) -> Yield {
         run: job.run,
         phase: job.phase,
         sink,
+        pacer: Pacer::new()?,
     });
-    play_all(&stage, job.first, job.step).await;
+    // Nobody listens any more when the run was dropped.
+    let hand_over = || _ = job.slices.send(slice.take());
+    tokio::select! {
+        () = play_all(&stage, job.first, job.step) => {}
+        () = every_second(job.epoch, hand_over) => {}
+        broken = stage.pacer.run() => broken?,
+    }
+    hand_over();
     let busy = cpu_seconds(true) - cpu;
     let seconds = started
         .elapsed()
         .max(Duration::from_millis(1))
         .as_secs_f64();
-    Yield {
-        tally: tally.take(),
+    Ok(Yield {
         cpu_percent: busy * 100.0 / seconds,
+    })
+}
+
+/// Calls `act` at every whole second of the run; never ends.
+async fn every_second(epoch: Instant, act: impl Fn()) {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut ticks = interval_at(epoch + SECOND, SECOND);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        act();
     }
 }
 

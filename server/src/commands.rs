@@ -9,7 +9,7 @@ use clap::Parser;
 use http_body_util::Empty;
 use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
-use loadtest::{Plan, Target, Thresholds};
+use loadtest::{Plan, Target};
 use tokio::{net::TcpStream, time::timeout};
 use voicematch_server::{Server, config::Cli};
 
@@ -84,18 +84,17 @@ pub(crate) fn self_test(users: u32, duration: Duration) -> Outcome {
             plan.ramp()
         );
         let mut told = Instant::now();
-        let summary = loadtest::run(&plan, &target, |progress| {
+        let run = loadtest::run(&plan, &target, |progress| {
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
                 eprintln!("self-test: {progress}");
             }
         });
-        let summary = summary.await?;
+        let record = run.await?;
         // The users have said goodbye; what is left of the drain is at most a moment.
         let _ = stop.send(());
         serving.await??;
-        let verdict = loadtest::judge(&summary, &Thresholds::default());
-        print!("{}", loadtest::report::text(&summary, &verdict));
-        Ok(ExitCode::from(verdict.exit_code()))
+        print!("{}", loadtest::report::terminal(&record));
+        Ok(ExitCode::from(record.exit_code))
     })
 }

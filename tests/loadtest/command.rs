@@ -57,7 +57,11 @@ async fn interrupted(signal: rustix::process::Signal) {
     let ran = read(&child.wait_with_output().await.expect("it ends"), &file);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
     assert_eq!(ran.json["run"]["interrupted"], true);
-    assert!(ran.stdout.contains("ended early"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("ended before its plan"),
+        "{}",
+        ran.stdout
+    );
     ran.assert_books_close(&fake);
 }
 
@@ -71,7 +75,7 @@ async fn a_run_in_which_nothing_was_sent_is_invalid() {
     )
     .await;
     assert_eq!(
-        (ran.code, &ran.json["verdict"]),
+        (ran.code, &ran.json["outcome"]),
         (Some(98), &Value::from("invalid")),
         "{}",
         ran.stdout

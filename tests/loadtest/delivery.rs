@@ -10,14 +10,8 @@ async fn a_good_server_passes() {
     let (ran, fake) = against(Faults::default(), &[]).await;
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
     ran.assert_books_close(&fake);
-    assert_eq!(
-        ran.count("/messages/delivered"),
-        ran.count("/messages/sent")
-    );
-    assert_eq!(
-        ran.count("/latency/message/count"),
-        ran.count("/messages/sent")
-    );
+    assert_eq!(ran.messages("delivered"), ran.messages("sent"));
+    assert_eq!(ran.count("/latency/message/count"), ran.messages("sent"));
     assert_eq!(ran.count("/connections/succeeded"), 20);
     assert_eq!(
         Counts::get(&fake.counts.connections),
@@ -46,11 +40,8 @@ async fn dropped_messages_are_lost() {
         ran.stdout
     );
     ran.assert_books_close(&fake);
-    assert_eq!(
-        ran.count("/messages/lost"),
-        Counts::get(&fake.counts.dropped)
-    );
-    assert_eq!(ran.count("/messages/undeliverable"), 0);
+    assert_eq!(ran.messages("lost"), Counts::get(&fake.counts.dropped));
+    assert_eq!(ran.messages("undeliverable"), 0);
 }
 
 #[tokio::test]
@@ -64,18 +55,15 @@ async fn duplicates_are_counted_and_not_delivered_twice() {
     )
     .await;
     assert_eq!(
-        (ran.code, ran.target("misdelivered_messages")),
+        (ran.code, ran.target("misdelivered_count")),
         (Some(99), "failed")
     );
     ran.assert_books_close(&fake);
     assert_eq!(
-        ran.count("/messages/duplicate"),
+        ran.messages("duplicate"),
         Counts::get(&fake.counts.duplicated)
     );
-    assert_eq!(
-        ran.count("/messages/delivered"),
-        ran.count("/messages/sent")
-    );
+    assert_eq!(ran.messages("delivered"), ran.messages("sent"));
 }
 
 #[tokio::test]
@@ -89,15 +77,15 @@ async fn reordered_messages_are_delivered_but_told() {
     )
     .await;
     assert_eq!(
-        (ran.code, ran.target("misdelivered_messages")),
+        (ran.code, ran.target("misdelivered_count")),
         (Some(99), "failed")
     );
     ran.assert_books_close(&fake);
     assert_eq!(
-        ran.count("/messages/reordered"),
+        ran.messages("reordered"),
         Counts::get(&fake.counts.reordered)
     );
-    assert_eq!(ran.count("/messages/duplicate"), 0);
+    assert_eq!(ran.messages("duplicate"), 0);
 }
 
 #[tokio::test]
@@ -113,8 +101,8 @@ async fn misrouted_messages_reach_the_wrong_peer_and_are_lost_to_the_right_one()
     assert_eq!(ran.code, Some(99));
     ran.assert_books_close(&fake);
     let misrouted = Counts::get(&fake.counts.misrouted);
-    assert_eq!(ran.count("/messages/wrong_peer"), misrouted);
-    assert_eq!(ran.count("/messages/lost"), misrouted);
+    assert_eq!(ran.messages("wrong_peer"), misrouted);
+    assert_eq!(ran.messages("lost"), misrouted);
 }
 
 #[tokio::test]
@@ -128,13 +116,10 @@ async fn altered_messages_are_told() {
     )
     .await;
     assert_eq!(
-        (ran.code, ran.target("misdelivered_messages")),
+        (ran.code, ran.target("misdelivered_count")),
         (Some(99), "failed")
     );
-    assert_eq!(
-        ran.count("/messages/altered"),
-        Counts::get(&fake.counts.altered)
-    );
+    assert_eq!(ran.messages("altered"), Counts::get(&fake.counts.altered));
     ran.assert_books_close(&fake);
     let allowed = ["--max-misdelivered", "1000"];
     let (ran, _fake) = against(
@@ -159,7 +144,7 @@ async fn errors_of_the_server_are_grouped_by_code() {
     ran.assert_books_close(&fake);
     let errors = Counts::get(&fake.counts.errors);
     assert_eq!(ran.error("server_error:rate_limited"), errors);
-    assert_eq!(ran.count("/messages/lost"), errors);
+    assert_eq!(ran.messages("lost"), errors);
 }
 
 #[tokio::test]
@@ -172,6 +157,6 @@ async fn not_in_room_is_no_excuse_while_the_partner_is_there() {
     assert_eq!(ran.code, Some(99));
     ran.assert_books_close(&fake);
     let errors = Counts::get(&fake.counts.errors);
-    assert_eq!(ran.count("/messages/lost"), errors);
+    assert_eq!(ran.messages("lost"), errors);
     assert_eq!(ran.error("server_error:not_in_room"), errors);
 }

@@ -45,7 +45,7 @@ async fn a_server_that_never_matches_fails_with_latencies_of_at_least_the_time_o
     assert_eq!(ran.target("message_success"), "no_data");
     let p50 = ran
         .json
-        .pointer("/latency/match/p50_ms")
+        .pointer("/latency/match/quantiles_ms/p50")
         .and_then(Value::as_f64)
         .expect("a number");
     assert!((499.0..510.0).contains(&p50), "{p50}");

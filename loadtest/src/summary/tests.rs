@@ -1,230 +1,446 @@
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::{
     ledger::{Inbox, Stay},
-    sample::{Sample, ServerCode, Unmatched},
+    record::{Outcome, Record, Run, Status, Validity},
+    sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
+    threshold::{Thresholds, Watch},
+};
+
+const ROUTE: Route = Route {
+    kind: Kind::MESSAGE,
+    direction: Direction::OffererToAnswerer,
 };
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn about() -> About {
-    About {
-        plan: Plan::new(10, secs(60)),
-        target: "ws://127.0.0.1:8080/ws".to_owned(),
-        started_at: SystemTime::UNIX_EPOCH,
-        elapsed: secs(61),
-        active: secs(60),
-        interrupted: false,
-        peak_users: 10,
-        generator: GeneratorUse::default(),
-        server: ServerWatch::Off,
+/// Tells samples as a worker does.
+pub(crate) struct Teller(mpsc::Sender<Slice>);
+
+impl Teller {
+    /// The samples have to be copied, and there is one that cannot be.
+    pub(crate) fn tell<'a>(&self, at: Duration, samples: impl IntoIterator<Item = &'a Sample>) {
+        let mut slice = Slice::default();
+        samples
+            .into_iter()
+            .for_each(|sample| slice.add(at, copy(sample)));
+        self.0.send(slice).expect("the books are open");
     }
 }
 
-fn finish(samples: impl IntoIterator<Item = Sample>) -> Summary {
-    // Every sample in a tally of its own: merging must give what adding gives.
-    let mut all = Tally::default();
-    for sample in samples {
-        let mut one = Tally::default();
-        one.add(sample);
-        all.merge(one);
-    }
-    all.finish(about())
+pub(crate) fn books() -> (Books, Teller) {
+    let (books, sender) = Books::open(secs(30));
+    (books, Teller(sender))
 }
 
-fn unmatched(from: u64, to: u64) -> Sample {
-    let waited = secs(to - from).min(secs(30));
-    Sample::Unmatched(Unmatched {
-        from: secs(from),
-        to: secs(to),
-        waited,
-    })
-}
-
-fn matched() -> Sample {
-    Sample::Matched {
-        latency: Duration::from_millis(3),
+pub(crate) fn sent() -> Sample {
+    Sample::Sent {
+        route: ROUTE,
+        lateness: Duration::from_millis(1),
     }
 }
 
-#[test]
-fn percentiles_are_those_of_the_merged_whole() {
-    let samples = (1..=1000).map(|ms| Sample::Connected {
+pub(crate) fn delivered(ms: u64) -> Sample {
+    Sample::Delivered(message(ms))
+}
+
+fn message(ms: u64) -> Delivered {
+    Delivered {
+        route: ROUTE,
+        sender: 1,
         latency: Duration::from_millis(ms),
-    });
-    let connect = finish(samples).connect;
-    assert_eq!(connect.count(), 1000);
-    let near = |q, ms: f64| {
-        let got = connect.quantile(q).expect("not empty").as_secs_f64() * 1e3;
-        assert!((got - ms).abs() <= ms * 0.001, "{q}: {got} is not {ms}");
-    };
-    near(0.5, 500.0);
-    near(0.99, 990.0);
-    near(1.0, 1000.0);
-    assert_eq!(finish([]).connect.quantile(0.5), None);
+        as_sent: Duration::from_millis(ms),
+        in_order: true,
+        late: false,
+        altered: false,
+    }
+}
+
+fn copy(sample: &Sample) -> Sample {
+    match sample {
+        Sample::Sent { route, lateness } => Sample::Sent {
+            route: *route,
+            lateness: *lateness,
+        },
+        Sample::Delivered(message) => Sample::Delivered(*message),
+        Sample::Matched { latency } => Sample::Matched { latency: *latency },
+        other => panic!("{other:?} is not copied"),
+    }
+}
+
+fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
+    let mut counts = [0; Kind::MAX];
+    counts[Kind::MESSAGE.index()] = sent;
+    let mut inbox = Inbox::default();
+    (0..received).for_each(|seq| _ = inbox.receive(3 - user, seq, Kind::MESSAGE, seq));
+    Sample::RoomLeft(Box::new(Stay {
+        room,
+        user,
+        joined: secs(0),
+        left: secs(1),
+        direction: Direction::of_sender(user == 1),
+        sent: counts,
+        refused: 0,
+        partner_left: false,
+        cut_off: false,
+        foreign: false,
+        inbox,
+    }))
+}
+
+/// Two users, matched; one sends to the other.
+fn good() -> Vec<Sample> {
+    let latency = Duration::from_millis(3);
+    let mut samples = vec![sent(), delivered(3), stay(1, 1, 1, 0), stay(1, 2, 0, 1)];
+    for _ in 0..2 {
+        samples.push(Sample::Connecting { again: false });
+        samples.push(Sample::Connected { latency });
+        samples.push(Sample::Searching { again: false });
+        samples.push(Sample::Matched { latency });
+        samples.push(Sample::RoomJoined);
+    }
+    samples
+}
+
+fn about() -> About {
+    let text = String::new;
+    About {
+        run: Run {
+            id: text(),
+            version: text(),
+            target: text(),
+            scenario: text(),
+            command: text(),
+            started_at: text(),
+            started_at_unix_ms: 0,
+            elapsed_ms: 0.0,
+            active_ms: 0.0,
+            interrupted: false,
+            users: 2,
+            shard: None,
+            merged_from: Vec::new(),
+            missing_shards: Vec::new(),
+        },
+        started_at: SystemTime::UNIX_EPOCH,
+        elapsed: secs(1),
+        active: secs(1),
+        kinds: Vec::new(),
+        phases: Vec::new(),
+        steady: [secs(0), secs(1)],
+        peak_connected: 2,
+        workers: 1,
+        busiest_worker_percent: 10.0,
+        server_expected: false,
+    }
+}
+
+/// The record of a run of one second. Every sample comes from a worker of its own: adding up must give what
+/// counting gives.
+fn record(samples: impl IntoIterator<Item = Sample>, change: impl FnOnce(&mut About)) -> Record {
+    let (mut books, sender) = Books::open(secs(30));
+    for sample in samples {
+        let mut slice = Slice::default();
+        slice.add(Duration::from_millis(500), sample);
+        sender.send(slice).expect("the books are open");
+    }
+    let mut about = about();
+    change(&mut about);
+    let thresholds = Thresholds::default().list(true, true);
+    let calls = vec!["search".to_owned()];
+    let mut watch = Watch::new(thresholds, calls, Vec::new(), about.server_expected);
+    books.close(secs(1), None, true);
+    books.account(about, &mut watch)
+}
+
+fn good_and(more: impl IntoIterator<Item = Sample>) -> Record {
+    record(good().into_iter().chain(more), |_| {})
+}
+
+fn status(record: &Record, name: &str) -> Status {
+    let found = record.thresholds.iter().find(|one| one.name == name);
+    found.expect(name).status
 }
 
 #[test]
-fn a_dropped_connection_is_no_success() {
-    let at = secs(5);
-    let connected = || Sample::Connected { latency: secs(1) };
-    let got = finish([
-        connected(),
-        connected(),
+fn a_good_run_passes() {
+    let got = good_and([]);
+    assert_eq!((got.outcome, got.exit_code), (Outcome::Pass, 0), "{got:#?}");
+    assert_eq!(got.measurement.validity, Validity::Valid);
+    assert_eq!(status(&got, "server_rss_max"), Status::NotMeasured);
+    assert_eq!(got.errors, []);
+    let [message] = &got.delivery[..] else {
+        panic!("{:?}", got.delivery)
+    };
+    assert_eq!(
+        (&message.kind[..], &message.direction[..]),
+        ("message", "offerer_to_answerer")
+    );
+    assert_eq!((message.sent, message.delivered, message.lost), (1, 1, 0));
+}
+
+#[test]
+fn a_record_reads_back() {
+    let got = good_and([Sample::SelfMatch]);
+    let text = serde_json::to_string(&got).expect("JSON");
+    assert_eq!(
+        serde_json::from_str::<Record>(&text).expect("a record"),
+        got
+    );
+}
+
+#[test]
+fn nothing_measured_is_never_a_pass() {
+    let got = record([], |_| {});
+    assert_eq!((got.outcome, got.exit_code), (Outcome::Invalid, 98));
+    let findings = &got.measurement.findings;
+    assert!(
+        findings
+            .iter()
+            .any(|one| one.what.contains("message_success")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn each_default_can_fail() {
+    let refused = || Sample::NotConnected {
+        error: ErrorKind::ConnectRefused,
+    };
+    let late = Sample::Matched { latency: secs(5) };
+    let cases: Vec<(&str, Vec<Sample>)> = vec![
+        (
+            "connection_success",
+            vec![Sample::Connecting { again: false }, refused()],
+        ),
+        ("match_latency_p95", vec![late]),
+        ("message_latency_p95", vec![delivered(200)]),
+        (
+            "misdelivered_count",
+            vec![Sample::WrongPeer { route: ROUTE }],
+        ),
+        (
+            "message_success",
+            vec![sent(), stay(2, 1, 1, 0), stay(2, 2, 0, 0)],
+        ),
+        ("match_success", vec![stay(3, 1, 0, 0)]),
+    ];
+    for (name, samples) in cases {
+        let got = good_and(samples);
+        assert_eq!(
+            (got.exit_code, status(&got, name)),
+            (99, Status::Failed),
+            "{name}"
+        );
+    }
+    // Nothing was matched or sent, but the cause is known: that is a failure, not a void measurement.
+    let all_refused = record([Sample::Connecting { again: false }, refused()], |_| {});
+    assert_eq!(all_refused.exit_code, 99);
+}
+
+#[test]
+fn a_generator_that_cannot_keep_up_makes_the_run_void() {
+    let late = |ms| {
+        let lateness = Duration::from_millis(ms);
+        good_and((0..100).map(|_| Sample::Sent {
+            route: ROUTE,
+            lateness,
+        }))
+    };
+    assert_eq!(late(50).measurement.validity, Validity::Suspect);
+    assert_eq!(late(500).exit_code, 98);
+    let busy = |percent| record(good(), |about| about.busiest_worker_percent = percent);
+    assert_eq!(
+        (busy(80.0).exit_code, busy(80.0).measurement.validity),
+        (0, Validity::Suspect)
+    );
+    assert_eq!(busy(97.0).exit_code, 98);
+    let ports = good_and([
+        Sample::Connecting { again: false },
         Sample::NotConnected {
-            at,
-            error: ErrorKind::ConnectRefused,
-        },
-        Sample::Dropped {
-            at,
-            error: ErrorKind::ClosedByServer(1001),
+            error: ErrorKind::PortsExhausted,
         },
     ]);
+    assert_eq!(ports.exit_code, 98, "void, though a threshold failed too");
+}
+
+#[test]
+fn metrics_that_were_asked_for_are_missed() {
+    let got = record(good(), |about| about.server_expected = true);
     assert_eq!(
-        (got.connections.attempted, got.connections.succeeded),
-        (3, 2)
+        (status(&got, "server_rss_max"), got.exit_code),
+        (Status::NoData, 98)
     );
-    assert!((got.connection_success_percent().expect("some") - 100.0 / 3.0).abs() < 1e-9);
 }
 
 #[test]
-fn nothing_measured_is_no_rate() {
-    let got = finish([]);
-    assert_eq!(got.connection_success_percent(), None);
-    assert_eq!(got.match_success_percent(), None);
-    assert_eq!(got.message_success_percent(), None);
+fn a_dropped_connection_is_no_success_and_one_under_way_no_failure() {
+    let latency = secs(1);
+    let mut samples: Vec<Sample> = (0..4)
+        .map(|_| Sample::Connecting { again: false })
+        .collect();
+    samples.extend((0..2).map(|_| Sample::Connected { latency }));
+    samples.push(Sample::NotConnected {
+        error: ErrorKind::ConnectRefused,
+    });
+    samples.push(Sample::Dropped {
+        error: ErrorKind::ClosedByServer(1001),
+    });
+    samples.push(Sample::ConnectingEnded);
+    let got = record(samples, |_| {}).connections;
+    assert_eq!((got.attempted, got.succeeded, got.dropped), (3, 2, 1));
+    assert!(
+        got.success_percent
+            .is_some_and(|percent| (percent - 100.0 / 3.0).abs() < 1e-5)
+    );
 }
 
 #[test]
-fn an_odd_user_out_is_not_a_failure() {
-    let got = finish([matched(), matched(), unmatched(1, 60)]);
-    assert_eq!((got.matches.failed, got.matches.odd_one_out), (0, 1));
-    assert_eq!(got.match_success_percent(), Some(100.0));
+fn a_failed_search_counts_as_long_as_it_waited() {
+    let unmatched = |from| {
+        let (from, to) = (secs(from), secs(60));
+        Sample::Unmatched(Unmatched {
+            from,
+            to,
+            waited: secs(30),
+        })
+    };
+    let got = good_and([unmatched(1), unmatched(2)]);
+    assert_eq!(
+        (got.matches.failed, got.matches.success_percent),
+        (2, Some(50.0))
+    );
+    let latency = &got.latency["match"];
+    assert_eq!((latency.count, latency.censored), (4, 2));
+    assert!(
+        latency
+            .max_ms
+            .is_some_and(|ms| (30_000.0..30_100.0).contains(&ms)),
+        "{latency:?}"
+    );
+    let alone = good_and([unmatched(1)]);
+    assert_eq!(
+        (alone.matches.odd_one_out, alone.matches.success_percent),
+        (1, Some(100.0))
+    );
 }
 
 #[test]
-fn two_who_wait_together_are_failures_at_their_time_out() {
-    let got = finish([matched(), matched(), unmatched(1, 60), unmatched(20, 60)]);
-    assert_eq!((got.matches.failed, got.matches.odd_one_out), (2, 0));
-    assert_eq!(got.match_success_percent(), Some(50.0));
-    let longest = got.matching.max().expect("recorded").as_secs_f64();
-    assert!((30.0..30.1).contains(&longest), "{longest}");
+fn each_kind_of_misdelivery_is_counted_apart_and_blamed() {
+    let got = good_and([
+        Sample::Delivered(Delivered {
+            in_order: false,
+            ..message(3)
+        }),
+        Sample::Delivered(Delivered {
+            altered: true,
+            ..message(3)
+        }),
+        Sample::Delivered(Delivered {
+            late: true,
+            ..message(3)
+        }),
+        Sample::Duplicate { route: ROUTE },
+        Sample::WrongPeer { route: ROUTE },
+    ]);
+    let delivery = &got.delivery[0];
+    let counts = [
+        delivery.duplicate,
+        delivery.reordered,
+        delivery.wrong_peer,
+        delivery.altered,
+        delivery.late,
+    ];
+    assert_eq!(counts, [1; 5]);
+    let mut kinds: Vec<_> = got.errors.iter().map(|error| &error.kind[..]).collect();
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        [
+            "message_altered",
+            "message_duplicated",
+            "message_late",
+            "message_misrouted",
+            "message_reordered"
+        ]
+    );
+    assert!(
+        got.errors
+            .iter()
+            .all(|error| error.blame == crate::sample::Blame::Server)
+    );
 }
 
 #[test]
-fn three_who_wait_together_are_two_failures() {
-    let got = finish([unmatched(1, 60), unmatched(2, 60), unmatched(3, 60)]);
-    assert_eq!((got.matches.failed, got.matches.odd_one_out), (2, 1));
-}
-
-#[test]
-fn users_who_wait_one_after_the_other_had_nobody_to_find() {
-    let got = finish([unmatched(0, 10), unmatched(10, 30), unmatched(29, 60)]);
-    assert_eq!((got.matches.failed, got.matches.odd_one_out), (0, 3));
-    // One who stays is found by a later one even if a short visit lies between.
-    let got = finish([unmatched(0, 60), unmatched(10, 11), unmatched(20, 60)]);
+fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
+    let call = CallId(0);
+    let lateness = Duration::ZERO;
+    let mut samples: Vec<Sample> = (0..4)
+        .map(|_| Sample::CallSent { call, lateness })
+        .collect();
+    let latency = Duration::from_millis(7);
+    samples.push(Sample::CallAnswered {
+        call,
+        latency,
+        as_sent: latency,
+    });
+    samples.push(Sample::CallTimedOut {
+        call,
+        waited: secs(5),
+    });
+    samples.push(Sample::CallWrong { call });
+    let got = good_and(samples);
+    let calls = &got.calls[0];
     assert_eq!(
         (
-            got.matches.failed,
-            got.matches.odd_one_out,
-            got.matches.pending
+            &calls.name[..],
+            calls.sent,
+            calls.answered,
+            calls.timed_out,
+            calls.wrong
         ),
-        (2, 0, 1)
+        ("search", 4, 1, 1, 1)
     );
+    let latency = &got.latency["call search"];
+    assert_eq!((latency.count, latency.censored), (2, 1));
 }
 
 #[test]
-fn a_search_cut_short_by_the_end_is_pending() {
-    let got = finish([unmatched(59, 60), unmatched(59, 60)]);
-    assert_eq!((got.matches.failed, got.matches.pending), (0, 2));
-}
-
-#[test]
-fn a_one_sided_match_is_not_a_good_one() {
-    let stay = |room, user| {
-        let inbox = Inbox::default();
-        Stay {
-            room,
-            user,
-            sent: 0,
-            refused: 0,
-            partner_left: false,
-            foreign: false,
-            inbox,
-        }
+fn a_storm_is_over_when_nearly_all_are_back() {
+    let storm = |back: u64| {
+        let dropped = (0..100).map(|_| Sample::StormDropped);
+        let matched = (1..=back).map(|ms| Sample::StormMatched {
+            after: Duration::from_millis(ms),
+        });
+        good_and(dropped.chain(matched)).recovery.expect("a storm")
     };
-    let rooms = [stay(1, 1), stay(1, 2), stay(2, 3)].map(Sample::RoomLeft);
-    let got = finish([matched(), matched(), matched()].into_iter().chain(rooms));
-    assert_eq!(
-        (got.matches.matched, got.matches.good, got.matches.one_sided),
-        (3, 2, 1)
-    );
+    assert_eq!(storm(100).dropped, 100);
+    let after = storm(100).matched_99_percent_ms.expect("all are back");
+    assert!((after - 99.0).abs() < 0.5, "{after}");
+    assert!(storm(99).matched_99_percent_ms.is_some());
+    assert_eq!(storm(98).matched_99_percent_ms, None);
 }
 
 #[test]
-fn each_kind_of_misdelivery_is_counted_apart() {
-    let latency = Duration::from_millis(1);
-    let got = finish([
-        Sample::Delivered {
-            latency,
-            in_order: true,
-            altered: false,
-        },
-        Sample::Delivered {
-            latency,
-            in_order: false,
-            altered: false,
-        },
-        Sample::Delivered {
-            latency,
-            in_order: true,
-            altered: true,
-        },
-        Sample::Duplicate,
-        Sample::WrongPeer,
-    ]);
-    let Messages {
-        duplicate,
-        reordered,
-        wrong_peer,
-        altered,
-        ..
-    } = got.messages;
-    assert_eq!((duplicate, reordered, wrong_peer, altered), (1, 1, 1, 1));
-    assert_eq!((got.messages.misdelivered(), got.relay.count()), (4, 3));
-}
-
-#[test]
-fn errors_keep_their_first_time_and_a_bounded_number_of_kinds() {
-    let error = |at, n: u64| {
-        let code = ServerCode::new(&format!("code_{n}"));
-        Sample::Error {
-            at: secs(at),
-            error: ErrorKind::ServerError(code),
-        }
-    };
-    let mut tally = Tally::default();
-    for n in 0..1000 {
-        tally.add(error(9, n));
-    }
-    tally.add(error(4, 0));
-    let errors = tally.finish(about()).errors;
-    assert_eq!(errors.total(), 1001);
-    assert_eq!(errors.by_count().len(), MAX_ERROR_KINDS + 1);
-    assert_eq!(errors.by_count()[0].0, &ErrorKind::Other);
-    let first = ErrorKind::ServerError(ServerCode::new("code_0"));
-    let kept = errors
-        .by_count()
-        .into_iter()
-        .find(|(kind, _)| **kind == first)
-        .expect("kept")
-        .1;
-    assert_eq!(
-        kept,
-        ErrorCount {
-            count: 2,
-            first_at: secs(4)
-        }
+fn windows_hold_what_was_told_in_them() {
+    let (mut books, teller) = books();
+    teller.tell(secs(0), &[sent(), sent(), delivered(5)]);
+    books.tick(secs(1), None);
+    teller.tell(secs(1), &[delivered(50)]);
+    books.tick(secs(2), None);
+    let windows = books.series.to_record().windows;
+    let counts: Vec<_> = windows
+        .iter()
+        .map(|window| (window.sent, window.delivered))
+        .collect();
+    assert_eq!(counts, [(2, 1), (0, 1)]);
+    assert!(
+        windows[1]
+            .message
+            .p50_ms
+            .is_some_and(|ms| (ms - 50.0).abs() < 2.0)
     );
+    assert_eq!(windows[0].message.max_ms.map(f64::round), Some(5.0));
 }

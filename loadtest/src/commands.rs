@@ -1,0 +1,68 @@
+//! What is done with the records of runs that are over.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use loadtest::{
+    compare,
+    config::Command,
+    record::Record,
+    report::{self, FileError, Format},
+};
+
+/// Does what is asked; returns the exit code.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub(crate) fn run(command: Command) -> Result<u8, FileError> {
+    match command {
+        Command::Report { record, to } => {
+            let formats = formats(&to)?;
+            let record = report::read(&record)?;
+            show(&report::terminal(&record));
+            write_all(&record, &formats)?;
+            Ok(0)
+        }
+        Command::Compare {
+            baseline,
+            record,
+            to,
+        } => {
+            let formats = formats(&to)?;
+            let base = report::read(&baseline)?;
+            let mut run = report::read(&record)?;
+            let comparison = compare::compare(&base, &run, &name(&baseline));
+            let code = compare::exit_code(&base, &run, &comparison);
+            run.comparison = Some(comparison);
+            show(&report::comparison(&run));
+            write_all(&run, &formats)?;
+            Ok(code)
+        }
+    }
+}
+
+/// Prints a report. Whoever reads may have gone (`| head`): files and exit code count all the same.
+pub(crate) fn show(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn formats(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>, FileError> {
+    let with_format = |path: &PathBuf| Ok((path.clone(), Format::of(path)?));
+    paths.iter().map(with_format).collect()
+}
+
+/// Writes a record to every file.
+///
+/// # Errors
+/// The first one that cannot be written.
+pub(crate) fn write_all(record: &Record, files: &[(PathBuf, Format)]) -> Result<(), FileError> {
+    files
+        .iter()
+        .try_for_each(|(path, format)| report::write(record, path, *format))
+}
+
+fn name(path: &Path) -> String {
+    path.display().to_string()
+}

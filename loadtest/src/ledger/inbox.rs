@@ -1,0 +1,94 @@
+//! What one user received in one room.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Kind;
+
+/// Messages that one user has received in one room, in constant memory.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(crate) struct Inbox {
+    pub(super) partner: Option<u32>,
+    next_seq: u32,
+    /// Messages received at least once, for each type.
+    pub(super) unique: [u32; Kind::MAX],
+    /// One more than the highest number received, for each type.
+    pub(super) next_nth: [u32; Kind::MAX],
+    /// Bit `k` stands for sequence number `next_seq - 1 - k`.
+    #[serde(skip)]
+    seen: u128,
+}
+
+/// What a received message turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    /// Newer than all before.
+    InOrder,
+    /// New, but a later one had come before it.
+    Reordered,
+    /// Received before; also one so old (128 messages) that nothing is known about it any more.
+    Duplicate,
+    /// From a third user.
+    WrongPeer,
+}
+
+impl Inbox {
+    /// Enters message `seq` of user `sender`, the `nth` of its type.
+    pub(crate) fn receive(&mut self, sender: u32, seq: u32, kind: Kind, nth: u32) -> Receipt {
+        if *self.partner.get_or_insert(sender) != sender {
+            return Receipt::WrongPeer;
+        }
+        let receipt = self.place(seq);
+        if matches!(receipt, Receipt::InOrder | Receipt::Reordered) {
+            self.unique[kind.index()] += 1;
+            let next = &mut self.next_nth[kind.index()];
+            *next = (*next).max(nth.saturating_add(1));
+        }
+        receipt
+    }
+
+    fn place(&mut self, seq: u32) -> Receipt {
+        if seq >= self.next_seq {
+            let shift = seq - self.next_seq + 1;
+            self.seen = self.seen.checked_shl(shift).unwrap_or(0) | 1;
+            self.next_seq = seq.saturating_add(1);
+            return Receipt::InOrder;
+        }
+        let age = self.next_seq - 1 - seq;
+        match 1_u128.checked_shl(age) {
+            Some(bit) if self.seen & bit == 0 => {
+                self.seen |= bit;
+                Receipt::Reordered
+            }
+            _ => Receipt::Duplicate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inbox_tells_new_old_and_repeated_apart() {
+        let mut inbox = Inbox::default();
+        let mut receive = |sender, seq| inbox.receive(sender, seq, Kind::MESSAGE, seq);
+        let got = [0, 1, 3, 2, 2, 3, 4].map(|seq| receive(9, seq));
+        use Receipt::{Duplicate, InOrder, Reordered, WrongPeer};
+        assert_eq!(
+            got,
+            [
+                InOrder, InOrder, InOrder, Reordered, Duplicate, Duplicate, InOrder
+            ]
+        );
+        assert_eq!(receive(8, 5), WrongPeer);
+        assert_eq!(receive(9, 1000), InOrder);
+        assert_eq!(receive(9, 873), Reordered, "127 back is still known");
+        assert_eq!(receive(9, 872), Duplicate, "128 back is not");
+        assert_eq!(receive(9, u32::MAX), InOrder);
+        assert_eq!(
+            receive(9, u32::MAX),
+            InOrder,
+            "the end of the numbers does not panic"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Closes the books of a room as soon as both of its members are out of it, so that rooms may come and go
+//! without end in the same memory.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use super::Stay;
+use crate::sample::{Direction, Kind};
+
+/// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided.
+const MAX_OPEN: usize = 200_000;
+/// Settled rooms that are kept in mind, so that a third member is seen.
+const MAX_REMEMBERED: usize = 65_536;
+
+/// What became of the messages of one type in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Received by the partner at least once.
+    pub delivered: u64,
+    /// Never received, though the partner was there.
+    pub lost: u64,
+    /// Never received, because the partner had left.
+    pub undeliverable: u64,
+    /// Under way when the sender was cut off: neither delivered nor lost.
+    pub pending: u64,
+    /// Sent to a user whose own record is missing.
+    pub unknown: u64,
+}
+
+/// All rooms of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    /// Refused with `not_in_room` although the partner had not left; these are lost.
+    pub(crate) wrongly_refused: u64,
+    /// Rooms that only one user was told of.
+    pub(crate) one_sided_rooms: u64,
+    /// Users in rooms of more than two.
+    pub(crate) crowded_users: u64,
+    open: HashMap<u64, Stay>,
+    opened: VecDeque<u64>,
+    closed: HashMap<u64, Closed>,
+    closed_order: VecDeque<u64>,
+}
+
+/// A room that is settled.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    /// When the first of its members left.
+    at: Duration,
+    crowded: bool,
+}
+
+impl Ledger {
+    /// Enters one stay.
+    pub(crate) fn add(&mut self, stay: Stay) {
+        if stay.foreign {
+            return self.unknown(&stay);
+        }
+        if stay.direction == Direction::ToServer {
+            return self.settle(&stay, &stay);
+        }
+        if let Some(partner) = self.open.remove(&stay.room) {
+            self.settle(&stay, &partner);
+            self.settle(&partner, &stay);
+            self.remember(stay.room, stay.left.min(partner.left));
+            return;
+        }
+        // Overlapping in time: a room that is made anew under an old name is another room.
+        let third = self
+            .closed
+            .get_mut(&stay.room)
+            .filter(|room| stay.joined < room.at);
+        if let Some(room) = third {
+            self.crowded_users += if room.crowded { 1 } else { 3 };
+            room.crowded = true;
+            return self.unknown(&stay);
+        }
+        self.opened.push_back(stay.room);
+        self.open.insert(stay.room, stay);
+        self.forget_oldest();
+    }
+
+    /// Settles what still waits for a partner's record: there will be none.
+    pub(crate) fn close(&mut self) {
+        for (_, stay) in std::mem::take(&mut self.open) {
+            self.one_sided(&stay);
+        }
+        self.opened.clear();
+    }
+
+    /// The stays whose partner's record has not come: it may be in another share of the run, whose
+    /// ledger these are then added to.
+    pub(crate) fn unsettled(&self) -> Vec<&Stay> {
+        self.open.values().collect()
+    }
+
+    /// All types and directions together.
+    pub(crate) fn total(&self) -> Settled {
+        let mut all = Settled::default();
+        for part in self.settled.iter().flatten() {
+            all.merge(part);
+        }
+        all
+    }
+
+    /// What `sender` sent, against what `receiver` got.
+    fn settle(&mut self, sender: &Stay, receiver: &Stay) {
+        let heard = receiver.inbox.partner == Some(sender.user);
+        let mut lost = 0;
+        for kind in 0..Kind::MAX {
+            let sent = u64::from(sender.sent[kind]);
+            let count = |counts: &[u32; Kind::MAX]| if heard { u64::from(counts[kind]) } else { 0 };
+            let delivered = count(&receiver.inbox.unique).min(sent);
+            let missing = sent - delivered;
+            // Messages come in order, so one that is missing before the last that was received was lost on
+            // the way, and one after it may have come when the partner had gone.
+            let gaps = count(&receiver.inbox.next_nth)
+                .saturating_sub(delivered)
+                .min(missing);
+            let mut part = Settled {
+                delivered,
+                ..Settled::default()
+            };
+            match (sender.partner_left, sender.cut_off) {
+                (true, _) => (part.lost, part.undeliverable) = (gaps, missing - gaps),
+                (false, true) => (part.lost, part.pending) = (gaps, missing - gaps),
+                (false, false) => part.lost = missing,
+            }
+            lost += part.lost;
+            self.settled[kind][sender.direction as usize].merge(&part);
+        }
+        if !sender.partner_left {
+            self.wrongly_refused += u64::from(sender.refused).min(lost);
+        }
+    }
+
+    fn one_sided(&mut self, stay: &Stay) {
+        self.one_sided_rooms += 1;
+        let nobody = Stay {
+            inbox: super::Inbox::default(),
+            ..stay.clone()
+        };
+        self.settle(stay, &nobody);
+    }
+
+    fn unknown(&mut self, stay: &Stay) {
+        for kind in 0..Kind::MAX {
+            let settled = &mut self.settled[kind][stay.direction as usize];
+            settled.unknown += u64::from(stay.sent[kind]);
+        }
+    }
+
+    fn remember(&mut self, room: u64, at: Duration) {
+        let crowded = false;
+        if self.closed.insert(room, Closed { at, crowded }).is_none() {
+            self.closed_order.push_back(room);
+        }
+        if self.closed_order.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.closed_order.pop_front()
+        {
+            self.closed.remove(&oldest);
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        // Rooms that were settled in the meantime are still in the order.
+        while self.opened.len() > MAX_OPEN {
+            let oldest = self.opened.pop_front();
+            if let Some(stay) = oldest.and_then(|room| self.open.remove(&room)) {
+                self.one_sided(&stay);
+            }
+        }
+    }
+}
+
+impl Settled {
+    fn merge(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.undeliverable += other.undeliverable;
+        self.pending += other.pending;
+        self.unknown += other.unknown;
+    }
+}

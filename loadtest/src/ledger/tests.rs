@@ -1,0 +1,205 @@
+use std::time::Duration;
+
+use super::*;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn inbox(partner: u32, seqs: &[u32]) -> Inbox {
+    let mut inbox = Inbox::default();
+    for &seq in seqs {
+        inbox.receive(partner, seq, Kind::MESSAGE, seq);
+    }
+    inbox
+}
+
+fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
+    let mut counts = [0; Kind::MAX];
+    counts[Kind::MESSAGE.index()] = sent;
+    Stay {
+        room: 7,
+        user,
+        joined: secs(1),
+        left: secs(9),
+        direction: Direction::of_sender(user == 1),
+        sent: counts,
+        refused: 0,
+        partner_left: false,
+        cut_off: false,
+        foreign: false,
+        inbox,
+    }
+}
+
+fn settle(stays: impl IntoIterator<Item = Stay>) -> Ledger {
+    let mut ledger = Ledger::default();
+    for stay in stays {
+        ledger.add(stay);
+    }
+    ledger.close();
+    ledger
+}
+
+#[test]
+fn everything_received_is_delivered() {
+    let got = settle([
+        stay(1, 3, inbox(2, &[0, 1])),
+        stay(2, 2, inbox(1, &[0, 1, 2])),
+    ]);
+    let all = Settled {
+        delivered: 5,
+        ..Settled::default()
+    };
+    assert_eq!(got.total(), all);
+    let [there, back, _] = got.settled[Kind::MESSAGE.index()];
+    assert_eq!((there.delivered, back.delivered), (3, 2));
+}
+
+#[test]
+fn what_the_partner_did_not_get_is_lost() {
+    let got = settle([
+        stay(1, 4, Inbox::default()),
+        stay(2, 0, inbox(1, &[0, 2, 2, 2])),
+    ]);
+    let Settled {
+        delivered,
+        lost,
+        undeliverable,
+        ..
+    } = got.total();
+    assert_eq!((delivered, lost, undeliverable), (2, 2, 0));
+}
+
+#[test]
+fn types_are_told_apart() {
+    let mut sender = stay(1, 2, Inbox::default());
+    sender.sent[Kind::OFFER.index()] = 1;
+    let mut receiver = stay(2, 0, Inbox::default());
+    receiver.inbox.receive(1, 1, Kind::MESSAGE, 0);
+    receiver.inbox.receive(1, 2, Kind::MESSAGE, 1);
+    let got = settle([sender, receiver]);
+    assert_eq!(got.settled[Kind::OFFER.index()][0].lost, 1);
+    assert_eq!(got.settled[Kind::MESSAGE.index()][0].delivered, 2);
+}
+
+#[test]
+fn after_the_partner_left_only_gaps_are_lost() {
+    let mut alone = stay(1, 6, Inbox::default());
+    (alone.partner_left, alone.refused) = (true, 1);
+    let gone = stay(2, 0, inbox(1, &[0, 2, 3]));
+    let got = settle([alone, gone]);
+    let Settled {
+        delivered,
+        lost,
+        undeliverable,
+        ..
+    } = got.total();
+    assert_eq!((delivered, lost, undeliverable), (3, 1, 2));
+    assert_eq!(got.wrongly_refused, 0);
+}
+
+#[test]
+fn what_was_under_way_when_the_sender_was_cut_off_is_pending() {
+    let mut cut = stay(1, 6, Inbox::default());
+    cut.cut_off = true;
+    let Settled {
+        delivered,
+        lost,
+        pending,
+        ..
+    } = settle([cut, stay(2, 0, inbox(1, &[0, 2, 3]))]).total();
+    assert_eq!((delivered, lost, pending), (3, 1, 2));
+}
+
+#[test]
+fn a_refusal_while_the_partner_is_there_is_a_loss() {
+    let mut refused = stay(1, 2, Inbox::default());
+    refused.refused = 2;
+    let got = settle([refused, stay(2, 0, Inbox::default())]);
+    assert_eq!((got.total().lost, got.wrongly_refused), (2, 2));
+}
+
+#[test]
+fn rooms_of_one_and_of_three_are_seen() {
+    let alone = Stay {
+        room: 1,
+        ..stay(1, 0, Inbox::default())
+    };
+    let three = [2, 3, 4].map(|user| stay(user, 0, Inbox::default()));
+    let got = settle([alone].into_iter().chain(three));
+    assert_eq!((got.one_sided_rooms, got.crowded_users), (1, 3));
+}
+
+#[test]
+fn a_room_made_anew_under_an_old_name_is_another_room() {
+    let later = |user| Stay {
+        joined: secs(10),
+        left: secs(11),
+        ..stay(user, 0, Inbox::default())
+    };
+    let first = [1, 2].map(|user| stay(user, 0, Inbox::default()));
+    let got = settle(first.into_iter().chain([3, 4].map(later)));
+    assert_eq!((got.one_sided_rooms, got.crowded_users), (0, 0));
+}
+
+#[test]
+fn a_partner_of_another_run_proves_nothing() {
+    let mut foreign = stay(1, 9, Inbox::default());
+    foreign.foreign = true;
+    let all = Settled {
+        unknown: 9,
+        ..Settled::default()
+    };
+    assert_eq!(settle([foreign]).total(), all);
+}
+
+#[test]
+fn rooms_come_and_go_in_the_same_memory() {
+    let mut ledger = Ledger::default();
+    for room in 0..300_000 {
+        for user in [1, 2] {
+            ledger.add(Stay {
+                room,
+                ..stay(user, 0, Inbox::default())
+            });
+        }
+    }
+    assert_eq!(ledger.unsettled().len(), 0);
+    // A server that tells of rooms that nobody else is told of does not fill the memory either.
+    for room in 300_000..600_000 {
+        ledger.add(Stay {
+            room,
+            ..stay(1, 0, Inbox::default())
+        });
+    }
+    assert!(ledger.unsettled().len() <= 200_000);
+}
+
+#[test]
+fn an_echo_is_settled_by_its_sender_alone() {
+    let mut echo = stay(1, 3, inbox(1, &[0, 2]));
+    echo.direction = Direction::ToServer;
+    let Settled {
+        delivered, lost, ..
+    } = settle([echo]).total();
+    assert_eq!((delivered, lost), (2, 1));
+}
+
+#[test]
+fn partners_in_different_shares_are_joined_afterwards() {
+    let mut shares = [Ledger::default(), Ledger::default()];
+    shares[0].add(stay(1, 3, inbox(2, &[0])));
+    shares[1].add(stay(2, 1, inbox(1, &[0, 2])));
+    let mut merged = Ledger::default();
+    for share in &shares {
+        let saved = serde_json::to_string(&share.unsettled()).expect("JSON");
+        let stays: Vec<Stay> = serde_json::from_str(&saved).expect("stays");
+        stays.into_iter().for_each(|stay| merged.add(stay));
+    }
+    merged.close();
+    let Settled {
+        delivered, lost, ..
+    } = merged.total();
+    assert_eq!((delivered, lost, merged.one_sided_rooms), (3, 1, 0));
+}

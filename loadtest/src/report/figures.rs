@@ -1,0 +1,283 @@
+//! The few figures that every report leads with, taken from a record.
+
+use super::units;
+use crate::{
+    record::{Connections, Delivery, Matches, Outcome, Record, Status, Validity},
+    sample::Blame,
+};
+
+/// The outcome as one word in capitals.
+pub(super) fn outcome(record: &Record) -> &'static str {
+    match record.outcome {
+        Outcome::Pass => "PASS",
+        Outcome::Fail => "FAIL",
+        Outcome::Regression => "REGRESSION",
+        Outcome::Invalid => "INVALID",
+    }
+}
+
+/// Whether the measurement is to be trusted, as one word in capitals.
+pub(super) fn validity(validity: Validity) -> &'static str {
+    match validity {
+        Validity::Valid => "VALID",
+        Validity::Suspect => "SUSPECT",
+        Validity::Invalid => "INVALID",
+    }
+}
+
+/// How a threshold turned out, in a word.
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Failed => "FAILED",
+        Status::NoData => "NO DATA",
+        Status::NotMeasured => "not measured",
+    }
+}
+
+/// Who has to mend an error.
+pub(super) fn blame(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Generator => "generator",
+        Blame::Network => "network",
+        Blame::Server => "server",
+        Blame::Protocol => "protocol",
+    }
+}
+
+/// What the outcome means, as a sentence without its full stop.
+pub(super) fn conclusion(record: &Record) -> String {
+    let with = |status| {
+        record
+            .thresholds
+            .iter()
+            .filter(|t| t.status == status)
+            .count()
+    };
+    let judged = record.thresholds.len() - with(Status::NotMeasured);
+    match record.outcome {
+        Outcome::Invalid => "the measurement itself is not to be trusted".to_owned(),
+        Outcome::Regression => "worse than the baseline".to_owned(),
+        Outcome::Pass if judged == 0 => "no threshold was judged".to_owned(),
+        Outcome::Pass => format!("all {judged} thresholds hold"),
+        Outcome::Fail => match (with(Status::Failed), with(Status::NoData)) {
+            (0, empty) => format!("{empty} of {judged} thresholds without data"),
+            (failed, 0) => format!("{failed} of {judged} thresholds failed"),
+            (failed, empty) => {
+                format!("{failed} of {judged} thresholds failed, {empty} without data")
+            }
+        },
+    }
+}
+
+/// What was run, in a line: `5,000 users, 8m 0s, scenario plan, ws://...`.
+pub(super) fn about(record: &Record) -> String {
+    let run = &record.run;
+    format!(
+        "{} users for {}, scenario {}, on {}",
+        units::count(run.users),
+        units::span(run.active_ms),
+        run.scenario,
+        run.target
+    )
+}
+
+/// Shares, gaps and an early end: what a reader has to know before any figure.
+pub(super) fn remarks(record: &Record) -> Vec<String> {
+    let run = &record.run;
+    let mut remarks = Vec::new();
+    if run.interrupted {
+        remarks.push("ended before its plan, on request".to_owned());
+    }
+    if let Some(shard) = &run.shard {
+        remarks.push(format!(
+            "share {shard} of a plan: the others are not in these figures"
+        ));
+    }
+    if !run.merged_from.is_empty() {
+        remarks.push(format!("merged from {} shares", run.merged_from.len()));
+    }
+    if !run.missing_shards.is_empty() {
+        let missing: Vec<String> = run.missing_shards.iter().map(u32::to_string).collect();
+        remarks.push(format!(
+            "without share {}: what it would have told is missing, not zero",
+            missing.join(", ")
+        ));
+    }
+    for share in &run.merged_from {
+        if let (Some(offset), Some(uncertainty)) =
+            (share.clock_offset_ms, share.clock_uncertainty_ms)
+        {
+            remarks.push(format!(
+                "the clock of share {} ({}) was {offset:+.2} ± {uncertainty:.2} ms ahead",
+                share.index, share.host
+            ));
+        }
+    }
+    remarks
+}
+
+/// All types and directions together.
+pub(super) fn delivery(record: &Record) -> Delivery {
+    let mut all = Delivery::default();
+    for row in &record.delivery {
+        all.sent += row.sent;
+        all.delivered += row.delivered;
+        all.late += row.late;
+        all.lost += row.lost;
+        all.undeliverable += row.undeliverable;
+        all.pending += row.pending;
+        all.unknown += row.unknown;
+        all.duplicate += row.duplicate;
+        all.reordered += row.reordered;
+        all.wrong_peer += row.wrong_peer;
+        all.altered += row.altered;
+    }
+    let settled = all.delivered + all.lost;
+    all.success_percent = (settled > 0).then(|| all.delivered as f64 / settled as f64 * 100.0);
+    all
+}
+
+/// A quantile of one of the record's latencies, in milliseconds.
+pub(super) fn quantile(record: &Record, latency: &str, quantile: &str) -> Option<f64> {
+    let latency = record.latency.get(latency)?;
+    latency.quantiles_ms.get(quantile).copied()
+}
+
+/// Messages delivered in a second while users could act.
+pub(super) fn messages_per_second(record: &Record) -> Option<f64> {
+    let delivered = delivery(record).delivered;
+    (record.run.active_ms > 0.0 && delivered > 0)
+        .then(|| delivered as f64 / record.run.active_ms * 1e3)
+}
+
+/// Messages not delivered, in percent of those that could have been.
+pub(super) fn message_error_percent(record: &Record) -> Option<f64> {
+    delivery(record)
+        .success_percent
+        .map(|success| 100.0 - success)
+}
+
+/// The name of a direction as people say it.
+pub(super) fn direction(name: &str) -> String {
+    match name {
+        "offerer_to_answerer" => "offerer → answerer".to_owned(),
+        "answerer_to_offerer" => "answerer → offerer".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
+
+/// One step of the way from setting out to a delivered message.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) count: u64,
+    /// The first of its group, against which its size is shown.
+    pub(super) of: u64,
+    /// Where the rest is.
+    pub(super) rest: String,
+}
+
+/// The funnel: connections, searches and messages, each from what was tried to what went well.
+pub(super) fn funnel(record: &Record) -> Vec<Step> {
+    let mut steps = connecting(&record.connections);
+    if record.matches.searches > 0 {
+        steps.extend(matching(&record.matches));
+    }
+    let messages = delivery(record);
+    if messages.sent > 0 {
+        steps.extend(messaging(&messages));
+    }
+    steps
+}
+
+fn step(name: &'static str, count: u64, of: u64, rest: &[(u64, &str)]) -> Step {
+    Step {
+        name,
+        count,
+        of,
+        rest: losses(rest),
+    }
+}
+
+fn connecting(connections: &Connections) -> Vec<Step> {
+    let Connections {
+        attempted,
+        succeeded,
+        dropped,
+        reconnects,
+        ..
+    } = *connections;
+    let failed = attempted.saturating_sub(succeeded);
+    let stayed = succeeded.saturating_sub(dropped);
+    vec![
+        step(
+            "set out to connect",
+            attempted,
+            attempted,
+            &[(reconnects, "of them again")],
+        ),
+        step(
+            "connected",
+            succeeded,
+            attempted,
+            &[(failed, "not connected")],
+        ),
+        step(
+            "stayed connected",
+            stayed,
+            attempted,
+            &[(dropped, "cut off")],
+        ),
+    ]
+}
+
+fn matching(matches: &Matches) -> Vec<Step> {
+    let searches = matches.searches;
+    let rest = [
+        (matches.failed, "failed"),
+        (matches.pending, "pending"),
+        (matches.odd_one_out, "odd one out"),
+        (matches.one_sided, "one-sided"),
+        (matches.double, "double"),
+        (matches.self_matches, "with themselves"),
+    ];
+    vec![
+        step(
+            "searched for a partner",
+            searches,
+            searches,
+            &[(matches.rematches, "of them again")],
+        ),
+        step("matched", matches.matched, searches, &rest),
+    ]
+}
+
+fn messaging(messages: &Delivery) -> Vec<Step> {
+    let sent = messages.sent;
+    let rest = [
+        (messages.lost, "lost"),
+        (messages.undeliverable, "to users who had left"),
+        (messages.pending, "pending"),
+        (messages.unknown, "unknown"),
+    ];
+    let in_time = messages.delivered.saturating_sub(messages.late);
+    vec![
+        step("messages sent", sent, sent, &[]),
+        step("delivered", messages.delivered, sent, &rest),
+        step(
+            "delivered in time",
+            in_time,
+            sent,
+            &[(messages.late, "late")],
+        ),
+    ]
+}
+
+/// `3 lost, 1 pending`, without what there is none of.
+fn losses(parts: &[(u64, &str)]) -> String {
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    parts
+        .map(|(count, what)| format!("{} {what}", units::count(*count)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,297 @@
+//! The charts of a run's course: who was there, how long things took, what it cost.
+
+use super::{
+    chart::{Chart, Frame, Limit, Line},
+    heatmap,
+};
+use crate::{
+    record::{Drift, Quantiles, Record, Window},
+    report::{terminal::unit_of, units},
+    steady,
+};
+
+/// All charts, as HTML.
+pub(super) fn charts(record: &Record) -> String {
+    let frame = Frame::new(record);
+    let charts = [
+        users(record, &frame),
+        throughput(record, &frame),
+        latency(record, &frame, "Message latency", "message", "p99", |w| {
+            w.message
+        }),
+        heatmap::draw(record, &frame),
+        latency(record, &frame, "Match latency", "match", "p95", |w| {
+            w.matching
+        }),
+        latency(record, &frame, "Connection time", "connect", "p95", |w| {
+            w.connect
+        }),
+        errors(&frame),
+        server_cpu(record, &frame),
+        server_memory(record, &frame),
+        latency(
+            record,
+            &frame,
+            "The generator's own lateness",
+            "own_lateness",
+            "p99",
+            |w| w.own_lateness,
+        ),
+        generator(&frame),
+    ];
+    charts.concat()
+}
+
+/// The charts of what changes with time, each with its line.
+pub(super) fn drifts(record: &Record) -> String {
+    let frame = Frame::new(record);
+    record
+        .drift
+        .iter()
+        .map(|drift| drift_chart(record, &frame, drift))
+        .collect()
+}
+
+fn line(name: impl Into<String>, class: &'static str, values: Vec<Option<f64>>) -> Line {
+    Line {
+        name: name.into(),
+        class,
+        values,
+    }
+}
+
+fn users(record: &Record, frame: &Frame<'_>) -> String {
+    let mut lines = vec![line(
+        "connected",
+        "main",
+        frame.largest(|w| Some(w.connected as f64)),
+    )];
+    if record.matches.searches > 0 {
+        lines.push(line(
+            "in rooms",
+            "second",
+            frame.largest(|w| Some(w.in_rooms as f64)),
+        ));
+        lines.push(line(
+            "searching",
+            "third",
+            frame.largest(|w| Some(w.searching as f64)),
+        ));
+    }
+    plain("Users", "count", lines).draw(frame)
+}
+
+fn throughput(record: &Record, frame: &Frame<'_>) -> String {
+    let mut lines = vec![line("delivered", "main", frame.per_second(|w| w.delivered))];
+    lines.push(line("connects", "second", frame.per_second(|w| w.connects)));
+    if record.matches.searches > 0 {
+        lines.push(line("matches", "third", frame.per_second(|w| w.matches)));
+    }
+    plain("In a second", "per_second", lines).draw(frame)
+}
+
+fn errors(frame: &Frame<'_>) -> String {
+    let values = frame.per_second(|w| w.errors);
+    if values.iter().flatten().all(|rate| *rate == 0.0) {
+        return String::new();
+    }
+    plain(
+        "Errors in a second",
+        "per_second",
+        vec![line("errors", "bad", values)],
+    )
+    .draw(frame)
+}
+
+fn plain(title: &str, unit: &'static str, lines: Vec<Line>) -> Chart {
+    Chart {
+        title: title.to_owned(),
+        note: String::new(),
+        unit,
+        log: false,
+        lines,
+        limits: vec![],
+    }
+}
+
+/// Percentiles over time, with the limits of their thresholds, and the baseline's `overlay` percentile.
+fn latency(
+    record: &Record,
+    frame: &Frame<'_>,
+    title: &str,
+    name: &str,
+    overlay: &str,
+    of: fn(&Window) -> Quantiles,
+) -> String {
+    let quantile: fn(Quantiles) -> Option<f64> = match overlay {
+        "p95" => |q| q.p95_ms,
+        _ => |q| q.p99_ms,
+    };
+    let mut lines = vec![
+        line("max", "max", frame.largest(|w| of(w).max_ms)),
+        line("p99", "p99", frame.largest(|w| of(w).p99_ms)),
+        line("p95", "p95", frame.largest(|w| of(w).p95_ms)),
+        line("p50", "p50", frame.largest(|w| of(w).p50_ms)),
+    ];
+    let baseline = record
+        .comparison
+        .as_ref()
+        .and_then(|c| c.baseline_series.as_ref());
+    if let Some(baseline) = baseline {
+        let values = frame.of_other(baseline, |w| quantile(of(w)));
+        lines.push(line(format!("baseline {overlay}"), "base", values));
+    }
+    Chart {
+        title: title.to_owned(),
+        note: "logarithmic".to_owned(),
+        unit: "ms",
+        log: true,
+        lines,
+        limits: limits(record, &format!("{name}_latency")),
+    }
+    .draw(frame)
+}
+
+/// The thresholds on a figure, each once.
+fn limits(record: &Record, prefix: &str) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = Vec::new();
+    for threshold in &record.thresholds {
+        let Some(what) = threshold.name.strip_prefix(prefix) else {
+            continue;
+        };
+        let label = format!(
+            "{} {} {}",
+            what.trim_start_matches('_').replace('_', " "),
+            threshold.bound,
+            units::value(threshold.limit, &threshold.unit)
+        );
+        if !limits.iter().any(|limit| limit.label == label) {
+            limits.push(Limit {
+                label,
+                at: threshold.limit,
+            });
+        }
+    }
+    limits
+}
+
+fn server_cpu(record: &Record, frame: &Frame<'_>) -> String {
+    let values = frame.largest(|w| w.server_cpu_percent);
+    let mut chart = plain(
+        "Server CPU",
+        "percent",
+        vec![line("of one core", "main", values)],
+    );
+    chart.limits = limits(record, "server_cpu");
+    if let Some(baseline) = record
+        .comparison
+        .as_ref()
+        .and_then(|c| c.baseline_series.as_ref())
+    {
+        chart.lines.push(line(
+            "baseline",
+            "base",
+            frame.of_other(baseline, |w| w.server_cpu_percent),
+        ));
+    }
+    chart.draw(frame)
+}
+
+fn server_memory(record: &Record, frame: &Frame<'_>) -> String {
+    let rss = |w: &Window| w.server_rss_bytes.map(|bytes| bytes as f64);
+    let mut chart = plain(
+        "Server memory",
+        "bytes",
+        vec![line("resident", "main", frame.largest(rss))],
+    );
+    chart.limits = limits(record, "server_rss");
+    if let Some(baseline) = record
+        .comparison
+        .as_ref()
+        .and_then(|c| c.baseline_series.as_ref())
+    {
+        chart
+            .lines
+            .push(line("baseline", "base", frame.of_other(baseline, rss)));
+    }
+    let fds = frame.largest(|w| w.server_fds.map(|fds| fds as f64));
+    let mut files = plain(
+        "Server's open files",
+        "count",
+        vec![line("open", "main", fds)],
+    );
+    files.limits = limits(record, "server_fds");
+    chart.draw(frame) + &files.draw(frame)
+}
+
+fn generator(frame: &Frame<'_>) -> String {
+    let cpu = frame.largest(|w| Some(w.generator_cpu_percent));
+    let rss = frame.largest(|w| Some(w.generator_rss_bytes as f64));
+    plain(
+        "Generator CPU",
+        "percent",
+        vec![line("of one core", "main", cpu)],
+    )
+    .draw(frame)
+        + &plain(
+            "Generator memory",
+            "bytes",
+            vec![line("resident", "main", rss)],
+        )
+        .draw(frame)
+}
+
+/// How a figure of a drift is found in a window.
+fn figure_of(name: &str) -> fn(&Window) -> Option<f64> {
+    match name {
+        "server_rss_bytes" => |w| w.server_rss_bytes.map(|bytes| bytes as f64),
+        "server_fds" => |w| w.server_fds.map(|fds| fds as f64),
+        "message_p99_ms" => |w| w.message.p99_ms,
+        "match_p95_ms" => |w| w.matching.p95_ms,
+        "generator_rss_bytes" => |w| Some(w.generator_rss_bytes as f64),
+        _ => |_| None,
+    }
+}
+
+fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
+    let from = steady::windows(record)
+        .next()
+        .map_or(0.0, |window| window.start_ms);
+    let to = steady::windows(record)
+        .last()
+        .map_or(frame.end_ms, |window| window.start_ms);
+    let trend = frame.columns().iter().map(|column| {
+        let at = super::chart::start(column);
+        let share = (at - from) / (to - from).max(1.0);
+        (at >= from && at <= to).then_some(drift.first + (drift.last - drift.first) * share)
+    });
+    let trend = trend.collect();
+    let unit = unit_of(&drift.figure);
+    let hour = format!(
+        "{} ± {} an hour",
+        units::value(drift.per_hour, unit),
+        units::value(drift.uncertainty, unit)
+    );
+    let note = match drift.hours_to_limit {
+        Some(hours) => format!("{hour}; meets its limit {hours:.1} h after the end"),
+        None if drift.per_hour.abs() <= drift.uncertainty => format!("{hour}: none that is sure"),
+        None => hour,
+    };
+    let limit = drift.limit.map(|at| Limit {
+        label: units::value(at, unit),
+        at,
+    });
+    Chart {
+        title: format!("Drift of {}", drift.figure),
+        note,
+        unit,
+        // One stall would press all else to the ground.
+        log: unit == "ms",
+        lines: vec![
+            line("measured", "p50", frame.largest(figure_of(&drift.figure))),
+            line("trend", "bad", trend),
+        ],
+        limits: limit.into_iter().collect(),
+    }
+    .draw(frame)
+}

@@ -1,0 +1,337 @@
+//! The course of a run: one window a second, joined to longer ones as they age, so that a day takes no more
+//! memory than it must.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{observe::Reading, record, summary::Slice};
+
+mod spread;
+pub(crate) use spread::{Spread, heat_bounds_ms};
+
+/// How many windows of each length are kept, and how many of the oldest make one of the next length:
+/// seconds for ten minutes, ten seconds for an hour, two minutes for two days, then ten minutes.
+const LEVELS: [(usize, usize); 4] = [(600, 10), (360, 12), (1500, 5), (4500, 1)];
+
+/// All windows of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    /// The first level is that of seconds.
+    levels: [VecDeque<Cell>; LEVELS.len()],
+}
+
+/// What happened in one window.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cell {
+    pub start: Duration,
+    pub length: Duration,
+    pub counts: Counts,
+    /// As it was at the end.
+    pub now: Gauges,
+    pub connect: Spread,
+    pub matching: Spread,
+    pub message: Spread,
+    pub as_sent: Spread,
+    pub lateness: Spread,
+    /// By the number of the call.
+    pub calls: Vec<Spread>,
+}
+
+/// What was counted in one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub attempts: u64,
+    pub connects: u64,
+    pub drops: u64,
+    pub matches: u64,
+    pub failed_matches: u64,
+    pub sent: u64,
+    pub delivered: u64,
+    pub refused: u64,
+    pub misdelivered: u64,
+    pub failures: u64,
+}
+
+/// What was so at the end of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Gauges {
+    pub connected: u64,
+    pub searching: u64,
+    pub in_rooms: u64,
+    pub server: Option<Reading>,
+    /// The server's CPU since the window before, in percent of one core.
+    pub server_cpu_percent: Option<f64>,
+    pub generator_cpu_percent: f64,
+    pub generator_rss_bytes: u64,
+}
+
+impl Cell {
+    /// A window of what was told in it. Failures and lost matches are known to the one who settles them.
+    pub(crate) fn new(start: Duration, end: Duration, told: &Slice, now: Gauges) -> Self {
+        let (people, messages) = (&told.people, told.messages());
+        Self {
+            start,
+            length: end.saturating_sub(start),
+            counts: Counts {
+                attempts: people.attempted,
+                connects: people.connected,
+                drops: people.dropped,
+                matches: people.matched,
+                sent: messages.sent,
+                delivered: messages.received,
+                refused: told.refused,
+                misdelivered: messages.misdelivered(),
+                ..Counts::default()
+            },
+            now,
+            connect: Spread::of(&told.connect),
+            matching: Spread::of(&told.matching),
+            message: Spread::of(&told.message),
+            as_sent: Spread::of(&told.as_sent),
+            lateness: Spread::of(&told.lateness),
+            calls: told
+                .calls
+                .iter()
+                .map(|call| Spread::of(&call.latency))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn end(&self) -> Duration {
+        self.start + self.length
+    }
+
+    /// Adds the window that follows.
+    pub(crate) fn join(&mut self, next: &Self) {
+        let (mine, theirs) = (self.length.as_secs_f64(), next.length.as_secs_f64());
+        let mean =
+            |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs).max(f64::MIN_POSITIVE);
+        let server_cpu = match (self.now.server_cpu_percent, next.now.server_cpu_percent) {
+            (Some(a), Some(b)) => Some(mean(a, b)),
+            (a, b) => a.or(b),
+        };
+        self.now = Gauges {
+            server_cpu_percent: server_cpu,
+            generator_cpu_percent: mean(
+                self.now.generator_cpu_percent,
+                next.now.generator_cpu_percent,
+            ),
+            server: next.now.server.or(self.now.server),
+            ..next.now
+        };
+        self.length += next.length;
+        self.counts.add(&next.counts);
+        self.connect.join(&next.connect);
+        self.matching.join(&next.matching);
+        self.message.join(&next.message);
+        self.as_sent.join(&next.as_sent);
+        self.lateness.join(&next.lateness);
+        if self.calls.len() < next.calls.len() {
+            self.calls.resize_with(next.calls.len(), Spread::default);
+        }
+        for (mine, theirs) in self.calls.iter_mut().zip(&next.calls) {
+            mine.join(theirs);
+        }
+    }
+
+    fn to_record(&self) -> record::Window {
+        let (counts, now) = (&self.counts, &self.now);
+        record::Window {
+            start_ms: record::digits(self.start.as_secs_f64() * 1e3),
+            length_ms: record::digits(self.length.as_secs_f64() * 1e3),
+            connected: now.connected,
+            searching: now.searching,
+            in_rooms: now.in_rooms,
+            attempts: counts.attempts,
+            connects: counts.connects,
+            matches: counts.matches,
+            sent: counts.sent,
+            delivered: counts.delivered,
+            errors: counts.failures,
+            connect: self.connect.quantiles(),
+            matching: self.matching.quantiles(),
+            message: self.message.quantiles(),
+            own_lateness: self.lateness.quantiles(),
+            heat: self.message.heat(),
+            server_cpu_percent: now.server_cpu_percent.map(record::digits),
+            server_rss_bytes: now.server.map(|server| server.rss_bytes),
+            server_fds: now.server.map(|server| server.fds),
+            generator_cpu_percent: record::digits(now.generator_cpu_percent),
+            generator_rss_bytes: now.generator_rss_bytes,
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.attempts += other.attempts;
+        self.connects += other.connects;
+        self.drops += other.drops;
+        self.matches += other.matches;
+        self.failed_matches += other.failed_matches;
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.misdelivered += other.misdelivered;
+        self.failures += other.failures;
+    }
+}
+
+impl Series {
+    /// Adds the latest window.
+    pub(crate) fn push(&mut self, cell: Cell) {
+        self.levels[0].push_back(cell);
+        for (level, (keep, join)) in LEVELS.into_iter().enumerate() {
+            if self.levels[level].len() <= keep {
+                return;
+            }
+            let Some(mut oldest) = self.levels[level].pop_front() else {
+                return;
+            };
+            for next in self.levels[level].drain(..join - 1) {
+                oldest.join(&next);
+            }
+            // Beyond the last level, a run is longer than a plan may be.
+            if let Some(longer) = self.levels.get_mut(level + 1) {
+                longer.push_back(oldest);
+            }
+        }
+    }
+
+    /// All windows in order of time.
+    pub(crate) fn cells(&self) -> impl DoubleEndedIterator<Item = &Cell> {
+        self.levels.iter().rev().flatten()
+    }
+
+    /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.
+    pub(crate) fn last(&self, length: Duration) -> Option<Cell> {
+        // Ticks come a little early or late: a window of 30 s is 30 ticks.
+        let slack = Duration::from_millis(500);
+        let mut cells: Vec<&Cell> = Vec::new();
+        let mut sum = Duration::ZERO;
+        for cell in self.cells().rev() {
+            cells.push(cell);
+            sum += cell.length;
+            if sum + slack >= length {
+                return joined(cells.into_iter().rev());
+            }
+        }
+        None
+    }
+
+    /// Everything from `start` to `end` as one: the windows whose middle lies there.
+    pub(crate) fn between(&self, start: Duration, end: Duration) -> Option<Cell> {
+        let within = |cell: &&Cell| (start..end).contains(&(cell.start + cell.length / 2));
+        joined(self.cells().filter(within))
+    }
+
+    pub(crate) fn to_record(&self) -> record::Series {
+        record::Series {
+            heat_bounds_ms: heat_bounds_ms(),
+            windows: self.cells().map(Cell::to_record).collect(),
+        }
+    }
+}
+
+fn joined<'a>(mut cells: impl Iterator<Item = &'a Cell>) -> Option<Cell> {
+    let mut all = cells.next()?.clone();
+    cells.for_each(|cell| all.join(cell));
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(n: u64) -> Cell {
+        Cell {
+            start: Duration::from_secs(n),
+            length: Duration::from_secs(1),
+            counts: Counts {
+                sent: 1,
+                ..Counts::default()
+            },
+            now: Gauges {
+                connected: n,
+                generator_cpu_percent: n as f64,
+                ..Gauges::default()
+            },
+            ..Cell::default()
+        }
+    }
+
+    fn run_of(seconds: u64) -> Series {
+        let mut series = Series::default();
+        (0..seconds).for_each(|n| series.push(second(n)));
+        series
+    }
+
+    #[test]
+    fn a_month_fits_and_nothing_is_lost_or_moved() {
+        let month = 30 * 24 * 3600;
+        let series = run_of(month);
+        let kept: usize = LEVELS.iter().map(|(keep, _)| keep).sum();
+        assert!(series.cells().count() <= kept);
+        assert_eq!(
+            series.cells().map(|cell| cell.counts.sent).sum::<u64>(),
+            month
+        );
+        let mut at = Duration::ZERO;
+        for cell in series.cells() {
+            assert_eq!(cell.start, at);
+            assert_eq!(
+                cell.now.connected,
+                cell.end().as_secs() - 1,
+                "as it was at the end"
+            );
+            at = cell.end();
+        }
+    }
+
+    #[test]
+    fn a_long_run_of_many_users_takes_little_memory() {
+        let bytes = |series: &Series| -> usize {
+            let cells = series.cells();
+            cells
+                .map(|cell| size_of::<Cell>() + cell.message.bytes())
+                .sum()
+        };
+        // 2,000 messages a second, from 50 us to 100 ms.
+        let mut told = crate::summary::Latencies::default();
+        (0..2000_u64).for_each(|n| told.record(Duration::from_micros(50 + n * n / 40)));
+        let message = Spread::of(&told);
+        let mut series = Series::default();
+        let hours = [0, 1, 2, 3].map(|hour| {
+            for n in 0..3600 {
+                series.push(Cell {
+                    message: message.clone(),
+                    ..second(hour * 3600 + n)
+                });
+            }
+            bytes(&series)
+        });
+        assert!(hours[3] < 3 << 20, "{hours:?}");
+        let each_hour = hours[3] - hours[2];
+        assert!(
+            each_hour < 100_000,
+            "{hours:?}: a day takes {each_hour} times 24 more"
+        );
+    }
+
+    #[test]
+    fn the_latest_ten_minutes_are_kept_by_the_second() {
+        let series = run_of(10_000);
+        let seconds = series.cells().filter(|cell| cell.length.as_secs() == 1);
+        assert!((590..=600).contains(&seconds.count()));
+        let last = series.last(Duration::from_secs(30)).expect("old enough");
+        assert_eq!((last.start.as_secs(), last.counts.sent), (9970, 30));
+        assert!(run_of(20).last(Duration::from_secs(30)).is_none());
+    }
+
+    #[test]
+    fn shares_of_a_core_are_averaged_over_time() {
+        let between = run_of(10).between(Duration::from_secs(2), Duration::from_secs(5));
+        let cell = between.expect("not empty");
+        assert_eq!(cell.counts.sent, 3);
+        assert!((cell.now.generator_cpu_percent - 3.0).abs() < 1e-9);
+    }
+}

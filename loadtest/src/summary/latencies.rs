@@ -1,0 +1,136 @@
+//! Latencies, in memory that does not grow with their number.
+
+use std::time::Duration;
+
+use hdrhistogram::{
+    Histogram,
+    serialization::{Serializer, V2DeflateSerializer},
+};
+
+use crate::record;
+
+/// The longest latency that is told apart: one hour.
+const MAX_MICROS: u64 = 3_600_000_000;
+
+/// The quantiles that a record holds, with their names.
+const QUANTILES: [(&str, f64); 7] = [
+    ("p50", 0.5),
+    ("p75", 0.75),
+    ("p90", 0.9),
+    ("p95", 0.95),
+    ("p99", 0.99),
+    ("p99.9", 0.999),
+    ("p99.99", 0.9999),
+];
+
+/// Latencies in microseconds, to three digits. About 180 KB once there is one: never one per user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Latencies(Option<Box<Histogram<u64>>>);
+
+impl Latencies {
+    fn histogram(&mut self) -> &mut Histogram<u64> {
+        self.0.get_or_insert_with(|| {
+            let empty = Histogram::new_with_bounds(1, MAX_MICROS, 3);
+            Box::new(empty.expect("the bounds are constants"))
+        })
+    }
+
+    pub(crate) fn record(&mut self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.histogram().saturating_record(micros);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if let Some(theirs) = &other.0 {
+            let merged = self.histogram().add(theirs.as_ref());
+            merged.expect("all have the same bounds");
+        }
+    }
+
+    /// How many were recorded.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |histogram| histogram.len())
+    }
+
+    /// The latency that the share `q` (0 to 1) did not exceed, in milliseconds. `None`: nothing was recorded.
+    pub(crate) fn quantile_ms(&self, q: f64) -> Option<f64> {
+        let histogram = self.0.as_ref()?;
+        Some(histogram.value_at_quantile(q) as f64 / 1e3)
+    }
+
+    pub(crate) fn max_ms(&self) -> Option<f64> {
+        Some(self.0.as_ref()?.max() as f64 / 1e3)
+    }
+
+    pub(crate) fn mean_ms(&self) -> Option<f64> {
+        Some(self.0.as_ref()?.mean() / 1e3)
+    }
+
+    /// Each latency that occurred, in microseconds and rising, with how often it did.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, u64)> {
+        let histogram = self.0.iter();
+        histogram.flat_map(|histogram| {
+            let steps = histogram.iter_recorded();
+            steps.map(|step| (step.value_iterated_to(), step.count_at_value()))
+        })
+    }
+
+    /// As a record holds it; `censored` of them are only known to have taken at least as long.
+    pub(crate) fn to_record(&self, censored: u64) -> record::Latency {
+        let quantile = |(name, q): (&str, f64)| Some((name.to_owned(), self.quantile_ms(q)?));
+        record::Latency {
+            count: self.count(),
+            censored,
+            quantiles_ms: QUANTILES.into_iter().filter_map(quantile).collect(),
+            mean_ms: self.mean_ms().map(record::digits),
+            max_ms: self.max_ms(),
+            histogram: self.0.as_ref().map(|histogram| encode(histogram)),
+        }
+    }
+}
+
+fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    // Writing to a Vec cannot fail, and the bounds fit the format.
+    let _ = V2DeflateSerializer::new().serialize(histogram, &mut bytes);
+    base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_merged_whole() {
+        let mut all = Latencies::default();
+        for ms in 1..=1000 {
+            let mut one = Latencies::default();
+            one.record(Duration::from_millis(ms));
+            all.merge(&one);
+        }
+        assert_eq!(all.count(), 1000);
+        for (q, ms) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
+            let got = all.quantile_ms(q).expect("not empty");
+            assert!((got - ms).abs() <= ms * 0.001, "{q}: {got} is not {ms}");
+        }
+        assert_eq!(all.recorded().map(|(_, count)| count).sum::<u64>(), 1000);
+        assert_eq!(Latencies::default().quantile_ms(0.5), None);
+    }
+
+    #[test]
+    fn what_a_record_holds_reads_back() {
+        let mut latencies = Latencies::default();
+        for ms in [1, 2, 3, 5000] {
+            latencies.record(Duration::from_millis(ms));
+        }
+        let text = latencies.to_record(1).histogram.expect("not empty");
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text);
+        let back: Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
+            .deserialize(&mut bytes.expect("base64").as_slice())
+            .expect("an HDR histogram");
+        assert_eq!(
+            (back.len(), back.max()),
+            (4, latencies.0.expect("filled").max())
+        );
+    }
+}

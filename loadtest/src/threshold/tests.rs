@@ -1,0 +1,277 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    record::{Status, ThresholdResult},
+    sample::Sample,
+    summary::tests::{books, delivered, sent},
+};
+
+fn parse(text: &str) -> Threshold {
+    text.parse().expect(text)
+}
+
+#[test]
+fn thresholds_are_read() {
+    for (text, name, bound, limit, unit) in [
+        (
+            "match_latency p95 < 2s",
+            "match_latency_p95",
+            "<",
+            2000.0,
+            "ms",
+        ),
+        (
+            "message_latency p99.9<=1500us",
+            "message_latency_p99.9",
+            "<=",
+            1.5,
+            "ms",
+        ),
+        (
+            "message_success >= 99.9%",
+            "message_success",
+            ">=",
+            99.9,
+            "percent",
+        ),
+        ("errors count < 10", "errors_count", "<", 10.0, "count"),
+        ("errors < 10", "errors_count", "<", 10.0, "count"),
+        (
+            "messages rate > 50/s",
+            "messages_rate",
+            ">",
+            50.0,
+            "per_second",
+        ),
+        ("server_rss max < 2GB", "server_rss_max", "<", 2e9, "bytes"),
+        (
+            "server_cpu p95 < 80%",
+            "server_cpu_p95",
+            "<",
+            80.0,
+            "percent",
+        ),
+        (
+            "server_fds last <= 100",
+            "server_fds_last",
+            "<=",
+            100.0,
+            "count",
+        ),
+        (
+            "call_latency{get weather} p99 < 300ms over 30s abort after 1m",
+            "call_latency{getweather}_p99_over_30s",
+            "<",
+            300.0,
+            "ms",
+        ),
+    ] {
+        let threshold = parse(text);
+        let result = threshold.result(None, Status::NoData);
+        assert_eq!(
+            (&result.name[..], &result.bound[..], &result.unit[..]),
+            (name, bound, unit),
+            "{text}"
+        );
+        assert!(
+            (result.limit - limit).abs() < 1e-9,
+            "{text}: {}",
+            result.limit
+        );
+        assert_eq!(result.expression, text);
+    }
+    let call = parse("call_latency{x} p99 < 1s over 30s abort after 1m");
+    assert_eq!(
+        (call.over, call.abort_after),
+        (Some(Duration::from_secs(30)), Some(Duration::from_secs(60)))
+    );
+    assert_eq!(parse("errors < 1 abort").abort_after, Some(Duration::ZERO));
+}
+
+#[test]
+fn what_is_no_threshold_is_told_what_would_be_right() {
+    for (text, part) in [
+        ("", "there is no <"),
+        ("match_latency p95 2s", "write it like"),
+        ("match_latency p95 <", "there is no limit"),
+        ("matchlatency p95 < 2s", "match_latency"),
+        ("match_latency < 2s", "p95"),
+        ("match_latency p100 < 2s", "p95"),
+        ("match_latency p95 < 2", "250ms"),
+        ("match_latency{x} p95 < 2s", "leave out {"),
+        ("call_latency{x p95 < 2s", "not closed"),
+        ("message_success p95 > 99%", "percentage"),
+        ("message_success > 101%", "never more"),
+        ("server_rss max < 2", "500MB"),
+        ("server_rss max < 2XB", "500MB"),
+        ("errors < many", "10"),
+        ("errors < 10 over", "30s"),
+        ("errors < 10 over 10ms", "1s"),
+        ("errors < 10 after 1m", "abort after"),
+        ("errors < 10 sometimes", "abort after 1m"),
+        ("lost < 10 over 30s", "leave out 'over'"),
+    ] {
+        let error = text.parse::<Threshold>().expect_err(text).to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_baseline_and_only_what_the_plan_can_show() {
+    let all = Thresholds::default().list(true, true);
+    let texts: Vec<_> = all.iter().map(Threshold::expression).collect();
+    assert_eq!(
+        texts,
+        [
+            "connection_success >= 99.9%",
+            "match_success >= 99.9%",
+            "message_success >= 99.9%",
+            "match_latency p95 < 2s",
+            "message_latency p95 < 100ms",
+            "misdelivered count <= 0",
+            "server_rss max < 2GB",
+        ]
+    );
+    assert_eq!(Thresholds::default().list(false, false).len(), 2);
+    let odd = Thresholds {
+        match_p95: Duration::from_millis(1500),
+        server_rss_bytes: 1025,
+        ..Thresholds::default()
+    };
+    let texts: Vec<_> = odd
+        .list(true, false)
+        .iter()
+        .map(|one| one.expression().to_owned())
+        .collect();
+    assert!(
+        texts.contains(&"match_latency p95 < 1s500ms".to_owned()),
+        "{texts:?}"
+    );
+    assert!(
+        texts.contains(&"server_rss max < 1025B".to_owned()),
+        "{texts:?}"
+    );
+}
+
+/// What becomes of one threshold in a run that is told a list of samples in each of its seconds; and when it aborted.
+fn run(text: &str, seconds: &[Vec<Sample>]) -> (ThresholdResult, Option<u64>) {
+    let mut watch = Watch::new(vec![parse(text)], Vec::new(), Vec::new(), false);
+    let (mut books, teller) = books();
+    let (mut now, mut aborted) = (Duration::ZERO, None);
+    for samples in seconds.iter().map(|samples| samples.iter()) {
+        teller.tell(now, samples);
+        now += Duration::from_secs(1);
+        books.tick(now, None);
+        if watch.look(&books, now).is_some() {
+            aborted.get_or_insert(now.as_secs());
+        }
+    }
+    books.close(now, None, true);
+    (watch.finish(&books, now).remove(0), aborted)
+}
+
+/// One message of this latency, in milliseconds.
+fn message(ms: u64) -> Vec<Sample> {
+    vec![sent(), delivered(ms)]
+}
+
+#[test]
+fn a_limit_is_exact() {
+    let matched = |limit: &str| {
+        let latency = Duration::from_millis(3);
+        run(
+            &format!("match_latency max {limit}"),
+            &[vec![Sample::Matched { latency }]],
+        )
+        .0
+    };
+    assert_eq!(matched("<= 3003us").status, Status::Ok);
+    let exactly = matched("< 3ms");
+    assert_eq!(
+        (exactly.status, exactly.failed_at_ms),
+        (Status::Failed, Some(1000.0))
+    );
+}
+
+#[test]
+fn as_a_whole_only_the_end_counts() {
+    let seconds: Vec<_> = [900].into_iter().chain([1; 99]).map(message).collect();
+    let (result, aborted) = run("message_latency p95 < 100ms", &seconds);
+    assert_eq!(
+        (result.status, result.failed_at_ms, aborted),
+        (Status::Ok, None, None)
+    );
+}
+
+#[test]
+fn over_windows_the_worst_one_counts() {
+    let seconds: Vec<_> = [1; 40]
+        .into_iter()
+        .chain([900; 5])
+        .chain([1; 40])
+        .map(message)
+        .collect();
+    let (result, _) = run("message_latency p50 < 100ms over 5s", &seconds);
+    assert_eq!(result.status, Status::Failed);
+    assert_eq!(
+        result.failed_at_ms,
+        Some(43_000.0),
+        "three of five are slow"
+    );
+    assert!(
+        result
+            .measured
+            .is_some_and(|ms| (870.0..930.0).contains(&ms)),
+        "{result:?}"
+    );
+    let (result, _) = run("message_latency p50 < 100ms over 60s", &seconds);
+    assert_eq!(result.status, Status::Ok);
+}
+
+#[test]
+fn a_run_shorter_than_its_window_is_one_window() {
+    let seconds: Vec<_> = [900; 3].map(message).into();
+    assert_eq!(
+        run("message_latency p50 < 100ms over 30s", &seconds)
+            .0
+            .status,
+        Status::Failed
+    );
+}
+
+#[test]
+fn an_abort_waits_as_long_as_it_was_told() {
+    let seconds: Vec<_> = [900; 10].map(message).into();
+    let (result, aborted) = run("message_latency p95 < 100ms abort after 4s", &seconds);
+    assert_eq!(
+        (aborted, result.aborted, result.status),
+        (Some(4), true, Status::Failed)
+    );
+    let (result, aborted) = run("message_latency p95 < 100ms", &seconds);
+    assert_eq!((aborted, result.aborted), (None, false));
+}
+
+#[test]
+fn nothing_measured_is_no_data() {
+    for text in [
+        "match_latency p95 < 2s",
+        "message_success >= 1%",
+        "misdelivered <= 0",
+        "server_cpu max < 80%",
+    ] {
+        assert_eq!(run(text, &[vec![]]).0.status, Status::NoData, "{text}");
+    }
+    assert_eq!(
+        run("errors <= 0", &[vec![]]).0.status,
+        Status::Ok,
+        "no error is known to be none"
+    );
+}
+
+#[test]
+fn rates_are_each_second() {
+    let seconds: Vec<_> = [1; 10].map(message).into();
+    let (result, _) = run("messages rate >= 1/s", &seconds);
+    assert_eq!((result.status, result.measured), (Status::Ok, Some(1.0)));
+}

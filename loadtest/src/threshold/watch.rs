@@ -1,0 +1,135 @@
+//! Checks thresholds while the run is on, and says at its end how they turned out.
+
+use std::time::Duration;
+
+use super::{Threshold, measure::Names};
+use crate::{
+    record::{Status, ThresholdResult},
+    summary::Books,
+};
+
+/// All thresholds of a run, and what became of them so far.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watched: Vec<Watched>,
+    names: Names,
+    /// The server's metrics were asked for by address: their absence is then no excuse.
+    server_expected: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    threshold: Threshold,
+    /// The worst of the windows; only for one that is over windows.
+    worst: Option<f64>,
+    failed_at: Option<Duration>,
+    aborted: bool,
+}
+
+impl Watch {
+    /// `calls` and `flows`: their names, by number.
+    pub(crate) fn new(
+        thresholds: Vec<Threshold>,
+        calls: Vec<String>,
+        flows: Vec<String>,
+        server_expected: bool,
+    ) -> Self {
+        let watched = thresholds.into_iter().map(|threshold| Watched {
+            threshold,
+            worst: None,
+            failed_at: None,
+            aborted: false,
+        });
+        Self {
+            watched: watched.collect(),
+            names: Names { calls, flows },
+            server_expected,
+        }
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn thresholds(&self) -> impl Iterator<Item = &Threshold> {
+        self.watched.iter().map(|watched| &watched.threshold)
+    }
+
+    /// Looks at the books after a tick at `now`. Gives the threshold that ends the run, if one does.
+    pub(crate) fn look(&mut self, books: &Books, now: Duration) -> Option<&Threshold> {
+        let names = &self.names;
+        let mut ends = None;
+        for (place, watched) in self.watched.iter_mut().enumerate() {
+            let threshold = &watched.threshold;
+            let measured = match threshold.over {
+                None => threshold.measure(books, names),
+                Some(over) => {
+                    let window = books.series.last(over);
+                    window.and_then(|window| threshold.measure_window(&window, names))
+                }
+            };
+            let Some(measured) = measured else { continue };
+            if threshold.over.is_some() {
+                let before = watched.worst.unwrap_or(measured);
+                watched.worst = Some(threshold.worse(before, measured));
+            }
+            if threshold.holds(measured) {
+                if threshold.over.is_none() {
+                    // So far it did not hold; as a whole it may yet.
+                    watched.failed_at = None;
+                }
+                continue;
+            }
+            watched.failed_at.get_or_insert(now);
+            if threshold.abort_after.is_some_and(|after| now >= after) && !books.is_closed() {
+                watched.aborted = true;
+                ends.get_or_insert(place);
+            }
+        }
+        ends.map(|place| &self.watched[place].threshold)
+    }
+
+    /// How all turned out. The books are closed.
+    pub(crate) fn finish(&mut self, books: &Books, now: Duration) -> Vec<ThresholdResult> {
+        self.watched
+            .iter_mut()
+            .map(|watched| watched.finish(books, &self.names, self.server_expected, now))
+            .collect()
+    }
+}
+
+impl Watched {
+    fn finish(
+        &mut self,
+        books: &Books,
+        names: &Names,
+        server_expected: bool,
+        now: Duration,
+    ) -> ThresholdResult {
+        let threshold = &self.threshold;
+        let measured = match threshold.over {
+            // A run that is shorter than the window is one window.
+            Some(over) if self.worst.is_none() => {
+                let all = books.series.between(Duration::ZERO, over);
+                all.and_then(|all| threshold.measure_window(&all, names))
+            }
+            Some(_) => self.worst,
+            None => threshold.measure(books, names),
+        };
+        let excused = threshold.metric.is_of_server() && !threshold.asked_for && !server_expected;
+        let status = match measured {
+            _ if self.aborted => Status::Failed,
+            Some(measured) if threshold.holds(measured) => Status::Ok,
+            Some(_) => Status::Failed,
+            None if excused => Status::NotMeasured,
+            None => Status::NoData,
+        };
+        let mut result = threshold.result(measured, status);
+        if status == Status::Failed {
+            let at = self.failed_at.unwrap_or(now);
+            result.failed_at_ms = Some(at.as_secs_f64() * 1e3);
+        }
+        result.aborted = self.aborted;
+        result
+    }
+}
