@@ -82,8 +82,8 @@ pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     ticket: Option<Arc<Ticket>>,
-    /// The user waits and has not been told so.
-    untold: bool,
+    /// What the user waits for without having been told so.
+    untold: Option<Arc<Ticket>>,
     /// When the ticket's criteria widen, or whom it avoids is a stranger again.
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
@@ -123,7 +123,7 @@ impl Session {
             context,
             member,
             ticket: None,
-            untold: false,
+            untold: None,
             next_step: None,
             room: None,
             avoid: Vec::new(),
@@ -204,14 +204,12 @@ impl Session {
     /// Whether [`Self::tell_waiting`] has something to tell. To be called when others who have spoken
     /// meanwhile have been heard: often one of them is the partner, and nobody needs to be told to wait.
     pub fn is_untold(&self) -> bool {
-        self.untold
+        self.untold.is_some()
     }
 
     /// Tells the user that they wait, unless they have been matched meanwhile.
     pub fn tell_waiting(&mut self) {
-        if std::mem::take(&mut self.untold)
-            && let Some(ticket) = &self.ticket
-        {
+        if let Some(ticket) = self.untold.take() {
             self.member.confirm_waiting(ticket.request_id());
         }
     }

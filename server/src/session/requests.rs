@@ -142,8 +142,9 @@ impl Session {
             ),
         })?;
         self.next_step = self.context.matchmaker.next_step(&ticket, now);
+        // A match that is being made may still come to nothing: what counts is that the user sits nowhere yet.
+        self.untold = (self.member.place() == Place::Waiting).then(|| ticket.clone());
         self.ticket = ticket.is_waiting().then_some(ticket);
-        self.untold = self.ticket.is_some();
         Ok(())
     }
 
