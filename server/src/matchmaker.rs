@@ -108,10 +108,11 @@ type Pool = BTreeMap<u64, Arc<Ticket>>;
 /// small parts make that short.
 const POOL_SHARDS: usize = 256;
 
-/// The pools.
+/// The pools. Users choose the keys, so that the hash is one that they cannot foresee; it is taken some ten
+/// times for a match, so that it is a fast one.
 pub struct Matchmaker {
     config: MatchmakerConfig,
-    pools: DashMap<PoolKey, Pool>,
+    pools: DashMap<PoolKey, Pool, ahash::RandomState>,
     arrivals: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -121,7 +122,7 @@ impl Matchmaker {
     pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>) -> Self {
         Self {
             config,
-            pools: DashMap::with_shard_amount(POOL_SHARDS),
+            pools: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), POOL_SHARDS),
             arrivals: AtomicU64::new(0),
             metrics,
         }

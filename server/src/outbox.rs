@@ -4,11 +4,16 @@
 //! queued: no wake-up, no hand-off to the user's own task. Only what the socket does not take is copied
 //! and queued, and only then is the task woken to write it when the socket has room again.
 
+mod batch;
+
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -17,9 +22,12 @@ use serde::Serialize;
 use voicematch_protocol::LeaveReason;
 
 use crate::metrics::Metrics;
+pub use batch::{Batch, Framing};
 
-/// How a transport announces a message of `len` bytes: what it writes before it.
-pub type Framing = fn(len: usize, out: &mut Vec<u8>);
+thread_local! {
+    /// Where a single message is written before it is sent.
+    static SINGLE: RefCell<Batch> = RefCell::default();
+}
 
 /// Queued messages that one system call writes at the most; the kernel's own limit is 1024.
 const MAX_SLICES: usize = 64;
@@ -43,74 +51,6 @@ pub struct OutboxLimits {
     pub messages: usize,
     /// Bytes of messages and their framing.
     pub bytes: usize,
-}
-
-/// Messages for one user, framed one after another: what a single read of a partner gave rise to.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-/// A batch keeps its buffers for the next one, unless a burst has made them larger than this.
-const KEPT_BATCH_BYTES: usize = 256 * 1024;
-
-/// Enough for most messages of the server's own.
-const USUAL_MESSAGE_BYTES: usize = 256;
-
-impl Batch {
-    /// Appends a message made of `parts`, each copied once.
-    pub fn push(&mut self, framing: Framing, parts: &[&[u8]]) {
-        framing(parts.iter().map(|part| part.len()).sum(), &mut self.bytes);
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
-        self.ends.push(self.bytes.len());
-    }
-
-    /// Appends a message written as JSON.
-    pub fn push_json(&mut self, framing: Framing, message: &impl Serialize) {
-        let mut text = Vec::with_capacity(USUAL_MESSAGE_BYTES);
-        match serde_json::to_writer(&mut text, message) {
-            Ok(()) => self.push(framing, &[&text]),
-            Err(error) => tracing::error!(%error, "a message of ours could not be written"),
-        }
-    }
-
-    /// Appends bytes that are framed already, such as a WebSocket control frame.
-    pub fn push_framed(&mut self, frame: &[u8]) {
-        self.bytes.extend_from_slice(frame);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// How many messages it holds.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// How many bytes it holds, framing included.
-    pub fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.bytes.shrink_to(KEPT_BATCH_BYTES);
-    }
-
-    fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(self.ends.iter().copied())
-            .map(|(start, end)| start..end)
-    }
 }
 
 /// Why an outbox took nothing.
@@ -141,7 +81,7 @@ struct State {
 }
 
 /// What a transport's task finds when it looks at its outbox.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Status {
     /// Something waits to be written.
     pub queued: bool,
@@ -154,6 +94,9 @@ pub struct Outbox {
     framing: Framing,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
+    /// Something is queued, or the connection is to be closed: the task has to look at the state. Written
+    /// with the state locked.
+    busy: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -173,6 +116,7 @@ impl Outbox {
             framing,
             limits,
             metrics,
+            busy: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -184,9 +128,11 @@ impl Outbox {
 
     /// Sends one message.
     pub fn send(&self, message: &impl Serialize) -> Result<(), Refused> {
-        let mut batch = Batch::default();
-        batch.push_json(self.framing, message);
-        self.send_batch(&batch, None)
+        SINGLE.with_borrow_mut(|batch| {
+            batch.clear();
+            batch.push_json(self.framing, message);
+            self.send_batch(batch, None)
+        })
     }
 
     /// Sends a batch, in order and whole. `read_at`: when its messages were read, if their relay is timed.
@@ -204,7 +150,7 @@ impl Outbox {
                 Ok(n) => written = n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
-                    state.close(LeaveReason::Lost);
+                    self.close_locked(&mut state, LeaveReason::Lost);
                     return Err(Refused::Closed);
                 }
             }
@@ -247,16 +193,30 @@ impl Outbox {
             self.metrics.limit_hit(limit);
             self.metrics.dropped("outbox_full", state.relays_queued());
             state.discard_queue();
-            state.close(LeaveReason::SlowConsumer);
+            self.close_locked(state, LeaveReason::SlowConsumer);
             return Err(Refused::Full);
         }
-        state.wake();
+        self.wake(state);
         Ok(())
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
     pub fn close(&self, reason: LeaveReason) {
-        self.lock().close(reason);
+        self.close_locked(&mut self.lock(), reason);
+    }
+
+    fn close_locked(&self, state: &mut State, reason: LeaveReason) {
+        if state.closing.is_none() {
+            state.closing = Some(reason);
+            self.wake(state);
+        }
+    }
+
+    fn wake(&self, state: &State) {
+        self.busy.store(true, Ordering::Release);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
     }
 
     /// Lets the transport say its last words: `frame` goes behind what is queued, and nothing after it.
@@ -268,7 +228,7 @@ impl Outbox {
             bytes: frame.into(),
             read_at: None,
         });
-        state.wake();
+        self.wake(&state);
     }
 
     /// Tells the user that nothing more will come.
@@ -289,17 +249,18 @@ impl Outbox {
         };
     }
 
-    /// To be called at the start of each poll of the user's task: what is to be done, and whom to wake
-    /// when there is more.
-    pub fn status(&self, cx: &Context<'_>) -> Status {
-        let mut state = self.lock();
-        if !state
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            state.waker = Some(cx.waker().clone());
+    /// From now on `waker` is woken when [`Self::status`] has something to tell.
+    pub fn register(&self, waker: &Waker) {
+        self.lock().waker = Some(waker.clone());
+    }
+
+    /// What is to be done. To be asked at the start of each poll of the user's task, and cheap when that is
+    /// nothing.
+    pub fn status(&self) -> Status {
+        if !self.busy.load(Ordering::Acquire) {
+            return Status::default();
         }
+        let state = self.lock();
         Status {
             queued: !state.queue.is_empty(),
             closing: state.closing,
@@ -332,6 +293,9 @@ impl Outbox {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        if state.closing.is_none() {
+            self.busy.store(false, Ordering::Release);
+        }
         state.queue = VecDeque::new();
         Poll::Ready(Ok(()))
     }
@@ -360,13 +324,6 @@ impl Outbox {
 }
 
 impl State {
-    fn close(&mut self, reason: LeaveReason) {
-        if self.closing.is_none() {
-            self.closing = Some(reason);
-            self.wake();
-        }
-    }
-
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
         self.queue
@@ -383,11 +340,5 @@ impl State {
             .queue
             .front()
             .map_or(0, |front| front.bytes.len() - self.front_written);
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
     }
 }

@@ -134,6 +134,11 @@ impl Room {
         Ok(room)
     }
 
+    /// Whether somebody has left it. Before the other is told, let alone matched anew, it is.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// The other member.
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
         if self.members[0].id == id {
@@ -170,11 +175,6 @@ impl Member {
             Seat::InRoom(room) => Some(room.clone()),
             _ => None,
         }
-    }
-
-    /// Whether this is the room the user is in.
-    pub fn is_in(&self, room: &Arc<Room>) -> bool {
-        matches!(&*self.lock(), Seat::InRoom(current) if Arc::ptr_eq(current, room))
     }
 
     /// From idle to waiting; otherwise says where the user is instead.

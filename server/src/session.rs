@@ -82,6 +82,8 @@ pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     ticket: Option<Arc<Ticket>>,
+    /// What the user waits for without having been told so.
+    untold: Option<Arc<Ticket>>,
     /// When the ticket's criteria widen, or whom it avoids is a stranger again.
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
@@ -121,6 +123,7 @@ impl Session {
             context,
             member,
             ticket: None,
+            untold: None,
             next_step: None,
             room: None,
             avoid: Vec::new(),
@@ -143,6 +146,7 @@ impl Session {
         pending: &mut Pending,
     ) -> Result<(), LeaveReason> {
         self.last_message = read_at;
+        self.tell_waiting();
         if !self.rate.allows(read_at) {
             return self.over_rate(pending);
         }
@@ -195,6 +199,19 @@ impl Session {
     /// Queues a frame of the transport among the answers to the user.
     pub fn answer_framed(&self, frame: &[u8], pending: &mut Pending) {
         pending.answers.push_framed(frame);
+    }
+
+    /// Whether [`Self::tell_waiting`] has something to tell. To be called when others who have spoken
+    /// meanwhile have been heard: often one of them is the partner, and nobody needs to be told to wait.
+    pub fn is_untold(&self) -> bool {
+        self.untold.is_some()
+    }
+
+    /// Tells the user that they wait, unless they have been matched meanwhile.
+    pub fn tell_waiting(&mut self) {
+        if let Some(ticket) = self.untold.take() {
+            self.member.confirm_waiting(ticket.request_id());
+        }
     }
 
     /// Sends what is pending. To be called at the end of each read.

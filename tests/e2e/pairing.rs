@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{TestServer, User, pair};
+use crate::support::{Frame, RawSocket, TestServer, User, client_frame, pair};
 
 #[tokio::test]
 async fn the_first_message_says_what_a_client_must_know() {
@@ -217,4 +217,28 @@ async fn what_has_no_id_is_answered_without_one() {
     first.send(json!({"type": "leave_room"})).await;
     assert_eq!(second.expect_peer_left().await, "left");
     first.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn who_asks_for_more_at_once_is_told_in_the_order_of_asking() {
+    let server = TestServer::start(&[]).await;
+    let mut socket = RawSocket::open(&server).await;
+    let asked = [
+        r#"{"type":"ping","id":1}"#,
+        r#"{"type":"find_match","id":2}"#,
+        r#"{"type":"ping","id":3}"#,
+        r#"{"type":"cancel_match","id":4}"#,
+        r#"{"type":"find_match","id":5}"#,
+    ];
+    let frames = asked.map(|text| client_frame(Frame::TEXT, text.as_bytes()));
+    socket.write(&frames.concat()).await;
+    for (kind, id) in [
+        ("pong", 1),
+        ("waiting", 2),
+        ("pong", 3),
+        ("ack", 4),
+        ("waiting", 5),
+    ] {
+        assert_eq!(socket.expect(kind).await["id"], id);
+    }
 }

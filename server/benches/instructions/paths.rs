@@ -13,19 +13,21 @@ use std::{
 
 use voicematch_server::{
     matchmaker::{Matchmaker, Wish},
+    metrics::Metrics,
     outbox::{Batch, Outbox},
     room::{Member, Place},
     transport::ws::frame::{Header, text_header},
 };
 
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::{LeaveReason, RelayKind};
 
 use crate::support::{
     PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member, new_metrics, wish,
 };
 
 /// Every path.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 7] = [
+    "count_message",
     "find_and_match",
     "ping_pong",
     "queue_and_flush",
@@ -53,6 +55,7 @@ pub(crate) fn run(path: &str) {
     let (metrics, sink) = (new_metrics(), Sink::default());
     let member = |id| new_member(id, &sink, &metrics);
     match path {
+        "count_message" => repeat(|| count_message(&metrics)),
         "find_and_match" => {
             let matchmaker = new_matchmaker(&metrics);
             let (waiter, newcomer) = (member(1), member(2));
@@ -104,6 +107,16 @@ fn repeat(mut operation: impl FnMut()) {
 #[inline(never)]
 fn measure_from_here() {
     black_box(Instant::now());
+}
+
+/// All that is counted of one relayed message.
+#[inline(never)]
+fn count_message(metrics: &Metrics) {
+    metrics.received_bytes(MESSAGE);
+    metrics.sent_bytes(MESSAGE);
+    metrics.relayed(RelayKind::IceCandidate, 1);
+    metrics.relayed_bytes(MESSAGE);
+    metrics.relay_latency(Duration::from_micros(7), 1);
 }
 
 /// One user posts a ticket, another finds it: both are in a room and have been told.

@@ -141,8 +141,9 @@ impl Session {
                 "you are in a room; send next or leave_room",
             ),
         })?;
-        self.member.confirm_waiting(ticket.request_id());
         self.next_step = self.context.matchmaker.next_step(&ticket, now);
+        // A match that is being made may still come to nothing: what counts is that the user sits nowhere yet.
+        self.untold = (self.member.place() == Place::Waiting).then(|| ticket.clone());
         self.ticket = ticket.is_waiting().then_some(ticket);
         Ok(())
     }
@@ -162,12 +163,7 @@ impl Session {
         let Some(payload) = request.payload else {
             return Err(Refusal::new(ErrorCode::BadMessage, "payload is missing"));
         };
-        if pending.relay.is_empty()
-            && !self
-                .room
-                .as_ref()
-                .is_some_and(|room| self.member.is_in(room))
-        {
+        if pending.relay.is_empty() && self.room.as_ref().is_none_or(|room| room.is_closed()) {
             self.room = self.member.room();
             if self.room.is_some() {
                 self.ticket = None;

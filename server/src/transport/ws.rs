@@ -12,7 +12,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context as TaskContext, Poll, ready},
+    task::{Context as TaskContext, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -119,6 +119,8 @@ struct Connection {
     /// The last ping, if nothing has come since.
     pinged_at: Option<Instant>,
     next_ping: Instant,
+    /// Whom the outbox and the timer wake.
+    waker: Option<Waker>,
 }
 
 /// What is left to do of a handshake.
@@ -169,25 +171,41 @@ impl Connection {
             phase: Phase::Open,
             pinged_at: None,
             next_ping: now + config.heartbeat,
+            waker: None,
         }
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
-        let status = self.session.member().outbox.status(cx);
+        let moved = !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if moved {
+            self.session.member().outbox.register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+        let status = self.session.member().outbox.status();
         if let Some(reason) = status.closing
             && self.phase == Phase::Open
         {
             self.close(reason, reason.close_code());
         }
+        let untold = self.session.is_untold();
         let read = self.poll_read(cx);
         if let Poll::Ready(reason) = read {
             self.session.leave(reason);
             return Poll::Ready(());
         }
+        if untold {
+            self.session.tell_waiting();
+        } else if self.session.is_untold() {
+            // Everybody else who is ready comes first.
+            cx.waker().wake_by_ref();
+        }
         if (status.queued || self.phase != Phase::Open) && self.poll_write(cx).is_ready() {
             return Poll::Ready(());
         }
-        self.poll_timer(cx, timer.as_mut())
+        self.poll_timer(cx, timer.as_mut(), moved)
     }
 
     /// Reads and obeys until nothing more is there. Ready when the connection has ended.
@@ -253,17 +271,28 @@ impl Connection {
         }
     }
 
-    /// Does what is due. The clock is read only when the timer has run down.
-    fn poll_timer(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+    /// Does what is due. The clock is read only when the timer has run down; the timer, which knows whom to
+    /// wake, is polled only then, and when it or the task has `moved`.
+    fn poll_timer(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        mut timer: Pin<&mut Sleep>,
+        mut moved: bool,
+    ) -> Poll<()> {
         loop {
             let deadline = self.deadline();
             if timer.deadline() > deadline.into() {
                 timer.as_mut().reset(deadline.into());
+                moved = true;
+            }
+            if !moved && !timer.is_elapsed() {
+                return Poll::Pending;
             }
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
             if deadline > now {
                 timer.as_mut().reset(deadline.into());
+                moved = true;
             } else if self.on_deadline(now).is_ready() {
                 return Poll::Ready(());
             }

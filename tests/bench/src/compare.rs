@@ -23,7 +23,7 @@ struct Report<'a> {
 /// Measures, prints the table, writes the JSON.
 pub(crate) fn run(options: &Compare) -> Result<(), Problem> {
     allow_open_files(options.users.max(options.slots))?;
-    let places = Places::choose(options.common.no_pin, options.common.nice)?;
+    let places = Places::choose(&options.common)?;
     let (mut server, mut baseline) = (Vec::new(), Vec::new());
     for nth in 1..=options.common.reps {
         server.push(one(

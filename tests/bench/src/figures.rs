@@ -60,8 +60,8 @@ impl Figures {
     /// Takes over what the open loop measured.
     pub(crate) fn open(&mut self, open: &OpenLoop) {
         self.open_rate = open.delivered as f64 / open.window.seconds();
-        self.open_p50_us = open.latency_us(50.0);
-        self.open_p99_us = open.latency_us(99.0);
+        self.open_p50_us = open.typical_latency_us(50.0);
+        self.open_p99_us = open.typical_latency_us(99.0);
         self.open_p999_us = open.latency_us(99.9);
         self.open_cpu_us = open.window.cpu_us_each(open.delivered);
         self.open_lost = open.lost;

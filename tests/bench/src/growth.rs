@@ -40,7 +40,7 @@ struct Report<'a> {
 /// Measures every number of users, draws the chart, writes the JSON.
 pub(crate) fn run(options: &Growth) -> Result<(), Problem> {
     allow_open_files(options.users.iter().copied().max().unwrap_or(0))?;
-    let places = Places::choose(options.common.no_pin, options.common.nice)?;
+    let places = Places::choose(&options.common)?;
     let mut all = Vec::new();
     for nth in 1..=options.common.reps {
         for users in &options.users {
@@ -106,14 +106,14 @@ fn one(users: usize, options: &Growth, places: &Places) -> Result<Measured, Prob
     held.match_all()?;
     held.meet()?;
     held.rest(common.settle)?;
-    let open = held.open_loop(users as f64 / options.every, options.seconds)?;
+    let open = held.open_loop(users as f64 / options.every, options.seconds, || Ok(()))?;
     let rss = rss(server.pid())?;
     held.leave()?;
     Ok(Measured {
         users,
         rss_mib: rss as f64 / 1024.0 / 1024.0,
         cpu_percent: open.window.server_percent(),
-        p99_ms: open.latency_us(99.0) / 1e3,
+        p99_ms: open.typical_latency_us(99.0) / 1e3,
         delivered_per_second: open.delivered as f64 / open.window.seconds(),
         lost: open.lost,
         quiet: Quiet::of(&open.window),

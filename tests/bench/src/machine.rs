@@ -5,7 +5,7 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-use crate::Problem;
+use crate::{Problem, options::Common};
 
 /// Open files that are no user's: the poll, the log, `/proc`.
 const RESERVE: u64 = 64;
@@ -13,59 +13,86 @@ const RESERVE: u64 = 64;
 /// Where the server and this program run.
 #[derive(Debug)]
 pub(crate) struct Places {
-    cpus: Option<(usize, usize)>,
+    /// The server's CPUs, and this program's.
+    cpus: Option<(Vec<usize>, usize)>,
 }
 
 impl Places {
-    /// The first CPU that this program may use for the server, the next for itself, if there are two.
-    /// `nice` holds for both.
-    pub(crate) fn choose(no_pin: bool, nice: Option<i32>) -> Result<Self, Problem> {
-        if let Some(nice) = nice {
+    /// The first CPUs that this program may use for the server, the next, or else the last, for itself, if
+    /// there are two. `nice` holds for both.
+    pub(crate) fn choose(common: &Common) -> Result<Self, Problem> {
+        if let Some(nice) = common.nice {
             setpriority_process(None, nice).map_err(|error| {
                 Problem::new(format!("--nice {nice}: {error}; below 0 needs root"))
             })?;
         }
         let allowed = sched_getaffinity(None).unwrap_or_default();
         let mut allowed = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-        let cpus = allowed.next().zip(allowed.next()).filter(|_| !no_pin);
+        let server: Vec<_> = allowed
+            .by_ref()
+            .take(usize::from(common.server_cpus))
+            .collect();
+        let own = allowed.next().or(server.last().copied());
+        let enough = server.len() == usize::from(common.server_cpus);
+        if !enough && !common.no_pin {
+            return Err(Problem::new(format!(
+                "--server-cpus {}: this program may use {} only",
+                common.server_cpus,
+                server.len()
+            )));
+        }
+        let cpus = own
+            .map(|own| (server, own))
+            .filter(|(server, own)| !common.no_pin && (server.len() > 1 || !server.contains(own)));
         let places = Self { cpus };
-        places.go(places.cpus.map(|(_, own)| own))?;
+        places.go_home()?;
         Ok(places)
     }
 
-    /// Whether the server has a CPU that this program does not use: only then may it poll without sleeping.
+    /// Whether the server has its CPUs to itself: only then may this program poll without sleeping.
     pub(crate) fn apart(&self) -> bool {
-        self.cpus.is_some()
+        self.cpus
+            .as_ref()
+            .is_some_and(|(server, own)| !server.contains(own))
     }
 
-    /// Runs `spawn` on the server's CPU: a child stays where it was started.
-    pub(crate) fn on_server_cpu<T>(&self, spawn: impl FnOnce() -> T) -> Result<T, Problem> {
-        self.go(self.cpus.map(|(server, _)| server))?;
+    /// Runs `spawn` on the server's CPUs: a child stays where it was started.
+    pub(crate) fn on_server_cpus<T>(&self, spawn: impl FnOnce() -> T) -> Result<T, Problem> {
+        if let Some((server, _)) = &self.cpus {
+            go(server)?;
+        }
         let spawned = spawn();
-        self.go(self.cpus.map(|(_, own)| own))?;
+        self.go_home()?;
         Ok(spawned)
     }
 
     /// In words, for the report.
     pub(crate) fn describe(&self) -> String {
-        match self.cpus {
-            Some((server, own)) => format!("server on CPU {server}, generator on CPU {own}"),
+        match &self.cpus {
+            Some((server, own)) if server.contains(own) => {
+                format!("server on CPUs {server:?}, generator on CPU {own}, which it shares")
+            }
+            Some((server, own)) => format!("server on CPUs {server:?}, generator on CPU {own}"),
             None => "not pinned: server and generator share the CPUs".into(),
         }
     }
 
-    fn go(&self, cpu: Option<usize>) -> Result<(), Problem> {
-        let Some(cpu) = cpu else {
-            return Ok(());
-        };
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        sched_setaffinity(None, &set).map_err(|error| {
-            Problem::new(format!(
-                "cannot run on CPU {cpu} only ({error}); try --no-pin"
-            ))
-        })
+    fn go_home(&self) -> Result<(), Problem> {
+        match &self.cpus {
+            Some((_, own)) => go(&[*own]),
+            None => Ok(()),
+        }
     }
+}
+
+fn go(cpus: &[usize]) -> Result<(), Problem> {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set).map_err(|error| {
+        Problem::new(format!(
+            "cannot run on CPUs {cpus:?} only ({error}); try --no-pin"
+        ))
+    })
 }
 
 /// Raises the soft limit of open files, which the server inherits, and checks that `users` fit.

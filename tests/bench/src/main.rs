@@ -2,6 +2,7 @@
 //!
 //! * [`compare`]: the table of medians, server beside baseline
 //! * [`growth`]: memory, CPU and latency against the number of users, as a chart
+//! * [`load`]: latency near the maximum, alone and disturbed
 //! * [`run`]: one repetition: every phase against one fresh server
 //! * [`users`]: the simulated users: many WebSocket clients on one thread
 //!
@@ -20,6 +21,7 @@ mod figures;
 mod frame;
 mod growth;
 mod interrupt;
+mod load;
 mod machine;
 mod message;
 mod options;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::watch().and_then(|()| match cli.mode {
         Some(Mode::Growth(options)) => growth::run(&options),
+        Some(Mode::Load(options)) => load::run(&options),
         None => compare::run(&cli.compare),
     });
     match done {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::message::MIN_PAYLOAD;
 
 const SERVER: &str = "target/release/voicematch-server --listen 127.0.0.1:{port} \
-                      --admin-listen 127.0.0.1:0 --max-messages-per-second 0";
+                      --admin-listen 127.0.0.1:{admin} --max-messages-per-second 0";
 
 /// Measures what a voicematch server costs and how fast it is, beside another server in the same run.
 ///
@@ -30,12 +30,15 @@ pub(crate) struct Cli {
 pub(crate) enum Mode {
     /// Draws memory, CPU and latency against the number of users
     Growth(Growth),
+    /// Measures latency near the server's maximum, alone and while other things go on
+    Load(Load),
 }
 
-/// What both modes need.
+/// What all modes need.
 #[derive(Debug, Args, serde::Serialize)]
 pub(crate) struct Common {
-    /// The server's command; {port} stands for the port that it must listen on, on 127.0.0.1
+    /// The server's command; {port} stands for the port that it must listen on, on 127.0.0.1, {admin} for
+    /// that of its metrics and profiles
     #[arg(long, value_name = "COMMAND", default_value = SERVER)]
     pub(crate) server: String,
     /// Repetitions, each against a fresh server
@@ -47,6 +50,9 @@ pub(crate) struct Common {
     /// Quiet time before memory is read, so that the allocator has settled
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) settle: f64,
+    /// CPUs that the server may use; the generator has the one after them or, if there is none, the last
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) server_cpus: u8,
     /// Leave the choice of CPUs to the kernel
     #[arg(long)]
     pub(crate) no_pin: bool,
@@ -105,6 +111,29 @@ pub(crate) struct Growth {
     pub(crate) svg: PathBuf,
 }
 
+/// Options of the measurement near the maximum.
+#[derive(Debug, Args, serde::Serialize)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) common: Common,
+    /// Another server's command, measured at the same rate and left alone
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) baseline: Option<String>,
+    /// Users held connected
+    #[arg(long, default_value_t = 10_000, value_parser = even)]
+    pub(crate) users: usize,
+    /// Part of the server's own maximum at which latency is measured
+    #[arg(long, default_value_t = 70, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) share: u32,
+    /// Users who come, are greeted and leave, in a second
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) connects: u32,
+    /// How long each measurement takes
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: f64,
+}
+
 fn even_or_none(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(n) if n.is_multiple_of(2) && n <= 1_000_000 => Ok(n),
@@ -147,12 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn both_modes_parse() {
+    fn every_mode_parses() {
         let compare = Cli::try_parse_from(["bench", "--users", "10", "--nice", "-5"]);
         assert!(compare.is_ok_and(|cli| cli.mode.is_none() && cli.compare.users == 10));
         let growth = Cli::try_parse_from(["bench", "growth", "--users", "2,4"]);
         assert!(growth.is_ok_and(|cli| {
             matches!(cli.mode, Some(Mode::Growth(growth)) if growth.users == [2, 4])
+        }));
+        let load = Cli::try_parse_from(["bench", "load", "--share", "50", "--server-cpus", "2"]);
+        assert!(load.is_ok_and(|cli| {
+            matches!(cli.mode, Some(Mode::Load(load)) if load.share == 50 && load.common.server_cpus == 2)
         }));
     }
 

@@ -8,7 +8,7 @@ use crate::{
     message::{Candidate, find_match, is_error, is_match, mark},
     process::{Sample, Window},
     server::Server,
-    stats::percentile,
+    stats::{Spread, percentile},
     users::{Event, Users},
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct OpenLoop {
     pub(crate) lost: u64,
     /// From the intended time, in nanoseconds, in order.
     pub(crate) latencies: Vec<u64>,
+    /// The same, by the second in which the message was due.
+    seconds: Vec<Vec<u64>>,
 }
 
 /// A relay as fast as it goes.
@@ -218,15 +220,21 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// Users send in turn, `rate` messages a second in all, whether or not the server keeps up.
-    pub(crate) fn open_loop(&mut self, rate: f64, seconds: f64) -> Result<OpenLoop, Problem> {
+    /// Users send in turn, `rate` messages a second in all, whether or not the server keeps up. `aside` has
+    /// its turn between two looks at what has arrived.
+    pub(crate) fn open_loop(
+        &mut self,
+        rate: f64,
+        seconds: f64,
+        mut aside: impl FnMut() -> Result<(), Problem>,
+    ) -> Result<OpenLoop, Problem> {
         let pid = self.server.pid();
         let gap = SECOND as f64 / rate;
         let mut trouble = Trouble::default();
         let mut start = None;
         let mut end = None;
         let (mut sent, mut arrived, mut delivered, mut user) = (0_u64, 0_u64, 0_u64, 0);
-        let mut latencies = Vec::new();
+        let mut by_second: Vec<Vec<u64>> = Vec::new();
         let begin = now();
         let measure = begin + nanos((seconds / 4.0).min(1.0));
         let stop = measure + nanos(seconds);
@@ -251,6 +259,7 @@ impl<'a> Held<'a> {
                 user = if user + 1 == self.count { 0 } else { user + 1 };
                 due = begin + nanos(sent as f64 * gap / 1e9);
             }
+            aside()?;
             let measuring = start.is_some() && end.is_none();
             self.users.look(|_, _, event| match event {
                 Event::Text(text) => match mark(text) {
@@ -258,7 +267,10 @@ impl<'a> Held<'a> {
                         arrived += 1;
                         delivered += u64::from(measuring);
                         if mark.at >= measure {
-                            latencies.push(now().saturating_sub(mark.at));
+                            let second = (mark.at - measure) / SECOND;
+                            let second = usize::try_from(second).unwrap_or(usize::MAX);
+                            by_second.resize_with(by_second.len().max(second + 1), Vec::new);
+                            by_second[second].push(now().saturating_sub(mark.at));
                         }
                     }
                     None => trouble.note(&event),
@@ -267,13 +279,18 @@ impl<'a> Held<'a> {
             })?;
         }
         trouble.check("in the open loop", self.server)?;
+        let mut latencies = by_second.concat();
         latencies.sort_unstable();
+        by_second
+            .iter_mut()
+            .for_each(|second| second.sort_unstable());
         let window = end.ok_or_else(|| Problem::new("the open loop measured nothing"))?;
         Ok(OpenLoop {
             window,
             delivered,
             lost: sent - arrived,
             latencies,
+            seconds: by_second,
         })
     }
 
@@ -361,8 +378,16 @@ fn sender(text: &[u8]) -> Option<usize> {
 }
 
 impl OpenLoop {
-    /// A percentile of the latency, in microseconds.
+    /// A percentile of the latency of all messages, in microseconds.
     pub(crate) fn latency_us(&self, percent: f64) -> f64 {
         percentile(&self.latencies, percent) as f64 / 1e3
+    }
+
+    /// The median of the percentiles of each second, in microseconds: a stall of the machine spoils the
+    /// second that it falls in, and not the figure.
+    pub(crate) fn typical_latency_us(&self, percent: f64) -> f64 {
+        let each = |second: &Vec<u64>| percentile(second, percent) as f64 / 1e3;
+        let seconds: Vec<_> = self.seconds.iter().map(each).collect();
+        Spread::of(&seconds).map_or(0.0, |spread| spread.median)
     }
 }

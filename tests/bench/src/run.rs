@@ -41,7 +41,7 @@ pub(crate) fn repetition(
     figures.matched_kib = each(rss(pid)?);
 
     held.meet()?;
-    figures.open(&held.open_loop(options.rate as f64, options.seconds)?);
+    figures.open(&held.open_loop(options.rate as f64, options.seconds, || Ok(()))?);
 
     let closed = held.closed_loop(options.window, options.seconds)?;
     figures.closed_rate = closed.delivered as f64 / closed.window.seconds();

@@ -16,6 +16,8 @@ use crate::{Problem, interrupt, machine::Places};
 
 /// How long a server may take until `/health` answers, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest answer that is read: a CPU profile of many threads is smaller.
+const MAX_ANSWER: u64 = 64 << 20;
 /// Lines of its log that are shown when it fails.
 const LAST_WORDS: usize = 8;
 /// Bytes of it in which they are looked for.
@@ -29,18 +31,24 @@ pub(crate) struct Server {
     log: File,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where its metrics and profiles are, if its command says so.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Server {
-    /// Runs `command`, with `{port}` in it replaced by a free port, and waits until it is well.
+    /// Runs `command`, with `{port}` and `{admin}` in it replaced by free ports, and waits until it is well.
     pub(crate) fn start(command: &str, places: &Places) -> Result<Self, Problem> {
         if !command.contains("{port}") {
             return Err(Problem::new(format!(
                 "the command '{command}' must say {{port}} where the port to listen on belongs"
             )));
         }
-        let port = free_port()?;
-        let words = words(&command.replace("{port}", &port.to_string()))?;
+        let (port, admin) = (free_port()?, free_port()?);
+        let has_admin = command.contains("{admin}");
+        let command_line = command
+            .replace("{port}", &port.to_string())
+            .replace("{admin}", &admin.to_string());
+        let words = words(&command_line)?;
         let Some((program, args)) = words.split_first() else {
             return Err(Problem::new("the command is empty"));
         };
@@ -56,7 +64,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err);
-        let child = places.on_server_cpu(|| start.spawn())?.map_err(|error| {
+        let child = places.on_server_cpus(|| start.spawn())?.map_err(|error| {
             Problem::new(format!(
                 "cannot start {program}: {error}; is it built (cargo build --release)?"
             ))
@@ -66,6 +74,7 @@ impl Server {
             child,
             log,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            admin: has_admin.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, admin))),
         };
         server.wait_until_well(command)?;
         Ok(server)
@@ -98,7 +107,7 @@ impl Server {
     fn wait_until_well(&mut self, command: &str) -> Result<(), Problem> {
         let until = Instant::now() + PATIENCE;
         let what = loop {
-            if healthy(self.address) {
+            if get(self.address, "/health", Duration::from_secs(1)).is_ok() {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -152,22 +161,23 @@ fn free_port() -> Result<u16, Problem> {
     Ok(bound.port())
 }
 
-fn healthy(address: SocketAddr) -> bool {
-    let ask = || -> io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(
-            stream,
-            "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        // The rest is read so that the connection ends in good order.
-        let mut rest = Vec::new();
-        let _ = stream.take(64 << 10).read_to_end(&mut rest);
-        Ok(&status == b"HTTP/1.1 200")
-    };
-    ask().unwrap_or(false)
+/// Asks for `path`; the answer must be 200 and come within `patience`. Returns the bytes after the status.
+pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> io::Result<usize> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    // All of it is read so that the connection ends in good order.
+    let size = io::copy(&mut stream.take(MAX_ANSWER), &mut io::sink())?;
+    if &status != b"HTTP/1.1 200" {
+        let status = String::from_utf8_lossy(&status).into_owned();
+        return Err(io::Error::other(status));
+    }
+    Ok(usize::try_from(size).unwrap_or(usize::MAX))
 }
 
 /// Splits a command as a shell does, with single and double quotes and nothing else.
@@ -197,7 +207,14 @@ fn words(command: &str) -> Result<Vec<String>, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::options::{Cli, Common};
+
+    fn anywhere() -> Common {
+        Cli::parse_from(["bench", "--no-pin"]).compare.common
+    }
 
     #[test]
     fn a_command_is_split_into_words() {
@@ -210,14 +227,14 @@ mod tests {
 
     #[test]
     fn a_command_without_a_port_is_refused() {
-        let places = Places::choose(true, None).expect("nothing to change");
+        let places = Places::choose(&anywhere()).expect("nothing to change");
         let refused = Server::start("true", &places).map(|_| ());
         assert!(refused.is_err_and(|problem| problem.to_string().contains("{port}")));
     }
 
     #[test]
     fn a_server_that_fails_is_quoted() {
-        let places = Places::choose(true, None).expect("nothing to change");
+        let places = Places::choose(&anywhere()).expect("nothing to change");
         let failed = Server::start("sh -c 'echo out of luck {port}; exit 3'", &places).map(|_| ());
         let words = failed.map_or_else(|problem| problem.to_string(), |()| String::new());
         assert!(
