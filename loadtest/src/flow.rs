@@ -183,6 +183,14 @@ pub struct Between {
     pub to: Duration,
 }
 
+impl Between {
+    /// Until the plan or the run is over for the user.
+    pub const ENDLESS: Self = Self {
+        from: Duration::MAX,
+        to: Duration::MAX,
+    };
+}
+
 /// A flow that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("flow {flow:?}, step {step}: {what}", step = path(.steps))]
@@ -224,6 +232,11 @@ impl Flow {
             rounds: stay.map_or(Rounds::Endless, Rounds::For),
         };
         Self::new("signaling", vec![Step::Connect, Step::FindMatch, send])
+    }
+
+    /// Gives what is sent to partners without end another interval, and all that is sent to them another size.
+    pub(crate) fn adjust(&mut self, interval: Option<Duration>, bytes: Option<usize>) {
+        adjust(&mut self.steps, interval, bytes);
     }
 
     /// The longest that the steps take by themselves, without waiting for partners.
@@ -274,6 +287,27 @@ fn longest(steps: &[Step]) -> Duration {
         _ => Duration::ZERO,
     });
     each.fold(Duration::ZERO, Duration::saturating_add)
+}
+
+fn adjust(steps: &mut [Step], interval: Option<Duration>, bytes: Option<usize>) {
+    for step in steps {
+        match step {
+            Step::Send {
+                message: Message::Relay { size, .. },
+                every,
+                rounds,
+            } => {
+                if *rounds == Rounds::Endless {
+                    *every = interval.unwrap_or(*every);
+                }
+                if let Some(bytes) = bytes {
+                    *size = Size::Fixed(bytes);
+                }
+            }
+            Step::Loop { steps, .. } => adjust(steps, interval, bytes),
+            _ => {}
+        }
+    }
 }
 
 fn any(steps: &[Step], wanted: &dyn Fn(&Step) -> bool) -> bool {
@@ -330,7 +364,7 @@ impl Place {
                 } | Step::Loop {
                     rounds: Rounds::Endless,
                     ..
-                }
+                } | Step::Think(Between::ENDLESS)
             );
             if endless && index < last {
                 return wrong(

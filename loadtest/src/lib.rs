@@ -45,6 +45,7 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod sample;
+pub mod scenario;
 mod series;
 mod steady;
 mod summary;

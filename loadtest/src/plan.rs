@@ -10,6 +10,7 @@ use crate::{
     threshold::Threshold,
 };
 
+mod resize;
 mod schedule;
 mod stage;
 
@@ -30,6 +31,8 @@ pub const MAX_ARRIVALS: f64 = 100_000.0;
 pub struct Plan {
     /// What reports call it.
     pub name: String,
+    /// What it is for, in a sentence or two.
+    pub description: String,
     /// The parts of the run, one after the other.
     pub stages: Vec<Stage>,
     /// What users do; each user plays one of these, as often as its weight says.
@@ -44,6 +47,26 @@ pub struct Plan {
     pub message_timeout: Duration,
     /// What is asked of the server; empty: the defaults.
     pub thresholds: Vec<Threshold>,
+    /// How the breaking point is searched for, in a plan that does.
+    pub search: Option<Search>,
+    /// The load is this much of the most that the server is known or found to hold.
+    pub percent_of_capacity: Option<f64>,
+    /// The names of built-in scenarios that are run after it.
+    pub then: Vec<String>,
+}
+
+/// How the breaking point is searched for: ever more users until a threshold fails, then the middle between
+/// what held and what did not, then a confirmation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// Users of the first try.
+    pub from: u32,
+    /// The most users that are tried.
+    pub to: u32,
+    /// Users of a step in terms of the one before: 2 doubles.
+    pub factor: f64,
+    /// How close the two ends of the answer are to be, in percent.
+    pub precision_percent: f64,
 }
 
 /// What a server says when somebody has connected.
@@ -75,9 +98,40 @@ pub enum PlanError {
         /// What was given.
         value: Duration,
     },
+    /// Users were asked for where there are arrivals.
+    #[error(
+        "this plan says how many users come each second, not how many are there: give --arrival-rate"
+    )]
+    NoUsers,
+    /// Arrivals were asked for where there are users.
+    #[error("this plan says how many users are there, not how many come each second: give --users")]
+    NoArrivals,
     /// A share that is none.
     #[error("a share of {0} percent: give 0 to 100")]
     Share(f64),
+    /// A search that never ends.
+    #[error(
+        "a search from {from} to {to} users by a factor of {factor}: give 2 or more users, not fewer at the \
+             end than at the begin, and a factor of 1.1 or more"
+    )]
+    Search {
+        /// The first try.
+        from: u32,
+        /// The last one.
+        to: u32,
+        /// From one to the next.
+        factor: f64,
+    },
+    /// A threshold on a call or flow that the plan does not have.
+    #[error(
+        "a threshold names {name:?}, which is neither a call nor a flow here: give one of {known}"
+    )]
+    Unknown {
+        /// What it names.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// A flow that cannot be played.
     #[error(transparent)]
     Flow(#[from] FlowError),
@@ -104,6 +158,7 @@ impl Plan {
     pub fn of_stages(stages: Vec<Stage>) -> Self {
         Self {
             name: "users".to_owned(),
+            description: String::new(),
             stages,
             flows: vec![Flow::signaling(
                 Duration::from_secs(5),
@@ -115,6 +170,9 @@ impl Plan {
             connect_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(1),
             thresholds: Vec::new(),
+            search: None,
+            percent_of_capacity: None,
+            then: Vec::new(),
         }
     }
 
@@ -141,15 +199,36 @@ impl Plan {
             }
         }
         for stage in &self.stages {
-            check_stage(stage)?;
+            stage.check()?;
         }
         if self.peak_users() > MAX_USERS || (self.has_matches() && self.users_in_all() < 2) {
             return Err(PlanError::Users(self.peak_users()));
         }
+        if let Some(search) = &self.search {
+            search.check()?;
+        }
         for flow in &self.flows {
             flow.check()?;
         }
-        Ok(())
+        self.check_names()
+    }
+
+    /// Whether the calls and flows that thresholds name are there.
+    ///
+    /// # Errors
+    /// The first name that is not.
+    pub(crate) fn check_names(&self) -> Result<(), PlanError> {
+        let mut known = self.calls();
+        known.extend(self.flows.iter().map(|flow| flow.name.clone()));
+        let named = self.thresholds.iter().filter_map(Threshold::names);
+        let mut unknown = named.filter(|name| known.iter().all(|known| known != name));
+        match unknown.next() {
+            None => Ok(()),
+            Some(name) => Err(PlanError::Unknown {
+                name: name.to_owned(),
+                known: known.join(", "),
+            }),
+        }
     }
 
     /// The most users that are to be there at the same time; of arrivals, as many as may still be there by
@@ -302,33 +381,19 @@ impl Plan {
     }
 }
 
-fn check_stage(stage: &Stage) -> Result<(), PlanError> {
-    if stage.duration > MAX_DURATION {
-        return Err(PlanError::Duration {
-            name: "phase",
-            value: stage.duration,
-        });
-    }
-    if let Load::Arrivals { from, to } = stage.load {
-        for rate in [from, to] {
-            if !(0.0..=MAX_ARRIVALS).contains(&rate) {
-                return Err(PlanError::Arrivals(rate));
-            }
+impl Search {
+    fn check(&self) -> Result<(), PlanError> {
+        let Self {
+            from, to, factor, ..
+        } = *self;
+        if from < 2 || to < from || to > MAX_USERS || factor.is_nan() || factor < 1.1 {
+            return Err(PlanError::Search { from, to, factor });
         }
-        if from + to <= 0.0 {
-            return Err(PlanError::Arrivals(0.0));
+        if self.precision_percent > 0.0 && self.precision_percent <= 100.0 {
+            return Ok(());
         }
-        if stage.duration.is_zero() {
-            return Err(PlanError::Duration {
-                name: "phase with arrivals",
-                value: stage.duration,
-            });
-        }
+        Err(PlanError::Share(self.precision_percent))
     }
-    if !(0.0..=100.0).contains(&stage.drop_percent) {
-        return Err(PlanError::Share(stage.drop_percent));
-    }
-    Ok(())
 }
 
 /// A number from 0 to 1 for each user, which spreads any range of users evenly (golden ratio).

@@ -9,6 +9,7 @@ use crate::{
     flow::Flow,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError, Stage},
+    scenario,
 };
 
 /// How long everybody stays, unless told otherwise.
@@ -17,6 +18,13 @@ const DURATION: Duration = Duration::from_secs(60);
 /// How many users come when, and what they do.
 #[derive(Debug, Clone, Args)]
 pub struct LoadFlags {
+    /// Plays a scenario: one that is built in (loadtest scenarios lists them), or a file
+    ///
+    /// The flags below change what it says: --users for the most users, --duration for the parts that hold the
+    /// load together, --spacing for the pace of its ramps; --stage takes the place of its phases.
+    #[arg(long, env = "LOADTEST_SCENARIO", value_name = "NAME|FILE")]
+    pub scenario: Option<String>,
+
     /// Users at the same time; each takes an open file [default: 100]
     #[arg(long, env = "LOADTEST_USERS", value_name = "N")]
     pub users: Option<u32>,
@@ -39,28 +47,37 @@ pub struct LoadFlags {
     pub arrival_rate: Option<f64>,
 
     /// What --arrival-rate grows or shrinks to until the end
-    #[arg(long, env = "LOADTEST_RAMP_TO", value_parser = rate, value_name = "N/s", requires = "arrival_rate")]
+    #[arg(long, env = "LOADTEST_RAMP_TO", value_parser = rate, value_name = "N/s", requires = "arrival_rate", conflicts_with = "scenario")]
     pub ramp_to: Option<f64>,
 
-    /// How long a user stays who came by --arrival-rate
-    #[arg(long, env = "LOADTEST_STAY", default_value = "30s", value_parser = time, value_name = "TIME")]
-    pub stay: Duration,
+    /// How long a user stays who came by --arrival-rate [default: 30s]
+    #[arg(long, env = "LOADTEST_STAY", value_parser = time, value_name = "TIME", conflicts_with = "scenario")]
+    pub stay: Option<Duration>,
 
-    /// How long a user waits for a partner; a match that never came counts as this long
-    #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", default_value = "30s", value_parser = time, value_name = "TIME")]
-    pub match_timeout: Duration,
+    /// How many users the server is known to hold, for a scenario that plays a share of them
+    #[arg(
+        long,
+        env = "LOADTEST_CAPACITY",
+        value_name = "N",
+        requires = "scenario"
+    )]
+    pub capacity: Option<u32>,
 
-    /// Time between two messages of one user
-    #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", default_value = "5s", value_parser = time, value_name = "TIME")]
-    pub signal_interval: Duration,
+    /// How long a user waits for a partner; a match that never came counts as this long [default: 30s]
+    #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", value_parser = time, value_name = "TIME")]
+    pub match_timeout: Option<Duration>,
 
-    /// How long connect, handshake and the session message may take together
-    #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", default_value = "10s", value_parser = time, value_name = "TIME")]
-    pub connect_timeout: Duration,
+    /// Time between two messages of one user [default: 5s]
+    #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", value_parser = time, value_name = "TIME")]
+    pub signal_interval: Option<Duration>,
 
-    /// Length of each message's payload, in bytes
-    #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", default_value_t = MIN_PAYLOAD_BYTES, value_name = "BYTES")]
-    pub payload_bytes: usize,
+    /// How long connect, handshake and the session message may take together [default: 10s]
+    #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", value_parser = time, value_name = "TIME")]
+    pub connect_timeout: Option<Duration>,
+
+    /// Length of each message's payload, in bytes [default: 192]
+    #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", value_name = "BYTES")]
+    pub payload_bytes: Option<usize>,
 }
 
 impl LoadFlags {
@@ -70,41 +87,80 @@ impl LoadFlags {
     /// It cannot be played.
     pub(super) fn plan(&self) -> Result<Plan, ConfigError> {
         for (name, value) in [
-            ("duration", self.duration.unwrap_or(DURATION)),
+            ("duration", self.duration),
             ("signal interval", self.signal_interval),
             ("stay", self.stay),
         ] {
-            if value.is_zero() {
+            if let Some(value) = value.filter(Duration::is_zero) {
                 return Err(PlanError::Duration { name, value }.into());
             }
         }
-        let mut plan = self.shape();
-        let staying = self.arrival_rate.map(|_| self.stay);
-        plan.flows = vec![Flow::signaling(
-            self.signal_interval,
-            self.payload_bytes,
-            staying,
-        )];
-        plan.match_timeout = self.match_timeout;
-        plan.connect_timeout = self.connect_timeout;
+        let mut plan = match &self.scenario {
+            Some(name) => self.changed(scenario::load(name)?)?,
+            None => self.short_form(),
+        };
+        plan.match_timeout = self.match_timeout.unwrap_or(plan.match_timeout);
+        plan.connect_timeout = self.connect_timeout.unwrap_or(plan.connect_timeout);
         plan.check()?;
         Ok(plan)
     }
 
-    /// How many users come when.
-    fn shape(&self) -> Plan {
+    /// A scenario with what the flags change in it.
+    fn changed(&self, mut plan: Plan) -> Result<Plan, PlanError> {
+        if !self.stage.is_empty() {
+            plan.stages = self.stages();
+            plan.percent_of_capacity = None;
+        }
+        if let Some(users) = self.users {
+            plan = plan.with_users(users)?;
+            plan.percent_of_capacity = None;
+            if let Some(search) = &mut plan.search {
+                (search.from, search.to) = (search.from.min(users), users);
+            }
+        }
+        if let Some(rate) = self.arrival_rate {
+            plan = plan.with_arrival_rate(rate)?;
+        }
+        if let Some(spacing) = self.spacing {
+            plan = plan.with_spacing(spacing);
+        }
+        if let Some(duration) = self.duration.filter(|_| self.stage.is_empty()) {
+            plan = plan.with_duration(duration);
+        }
+        for flow in &mut plan.flows {
+            flow.adjust(self.signal_interval, self.payload_bytes);
+        }
+        Ok(plan)
+    }
+
+    /// Users who find a partner and send ICE candidates.
+    fn short_form(&self) -> Plan {
         let duration = self.duration.unwrap_or(DURATION);
-        if let Some(from) = self.arrival_rate {
+        let mut plan = if let Some(from) = self.arrival_rate {
             let to = self.ramp_to.unwrap_or(from);
-            return Plan::of_stages(vec![Stage::arrivals("arrivals", duration, from, to)]);
-        }
-        if self.stage.is_empty() {
+            Plan::of_stages(vec![Stage::arrivals("arrivals", duration, from, to)])
+        } else if self.stage.is_empty() {
             let spacing = self.spacing.unwrap_or(Duration::from_millis(10));
-            return Plan::ramp_and_hold(self.users.unwrap_or(100), spacing, duration);
-        }
+            Plan::ramp_and_hold(self.users.unwrap_or(100), spacing, duration)
+        } else {
+            Plan::of_stages(self.stages())
+        };
+        let stay = self.stay.unwrap_or(Duration::from_secs(30));
+        plan.flows = vec![Flow::signaling(
+            self.signal_interval.unwrap_or(Duration::from_secs(5)),
+            self.payload_bytes.unwrap_or(MIN_PAYLOAD_BYTES),
+            self.arrival_rate.map(|_| stay),
+        )];
+        plan
+    }
+
+    fn stages(&self) -> Vec<Stage> {
         let mut stages = Vec::new();
         let mut before = 0;
-        for &(time, users) in &self.stage {
+        let held = self.duration.map(|duration| (duration, None));
+        let given = self.stage.iter().map(|&(time, users)| (time, Some(users)));
+        for (time, users) in given.chain(held) {
+            let users = users.unwrap_or(before);
             let name = if users == before {
                 format!("hold {users}")
             } else {
@@ -113,11 +169,7 @@ impl LoadFlags {
             stages.push(Stage::users(&name, time, before, users));
             before = users;
         }
-        if self.duration.is_some() {
-            let name = format!("hold {before}");
-            stages.push(Stage::users(&name, duration, before, before));
-        }
-        Plan::of_stages(stages)
+        stages
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::{MAX_ARRIVALS, MAX_DURATION, PlanError};
+
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
@@ -54,7 +56,40 @@ impl Stage {
         }
     }
 
-    /// Whether the load stays as it is from begin to end.
+    /// Whether the stage can be played.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.duration > MAX_DURATION {
+            return Err(PlanError::Duration {
+                name: "phase",
+                value: self.duration,
+            });
+        }
+        if let Load::Arrivals { from, to } = self.load {
+            for rate in [from, to] {
+                if !(0.0..=MAX_ARRIVALS).contains(&rate) {
+                    return Err(PlanError::Arrivals(rate));
+                }
+            }
+            if from + to <= 0.0 {
+                return Err(PlanError::Arrivals(0.0));
+            }
+            if self.duration.is_zero() {
+                return Err(PlanError::Duration {
+                    name: "phase with arrivals",
+                    value: self.duration,
+                });
+            }
+        }
+        if !(0.0..=100.0).contains(&self.drop_percent) {
+            return Err(PlanError::Share(self.drop_percent));
+        }
+        Ok(())
+    }
+
+    /// Whether so many users stay, or users arrive: whether it is no ramp.
     pub fn holds(&self) -> bool {
         match self.load {
             Load::Users { from, to } => from == to,

@@ -6,7 +6,7 @@ use voicematch_protocol::ClientType;
 
 use super::{Stop, User};
 use crate::{
-    flow::{Message, Rounds, Step},
+    flow::{Between, Message, Rounds, Step},
     payload::{Tag, relay, request},
     plan::{due_at_or_after, mixed},
     sample::{ErrorKind, Kind, Route, Sample},
@@ -121,12 +121,8 @@ impl User {
                 Ok(())
             }
             Step::Think(between) => {
-                let share = mixed(
-                    self.start.user,
-                    self.messages ^ self.requests.rotate_left(16),
-                );
-                let time = between.from + (between.to - between.from).mul_f64(share);
-                self.live(None, Some(now + time), None).await?;
+                self.live(None, now.checked_add(self.between(*between)), None)
+                    .await?;
                 Ok(())
             }
             Step::Loop {
@@ -148,6 +144,12 @@ impl User {
                 within,
             } => self.http(name, path, *status, *within).await,
         }
+    }
+
+    fn between(&self, between: Between) -> Duration {
+        let Between { from, to } = between;
+        let n = self.messages ^ self.requests.rotate_left(16);
+        from + (to.saturating_sub(from)).mul_f64(mixed(self.start.user, n))
     }
 
     fn say(&mut self, kind: ClientType) -> Result<(), ErrorKind> {
