@@ -14,6 +14,9 @@ const MAX_OPEN: usize = 200_000;
 /// Settled rooms that are kept in mind, so that a third member is seen.
 const MAX_REMEMBERED: usize = 65_536;
 
+/// The longest that a user can be in a room whose other member had left before being told of it.
+const GIVING_UP: Duration = Duration::from_secs(1);
+
 /// What became of the messages of one type in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Settled {
@@ -138,7 +141,10 @@ impl Ledger {
     }
 
     fn one_sided(&mut self, stay: &Stay) {
-        self.one_sided_rooms += 1;
+        // Whoever gives up while the server pairs them is in no room that they know of, and their partner
+        // is told at once.
+        let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < GIVING_UP;
+        self.one_sided_rooms += u64::from(!gave_up);
         let nobody = Stay {
             inbox: super::Inbox::default(),
             ..stay.clone()

@@ -132,6 +132,18 @@ fn rooms_of_one_and_of_three_are_seen() {
 }
 
 #[test]
+fn a_partner_who_gave_up_while_being_paired_makes_no_one_sided_room() {
+    let one_sided = |left| {
+        let mut alone = stay(1, 0, Inbox::default());
+        alone.partner_left = true;
+        alone.left = alone.joined + left;
+        settle([alone]).one_sided_rooms
+    };
+    assert_eq!(one_sided(Duration::from_millis(20)), 0);
+    assert_eq!(one_sided(secs(5)), 1, "a partner who stayed was never told");
+}
+
+#[test]
 fn a_room_made_anew_under_an_old_name_is_another_room() {
     let later = |user| Stay {
         joined: secs(10),
