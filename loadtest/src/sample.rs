@@ -6,10 +6,6 @@ use crate::ledger::Stay;
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
-#[allow(
-    dead_code,
-    reason = "the books are ready for calls, flows and storms before users play them"
-)]
 pub(crate) enum Sample {
     /// Set out to connect; `again`: after a drop, or on purpose.
     Connecting { again: bool },

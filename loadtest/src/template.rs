@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use thiserror::Error;
 
+#[cfg(test)]
+mod tests;
+
 /// How a message goes over the wire.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Frame {

@@ -1,5 +1,6 @@
 //! One simulated user: plays the steps of a flow, and listens all the time.
 
+mod connection;
 mod echo;
 mod events;
 mod requests;
@@ -9,7 +10,7 @@ use std::{pin::pin, rc::Rc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     ledger::Stay,
     pace::Pacer,
     phase::{Phase, reached},
-    plan::{Greeting, Plan, Start},
+    plan::{Plan, Start},
     sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
 };
 use echo::Echo;
@@ -177,37 +178,6 @@ impl User {
         self.tell(Sample::Error { error });
     }
 
-    /// Opens a connection and reads the greeting.
-    async fn connect(&mut self) -> Result<(), Stop> {
-        let stage = Rc::clone(&self.stage);
-        self.tell(Sample::Connecting {
-            again: self.connections > 0,
-        });
-        let from = match (self.connections, self.dropped_at) {
-            (0, _) => self.start.at,
-            (_, Some(dropped_at)) => dropped_at,
-            _ => stage.now(),
-        };
-        let joined = tokio::select! {
-            biased;
-            () = reached(&stage.phase, Phase::Settling) => {
-                self.tell(Sample::ConnectingEnded);
-                return Err(Stop::Over);
-            }
-            joined = join(self.start.user, &stage) => joined,
-        };
-        let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
-        self.connection = Some(connection);
-        self.session_id = session_id;
-        self.connections += 1;
-        let latency = stage.now().saturating_sub(from);
-        self.tell(Sample::Connected { latency });
-        if self.dropped_at.is_some() {
-            self.tell(Sample::StormConnected { after: latency });
-        }
-        Ok(())
-    }
-
     /// Listens and, while the run is on, sends, until something of this has come: the deadline, the last
     /// message, or what is `awaited`. True: the latter.
     async fn live(
@@ -310,65 +280,6 @@ impl User {
         self.tell(Sample::RoomLeft(Box::new(room.stay)));
     }
 
-    /// Enters in the books what ends with the connection.
-    fn end_talk(&mut self, cut_off: bool) {
-        if let Some(room) = &mut self.room {
-            room.stay.cut_off |= cut_off;
-        }
-        self.leave_room(false);
-        self.end_echo(cut_off);
-        self.end_pending();
-        self.end_search();
-        self.expected = None;
-    }
-
-    /// The connection is gone, or is to go without a word.
-    fn drop_connection(&mut self, sample: Sample) {
-        self.tell(Sample::StoppedSending);
-        self.end_talk(true);
-        self.connection = None;
-        self.tell(sample);
-    }
-
-    /// Closes in good order.
-    async fn close(&mut self) {
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        self.end_talk(false);
-        if let Err(error) = connection.close().await {
-            self.tell_error(error);
-        }
-        self.tell(Sample::Closed);
-    }
-
-    /// Lets arrive what is under way, and closes in good order.
-    async fn leave(mut self) {
-        if self.connection.is_none() {
-            return;
-        }
-        self.tell(Sample::StoppedSending);
-        let stage = Rc::clone(&self.stage);
-        let run_ends = *stage.phase.borrow() >= Phase::Settling;
-        let listened = if run_ends {
-            self.listen(&stage).await
-        } else {
-            Ok(())
-        };
-        match listened {
-            Ok(()) => {
-                if run_ends {
-                    self.take_turns().await;
-                }
-                self.close().await;
-            }
-            Err(error) => {
-                self.end_talk(true);
-                self.tell(Sample::Dropped { error });
-            }
-        }
-    }
-
     /// Listens until everybody closes.
     async fn listen(&mut self, stage: &Stage) -> Result<(), ErrorKind> {
         let mut end = pin!(reached(&stage.phase, Phase::Closing));
@@ -380,12 +291,6 @@ impl User {
             }
         }
     }
-
-    /// Not all users close in the same instant.
-    async fn take_turns(&self) {
-        const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
-        sleep((BETWEEN_CLOSES * self.start.user).min(Duration::from_secs(2))).await;
-    }
 }
 
 /// The next thing that the server says; without a connection it never comes.
@@ -393,29 +298,5 @@ async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorK
     match connection {
         Some(connection) => connection.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Connects and reads the greeting; returns the id in it, too.
-async fn join(user: u32, stage: &Stage) -> Result<(Connection, Option<Box<str>>), ErrorKind> {
-    let mut error = ErrorKind::ConnectTimeout;
-    let joining = async {
-        let mut connection = stage.endpoint.connect(user).await?;
-        error = ErrorKind::NoSession;
-        let Greeting::Type(greeting) = &stage.plan.greeting else {
-            return Ok((connection, None));
-        };
-        loop {
-            if let Event::Text(text) = connection.next().await?
-                && let Some((kind, id)) = events::greeting(&text)
-                && kind == *greeting
-            {
-                return Ok((connection, id.map(Into::into)));
-            }
-        }
-    };
-    match timeout(stage.plan.connect_timeout, joining).await {
-        Ok(joined) => joined,
-        Err(_elapsed) => Err(error),
     }
 }
