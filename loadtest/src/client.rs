@@ -142,10 +142,6 @@ pub(crate) enum Event {
     /// A text message.
     Text(Utf8Bytes),
     /// A binary message.
-    #[allow(
-        dead_code,
-        reason = "the wire has none, so that nobody looks inside yet"
-    )]
     Binary(Bytes),
 }
 

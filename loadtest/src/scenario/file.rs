@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, ThresholdText, Time};
+use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,7 +18,7 @@ pub(super) struct File {
     #[serde(default)]
     pub timeouts: Timeouts,
     #[serde(default)]
-    pub thresholds: Vec<Spanned<ThresholdText>>,
+    pub thresholds: Vec<Spanned<String>>,
     #[serde(default)]
     pub variables: BTreeMap<String, ManyOrOne>,
     #[serde(default)]

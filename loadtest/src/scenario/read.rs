@@ -1,5 +1,7 @@
 //! From a scenario file to a plan.
 
+use std::fmt::Display;
+
 use toml::Spanned;
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
 use crate::{
     flow::{Flow, FlowError},
     plan::{Greeting, Load, Plan, Search, Stage},
+    threshold::ThresholdError,
 };
 
 /// Reads a scenario.
@@ -50,11 +53,12 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         let flows = file.flow.iter().map(|table| flow(table, &messages));
         plan.flows = flows.collect::<Result<_, _>>()?;
     }
-    for threshold in &file.thresholds {
-        let one = threshold.get_ref().0.clone();
-        plan.thresholds.push(one);
-        plan.check_names()
-            .map_err(|error| Wrong::new(threshold.span().start, error))?;
+    for text in &file.thresholds {
+        let wrong = |error: &dyn Display| Wrong::new(text.span().start, error);
+        let threshold = text.get_ref().parse();
+        plan.thresholds
+            .push(threshold.map_err(|error: ThresholdError| wrong(&error))?);
+        plan.check_names().map_err(|error| wrong(&error))?;
     }
     plan.check().map_err(|error| {
         let first = file.phase.first().map_or(0, |phase| phase.span().start);

@@ -8,7 +8,6 @@ use toml::Value;
 use crate::{
     flow::{Between, Rounds},
     payload::Size,
-    threshold::Threshold,
 };
 
 /// `10ms`, `5s`, `30m`
@@ -38,10 +37,6 @@ pub(super) struct ManyOrOne(pub Vec<String>);
 /// `500`, `"200..2000"`, `{ median = 800, p99 = 5000 }` or `[[9, 200], [1, 5000]]`
 #[derive(Debug, Clone)]
 pub(super) struct SizeText(pub Size);
-
-/// `match_latency p95 < 2s`
-#[derive(Debug, Clone)]
-pub(super) struct ThresholdText(pub Threshold);
 
 fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim())
@@ -187,12 +182,5 @@ impl<'de> Deserialize<'de> for SizeText {
         let size = size(&value).ok_or_else(error)?;
         size.check().map_err(D::Error::custom)?;
         Ok(Self(size))
-    }
-}
-
-impl<'de> Deserialize<'de> for ThresholdText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(D::Error::custom)
     }
 }
