@@ -53,6 +53,18 @@ impl Endpoint {
         }
     }
 
+    /// Where connections go.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server's name, as a request says it.
+    pub(crate) fn authority(&self) -> &str {
+        self.uri
+            .authority()
+            .map_or("localhost", |authority| authority.as_str())
+    }
+
     /// Opens a connection for the user with this index: TCP connect, TLS for `wss`, WebSocket handshake.
     ///
     /// # Errors
@@ -130,10 +142,6 @@ pub(crate) enum Event {
     /// A text message.
     Text(Utf8Bytes),
     /// A binary message.
-    #[allow(
-        dead_code,
-        reason = "the wire has none, so that nobody looks inside yet"
-    )]
     Binary(Bytes),
 }
 
@@ -156,7 +164,6 @@ impl Connection {
     ///
     /// # Errors
     /// As for [`Self::send`].
-    #[allow(dead_code, reason = "the wire has none, so that nobody sends one yet")]
     pub(crate) fn send_binary(&mut self, bytes: Vec<u8>) -> Result<(), ErrorKind> {
         self.start(Message::binary(bytes))
     }

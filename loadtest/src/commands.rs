@@ -1,6 +1,8 @@
 //! What is done with the records of runs that are over.
 
 use std::{
+    error::Error,
+    fs::OpenOptions,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -10,13 +12,14 @@ use loadtest::{
     config::Command,
     record::Record,
     report::{self, FileError, Format},
+    scenario,
 };
 
 /// Does what is asked; returns the exit code.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub(crate) fn run(command: Command) -> Result<u8, FileError> {
+pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
     match command {
         Command::Report { record, to } => {
             let formats = formats(&to)?;
@@ -39,6 +42,33 @@ pub(crate) fn run(command: Command) -> Result<u8, FileError> {
             show(&report::comparison(&run));
             write_all(&run, &formats)?;
             Ok(code)
+        }
+        Command::Scenarios => {
+            show(&scenario::list());
+            Ok(0)
+        }
+        Command::Check { scenario } => {
+            show(&scenario::describe(&scenario::load(&scenario)?));
+            Ok(0)
+        }
+        Command::Init { file, from } => {
+            let text = match from {
+                Some(name) => scenario::text(&name)?,
+                None => scenario::EXAMPLE,
+            };
+            let written = OpenOptions::new().write(true).create_new(true).open(&file);
+            let path = file.display();
+            written
+                .and_then(|mut written| written.write_all(text.as_bytes()))
+                .map_err(|error| format!("{path}: {error}"))?;
+            show(&format!(
+                "{path} is written. Check it: loadtest check {path}\n"
+            ));
+            Ok(0)
+        }
+        Command::Schema => {
+            show(scenario::SCHEMA);
+            Ok(0)
         }
     }
 }

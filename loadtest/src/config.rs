@@ -1,23 +1,26 @@
 //! The command line: raw flags, and what they mean once checked.
 
+mod load;
+mod targets;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::{
     access::AccessFlags,
-    payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError},
     record::Record,
     report::{self, FileError, Format},
+    scenario::ScenarioError,
     target::{Target, TargetError},
-    threshold::{Threshold, ThresholdError, Thresholds},
+    threshold::ThresholdError,
 };
 
-use values::{size, time};
+pub use load::LoadFlags;
+pub use targets::TargetFlags;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +28,10 @@ Examples:
   loadtest --users 5000 --duration 30m           the baseline that a release is held to
   loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
   loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --report run.html --report run.json
+  loadtest --scenario stress --report stress.html
+                                                 how many users the server holds
+  loadtest init my.toml; loadtest check my.toml; loadtest --scenario my.toml
+                                                 a load of your own
   loadtest --users 5000 --baseline last-release.json --report run.json
   loadtest report run.json --to run.html         the same run, rendered again
   loadtest compare last-release.json run.json    is it worse?
@@ -55,7 +62,7 @@ pub struct Cli {
     pub flags: Flags,
 }
 
-/// What can be done with the record of a run.
+/// What can be done beside a run.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Shows a run again, from the JSON that it was reported as
@@ -76,6 +83,24 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
+    /// Lists the scenarios that are built in
+    Scenarios,
+    /// Tells whether a scenario can be played, and what it will do
+    Check {
+        /// A file, or the name of one that is built in
+        scenario: String,
+    },
+    /// Writes a scenario to start from, with comments
+    Init {
+        /// A new file
+        #[arg(default_value = "scenario.toml")]
+        file: PathBuf,
+        /// Starts from one that is built in
+        #[arg(long, value_name = "NAME")]
+        from: Option<String>,
+    },
+    /// Prints the JSON schema of scenario files, for editors
+    Schema,
 }
 
 /// Plays thousands of users against a voicematch server, and judges what they saw.
@@ -89,33 +114,9 @@ pub struct Flags {
     #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
     pub url: String,
 
-    /// Users at the same time; each takes an open file
-    #[arg(long, env = "LOADTEST_USERS", default_value_t = 100, value_name = "N")]
-    pub users: u32,
-
-    /// How long everybody stays once the last user has started
-    #[arg(long, env = "LOADTEST_DURATION", default_value = "1m", value_parser = time, value_name = "TIME")]
-    pub duration: Duration,
-
-    /// Time between the starts of two users; 0ms: all at once
-    #[arg(long, env = "LOADTEST_SPACING", default_value = "10ms", value_parser = time, value_name = "TIME")]
-    pub spacing: Duration,
-
-    /// How long a user waits for a partner; a match that never came counts as this long
-    #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", default_value = "30s", value_parser = time, value_name = "TIME")]
-    pub match_timeout: Duration,
-
-    /// Time between two messages of one user
-    #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", default_value = "5s", value_parser = time, value_name = "TIME")]
-    pub signal_interval: Duration,
-
-    /// How long connect, handshake and the session message may take together
-    #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", default_value = "10s", value_parser = time, value_name = "TIME")]
-    pub connect_timeout: Duration,
-
-    /// Length of each message's payload, in bytes
-    #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", default_value_t = MIN_PAYLOAD_BYTES, value_name = "BYTES")]
-    pub payload_bytes: usize,
+    /// How many users come when, and what they do.
+    #[command(flatten)]
+    pub load: LoadFlags,
 
     /// Address of the server's Prometheus metrics, or none
     ///
@@ -153,47 +154,9 @@ pub struct Flags {
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
 
-    /// What is asked of the server, such as 'match_latency p95 < 2s over 30s abort after 1m'; repeatable
-    #[arg(
-        long,
-        env = "LOADTEST_THRESHOLD",
-        value_name = "THRESHOLD",
-        value_delimiter = ';',
-        help_heading = "Targets"
-    )]
-    pub threshold: Vec<String>,
-
-    /// Target: the 95th percentile of match latency stays below this
-    #[arg(long, env = "LOADTEST_MAX_MATCH_P95", default_value = "2s", value_parser = time, value_name = "TIME", help_heading = "Targets")]
-    pub max_match_p95: Duration,
-
-    /// Target: the 95th percentile of message latency stays below this
-    #[arg(long, env = "LOADTEST_MAX_MESSAGE_P95", default_value = "100ms", value_parser = time, value_name = "TIME", help_heading = "Targets")]
-    pub max_message_p95: Duration,
-
-    /// Target: connections, matches and messages succeed at least this often, in percent
-    #[arg(
-        long,
-        env = "LOADTEST_MIN_SUCCESS",
-        default_value_t = 99.9,
-        value_name = "PERCENT",
-        help_heading = "Targets"
-    )]
-    pub min_success: f64,
-
-    /// Target: the server's resident memory stays below this (kB, MB, GB, KiB, MiB, GiB)
-    #[arg(long, env = "LOADTEST_MAX_SERVER_RSS", default_value = "2GB", value_name = "SIZE", value_parser = size, help_heading = "Targets")]
-    pub max_server_rss: u64,
-
-    /// Target: at most this many messages are duplicate, reordered, altered or with the wrong peer
-    #[arg(
-        long,
-        env = "LOADTEST_MAX_MISDELIVERED",
-        default_value_t = 0,
-        value_name = "N",
-        help_heading = "Targets"
-    )]
-    pub max_misdelivered: u64,
+    /// What is asked of the server.
+    #[command(flatten)]
+    pub targets: TargetFlags,
 }
 
 /// What the flags mean.
@@ -219,6 +182,9 @@ pub enum ConfigError {
     /// The load cannot be played.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A scenario file.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// The server's address.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -242,38 +208,11 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let mut plan = Plan {
-            users: self.users,
-            duration: self.duration,
-            spacing: self.spacing,
-            match_timeout: self.match_timeout,
-            signal_interval: self.signal_interval,
-            connect_timeout: self.connect_timeout,
-            payload_bytes: self.payload_bytes,
-            thresholds: Vec::new(),
-        };
-        plan.check()?;
+        let mut plan = self.load.plan()?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
-        if !(0.0..=100.0).contains(&self.min_success) {
-            return Err(ConfigError::Percent(self.min_success));
-        }
-        let limits = [
-            ("--max-match-p95", self.max_match_p95.is_zero()),
-            ("--max-message-p95", self.max_message_p95.is_zero()),
-            ("--max-server-rss", self.max_server_rss == 0),
-        ];
-        if let Some((flag, _)) = limits.into_iter().find(|(_, zero)| *zero) {
-            return Err(ConfigError::Zero(flag));
-        }
-        let thresholds = Thresholds {
-            match_p95: self.max_match_p95,
-            message_p95: self.max_message_p95,
-            success_percent: self.min_success,
-            server_rss_bytes: self.max_server_rss,
-            misdelivered: self.max_misdelivered,
-        };
-        plan.thresholds = held_to(&thresholds, &self.threshold)?;
+        plan.thresholds = self.targets.thresholds(&plan)?;
+        plan.check_names()?;
         // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
         let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
         let reports = self
@@ -299,19 +238,12 @@ impl Flags {
     }
 }
 
-/// The defaults, but for those of which another limit was asked, and what was asked.
-fn held_to(defaults: &Thresholds, asked: &[String]) -> Result<Vec<Threshold>, ThresholdError> {
-    let asked: Result<Vec<Threshold>, _> = asked.iter().map(|text| text.parse()).collect();
-    let asked = asked?;
-    let mut all = defaults.list(true, true);
-    all.retain(|one| asked.iter().all(|other| other.name() != one.name()));
-    all.extend(asked);
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::threshold::Thresholds;
 
     fn check(args: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from([&["loadtest"], args].concat());
@@ -340,7 +272,7 @@ mod tests {
             (&["--signal-interval", "0s"], "signal interval"),
             (&["--min-success", "101"], "--min-success 101"),
             (&["--max-server-rss", "2XB"], "500MB"),
-            (&["--payload-bytes", "12"], "payload of 12"),
+            (&["--payload-bytes", "12"], "192 to 65000"),
             (&["http://localhost"], "ws://"),
         ];
         for (args, part) in wrong {

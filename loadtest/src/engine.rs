@@ -3,7 +3,6 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     thread,
@@ -13,7 +12,7 @@ use std::{
 use thiserror::Error;
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -21,15 +20,18 @@ use crate::{
     limits::users_that_fit,
     observe::{Latest, Observer},
     phase::Phase,
-    plan::{Plan, PlanError},
+    plan::{Load, Plan, PlanError, Stage},
     progress::{Counters, Progress},
-    record::{Record, Run},
-    sample::ErrorKind,
+    record::{self, Record, Run},
     summary::{About, Books},
     target::Target,
     threshold::{Thresholds, Watch},
     worker::{self, Job, Yield},
 };
+
+mod probe;
+
+use probe::probe;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -111,11 +113,9 @@ pub async fn run_until(
 ) -> Result<Record, RunError> {
     plan.check()?;
     let fit = users_that_fit();
-    if u64::from(plan.users) > fit {
-        return Err(RunError::TooFewFiles {
-            users: plan.users,
-            fit,
-        });
+    let users = plan.peak_users();
+    if u64::from(users) > fit {
+        return Err(RunError::TooFewFiles { users, fit });
     }
     let mut stop = pin!(stop);
     let endpoint = tokio::select! {
@@ -124,11 +124,12 @@ pub async fn run_until(
     };
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
     let thresholds = if plan.thresholds.is_empty() {
-        Thresholds::default().list(true, true)
+        Thresholds::default().list(plan.has_matches(), plan.has_relays())
     } else {
         plan.thresholds.clone()
     };
-    let watch = Watch::new(thresholds, Vec::new(), Vec::new(), server_expected);
+    let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
+    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
     let (mut crew, mut desk) = Crew::start(plan, endpoint, watch)?;
     let observer = Observer::new(crew.epoch, desk.server.clone());
     let leading = crew.lead(stop, &mut desk, &mut on_progress);
@@ -146,14 +147,14 @@ pub async fn run_until(
         id: format!("{:08x}", crew.run),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         target: target.url(),
-        scenario: "users".to_owned(),
+        scenario: plan.name.clone(),
         command: String::new(),
         started_at: String::new(),
         started_at_unix_ms: 0,
         elapsed_ms: 0.0,
         active_ms: 0.0,
         interrupted: led.interrupted,
-        users: u64::from(plan.users),
+        users: u64::from(users),
         shard: None,
         merged_from: Vec::new(),
         missing_shards: Vec::new(),
@@ -164,7 +165,7 @@ pub async fn run_until(
         elapsed,
         active: led.active,
         kinds: Vec::new(),
-        phases: Vec::new(),
+        phases: phases(plan),
         steady: [plan.ramp(), led.active],
         peak_connected: led.peak_users,
         workers: crew.counters.len() as u64,
@@ -174,54 +175,32 @@ pub async fn run_until(
     Ok(desk.books.account(about, &mut desk.watch))
 }
 
-/// Opens one connection, so that a wrong address is one clear error and not one per user.
-async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunError> {
-    let unreachable = |reason: String, advice| {
-        let url = target.url();
-        RunError::Unreachable {
-            url,
-            reason,
-            advice,
+/// The parts of the plan, as a record has them.
+fn phases(plan: &Plan) -> Vec<record::Phase> {
+    let phase = |(begin, stage): (Duration, &Stage)| {
+        let (users, arrivals) = match stage.load {
+            Load::Users { from, to } => (Some([from, to].map(u64::from)), None),
+            Load::Arrivals { from, to } => (None, Some([from, to])),
+        };
+        record::Phase {
+            name: stage.name.clone(),
+            start_ms: begin.as_secs_f64() * 1e3,
+            end_ms: (begin + stage.duration).as_secs_f64() * 1e3,
+            users,
+            arrivals_per_second: arrivals,
+            peak_connected: 0,
+            connection_success_percent: None,
+            match_success_percent: None,
+            match_p95_ms: None,
+            message_p99_ms: None,
+            errors: 0,
         }
     };
-    const NAME: &str = "Check the host name.";
-    let address: SocketAddr = match target.resolve().await {
-        Ok(Some(address)) => address,
-        Ok(None) => return Err(unreachable("the host has no address".to_owned(), NAME)),
-        Err(error) => return Err(unreachable(error.to_string(), NAME)),
-    };
-    let endpoint = Endpoint::new(target, address);
-    let connected = timeout(plan.connect_timeout, endpoint.connect(0)).await;
-    match connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
-        Ok(connection) => {
-            // How the server takes a close is measured on the users, not here.
-            let _ = connection.close().await;
-            Ok(endpoint)
-        }
-        Err(kind) => Err(unreachable(
-            format!("{} at {address}", kind.name()),
-            advice(&kind),
-        )),
-    }
-}
-
-fn advice(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
-        ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
-        ErrorKind::TlsFailed => {
-            "Is its certificate signed by an authority of this system? Else give --ca FILE."
-        }
-        ErrorKind::HandshakeRejected(401 | 403) => {
-            "The server wants to know who connects: give --token, --token-file or --header."
-        }
-        ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
-        ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
-        ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
-            "Is it a WebSocket server? Check the port."
-        }
-        _ => "Check the address.",
-    }
+    let played = plan.stages_with_begin();
+    played
+        .filter(|(_, stage)| !stage.duration.is_zero())
+        .map(phase)
+        .collect()
 }
 
 /// The workers of a run, from the outside.
@@ -262,8 +241,8 @@ struct Led {
 impl Crew {
     fn start(plan: &Plan, endpoint: Endpoint, watch: Watch) -> Result<(Self, Desk), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let wanted = usize::try_from(plan.users.div_ceil(USERS_PER_WORKER)).unwrap_or(usize::MAX);
-        let workers = wanted.clamp(1, cores);
+        let wanted = plan.peak_users().div_ceil(USERS_PER_WORKER);
+        let workers = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
         let (phase, phases) = watch::channel(Phase::Running);
         // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
         let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
@@ -277,7 +256,7 @@ impl Crew {
             counters: Vec::new(),
             results: Vec::new(),
         };
-        for first in (0..plan.users).take(workers) {
+        for first in 0..workers {
             let counters = Arc::new(Counters::default());
             crew.counters.push(Arc::clone(&counters));
             let job = Job {
@@ -315,7 +294,7 @@ impl Crew {
         let mut led = Led::default();
         let mut progress = Progress {
             planned: self.plan.end(),
-            users: self.plan.users,
+            users: self.plan.peak_users(),
             ..Progress::default()
         };
         let mut ticks = interval(TICK);
@@ -330,6 +309,10 @@ impl Crew {
             progress = Progress::read(counters, now, &progress);
             led.peak_users = led.peak_users.max(progress.connected);
             on_progress(&progress);
+            progress.stage = match crew.plan.stage_at(now) {
+                Some((stage, _)) if crew.plan.stages.len() > 1 => stage.name.clone(),
+                _ => String::new(),
+            };
             let ends = now >= next_look && desk.tick(now);
             if let Some(second) = desk.books.series.cells().next_back() {
                 progress.matching = second.matching.quantiles();

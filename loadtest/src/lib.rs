@@ -1,7 +1,7 @@
 //! Plays thousands of voicematch users against a running server, and judges what they saw.
 //!
 //! Read in this order:
-//! * [`plan`]: who starts and sends when
+//! * [`plan`]: who starts when, and which [`flow`] of steps they play
 //! * `user`: one simulated user, over `client`, who tells `sample`s
 //! * `ledger`: what was sent against what was received
 //! * `summary`: all samples together, and `series`: their course in time
@@ -32,6 +32,8 @@ pub mod config;
 mod drift;
 mod engine;
 pub mod expose;
+pub mod flow;
+mod http;
 mod ledger;
 mod limits;
 mod observe;
@@ -43,10 +45,12 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod sample;
+pub mod scenario;
 mod series;
 mod steady;
 mod summary;
 pub mod target;
+pub mod template;
 pub mod threshold;
 mod user;
 mod verdict;

@@ -7,21 +7,16 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::target::{Admin, bare_host, port};
+use crate::{
+    http,
+    target::{Admin, bare_host, port},
+};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// How long one reading may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a list of metrics may be.
-const MAX_BODY_BYTES: usize = 4 << 20;
 
 /// A metric that tells our server from another program at the guessed address.
 const OURS: &str = "websocket_active_connections";
@@ -120,45 +115,18 @@ pub(crate) fn whole(value: f64) -> u64 {
 async fn fetch(admin: &Admin) -> io::Result<String> {
     let host = bare_host(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
     let port = port(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let path = admin
-        .uri
-        .path_and_query()
-        .map_or("/metrics", |path| path.as_str());
-    let authority = admin
-        .uri
-        .authority()
-        .map_or(host.as_str(), |authority| authority.as_str());
-    let request = Request::get(path)
-        .header(header::HOST, authority)
-        .header(header::ACCEPT, "text/plain")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
-    let answer = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
-        if !response.status().is_success() {
-            return Err(io::Error::other(response.status().to_string()));
-        }
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES)
-            .collect()
-            .await;
-        let bytes = body.map_err(io::Error::other)?.to_bytes();
-        String::from_utf8(bytes.into()).map_err(io::Error::other)
-    };
-    let mut answer = std::pin::pin!(answer);
-    // The connection has to be driven for the answer to come. It may end first: the answer is then
-    // there already, or never will be.
-    tokio::select! {
-        text = &mut answer => text,
-        _ = connection => answer.await,
+    let path = admin.uri.path_and_query();
+    let authority = admin.uri.authority();
+    let answer = http::get(
+        (host.as_str(), port),
+        authority.map_or(host.as_str(), |authority| authority.as_str()),
+        path.map_or("/metrics", |path| path.as_str()),
+    )
+    .await?;
+    if answer.status != 200 {
+        return Err(io::Error::other(answer.status.to_string()));
     }
+    String::from_utf8(answer.body).map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! What a relayed message carries, so that its receiver can check it without asking the sender.
+//! What a message carries, so that its receiver can check it without asking the sender. Pure.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, Request};
 
-use crate::sample::Direction;
+use crate::{
+    plan::mixed,
+    sample::{Direction, Kind, Route},
+};
 
 /// The shortest payload that holds a tag with its longest numbers.
 pub(crate) const MIN_PAYLOAD_BYTES: usize = 192;
@@ -14,12 +16,91 @@ pub(crate) const MIN_PAYLOAD_BYTES: usize = 192;
 /// The longest payload: a message of 64 KiB, which servers commonly allow, less its envelope.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 65_000;
 
-const HEAD: &str = r#"{"candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host vm "#;
-const TAIL: &str = r#"","sdpMid":"0","sdpMLineIndex":0}"#;
+/// What stands before a tag.
+const MARK: &str = " vm ";
+
+/// How long payloads are, in bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Size {
+    /// All the same.
+    Fixed(usize),
+    /// Each of these as likely.
+    Between(usize, usize),
+    /// Each of these as likely as its weight says.
+    Weighted(Vec<(u32, usize)>),
+    /// Many short ones and a few long ones (log-normal).
+    LogNormal {
+        /// Half are shorter.
+        median: usize,
+        /// One in a hundred is longer.
+        p99: usize,
+    },
+}
+
+impl Size {
+    /// Whether all of them can carry what the receiver checks, and are short enough for servers.
+    ///
+    /// # Errors
+    /// What to give instead.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let fits = |bytes: usize| (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&bytes);
+        let good = match self {
+            Self::Fixed(bytes) => fits(*bytes),
+            Self::Between(from, to) => fits(*from) && fits(*to) && from <= to,
+            Self::Weighted(list) => {
+                list.iter().all(|(_, bytes)| fits(*bytes))
+                    && list.iter().any(|(weight, _)| *weight > 0)
+            }
+            Self::LogNormal { median, p99 } => fits(*median) && fits(*p99) && median <= p99,
+        };
+        let error = "payloads have 192 to 65000 bytes (each carries sender, sequence and send time), and the \
+                     shorter size comes first";
+        if good { Ok(()) } else { Err(error) }
+    }
+
+    /// The size of the n-th message of a user.
+    pub(crate) fn of(&self, user: u32, n: u32) -> usize {
+        let share = mixed(user, n);
+        match self {
+            Self::Fixed(bytes) => *bytes,
+            Self::Between(from, to) => from + whole(share * (to - from + 1) as f64).min(to - from),
+            Self::Weighted(list) => {
+                let all: u32 = list.iter().map(|(weight, _)| *weight).sum();
+                let mut at = share * f64::from(all);
+                let chosen = list.iter().find(|(weight, _)| {
+                    at -= f64::from(*weight);
+                    at < 0.0
+                });
+                chosen.map_or(MIN_PAYLOAD_BYTES, |(_, bytes)| *bytes)
+            }
+            Self::LogNormal { median, p99 } => {
+                // The 99th percentile of the normal distribution is 2.326 standard deviations up.
+                let sigma = (*p99 as f64 / *median as f64).ln() / 2.326;
+                // Twelve even numbers less six are normal enough, and need no table.
+                let normal: f64 = (0..12)
+                    .map(|k| mixed(user, n ^ (k << 28 | k << 20)))
+                    .sum::<f64>()
+                    - 6.0;
+                whole(*median as f64 * (sigma * normal).exp())
+                    .clamp(MIN_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES)
+            }
+        }
+    }
+}
+
+fn whole(n: f64) -> usize {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from float saturates"
+    )]
+    let whole = n as usize;
+    whole
+}
 
 /// Who sent a message to which room, which one it was, and when it was due.
 ///
-/// It travels as an extension attribute of an ICE candidate (RFC 8839, section 5.1), so that the payload is
+/// In an ICE candidate it travels as an extension attribute (RFC 8839, section 5.1), so that the payload is
 /// what a browser would send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
@@ -33,30 +114,35 @@ pub(crate) struct Tag {
     pub seq: u32,
     /// Counts those of its type among them, from 0.
     pub nth: u32,
-    /// From whom to whom.
-    pub direction: Direction,
+    /// Its type and from whom to whom.
+    pub route: Route,
     /// When it was due to be sent, since the start of the run. Whole microseconds.
     pub due: Duration,
     /// How much later it was sent. Whole microseconds.
     pub lateness: Duration,
+    /// The bytes of the payload.
+    pub len: usize,
 }
 
 impl Tag {
-    /// The JSON payload, padded to `len` bytes.
-    pub(crate) fn to_payload(self, len: usize) -> String {
-        let mut out = String::with_capacity(len.max(MIN_PAYLOAD_BYTES));
-        out.push_str(HEAD);
+    /// The payload, padded to its length: JSON for a message to a partner, and plain text within JSON
+    /// strings or binary frames for any other.
+    pub(crate) fn to_payload(self) -> String {
+        let (head, tail) = dress(self.route.kind);
+        let mut out = String::with_capacity(self.len.max(MIN_PAYLOAD_BYTES));
+        out.push_str(head);
         let Self {
             run,
             room,
             sender,
             seq,
             nth,
-            direction,
+            route,
             due,
             lateness,
+            len,
         } = self;
-        let role = match direction {
+        let role = match route.direction {
             Direction::OffererToAnswerer => 'o',
             Direction::AnswererToOfferer => 'a',
             Direction::ToServer => 's',
@@ -64,54 +150,78 @@ impl Tag {
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{role}.{}.{}.",
+            "{MARK}{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}.{}.{}.{len}.",
+            route.kind.index(),
             due.as_micros(),
             lateness.as_micros(),
         );
-        let padding = len.saturating_sub(out.len() + TAIL.len());
+        let padding = len.saturating_sub(out.len() + tail.len());
         out.extend(std::iter::repeat_n('x', padding));
-        out.push_str(TAIL);
+        out.push_str(tail);
         out
     }
 
-    /// The whole message that asks the server to relay this tag.
-    ///
-    /// # Errors
-    /// None that can happen: the payload is valid JSON.
-    pub(crate) fn to_request(self, len: usize) -> serde_json::Result<String> {
-        let payload = RawValue::from_string(self.to_payload(len))?;
-        request(ClientType::IceCandidate, Some(&payload))
-    }
-
-    /// Reads the tag of a received payload. `None`: it is not one of ours.
-    pub(crate) fn read(payload: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Candidate<'a> {
-            #[serde(borrow)]
-            candidate: Cow<'a, str>,
-        }
-        let candidate = serde_json::from_str::<Candidate<'_>>(payload)
-            .ok()?
-            .candidate;
-        let (_, tag) = candidate.split_once(" vm ")?;
+    /// Reads the tag of a received payload or of a whole message. `None`: there is none.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (_, tag) = text.split_once(MARK)?;
         let mut parts = tag.split('.');
+        let run = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let room = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let sender = parts.next()?.parse().ok()?;
+        let seq = parts.next()?.parse().ok()?;
+        let nth = parts.next()?.parse().ok()?;
+        let kind = Kind::new(parts.next()?.parse().ok()?);
+        let direction = match parts.next()? {
+            "o" => Direction::OffererToAnswerer,
+            "a" => Direction::AnswererToOfferer,
+            "s" => Direction::ToServer,
+            _ => return None,
+        };
         let tag = Self {
-            run: u32::from_str_radix(parts.next()?, 16).ok()?,
-            room: u64::from_str_radix(parts.next()?, 16).ok()?,
-            sender: parts.next()?.parse().ok()?,
-            seq: parts.next()?.parse().ok()?,
-            nth: parts.next()?.parse().ok()?,
-            direction: match parts.next()? {
-                "o" => Direction::OffererToAnswerer,
-                "a" => Direction::AnswererToOfferer,
-                "s" => Direction::ToServer,
-                _ => return None,
-            },
+            run,
+            room,
+            sender,
+            seq,
+            nth,
+            route: Route { kind, direction },
             due: Duration::from_micros(parts.next()?.parse().ok()?),
             lateness: Duration::from_micros(parts.next()?.parse().ok()?),
+            len: parts.next()?.parse().ok()?,
         };
-        parts.next().map(|_padding| tag)
+        let sound = (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&tag.len);
+        parts.next().filter(|_| sound).map(|_padding| tag)
     }
+
+    /// Whether `text`, a payload or a message around one, has other bytes than were sent.
+    pub(crate) fn altered(self, text: &str) -> bool {
+        if self.route.direction == Direction::ToServer {
+            return !text.contains(&self.to_payload());
+        }
+        text != self.to_payload()
+    }
+}
+
+/// What stands around the tag in payloads of this type.
+fn dress(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::ICE_CANDIDATE => (
+            r#"{"candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host"#,
+            r#"","sdpMid":"0","sdpMLineIndex":0}"#,
+        ),
+        Kind::OFFER => (r#"{"type":"offer","sdp":"v=0\r\ns="#, r#"\r\n"}"#),
+        Kind::ANSWER => (r#"{"type":"answer","sdp":"v=0\r\ns="#, r#"\r\n"}"#),
+        Kind::MESSAGE => (r#"{"text":""#, r#""}"#),
+        _ => ("", ""),
+    }
+}
+
+/// A message to a partner.
+///
+/// # Errors
+/// None that can happen: the payload is valid JSON.
+pub(crate) fn relay(kind: ClientType, payload: String) -> serde_json::Result<String> {
+    let payload = RawValue::from_string(payload)?;
+    request(kind, Some(&payload))
 }
 
 /// A message without anything but its type and perhaps a payload.
@@ -138,73 +248,4 @@ pub(crate) fn room_key(room_id: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LONGEST: Tag = Tag {
-        run: u32::MAX,
-        room: u64::MAX,
-        sender: u32::MAX,
-        seq: u32::MAX,
-        nth: u32::MAX,
-        direction: Direction::OffererToAnswerer,
-        due: Duration::from_secs(30 * 24 * 3600),
-        lateness: Duration::from_secs(3600),
-    };
-
-    #[test]
-    fn a_tag_reads_back_from_a_payload_of_the_length_asked_for() {
-        for len in [MIN_PAYLOAD_BYTES, 500, MAX_PAYLOAD_BYTES] {
-            let small = Tag {
-                run: 0,
-                room: 1,
-                sender: 2,
-                seq: 3,
-                nth: 4,
-                direction: Direction::ToServer,
-                due: Duration::from_micros(5),
-                lateness: Duration::ZERO,
-            };
-            for tag in [small, LONGEST] {
-                let payload = tag.to_payload(len);
-                assert_eq!(payload.len(), len);
-                assert_eq!(Tag::read(&payload), Some(tag));
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_not_ours_is_no_tag() {
-        let whole = LONGEST.to_payload(MIN_PAYLOAD_BYTES);
-        assert_eq!(Tag::read(&whole[..whole.len() - 1]), None);
-        for other in [
-            "",
-            "1",
-            "{}",
-            r#"{"candidate":"fake-ice-candidate"}"#,
-            r#"{"candidate":" vm 1.2"}"#,
-        ] {
-            assert_eq!(Tag::read(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn the_request_is_what_a_browser_would_send() {
-        let text = LONGEST.to_request(MIN_PAYLOAD_BYTES).expect("valid JSON");
-        let value: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
-        assert_eq!(value["type"], "ice_candidate");
-        assert_eq!(value["payload"]["sdpMid"], "0");
-        let find = request(ClientType::FindMatch, None).expect("valid JSON");
-        assert_eq!(find, r#"{"type":"find_match"}"#);
-    }
-
-    #[test]
-    fn room_keys_differ_as_their_ids_do() {
-        assert_eq!(
-            room_key("a"),
-            0xaf63_dc4c_8601_ec8c,
-            "the published FNV-1a value"
-        );
-        assert_ne!(room_key("room-1"), room_key("room-2"));
-    }
-}
+mod tests;

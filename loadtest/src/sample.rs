@@ -6,10 +6,6 @@ use crate::ledger::Stay;
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
-#[allow(
-    dead_code,
-    reason = "the books are ready for calls, flows and storms before users play them"
-)]
 pub(crate) enum Sample {
     /// Set out to connect; `again`: after a drop, or on purpose.
     Connecting { again: bool },
@@ -108,7 +104,6 @@ pub(crate) struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind(u8);
 
-#[allow(dead_code, reason = "users send ICE candidates only so far")]
 impl Kind {
     /// How many types are told apart.
     pub(crate) const MAX: usize = 8;

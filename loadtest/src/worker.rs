@@ -39,7 +39,7 @@ pub(crate) struct Job {
     pub slices: mpsc::Sender<Slice>,
     /// Plays users `first`, `first + step`, ...
     pub first: u32,
-    pub step: usize,
+    pub step: u32,
 }
 
 /// What a worker brings home.
@@ -79,6 +79,7 @@ async fn run(job: Job) -> io::Result<Yield> {
         })
     };
     let stage = Rc::new(Stage {
+        calls: job.plan.calls(),
         plan: job.plan,
         endpoint: job.endpoint,
         epoch: job.epoch,
@@ -117,12 +118,14 @@ async fn every_second(epoch: Instant, act: impl Fn()) {
 }
 
 /// Starts each user in their turn, and waits until all are gone.
-async fn play_all(stage: &Rc<Stage>, first: u32, step: usize) {
+async fn play_all(stage: &Rc<Stage>, first: u32, step: u32) {
     let mut users = JoinSet::new();
     let starting = async {
-        for user in (first..stage.plan.users).step_by(step) {
-            sleep_until(stage.epoch + stage.plan.start_of(user)).await;
-            users.spawn_local(play(user, Rc::clone(stage)));
+        for start in stage.plan.starts(first, step) {
+            sleep_until(stage.epoch + start.at).await;
+            users.spawn_local(play(start, Rc::clone(stage)));
+            // Who is gone is forgotten: users may come and go for days.
+            while users.try_join_next().is_some() {}
         }
     };
     tokio::select! {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::Stay;
+use super::{Stay, latest::UNDER_WAY};
 use crate::sample::{Direction, Kind};
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided.
@@ -21,7 +21,7 @@ pub(crate) struct Settled {
     pub delivered: u64,
     /// Never received, though the partner was there.
     pub lost: u64,
-    /// Never received, because the partner had left.
+    /// Never received, because the partner had left or was leaving.
     pub undeliverable: u64,
     /// Under way when the sender was cut off: neither delivered nor lost.
     pub pending: u64,
@@ -109,6 +109,11 @@ impl Ledger {
     /// What `sender` sent, against what `receiver` got.
     fn settle(&mut self, sender: &Stay, receiver: &Stay) {
         let heard = receiver.inbox.partner == Some(sender.user);
+        // The server may hold for gone who does not know it yet.
+        let left = match sender.partner_left {
+            true => receiver.left.min(sender.left),
+            false => receiver.left,
+        };
         let mut lost = 0;
         for kind in 0..Kind::MAX {
             let sent = u64::from(sender.sent[kind]);
@@ -124,10 +129,15 @@ impl Ledger {
                 delivered,
                 ..Settled::default()
             };
-            match (sender.partner_left, sender.cut_off) {
-                (true, _) => (part.lost, part.undeliverable) = (gaps, missing - gaps),
-                (false, true) => (part.lost, part.pending) = (gaps, missing - gaps),
-                (false, false) => part.lost = missing,
+            let after = missing - gaps;
+            if sender.cut_off && !sender.partner_left {
+                (part.lost, part.pending) = (gaps, after);
+            } else {
+                part.undeliverable = match receiver.settled {
+                    true => 0,
+                    false => sender.latest.under_way(after, left),
+                };
+                part.lost = missing - part.undeliverable;
             }
             lost += part.lost;
             self.settled[kind][sender.direction as usize].merge(&part);
@@ -138,7 +148,10 @@ impl Ledger {
     }
 
     fn one_sided(&mut self, stay: &Stay) {
-        self.one_sided_rooms += 1;
+        // Whoever gives up while the server pairs them is in no room that they know of, and their partner
+        // is told at once.
+        let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < UNDER_WAY;
+        self.one_sided_rooms += u64::from(!gave_up);
         let nobody = Stay {
             inbox: super::Inbox::default(),
             ..stay.clone()

@@ -1,0 +1,58 @@
+//! The first connection of a run.
+
+use std::net::SocketAddr;
+
+use tokio::time::timeout;
+
+use super::RunError;
+use crate::{client::Endpoint, plan::Plan, sample::ErrorKind, target::Target};
+
+/// Opens one connection, so that a wrong address is one clear error and not one per user.
+pub(super) async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunError> {
+    let unreachable = |reason: String, advice| {
+        let url = target.url();
+        RunError::Unreachable {
+            url,
+            reason,
+            advice,
+        }
+    };
+    const NAME: &str = "Check the host name.";
+    let address: SocketAddr = match target.resolve().await {
+        Ok(Some(address)) => address,
+        Ok(None) => return Err(unreachable("the host has no address".to_owned(), NAME)),
+        Err(error) => return Err(unreachable(error.to_string(), NAME)),
+    };
+    let endpoint = Endpoint::new(target, address);
+    let connected = timeout(plan.connect_timeout, endpoint.connect(0)).await;
+    match connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
+        Ok(connection) => {
+            // How the server takes a close is measured on the users, not here.
+            let _ = connection.close().await;
+            Ok(endpoint)
+        }
+        Err(kind) => Err(unreachable(
+            format!("{} at {address}", kind.name()),
+            advice(&kind),
+        )),
+    }
+}
+
+fn advice(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
+        ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
+        ErrorKind::TlsFailed => {
+            "Is its certificate signed by an authority of this system? Else give --ca FILE."
+        }
+        ErrorKind::HandshakeRejected(401 | 403) => {
+            "The server wants to know who connects: give --token, --token-file or --header."
+        }
+        ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
+        ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
+        ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
+            "Is it a WebSocket server? Check the port."
+        }
+        _ => "Check the address.",
+    }
+}

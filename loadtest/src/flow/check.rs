@@ -1,0 +1,191 @@
+//! Whether a flow can be played, before anybody plays it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Between, Call, Flow, Message, Rounds, Step, any};
+
+/// A flow that cannot be played.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("flow {flow:?}, step {step}: {what}", step = path(.steps))]
+pub struct FlowError {
+    /// Its name.
+    pub flow: String,
+    /// Which step, from 0; inside of a loop, which step of the loop, and so on.
+    pub steps: Vec<usize>,
+    /// What is wrong, and what to do.
+    pub what: &'static str,
+}
+
+fn path(steps: &[usize]) -> String {
+    let steps: Vec<_> = steps.iter().map(|step| (step + 1).to_string()).collect();
+    steps.join(".")
+}
+
+impl Flow {
+    /// Whether the steps can be played.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub(crate) fn check(&self) -> Result<(), FlowError> {
+        let mut place = Place::default();
+        let error = |steps, what| FlowError {
+            flow: self.name.clone(),
+            steps,
+            what,
+        };
+        if self.steps.is_empty() {
+            return Err(error(
+                vec![0],
+                "a flow needs steps, such as \"connect\", \"find_match\"",
+            ));
+        }
+        place
+            .go(&self.steps)
+            .map_err(|(steps, what)| error(steps, what))
+    }
+}
+
+impl Rounds {
+    fn is_none(self) -> bool {
+        self == Self::Times(0) || self == Self::For(Duration::ZERO)
+    }
+}
+
+/// Where a user is after the steps so far.
+#[derive(Default)]
+struct Place {
+    connected: bool,
+    matched: bool,
+}
+
+type Wrong = (Vec<usize>, &'static str);
+
+impl Place {
+    fn go(&mut self, steps: &[Step]) -> Result<(), Wrong> {
+        let last = steps.len().saturating_sub(1);
+        for (index, step) in steps.iter().enumerate() {
+            let wrong = |what| Err((vec![index], what));
+            let endless = matches!(
+                step,
+                Step::Send {
+                    rounds: Rounds::Endless,
+                    ..
+                } | Step::Loop {
+                    rounds: Rounds::Endless,
+                    ..
+                } | Step::Think(Between::ENDLESS)
+            );
+            if endless && index < last {
+                return wrong(
+                    "this goes on until the end of the run, so that nothing comes after it: give `times` or `for`",
+                );
+            }
+            if let Err(what) = self.step(step) {
+                return wrong(what);
+            }
+            if let Step::Loop { steps, .. } = step {
+                // Twice: what stands after the first round has to do before the second.
+                for _round in 0..2 {
+                    self.go(steps).map_err(|(mut path, what)| {
+                        path.insert(0, index);
+                        (path, what)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), &'static str> {
+        const UNCONNECTED: &str = "nobody is connected here: put \"connect\" before it";
+        match step {
+            Step::Connect if self.connected => {
+                return Err(
+                    "there is a connection already: take this one out, or put \"close\" before it",
+                );
+            }
+            Step::Connect => self.connected = true,
+            Step::Think(between) if between.from > between.to => {
+                return Err("the first time is longer than the second");
+            }
+            Step::Think(_) => {}
+            Step::Http { within, .. } if within.is_zero() => return Err(NO_TIME),
+            Step::Http { .. } => {}
+            Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
+            _ if !self.connected => return Err(UNCONNECTED),
+            Step::FindMatch => self.matched = true,
+            Step::Next | Step::Leave if !self.matched => return Err(UNMATCHED),
+            Step::Leave => self.matched = false,
+            Step::Reconnect => self.matched = false,
+            Step::Close => (self.connected, self.matched) = (false, false),
+            Step::Send {
+                message,
+                every,
+                rounds,
+            } => return self.check_send(message, *every, *rounds),
+            Step::Expect { within, .. } if within.is_zero() => return Err(NO_TIME),
+            Step::Call(call) => return check_call(call),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_send(
+        &self,
+        message: &Message,
+        every: Duration,
+        rounds: Rounds,
+    ) -> Result<(), &'static str> {
+        match message {
+            Message::Relay { size, .. } => {
+                if !self.matched {
+                    return Err(UNMATCHED);
+                }
+                size.check()?;
+            }
+            Message::Custom { size, .. } => size.check()?,
+        }
+        if rounds.is_none() {
+            return Err(NOTHING);
+        }
+        if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
+            return Err("nothing can be sent every 0s: give a longer time");
+        }
+        Ok(())
+    }
+}
+
+const NO_TIME: &str = "nothing comes within 0s: give a longer time";
+const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";
+const UNMATCHED: &str = "there is no partner here: put \"find_match\" before it";
+
+fn check_loop(rounds: Rounds, steps: &[Step]) -> Result<(), &'static str> {
+    if rounds.is_none() {
+        return Err(NOTHING);
+    }
+    let waits = |step: &Step| match step {
+        Step::Think(between) => !between.to.is_zero(),
+        Step::Close | Step::Leave | Step::Loop { .. } => false,
+        Step::Send { every, .. } => !every.is_zero(),
+        _ => true,
+    };
+    if !any(steps, &waits) {
+        return Err("nothing in this loop takes time: add a `think`");
+    }
+    Ok(())
+}
+
+fn check_call(call: &Call) -> Result<(), &'static str> {
+    call.size.check()?;
+    if call.within.is_zero() {
+        return Err(NO_TIME);
+    }
+    if !call.template.has_id() && call.answer.is_none() {
+        return Err(
+            "no answer can be told from others: put {{id}} into the request, or give the type of the `answer`",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Whether a plan can be played, before anybody plays it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search};
+use crate::{flow::FlowError, threshold::Threshold};
+
+/// A plan that cannot be played.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum PlanError {
+    /// Nothing to do.
+    #[error("a plan without {0}: give at least one")]
+    Empty(&'static str),
+    /// None, or too many to fit in a process.
+    #[error("{0} users cannot be played: give 2 to {MAX_USERS} users (one alone has no partner)")]
+    Users(u32),
+    /// Not a rate.
+    #[error("{0} arrivals a second cannot be played: give more than 0 and at most {MAX_ARRIVALS}")]
+    Arrivals(f64),
+    /// A duration that is zero or too long.
+    #[error("a {name} of {value:?} is out of range: give more than 0 and at most 30 days")]
+    Duration {
+        /// What it is, in words.
+        name: &'static str,
+        /// What was given.
+        value: Duration,
+    },
+    /// Users were asked for where there are arrivals.
+    #[error(
+        "this plan says how many users come each second, not how many are there: give --arrival-rate"
+    )]
+    NoUsers,
+    /// Arrivals were asked for where there are users.
+    #[error("this plan says how many users are there, not how many come each second: give --users")]
+    NoArrivals,
+    /// A share that is none.
+    #[error("a share of {0} percent: give 0 to 100")]
+    Share(f64),
+    /// A search that never ends.
+    #[error(
+        "a search from {from} to {to} users by a factor of {factor}: give 2 or more users, not fewer at the \
+             end than at the begin, and a factor of 1.1 or more"
+    )]
+    Search {
+        /// The first try.
+        from: u32,
+        /// The last one.
+        to: u32,
+        /// From one to the next.
+        factor: f64,
+    },
+    /// A threshold on a call or flow that the plan does not have.
+    #[error(
+        "a threshold names {name:?}, which is neither a call nor a flow here: give one of {known}"
+    )]
+    Unknown {
+        /// What it names.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A flow that cannot be played.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+}
+
+impl Plan {
+    /// Whether the plan can be played.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.stages.is_empty() {
+            return Err(PlanError::Empty("phase"));
+        }
+        if self.flows.iter().all(|flow| flow.weight == 0) {
+            return Err(PlanError::Empty("flow of a weight above 0"));
+        }
+        let positive = [
+            ("duration", self.end()),
+            ("match timeout", self.match_timeout),
+            ("connect timeout", self.connect_timeout),
+            ("message timeout", self.message_timeout),
+        ];
+        for (name, value) in positive {
+            if value.is_zero() || value > MAX_DURATION {
+                return Err(PlanError::Duration { name, value });
+            }
+        }
+        for stage in &self.stages {
+            stage.check()?;
+        }
+        if self.peak_users() > MAX_USERS || (self.has_matches() && self.users_in_all() < 2) {
+            return Err(PlanError::Users(self.peak_users()));
+        }
+        if let Some(search) = &self.search {
+            search.check()?;
+        }
+        for flow in &self.flows {
+            flow.check()?;
+        }
+        self.check_names()
+    }
+
+    /// Whether the calls and flows that thresholds name are there.
+    ///
+    /// # Errors
+    /// The first name that is not.
+    pub(crate) fn check_names(&self) -> Result<(), PlanError> {
+        let mut known = self.calls();
+        known.extend(self.flows.iter().map(|flow| flow.name.clone()));
+        let named = self.thresholds.iter().filter_map(Threshold::names);
+        let mut unknown = named.filter(|name| known.iter().all(|known| known != name));
+        match unknown.next() {
+            None => Ok(()),
+            Some(name) => Err(PlanError::Unknown {
+                name: name.to_owned(),
+                known: known.join(", "),
+            }),
+        }
+    }
+}
+
+impl Search {
+    fn check(&self) -> Result<(), PlanError> {
+        let Self {
+            from, to, factor, ..
+        } = *self;
+        if from < 2 || to < from || to > MAX_USERS || factor.is_nan() || factor < 1.1 {
+            return Err(PlanError::Search { from, to, factor });
+        }
+        if self.precision_percent > 0.0 && self.precision_percent <= 100.0 {
+            return Ok(());
+        }
+        Err(PlanError::Share(self.precision_percent))
+    }
+}

@@ -1,0 +1,79 @@
+//! The same plan with other numbers of users, another pace, or another length. Pure.
+
+use std::time::Duration;
+
+use super::{Load, Plan, PlanError};
+
+impl Plan {
+    /// The same with `users` at the most; what ramps keeps its pace.
+    ///
+    /// # Errors
+    /// The plan has arrivals and no number of users.
+    pub fn with_users(mut self, users: u32) -> Result<Self, PlanError> {
+        let peak = self.steady_users();
+        if peak == 0 {
+            return Err(PlanError::NoUsers);
+        }
+        let scaled = |n: u32| {
+            let scaled = u64::from(n) * u64::from(users) / u64::from(peak);
+            u32::try_from(scaled).unwrap_or(u32::MAX)
+        };
+        for stage in &mut self.stages {
+            if let Load::Users { from, to } = &mut stage.load {
+                if from != to {
+                    stage.duration = stage.duration.mul_f64(f64::from(users) / f64::from(peak));
+                }
+                (*from, *to) = (scaled(*from), scaled(*to));
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same, and whatever ramps takes `spacing` from one user to the next.
+    pub fn with_spacing(mut self, spacing: Duration) -> Self {
+        for stage in &mut self.stages {
+            if !stage.holds() {
+                stage.duration = spacing.saturating_mul(stage.change().saturating_sub(1));
+            }
+        }
+        self
+    }
+
+    /// The same, and the parts in which the load is held or users arrive take `duration` together.
+    pub fn with_duration(mut self, duration: Duration) -> Self {
+        let constant = self.stages.iter().filter(|stage| stage.holds());
+        let together: Duration = constant.map(|stage| stage.duration).sum();
+        if together.is_zero() {
+            return self;
+        }
+        let factor = duration.as_secs_f64() / together.as_secs_f64();
+        for stage in &mut self.stages {
+            if stage.holds() {
+                stage.duration = Duration::try_from_secs_f64(stage.duration.as_secs_f64() * factor)
+                    .unwrap_or(Duration::MAX);
+            }
+        }
+        self
+    }
+
+    /// The same with `rate` arrivals a second at the most.
+    ///
+    /// # Errors
+    /// The plan has no arrivals.
+    pub fn with_arrival_rate(mut self, rate: f64) -> Result<Self, PlanError> {
+        let most = self.stages.iter().map(|stage| match stage.load {
+            Load::Arrivals { from, to } => from.max(to),
+            Load::Users { .. } => 0.0,
+        });
+        let most = most.fold(0.0, f64::max);
+        if most <= 0.0 {
+            return Err(PlanError::NoArrivals);
+        }
+        for stage in &mut self.stages {
+            if let Load::Arrivals { from, to } = &mut stage.load {
+                (*from, *to) = (*from * rate / most, *to * rate / most);
+            }
+        }
+        Ok(self)
+    }
+}

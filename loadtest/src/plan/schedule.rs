@@ -1,0 +1,80 @@
+//! Who starts when, and when the plan takes them out again. Pure.
+
+use std::time::Duration;
+
+use super::{Load, Plan, stage::Stage};
+
+/// One user's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Since the start of the run.
+    pub at: Duration,
+    /// The user's number, which no two users have who are there at the same time.
+    pub user: u32,
+    /// When the plan takes the user out; `None`: when the flow or the run is over.
+    pub until: Option<Duration>,
+    /// Came in an arrival stage, and leaves when the flow is over.
+    pub arrived: bool,
+}
+
+impl Plan {
+    /// The starts of all users whose number leaves `first` when divided by `step`, in order of time.
+    pub(crate) fn starts(&self, first: u32, step: u32) -> impl Iterator<Item = Start> + '_ {
+        let step = step.max(1);
+        let mut begin = Duration::ZERO;
+        let mut arrived = self.steady_users();
+        (0..self.stages.len()).flat_map(move |index| {
+            let stage = &self.stages[index];
+            let at = begin;
+            begin = begin.saturating_add(stage.duration);
+            let base = arrived;
+            arrived = arrived.saturating_add(stage.arriving());
+            let (lowest, count) = newcomers(stage, base);
+            // The first of them whose number is ours.
+            let skip = (first + step - lowest % step) % step;
+            (skip..count)
+                .step_by(usize::try_from(step).unwrap_or(usize::MAX))
+                .map(move |k| self.start(index, at, lowest, k))
+        })
+    }
+
+    fn start(&self, index: usize, begin: Duration, lowest: u32, k: u32) -> Start {
+        let stage = &self.stages[index];
+        let user = lowest + k;
+        let arrived = matches!(stage.load, Load::Arrivals { .. });
+        let turn = if arrived {
+            stage.arrival(k)
+        } else {
+            stage.turn(k)
+        };
+        Start {
+            at: begin + turn,
+            user,
+            until: (!arrived)
+                .then(|| self.taken_out(user, index + 1, begin + stage.duration))
+                .flatten(),
+            arrived,
+        }
+    }
+
+    /// When user `user` is taken out by the stages from `index` on, the first of which begins at `begin`.
+    fn taken_out(&self, user: u32, index: usize, mut begin: Duration) -> Option<Duration> {
+        for stage in self.stages.get(index..)? {
+            if let Load::Users { from, to } = stage.load
+                && (to..from).contains(&user)
+            {
+                return Some(begin + stage.turn(from - 1 - user));
+            }
+            begin += stage.duration;
+        }
+        None
+    }
+}
+
+/// The lowest number of a stage's new users, and how many there are.
+fn newcomers(stage: &Stage, base: u32) -> (u32, u32) {
+    match stage.load {
+        Load::Users { from, to } => (from, to.saturating_sub(from)),
+        Load::Arrivals { .. } => (base, stage.arriving()),
+    }
+}

@@ -1,0 +1,176 @@
+//! The stages of a plan: how many users there are, or how many come, at each moment. Pure.
+
+use std::time::Duration;
+
+use super::{MAX_ARRIVALS, MAX_DURATION, PlanError};
+
+/// A part of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// What reports call it.
+    pub name: String,
+    /// How long it takes.
+    pub duration: Duration,
+    /// How the load changes in it.
+    pub load: Load,
+    /// The share of the users who lose their connection at its begin, all at once, in percent.
+    pub drop_percent: f64,
+}
+
+/// How the load changes during a stage, in a straight line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Load {
+    /// So many users are there, whatever the server does.
+    Users {
+        /// At the begin.
+        from: u32,
+        /// At the end.
+        to: u32,
+    },
+    /// So many users come each second, and leave when they are through with their flow.
+    Arrivals {
+        /// Users per second at the begin.
+        from: f64,
+        /// Users per second at the end.
+        to: f64,
+    },
+}
+
+impl Stage {
+    /// From `from` to `to` users; the same number holds.
+    pub fn users(name: &str, duration: Duration, from: u32, to: u32) -> Self {
+        Self::new(name, duration, Load::Users { from, to })
+    }
+
+    /// From `from` to `to` arrivals a second.
+    pub fn arrivals(name: &str, duration: Duration, from: f64, to: f64) -> Self {
+        Self::new(name, duration, Load::Arrivals { from, to })
+    }
+
+    fn new(name: &str, duration: Duration, load: Load) -> Self {
+        Self {
+            name: name.to_owned(),
+            duration,
+            load,
+            drop_percent: 0.0,
+        }
+    }
+
+    /// Whether the stage can be played.
+    ///
+    /// # Errors
+    /// The first value that is out of range.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.duration > MAX_DURATION {
+            return Err(PlanError::Duration {
+                name: "phase",
+                value: self.duration,
+            });
+        }
+        if let Load::Arrivals { from, to } = self.load {
+            for rate in [from, to] {
+                if !(0.0..=MAX_ARRIVALS).contains(&rate) {
+                    return Err(PlanError::Arrivals(rate));
+                }
+            }
+            if from + to <= 0.0 {
+                return Err(PlanError::Arrivals(0.0));
+            }
+            if self.duration.is_zero() {
+                return Err(PlanError::Duration {
+                    name: "phase with arrivals",
+                    value: self.duration,
+                });
+            }
+        }
+        if !(0.0..=100.0).contains(&self.drop_percent) {
+            return Err(PlanError::Share(self.drop_percent));
+        }
+        Ok(())
+    }
+
+    /// Whether so many users stay, or users arrive: whether it is no ramp.
+    pub fn holds(&self) -> bool {
+        match self.load {
+            Load::Users { from, to } => from == to,
+            Load::Arrivals { .. } => true,
+        }
+    }
+
+    /// Users who are added or taken away.
+    pub(super) fn change(&self) -> u32 {
+        match self.load {
+            Load::Users { from, to } => from.abs_diff(to),
+            Load::Arrivals { .. } => 0,
+        }
+    }
+
+    /// When the k-th (from 0) user who is added or taken away is: the first at the begin and the last at the
+    /// end.
+    pub(super) fn turn(&self, k: u32) -> Duration {
+        let last = u128::from(self.change().saturating_sub(1).max(1));
+        nanos(self.duration.as_nanos() * u128::from(k) / last)
+    }
+
+    /// How many turns have come at `t` since the begin.
+    pub(super) fn turns_until(&self, t: Duration) -> u32 {
+        let change = self.change();
+        let length = self.duration.as_nanos();
+        if change < 2 || length == 0 {
+            return change;
+        }
+        let turns = t.as_nanos() * u128::from(change - 1) / length + 1;
+        u32::try_from(turns).map_or(change, |n| n.min(change))
+    }
+
+    /// How many users come in an arrival stage.
+    pub fn arriving(&self) -> u32 {
+        let Load::Arrivals { from, to } = self.load else {
+            return 0;
+        };
+        // A hair less than a whole one is the rounding of one that would come when the stage is over.
+        let all = (f64::midpoint(from, to) * self.duration.as_secs_f64() - 1e-9).ceil();
+        count(all)
+    }
+
+    /// When the k-th (from 0) user arrives, since the begin.
+    pub(super) fn arrival(&self, k: u32) -> Duration {
+        let Load::Arrivals { from, to } = self.load else {
+            return Duration::ZERO;
+        };
+        let slope = (to - from) / self.duration.as_secs_f64();
+        // After t seconds from*t + slope*t*t/2 users have come. This is that solved for t, in the form that
+        // also stands when the slope is zero.
+        let root = (from * from + 2.0 * slope * f64::from(k)).max(0.0).sqrt();
+        let seconds = if k == 0 {
+            0.0
+        } else {
+            2.0 * f64::from(k) / (from + root)
+        };
+        Duration::try_from_secs_f64(seconds).map_or(self.duration, |t| t.min(self.duration))
+    }
+
+    /// Users per second at `t` since the begin.
+    pub(super) fn arrival_rate(&self, t: Duration) -> f64 {
+        let Load::Arrivals { from, to } = self.load else {
+            return 0.0;
+        };
+        let share = t.as_secs_f64() / self.duration.as_secs_f64().max(1e-9);
+        from + (to - from) * share.min(1.0)
+    }
+}
+
+fn nanos(n: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(n).unwrap_or(u64::MAX))
+}
+
+/// A whole number from one that is not negative; what is too large is the largest.
+fn count(n: f64) -> u32 {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from float saturates"
+    )]
+    let whole = n as u32;
+    whole
+}

@@ -1,0 +1,154 @@
+//! From a scenario file to a plan.
+
+use std::fmt::Display;
+
+use toml::Spanned;
+
+use super::{
+    BUILT_IN, Wrong,
+    file::{File, FlowTable, PhaseTable, SearchTable, StepText},
+    steps::Messages,
+};
+use crate::{
+    flow::{Flow, FlowError},
+    plan::{Greeting, Load, Plan, Search, Stage},
+    threshold::ThresholdError,
+};
+
+/// Reads a scenario.
+pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        Wrong::new(at, error.message())
+    })?;
+    let mut plan = Plan::of_stages(stages(&file.phase)?);
+    plan.name = file.name;
+    plan.description = file.description.unwrap_or_default().replace('\n', " ");
+    if let Some(greeting) = file.greeting {
+        plan.greeting = match greeting.as_str() {
+            "none" => Greeting::None,
+            _ => Greeting::Type(greeting),
+        };
+    }
+    let timeouts = [
+        (&mut plan.connect_timeout, file.timeouts.connect),
+        (&mut plan.match_timeout, file.timeouts.matching),
+        (&mut plan.message_timeout, file.timeouts.message),
+    ];
+    for (timeout, given) in timeouts {
+        *timeout = given.map_or(*timeout, |given| given.0);
+    }
+    plan.search = file.search.as_ref().map(|table| search(table.get_ref()));
+    plan.percent_of_capacity = file.percent_of_capacity.map(|share| share.0);
+    for name in file.then {
+        let at = name.span().start;
+        let name = name.into_inner();
+        if !BUILT_IN.iter().any(|(known, _)| *known == name) {
+            return Err(Wrong::new(at, format!("no scenario {name:?} is built in")));
+        }
+        plan.then.push(name);
+    }
+    let messages = Messages::new(&file.message, &file.variables)?;
+    if !file.flow.is_empty() {
+        let flows = file.flow.iter().map(|table| flow(table, &messages));
+        plan.flows = flows.collect::<Result<_, _>>()?;
+    }
+    for text in &file.thresholds {
+        let wrong = |error: &dyn Display| Wrong::new(text.span().start, error);
+        let threshold = text.get_ref().parse();
+        plan.thresholds
+            .push(threshold.map_err(|error: ThresholdError| wrong(&error))?);
+        plan.check_names().map_err(|error| wrong(&error))?;
+    }
+    plan.check().map_err(|error| {
+        let first = file.phase.first().map_or(0, |phase| phase.span().start);
+        let search = file.search.as_ref().map(|table| table.span().start);
+        Wrong::new(search.unwrap_or(first), error)
+    })?;
+    Ok(plan)
+}
+
+fn search(table: &SearchTable) -> Search {
+    Search {
+        from: table.from,
+        to: table.to,
+        factor: table.factor.unwrap_or(2.0),
+        precision_percent: table.precision.map_or(10.0, |share| share.0),
+    }
+}
+
+fn stages(phases: &[Spanned<PhaseTable>]) -> Result<Vec<Stage>, Wrong> {
+    let mut stages = Vec::new();
+    let mut users = 0;
+    for (index, phase) in phases.iter().enumerate() {
+        let stage = stage(index, phase.get_ref(), &mut users)
+            .map_err(|what| Wrong::new(phase.span().start, what))?;
+        stages.push(stage);
+    }
+    Ok(stages)
+}
+
+fn stage(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Stage, String> {
+    let load = match (phase.users, phase.arrival_rate, phase.ramp_to) {
+        (Some(to), None, None) => {
+            let from = std::mem::replace(users, to);
+            Load::Users { from, to }
+        }
+        (None, Some(from), to) => Load::Arrivals {
+            from: from.0,
+            to: to.unwrap_or(from).0,
+        },
+        (None, None, _) => {
+            return Err(
+                "a phase needs a load: give `users` (how many there are at its end) or `arrival_rate` (how \
+                 many come each second)"
+                    .to_owned(),
+            );
+        }
+        (Some(_), _, _) => {
+            return Err(
+                "a phase has `users` or an `arrival_rate`, not both: take one out".to_owned(),
+            );
+        }
+    };
+    let name = phase.name.clone();
+    let stage = Stage {
+        name: name.unwrap_or_else(|| format!("phase {}", index + 1)),
+        duration: phase.duration.0,
+        load,
+        drop_percent: phase.drop.map_or(0.0, |share| share.0),
+    };
+    if stage.duration.is_zero() && stage.holds() {
+        return Err(
+            "a phase of no time that adds no users does nothing: give it a longer `duration`"
+                .to_owned(),
+        );
+    }
+    stage.check().map_err(|error| error.to_string())?;
+    Ok(stage)
+}
+
+fn flow(table: &Spanned<FlowTable>, messages: &Messages<'_>) -> Result<Flow, Wrong> {
+    let given = table.get_ref();
+    let mut flow = Flow::new(&given.name, messages.steps(&given.steps)?);
+    flow.weight = given.weight.unwrap_or(1);
+    flow.rematch = given.rematch.unwrap_or(true);
+    flow.reconnect = given.reconnect.unwrap_or(false);
+    flow.check().map_err(|error: FlowError| {
+        let at = place(&given.steps, &error.steps);
+        Wrong::new(at.unwrap_or(table.span().start), error.what)
+    })?;
+    Ok(flow)
+}
+
+/// Where in the file the step at this path is.
+fn place(steps: &[Spanned<StepText>], path: &[usize]) -> Option<usize> {
+    let (first, rest) = path.split_first()?;
+    let step = steps.get(*first)?;
+    let inner = match step.get_ref() {
+        StepText::Table(table) => table.steps.as_deref(),
+        StepText::Word(_) => None,
+    };
+    let deeper = inner.and_then(|inner| place(inner, rest));
+    Some(deeper.unwrap_or(step.span().start))
+}

@@ -1,0 +1,159 @@
+//! Messages with blanks: `{"type":"say","from":{{user}},"text":"{{payload}}"}`. Pure.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use thiserror::Error;
+
+#[cfg(test)]
+mod tests;
+
+/// How a message goes over the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Frame {
+    /// A text frame.
+    #[default]
+    Text,
+    /// A binary frame.
+    Binary,
+}
+
+/// A text with blanks that are filled in anew for each message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Blank(Blank),
+    /// One of these for each user.
+    OneOf(Vec<String>),
+}
+
+/// What is filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blank {
+    User,
+    Seq,
+    Run,
+    Id,
+    NowMs,
+    Payload,
+}
+
+const BLANKS: [(&str, Blank); 6] = [
+    ("user", Blank::User),
+    ("seq", Blank::Seq),
+    ("run", Blank::Run),
+    ("id", Blank::Id),
+    ("now_ms", Blank::NowMs),
+    ("payload", Blank::Payload),
+];
+
+/// A text whose blanks cannot be filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TemplateError {
+    /// Not closed.
+    #[error("a blank begins with {{{{ and has no }}}} behind it")]
+    Open,
+    /// Neither built in nor given.
+    #[error(
+        "nothing is known as {{{{{0}}}}}: give it under [variables], or use user, seq, run, id, now_ms or payload"
+    )]
+    Unknown(String),
+    /// A list of no values.
+    #[error("the variable {0:?} has no values: give at least one")]
+    NoValues(String),
+}
+
+/// What the blanks of one message are filled in with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'a> {
+    pub user: u32,
+    pub seq: u32,
+    pub run: u32,
+    pub now_ms: u64,
+    /// Tells a request from all others, as [`call_id`] gives it.
+    pub id: &'a str,
+    pub payload: &'a str,
+}
+
+impl Template {
+    /// Reads `text`, in which `variables` are already known.
+    ///
+    /// # Errors
+    /// A blank that cannot be filled in.
+    pub fn parse(
+        text: &str,
+        variables: &BTreeMap<String, Vec<String>>,
+    ) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or(TemplateError::Open)?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(part(name.trim(), variables)?);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// Whether an answer can be told by the request's id.
+    pub fn has_id(&self) -> bool {
+        self.has(Blank::Id)
+    }
+
+    /// Whether the message has a payload, by which its receiver can tell it.
+    pub fn has_payload(&self) -> bool {
+        self.has(Blank::Payload)
+    }
+
+    fn has(&self, blank: Blank) -> bool {
+        self.parts.contains(&Part::Blank(blank))
+    }
+
+    /// The message.
+    pub(crate) fn fill(&self, values: &Values<'_>) -> String {
+        let mut out = String::with_capacity(values.payload.len() + 64);
+        for part in &self.parts {
+            // Writing to a String cannot fail.
+            let _ = match part {
+                Part::Text(text) => out.write_str(text),
+                Part::OneOf(list) => {
+                    let nth = usize::try_from(values.user).unwrap_or(0) % list.len().max(1);
+                    out.write_str(list.get(nth).map_or("", String::as_str))
+                }
+                Part::Blank(Blank::User) => write!(out, "{}", values.user),
+                Part::Blank(Blank::Seq) => write!(out, "{}", values.seq),
+                Part::Blank(Blank::Run) => write!(out, "{:08x}", values.run),
+                Part::Blank(Blank::Id) => out.write_str(values.id),
+                Part::Blank(Blank::NowMs) => write!(out, "{}", values.now_ms),
+                Part::Blank(Blank::Payload) => out.write_str(values.payload),
+            };
+        }
+        out
+    }
+}
+
+fn part(name: &str, variables: &BTreeMap<String, Vec<String>>) -> Result<Part, TemplateError> {
+    if let Some((_, blank)) = BLANKS.iter().find(|(known, _)| *known == name) {
+        return Ok(Part::Blank(*blank));
+    }
+    match variables.get(name).map(Vec::as_slice) {
+        None => Err(TemplateError::Unknown(name.to_owned())),
+        Some([]) => Err(TemplateError::NoValues(name.to_owned())),
+        Some([one]) => Ok(Part::Text(one.clone())),
+        Some(list) => Ok(Part::OneOf(list.to_vec())),
+    }
+}
+
+/// The id of the n-th request of a user: of one length, so that none is a part of another.
+pub(crate) fn call_id(run: u32, user: u32, n: u32) -> String {
+    format!("vm{run:08x}{user:08x}{n:08x}")
+}

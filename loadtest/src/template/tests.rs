@@ -1,0 +1,77 @@
+use super::*;
+
+fn values<'a>(user: u32, id: &'a str, payload: &'a str) -> Values<'a> {
+    Values {
+        user,
+        seq: 7,
+        run: 0xabc,
+        now_ms: 1234,
+        id,
+        payload,
+    }
+}
+
+fn variables() -> BTreeMap<String, Vec<String>> {
+    let lists = [
+        ("answer", &["yes", "no"][..]),
+        ("room", &["blue"]),
+        ("none", &[]),
+    ];
+    lists
+        .into_iter()
+        .map(|(name, list)| {
+            (
+                name.to_owned(),
+                list.iter().map(|&v| v.to_owned()).collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn blanks_are_filled_in() {
+    let text = r#"{"a":"{{answer}}","r":"{{ room }}","u":{{user}},"n":{{seq}},"run":"{{run}}","t":{{now_ms}},"id":"{{id}}","p":"{{payload}}"}"#;
+    let template = Template::parse(text, &variables()).expect("good");
+    assert_eq!(
+        template.fill(&values(1, "i9", "pp")),
+        r#"{"a":"no","r":"blue","u":1,"n":7,"run":"00000abc","t":1234,"id":"i9","p":"pp"}"#
+    );
+    assert!(template.fill(&values(2, "", "")).contains(r#""a":"yes""#));
+    assert!(template.has_id() && template.has_payload());
+}
+
+#[test]
+fn a_text_without_blanks_is_itself() {
+    for text in ["", "plain", "{ not a blank }", "}}"] {
+        let template = Template::parse(text, &variables()).expect("good");
+        assert_eq!(template.fill(&values(1, "", "")), text);
+        assert!(!template.has_id() && !template.has_payload());
+    }
+}
+
+#[test]
+fn what_cannot_be_filled_in_is_named() {
+    let wrong = [
+        ("{{user", TemplateError::Open),
+        ("{{usr}}", TemplateError::Unknown("usr".to_owned())),
+        ("{{none}}", TemplateError::NoValues("none".to_owned())),
+    ];
+    for (text, error) in wrong {
+        assert_eq!(Template::parse(text, &variables()), Err(error));
+    }
+    let open = TemplateError::Open.to_string();
+    assert!(open.contains("{{") && open.contains("}}"), "{open}");
+}
+
+#[test]
+fn no_id_of_a_request_is_part_of_another() {
+    let ids = [(1, 1), (1, 11), (11, 1), (0x11, 0)].map(|(user, n)| call_id(9, user, n));
+    for (index, id) in ids.iter().enumerate() {
+        let others = ids.iter().enumerate().filter(|(other, _)| *other != index);
+        assert!(
+            others
+                .into_iter()
+                .all(|(_, other)| !other.contains(id.as_str()))
+        );
+    }
+}

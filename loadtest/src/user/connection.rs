@@ -1,0 +1,128 @@
+//! How a user's connection begins and ends.
+
+use std::{rc::Rc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Stage, Stop, User, events};
+use crate::{
+    client::{Connection, Event},
+    phase::{Phase, reached},
+    plan::Greeting,
+    sample::{ErrorKind, Sample},
+};
+
+impl User {
+    /// Opens a connection and reads the greeting.
+    pub(super) async fn connect(&mut self) -> Result<(), Stop> {
+        let stage = Rc::clone(&self.stage);
+        self.tell(Sample::Connecting {
+            again: self.connections > 0,
+        });
+        let from = match (self.connections, self.dropped_at) {
+            (0, _) => self.start.at,
+            (_, Some(dropped_at)) => dropped_at,
+            _ => stage.now(),
+        };
+        let joined = tokio::select! {
+            biased;
+            () = reached(&stage.phase, Phase::Settling) => {
+                self.tell(Sample::ConnectingEnded);
+                return Err(Stop::Over);
+            }
+            joined = join(self.start.user, &stage) => joined,
+        };
+        let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
+        self.connection = Some(connection);
+        self.session_id = session_id;
+        self.connections += 1;
+        let latency = stage.now().saturating_sub(from);
+        self.tell(Sample::Connected { latency });
+        if self.dropped_at.is_some() {
+            self.tell(Sample::StormConnected { after: latency });
+        }
+        Ok(())
+    }
+
+    /// Enters in the books what ends with the connection.
+    pub(super) fn end_talk(&mut self, cut_off: bool) {
+        if let Some(room) = &mut self.room {
+            room.stay.cut_off |= cut_off;
+        }
+        self.leave_room(false);
+        self.end_echo(cut_off);
+        self.end_pending();
+        self.end_search();
+        self.expected = None;
+    }
+
+    /// The connection is gone, or is to go without a word.
+    pub(super) fn drop_connection(&mut self, sample: Sample) {
+        self.tell(Sample::StoppedSending);
+        self.end_talk(true);
+        self.connection = None;
+        self.tell(sample);
+    }
+
+    /// Closes in good order.
+    pub(super) async fn close(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        self.end_talk(false);
+        if let Err(error) = connection.close().await {
+            self.tell_error(error);
+        }
+        self.tell(Sample::Closed);
+    }
+
+    /// Lets arrive what is under way, and closes in good order.
+    pub(super) async fn leave(mut self) {
+        if self.connection.is_none() {
+            return;
+        }
+        self.tell(Sample::StoppedSending);
+        let stage = Rc::clone(&self.stage);
+        if *stage.phase.borrow() >= Phase::Settling {
+            if let Err(error) = self.listen(&stage).await {
+                self.end_talk(true);
+                return self.tell(Sample::Dropped { error });
+            }
+            let echo = self.echo.iter_mut().map(|echo| &mut *echo.stay);
+            let room = self.room.iter_mut().map(|room| &mut room.stay);
+            room.chain(echo).for_each(|stay| stay.settled = true);
+            self.take_turns().await;
+        }
+        self.close().await;
+    }
+
+    /// Not all users close in the same instant.
+    async fn take_turns(&self) {
+        const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
+        sleep((BETWEEN_CLOSES * self.start.user).min(Duration::from_secs(2))).await;
+    }
+}
+
+/// Connects and reads the greeting; returns the id in it, too.
+async fn join(user: u32, stage: &Stage) -> Result<(Connection, Option<Box<str>>), ErrorKind> {
+    let mut error = ErrorKind::ConnectTimeout;
+    let joining = async {
+        let mut connection = stage.endpoint.connect(user).await?;
+        error = ErrorKind::NoSession;
+        let Greeting::Type(greeting) = &stage.plan.greeting else {
+            return Ok((connection, None));
+        };
+        loop {
+            if let Event::Text(text) = connection.next().await?
+                && let Some((kind, id)) = events::greeting(&text)
+                && kind == *greeting
+            {
+                return Ok((connection, id.map(Into::into)));
+            }
+        }
+    };
+    match timeout(stage.plan.connect_timeout, joining).await {
+        Ok(joined) => joined,
+        Err(_elapsed) => Err(error),
+    }
+}

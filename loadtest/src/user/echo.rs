@@ -1,0 +1,82 @@
+//! Messages that the server itself sends back.
+
+use std::time::Duration;
+
+use super::User;
+use crate::{
+    ledger::{Inbox, Latest, Stay},
+    payload::{Tag, room_key},
+    sample::{Direction, Kind, Route, Sample},
+};
+
+/// A user's talk with the server itself: a stay in a room of their own.
+pub(super) struct Echo {
+    pub(super) stay: Box<Stay>,
+}
+
+impl User {
+    /// The tag of the next message that is to come back.
+    pub(super) fn next_echo_tag(&mut self, due: Duration, lateness: Duration, len: usize) -> Tag {
+        let (run, user, now) = (self.stage.run, self.start.user, self.stage.now());
+        let connection = self.connections;
+        let echo = self.echo.get_or_insert_with(|| Echo {
+            stay: Box::new(Stay {
+                room: room_key(&format!("{run:x} {user} {connection}")),
+                user,
+                joined: now,
+                left: now,
+                direction: Direction::ToServer,
+                sent: [0; Kind::MAX],
+                refused: 0,
+                latest: Latest::default(),
+                settled: false,
+                partner_left: false,
+                cut_off: false,
+                foreign: false,
+                inbox: Inbox::default(),
+            }),
+        });
+        let stay = &mut echo.stay;
+        let kind = Kind::ECHO;
+        let tag = Tag {
+            run,
+            room: stay.room,
+            sender: user,
+            seq: stay.sent_in_all(),
+            nth: stay.sent[kind.index()],
+            route: Route {
+                kind,
+                direction: Direction::ToServer,
+            },
+            due,
+            lateness,
+            len,
+        };
+        stay.sent[kind.index()] += 1;
+        stay.latest.sent(now);
+        tag
+    }
+
+    pub(super) fn on_echo(&mut self, now: Duration, tag: Tag, text: &str) {
+        let route = tag.route;
+        if tag.run != self.stage.run {
+            return self.tell(Sample::Foreign);
+        }
+        let Some(echo) = &mut self.echo else {
+            return self.tell(Sample::WrongPeer { route });
+        };
+        if tag.room != echo.stay.room || tag.sender != self.start.user {
+            return self.tell(Sample::WrongPeer { route });
+        }
+        let receipt = (echo.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        self.on_receipt(now, tag, receipt, tag.altered(text));
+    }
+
+    pub(super) fn end_echo(&mut self, cut_off: bool) {
+        if let Some(mut echo) = self.echo.take() {
+            echo.stay.cut_off |= cut_off;
+            echo.stay.left = self.stage.now();
+            self.tell(Sample::RoomLeft(echo.stay));
+        }
+    }
+}
