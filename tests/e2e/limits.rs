@@ -222,6 +222,20 @@ async fn one_who_is_idle_for_too_long_is_closed() {
 }
 
 #[tokio::test]
+async fn idle_time_begins_with_the_end_of_the_room() {
+    let server = TestServer::start(&["--idle-timeout", "2s"]).await;
+    let (first, mut second) = pair(&server).await;
+    // Input, not synchronisation: a call in which nobody needs the server for most of that time.
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    first.close().await;
+    assert_eq!(second.expect_peer_left().await, "closed");
+    let begun = Instant::now();
+    assert_eq!(second.expect_close().await, 4003);
+    let elapsed = begun.elapsed();
+    assert!(elapsed >= Duration::from_millis(1800), "{elapsed:?}");
+}
+
+#[tokio::test]
 async fn accepts_are_spread_over_time() {
     let server = TestServer::start(&["--max-accepts-per-second", "20"]).await;
     let begun = Instant::now();
