@@ -149,6 +149,20 @@ async fn loopback_is_exempt_from_the_limit_of_an_address() {
 }
 
 #[tokio::test]
+async fn a_switch_is_set_in_the_environment_by_any_usual_word() {
+    for (word, limited) in [("1", true), ("true", true), ("0", false), ("off", false)] {
+        let variables = [
+            ("VOICEMATCH_LIMIT_LOOPBACK", word),
+            ("VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", "1"),
+        ];
+        let server = TestServer::start_with_env(&variables).await;
+        let _user = User::connect(&server).await;
+        let second = User::try_connect(&server).await;
+        assert_eq!(second.err(), limited.then_some(429), "{word}");
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_that_takes_too_long_is_closed() {
     let server = TestServer::start(&["--handshake-timeout", "400ms"]).await;
     let mut silent = RawSocket::connect(&server).await;
