@@ -103,7 +103,7 @@ impl Endpoint {
                 Err(ErrorKind::TlsFailed)
             }
             Err(WsError::Io(error)) => Err(ErrorKind::of_io(&error, true)),
-            Err(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => Err(ErrorKind::Reset),
+            Err(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => Err(ErrorKind::Ended),
             Err(_) => Err(ErrorKind::HandshakeInvalid),
         }
     }
@@ -188,7 +188,7 @@ impl Connection {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(kind_of(error)),
-                None => return Err(ErrorKind::Reset),
+                None => return Err(ErrorKind::Ended),
             }
         }
     }
@@ -237,7 +237,7 @@ fn kind_of(error: WsError) -> ErrorKind {
         | WsError::AlreadyClosed
         | WsError::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-        ) => ErrorKind::Reset,
+        ) => ErrorKind::Ended,
         _ => ErrorKind::FrameInvalid,
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Sample {
     StoppedSending,
     /// Something else went wrong; the user went on.
     Error { error: ErrorKind },
+    /// This worker did not run for so long.
+    Paused { time: Duration },
     /// Asked for a partner; `again`: after a first one.
     Searching { again: bool },
     /// Got a partner in time.
@@ -228,7 +230,9 @@ pub enum ErrorKind {
     FrameInvalid,
     /// The server closed the connection with this code (1005: none).
     ClosedByServer(u16),
-    /// The connection broke without a close.
+    /// The other side ended the connection without a close frame.
+    Ended,
+    /// The connection broke: nobody ended it.
     Reset,
     /// The server did not read; what was to be sent no longer fitted the buffer.
     ServerNotReading,
@@ -255,6 +259,7 @@ impl ErrorKind {
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
             Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
+            Self::Ended => "ended_without_close",
             Self::Reset => "reset",
             Self::ServerNotReading => "server_not_reading",
             Self::CloseTimeout => "close_timeout",
@@ -303,7 +308,12 @@ impl ErrorKind {
             Self::ClosedByServer(_) => {
                 "the server closed the connection with this code before the user wanted to leave"
             }
-            Self::Reset => "the connection broke without a close: a crash, a proxy, or the network",
+            Self::Ended => {
+                "the server, or a proxy in front of it, ended the connection without a close frame: a crash, a restart or a time limit"
+            }
+            Self::Reset => {
+                "the connection was reset or timed out: the network, a firewall, or a proxy that gave up"
+            }
             Self::ServerNotReading => {
                 "the server did not read what it was sent until the buffer was full"
             }
@@ -323,6 +333,8 @@ impl ErrorKind {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
             io::ErrorKind::TimedOut if !open => Self::ConnectTimeout,
+            // TLS that ends without saying so.
+            io::ErrorKind::UnexpectedEof => Self::Ended,
             _ if open => Self::Reset,
             _ => Self::ConnectFailed,
         }
@@ -385,5 +397,12 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(ErrorKind::of_io(&reset, true), ErrorKind::Reset);
         assert_eq!(ErrorKind::of_io(&reset, false), ErrorKind::ConnectFailed);
+    }
+
+    #[test]
+    fn who_ends_a_connection_is_to_blame_and_a_reset_is_the_networks() {
+        let ended = ErrorKind::of_io(&io::Error::from(io::ErrorKind::UnexpectedEof), true);
+        assert_eq!((ended.blame(), ended), (Blame::Server, ErrorKind::Ended));
+        assert_eq!(ErrorKind::Reset.blame(), Blame::Network);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     pace::Pacer,
     phase::{Phase, reached},
     plan::{Plan, Start},
+    pulse::Pulse,
     sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
 };
 use echo::Echo;
@@ -41,6 +42,7 @@ pub(crate) struct Stage {
     pub phase: watch::Receiver<Phase>,
     pub sink: Sink,
     pub pacer: Rc<Pacer>,
+    pub pulse: Pulse,
 }
 
 impl Stage {
@@ -109,22 +111,19 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
     let mut user = User::new(start, Rc::clone(&stage));
     let mut back_off = BACK_OFF[0];
     loop {
-        let ended = user.steps(&stage.plan.flows[flow].steps).await;
-        let completed = ended.is_ok();
+        let mut ended = user.steps(&stage.plan.flows[flow].steps).await;
+        if matches!(ended, Ok(()) | Err(Stop::Failed)) {
+            (stage.sink)(Sample::FlowEnded {
+                flow: FlowId(u16::try_from(flow).unwrap_or(u16::MAX)),
+                completed: ended.is_ok(),
+            });
+        }
+        if ended.is_ok() && !start.arrived && user.connection.is_some() {
+            // Whoever is through with the steps listens until the end.
+            ended = user.live(None, None, None).await.map(|_never| ());
+        }
         match ended {
-            Ok(()) | Err(Stop::Failed) => {
-                (stage.sink)(Sample::FlowEnded {
-                    flow: FlowId(u16::try_from(flow).unwrap_or(u16::MAX)),
-                    completed,
-                });
-                if !completed || start.arrived || user.connection.is_none() {
-                    return user.leave().await;
-                }
-                // Whoever is through with the steps listens until the end.
-                let _ = user.live(None, None, None).await;
-                return user.leave().await;
-            }
-            Err(Stop::Over) => return user.leave().await,
+            Ok(()) | Err(Stop::Failed | Stop::Over) => return user.leave().await,
             Err(Stop::Storm) => {
                 user.drop_connection(Sample::StormDropped);
                 user.dropped_at = Some(stage.now());

@@ -3,6 +3,9 @@
 mod command;
 mod delivery;
 mod fake;
+mod faults;
+mod foreign;
+mod node;
 mod people;
 mod records;
 

@@ -50,7 +50,7 @@ fn advice(kind: &ErrorKind) -> &'static str {
         }
         ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
-        ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
+        ErrorKind::HandshakeInvalid | ErrorKind::Ended | ErrorKind::Reset => {
             "Is it a WebSocket server? Check the port."
         }
         _ => "Check the address.",

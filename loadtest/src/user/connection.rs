@@ -2,9 +2,9 @@
 
 use std::{rc::Rc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Stage, Stop, User, events};
+use super::{Stage, Stop, User, events, next_event};
 use crate::{
     client::{Connection, Event},
     phase::{Phase, reached},
@@ -51,7 +51,8 @@ impl User {
         }
         self.leave_room(false);
         self.end_echo(cut_off);
-        self.end_pending();
+        // A call under way is neither answered nor failed.
+        self.pending = None;
         self.end_search();
         self.expected = None;
     }
@@ -64,8 +65,13 @@ impl User {
         self.tell(sample);
     }
 
-    /// Closes in good order.
+    /// Lets come back what is under way, and closes in good order.
     pub(super) async fn close(&mut self) {
+        if let Err(error) = self.await_echoes().await {
+            self.end_talk(true);
+            self.connection = None;
+            return self.tell(Sample::Dropped { error });
+        }
         let Some(connection) = self.connection.take() else {
             return;
         };
@@ -74,6 +80,19 @@ impl User {
             self.tell_error(error);
         }
         self.tell(Sample::Closed);
+    }
+
+    /// Listens until everything has come back that the server was sent, but no longer than messages may take.
+    async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
+        let deadline = Instant::now() + self.stage.plan.message_timeout;
+        // At the end of the run all have waited together.
+        while *self.stage.phase.borrow() < Phase::Closing && self.awaits_echo() {
+            match timeout_at(deadline, next_event(&mut self.connection)).await {
+                Ok(event) => self.on_event(event?, false)?,
+                Err(_elapsed) => break,
+            }
+        }
+        Ok(())
     }
 
     /// Lets arrive what is under way, and closes in good order.

@@ -62,7 +62,12 @@ impl User {
             Some(|user| user.pending.is_none()),
         )
         .await?;
-        self.end_pending();
+        if let Some(pending) = self.pending.take() {
+            self.tell(Sample::CallTimedOut {
+                call: pending.call,
+                waited: self.stage.now().saturating_sub(pending.due),
+            });
+        }
         Ok(())
     }
 
@@ -72,7 +77,10 @@ impl User {
             return false;
         };
         let of_type = |wanted: &str| type_of(text).as_deref() == Some(wanted);
-        let right_type = pending.answer.as_deref().is_none_or(of_type);
+        let right_type = match &pending.answer {
+            Some(wanted) => of_type(wanted),
+            None => !of_type("error"),
+        };
         let ours = match &pending.id {
             Some(id) => text.contains(id.as_str()),
             None => right_type,
@@ -92,16 +100,6 @@ impl User {
         });
         self.pending = None;
         true
-    }
-
-    /// The answer did not come in time, or will not come any more.
-    pub(super) fn end_pending(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            self.tell(Sample::CallTimedOut {
-                call: pending.call,
-                waited: self.stage.now().saturating_sub(pending.due),
-            });
-        }
     }
 
     /// Asks for a page, and waits for it. Without it the steps go on.
