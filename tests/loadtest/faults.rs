@@ -6,16 +6,16 @@ use crate::{
     run,
 };
 
-/// Forty users, ten messages a second each, for three seconds.
+/// Sixty users, ten messages a second each, for two seconds.
 const LOAD: [&str; 8] = [
     "--scenario",
     "audio-streaming-text",
     "--users",
-    "40",
+    "60",
     "--spacing",
     "5ms",
     "--duration",
-    "3s",
+    "2s",
 ];
 /// Fates that are no fault.
 const FATES: [&str; 9] = [
@@ -77,18 +77,6 @@ impl Ran {
             "the fault did not occur"
         );
     }
-
-    fn ms(&self, latency: &str, quantile: &str) -> f64 {
-        let of = &self.json["latency"][latency];
-        let value = if quantile == "max" {
-            &of["max_ms"]
-        } else {
-            &of["quantiles_ms"][quantile]
-        };
-        value
-            .as_f64()
-            .unwrap_or_else(|| panic!("no {quantile} of {latency}: {of}"))
-    }
 }
 
 #[tokio::test]
@@ -142,4 +130,98 @@ async fn altered_bytes_are_told() {
         &[("altered", altered)],
         &[("message_altered", "server", altered)],
     );
+}
+
+#[tokio::test]
+async fn a_delay_moves_the_median_by_itself() {
+    let (ran, _tally) = against(&["--delay", "80", "--jitter", "40"], &LOAD).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    for latency in ["message", "message_as_sent"] {
+        let p50 = ran.ms(latency, "p50");
+        assert!((90.0..140.0).contains(&p50), "{latency}: {p50}");
+    }
+    assert_eq!(ran.slower("message", 79), ran.messages("sent"));
+}
+
+/// Users send when it is time to, whatever the server does, so that a stall leaves nothing out: all messages
+/// that were due in it are there, each as slow as it was. Nobody sent late, so that it is the same as sent.
+/// Users who wait for the server before they go on would have seen one slow message each.
+#[tokio::test]
+async fn a_stall_slows_every_message_that_was_due_in_it() {
+    let load = [&LOAD[..], &["--duration", "3s"]].concat();
+    let (ran, tally) = against(&["--stall", "1400", "--after", "400"], &load).await;
+    assert!((1400..1500).contains(&tally.get("stalled_ms")), "{tally:?}");
+    assert_eq!(ran.code, Some(99), "{}", ran.stdout);
+    for latency in ["message", "message_as_sent"] {
+        let max = ran.ms(latency, "max");
+        assert!((1300.0..1900.0).contains(&max), "{latency}: {max}");
+        assert!(ran.ms(latency, "p99") > 1200.0 && ran.ms(latency, "p50") < 400.0);
+        // Ten a second of each of sixty users; what was due 100 ms before its end took as long.
+        let slow = ran.slower(latency, 100);
+        assert!(slow.abs_diff(60 * 13) <= 90, "{latency}: {slow}");
+    }
+    assert_eq!(ran.messages("delivered"), ran.messages("sent"));
+    let late = ran.messages("late");
+    assert!(late.abs_diff(60 * 4) <= 90, "{late}");
+    ran.assert_only(&[("late", late)], &[("message_late", "server", late)]);
+}
+
+#[tokio::test]
+async fn connections_that_the_server_ends_without_a_word_are_its_doing() {
+    let (ran, tally) = against(&["--destroy", "0.01"], &LOAD).await;
+    let destroyed = tally.get("destroyed");
+    assert!(destroyed > 0);
+    assert_eq!(ran.count("/connections/dropped"), destroyed);
+    // One whose next message was there already is reset by the kernel.
+    let ended = ran.error("ended_without_close");
+    assert!(ended > 0);
+    assert_eq!(ended + ran.error("reset"), destroyed);
+    let errors = ran.json["errors"].as_array().expect("a list");
+    let ended = errors
+        .iter()
+        .find(|error| error["kind"] == "ended_without_close");
+    assert_eq!(ended.expect("it is there")["blame"], "server");
+    // What was under way then is not known to be lost.
+    assert_eq!(
+        (ran.code, ran.messages("lost")),
+        (Some(99), 0),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.messages("pending") >= destroyed);
+}
+
+/// Short calls in a loop.
+const CALLS: [&str; 6] = ["--users", "20", "--spacing", "5ms", "--duration", "2s"];
+
+async fn call(faults: &[&str]) -> (Ran, Tally) {
+    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/calls.toml");
+    against(faults, &[&["--scenario", scenario][..], &CALLS].concat()).await
+}
+
+#[tokio::test]
+async fn calls_without_an_answer_time_out() {
+    let (ran, tally) = call(&["--unanswered", "0.02"]).await;
+    let count = |what: &str| ran.count(&format!("/calls/0/{what}"));
+    assert_eq!(count("sent"), tally.get("calls"));
+    // The run may be over before the last ones are.
+    assert_eq!(
+        count("timed_out") + count("pending"),
+        tally.get("unanswered")
+    );
+    assert_eq!(
+        count("answered") + tally.get("unanswered"),
+        tally.get("calls")
+    );
+    assert_eq!(ran.slower("call ask", 199), count("timed_out"));
+    ran.assert_only(&[], &[("call_timed_out", "server", count("timed_out"))]);
+}
+
+#[tokio::test]
+async fn calls_answered_with_an_error_are_wrong() {
+    let (ran, tally) = call(&["--wrong", "0.02"]).await;
+    let wrong = tally.get("wrong");
+    assert_eq!(ran.count("/calls/0/wrong"), wrong);
+    assert_eq!(ran.count("/calls/0/answered") + wrong, tally.get("calls"));
+    ran.assert_only(&[], &[("call_wrong", "server", wrong)]);
 }

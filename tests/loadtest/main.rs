@@ -1,5 +1,6 @@
 //! Runs the real `loadtest` binary against servers whose faults are known, and compares its report with them.
 
+mod blame;
 mod command;
 mod delivery;
 mod fake;
@@ -8,6 +9,7 @@ mod foreign;
 mod node;
 mod people;
 mod records;
+mod tls;
 
 use std::{
     process::{Output, Stdio},
@@ -141,4 +143,34 @@ async fn against(faults: Faults, more: &[&str]) -> (Ran, Fake) {
     let fake = Fake::start(faults).await;
     let ran = run(&fake.url(), &[&LOAD[..], more].concat()).await;
     (ran, fake)
+}
+
+impl Ran {
+    /// A figure of a latency, in milliseconds: a quantile, or `max`.
+    fn ms(&self, latency: &str, quantile: &str) -> f64 {
+        let of = &self.json["latency"][latency];
+        let value = match quantile {
+            "max" => &of["max_ms"],
+            _ => &of["quantiles_ms"][quantile],
+        };
+        value
+            .as_f64()
+            .unwrap_or_else(|| panic!("no {quantile} of {latency}: {of}"))
+    }
+
+    /// How many took longer than so many milliseconds.
+    fn slower(&self, latency: &str, ms: u64) -> usize {
+        let text = self.json["latency"][latency]["histogram"].as_str();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text.expect("one"));
+        let histogram: hdrhistogram::Histogram<u64> =
+            hdrhistogram::serialization::Deserializer::new()
+                .deserialize(&mut bytes.expect("base64").as_slice())
+                .expect("an HDR histogram");
+        let slow = histogram.count_between(ms * 1000, u64::MAX);
+        usize::try_from(slow).expect("a small number")
+    }
+
+    fn findings(&self) -> String {
+        self.json["measurement"]["findings"].to_string()
+    }
 }
