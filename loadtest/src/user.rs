@@ -123,7 +123,7 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
             ended = user.live(None, None, None).await.map(|_never| ());
         }
         match ended {
-            Ok(()) | Err(Stop::Failed | Stop::Over) => return user.leave().await,
+            Ok(()) | Err(Stop::Failed | Stop::Over) => return Box::pin(user.leave()).await,
             Err(Stop::Storm) => {
                 user.drop_connection(Sample::StormDropped);
                 user.dropped_at = Some(stage.now());
@@ -297,5 +297,22 @@ async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorK
     match connection {
         Some(connection) => connection.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of what a function's future holds.
+    fn size_of_future<A, B, F: Future>(_of: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_user_is_small() {
+        // There are ten thousand of them: what is large and seldom is boxed.
+        let (user, connection) = (size_of_future(play), size_of::<Connection>());
+        assert!(user <= 1536 && connection <= 384, "{user}, {connection}");
     }
 }

@@ -127,13 +127,7 @@ async fn broken_network(scenario: &str) -> Ran {
         ran = run(&url, &load) => ran,
         () = breaking => unreachable!(),
     };
-    assert_eq!(ran.code, Some(99), "{}", ran.stdout);
-    assert_eq!(
-        ran.json["measurement"]["validity"],
-        "valid",
-        "{}",
-        ran.findings()
-    );
+    ran.assert_ended(99);
     assert_eq!(ran.count("/connections/dropped"), 10);
     assert_eq!(ran.error("reset"), 10);
     let errors = ran.json["errors"].as_array().expect("a list");

@@ -19,12 +19,7 @@ async fn play(scenario: &str, load: &[&str]) -> (Ran, Tally) {
         &[&["--scenario", scenario][..], load].concat(),
     )
     .await;
-    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
-    assert_eq!(
-        ran.json["measurement"]["validity"], "valid",
-        "{:#}",
-        ran.json["measurement"]
-    );
+    ran.assert_ended(0);
     assert_eq!(ran.json["errors"], Value::Array(Vec::new()));
     let tally = server.tally().await;
     // The probe is the one more.

@@ -173,4 +173,18 @@ impl Ran {
     fn findings(&self) -> String {
         self.json["measurement"]["findings"].to_string()
     }
+
+    /// The exit code. A busy machine may make the generator doubt itself, or void its measurement; nothing else
+    /// may speak against it.
+    #[track_caller]
+    fn assert_ended(&self, code: i32) {
+        let measurement = &self.json["measurement"];
+        for finding in measurement["findings"].as_array().expect("a list") {
+            let what = finding["what"].as_str().expect("words");
+            assert!(what.starts_with("the generator itself"), "{what}");
+        }
+        let void = measurement["validity"] == "invalid";
+        let code = if void { 98 } else { code };
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+    }
 }

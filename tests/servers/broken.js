@@ -32,8 +32,14 @@ const tally = {
   stalled_ms: 0,
 };
 
-/** Whether this message has the fault. */
-const hit = (fault) => Math.random() < Number(given[fault]);
+/** Whether this message has the fault: as often as asked, but at no regular distance. */
+const due = {};
+function hit(fault) {
+  due[fault] = (due[fault] ?? 0) + 2 * Math.random() * Number(given[fault]);
+  if (due[fault] < 1) return false;
+  due[fault] -= 1;
+  return true;
+}
 
 function stall() {
   const begin = Date.now();

@@ -30,7 +30,8 @@ impl User {
                 self.tell(Sample::ConnectingEnded);
                 return Err(Stop::Over);
             }
-            joined = join(self.start.user, &stage) => joined,
+            // Boxed, as it is large: it would be a part of each user for as long as they are there.
+            joined = Box::pin(join(self.start.user, &stage)) => joined,
         };
         let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
         self.connection = Some(connection);
@@ -96,7 +97,7 @@ impl User {
     }
 
     /// Lets arrive what is under way, and closes in good order.
-    pub(super) async fn leave(mut self) {
+    pub(super) async fn leave(&mut self) {
         if self.connection.is_none() {
             return;
         }

@@ -121,11 +121,9 @@ impl User {
             lateness: sent.saturating_sub(due),
         });
         let endpoint = &self.stage.endpoint;
-        let asked = timeout(
-            within,
-            http::get(endpoint.address(), endpoint.authority(), path),
-        )
-        .await;
+        let (address, authority) = (endpoint.address(), endpoint.authority());
+        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
+        let asked = timeout(within, Box::pin(http::get(address, authority, path))).await;
         let now = self.stage.now();
         self.tell(match asked {
             Ok(Ok(answer)) if answer.status == status => Sample::CallAnswered {
