@@ -8,6 +8,7 @@ mod faults;
 mod foreign;
 mod node;
 mod people;
+mod plans;
 mod records;
 mod tls;
 

@@ -104,6 +104,7 @@ pub(crate) fn everything() -> Record {
     record.recovery = Some(Recovery {
         dropped_at_ms: 7.5 * MINUTE,
         dropped: 2500,
+        paired: 2500,
         matched_99_percent_ms: Some(4_320.0),
         connected_99_percent_ms: Some(2_110.0),
     });
@@ -115,6 +116,12 @@ pub(crate) fn everything() -> Record {
         pending: 0,
         wrong: 1,
     }];
+    let flow = |name: &str, completed, failed| Flow {
+        name: name.to_owned(),
+        completed,
+        failed,
+    };
+    record.flows = vec![flow("question", 4_001, 3), flow("signaling", 0, 0)];
     record
         .latency
         .insert("call get_weather".to_owned(), latency(12_001, 2, 41.0));

@@ -39,7 +39,7 @@ impl User {
         self.connections += 1;
         let latency = stage.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
-        if self.dropped_at.is_some() {
+        if self.dropped_at.take().is_some() {
             self.tell(Sample::StormConnected { after: latency });
         }
         Ok(())
@@ -56,6 +56,7 @@ impl User {
         self.pending = None;
         self.end_search();
         self.expected = None;
+        self.leaving = None;
     }
 
     /// The connection is gone, or is to go without a word.
@@ -93,6 +94,9 @@ impl User {
                 Err(_elapsed) => break,
             }
         }
+        if let Some(echo) = &mut self.echo {
+            echo.stay.settled = true;
+        }
         Ok(())
     }
 
@@ -103,24 +107,17 @@ impl User {
         }
         self.tell(Sample::StoppedSending);
         let stage = Rc::clone(&self.stage);
-        let run_ends = *stage.phase.borrow() >= Phase::Settling;
-        let listened = if run_ends {
-            self.listen(&stage).await
-        } else {
-            Ok(())
-        };
-        match listened {
-            Ok(()) => {
-                if run_ends {
-                    self.take_turns().await;
-                }
-                self.close().await;
-            }
-            Err(error) => {
+        if *stage.phase.borrow() >= Phase::Settling {
+            if let Err(error) = self.listen(&stage).await {
                 self.end_talk(true);
-                self.tell(Sample::Dropped { error });
+                return self.tell(Sample::Dropped { error });
             }
+            if let Some(room) = &mut self.room {
+                room.stay.settled = true;
+            }
+            self.take_turns().await;
         }
+        self.close().await;
     }
 
     /// Not all users close in the same instant.

@@ -98,6 +98,20 @@ pub(super) fn calls(out: &mut String, record: &Record) -> Result {
     Ok(())
 }
 
+pub(super) fn flows(out: &mut String, record: &Record) -> Result {
+    let mut ended = figures::ended_flows(record).peekable();
+    if ended.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(out, "\n{:<34}{:>11}{:>11}", "Flows", "completed", "failed")?;
+    for flow in ended {
+        let (completed, failed) = (count(flow.completed), count(flow.failed));
+        let name = short(&flow.name, 33);
+        writeln!(out, "  {name:<32}{completed:>11}{failed:>11}")?;
+    }
+    Ok(())
+}
+
 pub(super) fn capacity(out: &mut String, record: &Record) -> Result {
     let Some(capacity) = &record.capacity else {
         return Ok(());
@@ -174,9 +188,11 @@ pub(super) fn recovery(out: &mut String, record: &Record) -> Result {
         |time: Option<f64>| time.map_or_else(|| "not within the run".to_owned(), units::millis);
     writeln!(
         out,
-        "\nRecovery    {} dropped at {}; 99 % connected again: {}, matched again: {}",
+        "\nRecovery    {} dropped at {}, {} of them from a partner or a search\n            99 % connected again: {}, \
+         matched again: {}",
         count(recovery.dropped),
         units::clock(recovery.dropped_at_ms),
+        count(recovery.paired),
         until(recovery.connected_99_percent_ms),
         until(recovery.matched_99_percent_ms)
     )
