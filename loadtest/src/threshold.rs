@@ -144,6 +144,22 @@ impl Threshold {
         self.of.as_deref()
     }
 
+    /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
+    /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
+    pub(crate) fn ending_the_run(mut self, half_way: Duration) -> Self {
+        let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
+        let counts = self.metric.sort() == Sort::Count && self.statistic == Statistic::Count;
+        if self.abort_after.is_some() || (counts && !upper) {
+            return self;
+        }
+        // A room of which only one side has told yet may look wrong for a moment.
+        let settles = matches!(self.metric, Metric::Lost | Metric::OneSided);
+        let grows = (counts && !settles) || self.statistic == Statistic::Max;
+        let lost = self.over.is_some() || (upper && grows);
+        self.abort_after = Some(if lost { Duration::ZERO } else { half_way });
+        self
+    }
+
     fn holds(&self, measured: f64) -> bool {
         match self.bound {
             Bound::Below => measured < self.limit,

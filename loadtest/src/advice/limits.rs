@@ -145,9 +145,9 @@ pub(super) fn capacity(record: &Record) -> Option<Advice> {
     }
     advice(
         format!(
-            "Run at no more than {} users per server (70 % of what it holds), and soak it there: --scenario endurance --users {}.",
+            "Run at no more than {} users per server (70 % of what it holds), and soak it there: --scenario endurance --capacity {}.",
             count(capacity.holds * 7 / 10),
-            capacity.holds * 7 / 10
+            capacity.holds
         ),
         evidence.unwrap_or_else(|| {
             format!(

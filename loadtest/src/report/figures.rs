@@ -86,8 +86,14 @@ pub(super) fn about(record: &Record) -> String {
 pub(super) fn remarks(record: &Record) -> Vec<String> {
     let run = &record.run;
     let mut remarks = Vec::new();
-    if run.interrupted {
-        remarks.push("ended before its plan, on request".to_owned());
+    if let Some(load) = &run.load {
+        remarks.push(load.clone());
+    }
+    let ended_by = record.thresholds.iter().find(|threshold| threshold.aborted);
+    match ended_by {
+        Some(threshold) => remarks.push(format!("ended by `{}`", threshold.expression)),
+        None if run.interrupted => remarks.push("ended before its plan, on request".to_owned()),
+        None => {}
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(

@@ -120,6 +120,7 @@ fn about() -> About {
             active_ms: 0.0,
             interrupted: false,
             users: 2,
+            load: None,
             shard: None,
             merged_from: Vec::new(),
             missing_shards: Vec::new(),
