@@ -47,7 +47,7 @@ struct Tries<'a, 's> {
     hunt: Hunt,
     steps: Vec<CapacityStep>,
     tried: Vec<Tried>,
-    /// A run that says nothing about the server: the generator's fault, or asked to end.
+    /// The latest try, if it says nothing about the server: the generator's fault, or asked to end.
     void: Option<Record>,
     /// What a reader of the answer has to know.
     findings: Vec<Finding>,
@@ -127,15 +127,18 @@ impl Tries<'_, '_> {
         };
         let cut_short = record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted);
         if cut_short || record.outcome == Outcome::Invalid {
+            // The generator's machine may have paused for a moment: that is worth another try, but not a third.
+            let again = !cut_short && self.void.is_none();
             if cut_short {
                 self.asked_to_end();
-            } else {
+            } else if !again {
                 let (what, advice) = words::distrust(users, &record);
                 self.find(what, &advice);
             }
             self.void = Some(record);
-            return Ok(false);
+            return Ok(again);
         }
+        self.void = None;
         let held = record.outcome == Outcome::Pass;
         let time = [start, self.began.elapsed()];
         self.steps

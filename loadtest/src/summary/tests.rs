@@ -61,6 +61,9 @@ fn message(ms: u64) -> Delivered {
 
 fn copy(sample: &Sample) -> Sample {
     match sample {
+        Sample::StormDropped => Sample::StormDropped,
+        Sample::StormMatched { after } => Sample::StormMatched { after: *after },
+        Sample::WrongPeer { route } => Sample::WrongPeer { route: *route },
         Sample::Sent { route, lateness } => Sample::Sent {
             route: *route,
             lateness: *lateness,
