@@ -1,5 +1,6 @@
 //! Runs the real `loadtest` binary against servers whose faults are known, and compares its report with them.
 
+mod campaigns;
 mod command;
 mod delivery;
 mod fake;
