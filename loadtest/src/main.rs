@@ -4,6 +4,7 @@ mod commands;
 mod live;
 
 use std::{
+    env,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -14,7 +15,7 @@ use loadtest::{
     Exposed, Record,
     campaign::News,
     compare,
-    config::{Cli, Config},
+    config::{Cli, Config, command_line},
     report::{self, FileError},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -111,6 +112,7 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     let Config {
         campaign, baseline, ..
     } = config;
+    record.run.command = command_line(env::args_os().skip(1), env::vars_os());
     // Another scenario's run says nothing about this one.
     let comparable =
         |base: &Record| campaign.plans.len() == 1 || base.run.scenario == record.run.scenario;

@@ -100,6 +100,9 @@ steps = [
     let _ = std::fs::remove_file(&file);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(ran.json["run"]["scenario"], "mine");
+    let again = ran.json["run"]["command"].as_str().expect("a text");
+    assert!(again.starts_with("loadtest ws://127.0.0.1:"), "{again}");
+    assert!(again.ends_with(&format!("--scenario {path}")), "{again}");
     assert_eq!(ran.messages("delivered"), 50);
     assert_eq!(Counts::get(&fake.counts.received), 50);
     let call = &ran.json["calls"][0];
