@@ -49,7 +49,7 @@ impl Counters {
                 // Who sees this has to see the messages sent before it too.
                 self.stopped_sending.fetch_add(1, Release);
             }
-            Sample::Closed | Sample::StormDropped => add(&self.gone),
+            Sample::Closed | Sample::StormDropped { .. } => add(&self.gone),
             Sample::Error { .. } => add(&self.errors),
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) => add(&self.rooms_left),

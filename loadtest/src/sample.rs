@@ -63,8 +63,9 @@ pub(crate) enum Sample {
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
     FlowEnded { flow: FlowId, completed: bool },
-    /// Broke the connection because the plan drops users at once; this counts as closed, too.
-    StormDropped,
+    /// Broke the connection because the plan drops users at once; this counts as closed, too. `paired`: who
+    /// had a partner or was looking for one.
+    StormDropped { paired: bool },
     /// Connected again, this long after that.
     StormConnected { after: Duration },
     /// Matched again, this long after that.

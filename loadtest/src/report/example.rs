@@ -103,6 +103,7 @@ pub(crate) fn everything() -> Record {
     record.recovery = Some(Recovery {
         dropped_at_ms: 7.5 * MINUTE,
         dropped: 2500,
+        paired: 2500,
         matched_99_percent_ms: Some(4_320.0),
         connected_99_percent_ms: Some(2_110.0),
     });

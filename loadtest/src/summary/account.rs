@@ -256,19 +256,20 @@ impl Books {
     pub(crate) fn recovery(&self) -> Option<Recovery> {
         let storm = &self.told.storm;
         let dropped_at = storm.first_at?;
-        let back = |latencies: &super::Latencies| {
-            let enough = (storm.dropped as f64 * 0.99).ceil();
+        let back = |latencies: &super::Latencies, all: u64| {
+            let enough = (all as f64 * 0.99).ceil();
             let count = latencies.count() as f64;
             // The quantile of those who are back that is 99 % of all who were dropped.
-            (count >= enough)
+            (count >= enough && all > 0)
                 .then(|| latencies.quantile_ms((enough / count).min(1.0)))
                 .flatten()
         };
         Some(Recovery {
             dropped_at_ms: millis(dropped_at),
             dropped: storm.dropped,
-            matched_99_percent_ms: back(&storm.matched),
-            connected_99_percent_ms: back(&storm.connected),
+            paired: storm.paired,
+            matched_99_percent_ms: back(&storm.matched, storm.paired),
+            connected_99_percent_ms: back(&storm.connected, storm.dropped),
         })
     }
 }

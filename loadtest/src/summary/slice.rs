@@ -88,6 +88,8 @@ pub(crate) struct CallCounts {
 #[derive(Debug, Default)]
 pub(crate) struct Storm {
     pub dropped: u64,
+    /// Who of them had a partner, or was looking for one.
+    pub paired: u64,
     pub first_at: Option<Duration>,
     pub connected: Latencies,
     pub matched: Latencies,
@@ -132,9 +134,10 @@ impl Slice {
             Sample::FlowEnded { flow, completed } => {
                 at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
             }
-            Sample::StormDropped => {
+            Sample::StormDropped { paired } => {
                 self.people.closed += 1;
                 self.storm.dropped += 1;
+                self.storm.paired += u64::from(paired);
                 self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
             }
             Sample::StormConnected { after } => self.storm.connected.record(after),
@@ -320,6 +323,7 @@ impl CallCounts {
 impl Storm {
     fn merge(&mut self, other: &Self) {
         self.dropped += other.dropped;
+        self.paired += other.paired;
         self.first_at = match (self.first_at, other.first_at) {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),

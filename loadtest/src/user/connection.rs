@@ -38,7 +38,7 @@ impl User {
         self.connections += 1;
         let latency = stage.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
-        if self.dropped_at.is_some() {
+        if self.dropped_at.take().is_some() {
             self.tell(Sample::StormConnected { after: latency });
         }
         Ok(())
@@ -54,6 +54,7 @@ impl User {
         self.end_pending();
         self.end_search();
         self.expected = None;
+        self.leaving = None;
     }
 
     /// The connection is gone, or is to go without a word.

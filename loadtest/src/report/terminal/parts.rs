@@ -173,9 +173,11 @@ pub(super) fn recovery(out: &mut String, record: &Record) -> Result {
         |time: Option<f64>| time.map_or_else(|| "not within the run".to_owned(), units::millis);
     writeln!(
         out,
-        "\nRecovery    {} dropped at {}; 99 % connected again: {}, matched again: {}",
+        "\nRecovery    {} dropped at {}, {} of them from a partner or a search\n            99 % connected again: {}, \
+         matched again: {}",
         count(recovery.dropped),
         units::clock(recovery.dropped_at_ms),
+        count(recovery.paired),
         until(recovery.connected_99_percent_ms),
         until(recovery.matched_99_percent_ms)
     )
