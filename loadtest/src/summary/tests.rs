@@ -61,7 +61,7 @@ fn message(ms: u64) -> Delivered {
 
 fn copy(sample: &Sample) -> Sample {
     match sample {
-        Sample::StormDropped => Sample::StormDropped,
+        Sample::StormDropped { paired } => Sample::StormDropped { paired: *paired },
         Sample::StormMatched { after } => Sample::StormMatched { after: *after },
         Sample::WrongPeer { route } => Sample::WrongPeer { route: *route },
         Sample::Sent { route, lateness } => Sample::Sent {

@@ -296,7 +296,11 @@ fn what_a_server_need_not_tell_is_excused() {
 
 #[test]
 fn a_storm_is_to_be_over_in_time() {
-    let dropped = || (0..10).map(|_| Sample::StormDropped).collect::<Vec<_>>();
+    let dropped = || {
+        (0..10)
+            .map(|_| Sample::StormDropped { paired: true })
+            .collect::<Vec<_>>()
+    };
     let back = |seconds| {
         let after = Duration::from_secs(seconds);
         (0..10)
