@@ -114,6 +114,12 @@ pub(crate) fn everything() -> Record {
         timed_out: 2,
         wrong: 1,
     }];
+    let flow = |name: &str, completed, failed| Flow {
+        name: name.to_owned(),
+        completed,
+        failed,
+    };
+    record.flows = vec![flow("question", 4_001, 3), flow("signaling", 0, 0)];
     record
         .latency
         .insert("call get_weather".to_owned(), latency(12_001, 2, 41.0));

@@ -161,6 +161,13 @@ pub(super) fn quantile(record: &Record, latency: &str, quantile: &str) -> Option
     latency.quantiles_ms.get(quantile).copied()
 }
 
+/// The flows that were played to an end, or to a step that did not succeed. Those that go on until the end of
+/// the run are none of them.
+pub(super) fn ended_flows(record: &Record) -> impl Iterator<Item = &Flow> {
+    let flows = record.flows.iter();
+    flows.filter(|flow| flow.completed + flow.failed > 0)
+}
+
 /// Messages delivered in a second while users could act.
 pub(super) fn messages_per_second(record: &Record) -> Option<f64> {
     let delivered = delivery(record).delivered;
@@ -194,7 +201,7 @@ pub(super) struct Step {
     pub(super) rest: String,
 }
 
-/// The funnel: connections, searches, messages, requests and flows, each from what was tried to what went well. What
+/// The funnel: connections, searches, messages and requests, each from what was tried to what went well. What
 /// nobody tried is left out.
 pub(super) fn funnel(record: &Record) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -210,13 +217,6 @@ pub(super) fn funnel(record: &Record) -> Vec<Step> {
     }
     if !record.calls.is_empty() {
         steps.extend(requesting(&record.calls));
-    }
-    if record
-        .flows
-        .iter()
-        .any(|flow| flow.completed + flow.failed > 0)
-    {
-        steps.extend(ending(&record.flows));
     }
     steps
 }
@@ -314,21 +314,6 @@ fn requesting(calls: &[Call]) -> Vec<Step> {
     vec![
         step("requests sent", sent, sent, &[]),
         step("answered", sum(|call| call.answered), sent, &rest),
-    ]
-}
-
-fn ending(flows: &[Flow]) -> Vec<Step> {
-    let completed = flows.iter().map(|flow| flow.completed).sum();
-    let failed = flows.iter().map(|flow| flow.failed).sum();
-    let ended = completed + failed;
-    vec![
-        step("flows ended", ended, ended, &[]),
-        step(
-            "played to their end",
-            completed,
-            ended,
-            &[(failed, "failed")],
-        ),
     ]
 }
 

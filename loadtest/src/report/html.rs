@@ -54,6 +54,7 @@ pub(super) fn html(record: &Record) -> String {
         tables::latencies(record),
         tables::delivery(record),
         tables::calls(record),
+        tables::flows(record),
         tables::errors(record),
         tables::phases(record),
         tables::resources(record),

@@ -173,6 +173,18 @@ pub(super) fn calls(record: &Record) -> String {
     )
 }
 
+pub(super) fn flows(record: &Record) -> String {
+    let rows = figures::ended_flows(record).map(|flow| {
+        vec![
+            escape(&flow.name),
+            count(flow.completed),
+            count(flow.failed),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    table("Flows", &["", "completed#", "failed#"], &rows)
+}
+
 pub(super) fn errors(record: &Record) -> String {
     let rows = record.errors.iter().map(|error| {
         let blame = figures::blame(error.blame);

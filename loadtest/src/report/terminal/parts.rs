@@ -97,6 +97,20 @@ pub(super) fn calls(out: &mut String, record: &Record) -> Result {
     Ok(())
 }
 
+pub(super) fn flows(out: &mut String, record: &Record) -> Result {
+    let mut ended = figures::ended_flows(record).peekable();
+    if ended.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(out, "\n{:<34}{:>11}{:>11}", "Flows", "completed", "failed")?;
+    for flow in ended {
+        let (completed, failed) = (count(flow.completed), count(flow.failed));
+        let name = short(&flow.name, 33);
+        writeln!(out, "  {name:<32}{completed:>11}{failed:>11}")?;
+    }
+    Ok(())
+}
+
 pub(super) fn capacity(out: &mut String, record: &Record) -> Result {
     let Some(capacity) = &record.capacity else {
         return Ok(());
