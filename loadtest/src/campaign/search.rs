@@ -252,6 +252,29 @@ mod tests {
         assert!(up.holds > 4_500 && up.holds <= 5_000 && up.steady, "{up:?}");
     }
 
+    #[test]
+    fn a_server_that_takes_back_whatever_it_said_is_given_up() {
+        let mut hunt = Hunt::new(search(100, 10_000));
+        let (mut tries, mut confirmations) = (0, 0);
+        while let Some(Try { kind, users }) = hunt.next() {
+            // The load that held does so once more, so does the one that broke, and then it does not.
+            let held = match kind {
+                Kind::Confirm => confirmations % 3 < 2,
+                _ => users <= 1000,
+            };
+            confirmations += u32::from(kind == Kind::Confirm);
+            hunt.tell(users, held);
+            tries += 1;
+            assert!(tries < 100, "it ends: {hunt:?}");
+        }
+        let answer = hunt.answer();
+        assert!(!answer.steady, "{answer:?}");
+        assert!(
+            answer.holds > 0 && answer.holds <= 1000 && answer.breaks > Some(1000),
+            "{answer:?}"
+        );
+    }
+
     proptest! {
         #[test]
         fn a_sharp_limit_is_found_to_the_precision(
