@@ -53,7 +53,7 @@ pub(super) fn distrust(users: u32, record: &Record) -> (String, String) {
         (finding.what.as_str(), finding.advice.clone())
     });
     let what = format!(
-        "the search ended at {} users for want of a measurement, not because the server gave out: {what}",
+        "the search ended at {} users, with no word about the server: the measurement was not to be trusted: {what}",
         count(users.into())
     );
     (what, advice)
