@@ -19,6 +19,7 @@ use crate::{
     pace::Pacer,
     phase::{Phase, reached},
     plan::{Plan, Start},
+    pulse::Pulse,
     sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
 };
 use echo::Echo;
@@ -45,6 +46,7 @@ pub(crate) struct Stage {
     pub phase: watch::Receiver<Phase>,
     pub sink: Sink,
     pub pacer: Rc<Pacer>,
+    pub pulse: Pulse,
 }
 
 impl Stage {
@@ -134,7 +136,7 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
             }
             Err(Stop::Failed) => {
                 user.tell(Sample::StoppedSending);
-                user.close().await;
+                Box::pin(user.close()).await;
             }
             Err(Stop::Broken(error)) => {
                 user.drop_connection(Sample::Dropped { error });
@@ -154,7 +156,7 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
             () = reached(&stage.phase, Phase::Settling) => {}
         }
     }
-    user.leave().await;
+    Box::pin(user.leave()).await;
 }
 
 impl User {
@@ -345,5 +347,22 @@ async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorK
     match connection {
         Some(connection) => connection.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of what a function's future holds.
+    fn size_of_future<A, B, F: Future>(_of: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_user_is_small() {
+        // There are ten thousand of them: what is large and seldom is boxed.
+        let (user, connection) = (size_of_future(play), size_of::<Connection>());
+        assert!(user <= 1792 && connection <= 384, "{user}, {connection}");
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn record() -> Record {
             cpu_seconds: 231.4,
             cpu_percent: 42.8,
             busiest_worker_percent: 82.0,
+            longest_pause_ms: 0.0,
             rss_peak_bytes: 61_200_000,
             fds: Some([5021, 20_000]),
         },
@@ -112,6 +113,7 @@ pub(crate) fn everything() -> Record {
         sent: 12_004,
         answered: 12_001,
         timed_out: 2,
+        pending: 0,
         wrong: 1,
     }];
     let flow = |name: &str, completed, failed| Flow {

@@ -82,6 +82,7 @@ impl Books {
                     self.generator.cpu_seconds * 100.0 / about.elapsed.as_secs_f64().max(1e-3),
                 ),
                 busiest_worker_percent: digits(about.busiest_worker_percent),
+                longest_pause_ms: millis(self.told.pause),
                 rss_peak_bytes: self.generator.rss_peak_bytes,
                 fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
             },
@@ -209,6 +210,9 @@ impl Books {
                 answered: call.answered,
                 timed_out: call.timed_out,
                 wrong: call.wrong,
+                pending: call
+                    .sent
+                    .saturating_sub(call.answered + call.timed_out + call.wrong),
             })
             .collect()
     }

@@ -27,6 +27,8 @@ pub(crate) struct Slice {
     pub as_sent: Latencies,
     /// How late the generator itself sent.
     pub lateness: Latencies,
+    /// The longest time that a worker did not run.
+    pub pause: Duration,
     /// By the number of the call.
     pub calls: Vec<CallCounts>,
     /// By the number of the flow: completed, and not.
@@ -140,6 +142,7 @@ impl Slice {
                 self.storm.paired += u64::from(paired);
                 self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
             }
+            Sample::Paused { time } => self.pause = self.pause.max(time),
             Sample::StormConnected { after } => self.storm.connected.record(after),
             Sample::StormMatched { after } => self.storm.matched.record(after),
             Sample::CallSent { .. }
@@ -206,6 +209,7 @@ impl Slice {
         self.message.merge(&other.message);
         self.as_sent.merge(&other.as_sent);
         self.lateness.merge(&other.lateness);
+        self.pause = self.pause.max(other.pause);
         for (call, theirs) in (0..).zip(&other.calls) {
             at_place(&mut self.calls, call).merge(theirs);
         }

@@ -405,9 +405,10 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
             calls.sent,
             calls.answered,
             calls.timed_out,
-            calls.wrong
+            calls.wrong,
+            calls.pending
         ),
-        ("search", 4, 1, 1, 1)
+        ("search", 4, 1, 1, 1, 1)
     );
     let latency = &got.latency["call search"];
     assert_eq!((latency.count, latency.censored), (2, 1));

@@ -196,13 +196,15 @@ impl User {
         };
         let latency = now.saturating_sub(tag.due);
         let as_sent = latency.saturating_sub(tag.lateness);
+        // What came while this process did not run was not late by the server's doing.
+        let paused = self.stage.pulse.paused(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
             sender: tag.sender,
             latency,
             as_sent,
             in_order,
-            late: as_sent > self.stage.plan.message_timeout,
+            late: as_sent.saturating_sub(paused) > self.stage.plan.message_timeout,
             altered,
         }));
     }

@@ -80,18 +80,19 @@ pub(super) fn calls(out: &mut String, record: &Record) -> Result {
     }
     writeln!(
         out,
-        "\n{:<34}{:>11}{:>11}{:>11}{:>11}",
-        "Calls", "sent", "answered", "timed out", "wrong"
+        "\n{:<34}{:>11}{:>11}{:>11}{:>11}{:>11}",
+        "Calls", "sent", "answered", "timed out", "wrong", "pending"
     )?;
     for call in &record.calls {
         writeln!(
             out,
-            "  {:<32}{:>11}{:>11}{:>11}{:>11}",
+            "  {:<32}{:>11}{:>11}{:>11}{:>11}{:>11}",
             short(&call.name, 33),
             count(call.sent),
             count(call.answered),
             count(call.timed_out),
-            count(call.wrong)
+            count(call.wrong),
+            count(call.pending)
         )?;
     }
     Ok(())
