@@ -166,6 +166,10 @@ pub struct Call {
     pub answer: Option<String>,
     /// How long it may take.
     pub within: Duration,
+    /// The time from one request to the next, whether or not that one has been answered.
+    pub every: Duration,
+    /// How often it is sent.
+    pub rounds: Rounds,
 }
 
 /// How often something is done.
@@ -246,7 +250,7 @@ impl Flow {
 fn longest(steps: &[Step]) -> Duration {
     let each = steps.iter().map(|step| match step {
         Step::Expect { within, .. } | Step::Http { within, .. } => *within,
-        Step::Call(call) => call.within,
+        Step::Call(call) => call.rounds.longest(call.every).saturating_add(call.within),
         Step::Think(between) => between.to,
         Step::Send { every, rounds, .. } => rounds.longest(*every),
         Step::Loop { rounds, steps } => rounds.longest(longest(steps)),

@@ -155,5 +155,17 @@ fn part(name: &str, variables: &BTreeMap<String, Vec<String>>) -> Result<Part, T
 
 /// The id of the n-th request of a user: of one length, so that none is a part of another.
 pub(crate) fn call_id(run: u32, user: u32, n: u32) -> String {
-    format!("vm{run:08x}{user:08x}{n:08x}")
+    format!("{}{n:08x}", ids_of(run, user))
+}
+
+/// Which requests of a user have their id in a text.
+pub(crate) fn calls_in(text: &str, run: u32, user: u32) -> Vec<u32> {
+    let number = |rest: &str| u32::from_str_radix(rest.get(..8)?, 16).ok();
+    let begin = ids_of(run, user);
+    text.split(&begin).skip(1).filter_map(number).collect()
+}
+
+/// What the ids of all requests of a user begin with.
+fn ids_of(run: u32, user: u32) -> String {
+    format!("vm{run:08x}{user:08x}")
 }

@@ -4,9 +4,10 @@ mod connection;
 mod echo;
 mod events;
 mod requests;
+mod sending;
 mod steps;
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::{collections::VecDeque, pin::pin, rc::Rc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -24,7 +25,7 @@ use crate::{
 };
 use echo::Echo;
 use requests::Pending;
-use steps::Sending;
+use sending::Sending;
 
 /// How long a user waits before connecting again, at first and at the most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)];
@@ -96,7 +97,8 @@ struct User {
     search: Option<Search>,
     room: Option<Room>,
     echo: Option<Echo>,
-    pending: Option<Pending>,
+    /// Requests whose answers have not come, in the order of sending.
+    pending: VecDeque<Pending>,
     /// Requests so far.
     requests: u32,
     /// Messages so far.
@@ -172,7 +174,7 @@ impl User {
             search: None,
             room: None,
             echo: None,
-            pending: None,
+            pending: VecDeque::new(),
             requests: 0,
             messages: 0,
             expected: None,
@@ -281,6 +283,7 @@ impl User {
         let moments = [
             deadline,
             sending.and_then(|sending| sending.next_wake(matched)),
+            self.next_time_out(),
             searching.map(|search| search.from + self.stage.plan.match_timeout),
             self.start.until,
             self.drop_at.filter(|_| self.connection.is_some()),
@@ -296,6 +299,7 @@ impl User {
         if self.connection.is_some() && self.drop_at.is_some_and(|at| now >= at) {
             return Err(Stop::Storm);
         }
+        self.time_out_calls(now);
         let timeout = self.stage.plan.match_timeout;
         if let Some(search) = &mut self.search {
             // The user stays in the queue: whoever comes later may still be paired with them.

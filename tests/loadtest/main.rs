@@ -8,6 +8,7 @@ mod fake;
 mod faults;
 mod foreign;
 mod node;
+mod paced;
 mod people;
 mod plans;
 mod records;

@@ -72,7 +72,10 @@ impl Place {
                 Step::Send {
                     rounds: Rounds::Endless,
                     ..
-                } | Step::Loop {
+                } | Step::Call(Call {
+                    rounds: Rounds::Endless,
+                    ..
+                }) | Step::Loop {
                     rounds: Rounds::Endless,
                     ..
                 } | Step::Think(Between::ENDLESS)
@@ -152,14 +155,18 @@ impl Place {
             }
             Message::Custom { size, .. } => size.check()?,
         }
-        if rounds.is_none() {
-            return Err(NOTHING);
-        }
-        if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
-            return Err("nothing can be sent every 0s: give a longer time");
-        }
-        Ok(())
+        check_pace(every, rounds)
     }
+}
+
+fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
+    if rounds.is_none() {
+        return Err(NOTHING);
+    }
+    if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
+        return Err("nothing can be sent every 0s: give a longer time");
+    }
+    Ok(())
 }
 
 const NO_TIME: &str = "nothing comes within 0s: give a longer time";
@@ -184,6 +191,7 @@ fn check_loop(rounds: Rounds, steps: &[Step]) -> Result<(), &'static str> {
 
 fn check_call(call: &Call) -> Result<(), &'static str> {
     call.size.check()?;
+    check_pace(call.every, call.rounds)?;
     if call.within.is_zero() {
         return Err(NO_TIME);
     }

@@ -23,7 +23,18 @@ fn call(text: &str, answer: Option<&str>) -> Step {
         size: Size::Fixed(200),
         answer: answer.map(str::to_owned),
         within: SECOND,
+        every: Duration::ZERO,
+        rounds: Rounds::Times(1),
     })
+}
+
+/// The same again and again.
+fn paced(text: &str, answer: Option<&str>, often: Rounds) -> Step {
+    let mut step = call(text, answer);
+    if let Step::Call(call) = &mut step {
+        (call.every, call.rounds) = (2 * SECOND, often);
+    }
+    step
 }
 
 fn twice(steps: Vec<Step>) -> Step {
@@ -56,6 +67,11 @@ fn good_flows_are_played() {
             twice(vec![send(Rounds::For(SECOND)), Step::Next]),
         ],
         vec![Step::Connect, call("{{id}}", None), call("x", Some("pong"))],
+        vec![
+            Step::Connect,
+            paced("{{id}}", None, Rounds::For(SECOND)),
+            paced("x", Some("pong"), Rounds::Endless),
+        ],
         vec![Step::Connect, Step::Think(Between::ENDLESS)],
     ];
     for steps in good {
@@ -95,6 +111,20 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
             "never done",
         ),
         (vec![Step::Connect, call("x", None)], &[1], "{{id}}"),
+        (
+            vec![
+                Step::Connect,
+                paced("{{id}}", None, Rounds::Endless),
+                Step::Close,
+            ],
+            &[1],
+            "end of the run",
+        ),
+        (
+            vec![Step::Connect, paced("{{id}}", None, Rounds::Times(0))],
+            &[1],
+            "never done",
+        ),
         (
             vec![Step::Connect, twice(vec![think, Step::Leave])],
             &[1, 1],
@@ -158,6 +188,8 @@ fn flows_know_how_long_they_take_and_whom_they_call() {
     let mut calls = Vec::new();
     flow.calls(&mut calls);
     assert_eq!(calls, ["ask"]);
+    let often = [Rounds::Times(3), Rounds::For(SECOND)].map(|often| paced("{{id}}", None, often));
+    assert_eq!(Flow::new("some", often.to_vec()).longest(), 9 * SECOND);
     assert_eq!(Flow::signaling(SECOND, 200, None).longest(), Duration::MAX);
 }
 

@@ -130,18 +130,10 @@ impl<'a> Messages<'a> {
                 ));
             }
         };
-        let rounds = match (table.times, table.time) {
-            (Some(_), Some(_)) => {
-                return Err("`times` or `for`, not both: take one out".to_owned());
-            }
-            (Some(times), None) => Rounds::Times(times),
-            (None, Some(time)) => Rounds::For(time.0),
-            (None, None) if table.every.is_some() => Rounds::Endless,
-            (None, None) => Rounds::Times(1),
-        };
+        let (every, rounds) = pace(table)?;
         Ok(Step::Send {
             message,
-            every: table.every.map_or(Duration::ZERO, |time| time.0),
+            every,
             rounds,
         })
     }
@@ -150,6 +142,7 @@ impl<'a> Messages<'a> {
         let known = self.known.get(name).ok_or_else(|| {
             format!("nothing is known as {name:?}: give its request as [message.{name}]")
         })?;
+        let (every, rounds) = pace(table)?;
         Ok(Step::Call(Call {
             name: table.name.clone().unwrap_or_else(|| name.to_owned()),
             template: known.template.clone(),
@@ -157,8 +150,24 @@ impl<'a> Messages<'a> {
             size: known.size.clone(),
             answer: known.answer.clone(),
             within,
+            every,
+            rounds,
         }))
     }
+}
+
+/// The time from one to the next, and how often.
+fn pace(table: &StepTable) -> Result<(Duration, Rounds), String> {
+    let rounds = match (table.times, table.time) {
+        (Some(_), Some(_)) => {
+            return Err("`times` or `for`, not both: take one out".to_owned());
+        }
+        (Some(times), None) => Rounds::Times(times),
+        (None, Some(time)) => Rounds::For(time.0),
+        (None, None) if table.every.is_some() => Rounds::Endless,
+        (None, None) => Rounds::Times(1),
+    };
+    Ok((table.every.map_or(Duration::ZERO, |time| time.0), rounds))
 }
 
 fn plain(word: &str) -> Result<Step, String> {

@@ -64,6 +64,18 @@ fn what_cannot_be_filled_in_is_named() {
 }
 
 #[test]
+fn the_requests_that_a_text_speaks_of_are_found() {
+    let id = |user, n| call_id(9, user, n);
+    let text = format!("{} {}{} vm0000", id(3, 70_000), id(4, 1), id(3, 2));
+    assert_eq!(calls_in(&text, 9, 3), [70_000, 2]);
+    assert!(calls_in(&text, 8, 3).is_empty());
+    let cut = &id(3, 7)[..20];
+    for text in ["", "vm", cut, &format!("{cut}ä€")] {
+        assert!(calls_in(text, 9, 3).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn no_id_of_a_request_is_part_of_another() {
     let ids = [(1, 1), (1, 11), (11, 1), (0x11, 0)].map(|(user, n)| call_id(9, user, n));
     for (index, id) in ids.iter().enumerate() {

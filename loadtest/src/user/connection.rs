@@ -52,8 +52,8 @@ impl User {
         }
         self.leave_room(false);
         self.end_echo(cut_off);
-        // A call under way is neither answered nor failed.
-        self.pending = None;
+        // Calls under way are neither answered nor failed.
+        self.pending.clear();
         self.end_search();
         self.expected = None;
         self.leaving = None;

@@ -4,22 +4,29 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Stop, User, events::type_of};
+use super::{
+    Stop, User,
+    events::type_of,
+    sending::{Sending, Sent},
+};
 use crate::{
     flow::Call,
     http,
-    sample::{CallId, Sample},
-    template::{Values, call_id},
+    sample::{CallId, ErrorKind, Sample},
+    template::{Values, call_id, calls_in},
 };
 
 /// A request whose answer has not come.
 pub(super) struct Pending {
     call: CallId,
-    id: Option<String>,
+    /// Which of the user's requests it is, if that is in the request.
+    number: Option<u32>,
     /// The type that the answer has to be of.
     answer: Option<String>,
     due: Duration,
     sent: Duration,
+    /// When it has taken too long.
+    until: Duration,
 }
 
 impl User {
@@ -28,78 +35,107 @@ impl User {
         CallId(u16::try_from(found.unwrap_or(0)).unwrap_or(u16::MAX))
     }
 
-    /// Sends a request, and waits for its answer. Without one the steps go on.
+    /// Sends requests when they are due, and waits until each is answered or has taken too long. Without an
+    /// answer the steps go on.
     pub(super) async fn call(&mut self, call: &Call) -> Result<(), Stop> {
-        let due = self.stage.now();
+        let now = self.stage.now();
+        let mut sending = Sending::new(Sent::Call(call), call.every, call.rounds, now);
+        self.live(Some(&mut sending), None, None).await?;
+        self.live(None, None, Some(|user| user.pending.is_empty()))
+            .await?;
+        Ok(())
+    }
+
+    /// Sends a request that was due at this moment.
+    pub(super) fn ask(&mut self, call: &Call, due: Duration) -> Result<(), ErrorKind> {
+        let (user, run) = (self.start.user, self.stage.run);
         self.requests = self.requests.wrapping_add(1);
-        let id = call_id(self.stage.run, self.start.user, self.requests);
-        let len = call.size.of(self.start.user, self.requests);
+        let len = call.size.of(user, self.requests);
+        let sent = self.stage.now();
         let text = call.template.fill(&Values {
-            user: self.start.user,
+            user,
             seq: self.requests,
-            run: self.stage.run,
-            now_ms: u64::try_from(due.as_millis()).unwrap_or(u64::MAX),
-            id: &id,
+            run,
+            now_ms: u64::try_from(sent.as_millis()).unwrap_or(u64::MAX),
+            id: &call_id(run, user, self.requests),
             payload: &"x".repeat(len),
         });
-        self.send(call.frame, text).map_err(Stop::Broken)?;
-        let sent = self.stage.now();
+        self.send(call.frame, text)?;
         let pending = Pending {
             call: self.call_id(&call.name),
-            id: call.template.has_id().then_some(id),
+            number: call.template.has_id().then_some(self.requests),
             answer: call.answer.clone(),
             due,
             sent,
+            until: sent + call.within,
         };
         self.tell(Sample::CallSent {
             call: pending.call,
             lateness: sent.saturating_sub(due),
         });
-        self.pending = Some(pending);
-        self.live(
-            None,
-            Some(sent + call.within),
-            Some(|user| user.pending.is_none()),
-        )
-        .await?;
-        if let Some(pending) = self.pending.take() {
-            self.tell(Sample::CallTimedOut {
-                call: pending.call,
-                waited: self.stage.now().saturating_sub(pending.due),
-            });
-        }
+        self.pending.push_back(pending);
         Ok(())
     }
 
-    /// Whether this is the answer that is waited for.
+    /// When the next request will have taken too long. All that are under way are of one step, so that this is
+    /// the one that was sent first.
+    pub(super) fn next_time_out(&self) -> Option<Duration> {
+        self.pending.front().map(|pending| pending.until)
+    }
+
+    /// Gives up the requests that have taken too long.
+    pub(super) fn time_out_calls(&mut self, now: Duration) {
+        while self.next_time_out().is_some_and(|until| until <= now) {
+            let Some(pending) = self.pending.pop_front() else {
+                return;
+            };
+            self.tell(Sample::CallTimedOut {
+                call: pending.call,
+                waited: now.saturating_sub(pending.due),
+            });
+        }
+    }
+
+    /// Whether this is an answer that is waited for. One message may answer several requests by their ids; one
+    /// without an id answers the first of those that want an answer of its type.
     pub(super) fn on_answer(&mut self, now: Duration, text: &str) -> bool {
-        let Some(pending) = &self.pending else {
-            return false;
-        };
-        let of_type = |wanted: &str| type_of(text).as_deref() == Some(wanted);
-        let right_type = match &pending.answer {
-            Some(wanted) => of_type(wanted),
-            None => !of_type("error"),
-        };
-        let ours = match &pending.id {
-            Some(id) => text.contains(id.as_str()),
-            None => right_type,
-        };
-        if !ours {
+        self.time_out_calls(now);
+        if self.pending.is_empty() {
             return false;
         }
-        let (call, due, sent) = (pending.call, pending.due, pending.sent);
-        self.tell(if right_type {
+        let kind = type_of(text);
+        let right_type = |pending: &Pending| match &pending.answer {
+            Some(wanted) => kind.as_deref() == Some(wanted),
+            None => kind.as_deref() != Some("error"),
+        };
+        let before = self.pending.len();
+        for number in calls_in(text, self.stage.run, self.start.user) {
+            let found = (self.pending.iter()).position(|pending| pending.number == Some(number));
+            if let Some(pending) = found.and_then(|place| self.pending.remove(place)) {
+                self.answered(now, &pending, right_type(&pending));
+            }
+        }
+        if self.pending.len() == before {
+            let ours = |pending: &Pending| pending.number.is_none() && right_type(pending);
+            let found = self.pending.iter().position(ours);
+            if let Some(pending) = found.and_then(|place| self.pending.remove(place)) {
+                self.answered(now, &pending, true);
+            }
+        }
+        self.pending.len() < before
+    }
+
+    fn answered(&self, now: Duration, pending: &Pending, rightly: bool) {
+        let call = pending.call;
+        self.tell(if rightly {
             Sample::CallAnswered {
                 call,
-                latency: now.saturating_sub(due),
-                as_sent: now.saturating_sub(sent),
+                latency: now.saturating_sub(pending.due),
+                as_sent: now.saturating_sub(pending.sent),
             }
         } else {
             Sample::CallWrong { call }
         });
-        self.pending = None;
-        true
     }
 
     /// Asks for a page, and waits for it. Without it the steps go on.

@@ -5,48 +5,23 @@ use std::{pin::Pin, time::Duration};
 use serde_json::value::RawValue;
 use voicematch_protocol::ClientType;
 
-use super::{Stop, User};
+use super::{
+    Stop, User,
+    sending::{Sending, Sent},
+};
 use crate::{
-    flow::{Between, Message, Rounds, Step},
-    payload::{Tag, relay, request, request_with_id},
-    plan::{due_at_or_after, mixed},
-    sample::{ErrorKind, Kind, Route, Sample},
-    template::{Frame, Values, call_id},
+    flow::{Between, Rounds, Step},
+    payload::{request, request_with_id},
+    plan::mixed,
+    sample::{ErrorKind, Sample},
+    template::Frame,
 };
 
 /// The id of every request to leave a room.
 pub(super) const LEAVE_ID: &str = "\"leave\"";
 
-/// A message that is sent again and again.
-pub(super) struct Sending<'a> {
-    message: &'a Message,
-    every: Duration,
-    left: Option<u32>,
-    until: Option<Duration>,
-    /// When the next one is due; `None`: to be found out when there is a partner.
-    next_due: Option<Duration>,
-}
-
-impl Sending<'_> {
-    pub(super) fn needs_partner(&self) -> bool {
-        matches!(self.message, Message::Relay { .. })
-    }
-
-    pub(super) fn is_done(&self, now: Duration) -> bool {
-        self.left == Some(0) || self.until.is_some_and(|until| now >= until)
-    }
-
-    pub(super) fn next_wake(&self, matched: bool) -> Option<Duration> {
-        let due = self.next_due.filter(|_| matched || !self.needs_partner());
-        match (due, self.until) {
-            (Some(due), Some(until)) => Some(due.min(until)),
-            (due, until) => due.or(until),
-        }
-    }
-}
-
 /// When something that is done so often is over.
-fn rounds(rounds: Rounds, now: Duration) -> (Option<u32>, Option<Duration>) {
+pub(super) fn rounds(rounds: Rounds, now: Duration) -> (Option<u32>, Option<Duration>) {
     match rounds {
         Rounds::Times(times) => (Some(times), None),
         Rounds::For(time) => (None, Some(now + time)),
@@ -119,14 +94,7 @@ impl User {
                 every,
                 rounds: often,
             } => {
-                let (left, until) = rounds(*often, now);
-                let mut sending = Sending {
-                    message,
-                    every: *every,
-                    left,
-                    until,
-                    next_due: None,
-                };
+                let mut sending = Sending::new(Sent::Message(message), *every, *often, now);
                 self.live(Some(&mut sending), None, None).await?;
                 Ok(())
             }
@@ -210,108 +178,5 @@ impl User {
         self.live(None, None, Some(|user| user.room.is_some()))
             .await?;
         Ok(())
-    }
-
-    /// Sends all that is due: more than one message after a stall, each timed from when it was due.
-    pub(super) fn send_due(
-        &mut self,
-        sending: &mut Sending<'_>,
-        now: Duration,
-    ) -> Result<(), ErrorKind> {
-        if sending.needs_partner() && self.room.is_none() {
-            sending.next_due = None;
-            return Ok(());
-        }
-        let mut due = match sending.next_due {
-            Some(due) => due,
-            None if sending.left.is_some() => now,
-            None => due_at_or_after(self.start.user, sending.every, now),
-        };
-        while due <= now && !sending.is_done(now) {
-            self.send_one(sending.message, due, now)?;
-            sending.left = sending.left.map(|left| left - 1);
-            due += sending.every;
-        }
-        sending.next_due = Some(due);
-        Ok(())
-    }
-
-    fn send_one(
-        &mut self,
-        message: &Message,
-        due: Duration,
-        now: Duration,
-    ) -> Result<(), ErrorKind> {
-        let lateness = now.saturating_sub(due);
-        self.messages = self.messages.wrapping_add(1);
-        let (kind, size) = match message {
-            Message::Relay { kind, size } => (kind.kind(), size),
-            Message::Custom { size, .. } => (Kind::ECHO, size),
-        };
-        let len = size.of(self.start.user, self.messages);
-        let tag = match message {
-            Message::Relay { .. } => self.next_tag(kind, due, lateness, len),
-            Message::Custom { template, .. } if template.has_payload() => {
-                Some(self.next_echo_tag(due, lateness, len))
-            }
-            Message::Custom { .. } => None,
-        };
-        let payload = tag.map(Tag::to_payload).unwrap_or_default();
-        match message {
-            Message::Relay { kind, .. } => {
-                let text = relay(kind.client_type(), payload)
-                    .map_err(|_impossible| ErrorKind::BadMessage)?;
-                self.send(Frame::Text, text)?;
-            }
-            Message::Custom {
-                template, frame, ..
-            } => {
-                let id = call_id(self.stage.run, self.start.user, self.requests);
-                let text = template.fill(&Values {
-                    user: self.start.user,
-                    seq: self.messages,
-                    run: self.stage.run,
-                    now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-                    id: &id,
-                    payload: &payload,
-                });
-                self.send(*frame, text)?;
-            }
-        }
-        if let Some(tag) = tag {
-            self.tell(Sample::Sent {
-                route: tag.route,
-                lateness,
-            });
-        }
-        Ok(())
-    }
-
-    /// The tag of the next message to the partner.
-    fn next_tag(
-        &mut self,
-        kind: Kind,
-        due: Duration,
-        lateness: Duration,
-        len: usize,
-    ) -> Option<Tag> {
-        let stay = &mut self.room.as_mut()?.stay;
-        let tag = Tag {
-            run: self.stage.run,
-            room: stay.room,
-            sender: self.start.user,
-            seq: stay.sent_in_all(),
-            nth: stay.sent[kind.index()],
-            route: Route {
-                kind,
-                direction: stay.direction,
-            },
-            due,
-            lateness,
-            len,
-        };
-        stay.sent[kind.index()] += 1;
-        stay.latest.sent(due + lateness);
-        Some(tag)
     }
 }
