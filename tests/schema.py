@@ -17,6 +17,8 @@ WRONG = [
     'name = "two loads"\n' + PHASE + "arrival_rate = 3\n",
     'name = "unknown step"\n' + PHASE + '[[flow]]\nname = "a"\nsteps = ["conect"]\n',
     'name = "unknown key"\n' + PHASE + '[[flow]]\nname = "a"\nsteps = [{ think = "1s", evry = "1s" }]\n',
+    'name = "no pointer"\n' + PHASE + '[[flow]]\nname = "a"\nsteps = [{ http = "/", save = { token = "token" } }]\n',
+    'name = "no method"\n' + PHASE + '[[flow]]\nname = "a"\nsteps = [{ http = "/", method = "FETCH" }]\n',
     'name = "too small"\n' + PHASE + '[message.a]\ntext = "a"\nsize = 3\n',
 ]
 

@@ -58,7 +58,7 @@ pub enum AccessError {
 }
 
 impl Access {
-    /// Adds a header to every handshake: `Name: value`.
+    /// Adds a header to every handshake and request: `Name: value`.
     ///
     /// # Errors
     /// It is not a header.
@@ -149,9 +149,20 @@ impl Access {
         }
         self.tls = match tls {
             false => None,
-            true => Some(Arc::new(tls::config(self.ca_pem.as_deref())?)),
+            true => Some(self.tls_config()?),
         };
         Ok(self)
+    }
+
+    /// Whom users trust, whether or not the server under test is behind TLS.
+    ///
+    /// # Errors
+    /// There is nobody to trust.
+    pub(crate) fn tls_config(&self) -> Result<Arc<ClientConfig>, AccessError> {
+        match &self.tls {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Ok(Arc::new(tls::config(self.ca_pem.as_deref())?)),
+        }
     }
 
     pub(crate) fn tls(&self) -> Option<Arc<ClientConfig>> {
@@ -162,7 +173,7 @@ impl Access {
         &self.source_ips
     }
 
-    /// Adds the headers of a user's handshake.
+    /// Adds the headers of a user's handshake or request.
     pub(crate) fn add_headers(&self, user: u32, headers: &mut HeaderMap) {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());

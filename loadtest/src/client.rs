@@ -1,5 +1,6 @@
 //! The WebSocket client: one connection, small in memory, that reads while it writes.
 
+mod pages;
 mod sources;
 
 use std::{
@@ -18,12 +19,16 @@ use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
     client_async_with_config,
     tungstenite::{
-        Bytes, Error as WsError, Message, Utf8Bytes, client::IntoClientRequest,
-        error::ProtocolError, http::Uri, protocol::WebSocketConfig,
+        Bytes, Error as WsError, Message, Utf8Bytes,
+        client::IntoClientRequest,
+        error::ProtocolError,
+        http::{Uri, uri::PathAndQuery},
+        protocol::WebSocketConfig,
     },
 };
 
-use self::sources::Sources;
+pub(crate) use self::pages::Asked;
+use self::{pages::Others, sources::Sources};
 use crate::{access::Access, sample::ErrorKind, target::Target};
 
 /// The longest message that is read.
@@ -42,6 +47,7 @@ pub(crate) struct Endpoint {
     address: SocketAddr,
     access: Arc<Access>,
     sources: Arc<Sources>,
+    others: Arc<Others>,
 }
 
 impl Endpoint {
@@ -52,29 +58,30 @@ impl Endpoint {
             address,
             sources: Arc::new(Sources::new(address.ip(), target.access.source_ips())),
             access: Arc::clone(&target.access),
+            others: Arc::default(),
         }
     }
 
-    /// Where connections go.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// The server's name, as a request says it.
-    pub(crate) fn authority(&self) -> &str {
+    fn authority(&self) -> &str {
         self.uri
             .authority()
             .map_or("localhost", |authority| authority.as_str())
     }
 
-    /// Opens a connection for the user with this index: TCP connect, TLS for `wss`, WebSocket handshake.
+    /// Opens a connection for the user with this index: TCP connect, TLS for `wss`, WebSocket handshake. `path`:
+    /// in the place of that of the URL.
     ///
     /// # Errors
     /// What failed. There is no time limit in here.
-    pub(crate) async fn connect(&self, user: u32) -> Result<Connection, ErrorKind> {
+    pub(crate) async fn connect(
+        &self,
+        user: u32,
+        path: Option<&str>,
+    ) -> Result<Connection, ErrorKind> {
         let mut request = self
-            .uri
-            .clone()
+            .uri_of(path)
+            .ok_or(ErrorKind::HandshakeInvalid)?
             .into_client_request()
             .map_err(|_unusable| ErrorKind::HandshakeInvalid)?;
         self.access.add_headers(user, request.headers_mut());
@@ -113,6 +120,15 @@ impl Endpoint {
             Err(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => Err(ErrorKind::Ended),
             Err(_) => Err(ErrorKind::HandshakeInvalid),
         }
+    }
+
+    fn uri_of(&self, path: Option<&str>) -> Option<Uri> {
+        let Some(path) = path else {
+            return Some(self.uri.clone());
+        };
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+        Uri::from_parts(parts).ok()
     }
 
     async fn tcp(&self, user: u32) -> Result<TcpStream, ErrorKind> {

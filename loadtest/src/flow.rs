@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use hyper::Method;
 use voicematch_protocol::ClientType;
 
 use crate::{
+    origin::Origin,
     payload::Size,
     sample::Kind,
     template::{Frame, Template},
@@ -36,6 +38,8 @@ pub struct Flow {
 pub enum Step {
     /// Opens a connection, and waits for the greeting.
     Connect,
+    /// The same with this path and query in the place of those of the server's URL.
+    ConnectTo(Template),
     /// Asks for a partner, and waits until there is one.
     FindMatch,
     /// Leaves the partner, asks for another, and waits until there is one.
@@ -73,17 +77,47 @@ pub enum Step {
     },
     /// Sends a request, and waits for its answer.
     Call(Call),
-    /// Asks for a page over HTTP, and waits for it.
-    Http {
-        /// What reports call it.
-        name: String,
-        /// Its path, such as `/health`.
-        path: String,
-        /// The status that is right.
-        status: u16,
-        /// How long it may take.
-        within: Duration,
-    },
+    /// Sends a request over HTTP, and waits for its answer.
+    Http(Request),
+}
+
+impl Step {
+    /// What the step sends that is filled in.
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let templates = match self {
+            Self::ConnectTo(path) => [Some(path), None],
+            Self::Send {
+                message: Message::Custom { template, .. },
+                ..
+            } => [Some(template), None],
+            Self::Call(call) => [Some(&call.template), None],
+            Self::Http(request) => [Some(&request.path), request.body.as_ref()],
+            _ => [None, None],
+        };
+        templates.into_iter().flatten()
+    }
+}
+
+/// A request over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What reports call it.
+    pub name: String,
+    /// `GET`, `POST` and so on.
+    pub method: Method,
+    /// Who is asked; `None`: the server under test.
+    pub origin: Option<Origin>,
+    /// Path and query, such as `/health`.
+    pub path: Template,
+    /// What is sent.
+    pub body: Option<Template>,
+    /// The status that is right.
+    pub status: u16,
+    /// How long it may take.
+    pub within: Duration,
+    /// What later steps need of the answer: the name of a variable, and where in the JSON its value is, as a JSON
+    /// pointer (RFC 6901).
+    pub save: Vec<(String, String)>,
 }
 
 /// What is sent.
@@ -104,6 +138,8 @@ pub enum Message {
         frame: Frame,
         /// The bytes of `{{payload}}`.
         size: Size,
+        /// The server sends back some of them only: those that do not come are not missed.
+        some_come_back: bool,
     },
 }
 
@@ -241,6 +277,11 @@ impl Flow {
         any(&self.steps, wanted)
     }
 
+    /// Adds the servers that are asked over HTTP and are not in `origins` yet.
+    pub(crate) fn origins(&self, origins: &mut Vec<Origin>) {
+        origins_of(&self.steps, origins);
+    }
+
     /// Adds the names of the calls that are not in `names` yet.
     pub(crate) fn calls(&self, names: &mut Vec<String>) {
         calls(&self.steps, names);
@@ -249,7 +290,7 @@ impl Flow {
 
 fn longest(steps: &[Step]) -> Duration {
     let each = steps.iter().map(|step| match step {
-        Step::Expect { within, .. } | Step::Http { within, .. } => *within,
+        Step::Expect { within, .. } | Step::Http(Request { within, .. }) => *within,
         Step::Call(call) => call.rounds.longest(call.every).saturating_add(call.within),
         Step::Think(between) => between.to,
         Step::Send { every, rounds, .. } => rounds.longest(*every),
@@ -289,10 +330,25 @@ fn any(steps: &[Step], wanted: &dyn Fn(&Step) -> bool) -> bool {
 fn calls(steps: &[Step], names: &mut Vec<String>) {
     for step in steps {
         match step {
-            Step::Call(Call { name, .. }) | Step::Http { name, .. } if !names.contains(name) => {
+            Step::Call(Call { name, .. }) | Step::Http(Request { name, .. })
+                if !names.contains(name) =>
+            {
                 names.push(name.clone());
             }
             Step::Loop { steps, .. } => calls(steps, names),
+            _ => {}
+        }
+    }
+}
+
+fn origins_of(steps: &[Step], origins: &mut Vec<Origin>) {
+    for step in steps {
+        match step {
+            Step::Http(Request {
+                origin: Some(origin),
+                ..
+            }) if !origins.contains(origin) => origins.push(origin.clone()),
+            Step::Loop { steps, .. } => origins_of(steps, origins),
             _ => {}
         }
     }

@@ -2,21 +2,30 @@
 
 use std::io;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, ToSocketAddrs},
+};
 
-/// How long an answer may be.
-const MAX_BODY_BYTES: usize = 4 << 20;
+/// How long a page may be.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// An answer.
 pub(crate) struct Answer {
     pub status: u16,
-    pub body: Vec<u8>,
+    /// `None`: it is longer than was to be kept.
+    pub body: Option<Vec<u8>>,
 }
 
-/// Asks for `path`. There is no time limit in here.
+/// Asks for the page at `path`. There is no time limit in here.
 ///
 /// # Errors
 /// No connection, or no valid answer.
@@ -26,26 +35,35 @@ pub(crate) async fn get(
     path: &str,
 ) -> io::Result<Answer> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
     let request = Request::get(path)
         .header(header::HOST, authority)
         .header(header::ACCEPT, "text/plain, */*;q=0.1")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(io::Error::other)?;
+    ask(stream, request, MAX_PAGE_BYTES).await
+}
+
+/// Sends a request, and reads its answer to the end, of which no more than `kept` bytes are kept. There is no
+/// time limit in here.
+///
+/// # Errors
+/// No valid answer.
+pub(crate) async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut request: Request<Full<Bytes>>,
+    kept: usize,
+) -> io::Result<Answer> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let close = header::HeaderValue::from_static("close");
+    request.headers_mut().insert(header::CONNECTION, close);
     let answer = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_BODY_BYTES);
-        let body = body.collect().await.map_err(io::Error::other)?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(io::Error::other)?;
         Ok(Answer {
-            status,
-            body: body.to_bytes().into(),
+            status: response.status().as_u16(),
+            body: read(response.into_body(), kept).await?,
         })
     };
     let mut answer = std::pin::pin!(answer);
@@ -55,4 +73,18 @@ pub(crate) async fn get(
         answer = &mut answer => answer,
         _ = connection => answer.await,
     }
+}
+
+async fn read(mut body: Incoming, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut kept = Some(Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(io::Error::other)?;
+        if let Some(data) = frame.data_ref() {
+            kept = kept.filter(|kept| kept.len() + data.len() <= most);
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(data);
+            }
+        }
+    }
+    Ok(kept)
 }

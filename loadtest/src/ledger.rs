@@ -46,6 +46,9 @@ pub(crate) struct Stay {
     pub cut_off: bool,
     /// The partner belongs to another load test, so nothing is known of what they received.
     pub foreign: bool,
+    /// The server sends back some of the messages only: nothing is known of those that do not come.
+    #[serde(default)]
+    pub some_come_back: bool,
     /// What the user received.
     pub inbox: Inbox,
 }

@@ -39,6 +39,7 @@ mod http;
 mod ledger;
 mod limits;
 mod observe;
+pub mod origin;
 mod pace;
 mod payload;
 mod phase;

@@ -11,7 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
     http,
-    target::{Admin, bare_host, port},
+    origin::{bare_host, port},
+    target::Admin,
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -129,7 +130,8 @@ async fn fetch(admin: &Admin) -> io::Result<String> {
     if answer.status != 200 {
         return Err(io::Error::other(answer.status.to_string()));
     }
-    String::from_utf8(answer.body).map_err(io::Error::other)
+    let page = answer.body.ok_or_else(|| io::Error::other("too long"))?;
+    String::from_utf8(page).map_err(io::Error::other)
 }
 
 #[cfg(test)]

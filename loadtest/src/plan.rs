@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     flow::{Flow, Message, Step},
+    origin::Origin,
     payload::MIN_PAYLOAD_BYTES,
     threshold::{Threshold, Thresholds},
 };
@@ -265,7 +266,21 @@ impl Plan {
 
     /// Whether users open WebSocket connections.
     pub fn has_connections(&self) -> bool {
+        self.any_step(&|step| matches!(step, Step::Connect | Step::ConnectTo(_)))
+    }
+
+    /// Whether users open WebSocket connections to the URL of the server as it is given.
+    pub(crate) fn has_plain_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
+    }
+
+    /// The servers beside the one under test that users ask over HTTP.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        let mut origins = Vec::new();
+        for flow in &self.flows {
+            flow.origins(&mut origins);
+        }
+        origins
     }
 
     /// What is asked of the server, or what is asked of any.

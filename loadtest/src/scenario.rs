@@ -8,6 +8,7 @@ use crate::plan::Plan;
 
 mod describe;
 mod file;
+mod page;
 mod read;
 mod steps;
 #[cfg(test)]
@@ -17,12 +18,13 @@ mod values;
 pub use describe::{describe, list};
 
 /// The scenarios that are built in, by name; each is a file that may be taken as an example.
-pub const BUILT_IN: [(&str, &str); 14] = [
+pub const BUILT_IN: [(&str, &str); 17] = [
     ("connection", include_str!("../scenarios/connection.toml")),
     ("matchmaking", include_str!("../scenarios/matchmaking.toml")),
     ("signaling", include_str!("../scenarios/signaling.toml")),
     ("stress", include_str!("../scenarios/stress.toml")),
     ("endurance", include_str!("../scenarios/endurance.toml")),
+    ("gradual", include_str!("../scenarios/gradual.toml")),
     ("plan", include_str!("../scenarios/plan.toml")),
     (
         "reconnect-storm",
@@ -31,6 +33,11 @@ pub const BUILT_IN: [(&str, &str); 14] = [
     ("churn", include_str!("../scenarios/churn.toml")),
     ("http", include_str!("../scenarios/http.toml")),
     ("chat", include_str!("../scenarios/chat.toml")),
+    ("chat-ack", include_str!("../scenarios/chat-ack.toml")),
+    (
+        "transcription",
+        include_str!("../scenarios/transcription.toml"),
+    ),
     (
         "concurrent-sessions",
         include_str!("../scenarios/concurrent-sessions.toml"),

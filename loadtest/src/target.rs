@@ -8,7 +8,10 @@ use std::{
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::Uri;
 
-use crate::access::{Access, AccessError};
+use crate::{
+    access::{Access, AccessError},
+    origin::{bare_host, port, resolve},
+};
 
 /// Where a server on the same machine has its metrics, unless told otherwise.
 /// The server's own default; on another port runs another server, whose metrics are elsewhere.
@@ -124,13 +127,9 @@ impl Target {
         self.uri.to_string()
     }
 
-    /// Looks the host up, once for all users. 127.0.0.1 is preferred to ::1.
+    /// Looks the host up, once for all users.
     pub(crate) async fn resolve(&self) -> std::io::Result<Option<SocketAddr>> {
-        let mut found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await?
-            .collect();
-        found.sort_by_key(SocketAddr::is_ipv6);
-        Ok(found.first().copied())
+        resolve(&self.host, self.port).await
     }
 }
 
@@ -143,32 +142,6 @@ fn admin(url: &str) -> Result<Admin, TargetError> {
         return Err(bad());
     }
     Ok(Admin { uri, given: true })
-}
-
-/// The host without the brackets of an IPv6 address.
-pub(crate) fn bare_host(uri: &Uri) -> Option<String> {
-    let host = uri.host()?;
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    (!bare.is_empty()).then(|| bare.to_owned())
-}
-
-/// The port, that of the scheme where none is given. `None`: it is not a port.
-pub(crate) fn port(uri: &Uri) -> Option<u16> {
-    match (
-        uri.port_u16(),
-        uri.authority()?.as_str().ends_with(uri.host()?),
-    ) {
-        (None, true) => Some(match uri.scheme_str() {
-            Some("wss" | "https") => 443,
-            _ => 80,
-        }),
-        // `http` keeps a port that does not fit as a part of the authority.
-        (None, false) | (Some(0), _) => None,
-        (Some(port), _) => Some(port),
-    }
 }
 
 fn is_loopback(host: &str) -> bool {

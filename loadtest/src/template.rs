@@ -1,6 +1,9 @@
 //! Messages with blanks: `{"type":"say","from":{{user}},"text":"{{payload}}"}`. Pure.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use thiserror::Error;
 
@@ -29,6 +32,8 @@ enum Part {
     Blank(Blank),
     /// One of these for each user.
     OneOf(Vec<String>),
+    /// What the user has saved under this name.
+    Saved(String),
 }
 
 /// What is filled in.
@@ -51,6 +56,22 @@ const BLANKS: [(&str, Blank); 6] = [
     ("payload", Blank::Payload),
 ];
 
+/// The names of what blanks may be filled in with, beside those that are built in.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// One of these for each user.
+    pub variables: BTreeMap<String, Vec<String>>,
+    /// What users save on their way.
+    pub saved: BTreeSet<String>,
+}
+
+impl Names {
+    /// Whether a blank of this name is filled in with something else than what users save.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.variables.contains_key(name) || BLANKS.iter().any(|(known, _)| *known == name)
+    }
+}
+
 /// A text whose blanks cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
@@ -59,7 +80,7 @@ pub enum TemplateError {
     Open,
     /// Neither built in nor given.
     #[error(
-        "nothing is known as {{{{{0}}}}}: give it under [variables], or use user, seq, run, id, now_ms or payload"
+        "nothing is known as {{{{{0}}}}}: give it under [variables], `save` it in an http step, or use user, seq, run, id, now_ms or payload"
     )]
     Unknown(String),
     /// A list of no values.
@@ -77,17 +98,16 @@ pub(crate) struct Values<'a> {
     /// Tells a request from all others, as [`call_id`] gives it.
     pub id: &'a str,
     pub payload: &'a str,
+    /// What the user has saved: names and values.
+    pub saved: &'a [(Box<str>, Box<str>)],
 }
 
 impl Template {
-    /// Reads `text`, in which `variables` are already known.
+    /// Reads `text`, in which blanks may have these names.
     ///
     /// # Errors
     /// A blank that cannot be filled in.
-    pub fn parse(
-        text: &str,
-        variables: &BTreeMap<String, Vec<String>>,
-    ) -> Result<Self, TemplateError> {
+    pub fn parse(text: &str, names: &Names) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
@@ -95,7 +115,7 @@ impl Template {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            parts.push(part(name.trim(), variables)?);
+            parts.push(part(name.trim(), names)?);
             rest = after;
         }
         if !rest.is_empty() {
@@ -118,8 +138,25 @@ impl Template {
         self.parts.contains(&Part::Blank(blank))
     }
 
+    /// The names of what has to be saved before it can be filled in.
+    pub(crate) fn saved(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Saved(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The message.
     pub(crate) fn fill(&self, values: &Values<'_>) -> String {
+        self.fill_with(values, str::to_owned)
+    }
+
+    /// The path of a URL: what was saved is encoded, so that all of it is one segment, or one value of the query.
+    pub(crate) fn fill_path(&self, values: &Values<'_>) -> String {
+        self.fill_with(values, percent_encoded)
+    }
+
+    fn fill_with(&self, values: &Values<'_>, saved: fn(&str) -> String) -> String {
         let mut out = String::with_capacity(values.payload.len() + 64);
         for part in &self.parts {
             // Writing to a String cannot fail.
@@ -128,6 +165,10 @@ impl Template {
                 Part::OneOf(list) => {
                     let nth = usize::try_from(values.user).unwrap_or(0) % list.len().max(1);
                     out.write_str(list.get(nth).map_or("", String::as_str))
+                }
+                Part::Saved(name) => {
+                    let found = values.saved.iter().find(|(known, _)| **known == **name);
+                    out.write_str(&saved(found.map_or("", |(_, value)| value)))
                 }
                 Part::Blank(Blank::User) => write!(out, "{}", values.user),
                 Part::Blank(Blank::Seq) => write!(out, "{}", values.seq),
@@ -141,11 +182,25 @@ impl Template {
     }
 }
 
-fn part(name: &str, variables: &BTreeMap<String, Vec<String>>) -> Result<Part, TemplateError> {
+/// All but the unreserved characters of RFC 3986 as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+fn part(name: &str, names: &Names) -> Result<Part, TemplateError> {
     if let Some((_, blank)) = BLANKS.iter().find(|(known, _)| *known == name) {
         return Ok(Part::Blank(*blank));
     }
-    match variables.get(name).map(Vec::as_slice) {
+    match names.variables.get(name).map(Vec::as_slice) {
+        None if names.saved.contains(name) => Ok(Part::Saved(name.to_owned())),
         None => Err(TemplateError::Unknown(name.to_owned())),
         Some([]) => Err(TemplateError::NoValues(name.to_owned())),
         Some([one]) => Ok(Part::Text(one.clone())),

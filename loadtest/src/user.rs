@@ -3,6 +3,7 @@
 mod connection;
 mod echo;
 mod events;
+mod pages;
 mod requests;
 mod sending;
 mod steps;
@@ -89,6 +90,12 @@ struct User {
     start: Start,
     stage: Rc<Stage>,
     connection: Option<Connection>,
+    /// The path of the connection, if it is not that of the server's URL.
+    path: Option<Box<str>>,
+    /// When the plan lets the user come, until they have done something.
+    due: Option<Duration>,
+    /// What later steps need of answers over HTTP: names and values.
+    saved: Vec<(Box<str>, Box<str>)>,
     /// Connections so far.
     connections: u32,
     /// Has had a partner.
@@ -137,7 +144,9 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
                 continue;
             }
             Err(Stop::Failed) => {
-                user.tell(Sample::StoppedSending);
+                if user.connection.is_some() {
+                    user.tell(Sample::StoppedSending);
+                }
                 Box::pin(user.close()).await;
             }
             Err(Stop::Broken(error)) => {
@@ -168,6 +177,9 @@ impl User {
             start,
             stage,
             connection: None,
+            path: None,
+            due: Some(start.at),
+            saved: Vec::new(),
             connections: 0,
             had_partner: false,
             session_id: None,

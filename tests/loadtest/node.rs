@@ -26,6 +26,11 @@ impl Server {
         Self::start("broken.js", args).await
     }
 
+    /// The one that gives out tokens and acknowledges messages.
+    pub(crate) async fn talk(args: &[&str]) -> Self {
+        Self::start("talk.js", args).await
+    }
+
     async fn start(script: &str, args: &[&str]) -> Self {
         let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/servers");
         assert!(

@@ -100,6 +100,29 @@ async fn users_come_over_tls_with_a_token_each() {
     );
 }
 
+#[tokio::test]
+async fn tokens_are_fetched_over_tls_too() {
+    let files = Files::new();
+    let [ca, cert, key, _] = files.all();
+    let server = Server::talk(&["--cert", cert, "--key", key]).await;
+    let origin = format!("https://127.0.0.1:{}", server.port);
+    let scenario = files.ca.with_extension("toml");
+    let text = include_str!("../../loadtest/scenarios/chat-ack.toml");
+    // Half of them by the whole address.
+    let whole = text.replace("\"/auth", &format!("\"{origin}/auth"));
+    let flow = whole.find("[[flow]]").expect("there is one");
+    std::fs::write(&scenario, format!("{text}{}", &whole[flow..])).expect("written");
+    let path = scenario.to_str().expect("UTF-8");
+    let url = origin.replace("https", "wss");
+    let load = ["--scenario", path, "--stage", "100ms:10,1s:10", "--ca", ca];
+    let ran = run(&url, &load).await;
+    let _ = std::fs::remove_file(&scenario);
+    ran.assert_ended(0);
+    let tally = server.tally().await;
+    assert_eq!((tally.get("tokens"), tally.get("connections")), (10, 10));
+    assert!(tally.get("acks") > 0);
+}
+
 fn assert_unreachable(ran: &Ran, parts: &[&str]) {
     assert_eq!(ran.code, Some(3), "{}{}", ran.stdout, ran.stderr);
     for part in parts {

@@ -17,18 +17,28 @@ export function options(own = {}) {
   return parseArgs({ options: { ...SHARED, ...own } }).values;
 }
 
-/** Serves on a free port, which it prints; prints the tally as JSON and ends once stdin is closed. */
-export function listen(given, tally, onConnection) {
+/**
+ * Serves on a free port, which it prints; prints the tally as JSON and ends once stdin is closed.
+ * `site`: what it answers over HTTP, `onRequest(request, response)`, and whom it lets in, `admits(request)`.
+ */
+export function listen(given, tally, onConnection, site = {}) {
   const http = given.cert
     ? createTlsServer({ cert: readFileSync(given.cert), key: readFileSync(given.key) })
     : createServer();
   const sockets = new WebSocketServer({ noServer: true });
   http.on("upgrade", (request, socket, head) => {
-    const status = refusal(given, request.headers);
+    const status = refusal(given, request.headers) ?? (site.admits?.(request) === false ? "401 Unauthorized" : undefined);
     tally[status ? "refused" : "connections"] += 1;
     if (status) return socket.end(`HTTP/1.1 ${status}\r\nContent-Length: 0\r\n\r\n`);
     sockets.handleUpgrade(request, socket, head, (client) => onConnection(client, sockets.clients));
   });
+  if (site.onRequest) {
+    http.on("request", (request, response) => {
+      const status = refusal(given, request.headers);
+      if (status) return response.writeHead(parseInt(status)).end();
+      site.onRequest(request, response);
+    });
+  }
   http.listen(0, "127.0.0.1", () => console.log(http.address().port));
   process.stdin.resume().on("end", () => {
     console.log(JSON.stringify(tally));

@@ -10,7 +10,7 @@ use super::{Access, AccessError};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Getting in")]
 pub struct AccessFlags {
-    /// Header of every handshake, such as 'X-Tenant: blue'; may be repeated
+    /// Header of every handshake and HTTP request, such as 'X-Tenant: blue'; may be repeated
     #[arg(
         long,
         env = "LOADTEST_HEADER",

@@ -24,18 +24,29 @@ pub(super) async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunE
         Err(error) => return Err(unreachable(error.to_string(), NAME)),
     };
     let endpoint = Endpoint::new(target, address);
-    let connected = timeout(plan.connect_timeout, endpoint.connect(0)).await;
-    match connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
-        Ok(connection) => {
-            // How the server takes a close is measured on the users, not here.
-            let _ = connection.close().await;
-            Ok(endpoint)
-        }
-        Err(kind) => Err(unreachable(
-            format!("{} at {address}", kind.name()),
-            advice(&kind),
-        )),
+    let connected = timeout(plan.connect_timeout, enter(plan, &endpoint)).await;
+    if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
+        let reason = format!("{} at {address}", kind.name());
+        return Err(unreachable(reason, advice(&kind)));
     }
+    let others = endpoint.with_others(plan.origins()).await;
+    others.map_err(|(origin, reason)| RunError::Unreachable {
+        url: format!("{}, which an http step asks", origin.authority),
+        reason,
+        advice: "Check its address in the scenario.",
+    })
+}
+
+/// Connects as users do, as far as that is possible without playing their steps: who is let in by what an earlier
+/// step brings home is not let in here.
+async fn enter(plan: &Plan, endpoint: &Endpoint) -> Result<(), ErrorKind> {
+    if !plan.has_plain_connections() {
+        return endpoint.reach().await;
+    }
+    let connection = endpoint.connect(0, None).await?;
+    // How the server takes a close is measured on the users, not here.
+    let _ = connection.close().await;
+    Ok(())
 }
 
 fn advice(kind: &ErrorKind) -> &'static str {

@@ -1,10 +1,11 @@
 //! Whether a flow can be played, before anybody plays it.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use thiserror::Error;
 
-use super::{Between, Call, Flow, Message, Rounds, Step, any};
+use super::{Between, Call, Flow, Message, Request, Rounds, Step, any};
+use crate::template::Template;
 
 /// A flow that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -15,7 +16,7 @@ pub struct FlowError {
     /// Which step, from 0; inside of a loop, which step of the loop, and so on.
     pub steps: Vec<usize>,
     /// What is wrong, and what to do.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
 }
 
 fn path(steps: &[usize]) -> String {
@@ -30,7 +31,7 @@ impl Flow {
     /// The first one that cannot.
     pub(crate) fn check(&self) -> Result<(), FlowError> {
         let mut place = Place::default();
-        let error = |steps, what| FlowError {
+        let error = |steps, what: Cow<'static, str>| FlowError {
             flow: self.name.clone(),
             steps,
             what,
@@ -38,7 +39,7 @@ impl Flow {
         if self.steps.is_empty() {
             return Err(error(
                 vec![0],
-                "a flow needs steps, such as \"connect\", \"find_match\"",
+                "a flow needs steps, such as \"connect\", \"find_match\"".into(),
             ));
         }
         place
@@ -55,18 +56,19 @@ impl Rounds {
 
 /// Where a user is after the steps so far.
 #[derive(Default)]
-struct Place {
+struct Place<'a> {
     connected: bool,
     matched: bool,
+    saved: Vec<&'a str>,
 }
 
-type Wrong = (Vec<usize>, &'static str);
+type Wrong = (Vec<usize>, Cow<'static, str>);
 
-impl Place {
-    fn go(&mut self, steps: &[Step]) -> Result<(), Wrong> {
+impl<'a> Place<'a> {
+    fn go(&mut self, steps: &'a [Step]) -> Result<(), Wrong> {
         let last = steps.len().saturating_sub(1);
         for (index, step) in steps.iter().enumerate() {
-            let wrong = |what| Err((vec![index], what));
+            let wrong = |what: Cow<'static, str>| Err((vec![index], what));
             let endless = matches!(
                 step,
                 Step::Send {
@@ -82,11 +84,18 @@ impl Place {
             );
             if endless && index < last {
                 return wrong(
-                    "this goes on until the end of the run, so that nothing comes after it: give `times` or `for`",
+                    "this goes on until the end of the run, so that nothing comes after it: give `times` or `for`"
+                        .into(),
+                );
+            }
+            if let Some(name) = self.missing(step) {
+                return wrong(
+                    format!("nothing is known as {{{{{name}}}}} here: put the http step that saves it before this one")
+                        .into(),
                 );
             }
             if let Err(what) = self.step(step) {
-                return wrong(what);
+                return wrong(what.into());
             }
             if let Step::Loop { steps, .. } = step {
                 // Twice: what stands after the first round has to do before the second.
@@ -101,21 +110,30 @@ impl Place {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), &'static str> {
+    /// A variable of the step that nobody has saved before it.
+    fn missing(&self, step: &'a Step) -> Option<&'a str> {
+        let mut names = step.templates().flat_map(Template::saved);
+        names.find(|name| !self.saved.contains(name))
+    }
+
+    fn step(&mut self, step: &'a Step) -> Result<(), &'static str> {
         const UNCONNECTED: &str = "nobody is connected here: put \"connect\" before it";
         match step {
-            Step::Connect if self.connected => {
+            Step::Connect | Step::ConnectTo(_) if self.connected => {
                 return Err(
                     "there is a connection already: take this one out, or put \"close\" before it",
                 );
             }
-            Step::Connect => self.connected = true,
+            Step::Connect | Step::ConnectTo(_) => self.connected = true,
             Step::Think(between) if between.from > between.to => {
                 return Err("the first time is longer than the second");
             }
             Step::Think(_) => {}
-            Step::Http { within, .. } if within.is_zero() => return Err(NO_TIME),
-            Step::Http { .. } => {}
+            Step::Http(Request { within, .. }) if within.is_zero() => return Err(NO_TIME),
+            Step::Http(request) => {
+                let names = request.save.iter().map(|(name, _)| name.as_str());
+                self.saved.extend(names);
+            }
             Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
             _ if !self.connected => return Err(UNCONNECTED),
             Step::FindMatch if self.matched => {

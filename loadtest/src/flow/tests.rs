@@ -1,6 +1,5 @@
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::template::Names;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +17,7 @@ fn send(rounds: Rounds) -> Step {
 fn call(text: &str, answer: Option<&str>) -> Step {
     Step::Call(Call {
         name: "ask".to_owned(),
-        template: Template::parse(text, &BTreeMap::new()).expect("good"),
+        template: Template::parse(text, &Names::default()).expect("good"),
         frame: Frame::Text,
         size: Size::Fixed(200),
         answer: answer.map(str::to_owned),
@@ -156,6 +155,57 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
         let error = Flow::new("some", steps.clone()).check().expect_err(part);
         assert_eq!(error.steps, place, "{steps:?}: {error}");
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+fn ask(save: &[&str]) -> Step {
+    let save = save.iter();
+    Step::Http(Request {
+        name: "ask".to_owned(),
+        method: Method::GET,
+        origin: None,
+        path: template("/"),
+        body: None,
+        status: 200,
+        within: SECOND,
+        save: save
+            .map(|name| ((*name).to_owned(), "/x".to_owned()))
+            .collect(),
+    })
+}
+
+fn template(text: &str) -> Template {
+    let names = Names {
+        saved: ["token".to_owned(), "id2".to_owned()].into(),
+        ..Names::default()
+    };
+    Template::parse(text, &names).expect("good")
+}
+
+#[test]
+fn what_is_filled_in_has_to_be_saved_before() {
+    let connect = || Step::ConnectTo(template("/ws?t={{token}}"));
+    let both = || ask(&["token", "id2"]);
+    let good = [
+        vec![both(), connect()],
+        vec![twice(vec![ask(&["token"]), connect(), Step::Close])],
+        vec![twice(vec![ask(&["token"])]), connect()],
+    ];
+    for steps in good {
+        assert_eq!(Flow::new("some", steps).check(), Ok(()));
+    }
+    let wrong = [
+        (vec![connect()], &[0][..]),
+        (vec![ask(&["id2"]), connect(), ask(&["token"])], &[1]),
+        (
+            vec![ask(&["id2"]), twice(vec![connect(), ask(&["token"])])],
+            &[1, 0],
+        ),
+    ];
+    for (steps, place) in wrong {
+        let error = Flow::new("some", steps).check().expect_err("unknown");
+        assert_eq!(error.steps, place, "{error}");
+        assert!(error.what.contains("{{token}}"), "{error}");
     }
 }
 

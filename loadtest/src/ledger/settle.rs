@@ -25,7 +25,7 @@ pub(crate) struct Settled {
     pub undeliverable: u64,
     /// Under way when the sender was cut off: neither delivered nor lost.
     pub pending: u64,
-    /// Sent to a user whose own record is missing.
+    /// Sent to a user whose own record is missing, or to a server that sends back some messages only.
     pub unknown: u64,
 }
 
@@ -130,7 +130,9 @@ impl Ledger {
                 ..Settled::default()
             };
             let after = missing - gaps;
-            if sender.cut_off && !sender.partner_left {
+            if sender.some_come_back {
+                part.unknown = missing;
+            } else if sender.cut_off && !sender.partner_left {
                 (part.lost, part.pending) = (gaps, after);
             } else {
                 part.undeliverable = match receiver.settled {

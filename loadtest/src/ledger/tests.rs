@@ -38,6 +38,7 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
         partner_left: false,
         cut_off: false,
         foreign: false,
+        some_come_back: false,
         inbox,
     }
 }

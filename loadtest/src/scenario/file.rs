@@ -73,6 +73,7 @@ pub(super) enum StepText {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepTable {
+    pub connect: Option<String>,
     pub expect: Option<String>,
     pub send: Option<String>,
     pub think: Option<Pause>,
@@ -86,7 +87,10 @@ pub(super) struct StepTable {
     pub time: Option<Time>,
     pub times: Option<u32>,
     pub within: Option<Time>,
+    pub method: Option<String>,
+    pub text: Option<String>,
     pub status: Option<u16>,
+    pub save: Option<BTreeMap<String, String>>,
     pub size: Option<SizeText>,
     pub steps: Option<Vec<Spanned<StepText>>>,
 }
@@ -99,6 +103,16 @@ pub(super) struct MessageTable {
     pub frame: FrameText,
     pub size: Option<SizeText>,
     pub answer: Option<String>,
+    #[serde(default)]
+    pub comes_back: ComesBack,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ComesBack {
+    #[default]
+    All,
+    Some,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]

@@ -7,6 +7,7 @@ use toml::Spanned;
 use super::{
     BUILT_IN, Wrong,
     file::{File, FlowTable, PhaseTable, SearchTable, StepText},
+    page::saved_names,
     steps::Messages,
 };
 use crate::{
@@ -48,7 +49,8 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         }
         plan.then.push(name);
     }
-    let messages = Messages::new(&file.message, &file.variables)?;
+    let saved = saved_names(file.flow.iter().map(Spanned::get_ref));
+    let messages = Messages::new(&file.message, &file.variables, saved)?;
     if !file.flow.is_empty() {
         let flows = file.flow.iter().map(|table| flow(table, &messages));
         plan.flows = flows.collect::<Result<_, _>>()?;

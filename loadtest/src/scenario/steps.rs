@@ -6,23 +6,25 @@ use toml::Spanned;
 
 use super::{
     Wrong,
-    file::{FrameText, MessageTable, StepTable, StepText},
+    file::{ComesBack, FrameText, MessageTable, StepTable, StepText},
+    page,
     values::ManyOrOne,
 };
 use crate::{
     flow::{Between, Call, Message, Relayed, Rounds, Step},
     payload::{MIN_PAYLOAD_BYTES, Size},
-    template::{Frame, Template},
+    template::{Frame, Names, Template},
 };
 
 const WORDS: &str = "connect, find_match, next, leave, reconnect, close, stay, or a table such as { think = \"2s\" }";
-const TABLES: &str = "one of expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
+const TABLES: &str = "one of connect, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
 /// How long a call, a page or an expected message may take unless the file says otherwise.
-const WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// The messages of a file, ready to be used by its steps.
 pub(super) struct Messages<'a> {
     known: BTreeMap<&'a str, Known>,
+    names: Names,
 }
 
 struct Known {
@@ -30,21 +32,26 @@ struct Known {
     frame: Frame,
     size: Size,
     answer: Option<String>,
+    some_come_back: bool,
 }
 
 impl<'a> Messages<'a> {
     pub(super) fn new(
         tables: &'a BTreeMap<String, Spanned<MessageTable>>,
         variables: &BTreeMap<String, ManyOrOne>,
+        saved: Vec<String>,
     ) -> Result<Self, Wrong> {
         let variables = variables
             .iter()
-            .map(|(name, values)| (name.clone(), values.0.clone()))
-            .collect();
+            .map(|(name, values)| (name.clone(), values.0.clone()));
+        let names = Names {
+            variables: variables.collect(),
+            saved: saved.into_iter().collect(),
+        };
         let mut known = BTreeMap::new();
         for (name, table) in tables {
             let given = table.get_ref();
-            let template = Template::parse(&given.text, &variables)
+            let template = Template::parse(&given.text, &names)
                 .map_err(|error| Wrong::new(table.span().start, error))?;
             let size = given.size.clone().map(|size| size.0);
             let message = Known {
@@ -55,10 +62,11 @@ impl<'a> Messages<'a> {
                 },
                 size: size.unwrap_or(Size::Fixed(MIN_PAYLOAD_BYTES)),
                 answer: given.answer.clone(),
+                some_come_back: given.comes_back == ComesBack::Some,
             };
             known.insert(name.as_str(), message);
         }
-        Ok(Self { known })
+        Ok(Self { known, names })
     }
 
     pub(super) fn steps(&self, steps: &[Spanned<StepText>]) -> Result<Vec<Step>, Wrong> {
@@ -104,8 +112,12 @@ impl<'a> Messages<'a> {
                 call: Some(name), ..
             } => self.call(name, table, within),
             StepTable {
-                http: Some(path), ..
-            } => page(path, table, within),
+                http: Some(url), ..
+            } => page::http(url, table, &self.names),
+            StepTable {
+                connect: Some(path),
+                ..
+            } => page::connect(path, &self.names),
             _ => Err(format!("a step is {TABLES}")),
         }
     }
@@ -118,6 +130,7 @@ impl<'a> Messages<'a> {
                 template: known.template.clone(),
                 frame: known.frame,
                 size: size.unwrap_or_else(|| known.size.clone()),
+                some_come_back: known.some_come_back,
             },
             (None, Some((_, kind))) => Message::Relay {
                 kind: *kind,
@@ -180,17 +193,5 @@ fn plain(word: &str) -> Result<Step, String> {
         "close" => Step::Close,
         "stay" => Step::Think(Between::ENDLESS),
         _ => return Err(format!("{word:?} is no step: give {WORDS}")),
-    })
-}
-
-fn page(path: &str, table: &StepTable, within: Duration) -> Result<Step, String> {
-    if !path.starts_with('/') || path.contains(char::is_whitespace) {
-        return Err(format!("{path:?} is no path: give one such as \"/health\""));
-    }
-    Ok(Step::Http {
-        name: table.name.clone().unwrap_or_else(|| format!("GET {path}")),
-        path: path.to_owned(),
-        status: table.status.unwrap_or(200),
-        within,
     })
 }

@@ -118,6 +118,44 @@ steps = ["connect", { loop = "1m", steps = [{ send = "say", every = "1s", times 
 }
 
 #[test]
+fn a_request_over_http_is_what_the_file_says() {
+    let plan = plan(&format!(
+        r#"
+name = "asking"
+{PHASE}
+[[flow]]
+name = "ask"
+steps = [
+    {{ http = "/a?key=1", text = '{{"u":{{{{user}}}}}}', save = {{ token = "/t/0" }} }},
+    {{ http = "https://[::1]:5/b?{{{{token}}}}", method = "PUT", status = 201, within = "2s" }},
+    {{ http = "http://h" }},
+]
+"#
+    ));
+    let requests: Vec<_> = plan.flows[0]
+        .steps
+        .iter()
+        .map(|step| match step {
+            Step::Http(request) => request,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        plan.calls(),
+        ["POST /a", "PUT https://[::1]:5/b", "GET http://h"]
+    );
+    let first = requests[0];
+    assert_eq!(first.save, [("token".to_owned(), "/t/0".to_owned())]);
+    assert!(first.body.is_some() && first.origin.is_none());
+    assert_eq!(
+        (requests[1].status, requests[1].within),
+        (201, Duration::from_secs(2))
+    );
+    let ports: Vec<_> = plan.origins().iter().map(|it| (it.tls, it.port)).collect();
+    assert_eq!(ports, [(true, 5), (false, 80)]);
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_line_and_column() {
     let flow = |steps: &str| {
         format!("name = \"x\"\n{PHASE}[[flow]]\nname = \"f\"\nsteps = [\n{steps}\n]\n")
@@ -182,6 +220,46 @@ fn what_is_wrong_is_told_with_its_line_and_column() {
             "10ms, 5s",
         ),
         (flow("{ http = \"health\" }"), (8, 1), "/health"),
+        (
+            flow("{ http = \"ftp://h/x\" }"),
+            (8, 1),
+            "https://api.example.org",
+        ),
+        (
+            flow("{ http = \"/\", method = \"FETCH\" }"),
+            (8, 1),
+            "no method",
+        ),
+        (
+            flow("{ http = \"/\", method = \"GET\", text = \"a\" }"),
+            (8, 1),
+            "no `text`",
+        ),
+        (
+            flow("{ http = \"/\", save = { token = \"token\" } }"),
+            (8, 1),
+            "\"/token\"",
+        ),
+        (
+            flow("{ http = \"/\", save = { user = \"/user\" } }"),
+            (8, 1),
+            "another name",
+        ),
+        (
+            flow("{ connect = \"/?{{token}}\" },\n{ http = \"/\", save = { token = \"/t\" } }"),
+            (8, 1),
+            "saves it before",
+        ),
+        (
+            flow("\"connect\",\n{ connect = \"/?{{token}}\" }"),
+            (9, 1),
+            "{{token}}",
+        ),
+        (
+            flow("\"connect\",\n{ http = \"/\", text = \"{{payload}}\" }"),
+            (9, 1),
+            "for messages",
+        ),
         (
             format!("name = \"x\"\n{PHASE}[message.a]\ntext = \"{{{{b}}}}\"\n"),
             (5, 1),

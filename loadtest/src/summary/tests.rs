@@ -92,6 +92,7 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
         partner_left: false,
         cut_off: false,
         foreign: false,
+        some_come_back: false,
         inbox,
     }))
 }

@@ -8,30 +8,32 @@ fn values<'a>(user: u32, id: &'a str, payload: &'a str) -> Values<'a> {
         now_ms: 1234,
         id,
         payload,
+        saved: &[],
     }
 }
 
-fn variables() -> BTreeMap<String, Vec<String>> {
+fn names() -> Names {
     let lists = [
         ("answer", &["yes", "no"][..]),
         ("room", &["blue"]),
         ("none", &[]),
     ];
-    lists
-        .into_iter()
-        .map(|(name, list)| {
-            (
-                name.to_owned(),
-                list.iter().map(|&v| v.to_owned()).collect(),
-            )
-        })
-        .collect()
+    let lists = lists.map(|(name, list)| {
+        (
+            name.to_owned(),
+            list.iter().map(|&v| v.to_owned()).collect(),
+        )
+    });
+    Names {
+        variables: lists.into(),
+        saved: ["token".to_owned()].into(),
+    }
 }
 
 #[test]
 fn blanks_are_filled_in() {
     let text = r#"{"a":"{{answer}}","r":"{{ room }}","u":{{user}},"n":{{seq}},"run":"{{run}}","t":{{now_ms}},"id":"{{id}}","p":"{{payload}}"}"#;
-    let template = Template::parse(text, &variables()).expect("good");
+    let template = Template::parse(text, &names()).expect("good");
     assert_eq!(
         template.fill(&values(1, "i9", "pp")),
         r#"{"a":"no","r":"blue","u":1,"n":7,"run":"00000abc","t":1234,"id":"i9","p":"pp"}"#
@@ -41,9 +43,22 @@ fn blanks_are_filled_in() {
 }
 
 #[test]
+fn what_was_saved_is_filled_in_and_encoded_in_a_path() {
+    let saved = [("token".into(), "a/b+ä&".into())];
+    let values = Values {
+        saved: &saved,
+        ..values(1, "", "")
+    };
+    let template = Template::parse("/ws?a={{answer}}&t={{token}}", &names()).expect("good");
+    assert_eq!(template.saved().collect::<Vec<_>>(), ["token"]);
+    assert_eq!(template.fill(&values), "/ws?a=no&t=a/b+ä&");
+    assert_eq!(template.fill_path(&values), "/ws?a=no&t=a%2Fb%2B%C3%A4%26");
+}
+
+#[test]
 fn a_text_without_blanks_is_itself() {
     for text in ["", "plain", "{ not a blank }", "}}"] {
-        let template = Template::parse(text, &variables()).expect("good");
+        let template = Template::parse(text, &names()).expect("good");
         assert_eq!(template.fill(&values(1, "", "")), text);
         assert!(!template.has_id() && !template.has_payload());
     }
@@ -57,7 +72,7 @@ fn what_cannot_be_filled_in_is_named() {
         ("{{none}}", TemplateError::NoValues("none".to_owned())),
     ];
     for (text, error) in wrong {
-        assert_eq!(Template::parse(text, &variables()), Err(error));
+        assert_eq!(Template::parse(text, &names()), Err(error));
     }
     let open = TemplateError::Open.to_string();
     assert!(open.contains("{{") && open.contains("}}"), "{open}");

@@ -19,11 +19,8 @@ impl User {
         self.tell(Sample::Connecting {
             again: self.connections > 0,
         });
-        let from = match (self.connections, self.dropped_at) {
-            (0, _) => self.start.at,
-            (_, Some(dropped_at)) => dropped_at,
-            _ => stage.now(),
-        };
+        // Who comes only to connect is due when the plan lets them come, whatever fails until then.
+        let from = self.dropped_at.or(self.due).unwrap_or_else(|| stage.now());
         let joined = tokio::select! {
             biased;
             () = reached(&stage.phase, Phase::Settling) => {
@@ -31,12 +28,13 @@ impl User {
                 return Err(Stop::Over);
             }
             // Boxed, as it is large: it would be a part of each user for as long as they are there.
-            joined = Box::pin(join(self.start.user, &stage)) => joined,
+            joined = Box::pin(join(self.start.user, self.path.as_deref(), &stage)) => joined,
         };
         let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
         self.connection = Some(connection);
         self.session_id = session_id;
         self.connections += 1;
+        self.due = None;
         let latency = stage.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
         if self.dropped_at.take().is_some() {
@@ -128,10 +126,14 @@ impl User {
 }
 
 /// Connects and reads the greeting; returns the id in it, too.
-async fn join(user: u32, stage: &Stage) -> Result<(Connection, Option<Box<str>>), ErrorKind> {
+async fn join(
+    user: u32,
+    path: Option<&str>,
+    stage: &Stage,
+) -> Result<(Connection, Option<Box<str>>), ErrorKind> {
     let mut error = ErrorKind::ConnectTimeout;
     let joining = async {
-        let mut connection = stage.endpoint.connect(user).await?;
+        let mut connection = stage.endpoint.connect(user, path).await?;
         error = ErrorKind::NoSession;
         let Greeting::Type(greeting) = &stage.plan.greeting else {
             return Ok((connection, None));

@@ -15,8 +15,14 @@ pub(super) struct Echo {
 }
 
 impl User {
-    /// The tag of the next message that is to come back.
-    pub(super) fn next_echo_tag(&mut self, due: Duration, lateness: Duration, len: usize) -> Tag {
+    /// The tag of the next message that is to come back, or that may.
+    pub(super) fn next_echo_tag(
+        &mut self,
+        due: Duration,
+        lateness: Duration,
+        len: usize,
+        some_come_back: bool,
+    ) -> Tag {
         let (run, user, now) = (self.stage.run, self.start.user, self.stage.now());
         let connection = self.connections;
         let echo = self.echo.get_or_insert_with(|| Echo {
@@ -33,10 +39,12 @@ impl User {
                 partner_left: false,
                 cut_off: false,
                 foreign: false,
+                some_come_back: false,
                 inbox: Inbox::default(),
             }),
         });
         let stay = &mut echo.stay;
+        stay.some_come_back |= some_come_back;
         let kind = Kind::ECHO;
         let tag = Tag {
             run,

@@ -138,6 +138,7 @@ impl User {
                 partner_left: false,
                 cut_off: false,
                 foreign: false,
+                some_come_back: false,
                 inbox: Inbox::default(),
             },
             peer_id: view.peer_id.as_deref().map(Into::into),

@@ -1,8 +1,6 @@
-//! Requests that want an answer: over the connection, and over HTTP.
+//! Requests over the connection, and their answers.
 
 use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::{
     Stop, User,
@@ -11,7 +9,6 @@ use super::{
 };
 use crate::{
     flow::Call,
-    http,
     sample::{CallId, ErrorKind, Sample},
     template::{Values, call_id, calls_in},
 };
@@ -30,7 +27,7 @@ pub(super) struct Pending {
 }
 
 impl User {
-    fn call_id(&self, name: &str) -> CallId {
+    pub(super) fn call_id(&self, name: &str) -> CallId {
         let found = self.stage.calls.iter().position(|known| known == name);
         CallId(u16::try_from(found.unwrap_or(0)).unwrap_or(u16::MAX))
     }
@@ -53,12 +50,9 @@ impl User {
         let len = call.size.of(user, self.requests);
         let sent = self.stage.now();
         let text = call.template.fill(&Values {
-            user,
-            seq: self.requests,
-            run,
-            now_ms: u64::try_from(sent.as_millis()).unwrap_or(u64::MAX),
             id: &call_id(run, user, self.requests),
             payload: &"x".repeat(len),
+            ..self.values(self.requests)
         });
         self.send(call.frame, text)?;
         let pending = Pending {
@@ -136,43 +130,5 @@ impl User {
         } else {
             Sample::CallWrong { call }
         });
-    }
-
-    /// Asks for a page, and waits for it. Without it the steps go on.
-    pub(super) async fn http(
-        &mut self,
-        name: &str,
-        path: &str,
-        status: u16,
-        within: Duration,
-    ) -> Result<(), Stop> {
-        let call = self.call_id(name);
-        // A user who comes only for a page is due when the plan lets them come.
-        let first = self.requests == 0 && self.connections == 0;
-        let sent = self.stage.now();
-        let due = if first { self.start.at } else { sent };
-        self.requests = self.requests.wrapping_add(1);
-        self.tell(Sample::CallSent {
-            call,
-            lateness: sent.saturating_sub(due),
-        });
-        let endpoint = &self.stage.endpoint;
-        let (address, authority) = (endpoint.address(), endpoint.authority());
-        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
-        let asked = timeout(within, Box::pin(http::get(address, authority, path))).await;
-        let now = self.stage.now();
-        self.tell(match asked {
-            Ok(Ok(answer)) if answer.status == status => Sample::CallAnswered {
-                call,
-                latency: now.saturating_sub(due),
-                as_sent: now.saturating_sub(sent),
-            },
-            Ok(Ok(_)) => Sample::CallWrong { call },
-            Ok(Err(_)) | Err(_) => Sample::CallTimedOut {
-                call,
-                waited: now.saturating_sub(due),
-            },
-        });
-        Ok(())
     }
 }

@@ -100,8 +100,12 @@ impl User {
         let len = size.of(self.start.user, self.messages);
         let tag = match message {
             Message::Relay { .. } => self.next_tag(kind, due, lateness, len),
-            Message::Custom { template, .. } if template.has_payload() => {
-                Some(self.next_echo_tag(due, lateness, len))
+            Message::Custom {
+                template,
+                some_come_back,
+                ..
+            } if template.has_payload() => {
+                Some(self.next_echo_tag(due, lateness, len, *some_come_back))
             }
             Message::Custom { .. } => None,
         };
@@ -117,12 +121,9 @@ impl User {
             } => {
                 let id = call_id(self.stage.run, self.start.user, self.requests);
                 let text = template.fill(&Values {
-                    user: self.start.user,
-                    seq: self.messages,
-                    run: self.stage.run,
-                    now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
                     id: &id,
                     payload: &payload,
+                    ..self.values(self.messages)
                 });
                 self.send(*frame, text)?;
             }

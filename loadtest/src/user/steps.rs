@@ -45,7 +45,15 @@ impl User {
     async fn step(&mut self, step: &Step) -> Result<(), Stop> {
         let now = self.stage.now();
         match step {
-            Step::Connect => self.connect().await,
+            Step::Connect => {
+                self.path = None;
+                self.connect().await
+            }
+            Step::ConnectTo(path) => {
+                let path = path.fill_path(&self.values(self.messages));
+                self.path = Some(path.into());
+                self.connect().await
+            }
             Step::FindMatch => {
                 self.ask_for_partner(ClientType::FindMatch)
                     .map_err(Stop::Broken)?;
@@ -99,6 +107,7 @@ impl User {
                 Ok(())
             }
             Step::Think(between) => {
+                self.due = None;
                 self.live(None, now.checked_add(self.between(*between)), None)
                     .await?;
                 Ok(())
@@ -115,12 +124,7 @@ impl User {
                 Ok(())
             }
             Step::Call(call) => self.call(call).await,
-            Step::Http {
-                name,
-                path,
-                status,
-                within,
-            } => self.http(name, path, *status, *within).await,
+            Step::Http(request) => self.http(request).await,
         }
     }
 

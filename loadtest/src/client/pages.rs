@@ -1,0 +1,140 @@
+//! What users ask over HTTP: of the server under test, and of others that a plan names.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use http_body_util::Full;
+use hyper::{Method, Request, header};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
+
+use super::Endpoint;
+use crate::{
+    http::{self, Answer},
+    origin::{Origin, bare_host, resolve},
+    sample::ErrorKind,
+};
+
+/// How much of an answer is kept when something in it is wanted.
+const MAX_KEPT_BYTES: usize = 64 << 10;
+
+/// A request as it goes out.
+pub(crate) struct Asked<'a> {
+    pub method: &'a Method,
+    /// `None`: the server under test.
+    pub origin: Option<&'a Origin>,
+    pub path: &'a str,
+    pub body: Option<String>,
+    /// Something in the answer is wanted.
+    pub keep: bool,
+}
+
+/// The other servers.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    addresses: Vec<(Origin, SocketAddr)>,
+    /// For those behind TLS.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Endpoint {
+    /// Looks up the other servers that users ask, once for all users.
+    ///
+    /// # Errors
+    /// The first that has no address, or cannot be trusted, and why.
+    pub(crate) async fn with_others(
+        mut self,
+        origins: Vec<Origin>,
+    ) -> Result<Self, (Origin, String)> {
+        let mut others = Others::default();
+        for origin in origins {
+            let address = match resolve(&origin.host, origin.port).await {
+                Ok(Some(address)) => address,
+                Ok(None) => return Err((origin, "the host has no address".to_owned())),
+                Err(error) => return Err((origin, error.to_string())),
+            };
+            if origin.tls && others.tls.is_none() {
+                match self.access.tls_config() {
+                    Ok(tls) => others.tls = Some(tls),
+                    Err(error) => return Err((origin, error.to_string())),
+                }
+            }
+            others.addresses.push((origin, address));
+        }
+        self.others = Arc::new(others);
+        Ok(self)
+    }
+
+    /// Opens a connection to the server under test and says nothing: TCP, and TLS for `wss`.
+    ///
+    /// # Errors
+    /// What failed. There is no time limit in here.
+    pub(crate) async fn reach(&self) -> Result<(), ErrorKind> {
+        let stream = self.tcp(0).await?;
+        if let Some(tls) = self.access.tls() {
+            let host = bare_host(&self.uri).unwrap_or_default();
+            let opened = secured(tls, &host, stream).await;
+            opened.map_err(|_error| ErrorKind::TlsFailed)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the request of the user with this index, and reads its answer. Headers and tokens go along to the
+    /// server under test and to others on the same host, and to nobody else. There is no time limit in here.
+    ///
+    /// # Errors
+    /// No connection, or no valid answer.
+    pub(crate) async fn ask(&self, user: u32, asked: Asked<'_>) -> io::Result<Answer> {
+        let own_host = bare_host(&self.uri).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        if asked.origin.is_none_or(|origin| origin.host == own_host) {
+            self.access.add_headers(user, &mut headers);
+        }
+        let authority = asked.origin.map_or(self.authority(), |it| &it.authority);
+        let host = HeaderValue::from_str(authority).map_err(io::Error::other)?;
+        headers.insert(header::HOST, host);
+        let any = HeaderValue::from_static("*/*");
+        headers.entry(header::ACCEPT).or_insert(any);
+        if asked.body.is_some() {
+            let json = HeaderValue::from_static("application/json");
+            headers.entry(header::CONTENT_TYPE).or_insert(json);
+        }
+        let mut request = Request::builder()
+            .method(asked.method.clone())
+            .uri(asked.path)
+            .body(asked.body.map_or_else(Full::default, Full::from))
+            .map_err(io::Error::other)?;
+        *request.headers_mut() = headers;
+        let kept = if asked.keep { MAX_KEPT_BYTES } else { 0 };
+        let (stream, tls) = match asked.origin {
+            None => {
+                let opened = self.tcp(user).await;
+                let stream = opened.map_err(|kind| io::Error::other(kind.name()))?;
+                (stream, self.access.tls())
+            }
+            Some(origin) => {
+                let known = self.others.addresses.iter().find(|(it, _)| it == origin);
+                let (_, address) = known.ok_or(io::ErrorKind::NotFound)?;
+                let tls = self.others.tls.clone().filter(|_| origin.tls);
+                (TcpStream::connect(address).await?, tls)
+            }
+        };
+        match tls {
+            None => http::ask(stream, request, kept).await,
+            Some(tls) => {
+                let host = asked.origin.map_or(&own_host, |origin| &origin.host);
+                http::ask(secured(tls, host, stream).await?, request, kept).await
+            }
+        }
+    }
+}
+
+async fn secured(
+    tls: Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(tls).connect(name, stream).await
+}

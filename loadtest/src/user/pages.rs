@@ -1,0 +1,106 @@
+//! Requests over HTTP, played.
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{Stop, User};
+use crate::{
+    client::Asked,
+    flow::Request,
+    sample::Sample,
+    template::{Values, call_id},
+};
+
+impl User {
+    /// Sends a request, and waits for its answer. Without the right one the steps go on, unless they need what
+    /// is in it.
+    pub(super) async fn http(&mut self, request: &Request) -> Result<(), Stop> {
+        let call = self.call_id(&request.name);
+        let sent = self.stage.now();
+        let due = self.due.take().unwrap_or(sent);
+        self.requests = self.requests.wrapping_add(1);
+        self.tell(Sample::CallSent {
+            call,
+            lateness: sent.saturating_sub(due),
+        });
+        let id = call_id(self.stage.run, self.start.user, self.requests);
+        let values = Values {
+            id: &id,
+            ..self.values(self.requests)
+        };
+        let path = request.path.fill_path(&values);
+        let asked = Asked {
+            method: &request.method,
+            origin: request.origin.as_ref(),
+            path: &path,
+            body: request.body.as_ref().map(|body| body.fill(&values)),
+            keep: !request.save.is_empty(),
+        };
+        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
+        let asking = Box::pin(self.stage.endpoint.ask(self.start.user, asked));
+        let answer = timeout(request.within, asking).await;
+        let now = self.stage.now();
+        let Ok(Ok(answer)) = answer else {
+            self.tell(Sample::CallTimedOut {
+                call,
+                waited: now.saturating_sub(due),
+            });
+            return needed(request);
+        };
+        if answer.status != request.status || !self.save(request, answer.body.as_deref()) {
+            self.tell(Sample::CallWrong { call });
+            return needed(request);
+        }
+        self.tell(Sample::CallAnswered {
+            call,
+            latency: now.saturating_sub(due),
+            as_sent: now.saturating_sub(sent),
+        });
+        Ok(())
+    }
+
+    /// Keeps what later steps need of an answer; false: it is not in it.
+    fn save(&mut self, request: &Request, answer: Option<&[u8]>) -> bool {
+        if request.save.is_empty() {
+            return true;
+        }
+        let Some(Ok(answer)) = answer.map(serde_json::from_slice::<Value>) else {
+            return false;
+        };
+        for (name, pointer) in &request.save {
+            let text = match answer.pointer(pointer) {
+                Some(Value::String(text)) => text.as_str().into(),
+                Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string().into(),
+                _ => return false,
+            };
+            match self.saved.iter_mut().find(|(known, _)| **known == **name) {
+                Some((_, value)) => *value = text,
+                None => self.saved.push((name.as_str().into(), text)),
+            }
+        }
+        true
+    }
+
+    /// What the blanks of the user's n-th message are filled in with, but for what only that message has.
+    pub(super) fn values(&self, seq: u32) -> Values<'_> {
+        let now = self.stage.now();
+        Values {
+            user: self.start.user,
+            seq,
+            run: self.stage.run,
+            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            id: "",
+            payload: "",
+            saved: &self.saved,
+        }
+    }
+}
+
+/// Without an answer that later steps need a user does not go on.
+fn needed(request: &Request) -> Result<(), Stop> {
+    if request.save.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Failed)
+    }
+}
