@@ -1,6 +1,7 @@
 //! The command line: raw flags, and what they mean once checked.
 
 mod load;
+mod repeat;
 mod targets;
 mod values;
 
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use load::LoadFlags;
+pub use repeat::command_line;
 pub use targets::TargetFlags;
 
 const EXAMPLES: &str = "\

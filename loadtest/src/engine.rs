@@ -246,7 +246,7 @@ impl Crew {
         let (phase, phases) = watch::channel(Phase::Running);
         // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
         let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
-        let (books, slices) = Books::open(plan.match_timeout);
+        let (books, slices) = Books::open(plan.fair_wait());
         let mut crew = Self {
             plan: plan.clone(),
             run: u32::from_ne_bytes([a, b, c, d]),

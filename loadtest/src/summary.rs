@@ -76,7 +76,7 @@ pub(crate) struct GeneratorUse {
 
 impl Books {
     /// Opens the books; workers hand their slices to the sender.
-    pub(crate) fn open(match_timeout: Duration) -> (Self, mpsc::Sender<Slice>) {
+    pub(crate) fn open(fair_wait: Duration) -> (Self, mpsc::Sender<Slice>) {
         let (sender, slices) = mpsc::channel();
         let books = Self {
             slices,
@@ -90,7 +90,7 @@ impl Books {
                 ..GeneratorUse::default()
             },
             matches: MatchCounts::default(),
-            searches: Searches::new(match_timeout),
+            searches: Searches::new(fair_wait),
             ticked: Duration::ZERO,
             closed: false,
         };
@@ -106,7 +106,7 @@ impl Books {
             unmatched.append(&mut slice.unmatched);
             window.merge(&slice);
         }
-        let presumed = Searches::presumed_failed(&unmatched);
+        let presumed = self.searches.presumed_failed(&unmatched);
         self.matches.presumed += presumed;
         if let Some(known) = self.searches.add(unmatched) {
             self.told_apart(&known);

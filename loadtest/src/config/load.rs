@@ -67,6 +67,10 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", value_parser = time, value_name = "TIME")]
     pub match_timeout: Option<Duration>,
 
+    /// A message that takes longer than this is late [default: 1s]
+    #[arg(long, env = "LOADTEST_MESSAGE_TIMEOUT", value_parser = time, value_name = "TIME")]
+    pub message_timeout: Option<Duration>,
+
     /// Time between two messages of one user [default: 5s]
     #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", value_parser = time, value_name = "TIME")]
     pub signal_interval: Option<Duration>,
@@ -100,6 +104,7 @@ impl LoadFlags {
             None => self.short_form(),
         };
         plan.match_timeout = self.match_timeout.unwrap_or(plan.match_timeout);
+        plan.message_timeout = self.message_timeout.unwrap_or(plan.message_timeout);
         plan.connect_timeout = self.connect_timeout.unwrap_or(plan.connect_timeout);
         plan.check()?;
         Ok(plan)

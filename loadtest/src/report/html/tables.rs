@@ -160,7 +160,13 @@ pub(super) fn delivery(record: &Record) -> String {
 
 pub(super) fn calls(record: &Record) -> String {
     let rows = record.calls.iter().map(|call| {
-        let counts = [call.sent, call.answered, call.timed_out, call.wrong];
+        let counts = [
+            call.sent,
+            call.answered,
+            call.timed_out,
+            call.wrong,
+            call.pending,
+        ];
         std::iter::once(escape(&call.name))
             .chain(counts.map(count))
             .collect()
@@ -168,9 +174,21 @@ pub(super) fn calls(record: &Record) -> String {
     let rows: Vec<Vec<String>> = rows.collect();
     table(
         "Calls",
-        &["", "sent#", "answered#", "timed out#", "wrong#"],
+        &["", "sent#", "answered#", "timed out#", "wrong#", "pending#"],
         &rows,
     )
+}
+
+pub(super) fn flows(record: &Record) -> String {
+    let rows = figures::ended_flows(record).map(|flow| {
+        vec![
+            escape(&flow.name),
+            count(flow.completed),
+            count(flow.failed),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    table("Flows", &["", "completed#", "failed#"], &rows)
 }
 
 pub(super) fn errors(record: &Record) -> String {
