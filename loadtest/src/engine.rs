@@ -25,7 +25,7 @@ use crate::{
     record::{self, Record, Run},
     summary::{About, Books},
     target::Target,
-    threshold::{Thresholds, Watch},
+    threshold::Watch,
     worker::{self, Job, Yield},
 };
 
@@ -123,13 +123,13 @@ pub async fn run_until(
         () = &mut stop => return Err(RunError::Stopped),
     };
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
-    let thresholds = if plan.thresholds.is_empty() {
-        Thresholds::default().list(plan.has_matches(), plan.has_relays())
-    } else {
-        plan.thresholds.clone()
-    };
     let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
-    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
+    let watch = Watch::new(
+        plan.thresholds_or_defaults(),
+        plan.calls(),
+        flows,
+        server_expected,
+    );
     let (mut crew, mut desk) = Crew::start(plan, endpoint, watch)?;
     let observer = Observer::new(crew.epoch, desk.server.clone());
     let leading = crew.lead(stop, &mut desk, &mut on_progress);
@@ -155,6 +155,7 @@ pub async fn run_until(
         active_ms: 0.0,
         interrupted: led.interrupted,
         users: u64::from(users),
+        load: None,
         shard: None,
         merged_from: Vec::new(),
         missing_shards: Vec::new(),

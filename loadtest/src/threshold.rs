@@ -1,17 +1,19 @@
 //! What is asked of a server, as `match_latency p95 < 2s`: read from text, and checked during the run.
 //!
-//! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]]`.
+//! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]] [if measured]`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::record;
 
 mod measure;
+mod metric;
 mod parse;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use metric::{Metric, Sort, unit};
 pub use parse::ThresholdError;
 pub(crate) use watch::Watch;
 
@@ -130,7 +132,7 @@ impl Threshold {
             .as_ref()
             .map_or(String::new(), |of| format!("{{{of}}}"));
         let mut name = format!("{}{of}", self.metric.name());
-        if self.statistic != Statistic::Percent {
+        if self.statistic != Statistic::Plain {
             name.push_str(&format!("_{}", self.statistic));
         }
         if let Some(over) = self.over {
@@ -142,6 +144,22 @@ impl Threshold {
     /// Which call or flow it names, so that a plan without it can be refused.
     pub fn names(&self) -> Option<&str> {
         self.of.as_deref()
+    }
+
+    /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
+    /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
+    pub(crate) fn ending_the_run(mut self, half_way: Duration) -> Self {
+        let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
+        let counts = self.metric.sort() == Sort::Count && self.statistic == Statistic::Count;
+        if self.abort_after.is_some() || (counts && !upper) {
+            return self;
+        }
+        // A room of which only one side has told yet may look wrong for a moment.
+        let settles = matches!(self.metric, Metric::Lost | Metric::OneSided);
+        let grows = (counts && !settles) || self.statistic == Statistic::Max;
+        let lost = self.over.is_some() || (upper && grows);
+        self.abort_after = Some(if lost { Duration::ZERO } else { half_way });
+        self
     }
 
     fn holds(&self, measured: f64) -> bool {
@@ -222,8 +240,8 @@ enum Statistic {
     Count,
     /// Each second.
     Rate,
-    /// The share of those that could have.
-    Percent,
+    /// The figure itself: it is one already.
+    Plain,
 }
 
 impl fmt::Display for Statistic {
@@ -236,143 +254,8 @@ impl fmt::Display for Statistic {
             Self::Last => f.write_str("last"),
             Self::Count => f.write_str("count"),
             Self::Rate => f.write_str("rate"),
-            Self::Percent => f.write_str("percent"),
+            Self::Plain => Ok(()),
         }
-    }
-}
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Metric {
-    ConnectLatency,
-    MatchLatency,
-    MessageLatency,
-    MessageLatencyAsSent,
-    OwnLateness,
-    CallLatency,
-    ConnectionSuccess,
-    MatchSuccess,
-    MessageSuccess,
-    CallSuccess,
-    FlowSuccess,
-    Errors,
-    Drops,
-    Matches,
-    Messages,
-    Misdelivered,
-    Lost,
-    Late,
-    Duplicate,
-    Reordered,
-    WrongPeer,
-    Altered,
-    OneSided,
-    DoubleMatches,
-    SelfMatches,
-    ServerRss,
-    ServerCpu,
-    ServerFds,
-    GeneratorRss,
-    GeneratorCpu,
-}
-
-/// What kind of figure a metric is: which statistics it has, and in what unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    /// In milliseconds.
-    Latency,
-    /// In percent.
-    Success,
-    Count,
-    /// In bytes.
-    Memory,
-    /// In percent of one core.
-    Cpu,
-    /// A number that goes up and down.
-    Gauge,
-}
-
-impl Metric {
-    const ALL: [(&'static str, Self, Sort); 30] = [
-        ("connect_latency", Self::ConnectLatency, Sort::Latency),
-        ("match_latency", Self::MatchLatency, Sort::Latency),
-        ("message_latency", Self::MessageLatency, Sort::Latency),
-        (
-            "message_latency_as_sent",
-            Self::MessageLatencyAsSent,
-            Sort::Latency,
-        ),
-        ("own_lateness", Self::OwnLateness, Sort::Latency),
-        ("call_latency", Self::CallLatency, Sort::Latency),
-        ("connection_success", Self::ConnectionSuccess, Sort::Success),
-        ("match_success", Self::MatchSuccess, Sort::Success),
-        ("message_success", Self::MessageSuccess, Sort::Success),
-        ("call_success", Self::CallSuccess, Sort::Success),
-        ("flow_success", Self::FlowSuccess, Sort::Success),
-        ("errors", Self::Errors, Sort::Count),
-        ("drops", Self::Drops, Sort::Count),
-        ("matches", Self::Matches, Sort::Count),
-        ("messages", Self::Messages, Sort::Count),
-        ("misdelivered", Self::Misdelivered, Sort::Count),
-        ("lost", Self::Lost, Sort::Count),
-        ("late", Self::Late, Sort::Count),
-        ("duplicate", Self::Duplicate, Sort::Count),
-        ("reordered", Self::Reordered, Sort::Count),
-        ("wrong_peer", Self::WrongPeer, Sort::Count),
-        ("altered", Self::Altered, Sort::Count),
-        ("one_sided", Self::OneSided, Sort::Count),
-        ("double_matches", Self::DoubleMatches, Sort::Count),
-        ("self_matches", Self::SelfMatches, Sort::Count),
-        ("server_rss", Self::ServerRss, Sort::Memory),
-        ("server_cpu", Self::ServerCpu, Sort::Cpu),
-        ("server_fds", Self::ServerFds, Sort::Gauge),
-        ("generator_rss", Self::GeneratorRss, Sort::Memory),
-        ("generator_cpu", Self::GeneratorCpu, Sort::Cpu),
-    ];
-
-    fn entry(self) -> (&'static str, Sort) {
-        let found = Self::ALL.iter().find(|(_, metric, _)| *metric == self);
-        found.map_or(("", Sort::Count), |(name, _, sort)| (*name, *sort))
-    }
-
-    fn name(self) -> &'static str {
-        self.entry().0
-    }
-
-    fn sort(self) -> Sort {
-        self.entry().1
-    }
-
-    /// Told by the server of itself.
-    fn is_of_server(self) -> bool {
-        matches!(self, Self::ServerRss | Self::ServerCpu | Self::ServerFds)
-    }
-
-    fn is_by_name(self) -> bool {
-        matches!(
-            self,
-            Self::CallLatency | Self::CallSuccess | Self::FlowSuccess
-        )
-    }
-
-    /// Kept for each window of time.
-    fn has_windows(self) -> bool {
-        self.sort() != Sort::Count && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
-            || matches!(
-                self,
-                Self::Errors | Self::Drops | Self::Matches | Self::Messages | Self::Misdelivered
-            )
-    }
-}
-
-/// The unit of a statistic, by its name in a record.
-fn unit(sort: Sort, statistic: Statistic) -> &'static str {
-    match (sort, statistic) {
-        (_, Statistic::Rate) => "per_second",
-        (_, Statistic::Count) | (Sort::Count | Sort::Gauge, _) => "count",
-        (Sort::Latency, _) => "ms",
-        (Sort::Success | Sort::Cpu, _) => "percent",
-        (Sort::Memory, _) => "bytes",
     }
 }
 

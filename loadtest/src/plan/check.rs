@@ -51,6 +51,11 @@ pub enum PlanError {
         /// From one to the next.
         factor: f64,
     },
+    /// A share of a capacity that nobody knows.
+    #[error(
+        "{0} plays a share of what the server holds: give --capacity, or --users, or a [search] in the scenario"
+    )]
+    NoCapacity(String),
     /// A threshold on a call or flow that the plan does not have.
     #[error(
         "a threshold names {name:?}, which is neither a call nor a flow here: give one of {known}"

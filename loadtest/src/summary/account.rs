@@ -43,10 +43,13 @@ pub(crate) struct About {
 impl Books {
     /// The record of a run whose books are closed.
     pub(crate) fn account(&self, about: About, watch: &mut Watch) -> Record {
-        let limits: Vec<_> = watch
-            .thresholds()
-            .filter_map(|one| one.drift_limit())
-            .collect();
+        let limits = watch.thresholds().filter_map(|one| one.drift_limit());
+        // What nobody asked for the system does not allow.
+        let files = self
+            .server
+            .max_fds()
+            .map(|most| ("server_fds", most as f64));
+        let limits: Vec<_> = limits.chain(files).collect();
         let [from, to] = about.steady;
         let server = self.server.to_record();
         let server_unread = about.server_expected && server.is_none();
@@ -253,7 +256,8 @@ impl Books {
         all
     }
 
-    fn recovery(&self) -> Option<Recovery> {
+    /// How the storm went, if there was one.
+    pub(crate) fn recovery(&self) -> Option<Recovery> {
         let storm = &self.told.storm;
         let dropped_at = storm.first_at?;
         let back = |latencies: &super::Latencies, all: u64| {

@@ -31,6 +31,11 @@ impl ServerUse {
         (seconds > 0.0).then(|| cpu * 100.0 / seconds)
     }
 
+    /// As many files as it may have open, if it says so.
+    pub(crate) fn max_fds(&self) -> Option<u64> {
+        self.last?.max_fds
+    }
+
     /// `None`: it was never read.
     pub(crate) fn to_record(&self) -> Option<record::Server> {
         let (first, last) = (self.first?, self.last?);
@@ -72,6 +77,7 @@ mod tests {
                 cpu_seconds,
                 rss_bytes,
                 fds: 7,
+                max_fds: None,
             })
         });
         assert_eq!(shares, [None, Some(50.0), None, Some(50.0)]);
