@@ -8,13 +8,15 @@ use crate::sample::{Direction, Kind};
 
 mod inbox;
 mod settle;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use inbox::{Inbox, Receipt};
-pub(crate) use settle::Ledger;
 #[cfg(test)]
 use settle::Settled;
+pub(crate) use settle::{Ledger, Scope};
+pub(crate) use share::LedgerShare;
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
 /// in a room of their own.

@@ -7,6 +7,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use crate::record;
 
 mod measure;
+mod metric;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,8 @@ mod watch;
 
 pub use parse::ThresholdError;
 pub(crate) use watch::Watch;
+
+use metric::{Metric, Sort};
 
 /// What every run is held to unless something else was asked: the baseline of a server for 5,000 users.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,6 +147,20 @@ impl Threshold {
         self.of.as_deref()
     }
 
+    /// As it was written, and whether somebody asked for it: enough to read it again.
+    pub(crate) fn saved(&self) -> (String, bool) {
+        (self.expression.clone(), self.asked_for)
+    }
+
+    /// # Errors
+    /// It is not what [`Self::saved`] gave.
+    pub(crate) fn read((text, asked_for): &(String, bool)) -> Result<Self, ThresholdError> {
+        Ok(Self {
+            asked_for: *asked_for,
+            ..parse::parse(text)?
+        })
+    }
+
     fn holds(&self, measured: f64) -> bool {
         match self.bound {
             Bound::Below => measured < self.limit,
@@ -238,130 +255,6 @@ impl fmt::Display for Statistic {
             Self::Rate => f.write_str("rate"),
             Self::Percent => f.write_str("percent"),
         }
-    }
-}
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Metric {
-    ConnectLatency,
-    MatchLatency,
-    MessageLatency,
-    MessageLatencyAsSent,
-    OwnLateness,
-    CallLatency,
-    ConnectionSuccess,
-    MatchSuccess,
-    MessageSuccess,
-    CallSuccess,
-    FlowSuccess,
-    Errors,
-    Drops,
-    Matches,
-    Messages,
-    Misdelivered,
-    Lost,
-    Late,
-    Duplicate,
-    Reordered,
-    WrongPeer,
-    Altered,
-    OneSided,
-    DoubleMatches,
-    SelfMatches,
-    ServerRss,
-    ServerCpu,
-    ServerFds,
-    GeneratorRss,
-    GeneratorCpu,
-}
-
-/// What kind of figure a metric is: which statistics it has, and in what unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
-    /// In milliseconds.
-    Latency,
-    /// In percent.
-    Success,
-    Count,
-    /// In bytes.
-    Memory,
-    /// In percent of one core.
-    Cpu,
-    /// A number that goes up and down.
-    Gauge,
-}
-
-impl Metric {
-    const ALL: [(&'static str, Self, Sort); 30] = [
-        ("connect_latency", Self::ConnectLatency, Sort::Latency),
-        ("match_latency", Self::MatchLatency, Sort::Latency),
-        ("message_latency", Self::MessageLatency, Sort::Latency),
-        (
-            "message_latency_as_sent",
-            Self::MessageLatencyAsSent,
-            Sort::Latency,
-        ),
-        ("own_lateness", Self::OwnLateness, Sort::Latency),
-        ("call_latency", Self::CallLatency, Sort::Latency),
-        ("connection_success", Self::ConnectionSuccess, Sort::Success),
-        ("match_success", Self::MatchSuccess, Sort::Success),
-        ("message_success", Self::MessageSuccess, Sort::Success),
-        ("call_success", Self::CallSuccess, Sort::Success),
-        ("flow_success", Self::FlowSuccess, Sort::Success),
-        ("errors", Self::Errors, Sort::Count),
-        ("drops", Self::Drops, Sort::Count),
-        ("matches", Self::Matches, Sort::Count),
-        ("messages", Self::Messages, Sort::Count),
-        ("misdelivered", Self::Misdelivered, Sort::Count),
-        ("lost", Self::Lost, Sort::Count),
-        ("late", Self::Late, Sort::Count),
-        ("duplicate", Self::Duplicate, Sort::Count),
-        ("reordered", Self::Reordered, Sort::Count),
-        ("wrong_peer", Self::WrongPeer, Sort::Count),
-        ("altered", Self::Altered, Sort::Count),
-        ("one_sided", Self::OneSided, Sort::Count),
-        ("double_matches", Self::DoubleMatches, Sort::Count),
-        ("self_matches", Self::SelfMatches, Sort::Count),
-        ("server_rss", Self::ServerRss, Sort::Memory),
-        ("server_cpu", Self::ServerCpu, Sort::Cpu),
-        ("server_fds", Self::ServerFds, Sort::Gauge),
-        ("generator_rss", Self::GeneratorRss, Sort::Memory),
-        ("generator_cpu", Self::GeneratorCpu, Sort::Cpu),
-    ];
-
-    fn entry(self) -> (&'static str, Sort) {
-        let found = Self::ALL.iter().find(|(_, metric, _)| *metric == self);
-        found.map_or(("", Sort::Count), |(name, _, sort)| (*name, *sort))
-    }
-
-    fn name(self) -> &'static str {
-        self.entry().0
-    }
-
-    fn sort(self) -> Sort {
-        self.entry().1
-    }
-
-    /// Told by the server of itself.
-    fn is_of_server(self) -> bool {
-        matches!(self, Self::ServerRss | Self::ServerCpu | Self::ServerFds)
-    }
-
-    fn is_by_name(self) -> bool {
-        matches!(
-            self,
-            Self::CallLatency | Self::CallSuccess | Self::FlowSuccess
-        )
-    }
-
-    /// Kept for each window of time.
-    fn has_windows(self) -> bool {
-        self.sort() != Sort::Count && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
-            || matches!(
-                self,
-                Self::Errors | Self::Drops | Self::Matches | Self::Messages | Self::Misdelivered
-            )
     }
 }
 

@@ -167,7 +167,7 @@ fn run(text: &str, seconds: &[Vec<Sample>]) -> (ThresholdResult, Option<u64>) {
             aborted.get_or_insert(now.as_secs());
         }
     }
-    books.close(now, None, true);
+    books.close(now, None);
     (watch.finish(&books, now).remove(0), aborted)
 }
 

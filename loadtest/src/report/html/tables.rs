@@ -173,6 +173,15 @@ pub(super) fn calls(record: &Record) -> String {
     )
 }
 
+pub(super) fn shares(record: &Record) -> String {
+    let rows = figures::shares(record);
+    let rows = rows
+        .iter()
+        .map(|cells| cells.iter().map(|cell| escape(cell)).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
+    table("Shares", &figures::SHARE_COLUMNS, &rows)
+}
+
 pub(super) fn errors(record: &Record) -> String {
     let rows = record.errors.iter().map(|error| {
         let blame = figures::blame(error.blame);
