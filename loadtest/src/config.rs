@@ -1,6 +1,7 @@
 //! The command line: raw flags, and what they mean once checked.
 
 mod load;
+mod repeat;
 mod shard;
 mod targets;
 mod values;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use load::LoadFlags;
+pub use repeat::command_line;
 pub use shard::ShardFlags;
 pub use targets::TargetFlags;
 

@@ -7,16 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::sample::{Direction, Kind};
 
 mod inbox;
+mod latest;
 mod settle;
 mod share;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use inbox::{Inbox, Receipt};
+pub(crate) use latest::{Latest, UNDER_WAY};
 #[cfg(test)]
 use settle::Settled;
 pub(crate) use settle::{Ledger, Scope};
-pub(crate) use share::LedgerShare;
+pub(crate) use share::{LedgerShare, shifted};
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
 /// in a room of their own.
@@ -36,6 +38,10 @@ pub(crate) struct Stay {
     pub sent: [u32; Kind::MAX],
     /// Of those, how many the server answered with `not_in_room`.
     pub refused: u32,
+    /// Those that were sent in the end.
+    pub latest: Latest,
+    /// The user stayed until nothing was under way any more, at the end of the run.
+    pub settled: bool,
     /// The partner left before the user did.
     pub partner_left: bool,
     /// The user's own connection was cut: what was under way may never have reached the server.

@@ -4,6 +4,7 @@ mod commands;
 mod live;
 
 use std::{
+    env,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -12,7 +13,7 @@ use std::{
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
     Exposed, compare,
-    config::{Cli, Config},
+    config::{Cli, Config, command_line},
     report, run_until,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -74,6 +75,7 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
         message: error.to_string(),
         code: error.exit_code(),
     })?;
+    record.run.command = command_line(env::args_os().skip(1), env::vars_os());
     if let Some((baseline, name)) = &config.baseline {
         compare::judge_against(baseline, &mut record, name);
     }

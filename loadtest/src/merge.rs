@@ -30,7 +30,7 @@ use clocks::{Ahead, Clocks};
 
 use crate::{
     advice,
-    ledger::Ledger,
+    ledger::{Ledger, UNDER_WAY, shifted},
     record::{Record, Run, ShardInfo, ThresholdResult},
     series::{Cell, Series, side_by_side},
     summary::{About, Books, ServerUse},
@@ -59,6 +59,7 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
     let clocks = clocks(&parts);
     let crossed = cross(&mut books, &parts, &clocks, facts.message_timeout_ms);
     books.series = windows(&mut parts, crossed.curve);
+    by_one_clock(&mut parts, &clocks);
     let ledger = settle(&mut books, &mut parts);
     let complete = missing.is_empty() && !ledger.forgotten;
     books.conclude(ledger, complete, elapsed);
@@ -179,6 +180,21 @@ fn windows(parts: &mut [Part], curve: bool) -> Series {
         shares.push((server, cells));
     }
     side_by_side(&shares).into()
+}
+
+/// Lets all shares tell times by the clock of the first, as far as that is known.
+fn by_one_clock(parts: &mut [Part], clocks: &Clocks) {
+    let ahead = |at| clocks.ahead(0, at).map_or(0, |ahead| ahead.micros);
+    let all = (0..parts.len()).map(ahead);
+    let (first, last) = (all.clone().max().unwrap_or(0), all.min().unwrap_or(0));
+    let apart = Duration::from_micros(first.abs_diff(last));
+    for (at, part) in parts.iter_mut().enumerate() {
+        part.books.ledger.by_clock(ahead(at), apart < UNDER_WAY);
+        for search in &mut part.books.unmatched {
+            search.from = shifted(search.from, ahead(at));
+            search.to = shifted(search.to, ahead(at));
+        }
+    }
 }
 
 /// Joins what is by server: rooms, searches, and what the server said of itself. Gives the ledger, not closed yet.

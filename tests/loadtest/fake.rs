@@ -73,6 +73,7 @@ struct Request<'a> {
     kind: &'a str,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
+    id: Option<&'a str>,
 }
 
 type Outbox = UnboundedSender<Message>;
@@ -209,7 +210,13 @@ impl Server {
         let request: Request<'_> = serde_json::from_str(request).expect("loadtest sends JSON");
         match (request.kind, request.payload) {
             ("find_match", None) => self.find_match(me),
-            ("ice_candidate", Some(payload)) => self.relay(me, payload.get()),
+            (kind @ ("ice_candidate" | "message"), Some(payload)) => {
+                self.relay(me, kind, payload.get());
+            }
+            ("ping", None) => {
+                let pong = json!({"type": "pong", "id": request.id});
+                let _ = me.outbox.send(text(&pong));
+            }
             other => panic!("loadtest sent {other:?}"),
         }
     }
@@ -236,7 +243,7 @@ impl Server {
         state.partners.insert(me.id, first);
     }
 
-    fn relay(&self, me: &Member, payload: &str) {
+    fn relay(&self, me: &Member, kind: &str, payload: &str) {
         let (faults, counts) = (&self.faults, &self.counts);
         let number = counts.received.fetch_add(1, SeqCst) + 1;
         let mut state = self.state.lock().expect("no panic");
@@ -272,7 +279,7 @@ impl Server {
             payload = payload.replace("candidate:1", "candidate:2");
         }
         let from = me.id;
-        let relayed = format!(r#"{{"type":"ice_candidate","from":"{from}","payload":{payload}}}"#);
+        let relayed = format!(r#"{{"type":"{kind}","from":"{from}","payload":{payload}}}"#);
         let message = Message::text(relayed);
         let to = if nth(&counts.misrouted, faults.misroute, number) {
             state.stranger_to(me.id, partner.id)

@@ -4,6 +4,7 @@ mod command;
 mod delivery;
 mod fake;
 mod people;
+mod plans;
 mod records;
 
 use std::{

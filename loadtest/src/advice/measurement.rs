@@ -16,7 +16,10 @@ pub(super) fn measurement(record: &Record) -> Option<Advice> {
         Validity::Suspect => "Before you rely on these figures",
         Validity::Invalid => "Do not use these figures",
     };
-    advice(format!("{but}: {}.", worst.advice), worst.what.clone())
+    advice(
+        format!("{but}: {}.", worst.advice.trim_end_matches('.')),
+        worst.what.clone(),
+    )
 }
 
 pub(super) fn generator_errors(record: &Record) -> Option<Advice> {

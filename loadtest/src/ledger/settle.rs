@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Stay;
+use super::{Stay, latest::UNDER_WAY};
 use crate::sample::{Direction, Kind};
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
@@ -17,9 +17,6 @@ const MAX_OPEN: usize = 200_000;
 /// Settled rooms that are kept in mind, so that a third member is seen.
 const MAX_REMEMBERED: usize = 65_536;
 
-/// The longest that a user can be in a room whose other member had left before being told of it.
-const GIVING_UP: Duration = Duration::from_secs(1);
-
 /// What became of the messages of one type in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settled {
@@ -27,7 +24,7 @@ pub(crate) struct Settled {
     pub delivered: u64,
     /// Never received, though the partner was there.
     pub lost: u64,
-    /// Never received, because the partner had left.
+    /// Never received, because the partner had left or was leaving.
     pub undeliverable: u64,
     /// Under way when the sender was cut off: neither delivered nor lost.
     pub pending: u64,
@@ -141,6 +138,11 @@ impl Ledger {
     /// What `sender` sent, against what `receiver` got.
     fn settle(&mut self, sender: &Stay, receiver: &Stay) {
         let heard = receiver.inbox.partner == Some(sender.user);
+        // The server may hold for gone who does not know it yet.
+        let left = match sender.partner_left {
+            true => receiver.left.min(sender.left),
+            false => receiver.left,
+        };
         let mut lost = 0;
         for kind in 0..Kind::MAX {
             let sent = u64::from(sender.sent[kind]);
@@ -156,10 +158,15 @@ impl Ledger {
                 delivered,
                 ..Settled::default()
             };
-            match (sender.partner_left, sender.cut_off) {
-                (true, _) => (part.lost, part.undeliverable) = (gaps, missing - gaps),
-                (false, true) => (part.lost, part.pending) = (gaps, missing - gaps),
-                (false, false) => part.lost = missing,
+            let after = missing - gaps;
+            if sender.cut_off && !sender.partner_left {
+                (part.lost, part.pending) = (gaps, after);
+            } else {
+                part.undeliverable = match receiver.settled {
+                    true => 0,
+                    false => sender.latest.under_way(after, left),
+                };
+                part.lost = missing - part.undeliverable;
             }
             lost += part.lost;
             self.settled[kind][sender.direction as usize].merge(&part);
@@ -172,7 +179,7 @@ impl Ledger {
     fn one_sided(&mut self, stay: &Stay) {
         // Whoever gives up while the server pairs them is in no room that they know of, and their partner
         // is told at once.
-        let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < GIVING_UP;
+        let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < UNDER_WAY;
         self.one_sided_rooms += u64::from(!gave_up);
         let nobody = Stay {
             inbox: super::Inbox::default(),

@@ -1,5 +1,7 @@
 //! The ledgers of shares, joined: a room whose members are in two of them is settled by both.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,6 +23,34 @@ pub(crate) struct LedgerShare {
     unsettled: Vec<Stay>,
     /// The rooms that were settled last, by room.
     closed: Vec<(u64, Closed)>,
+}
+
+impl LedgerShare {
+    /// Tells times by a clock that is this much behind the share's own. Not `settled`: this share may have ended
+    /// while users of others were still sending.
+    pub(crate) fn by_clock(&mut self, ahead_micros: i64, settled: bool) {
+        let shift = |time: &mut Duration| *time = shifted(*time, ahead_micros);
+        for stay in &mut self.unsettled {
+            shift(&mut stay.joined);
+            shift(&mut stay.left);
+            stay.latest.times().for_each(shift);
+            stay.settled &= settled;
+        }
+        for (_, closed) in &mut self.closed {
+            shift(&mut closed.from);
+            shift(&mut closed.at);
+        }
+    }
+}
+
+/// The same moment by a clock that is this much behind; nothing was before the start.
+pub(crate) fn shifted(time: Duration, ahead_micros: i64) -> Duration {
+    let by = Duration::from_micros(ahead_micros.unsigned_abs());
+    if ahead_micros < 0 {
+        time.saturating_add(by)
+    } else {
+        time.saturating_sub(by)
+    }
 }
 
 impl Ledger {

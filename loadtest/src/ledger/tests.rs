@@ -14,6 +14,14 @@ fn inbox(partner: u32, seqs: &[u32]) -> Inbox {
     inbox
 }
 
+/// The last of `sent` messages at 8 s, each half a second after the one before.
+fn latest(sent: u32) -> Latest {
+    let mut latest = Latest::default();
+    let before = |n| secs(8).saturating_sub(Duration::from_millis(500) * n);
+    (0..sent).rev().for_each(|n| latest.sent(before(n)));
+    latest
+}
+
 fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
     let mut counts = [0; Kind::MAX];
     counts[Kind::MESSAGE.index()] = sent;
@@ -25,6 +33,8 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
         direction: Direction::of_sender(user == 1),
         sent: counts,
         refused: 0,
+        latest: latest(sent),
+        settled: false,
         partner_left: false,
         cut_off: false,
         foreign: false,
@@ -87,6 +97,7 @@ fn types_are_told_apart() {
 fn after_the_partner_left_only_gaps_are_lost() {
     let mut alone = stay(1, 6, Inbox::default());
     (alone.partner_left, alone.refused) = (true, 1);
+    alone.left = Duration::from_millis(8500);
     let gone = stay(2, 0, inbox(1, &[0, 2, 3]));
     let got = settle([alone, gone]);
     let Settled {
@@ -129,6 +140,26 @@ fn rooms_of_one_and_of_three_are_seen() {
     let three = [2, 3, 4].map(|user| stay(user, 0, Inbox::default()));
     let got = settle([alone].into_iter().chain(three));
     assert_eq!((got.one_sided_rooms, got.crowded_users), (1, 3));
+}
+
+#[test]
+fn what_was_sent_to_a_partner_who_had_just_left_is_not_lost() {
+    let fate = |left| {
+        let mut receiver = stay(2, 0, inbox(1, &[0]));
+        receiver.left = left;
+        let total = settle([stay(1, 2, Inbox::default()), receiver]).total();
+        (total.lost, total.undeliverable)
+    };
+    // The last message was sent at 8 s.
+    assert_eq!(fate(Duration::from_millis(7990)), (0, 1));
+    assert_eq!(fate(Duration::from_millis(8010)), (0, 1));
+    assert_eq!(fate(secs(9)), (1, 0), "it had a second to come");
+    let settled = Stay {
+        settled: true,
+        ..stay(2, 0, inbox(1, &[0]))
+    };
+    let at_the_end = settle([stay(1, 2, Inbox::default()), settled]).total();
+    assert_eq!((at_the_end.lost, at_the_end.undeliverable), (1, 0));
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::{
 /// How late a share may be ready to start, in milliseconds.
 const STARTED_LATE_MS: f64 = 100.0;
 
+/// How far the clocks may be apart, in microseconds.
+const STARTED_APART_MICROS: u64 = 100_000;
+
 pub(super) fn findings(
     record: &Record,
     parts: &[Part],
@@ -102,6 +105,16 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
             format!(
                 "the clocks of the hosts moved against each other by about {} during the run",
                 shown(crossed.moved_micros.unsigned_abs())
+            ),
+            "Let a time service keep the clocks of all hosts",
+        ));
+    }
+    if crossed.offset_micros > STARTED_APART_MICROS {
+        all.push(finding(
+            Validity::Suspect,
+            format!(
+                "the shares did not start together: their clocks were up to {} apart",
+                shown(crossed.offset_micros)
             ),
             "Let a time service keep the clocks of all hosts",
         ));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ledger::{Inbox, Receipt, Scope, Stay},
+    ledger::{Inbox, Latest, Receipt, Scope, Stay},
     record::{Outcome, PlanFacts, ShardData, Status, Validity},
     sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
     summary::Slice,
@@ -103,6 +103,8 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
         direction,
         sent: [0; Kind::MAX],
         refused: 0,
+        latest: Latest::default(),
+        settled: true,
         partner_left: false,
         cut_off: false,
         foreign: false,
@@ -218,15 +220,15 @@ fn runs() -> impl Strategy<Value = Run> {
     let took = prop_oneof![1 => Just(0_u32), 20 => 300..900_000_u32, 1 => 1_100_000..3_000_000_u32];
     let messages = prop::collection::vec(took, 0..6);
     let rooms = prop::collection::vec((messages.clone(), messages, prop::bool::weighted(0.1)), 20);
-    let clocks = prop::collection::vec(-20_000_000..20_000_000_i64, 1..4);
+    let clocks = prop::collection::vec(-400_000..400_000_i64, 1..4);
     (users, rooms, clocks).prop_map(|(users, rooms, clocks)| Run {
         rooms: users
             .chunks(2)
             .zip(rooms)
             .map(|(users, (mut there, mut back, one_sided))| {
                 // Some messages are quick in both directions, as they are wherever clocks can be told apart.
-                there.push(250);
-                back.push(250);
+                there.insert(0, 250);
+                back.insert(0, 250);
                 Room {
                     users: [users[0], users[1]],
                     messages: [there, back],
@@ -315,6 +317,26 @@ fn all_shares_of_a_good_run_pass_and_their_clocks_are_stated() {
     let text = crate::report::terminal(&merged);
     assert!(text.contains("merged from 2 of 2 shares"), "{text}");
     assert!(text.contains("+4.950 ± 0.350 ms"), "{text}");
+}
+
+#[test]
+fn hosts_whose_clocks_are_apart_did_not_start_together() {
+    let run = Run {
+        clocks: vec![0, 3_000_000],
+        ..good()
+    };
+    let merged = merge(shares(&run)).expect("shares of one run");
+    assert_eq!(merged.measurement.validity, Validity::Suspect);
+    let what = &merged.measurement.findings[0].what;
+    assert!(
+        what.contains("did not start together") && what.contains("3.00 s"),
+        "{what}"
+    );
+    let p50 = merged.latency["message"].quantiles_ms["p50"];
+    assert!(
+        (p50 - 0.36).abs() < 0.01,
+        "the offset is taken off all the same: {p50}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::{
-    ledger::{Inbox, Scope, Stay},
+    ledger::{Inbox, Latest, Scope, Stay},
     record::{Outcome, Record, Run, Status, Validity},
     sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
     threshold::{Thresholds, Watch},
@@ -83,6 +83,8 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
         direction: Direction::of_sender(user == 1),
         sent: counts,
         refused: 0,
+        latest: Latest::default(),
+        settled: false,
         partner_left: false,
         cut_off: false,
         foreign: false,

@@ -83,24 +83,17 @@ impl User {
         }
         self.tell(Sample::StoppedSending);
         let stage = Rc::clone(&self.stage);
-        let run_ends = *stage.phase.borrow() >= Phase::Settling;
-        let listened = if run_ends {
-            self.listen(&stage).await
-        } else {
-            Ok(())
-        };
-        match listened {
-            Ok(()) => {
-                if run_ends {
-                    self.take_turns().await;
-                }
-                self.close().await;
-            }
-            Err(error) => {
+        if *stage.phase.borrow() >= Phase::Settling {
+            if let Err(error) = self.listen(&stage).await {
                 self.end_talk(true);
-                self.tell(Sample::Dropped { error });
+                return self.tell(Sample::Dropped { error });
             }
+            let echo = self.echo.iter_mut().map(|echo| &mut *echo.stay);
+            let room = self.room.iter_mut().map(|room| &mut room.stay);
+            room.chain(echo).for_each(|stay| stay.settled = true);
+            self.take_turns().await;
         }
+        self.close().await;
     }
 
     /// Not all users close in the same instant.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::User;
 use crate::{
-    ledger::{Inbox, Stay},
+    ledger::{Inbox, Latest, Stay},
     payload::{Tag, room_key},
     sample::{Direction, Kind, Route, Sample},
 };
 
 /// A user's talk with the server itself: a stay in a room of their own.
 pub(super) struct Echo {
-    stay: Box<Stay>,
+    pub(super) stay: Box<Stay>,
 }
 
 impl User {
@@ -28,6 +28,8 @@ impl User {
                 direction: Direction::ToServer,
                 sent: [0; Kind::MAX],
                 refused: 0,
+                latest: Latest::default(),
+                settled: false,
                 partner_left: false,
                 cut_off: false,
                 foreign: false,
@@ -51,6 +53,7 @@ impl User {
             len,
         };
         stay.sent[kind.index()] += 1;
+        stay.latest.sent(now);
         tag
     }
 

@@ -9,7 +9,7 @@ use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 use super::{Room, User};
 use crate::{
     client::Event,
-    ledger::{Inbox, Receipt, Stay},
+    ledger::{Inbox, Latest, Receipt, Stay},
     payload::{Tag, room_key},
     plan::Greeting,
     sample::{Across, Delivered, Direction, ErrorKind, Kind, Sample, ServerCode},
@@ -127,6 +127,8 @@ impl User {
                 direction: Direction::of_sender(view.initiator == Some(true)),
                 sent: [0; Kind::MAX],
                 refused: 0,
+                latest: Latest::default(),
+                settled: false,
                 partner_left: false,
                 cut_off: false,
                 foreign: false,

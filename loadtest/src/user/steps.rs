@@ -286,6 +286,7 @@ impl User {
             len,
         };
         stay.sent[kind.index()] += 1;
+        stay.latest.sent(due + lateness);
         Some(tag)
     }
 }
