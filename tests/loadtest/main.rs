@@ -6,6 +6,7 @@ mod fake;
 mod people;
 mod plans;
 mod records;
+mod shards;
 
 use std::{
     process::{Output, Stdio},
