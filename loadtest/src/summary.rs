@@ -142,15 +142,14 @@ impl Books {
         self.ticked = end;
     }
 
-    /// Takes in the rest and settles what is still open, but for the rooms whose other half may be in another
-    /// share.
+    /// Takes in the rest and settles what is still open. What a share does not know of its rooms because others
+    /// do is unknown to its own record, and packed for theirs.
     pub(crate) fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
         if self.is_share() {
             self.packed = Some(pack(&self.to_share()));
-        } else {
-            self.ledger.close(true);
         }
+        self.ledger.close(!self.is_share());
         let known = self.searches.tell_apart();
         self.told_apart(&known);
         self.settle(now);

@@ -356,6 +356,9 @@ fn a_share_itself_judges_what_it_could_measure() {
         "all partners are elsewhere"
     );
     assert_eq!(status("connection_success"), Status::Ok);
+    for row in &share.delivery {
+        assert_eq!((row.unknown, row.delivered), (row.sent, 0), "{row:?}");
+    }
     assert_eq!(
         (share.exit_code, share.matches.one_sided),
         (0, 0),

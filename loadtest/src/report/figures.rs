@@ -78,7 +78,10 @@ pub(super) fn about(record: &Record) -> String {
         units::count(run.users),
         units::span(run.active_ms),
         run.scenario,
-        run.target
+        match run.target.split(", ").count() {
+            0 | 1 => run.target.clone(),
+            servers => format!("{servers} servers"),
+        }
     )
 }
 
@@ -91,9 +94,12 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(
-            "share {shard} of a plan: the others are not in these figures, nor are latencies and losses of messages \
-             between them; join all with loadtest merge"
+            "share {shard} of a plan: join it with the others (loadtest merge)"
         ));
+        remarks.push(
+            "what became of messages to the others is unknown here, as are their latencies"
+                .to_owned(),
+        );
     }
     if !run.merged_from.is_empty() {
         let shares = run.merged_from.len() + run.missing_shards.len();
