@@ -350,6 +350,22 @@ mod tests {
     }
 
     #[test]
+    fn longer_windows_end_together_whatever_a_run_missed() {
+        let mut series = run_of(7);
+        // The window of one second was not looked at in time.
+        series.push(Cell {
+            length: Duration::from_secs(2),
+            ..second(7)
+        });
+        (9..20_000).for_each(|n| series.push(second(n)));
+        for cell in series.cells().filter(|cell| cell.length.as_secs() > 2) {
+            let length = cell.length.as_secs();
+            assert!([10, 120].contains(&length), "{cell:?}");
+            assert!(cell.start.as_secs().is_multiple_of(length), "{cell:?}");
+        }
+    }
+
+    #[test]
     fn the_latest_ten_minutes_are_kept_by_the_second() {
         let series = run_of(10_000);
         let seconds = series.cells().filter(|cell| cell.length.as_secs() == 1);

@@ -283,6 +283,8 @@ fn crowded_rooms_are_seen_across_shares() {
     let mut four = Ledger::of_shares([shared([user(1), user(2)]), shared([user(3), user(4)])]);
     four.close(true);
     assert_eq!(four.crowded_users, 4);
+    let pairs = [[1, 2], [3, 4], [5, 6]].map(|pair| shared(pair.map(user)));
+    assert_eq!(Ledger::of_shares(pairs).crowded_users, 6);
 }
 
 #[test]
