@@ -6,15 +6,17 @@ use std::{
     future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future::Either};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
+    client_async_with_config,
     tungstenite::{
         Bytes, Error as WsError, Message, Utf8Bytes, client::IntoClientRequest,
         error::ProtocolError, http::Uri, protocol::WebSocketConfig,
@@ -28,8 +30,8 @@ use crate::{access::Access, sample::ErrorKind, target::Target};
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// What may wait to be sent when the server does not read.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
-/// Read buffer of each connection: 10,000 users cost 40 MB.
-const READ_BUFFER_BYTES: usize = 4096;
+/// Read buffer of each connection: 10,000 users cost 20 MB. Longer messages take more of it, or more reads.
+const READ_BUFFER_BYTES: usize = 2048;
 /// How long the close handshake at the end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -76,10 +78,6 @@ impl Endpoint {
             .into_client_request()
             .map_err(|_unusable| ErrorKind::HandshakeInvalid)?;
         self.access.add_headers(user, request.headers_mut());
-        let connector = match self.access.tls() {
-            Some(tls) => Connector::Rustls(tls),
-            None => Connector::Plain,
-        };
         let stream = self.tcp(user).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -87,10 +85,19 @@ impl Endpoint {
             .max_write_buffer_size(MAX_UNSENT_BYTES)
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let opened =
-            client_async_tls_with_config(request, stream, Some(config), Some(connector)).await;
+        let opened = match self.access.tls() {
+            None => client_async_with_config(request, stream, Some(config))
+                .await
+                .map(|(socket, _response)| Either::Left(socket)),
+            Some(tls) => {
+                let tls = Some(Connector::Rustls(tls));
+                client_async_tls_with_config(request, stream, Some(config), tls)
+                    .await
+                    .map(|(socket, _response)| Either::Right(Box::pin(socket)))
+            }
+        };
         match opened {
-            Ok((socket, _response)) => Ok(Connection {
+            Ok(socket) => Ok(Connection {
                 socket,
                 unflushed: false,
             }),
@@ -103,7 +110,7 @@ impl Endpoint {
                 Err(ErrorKind::TlsFailed)
             }
             Err(WsError::Io(error)) => Err(ErrorKind::of_io(&error, true)),
-            Err(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => Err(ErrorKind::Reset),
+            Err(WsError::Protocol(ProtocolError::HandshakeIncomplete)) => Err(ErrorKind::Ended),
             Err(_) => Err(ErrorKind::HandshakeInvalid),
         }
     }
@@ -145,9 +152,13 @@ pub(crate) enum Event {
     Binary(Bytes),
 }
 
+type PlainSocket = WebSocketStream<TcpStream>;
+/// Its state is a kilobyte, which those without do not pay for.
+type TlsSocket = Pin<Box<WebSocketStream<MaybeTlsStream<TcpStream>>>>;
+
 /// An open connection.
 pub(crate) struct Connection {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Either<PlainSocket, TlsSocket>,
     unflushed: bool,
 }
 
@@ -188,7 +199,7 @@ impl Connection {
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(kind_of(error)),
-                None => return Err(ErrorKind::Reset),
+                None => return Err(ErrorKind::Ended),
             }
         }
     }
@@ -212,7 +223,7 @@ impl Connection {
     /// The server did not answer in time, or not with a close frame.
     pub(crate) async fn close(mut self) -> Result<(), ErrorKind> {
         let handshake = async {
-            self.socket.close(None).await.map_err(kind_of)?;
+            self.socket.close().await.map_err(kind_of)?;
             while let Some(message) = self.socket.next().await {
                 if message.map_err(kind_of)?.is_close() {
                     break;
@@ -237,7 +248,7 @@ fn kind_of(error: WsError) -> ErrorKind {
         | WsError::AlreadyClosed
         | WsError::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-        ) => ErrorKind::Reset,
+        ) => ErrorKind::Ended,
         _ => ErrorKind::FrameInvalid,
     }
 }

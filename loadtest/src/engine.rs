@@ -261,7 +261,7 @@ impl Crew {
         } else {
             (run_number(plan), Scope::Share)
         };
-        let (books, slices) = Books::open(plan.match_timeout, scope);
+        let (books, slices) = Books::open(plan.fair_wait(), scope);
         let mut crew = Self {
             plan: plan.clone(),
             run,

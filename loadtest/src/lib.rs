@@ -45,6 +45,7 @@ mod payload;
 mod phase;
 pub mod plan;
 pub mod progress;
+mod pulse;
 pub mod record;
 pub mod report;
 pub mod sample;

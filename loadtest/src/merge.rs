@@ -52,7 +52,7 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
         return Err(MergeError::Nothing);
     };
     let facts = first.shard.plan.clone();
-    let mut books = Books::of_shares(time(facts.match_timeout_ms));
+    let mut books = Books::of_shares(time(facts.fair_wait_ms));
     let elapsed = parts.iter().map(|part| time(part.record.run.elapsed_ms));
     let elapsed = elapsed.max().unwrap_or_default();
     parts.iter().for_each(|part| books.join(&part.books));

@@ -229,9 +229,21 @@ pub(crate) fn relay(kind: ClientType, payload: String) -> serde_json::Result<Str
 /// # Errors
 /// None that can happen: the fields are all valid JSON.
 pub(crate) fn request(kind: ClientType, payload: Option<&RawValue>) -> serde_json::Result<String> {
+    request_with_id(kind, None, payload)
+}
+
+/// The same with an id, which comes back in the answer.
+///
+/// # Errors
+/// None that can happen: the fields are all valid JSON.
+pub(crate) fn request_with_id(
+    kind: ClientType,
+    id: Option<&RawValue>,
+    payload: Option<&RawValue>,
+) -> serde_json::Result<String> {
     serde_json::to_string(&Request {
         kind,
-        id: None,
+        id,
         criteria: None,
         payload,
         to: None,

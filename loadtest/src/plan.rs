@@ -30,6 +30,8 @@ pub const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The most users that may come in a second.
 pub const MAX_ARRIVALS: f64 = 100_000.0;
 
+const FAIR_WAIT: Duration = Duration::from_secs(2);
+
 /// The load that one run puts on a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -243,6 +245,17 @@ impl Plan {
     /// Whether users ask for partners.
     pub fn has_matches(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::FindMatch | Step::Next))
+    }
+
+    /// Two users who wait at the same time, both at least this long, could have been paired with each other.
+    /// Where users go from one partner to the next, that takes longer: a server does not give them the partner
+    /// whom they have just left.
+    pub(crate) fn fair_wait(&self) -> Duration {
+        if self.any_step(&|step| matches!(step, Step::Next)) {
+            self.match_timeout
+        } else {
+            FAIR_WAIT.min(self.match_timeout)
+        }
     }
 
     /// Whether users send each other messages.

@@ -23,6 +23,8 @@ pub(crate) struct Counters {
     sent: AtomicU64,
     delivered: AtomicU64,
     refused: AtomicU64,
+    calls: AtomicU64,
+    calls_ended: AtomicU64,
     errors: AtomicU64,
 }
 
@@ -49,13 +51,17 @@ impl Counters {
                 // Who sees this has to see the messages sent before it too.
                 self.stopped_sending.fetch_add(1, Release);
             }
-            Sample::Closed | Sample::StormDropped => add(&self.gone),
+            Sample::Closed | Sample::StormDropped { .. } => add(&self.gone),
             Sample::Error { .. } => add(&self.errors),
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) => add(&self.rooms_left),
             Sample::Sent { .. } => add(&self.sent),
             Sample::Delivered(_) | Sample::DeliveredAcross(_) => add(&self.delivered),
             Sample::Refused => add(&self.refused),
+            Sample::CallSent { .. } => add(&self.calls),
+            Sample::CallAnswered { .. }
+            | Sample::CallTimedOut { .. }
+            | Sample::CallWrong { .. } => add(&self.calls_ended),
             _ => {}
         }
     }
@@ -94,6 +100,8 @@ pub struct Progress {
     pub errors: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
+    /// Requests whose answer has not come.
+    pub open_calls: u64,
     /// Match latency in the last complete second.
     pub matching: Quantiles,
     /// Message latency from the moment due, in the last complete second.
@@ -134,6 +142,8 @@ impl Progress {
             now.delivered += worker.delivered.load(Relaxed);
             now.errors += worker.errors.load(Relaxed);
             now.refused += worker.refused.load(Relaxed);
+            let ended = worker.calls_ended.load(Relaxed);
+            now.open_calls += worker.calls.load(Relaxed).saturating_sub(ended);
         }
         let seconds = elapsed.saturating_sub(before.elapsed).as_secs_f64();
         if seconds > 0.0 {
@@ -147,7 +157,7 @@ impl Progress {
     /// Whether nobody sends any more and nothing is under way, as far as can be known before the books are
     /// closed.
     pub(crate) fn settled(&self) -> bool {
-        self.sending == 0 && self.in_flight() == 0
+        self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
     }
 
     fn in_flight(&self) -> u64 {

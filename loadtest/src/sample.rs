@@ -1,11 +1,13 @@
 //! What one user measured, one thing at a time.
 
-use std::{fmt, io, time::Duration};
+mod message;
+mod server_code;
+
+use std::{io, time::Duration};
 
 use crate::ledger::Stay;
-
-mod message;
 pub(crate) use message::{Across, Delivered, Direction, Kind, Route};
+pub use server_code::ServerCode;
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) enum Sample {
     StoppedSending,
     /// Something else went wrong; the user went on.
     Error { error: ErrorKind },
+    /// This worker did not run for so long.
+    Paused { time: Duration },
     /// Asked for a partner; `again`: after a first one.
     Searching { again: bool },
     /// Got a partner in time.
@@ -68,8 +72,9 @@ pub(crate) enum Sample {
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
     FlowEnded { flow: FlowId, completed: bool },
-    /// Broke the connection because the plan drops users at once; this counts as closed, too.
-    StormDropped,
+    /// Broke the connection because the plan drops users at once; this counts as closed, too. `paired`: who
+    /// had a partner or was looking for one.
+    StormDropped { paired: bool },
     /// Connected again, this long after that.
     StormConnected { after: Duration },
     /// Matched again, this long after that.
@@ -143,7 +148,9 @@ pub enum ErrorKind {
     FrameInvalid,
     /// The server closed the connection with this code (1005: none).
     ClosedByServer(u16),
-    /// The connection broke without a close.
+    /// The other side ended the connection without a close frame.
+    Ended,
+    /// The connection broke: nobody ended it.
     Reset,
     /// The server did not read; what was to be sent no longer fitted the buffer.
     ServerNotReading,
@@ -170,6 +177,7 @@ impl ErrorKind {
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
             Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
+            Self::Ended => "ended_without_close",
             Self::Reset => "reset",
             Self::ServerNotReading => "server_not_reading",
             Self::CloseTimeout => "close_timeout",
@@ -218,7 +226,12 @@ impl ErrorKind {
             Self::ClosedByServer(_) => {
                 "the server closed the connection with this code before the user wanted to leave"
             }
-            Self::Reset => "the connection broke without a close: a crash, a proxy, or the network",
+            Self::Ended => {
+                "the server, or a proxy in front of it, ended the connection without a close frame: a crash, a restart or a time limit"
+            }
+            Self::Reset => {
+                "the connection was reset or timed out: the network, a firewall, or a proxy that gave up"
+            }
             Self::ServerNotReading => {
                 "the server did not read what it was sent until the buffer was full"
             }
@@ -238,64 +251,17 @@ impl ErrorKind {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
             io::ErrorKind::TimedOut if !open => Self::ConnectTimeout,
+            // TLS that ends without saying so.
+            io::ErrorKind::UnexpectedEof => Self::Ended,
             _ if open => Self::Reset,
             _ => Self::ConnectFailed,
         }
     }
 }
 
-/// A server's error code, cut to a length and an alphabet that cannot spoil a report.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[serde(from = "String")]
-pub struct ServerCode(Box<str>);
-
-impl From<String> for ServerCode {
-    fn from(code: String) -> Self {
-        Self::new(&code)
-    }
-}
-
-impl ServerCode {
-    const MAX_LEN: usize = 40;
-
-    /// Takes what is printable of `code`.
-    pub(crate) fn new(code: &str) -> Self {
-        let clean = |c: char| {
-            if c.is_ascii_alphanumeric() || "_-.".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        };
-        let text: String = code.chars().take(Self::MAX_LEN).map(clean).collect();
-        Self(if text.is_empty() {
-            "unspecified".into()
-        } else {
-            text.into()
-        })
-    }
-}
-
-impl fmt::Display for ServerCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_code_cannot_spoil_a_report() {
-        assert_eq!(ServerCode::new("rate_limited").to_string(), "rate_limited");
-        assert_eq!(ServerCode::new("").to_string(), "unspecified");
-        let wild = ServerCode::new(&"\u{1b}[31m\nä".repeat(100)).to_string();
-        assert_eq!(wild.len(), ServerCode::MAX_LEN);
-        assert!(wild.chars().all(|c| c.is_ascii_graphic()), "{wild}");
-    }
 
     #[test]
     fn the_generators_own_faults_are_its_own() {
@@ -309,5 +275,12 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(ErrorKind::of_io(&reset, true), ErrorKind::Reset);
         assert_eq!(ErrorKind::of_io(&reset, false), ErrorKind::ConnectFailed);
+    }
+
+    #[test]
+    fn who_ends_a_connection_is_to_blame_and_a_reset_is_the_networks() {
+        let ended = ErrorKind::of_io(&io::Error::from(io::ErrorKind::UnexpectedEof), true);
+        assert_eq!((ended.blame(), ended), (Blame::Server, ErrorKind::Ended));
+        assert_eq!(ErrorKind::Reset.blame(), Blame::Network);
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct GeneratorUse {
 
 impl Books {
     /// Opens the books of users in this `scope`; workers hand their slices to the sender.
-    pub(crate) fn open(match_timeout: Duration, scope: Scope) -> (Self, mpsc::Sender<Slice>) {
+    pub(crate) fn open(fair_wait: Duration, scope: Scope) -> (Self, mpsc::Sender<Slice>) {
         let (sender, slices) = mpsc::channel();
         let books = Self {
             slices,
@@ -103,7 +103,7 @@ impl Books {
             matches: MatchCounts::default(),
             crossings: Crossings::default(),
             packed: None,
-            searches: Searches::new(match_timeout),
+            searches: Searches::new(fair_wait),
             ticked: Duration::ZERO,
             closed: false,
         };
@@ -120,7 +120,7 @@ impl Books {
             across.append(&mut slice.across);
             window.merge(&slice);
         }
-        let presumed = Searches::presumed_failed(&unmatched);
+        let presumed = self.searches.presumed_failed(&unmatched);
         self.matches.presumed += presumed;
         if let Some(known) = self.searches.add(unmatched) {
             self.told_apart(&known);

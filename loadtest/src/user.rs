@@ -19,6 +19,7 @@ use crate::{
     pace::Pacer,
     phase::{Phase, reached},
     plan::{Plan, Start},
+    pulse::Pulse,
     sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
 };
 use echo::Echo;
@@ -27,6 +28,10 @@ use steps::Sending;
 
 /// How long a user waits before connecting again, at first and at the most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)];
+
+/// Between a flow that has ended and the next one of the same user, so that one in which nothing takes time
+/// does not take all of the generator's.
+const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 
 /// What all users of a worker share.
 pub(crate) struct Stage {
@@ -41,6 +46,7 @@ pub(crate) struct Stage {
     pub phase: watch::Receiver<Phase>,
     pub sink: Sink,
     pub pacer: Rc<Pacer>,
+    pub pulse: Pulse,
 }
 
 impl Stage {
@@ -97,55 +103,60 @@ struct User {
     messages: u32,
     /// The type that is waited for, until it has come.
     expected: Option<String>,
-    /// When the plan dropped the connection, until there is a partner again.
+    /// The room that the user has left by choice, until the server has said that it knows.
+    leaving: Option<u64>,
+    /// When the plan dropped the connection, until there is another.
     dropped_at: Option<Duration>,
+    /// When the plan tore the user from a partner or a search for one, until there is a partner again.
+    torn_at: Option<Duration>,
     /// When the plan drops the connection next.
     drop_at: Option<Duration>,
 }
 
-/// Plays one user to the end of their flow, their part in the plan, or the run.
+/// Plays one user until the plan takes them out or the run is over; one who arrived, to the end of their flow.
 pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
     let flow = stage.plan.flow_of(start.user);
+    let reconnects = stage.plan.flows[flow].reconnect;
     let mut user = User::new(start, Rc::clone(&stage));
     let mut back_off = BACK_OFF[0];
-    loop {
-        let ended = user.steps(&stage.plan.flows[flow].steps).await;
-        let completed = ended.is_ok();
-        match ended {
-            Ok(()) | Err(Stop::Failed) => {
-                (stage.sink)(Sample::FlowEnded {
-                    flow: FlowId(u16::try_from(flow).unwrap_or(u16::MAX)),
-                    completed,
-                });
-                if !completed || start.arrived || user.connection.is_none() {
-                    return user.leave().await;
-                }
-                // Whoever is through with the steps listens until the end.
-                let _ = user.live(None, None, None).await;
-                return user.leave().await;
+    while !user.is_over() {
+        match user.play_flow(flow).await {
+            Err(Stop::Over) => break,
+            Ok(()) | Err(Stop::Failed) if start.arrived => break,
+            // Whoever has left comes again, so that as many are there as the plan says.
+            Ok(()) => {
+                back_off = BACK_OFF[0];
+                sleep(BETWEEN_VISITS).await;
+                continue;
             }
-            Err(Stop::Over) => return user.leave().await,
             Err(Stop::Storm) => {
-                user.drop_connection(Sample::StormDropped);
-                user.dropped_at = Some(stage.now());
-                user.drop_at = stage.plan.dropped_after(start.user, stage.now());
+                user.torn_away();
+                // Whoever is dropped with many others comes back at once, as they all do.
+                continue;
             }
-            Err(Stop::Broken(error)) => user.drop_connection(Sample::Dropped { error }),
-            Err(Stop::NotConnected(error)) => (stage.sink)(Sample::NotConnected { error }),
+            Err(Stop::Failed) => {
+                user.tell(Sample::StoppedSending);
+                Box::pin(user.close()).await;
+            }
+            Err(Stop::Broken(error)) => {
+                user.drop_connection(Sample::Dropped { error });
+                if !reconnects {
+                    return;
+                }
+            }
+            Err(Stop::NotConnected(error)) => {
+                user.tell(Sample::NotConnected { error });
+                if !reconnects && user.dropped_at.is_none() {
+                    return;
+                }
+            }
         }
-        if user.dropped_at.is_none() && !stage.plan.flows[flow].reconnect {
-            return;
+        tokio::select! {
+            () = sleep(back_off) => back_off = (back_off * 2).min(BACK_OFF[1]),
+            () = reached(&stage.phase, Phase::Settling) => {}
         }
-        let waited = tokio::select! {
-            () = sleep(back_off), if user.dropped_at.is_none() => true,
-            () = reached(&stage.phase, Phase::Settling) => false,
-            () = std::future::ready(()), if user.dropped_at.is_some() => true,
-        };
-        if !waited {
-            return;
-        }
-        back_off = (back_off * 2).min(BACK_OFF[1]);
     }
+    Box::pin(user.leave()).await;
 }
 
 impl User {
@@ -165,9 +176,44 @@ impl User {
             requests: 0,
             messages: 0,
             expected: None,
+            leaving: None,
             dropped_at: None,
+            torn_at: None,
             drop_at,
         }
+    }
+
+    /// Plays a flow to its end. A user who then is still connected, and did not come for this flow only,
+    /// listens until there is another reason to stop.
+    async fn play_flow(&mut self, flow: usize) -> Result<(), Stop> {
+        let stage = Rc::clone(&self.stage);
+        let played = self.steps(&stage.plan.flows[flow].steps).await;
+        if let Ok(()) | Err(Stop::Failed) = played {
+            self.tell(Sample::FlowEnded {
+                flow: FlowId(u16::try_from(flow).unwrap_or(u16::MAX)),
+                completed: played.is_ok(),
+            });
+        }
+        if played.is_ok() && !self.start.arrived && self.connection.is_some() {
+            self.live(None, None, None).await?;
+        }
+        played
+    }
+
+    /// The run, or the user's part in it, is over.
+    fn is_over(&self) -> bool {
+        let until = self.start.until;
+        *self.stage.phase.borrow() >= Phase::Settling
+            || until.is_some_and(|until| self.stage.now() >= until)
+    }
+
+    /// The plan drops the connection.
+    fn torn_away(&mut self) {
+        let now = self.stage.now();
+        let paired = self.room.is_some() || self.search.is_some();
+        self.drop_connection(Sample::StormDropped { paired });
+        (self.dropped_at, self.torn_at) = (Some(now), paired.then_some(now));
+        self.drop_at = self.stage.plan.dropped_after(self.start.user, now);
     }
 
     fn tell(&self, sample: Sample) {
@@ -195,6 +241,9 @@ impl User {
             }
             let now = stage.now();
             if let Some(sending) = &mut sending {
+                if sending.needs_partner() && self.room.is_none() && self.search.is_none() {
+                    return Err(Stop::Failed);
+                }
                 self.send_due(sending, now).map_err(Stop::Broken)?;
                 if sending.is_done(now) {
                     return Ok(false);
@@ -298,5 +347,22 @@ async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorK
     match connection {
         Some(connection) => connection.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of what a function's future holds.
+    fn size_of_future<A, B, F: Future>(_of: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_user_is_small() {
+        // There are ten thousand of them: what is large and seldom is boxed.
+        let (user, connection) = (size_of_future(play), size_of::<Connection>());
+        assert!(user <= 1792 && connection <= 384, "{user}, {connection}");
     }
 }

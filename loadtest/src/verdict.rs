@@ -7,6 +7,8 @@ use crate::{
 
 /// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
 const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
+/// How long the generator may not run at all, in milliseconds, before its measurement is doubtful.
+const PAUSE_MS: f64 = 500.0;
 /// The share of its core that a worker may use, in percent, before its measurement is doubtful, and void.
 const WORKER_PERCENT: [f64; 2] = [75.0, 90.0];
 /// The share of the files that may be open, in percent, before it is doubtful.
@@ -116,6 +118,16 @@ pub(crate) fn of_generator(record: &Record) -> Vec<Finding> {
             validity,
             format!("the generator itself sent late: p99 {late:.0} ms"),
             "Use fewer users per machine, or do not share the machine with the server",
+        );
+    }
+    let pause = record.generator.longest_pause_ms;
+    if pause > PAUSE_MS {
+        add(
+            Validity::Suspect,
+            format!(
+                "the generator itself stood still for up to {pause:.0} ms: latencies of that time are its own"
+            ),
+            "Do not stop or suspend it, and do not share the machine with the server",
         );
     }
     let busy = record.generator.busiest_worker_percent;

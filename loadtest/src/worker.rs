@@ -23,6 +23,8 @@ use crate::{
     phase::{Phase, reached},
     plan::Plan,
     progress::Counters,
+    pulse::{BEAT, Pulse},
+    sample::Sample,
     summary::Slice,
     user::{Stage, play},
 };
@@ -87,12 +89,19 @@ async fn run(job: Job) -> io::Result<Yield> {
         phase: job.phase,
         sink,
         pacer: Pacer::new()?,
+        pulse: Pulse::default(),
     });
+    let show_pulse = || {
+        if let Some(time) = stage.pulse.beat(stage.epoch.elapsed()) {
+            (stage.sink)(Sample::Paused { time });
+        }
+    };
     // Nobody listens any more when the run was dropped.
     let hand_over = || _ = job.slices.send(slice.take());
     tokio::select! {
         () = play_all(&stage, job.first, job.step) => {}
-        () = every_second(job.epoch, hand_over) => {}
+        () = every(Duration::from_secs(1), job.epoch, hand_over) => {}
+        () = every(BEAT, job.epoch, show_pulse) => {}
         broken = stage.pacer.run() => broken?,
     }
     hand_over();
@@ -106,10 +115,9 @@ async fn run(job: Job) -> io::Result<Yield> {
     })
 }
 
-/// Calls `act` at every whole second of the run; never ends.
-async fn every_second(epoch: Instant, act: impl Fn()) {
-    const SECOND: Duration = Duration::from_secs(1);
-    let mut ticks = interval_at(epoch + SECOND, SECOND);
+/// Calls `act` at every whole `period` of the run; never ends.
+async fn every(period: Duration, epoch: Instant, act: impl Fn()) {
+    let mut ticks = interval_at(epoch + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;

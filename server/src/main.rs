@@ -61,6 +61,11 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
             return Ok(ExitCode::from(2));
         }
     };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers = config.workers,
+        "starting"
+    );
     raise_descriptor_limit(&config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -69,11 +74,15 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let mut signals = Signals::new()?;
         let server = Server::bind(config)?;
         let addrs = server.addrs()?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), public = %addrs.public, admin = %addrs.admin, "listening");
+        tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
         // Whoever started the server may not be listening any more.
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "public  ws://{0}/ws  http://{0}/health", addrs.public);
-        let _ = writeln!(out, "admin   http://{0}/metrics  http://{0}/debug/pprof/", addrs.admin);
+        let _ = writeln!(
+            out,
+            "admin   http://{0}/metrics  http://{0}/debug/pprof/",
+            addrs.admin
+        );
         drop(out);
         let (first, stop) = tokio::sync::oneshot::channel();
         let run = server.run(async { _ = stop.await });

@@ -30,13 +30,20 @@ pub struct Member {
 }
 
 /// Where a user is.
-#[derive(Default)]
 enum Seat {
-    #[default]
-    Idle,
+    Idle { since: Instant },
     Waiting,
     InRoom(Arc<Room>),
     Gone,
+}
+
+impl Seat {
+    /// Idle from now on.
+    fn idle() -> Self {
+        Self::Idle {
+            since: Instant::now(),
+        }
+    }
 }
 
 /// Where a user is, without the details.
@@ -155,17 +162,25 @@ impl Member {
         Self {
             id,
             outbox,
-            seat: Mutex::default(),
+            seat: Mutex::new(Seat::idle()),
         }
     }
 
     /// Where the user is.
     pub fn place(&self) -> Place {
         match *self.lock() {
-            Seat::Idle => Place::Idle,
+            Seat::Idle { .. } => Place::Idle,
             Seat::Waiting => Place::Waiting,
             Seat::InRoom(_) => Place::InRoom,
             Seat::Gone => Place::Gone,
+        }
+    }
+
+    /// Since when the user has been connected and asked for nothing, if that is so.
+    pub fn idle_since(&self) -> Option<Instant> {
+        match *self.lock() {
+            Seat::Idle { since } => Some(since),
+            _ => None,
         }
     }
 
@@ -181,7 +196,7 @@ impl Member {
     pub fn start_waiting(&self) -> Result<(), Place> {
         let mut seat = self.lock();
         match *seat {
-            Seat::Idle => {
+            Seat::Idle { .. } => {
                 *seat = Seat::Waiting;
                 Ok(())
             }
@@ -195,7 +210,7 @@ impl Member {
     pub fn stop_waiting(&self) {
         let mut seat = self.lock();
         if matches!(*seat, Seat::Waiting) {
-            *seat = Seat::Idle;
+            *seat = Seat::idle();
         }
     }
 
@@ -234,7 +249,7 @@ impl Member {
             match &*seat {
                 Seat::InRoom(room) => {
                     let room = room.clone();
-                    *seat = Seat::Idle;
+                    *seat = Seat::idle();
                     room
                 }
                 _ => return None,
@@ -260,7 +275,7 @@ impl Member {
         let peer = room.peer_of(self.id);
         let mut seat = peer.lock();
         if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
-            *seat = Seat::Idle;
+            *seat = Seat::idle();
             let left = ServerMessage::PeerLeft {
                 room_id: room.id,
                 peer_id: self.id,

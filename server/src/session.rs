@@ -21,7 +21,7 @@ use crate::{
     matchmaker::{Avoid, Matchmaker, Ticket},
     metrics::Metrics,
     outbox::{Batch, Framing, Link, Outbox, OutboxLimits},
-    room::{Member, Place, Room},
+    room::{Member, Room},
 };
 use rate::Rate;
 use requests::{Refusal, id_of, parse};
@@ -243,12 +243,14 @@ impl Session {
             && !self.context.draining.load(Ordering::Relaxed)
         {
             self.next_step = self.context.matchmaker.advance(ticket, now);
-        } else if self.member.place() != Place::Idle {
+        } else {
             // The idle time counts from the end of waiting or of being with others.
-            self.last_message = now;
-        } else if !idle_timeout.is_zero() && now >= self.last_message + idle_timeout {
-            self.context.metrics.limit_hit("idle_timeout");
-            return Err(LeaveReason::IdleTimeout);
+            let busy_until = self.member.idle_since().unwrap_or(now);
+            self.last_message = self.last_message.max(busy_until);
+            if !idle_timeout.is_zero() && now >= self.last_message + idle_timeout {
+                self.context.metrics.limit_hit("idle_timeout");
+                return Err(LeaveReason::IdleTimeout);
+            }
         }
         Ok(())
     }

@@ -364,7 +364,8 @@ async fn help_names_every_flag_with_its_variable_and_default() {
     command.arg("--help");
     let mut process = Process::spawn(command);
     assert_eq!(process.exit_code().await, Some(0));
-    let help = process.stdout().join(" ");
+    let lines = process.stdout();
+    let help = lines.join(" ");
     let flags = help
         .split_whitespace()
         .filter(|word| word.starts_with("--"));
@@ -379,5 +380,10 @@ async fn help_names_every_flag_with_its_variable_and_default() {
             help.contains(&format!("[env: VOICEMATCH_{variable}")),
             "{flag}"
         );
+    }
+    let options = lines.split(|line| line.trim_start().starts_with("--"));
+    let texts = options.skip(1).map(|lines| lines.join(" "));
+    for text in texts.filter(|text| text.contains("[env: ")) {
+        assert!(text.contains("[default: "), "{text}");
     }
 }

@@ -149,6 +149,20 @@ async fn loopback_is_exempt_from_the_limit_of_an_address() {
 }
 
 #[tokio::test]
+async fn a_switch_is_set_in_the_environment_by_any_usual_word() {
+    for (word, limited) in [("1", true), ("true", true), ("0", false), ("off", false)] {
+        let variables = [
+            ("VOICEMATCH_LIMIT_LOOPBACK", word),
+            ("VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", "1"),
+        ];
+        let server = TestServer::start_with_env(&variables).await;
+        let _user = User::connect(&server).await;
+        let second = User::try_connect(&server).await;
+        assert_eq!(second.err(), limited.then_some(429), "{word}");
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_that_takes_too_long_is_closed() {
     let server = TestServer::start(&["--handshake-timeout", "400ms"]).await;
     let mut silent = RawSocket::connect(&server).await;
@@ -222,6 +236,20 @@ async fn one_who_is_idle_for_too_long_is_closed() {
 }
 
 #[tokio::test]
+async fn idle_time_begins_with_the_end_of_the_room() {
+    let server = TestServer::start(&["--idle-timeout", "2s"]).await;
+    let (first, mut second) = pair(&server).await;
+    // Input, not synchronisation: a call in which nobody needs the server for most of that time.
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    first.close().await;
+    assert_eq!(second.expect_peer_left().await, "closed");
+    let begun = Instant::now();
+    assert_eq!(second.expect_close().await, 4003);
+    let elapsed = begun.elapsed();
+    assert!(elapsed >= Duration::from_millis(1800), "{elapsed:?}");
+}
+
+#[tokio::test]
 async fn accepts_are_spread_over_time() {
     let server = TestServer::start(&["--max-accepts-per-second", "20"]).await;
     let begun = Instant::now();
@@ -237,7 +265,7 @@ async fn accepts_are_spread_over_time() {
 
 #[tokio::test]
 async fn running_out_of_descriptors_is_survived() {
-    let server = TestServer::start_with_open_files(64, &["--handshake-timeout", "1h"]).await;
+    let server = TestServer::start_with_open_files(64, 64, &["--handshake-timeout", "1h"]).await;
     let (mut first, mut second) = pair(&server).await;
     // The kernel takes them all; the server cannot.
     let mut crowd = Vec::new();
@@ -264,4 +292,24 @@ async fn running_out_of_descriptors_is_survived() {
     assert!(refused >= 1.0);
     // It backs off rather than spin: not many more tries than there were seconds.
     assert!(refused < 100.0, "{refused}");
+}
+
+#[tokio::test]
+async fn the_limit_on_open_files_is_raised_and_a_warning_says_if_it_is_too_low() {
+    // 128 are for everything that is not a connection.
+    for (connections, fits) in [("873", false), ("872", true)] {
+        let flags = ["--max-connections", connections];
+        let server = TestServer::start_with_open_files(64, 1000, &flags).await;
+        assert_eq!(server.metric("process_max_fds", "").await, 1000.0);
+        let mut log = Vec::new();
+        eventually("the log says that the server listens", async || {
+            log = server.process.stderr();
+            log.iter().any(|line| line.contains("listening"))
+        })
+        .await;
+        let warned = log
+            .iter()
+            .any(|line| line.contains("WARN") && line.contains("--max-connections"));
+        assert_eq!(warned, !fits, "{connections} {log:#?}");
+    }
 }

@@ -26,13 +26,74 @@ async fn a_json_log_is_one_object_a_line_from_start_to_stop() {
         }
     }
     let position = |message: &str| log.iter().position(|line| line["message"] == message);
+    let starting = position("starting").unwrap();
+    assert_eq!(log[starting]["version"], env!("CARGO_PKG_VERSION"));
     let listening = position("listening").unwrap();
     assert_eq!(log[listening]["public"], server.public.to_string());
     assert_eq!(log[listening]["admin"], server.admin.to_string());
     let draining = position("draining").unwrap();
     assert_eq!(log[draining]["sessions"], 1);
     let stopped = position("stopped").unwrap();
-    assert!(listening < draining && draining < stopped && stopped == log.len() - 1);
+    assert!(starting == 0 && listening < draining && draining < stopped);
+    assert_eq!(stopped, log.len() - 1);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_listen_has_said_what_was_started() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = crate::support::binary();
+    command.args(["--listen", &address, "--admin-listen", "127.0.0.1:0"]);
+    let mut process = crate::support::Process::spawn(command);
+    assert_eq!(process.exit_code().await, Some(1));
+    let log = process.stderr();
+    assert!(log.iter().any(|line| line.contains("starting")), "{log:#?}");
+}
+
+#[tokio::test]
+async fn an_unusual_close_is_one_line_and_a_usual_one_none() {
+    let server = TestServer::start(&["--log-format", "json"]).await;
+    let user = User::connect(&server).await;
+    user.close().await;
+    User::connect(&server).await.reset();
+    let reasons = [
+        (client_frame(0x82, b"x"), "unsupported_data"),
+        (client_frame(0x83, b"x"), "protocol_error"),
+        (client_frame(0x81, b"\xff"), "invalid_utf8"),
+    ];
+    let mut ids = Vec::new();
+    for (frame, _) in &reasons {
+        let mut socket = RawSocket::open(&server).await;
+        socket.write(frame).await;
+        socket.expect_close().await;
+        ids.push(socket.id);
+    }
+    server
+        .reaches("websocket_active_connections", "", 0.0)
+        .await;
+    let closed = || -> Vec<Value> {
+        let log = server.process.stderr();
+        let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line.get("reason").is_some())
+            .collect()
+    };
+    crate::support::eventually("every line is written", async || {
+        closed().len() >= reasons.len()
+    })
+    .await;
+    let closed = closed();
+    assert_eq!(closed.len(), reasons.len(), "{closed:#?}");
+    for ((line, (_, reason)), id) in closed.iter().zip(&reasons).zip(&ids) {
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&json!("INFO"), &json!("closed"))
+        );
+        assert_eq!(
+            (&line["reason"], &line["session"]),
+            (&json!(reason), &json!(id))
+        );
+    }
 }
 
 #[tokio::test]

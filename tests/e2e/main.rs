@@ -20,6 +20,7 @@ mod metrics;
 mod pairing;
 mod pprof;
 mod relay;
+mod self_test;
 mod slow_consumer;
 mod storm;
 mod support;

@@ -135,6 +135,14 @@ async fn the_process_and_its_runtime_are_described() {
         .map(|(_, count)| count)
         .sum();
     assert!(tasks >= 2.0, "{tasks}");
+    let busy: Vec<f64> = metrics
+        .all("runtime_worker_busy_seconds_total")
+        .map(|(_, seconds)| seconds)
+        .collect();
+    assert!(
+        busy.len() == 2 && busy.iter().sum::<f64>() > 0.0,
+        "{busy:?}"
+    );
     assert!(metrics.get("allocator_bytes", r#"kind="allocated""#) > 0.0);
     assert!(metrics.get("process_open_fds", "") >= 4.0);
 }

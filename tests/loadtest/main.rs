@@ -1,12 +1,17 @@
 //! Runs the real `loadtest` binary against servers whose faults are known, and compares its report with them.
 
+mod blame;
 mod command;
 mod delivery;
 mod fake;
+mod faults;
+mod foreign;
+mod node;
 mod people;
 mod plans;
 mod records;
 mod shards;
+mod tls;
 
 use std::{
     process::{Output, Stdio},
@@ -140,4 +145,48 @@ async fn against(faults: Faults, more: &[&str]) -> (Ran, Fake) {
     let fake = Fake::start(faults).await;
     let ran = run(&fake.url(), &[&LOAD[..], more].concat()).await;
     (ran, fake)
+}
+
+impl Ran {
+    /// A figure of a latency, in milliseconds: a quantile, or `max`.
+    fn ms(&self, latency: &str, quantile: &str) -> f64 {
+        let of = &self.json["latency"][latency];
+        let value = match quantile {
+            "max" => &of["max_ms"],
+            _ => &of["quantiles_ms"][quantile],
+        };
+        value
+            .as_f64()
+            .unwrap_or_else(|| panic!("no {quantile} of {latency}: {of}"))
+    }
+
+    /// How many took longer than so many milliseconds.
+    fn slower(&self, latency: &str, ms: u64) -> usize {
+        let text = self.json["latency"][latency]["histogram"].as_str();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text.expect("one"));
+        let histogram: hdrhistogram::Histogram<u64> =
+            hdrhistogram::serialization::Deserializer::new()
+                .deserialize(&mut bytes.expect("base64").as_slice())
+                .expect("an HDR histogram");
+        let slow = histogram.count_between(ms * 1000, u64::MAX);
+        usize::try_from(slow).expect("a small number")
+    }
+
+    fn findings(&self) -> String {
+        self.json["measurement"]["findings"].to_string()
+    }
+
+    /// The exit code. A busy machine may make the generator doubt itself, or void its measurement; nothing else
+    /// may speak against it.
+    #[track_caller]
+    fn assert_ended(&self, code: i32) {
+        let measurement = &self.json["measurement"];
+        for finding in measurement["findings"].as_array().expect("a list") {
+            let what = finding["what"].as_str().expect("words");
+            assert!(what.starts_with("the generator itself"), "{what}");
+        }
+        let void = measurement["validity"] == "invalid";
+        let code = if void { 98 } else { code };
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+    }
 }

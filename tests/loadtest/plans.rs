@@ -120,6 +120,36 @@ steps = [
 }
 
 #[tokio::test]
+async fn whoever_has_left_comes_again_while_the_plan_wants_them() {
+    let file = report_file().with_extension("toml");
+    let path = file.to_str().expect("UTF-8");
+    let scenario = r#"
+name = "visits"
+thresholds = ["connection_success >= 100%", "flow_success >= 100%"]
+[[phase]]
+duration = "0s"
+users = 5
+[[phase]]
+duration = "2s"
+users = 5
+[[flow]]
+name = "visit"
+steps = ["connect", { think = "300ms" }, "close"]
+"#;
+    std::fs::write(&file, scenario).expect("it can be written");
+    let fake = Fake::start(Faults::default()).await;
+    let ran = run(&fake.url(), &["--scenario", path]).await;
+    let _ = std::fs::remove_file(&file);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let visits = ran.count("/connections/succeeded");
+    assert!(
+        (20..=35).contains(&visits),
+        "{visits} visits of 0.3 s in 2 s by 5 users"
+    );
+    assert_eq!(ran.count("/connections/peak"), 5);
+}
+
+#[tokio::test]
 async fn a_scenario_with_a_mistake_is_refused_before_anybody_connects() {
     let file = report_file().with_extension("toml");
     let path = file.to_str().expect("UTF-8");

@@ -142,11 +142,13 @@ pub(super) fn recovery(record: &Record) -> Option<Advice> {
                 "of {dropped} users who were dropped, fewer than 99 % were connected again within the run"
             ),
         ),
-        (Some(connected), None) => advice(
+        (Some(connected), None) if recovery.paired > 0 => advice(
             "Look at what happens to those who were in rooms: they come back, but find no partner.",
             format!(
-                "99 % of {dropped} were connected again after {}, but not matched within the run",
-                millis(connected)
+                "99 % of {dropped} were connected again after {}, but of the {} who had a partner or were \
+                 looking for one, fewer were matched within the run",
+                millis(connected),
+                count(recovery.paired)
             ),
         ),
         (Some(connected), Some(matched)) if matched > 10_000.0 => advice(

@@ -101,7 +101,7 @@ fn what_went_wrong_is_told() {
                     ..recovery
                 });
             },
-            "but not matched within the run",
+            "fewer were matched within the run",
         ),
         (
             &|r| r.comparison = example::everything().comparison,

@@ -50,8 +50,8 @@ fn advice(kind: &ErrorKind) -> &'static str {
         }
         ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
-        ErrorKind::HandshakeInvalid | ErrorKind::Reset => {
-            "Is it a WebSocket server? Check the port."
+        ErrorKind::HandshakeInvalid | ErrorKind::Ended | ErrorKind::Reset => {
+            "Is it a WebSocket server? Check the port; behind TLS its URL begins with wss://."
         }
         _ => "Check the address.",
     }

@@ -111,7 +111,7 @@ pub(super) fn shard_data(
         plan: PlanFacts {
             users: u64::from(plan.peak_users()),
             ramp_ms: millis(plan.ramp()),
-            match_timeout_ms: millis(plan.match_timeout),
+            fair_wait_ms: millis(plan.fair_wait()),
             message_timeout_ms: millis(plan.message_timeout),
             phases: phases(plan, &plan.stages),
             calls: plan.calls(),

@@ -115,6 +115,11 @@ impl Place {
             Step::Http { .. } => {}
             Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
             _ if !self.connected => return Err(UNCONNECTED),
+            Step::FindMatch if self.matched => {
+                return Err(
+                    "there is a partner already: take \"next\", or put \"leave\" before it",
+                );
+            }
             Step::FindMatch => self.matched = true,
             Step::Next | Step::Leave if !self.matched => return Err(UNMATCHED),
             Step::Leave => self.matched = false,

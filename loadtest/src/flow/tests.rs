@@ -102,6 +102,11 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
         ),
         (vec![twice(vec![Step::Connect])], &[0, 0], "already"),
         (
+            vec![Step::Connect, twice(vec![Step::FindMatch])],
+            &[1, 0],
+            "next",
+        ),
+        (
             vec![twice(vec![Step::Connect, Step::Close, Step::Close])],
             &[0, 2],
             "connect",

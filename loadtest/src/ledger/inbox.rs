@@ -46,6 +46,11 @@ impl Inbox {
         receipt
     }
 
+    /// Messages of all types received at least once.
+    pub(crate) fn received(&self) -> u32 {
+        self.unique.iter().sum()
+    }
+
     fn place(&mut self, seq: u32) -> Receipt {
         if seq >= self.next_seq {
             let shift = seq - self.next_seq + 1;

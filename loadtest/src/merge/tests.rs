@@ -146,7 +146,7 @@ fn record(run: &Run, share: Option<u32>) -> Record {
     } else {
         Scope::Whole
     };
-    let (mut books, sender) = Books::open(secs(30), scope);
+    let (mut books, sender) = Books::open(secs(2), scope);
     let mut told = samples(run, share);
     told.sort_by_key(|(at, _)| *at);
     let mut told = told.into_iter().peekable();
@@ -199,7 +199,7 @@ fn facts(thresholds: &[Threshold]) -> PlanFacts {
     PlanFacts {
         users: 40,
         ramp_ms: 0.0,
-        match_timeout_ms: 30_000.0,
+        fair_wait_ms: 2_000.0,
         message_timeout_ms: 1_000.0,
         phases: Vec::new(),
         calls: Vec::new(),

@@ -166,6 +166,14 @@ fn other_users_keep_the_pace_and_another_length_is_that_of_the_hold() {
 }
 
 #[test]
+fn whoever_avoids_a_partner_may_wait_longer() {
+    let mut plan = plan();
+    assert_eq!(plan.fair_wait(), secs(2));
+    plan.flows[0].steps.push(Step::Next);
+    assert_eq!(plan.fair_wait(), secs(30));
+}
+
+#[test]
 fn users_are_not_arrivals() {
     let arrivals = Plan::of_stages(vec![Stage::arrivals("some", secs(9), 1.0, 3.0)]);
     assert_eq!(arrivals.clone().with_users(9), Err(PlanError::NoUsers));

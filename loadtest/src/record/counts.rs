@@ -92,8 +92,11 @@ pub struct Call {
     pub answered: u64,
     /// Not answered in time.
     pub timed_out: u64,
-    /// Answered with something else than was expected.
+    /// Answered with something else than was expected, or with an error.
     pub wrong: u64,
+    /// Under way when the run, or the connection, was over: neither answered nor failed.
+    #[serde(default)]
+    pub pending: u64,
 }
 
 /// What became of the users who played a flow.

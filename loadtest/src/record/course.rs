@@ -83,6 +83,9 @@ pub struct Generator {
     pub cpu_percent: f64,
     /// What the busiest thread used of its core, in percent.
     pub busiest_worker_percent: f64,
+    /// The longest time that it did not run at all: stopped, or starved of CPU.
+    #[serde(default)]
+    pub longest_pause_ms: f64,
     /// The largest resident memory.
     pub rss_peak_bytes: u64,
     /// Open files at the most, and as many as there may be.

@@ -68,7 +68,9 @@ pub struct Recovery {
     pub dropped_at_ms: f64,
     /// How many.
     pub dropped: u64,
-    /// Until 99 % of them were matched again; `None`: not within the run.
+    /// How many of them had a partner, or were looking for one.
+    pub paired: u64,
+    /// Until 99 % of the latter were matched again; `None`: not within the run.
     pub matched_99_percent_ms: Option<f64>,
     /// Until 99 % of them were connected again.
     pub connected_99_percent_ms: Option<f64>,

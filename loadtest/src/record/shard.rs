@@ -30,8 +30,8 @@ pub struct PlanFacts {
     pub users: u64,
     /// How long it takes until they are there.
     pub ramp_ms: f64,
-    /// When a search without a match has failed.
-    pub match_timeout_ms: f64,
+    /// How long two users have to wait at the same time before it is a failure that they were not matched.
+    pub fair_wait_ms: f64,
     /// When a message is late.
     pub message_timeout_ms: f64,
     /// The parts of the plan, without what was measured in them.

@@ -63,6 +63,7 @@ pub(crate) fn record() -> Record {
             cpu_seconds: 231.4,
             cpu_percent: 42.8,
             busiest_worker_percent: 82.0,
+            longest_pause_ms: 0.0,
             rss_peak_bytes: 61_200_000,
             fds: Some([5021, 20_000]),
         },
@@ -103,6 +104,7 @@ pub(crate) fn everything() -> Record {
     record.recovery = Some(Recovery {
         dropped_at_ms: 7.5 * MINUTE,
         dropped: 2500,
+        paired: 2500,
         matched_99_percent_ms: Some(4_320.0),
         connected_99_percent_ms: Some(2_110.0),
     });
@@ -111,8 +113,15 @@ pub(crate) fn everything() -> Record {
         sent: 12_004,
         answered: 12_001,
         timed_out: 2,
+        pending: 0,
         wrong: 1,
     }];
+    let flow = |name: &str, completed, failed| Flow {
+        name: name.to_owned(),
+        completed,
+        failed,
+    };
+    record.flows = vec![flow("question", 4_001, 3), flow("signaling", 0, 0)];
     record
         .latency
         .insert("call get_weather".to_owned(), latency(12_001, 2, 41.0));

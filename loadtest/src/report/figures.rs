@@ -2,7 +2,7 @@
 
 use super::units;
 use crate::{
-    record::{Connections, Delivery, Matches, Outcome, Record, ShardInfo, Status, Validity},
+    record::{Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity},
     sample::Blame,
 };
 
@@ -174,6 +174,13 @@ pub(super) fn delivery(record: &Record) -> Delivery {
 pub(super) fn quantile(record: &Record, latency: &str, quantile: &str) -> Option<f64> {
     let latency = record.latency.get(latency)?;
     latency.quantiles_ms.get(quantile).copied()
+}
+
+/// The flows that were played to an end, or to a step that did not succeed. Those that go on until the end of
+/// the run are none of them.
+pub(super) fn ended_flows(record: &Record) -> impl Iterator<Item = &Flow> {
+    let flows = record.flows.iter();
+    flows.filter(|flow| flow.completed + flow.failed > 0)
 }
 
 /// Messages delivered in a second while users could act.

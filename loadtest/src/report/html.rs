@@ -54,6 +54,7 @@ pub(super) fn html(record: &Record) -> String {
         tables::latencies(record),
         tables::delivery(record),
         tables::calls(record),
+        tables::flows(record),
         tables::errors(record),
         tables::phases(record),
         tables::resources(record),
@@ -224,10 +225,11 @@ fn recovery(record: &Record) -> String {
     let until =
         |time: Option<f64>| time.map_or_else(|| "not within the run".to_owned(), units::millis);
     format!(
-        "<section class=\"card\"><h2>Recovery</h2><p class=\"lead\"><b>{}</b> users dropped at {}: 99 % were connected again after \
+        "<section class=\"card\"><h2>Recovery</h2><p class=\"lead\"><b>{}</b> users dropped at {}, {} of them from a partner or a search: 99 % were connected again after \
          <b>{}</b> and matched again after <b>{}</b></p></section>",
         count(recovery.dropped),
         units::clock(recovery.dropped_at_ms),
+        count(recovery.paired),
         until(recovery.connected_99_percent_ms),
         until(recovery.matched_99_percent_ms)
     )

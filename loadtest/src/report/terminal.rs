@@ -39,6 +39,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     latencies(out, record)?;
     parts::delivery(out, record)?;
     parts::calls(out, record)?;
+    parts::flows(out, record)?;
     phases(out, record)?;
     errors(out, record)?;
     parts::capacity(out, record)?;

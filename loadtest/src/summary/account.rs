@@ -89,6 +89,7 @@ impl Books {
                     self.generator.cpu_seconds * 100.0 / about.elapsed.as_secs_f64().max(1e-3),
                 ),
                 busiest_worker_percent: digits(about.busiest_worker_percent),
+                longest_pause_ms: millis(self.told.pause),
                 rss_peak_bytes: self.generator.rss_peak_bytes,
                 fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
             },
@@ -210,6 +211,9 @@ impl Books {
                 answered: call.answered,
                 timed_out: call.timed_out,
                 wrong: call.wrong,
+                pending: call
+                    .sent
+                    .saturating_sub(call.answered + call.timed_out + call.wrong),
             })
             .collect()
     }
@@ -256,19 +260,20 @@ impl Books {
     fn recovery(&self) -> Option<Recovery> {
         let storm = &self.told.storm;
         let dropped_at = storm.first_at?;
-        let back = |latencies: &super::Latencies| {
-            let enough = (storm.dropped as f64 * 0.99).ceil();
+        let back = |latencies: &super::Latencies, all: u64| {
+            let enough = (all as f64 * 0.99).ceil();
             let count = latencies.count() as f64;
             // The quantile of those who are back that is 99 % of all who were dropped.
-            (count >= enough)
+            (count >= enough && all > 0)
                 .then(|| latencies.quantile_ms((enough / count).min(1.0)))
                 .flatten()
         };
         Some(Recovery {
             dropped_at_ms: millis(dropped_at),
             dropped: storm.dropped,
-            matched_99_percent_ms: back(&storm.matched),
-            connected_99_percent_ms: back(&storm.connected),
+            paired: storm.paired,
+            matched_99_percent_ms: back(&storm.matched, storm.paired),
+            connected_99_percent_ms: back(&storm.connected, storm.dropped),
         })
     }
 }

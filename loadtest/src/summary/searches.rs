@@ -6,9 +6,6 @@ use crate::sample::Unmatched;
 
 /// Searches without a match that are kept one by one, until they are told apart together.
 const MAX_KEPT: usize = 50_000;
-/// Two users who both wait this long, and no less than the match timeout, could have been paired.
-const FAIR_WAIT: Duration = Duration::from_secs(2);
-
 /// Searches that ended without a match.
 #[derive(Debug)]
 pub(crate) struct Searches {
@@ -27,9 +24,10 @@ pub(crate) struct ToldApart {
 }
 
 impl Searches {
-    pub(crate) fn new(match_timeout: Duration) -> Self {
+    /// `fair`: two users who both wait this long could have been paired.
+    pub(crate) fn new(fair: Duration) -> Self {
         Self {
-            fair: FAIR_WAIT.min(match_timeout),
+            fair,
             kept: Vec::new(),
             told_apart: ToldApart::default(),
         }
@@ -50,8 +48,8 @@ impl Searches {
     }
 
     /// How many of them presumably failed: all who waited, but for one who may have been alone.
-    pub(crate) fn presumed_failed(searches: &[Unmatched]) -> u64 {
-        let waited = searches.iter().filter(|search| search.waited >= FAIR_WAIT);
+    pub(crate) fn presumed_failed(&self, searches: &[Unmatched]) -> u64 {
+        let waited = searches.iter().filter(|search| search.waited >= self.fair);
         (waited.count() as u64).saturating_sub(1)
     }
 
@@ -99,7 +97,7 @@ mod tests {
 
     /// Failed, odd ones out and pending of searches from one second to another.
     fn told_apart(searches: &[(u64, u64)]) -> (usize, u64, u64) {
-        let mut all = Searches::new(Duration::from_secs(30));
+        let mut all = Searches::new(Duration::from_secs(2));
         let unmatched = searches.iter().map(|&(from, to)| Unmatched {
             from: Duration::from_secs(from),
             to: Duration::from_secs(to),
@@ -127,7 +125,7 @@ mod tests {
 
     #[test]
     fn no_more_are_kept_than_fit() {
-        let mut all = Searches::new(Duration::from_secs(30));
+        let mut all = Searches::new(Duration::from_secs(2));
         let one = Unmatched {
             from: Duration::ZERO,
             to: Duration::from_secs(30),

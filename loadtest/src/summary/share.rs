@@ -57,8 +57,8 @@ impl Books {
     }
 
     /// Empty books for joining shares.
-    pub(crate) fn of_shares(match_timeout: std::time::Duration) -> Self {
-        Self::open(match_timeout, Scope::Shares).0
+    pub(crate) fn of_shares(fair_wait: std::time::Duration) -> Self {
+        Self::open(fair_wait, Scope::Shares).0
     }
 
     /// Tells apart the searches of all users of one server.

@@ -29,6 +29,8 @@ pub(crate) struct Slice {
     pub as_sent: Latencies,
     /// How late the generator itself sent.
     pub lateness: Latencies,
+    /// The longest time that a worker did not run.
+    pub pause: Duration,
     /// By the number of the call.
     pub calls: Vec<CallCounts>,
     /// By the number of the flow: completed, and not.
@@ -95,6 +97,8 @@ pub(crate) struct CallCounts {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Storm {
     pub dropped: u64,
+    /// Who of them had a partner, or was looking for one.
+    pub paired: u64,
     pub first_at: Option<Duration>,
     pub connected: Latencies,
     pub matched: Latencies,
@@ -140,11 +144,13 @@ impl Slice {
             Sample::FlowEnded { flow, completed } => {
                 at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
             }
-            Sample::StormDropped => {
+            Sample::StormDropped { paired } => {
                 self.people.closed += 1;
                 self.storm.dropped += 1;
+                self.storm.paired += u64::from(paired);
                 self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
             }
+            Sample::Paused { time } => self.pause = self.pause.max(time),
             Sample::StormConnected { after } => self.storm.connected.record(after),
             Sample::StormMatched { after } => self.storm.matched.record(after),
             Sample::CallSent { .. }
@@ -222,6 +228,7 @@ impl Slice {
         self.message.merge(&other.message);
         self.as_sent.merge(&other.as_sent);
         self.lateness.merge(&other.lateness);
+        self.pause = self.pause.max(other.pause);
         for (call, theirs) in (0..).zip(&other.calls) {
             at_place(&mut self.calls, call).merge(theirs);
         }
@@ -339,6 +346,7 @@ impl CallCounts {
 impl Storm {
     fn merge(&mut self, other: &Self) {
         self.dropped += other.dropped;
+        self.paired += other.paired;
         self.first_at = match (self.first_at, other.first_at) {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),

@@ -2,9 +2,9 @@
 
 use std::{rc::Rc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Stage, Stop, User, events};
+use super::{Stage, Stop, User, events, next_event};
 use crate::{
     client::{Connection, Event},
     phase::{Phase, reached},
@@ -30,7 +30,8 @@ impl User {
                 self.tell(Sample::ConnectingEnded);
                 return Err(Stop::Over);
             }
-            joined = join(self.start.user, &stage) => joined,
+            // Boxed, as it is large: it would be a part of each user for as long as they are there.
+            joined = Box::pin(join(self.start.user, &stage)) => joined,
         };
         let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
         self.connection = Some(connection);
@@ -38,7 +39,7 @@ impl User {
         self.connections += 1;
         let latency = stage.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
-        if self.dropped_at.is_some() {
+        if self.dropped_at.take().is_some() {
             self.tell(Sample::StormConnected { after: latency });
         }
         Ok(())
@@ -51,9 +52,11 @@ impl User {
         }
         self.leave_room(false);
         self.end_echo(cut_off);
-        self.end_pending();
+        // A call under way is neither answered nor failed.
+        self.pending = None;
         self.end_search();
         self.expected = None;
+        self.leaving = None;
     }
 
     /// The connection is gone, or is to go without a word.
@@ -64,8 +67,13 @@ impl User {
         self.tell(sample);
     }
 
-    /// Closes in good order.
+    /// Lets come back what is under way, and closes in good order.
     pub(super) async fn close(&mut self) {
+        if let Err(error) = self.await_echoes().await {
+            self.end_talk(true);
+            self.connection = None;
+            return self.tell(Sample::Dropped { error });
+        }
         let Some(connection) = self.connection.take() else {
             return;
         };
@@ -76,8 +84,24 @@ impl User {
         self.tell(Sample::Closed);
     }
 
+    /// Listens until everything has come back that the server was sent, but no longer than messages may take.
+    async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
+        let deadline = Instant::now() + self.stage.plan.message_timeout;
+        // At the end of the run all have waited together.
+        while *self.stage.phase.borrow() < Phase::Closing && self.awaits_echo() {
+            match timeout_at(deadline, next_event(&mut self.connection)).await {
+                Ok(event) => self.on_event(event?, false)?,
+                Err(_elapsed) => break,
+            }
+        }
+        if let Some(echo) = &mut self.echo {
+            echo.stay.settled = true;
+        }
+        Ok(())
+    }
+
     /// Lets arrive what is under way, and closes in good order.
-    pub(super) async fn leave(mut self) {
+    pub(super) async fn leave(&mut self) {
         if self.connection.is_none() {
             return;
         }
@@ -88,9 +112,9 @@ impl User {
                 self.end_talk(true);
                 return self.tell(Sample::Dropped { error });
             }
-            let echo = self.echo.iter_mut().map(|echo| &mut *echo.stay);
-            let room = self.room.iter_mut().map(|room| &mut room.stay);
-            room.chain(echo).for_each(|stay| stay.settled = true);
+            if let Some(room) = &mut self.room {
+                room.stay.settled = true;
+            }
             self.take_turns().await;
         }
         self.close().await;

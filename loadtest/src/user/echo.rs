@@ -57,6 +57,12 @@ impl User {
         tag
     }
 
+    /// Whether the server still has to send something back.
+    pub(super) fn awaits_echo(&self) -> bool {
+        let stay = self.echo.as_ref().map(|echo| &echo.stay);
+        stay.is_some_and(|stay| stay.inbox.received() < stay.sent_in_all())
+    }
+
     pub(super) fn on_echo(&mut self, now: Duration, tag: Tag, text: &str) {
         let route = tag.route;
         if tag.run != self.stage.run {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
-use super::{Room, User};
+use super::{Room, User, steps::LEAVE_ID};
 use crate::{
     client::Event,
     ledger::{Inbox, Latest, Receipt, Stay},
@@ -79,7 +79,12 @@ impl User {
         tag: Option<Tag>,
         active: bool,
     ) -> Result<(), ErrorKind> {
+        if view.id.is_some_and(|id| id.get() == LEAVE_ID) {
+            self.leaving = None;
+            return Ok(());
+        }
         match view.kind {
+            ServerType::Waiting => self.leaving = None,
             ServerType::MatchFound => self.on_match(now, view),
             ServerType::PeerLeft => return self.on_peer_left(active),
             ServerType::Offer
@@ -111,10 +116,11 @@ impl User {
             self.tell(Sample::Matched { latency });
         }
         self.search = None;
+        self.leaving = None;
         self.had_partner = true;
-        if let Some(dropped_at) = self.dropped_at.take() {
+        if let Some(torn_at) = self.torn_at.take() {
             self.tell(Sample::StormMatched {
-                after: now.saturating_sub(dropped_at),
+                after: now.saturating_sub(torn_at),
             });
         }
         self.tell(Sample::RoomJoined);
@@ -161,6 +167,11 @@ impl User {
             }
             return self.tell(Sample::Foreign);
         }
+        if self.leaving == Some(tag.room) {
+            // The server did not know yet that the user had left. Of its sender's messages this is one that was
+            // under way to a user who had left.
+            return;
+        }
         let Some(room) = &mut self.room else {
             return self.tell(Sample::WrongPeer { route });
         };
@@ -198,12 +209,14 @@ impl User {
         }
         let latency = now.saturating_sub(tag.due);
         let as_sent = latency.saturating_sub(tag.lateness);
+        // What came while this process did not run was not late by the server's doing.
+        let paused = self.stage.pulse.paused(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
             latency,
             as_sent,
             in_order,
-            late: as_sent > self.stage.plan.message_timeout,
+            late: as_sent.saturating_sub(paused) > self.stage.plan.message_timeout,
             altered,
         }));
     }

@@ -62,7 +62,12 @@ impl User {
             Some(|user| user.pending.is_none()),
         )
         .await?;
-        self.end_pending();
+        if let Some(pending) = self.pending.take() {
+            self.tell(Sample::CallTimedOut {
+                call: pending.call,
+                waited: self.stage.now().saturating_sub(pending.due),
+            });
+        }
         Ok(())
     }
 
@@ -72,7 +77,10 @@ impl User {
             return false;
         };
         let of_type = |wanted: &str| type_of(text).as_deref() == Some(wanted);
-        let right_type = pending.answer.as_deref().is_none_or(of_type);
+        let right_type = match &pending.answer {
+            Some(wanted) => of_type(wanted),
+            None => !of_type("error"),
+        };
         let ours = match &pending.id {
             Some(id) => text.contains(id.as_str()),
             None => right_type,
@@ -94,16 +102,6 @@ impl User {
         true
     }
 
-    /// The answer did not come in time, or will not come any more.
-    pub(super) fn end_pending(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            self.tell(Sample::CallTimedOut {
-                call: pending.call,
-                waited: self.stage.now().saturating_sub(pending.due),
-            });
-        }
-    }
-
     /// Asks for a page, and waits for it. Without it the steps go on.
     pub(super) async fn http(
         &mut self,
@@ -123,11 +121,9 @@ impl User {
             lateness: sent.saturating_sub(due),
         });
         let endpoint = &self.stage.endpoint;
-        let asked = timeout(
-            within,
-            http::get(endpoint.address(), endpoint.authority(), path),
-        )
-        .await;
+        let (address, authority) = (endpoint.address(), endpoint.authority());
+        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
+        let asked = timeout(within, Box::pin(http::get(address, authority, path))).await;
         let now = self.stage.now();
         self.tell(match asked {
             Ok(Ok(answer)) if answer.status == status => Sample::CallAnswered {

@@ -2,16 +2,20 @@
 
 use std::{pin::Pin, time::Duration};
 
+use serde_json::value::RawValue;
 use voicematch_protocol::ClientType;
 
 use super::{Stop, User};
 use crate::{
     flow::{Between, Message, Rounds, Step},
-    payload::{Tag, relay, request},
+    payload::{Tag, relay, request, request_with_id},
     plan::{due_at_or_after, mixed},
     sample::{ErrorKind, Kind, Route, Sample},
     template::{Frame, Values, call_id},
 };
+
+/// The id of every request to leave a room.
+pub(super) const LEAVE_ID: &str = "\"leave\"";
 
 /// A message that is sent again and again.
 pub(super) struct Sending<'a> {
@@ -24,7 +28,7 @@ pub(super) struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    fn needs_partner(&self) -> bool {
+    pub(super) fn needs_partner(&self) -> bool {
         matches!(self.message, Message::Relay { .. })
     }
 
@@ -73,14 +77,20 @@ impl User {
                 self.wait_for_partner().await
             }
             Step::Next => {
-                self.leave_room(false);
-                self.ask_for_partner(ClientType::Next)
-                    .map_err(Stop::Broken)?;
+                // Whose partner has just left is looking for the next one already.
+                if self.search.is_none() {
+                    self.leave_by_choice();
+                    self.ask_for_partner(ClientType::Next)
+                        .map_err(Stop::Broken)?;
+                }
                 self.wait_for_partner().await
             }
             Step::Leave => {
-                self.leave_room(false);
-                self.say(ClientType::LeaveRoom).map_err(Stop::Broken)
+                if self.search.is_some() {
+                    self.wait_for_partner().await?;
+                }
+                self.leave_by_choice();
+                self.say_leave().map_err(Stop::Broken)
             }
             Step::Reconnect => {
                 self.tell(Sample::StoppedSending);
@@ -150,6 +160,21 @@ impl User {
         let Between { from, to } = between;
         let n = self.messages ^ self.requests.rotate_left(16);
         from + (to.saturating_sub(from)).mul_f64(mixed(self.start.user, n))
+    }
+
+    fn leave_by_choice(&mut self) {
+        self.leaving = self.room.as_ref().map(|room| room.stay.room);
+        self.leave_room(false);
+    }
+
+    /// The answer is told by its id: it may be that the partner was faster, which is no fault.
+    fn say_leave(&mut self) -> Result<(), ErrorKind> {
+        let id = RawValue::from_string(LEAVE_ID.to_owned());
+        let text = id.and_then(|id| request_with_id(ClientType::LeaveRoom, Some(&id), None));
+        self.send(
+            Frame::Text,
+            text.map_err(|_impossible| ErrorKind::BadMessage)?,
+        )
     }
 
     fn say(&mut self, kind: ClientType) -> Result<(), ErrorKind> {

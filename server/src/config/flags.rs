@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use voicematch_protocol::IceServer;
 
 /// The command line.
@@ -101,6 +101,7 @@ pub struct Flags {
 
     /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
     /// {"urls": "turn:...", "username": "...", "credential": "..."} or a list of that. Repeatable
+    /// [default: none]
     #[arg(long = "ice-server", env = "VOICEMATCH_ICE_SERVERS", value_parser = ice_servers, value_name = "URL|JSON")]
     pub ice_servers: Vec<IceServers>,
 
@@ -149,7 +150,8 @@ pub struct Flags {
     #[arg(
         long,
         default_value_t = 100,
-        env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND"
+        env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND",
+        value_name = "N"
     )]
     pub max_messages_per_second: u32,
 
@@ -187,12 +189,13 @@ pub struct Flags {
     #[arg(
         long,
         default_value_t = 256,
-        env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS"
+        env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "N"
     )]
     pub max_connections_per_address: usize,
 
-    /// Apply --max-connections-per-address to loopback too
-    #[arg(long, env = "VOICEMATCH_LIMIT_LOOPBACK")]
+    /// Apply --max-connections-per-address to loopback too [default: false]
+    #[arg(long, env = "VOICEMATCH_LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub limit_loopback: bool,
 
     /// Connections accepted a second; more wait in the kernel's queue; 0: no limit

@@ -58,3 +58,27 @@ fn nobody_is_matched_with_themself_or_after_the_end() {
         assert_eq!((a.fate(), b.fate()), (Fate::Waiting, Fate::Cancelled));
     });
 }
+
+/// Every interleaving of a user whose partner turns out to have gone, so that the claim is taken back, and
+/// another who looks meanwhile: the two meet, and once.
+#[test]
+fn a_survivor_is_there_for_whoever_looks_next() {
+    loom::model(|| {
+        let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
+        let [gone, _, other] = &*claims;
+        let survivors = claims.clone();
+        let survivor = thread::spawn(move || {
+            let [gone, survivor, other] = &*survivors;
+            if Claim::pair(survivor, gone).is_ok() {
+                survivor.reopen();
+            }
+            Claim::pair(survivor, other).is_ok()
+        });
+        let met = Claim::pair(other, &claims[1]).is_ok();
+        let met_late = survivor.join().expect("no panic");
+        assert!(met != met_late, "{met} {met_late}");
+        assert_eq!(claims[1].fate(), Fate::Claimed);
+        assert_eq!(other.fate(), Fate::Claimed);
+        assert_ne!(gone.fate(), Fate::Cancelled);
+    });
+}

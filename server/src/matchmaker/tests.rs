@@ -42,6 +42,8 @@ struct User {
     member: Arc<Member>,
     heard: Heard,
     ticket: Option<Arc<Ticket>>,
+    /// What still stands in the pools after the user has vanished.
+    ghost: Option<Arc<Ticket>>,
     avoid: Vec<Avoid>,
 }
 
@@ -58,6 +60,7 @@ impl User {
             member,
             heard,
             ticket: None,
+            ghost: None,
             avoid: Vec::new(),
         }
     }
@@ -87,6 +90,20 @@ impl User {
     fn die(&mut self, matchmaker: &Matchmaker) {
         self.cancel(matchmaker);
         self.member.go(LeaveReason::Lost);
+    }
+
+    /// Dies, and what would take the ticket out of the pools comes later.
+    fn vanish(&mut self) {
+        self.member.go(LeaveReason::Lost);
+        if let Some(ticket) = self.ticket.take() {
+            self.ghost = Some(ticket);
+        }
+    }
+
+    fn bury(&mut self, matchmaker: &Matchmaker) {
+        if let Some(ghost) = self.ghost.take() {
+            matchmaker.cancel(&ghost);
+        }
     }
 
     fn partner(&self) -> Option<SessionId> {
@@ -132,6 +149,7 @@ enum Step {
     Next(usize, usize),
     Leave(usize),
     Die(usize),
+    Vanish(usize),
     Pass(u32),
 }
 
@@ -157,7 +175,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => user.clone().prop_map(Step::Cancel),
         3 => (user.clone(), wish).prop_map(|(user, wish)| Step::Next(user, wish)),
         1 => user.clone().prop_map(Step::Leave),
-        1 => user.prop_map(Step::Die),
+        1 => user.clone().prop_map(Step::Die),
+        1 => user.prop_map(Step::Vanish),
         3 => (1u32..12).prop_map(Step::Pass),
     ]
 }
@@ -285,7 +304,8 @@ impl Model {
             Step::Leave(user) => {
                 self.leave(user);
             }
-            Step::Die(user) => {
+            // Nobody can tell whether the ticket of one who is dead is still there.
+            Step::Die(user) | Step::Vanish(user) => {
                 self.waiting.retain(|waiting| waiting.user != user);
                 self.leave(user);
                 self.dead.push(user);
@@ -319,6 +339,7 @@ proptest! {
                 Step::Next(user, wish) => users[user].next(&matchmaker, wishes[wish].clone(), now),
                 Step::Leave(user) => drop(users[user].member.leave_room(LeaveReason::Left)),
                 Step::Die(user) => users[user].die(&matchmaker),
+                Step::Vanish(user) => users[user].vanish(),
                 Step::Pass(seconds) => {
                     for second in 1..=seconds {
                         for user in &users {
@@ -336,10 +357,15 @@ proptest! {
                 let waits = model.waiting.iter().any(|waiting| waiting.user == i);
                 prop_assert_eq!(user.member.place() == Place::Waiting, waits, "user {} after {:?}", i, step);
             }
-            prop_assert_eq!(metrics.waiting_users(), model.waiting.len() as i64);
+            let ghosts = users.iter().filter_map(|user| user.ghost.as_ref());
+            let ghosts = ghosts.filter(|ghost| ghost.is_waiting()).count();
+            prop_assert_eq!(metrics.waiting_users(), (model.waiting.len() + ghosts) as i64);
             prop_assert_eq!(metrics.rooms_active.get(), model.partner.len() as i64 / 2);
         }
-        users.iter_mut().for_each(|user| user.die(&matchmaker));
+        for user in &mut users {
+            user.die(&matchmaker);
+            user.bury(&matchmaker);
+        }
         prop_assert_eq!(matchmaker.pool_count(), 0, "nothing is left behind");
         prop_assert_eq!((metrics.waiting_users(), metrics.rooms_active.get()), (0, 0));
         users.iter().for_each(|user| assert_heard_in_order(&user.heard));

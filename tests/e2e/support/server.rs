@@ -135,10 +135,10 @@ impl TestServer {
         Self::start_command(command, "127.0.0.1:0", &[]).await
     }
 
-    /// Starts the server with room for only this many open files.
-    pub(crate) async fn start_with_open_files(count: usize, flags: &[&str]) -> Self {
+    /// Starts the server with at first `soft` open files allowed, and `hard` if it asks for more.
+    pub(crate) async fn start_with_open_files(soft: usize, hard: usize, flags: &[&str]) -> Self {
         let mut shell = clean(Command::new("sh"));
-        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_voicematch-server")]);
         Self::start_command(shell, "127.0.0.1:0", flags).await
     }

@@ -160,7 +160,13 @@ pub(super) fn delivery(record: &Record) -> String {
 
 pub(super) fn calls(record: &Record) -> String {
     let rows = record.calls.iter().map(|call| {
-        let counts = [call.sent, call.answered, call.timed_out, call.wrong];
+        let counts = [
+            call.sent,
+            call.answered,
+            call.timed_out,
+            call.wrong,
+            call.pending,
+        ];
         std::iter::once(escape(&call.name))
             .chain(counts.map(count))
             .collect()
@@ -168,7 +174,7 @@ pub(super) fn calls(record: &Record) -> String {
     let rows: Vec<Vec<String>> = rows.collect();
     table(
         "Calls",
-        &["", "sent#", "answered#", "timed out#", "wrong#"],
+        &["", "sent#", "answered#", "timed out#", "wrong#", "pending#"],
         &rows,
     )
 }
@@ -180,6 +186,18 @@ pub(super) fn shares(record: &Record) -> String {
         .map(|cells| cells.iter().map(|cell| escape(cell)).collect());
     let rows: Vec<Vec<String>> = rows.collect();
     table("Shares", &figures::SHARE_COLUMNS, &rows)
+}
+
+pub(super) fn flows(record: &Record) -> String {
+    let rows = figures::ended_flows(record).map(|flow| {
+        vec![
+            escape(&flow.name),
+            count(flow.completed),
+            count(flow.failed),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    table("Flows", &["", "completed#", "failed#"], &rows)
 }
 
 pub(super) fn errors(record: &Record) -> String {

@@ -80,19 +80,34 @@ pub(super) fn calls(out: &mut String, record: &Record) -> Result {
     }
     writeln!(
         out,
-        "\n{:<34}{:>11}{:>11}{:>11}{:>11}",
-        "Calls", "sent", "answered", "timed out", "wrong"
+        "\n{:<34}{:>11}{:>11}{:>11}{:>11}{:>11}",
+        "Calls", "sent", "answered", "timed out", "wrong", "pending"
     )?;
     for call in &record.calls {
         writeln!(
             out,
-            "  {:<32}{:>11}{:>11}{:>11}{:>11}",
+            "  {:<32}{:>11}{:>11}{:>11}{:>11}{:>11}",
             short(&call.name, 33),
             count(call.sent),
             count(call.answered),
             count(call.timed_out),
-            count(call.wrong)
+            count(call.wrong),
+            count(call.pending)
         )?;
+    }
+    Ok(())
+}
+
+pub(super) fn flows(out: &mut String, record: &Record) -> Result {
+    let mut ended = figures::ended_flows(record).peekable();
+    if ended.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(out, "\n{:<34}{:>11}{:>11}", "Flows", "completed", "failed")?;
+    for flow in ended {
+        let (completed, failed) = (count(flow.completed), count(flow.failed));
+        let name = short(&flow.name, 33);
+        writeln!(out, "  {name:<32}{completed:>11}{failed:>11}")?;
     }
     Ok(())
 }
@@ -173,9 +188,11 @@ pub(super) fn recovery(out: &mut String, record: &Record) -> Result {
         |time: Option<f64>| time.map_or_else(|| "not within the run".to_owned(), units::millis);
     writeln!(
         out,
-        "\nRecovery    {} dropped at {}; 99 % connected again: {}, matched again: {}",
+        "\nRecovery    {} dropped at {}, {} of them from a partner or a search\n            99 % connected again: {}, \
+         matched again: {}",
         count(recovery.dropped),
         units::clock(recovery.dropped_at_ms),
+        count(recovery.paired),
         until(recovery.connected_99_percent_ms),
         until(recovery.matched_99_percent_ms)
     )
