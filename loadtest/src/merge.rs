@@ -229,6 +229,8 @@ fn about(
     let of_first = &parts[0];
     let facts = &of_first.shard.plan;
     let targets: Vec<&str> = servers(parts).into_keys().collect();
+    let commands = records().map(|record| record.run.command.as_str());
+    let commands: Vec<&str> = commands.filter(|command| !command.is_empty()).collect();
     let active_ms = records()
         .map(|record| record.run.active_ms)
         .fold(0.0, f64::max);
@@ -241,6 +243,7 @@ fn about(
             target: targets.join(", "),
             interrupted: records().any(|record| record.run.interrupted),
             users: facts.users,
+            command: commands.join("\n"),
             shard: None,
             merged_from: parts
                 .iter()

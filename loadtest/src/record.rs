@@ -174,7 +174,7 @@ pub struct Run {
     pub target: String,
     /// The name of the scenario.
     pub scenario: String,
-    /// The command line that would repeat it, without secrets.
+    /// The command line that would repeat it, without secrets; of a merged record, a line for each share.
     pub command: String,
     /// RFC 3339, UTC.
     pub started_at: String,
