@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use crate::{
     access::AccessFlags,
-    plan::{Plan, PlanError, Share},
+    campaign::Campaign,
+    plan::{PlanError, Share},
     record::Record,
     report::{self, FileError, Format},
     scenario::ScenarioError,
@@ -49,7 +50,10 @@ A run takes (users - 1) x spacing to bring everybody in, and then --duration und
 Exit code:
   0  every target holds            98  the measurement itself is invalid
   2  a flag or a file is wrong     99  a target does not hold
-  3  the server cannot be reached  97  worse than the baseline";
+  3  the server cannot be reached  97  worse than the baseline
+
+A search for the breaking point exits 0 when some load held. Of several scenarios the worst counts: 98, then 99,
+then 97.";
 
 /// What is to be done.
 #[derive(Debug, Clone, Parser)]
@@ -142,6 +146,8 @@ pub struct Flags {
     pub admin_url: Option<String>,
 
     /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
+    ///
+    /// Of several scenarios each has files of its own: run.html becomes run-stress.html and so on.
     #[arg(
         long,
         env = "LOADTEST_REPORT",
@@ -182,8 +188,8 @@ pub struct Flags {
 /// What the flags mean.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The load.
-    pub plan: Plan,
+    /// The loads, one after the other.
+    pub campaign: Campaign,
     /// The server.
     pub target: Target,
     /// Where the report goes.
@@ -233,12 +239,19 @@ impl Flags {
     /// # Errors
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let mut plan = self.load.plan()?;
-        self.shard.apply(&mut plan)?;
+        let mut plans = self.load.plans()?;
+        self.shard.apply(&mut plans, self.load.capacity)?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
-        plan.thresholds = self.targets.thresholds(&plan)?;
-        plan.check_names()?;
+        for plan in &mut plans {
+            plan.thresholds = self.targets.thresholds(plan)?;
+            plan.check_names()?;
+        }
+        let campaign = Campaign {
+            plans,
+            capacity: self.load.capacity,
+        };
+        campaign.check()?;
         // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
         let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
         let reports = self
@@ -246,15 +259,17 @@ impl Flags {
             .into_iter()
             .map(|path| Format::of(&path).map(|format| (path, format)));
         let reports: Vec<_> = json.chain(reports).collect::<Result<_, FileError>>()?;
-        for (path, _) in &reports {
-            report::touch(path)?;
+        for plan in &campaign.plans {
+            for (path, _) in &reports {
+                report::touch(&campaign.report_path(path, &plan.name))?;
+            }
         }
         let baseline = match self.baseline {
             Some(path) => Some((report::read(&path)?, path.display().to_string())),
             None => None,
         };
         Ok(Config {
-            plan,
+            campaign,
             target,
             reports,
             baseline,
@@ -282,9 +297,9 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
-        let mut plan = Plan::new(100, Duration::from_secs(60));
+        let mut plan = crate::Plan::new(100, Duration::from_secs(60));
         plan.thresholds = Thresholds::default().list(true, true);
-        assert_eq!(config.plan, plan);
+        assert_eq!(config.campaign.plans, [plan]);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
     }
 

@@ -193,6 +193,7 @@ mod tests {
                 cpu_seconds: 0.0,
                 rss_bytes: crate::observe::whole(rss),
                 fds: 50,
+                max_fds: None,
             };
             series.push(Cell {
                 start: Duration::from_secs(second),

@@ -26,7 +26,7 @@ use crate::{
     record::{Record, Run},
     summary::{About, Books},
     target::Target,
-    threshold::{Thresholds, Watch},
+    threshold::Watch,
     worker::{self, Job, Yield},
 };
 
@@ -132,14 +132,10 @@ pub async fn run_until(
     };
     let late = epoch.elapsed();
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
-    let thresholds = if plan.thresholds.is_empty() {
-        Thresholds::default().list(plan.has_matches(), plan.has_relays())
-    } else {
-        plan.thresholds.clone()
-    };
     let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
     let shared = !plan.share.is_whole();
-    let shard = shared.then(|| shard_data(plan, &thresholds, server_expected, late));
+    let shard = shared.then(|| shard_data(plan, server_expected, late));
+    let thresholds = plan.thresholds_or_defaults();
     let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
     let (mut crew, mut desk) = Crew::start(plan, endpoint, epoch, watch)?;
     let observer = Observer::new(crew.epoch, desk.server.clone());
@@ -202,6 +198,7 @@ fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run
         active_ms: 0.0,
         interrupted,
         users: u64::from(plan.share_of_peak()),
+        load: None,
         shard: shared.then(|| plan.share.to_string()),
         merged_from: Vec::new(),
         missing_shards: Vec::new(),

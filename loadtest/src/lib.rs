@@ -12,6 +12,7 @@
 //! * [`compare`] and [`advice`]: what a record tells against another one, and by itself
 //! * [`report`]: a record as text, JSON, Markdown, CSV and HTML
 //! * `engine`: leads a run over its `worker` threads
+//! * [`campaign`]: more than one run: a search for the breaking point, a share of it, one scenario after another
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,6 +28,7 @@
 
 pub mod access;
 pub mod advice;
+pub mod campaign;
 mod client;
 pub mod compare;
 pub mod config;
@@ -61,6 +63,7 @@ mod verdict;
 mod worker;
 
 pub use access::Access;
+pub use campaign::Campaign;
 pub use engine::{RunError, run, run_until};
 pub use expose::Exposed;
 pub use plan::Plan;

@@ -82,6 +82,10 @@ impl Live {
                 bar.set_prefix(screen::heading(progress));
                 bar.set_message(screen::body(progress, history, usize::from(columns)));
             }
+            // Another run has begun.
+            Self::Plain { next, .. } if progress.elapsed + PLAIN_EVERY < *next => {
+                *next = PLAIN_EVERY
+            }
             Self::Plain { next, .. } if progress.elapsed >= *next => {
                 let _ = writeln!(stderr(), "{}", screen::plain(progress));
                 while *next <= progress.elapsed {

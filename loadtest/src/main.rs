@@ -12,9 +12,11 @@ use std::{
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use loadtest::{
-    Exposed, compare,
+    Exposed, Record,
+    campaign::News,
+    compare,
     config::{Cli, Config, command_line},
-    report, run_until,
+    report::{self, FileError},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -63,28 +65,74 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
         None => None,
     };
     let mut live = live::Live::new(config.quiet);
-    let ran = run_until(&config.plan, &config.target, stop, |progress| {
-        live.show(progress);
-        if let Some(exposed) = &exposed {
-            exposed.show(progress);
-        }
-    })
-    .await;
+    let mut codes = vec![0];
+    let mut unwritten = None;
+    let played = config
+        .campaign
+        .play(&config.target, stop, |news| match news {
+            News::Progress(progress) => {
+                live.show(progress);
+                if let Some(exposed) = &exposed {
+                    exposed.show(progress);
+                }
+            }
+            News::Played(mut record) => {
+                live.end();
+                live = live::Live::new(config.quiet);
+                let written = conclude(config, &mut record);
+                codes.push(record.exit_code);
+                unwritten = unwritten.take().or(written.err());
+            }
+            News::Skipped(scenario) => {
+                live.end();
+                live = live::Live::new(config.quiet);
+                let _ = writeln!(
+                    io::stderr(),
+                    "{scenario} is not played: no load held before it"
+                );
+            }
+        });
+    let played = played.await;
     live.end();
-    let mut record = ran.map_err(|error| Failure {
+    played.map_err(|error| Failure {
         message: error.to_string(),
         code: error.exit_code(),
     })?;
-    record.run.command = command_line(env::args_os().skip(1), env::vars_os());
-    if let Some((baseline, name)) = &config.baseline {
-        compare::judge_against(baseline, &mut record, name);
+    match unwritten {
+        Some(error) => Err(Failure {
+            message: error.to_string(),
+            code: 2,
+        }),
+        None => Ok(worst(&codes)),
     }
-    commands::show(&report::terminal(&record));
-    commands::write_all(&record, &config.reports).map_err(|error| Failure {
-        message: error.to_string(),
-        code: 2,
-    })?;
-    Ok(record.exit_code)
+}
+
+/// Judges, prints and writes what a plan has shown.
+fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
+    let Config {
+        campaign, baseline, ..
+    } = config;
+    record.run.command = command_line(env::args_os().skip(1), env::vars_os());
+    // Another scenario's run says nothing about this one.
+    let comparable =
+        |base: &Record| campaign.plans.len() == 1 || base.run.scenario == record.run.scenario;
+    if let Some((baseline, name)) = baseline.as_ref().filter(|(base, _)| comparable(base)) {
+        compare::judge_against(baseline, record, name);
+    }
+    commands::show(&report::terminal(record));
+    let files = config.reports.iter().map(|(path, format)| {
+        let path = campaign.report_path(path, &record.run.scenario);
+        (path, *format)
+    });
+    commands::write_all(record, &files.collect::<Vec<_>>())
+}
+
+/// The exit code of several runs: a measurement that is not to be trusted is worse than a threshold that failed, and
+/// that than a regression.
+fn worst(codes: &[u8]) -> u8 {
+    const WORST_FIRST: [u8; 3] = [98, 99, 97];
+    let found = WORST_FIRST.into_iter().find(|code| codes.contains(code));
+    found.unwrap_or(0)
 }
 
 async fn expose(address: SocketAddr) -> Result<Exposed, Failure> {

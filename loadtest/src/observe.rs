@@ -70,6 +70,8 @@ pub(crate) struct Reading {
     pub cpu_seconds: f64,
     pub rss_bytes: u64,
     pub fds: u64,
+    /// As many as it may have.
+    pub max_fds: Option<u64>,
 }
 
 impl Reading {
@@ -82,6 +84,7 @@ impl Reading {
             cpu_seconds: value(text, "process_cpu_seconds_total").unwrap_or(0.0),
             rss_bytes: whole(rss),
             fds: value(text, "process_open_fds").map_or(0, whole),
+            max_fds: value(text, "process_max_fds").map(whole),
         })
     }
 }
@@ -137,6 +140,7 @@ mod tests {
         # TYPE process_open_fds gauge\n\
         process_open_fds 12\n\
         process_open_fds_max 99\n\
+        process_max_fds 20000\n\
         process_cpu_seconds_total 1.5\n\
         process_resident_memory_bytes{host=\"a b\"} 4.5e+07 1700000000\n";
 
@@ -148,6 +152,7 @@ mod tests {
             cpu_seconds: 1.5,
             rss_bytes: 45_000_000,
             fds: 12,
+            max_fds: Some(20_000),
         };
         assert_eq!(Reading::parse(TEXT, at), Some(reading));
         for bad in [

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     flow::{Flow, Message, Step},
     payload::MIN_PAYLOAD_BYTES,
-    threshold::Threshold,
+    threshold::{Threshold, Thresholds},
 };
 
 mod check;
@@ -274,6 +274,14 @@ impl Plan {
     /// Whether users open WebSocket connections.
     pub fn has_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
+    }
+
+    /// What is asked of the server, or what is asked of any.
+    pub(crate) fn thresholds_or_defaults(&self) -> Vec<Threshold> {
+        if self.thresholds.is_empty() {
+            return Thresholds::default().list(self.has_matches(), self.has_relays());
+        }
+        self.thresholds.clone()
     }
 
     /// The names of the calls, in the order of their ids.

@@ -188,6 +188,9 @@ pub struct Run {
     pub interrupted: bool,
     /// The most users that the plan has at the same time.
     pub users: u64,
+    /// Why so many, in words, when that was found out and not asked for.
+    #[serde(default)]
+    pub load: Option<String>,
     /// `2/5`: the second of five shares. For a merged record: `None`.
     pub shard: Option<String>,
     /// The shares that a merged record was made of.

@@ -1,6 +1,6 @@
 //! What is asked of a server, as `match_latency p95 < 2s`: read from text, and checked during the run.
 //!
-//! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]]`.
+//! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]] [if measured]`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -13,10 +13,9 @@ mod parse;
 mod tests;
 mod watch;
 
+use metric::{Metric, Sort, unit};
 pub use parse::ThresholdError;
 pub(crate) use watch::Watch;
-
-use metric::{Metric, Sort};
 
 /// What every run is held to unless something else was asked: the baseline of a server for 5,000 users.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,7 +132,7 @@ impl Threshold {
             .as_ref()
             .map_or(String::new(), |of| format!("{{{of}}}"));
         let mut name = format!("{}{of}", self.metric.name());
-        if self.statistic != Statistic::Percent {
+        if self.statistic != Statistic::Plain {
             name.push_str(&format!("_{}", self.statistic));
         }
         if let Some(over) = self.over {
@@ -159,6 +158,22 @@ impl Threshold {
             asked_for: *asked_for,
             ..parse::parse(text)?
         })
+    }
+
+    /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
+    /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
+    pub(crate) fn ending_the_run(mut self, half_way: Duration) -> Self {
+        let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
+        let counts = self.metric.sort() == Sort::Count && self.statistic == Statistic::Count;
+        if self.abort_after.is_some() || (counts && !upper) {
+            return self;
+        }
+        // A room of which only one side has told yet may look wrong for a moment.
+        let settles = matches!(self.metric, Metric::Lost | Metric::OneSided);
+        let grows = (counts && !settles) || self.statistic == Statistic::Max;
+        let lost = self.over.is_some() || (upper && grows);
+        self.abort_after = Some(if lost { Duration::ZERO } else { half_way });
+        self
     }
 
     fn holds(&self, measured: f64) -> bool {
@@ -239,8 +254,8 @@ enum Statistic {
     Count,
     /// Each second.
     Rate,
-    /// The share of those that could have.
-    Percent,
+    /// The figure itself: it is one already.
+    Plain,
 }
 
 impl fmt::Display for Statistic {
@@ -253,19 +268,8 @@ impl fmt::Display for Statistic {
             Self::Last => f.write_str("last"),
             Self::Count => f.write_str("count"),
             Self::Rate => f.write_str("rate"),
-            Self::Percent => f.write_str("percent"),
+            Self::Plain => Ok(()),
         }
-    }
-}
-
-/// The unit of a statistic, by its name in a record.
-fn unit(sort: Sort, statistic: Statistic) -> &'static str {
-    match (sort, statistic) {
-        (_, Statistic::Rate) => "per_second",
-        (_, Statistic::Count) | (Sort::Count | Sort::Gauge, _) => "count",
-        (Sort::Latency, _) => "ms",
-        (Sort::Success | Sort::Cpu, _) => "percent",
-        (Sort::Memory, _) => "bytes",
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod capacity;
 mod criteria;
 mod drain;
 mod errors;

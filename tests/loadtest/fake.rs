@@ -42,12 +42,15 @@ pub(crate) struct Faults {
     pub close: Option<(usize, u16)>,
     /// Rejects each n-th handshake with 503.
     pub refuse: Option<usize>,
+    /// Rejects handshakes with 503 while so many users are connected.
+    pub room_for: Option<usize>,
 }
 
 /// What the server itself counted, to be compared with the report.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub connections: AtomicUsize,
+    pub connected: AtomicUsize,
     pub received: AtomicUsize,
     pub dropped: AtomicUsize,
     pub duplicated: AtomicUsize,
@@ -148,11 +151,29 @@ fn text(value: &Value) -> Message {
     Message::text(value.to_string())
 }
 
+/// One more who is connected, for as long as this is there; and how many that makes.
+struct Connected(usize, Arc<Counts>);
+
+impl Connected {
+    fn new(counts: &Arc<Counts>) -> Self {
+        let before = counts.connected.fetch_add(1, SeqCst);
+        Self(before + 1, Arc::clone(counts))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.1.connected.fetch_sub(1, SeqCst);
+    }
+}
+
 impl Server {
     async fn serve(self: Arc<Self>, mut stream: TcpStream) {
         let id = self.counts.connections.fetch_add(1, SeqCst);
+        let connected = Connected::new(&self.counts);
+        let full = self.faults.room_for.is_some_and(|most| connected.0 > most);
         // The first connection is the probe, and is let in.
-        if id > 0 && nth(&self.counts.refused, self.faults.refuse, id) {
+        if full || (id > 0 && nth(&self.counts.refused, self.faults.refuse, id)) {
             let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
             let _ = stream.write_all(answer).await;
             return;

@@ -132,6 +132,8 @@ pub(super) fn capacity(record: &Record) -> Option<Advice> {
     let capacity = record.capacity.as_ref()?;
     let evidence = capacity.gave_out.clone();
     let Some(breaks) = capacity.breaks else {
+        // Without a word on what gave out the search did not come to its end; why, its findings tell.
+        evidence.as_ref()?;
         return advice(
             "Search higher: the breaking point lies beyond the most users that were tried.",
             format!("{} users held every threshold", count(capacity.holds)),
@@ -145,9 +147,9 @@ pub(super) fn capacity(record: &Record) -> Option<Advice> {
     }
     advice(
         format!(
-            "Run at no more than {} users per server (70 % of what it holds), and soak it there: --scenario endurance --users {}.",
+            "Run at no more than {} users per server (70 % of what it holds), and soak it there: --scenario endurance --capacity {}.",
             count(capacity.holds * 7 / 10),
-            capacity.holds * 7 / 10
+            capacity.holds
         ),
         evidence.unwrap_or_else(|| {
             format!(

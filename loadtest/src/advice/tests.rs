@@ -127,7 +127,7 @@ fn what_is_near_its_limits_is_told() {
         ),
         (
             &|r| r.capacity = example::everything().capacity,
-            "--users 8400",
+            "--capacity 12000",
         ),
         (
             &|r| r.thresholds[5].limit = 60e6,

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long everybody stays, unless told otherwise.
 const DURATION: Duration = Duration::from_secs(60);
+/// A search that ends at --users begins at this part of them at the most.
+const STEPS_UP: u32 = 8;
 
 /// How many users come when, and what they do.
 #[derive(Debug, Clone, Args)]
@@ -21,7 +23,9 @@ pub struct LoadFlags {
     /// Plays a scenario: one that is built in (loadtest scenarios lists them), or a file
     ///
     /// The flags below change what it says: --users for the most users, --duration for the parts that hold the
-    /// load together, --spacing for the pace of its ramps; --stage takes the place of its phases.
+    /// load together, --spacing for the pace of its ramps; --stage takes the place of its phases. In a search for the
+    /// breaking point --users is the end of the search, and each try is held for --duration. What a scenario goes on
+    /// to is changed alike, but for a share of the capacity, which stays one.
     #[arg(long, env = "LOADTEST_SCENARIO", value_name = "NAME|FILE")]
     pub scenario: Option<String>,
 
@@ -54,7 +58,7 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_STAY", value_parser = time, value_name = "TIME", conflicts_with = "scenario")]
     pub stay: Option<Duration>,
 
-    /// How many users the server is known to hold, for a scenario that plays a share of them
+    /// How many users the server is known to hold, for a scenario that plays a share of them; else it is searched for
     #[arg(
         long,
         env = "LOADTEST_CAPACITY",
@@ -66,6 +70,10 @@ pub struct LoadFlags {
     /// How long a user waits for a partner; a match that never came counts as this long [default: 30s]
     #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", value_parser = time, value_name = "TIME")]
     pub match_timeout: Option<Duration>,
+
+    /// A message that takes longer than this is late [default: 1s]
+    #[arg(long, env = "LOADTEST_MESSAGE_TIMEOUT", value_parser = time, value_name = "TIME")]
+    pub message_timeout: Option<Duration>,
 
     /// Time between two messages of one user [default: 5s]
     #[arg(long, env = "LOADTEST_SIGNAL_INTERVAL", value_parser = time, value_name = "TIME")]
@@ -81,11 +89,30 @@ pub struct LoadFlags {
 }
 
 impl LoadFlags {
-    /// The plan that is asked for.
+    /// The plan that is asked for, and those that it goes on to.
     ///
     /// # Errors
     /// It cannot be played.
-    pub(super) fn plan(&self) -> Result<Plan, ConfigError> {
+    pub(super) fn plans(&self) -> Result<Vec<Plan>, ConfigError> {
+        let mut plans = vec![self.plan(true)?];
+        let mut next = 0;
+        // Those that go on to others are built in, and none of them comes back to itself.
+        while let Some(plan) = plans.get(next) {
+            next += 1;
+            let then = plan.then.iter().map(|name| {
+                let flags = Self {
+                    scenario: Some(name.clone()),
+                    ..self.clone()
+                };
+                flags.plan(false)
+            });
+            let then = then.collect::<Result<Vec<_>, _>>()?;
+            plans.splice(next..next, then);
+        }
+        Ok(plans)
+    }
+
+    fn plan(&self, asked_for: bool) -> Result<Plan, ConfigError> {
         for (name, value) in [
             ("duration", self.duration),
             ("signal interval", self.signal_interval),
@@ -96,26 +123,31 @@ impl LoadFlags {
             }
         }
         let mut plan = match &self.scenario {
-            Some(name) => self.changed(scenario::load(name)?)?,
+            Some(name) => self.changed(scenario::load(name)?, asked_for)?,
             None => self.short_form(),
         };
         plan.match_timeout = self.match_timeout.unwrap_or(plan.match_timeout);
+        plan.message_timeout = self.message_timeout.unwrap_or(plan.message_timeout);
         plan.connect_timeout = self.connect_timeout.unwrap_or(plan.connect_timeout);
         plan.check()?;
         Ok(plan)
     }
 
-    /// A scenario with what the flags change in it.
-    fn changed(&self, mut plan: Plan) -> Result<Plan, PlanError> {
+    /// A scenario with what the flags change in it. A number of users takes the place of a share of the capacity only
+    /// in the one that was asked for.
+    fn changed(&self, mut plan: Plan, asked_for: bool) -> Result<Plan, PlanError> {
+        let fixed = self.users.is_some() || !self.stage.is_empty();
+        if fixed && asked_for && plan.percent_of_capacity.take().is_some() {
+            plan.search = None;
+        }
         if !self.stage.is_empty() {
             plan.stages = self.stages();
-            plan.percent_of_capacity = None;
         }
         if let Some(users) = self.users {
             plan = plan.with_users(users)?;
-            plan.percent_of_capacity = None;
             if let Some(search) = &mut plan.search {
-                (search.from, search.to) = (search.from.min(users), users);
+                search.to = users;
+                search.from = search.from.min(users / STEPS_UP).max(2);
             }
         }
         if let Some(rate) = self.arrival_rate {
@@ -207,7 +239,7 @@ mod tests {
 
     fn plan(args: &[&str]) -> Result<Plan, String> {
         let cli = Cli::try_parse_from([&["loadtest"], args].concat()).map_err(|e| e.to_string())?;
-        cli.flags.load.plan().map_err(|e| e.to_string())
+        cli.flags.load.plan(true).map_err(|e| e.to_string())
     }
 
     const fn secs(n: u64) -> Duration {

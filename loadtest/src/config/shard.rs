@@ -24,17 +24,31 @@ pub struct ShardFlags {
 }
 
 impl ShardFlags {
-    /// Enters in the plan what was given.
+    /// Enters in the plans what was given; `capacity`: how many users the server is known to hold.
     ///
     /// # Errors
     /// A share without the moment at which all of them start, or of a plan that cannot be split.
-    pub(super) fn apply(&self, plan: &mut Plan) -> Result<(), ConfigError> {
-        plan.share = self.shard.unwrap_or(Share::WHOLE);
-        plan.start_at = self.start_at;
-        if !plan.share.is_whole() && plan.start_at.is_none() {
-            return Err(ConfigError::NoStart(plan.share));
+    pub(super) fn apply(
+        &self,
+        plans: &mut [Plan],
+        capacity: Option<u32>,
+    ) -> Result<(), ConfigError> {
+        let share = self.shard.unwrap_or(Share::WHOLE);
+        if !share.is_whole() && self.start_at.is_none() {
+            return Err(ConfigError::NoStart(share));
         }
-        Ok(plan.check()?)
+        if share.is_whole() && self.start_at.is_none() {
+            return Ok(());
+        }
+        for plan in plans {
+            (plan.share, plan.start_at) = (share, self.start_at);
+            // What is known need not be searched for.
+            if plan.percent_of_capacity.is_some() && capacity.is_some() {
+                plan.search = None;
+            }
+            plan.check()?;
+        }
+        Ok(())
     }
 }
 
@@ -53,8 +67,8 @@ mod tests {
 
     fn plan(args: &[&str]) -> Result<Plan, String> {
         let cli = Cli::try_parse_from([&["loadtest"], args].concat()).map_err(|e| e.to_string())?;
-        let config = cli.flags.check().map_err(|e| e.to_string())?;
-        Ok(config.plan)
+        let mut config = cli.flags.check().map_err(|e| e.to_string())?;
+        Ok(config.campaign.plans.remove(0))
     }
 
     #[test]
@@ -65,6 +79,9 @@ mod tests {
         assert_eq!(got.share_of_peak(), 20);
         let start_at = humantime::parse_rfc3339(at).expect("good");
         assert_eq!(got.start_at, Some(start_at));
+        let held = ["--scenario", "endurance", "--capacity", "1000"];
+        let got = plan(&[&held[..], &["--shard", "2/5", "--start-at", at]].concat());
+        assert_eq!(got.expect("nothing is searched for").search, None);
         let weak = plan(&["--start-at", "2026-01-31 12:00:00"]).expect("good");
         assert_eq!(weak.start_at, Some(start_at));
     }
@@ -81,6 +98,8 @@ mod tests {
                 &["--shard", "1/2", "--scenario", "stress", at],
                 "cannot be played in shares",
             ),
+            (&["--scenario", "stress", at], "or at a set time"),
+            (&["--scenario", "endurance", at], "or at a set time"),
         ] {
             let error = plan(args).expect_err(part);
             assert!(error.contains(part), "{args:?}: {error}");

@@ -94,12 +94,7 @@ fn instant_of(at: SystemTime) -> Instant {
 }
 
 /// What the record holds for the others, but for the books.
-pub(super) fn shard_data(
-    plan: &Plan,
-    thresholds: &[Threshold],
-    server_expected: bool,
-    late: Duration,
-) -> ShardData {
+pub(super) fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardData {
     let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     ShardData {
@@ -116,7 +111,11 @@ pub(super) fn shard_data(
             phases: phases(plan, &plan.stages),
             calls: plan.calls(),
             flows: plan.flows.iter().map(|flow| flow.name.clone()).collect(),
-            thresholds: thresholds.iter().map(Threshold::saved).collect(),
+            thresholds: plan
+                .thresholds_or_defaults()
+                .iter()
+                .map(Threshold::saved)
+                .collect(),
         },
         books: String::new(),
     }

@@ -51,6 +51,11 @@ pub enum PlanError {
         /// From one to the next.
         factor: f64,
     },
+    /// A share of a capacity that nobody knows.
+    #[error(
+        "{0} plays a share of what the server holds: give --capacity, or --users, or a [search] in the scenario"
+    )]
+    NoCapacity(String),
     /// A threshold on a call or flow that the plan does not have.
     #[error(
         "a threshold names {name:?}, which is neither a call nor a flow here: give one of {known}"
@@ -71,7 +76,7 @@ pub enum PlanError {
     },
     /// One share alone cannot know when to go on.
     #[error(
-        "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shares"
+        "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shares or at a set time"
     )]
     NotInShares(String),
     /// A flow that cannot be played.

@@ -56,6 +56,23 @@ impl Plan {
         self
     }
 
+    /// The same, and the load is held for `longest` at the most.
+    pub(crate) fn with_hold_of_at_most(self, longest: Duration) -> Self {
+        let constant = self.stages.iter().filter(|stage| stage.holds());
+        let together: Duration = constant.map(|stage| stage.duration).sum();
+        self.with_duration(together.min(longest))
+    }
+
+    /// The same, and it ends as soon as one of its thresholds has no hope to hold.
+    pub(crate) fn ending_when_hopeless(mut self) -> Self {
+        let half_way = (self.ramp() + self.end()) / 2;
+        let thresholds = self.thresholds_or_defaults().into_iter();
+        self.thresholds = thresholds
+            .map(|threshold| threshold.ending_the_run(half_way))
+            .collect();
+        self
+    }
+
     /// The same with `rate` arrivals a second at the most.
     ///
     /// # Errors

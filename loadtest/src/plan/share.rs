@@ -95,9 +95,9 @@ impl Plan {
         stages
     }
 
-    /// Whether the plan can be played in shares.
+    /// Whether the plan can be played in shares, or at a set time.
     pub(super) fn check_share(&self) -> Result<(), PlanError> {
-        if self.share.is_whole() {
+        if self.share.is_whole() && self.start_at.is_none() {
             return Ok(());
         }
         if self.search.is_some() || !self.then.is_empty() {

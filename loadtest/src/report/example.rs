@@ -157,6 +157,7 @@ fn run_info() -> Run {
         active_ms: 9.0 * MINUTE,
         interrupted: false,
         users: 5000,
+        load: None,
         shard: None,
         merged_from: vec![],
         missing_shards: vec![],

@@ -2,7 +2,9 @@
 
 use super::units;
 use crate::{
-    record::{Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity},
+    record::{
+        Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity,
+    },
     sample::Blame,
 };
 
@@ -70,12 +72,23 @@ pub(super) fn conclusion(record: &Record) -> String {
     }
 }
 
-/// What was run, in a line: `5,000 users, 8m 0s, scenario plan, ws://...`.
+/// What was run, in a line: `5,000 users for 8m 0s, scenario plan, on ws://...`.
 pub(super) fn about(record: &Record) -> String {
     let run = &record.run;
+    let rates = record
+        .phases
+        .iter()
+        .flat_map(|phase| phase.arrivals_per_second);
+    let most = rates.flatten().fold(0.0, f64::max);
+    let users = record.phases.iter().any(|phase| phase.users.is_some());
+    // How many are there at once is then the server's doing.
+    let load = if most > 0.0 && !users {
+        format!("{} arrivals a second", units::decimal(most))
+    } else {
+        format!("{} users", units::count(run.users))
+    };
     format!(
-        "{} users for {}, scenario {}, on {}",
-        units::count(run.users),
+        "{load} for {}, scenario {}, on {}",
         units::span(run.active_ms),
         run.scenario,
         match run.target.split(", ").count() {
@@ -89,8 +102,14 @@ pub(super) fn about(record: &Record) -> String {
 pub(super) fn remarks(record: &Record) -> Vec<String> {
     let run = &record.run;
     let mut remarks = Vec::new();
-    if run.interrupted {
-        remarks.push("ended before its plan, on request".to_owned());
+    if let Some(load) = &run.load {
+        remarks.push(load.clone());
+    }
+    let ended_by = record.thresholds.iter().find(|threshold| threshold.aborted);
+    match ended_by {
+        Some(threshold) => remarks.push(format!("ended by `{}`", threshold.expression)),
+        None if run.interrupted => remarks.push("ended before its plan, on request".to_owned()),
+        None => {}
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(
@@ -216,15 +235,22 @@ pub(super) struct Step {
     pub(super) rest: String,
 }
 
-/// The funnel: connections, searches and messages, each from what was tried to what went well.
+/// The funnel: connections, searches, messages and requests, each from what was tried to what went well. What
+/// nobody tried is left out.
 pub(super) fn funnel(record: &Record) -> Vec<Step> {
-    let mut steps = connecting(&record.connections);
+    let mut steps = Vec::new();
+    if record.connections.attempted > 0 {
+        steps.extend(connecting(&record.connections));
+    }
     if record.matches.searches > 0 {
         steps.extend(matching(&record.matches));
     }
     let messages = delivery(record);
     if messages.sent > 0 {
         steps.extend(messaging(&messages));
+    }
+    if !record.calls.is_empty() {
+        steps.extend(requesting(&record.calls));
     }
     steps
 }
@@ -309,6 +335,19 @@ fn messaging(messages: &Delivery) -> Vec<Step> {
             sent,
             &[(messages.late, "late")],
         ),
+    ]
+}
+
+fn requesting(calls: &[Call]) -> Vec<Step> {
+    let sum = |of: fn(&Call) -> u64| calls.iter().map(of).sum();
+    let sent = sum(|call| call.sent);
+    let rest = [
+        (sum(|call| call.timed_out), "timed out"),
+        (sum(|call| call.wrong), "wrong"),
+    ];
+    vec![
+        step("requests sent", sent, sent, &[]),
+        step("answered", sum(|call| call.answered), sent, &rest),
     ]
 }
 

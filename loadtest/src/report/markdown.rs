@@ -29,6 +29,8 @@ fn all(out: &mut String, record: &Record) -> Result {
     phases(out, record)?;
     shares(out, record)?;
     capacity(out, record)?;
+    recovery(out, record)?;
+    drift(out, record)?;
     last_run(out, record)
 }
 
@@ -273,6 +275,9 @@ fn capacity(out: &mut String, record: &Record) -> Result {
         |breaks| format!("{} do not", count(breaks)),
     );
     let title = format!("Capacity: {} users hold, {breaks}", count(capacity.holds));
+    if let Some(what) = &capacity.gave_out {
+        writeln!(out, "\n**{title}.** Gave out first: {}", inline(what))?;
+    }
     let rows = capacity.steps.iter().map(|step| {
         format!(
             "| {} | {} | {} | {} | {} |",
@@ -287,6 +292,47 @@ fn capacity(out: &mut String, record: &Record) -> Result {
         out,
         &title,
         "| Step | Users | Held | Match p95 | Message p99 |\n| --- | ---: | :-: | ---: | ---: |",
+        rows,
+    )
+}
+
+fn recovery(out: &mut String, record: &Record) -> Result {
+    let Some(recovery) = &record.recovery else {
+        return Ok(());
+    };
+    let until =
+        |time: Option<f64>| time.map_or_else(|| "not within the run".to_owned(), units::millis);
+    writeln!(
+        out,
+        "\n**Recovery:** {} users dropped at {}; 99 % connected again: {}, matched again: {}",
+        count(recovery.dropped),
+        units::clock(recovery.dropped_at_ms),
+        until(recovery.connected_99_percent_ms),
+        until(recovery.matched_99_percent_ms)
+    )
+}
+
+fn drift(out: &mut String, record: &Record) -> Result {
+    if record.drift.is_empty() {
+        return Ok(());
+    }
+    let rows = record.drift.iter().map(|drift| {
+        let unit = terminal::unit_of(&drift.figure);
+        let limit = drift
+            .hours_to_limit
+            .map_or_else(|| "–".to_owned(), |hours| format!("in {hours:.1} h"));
+        format!(
+            "| {} | {} ± {} | {} | {limit} |",
+            inline(&drift.figure),
+            units::value(drift.per_hour, unit),
+            units::value(drift.uncertainty, unit),
+            units::value(drift.last, unit)
+        )
+    });
+    folded(
+        out,
+        "Drift in an hour, with its 95 % interval",
+        "| Figure | An hour | At the end | Meets its limit |\n| --- | ---: | ---: | ---: |",
         rows,
     )
 }

@@ -183,7 +183,7 @@ fn latencies(out: &mut String, record: &Record) -> Result {
     Ok(())
 }
 
-/// The latencies in the order of a user's life; calls last.
+/// The latencies of which there are any, in the order of a user's life; calls last.
 pub(super) fn ordered(record: &Record) -> Vec<(&str, &Latency)> {
     const ORDER: [&str; 5] = [
         "connect",
@@ -200,6 +200,7 @@ pub(super) fn ordered(record: &Record) -> Vec<(&str, &Latency)> {
         .iter()
         .filter(|(name, _)| !ORDER.contains(&name.as_str()));
     let all = known.chain(others);
+    let all = all.filter(|(_, latency)| latency.count > 0);
     all.map(|(name, latency)| (name.as_str(), latency))
         .collect()
 }

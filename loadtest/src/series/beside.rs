@@ -91,6 +91,7 @@ fn sum(all: &[(usize, Gauges)]) -> Gauges {
             cpu_seconds: before.map_or(0.0, |before| before.cpu_seconds) + reading.cpu_seconds,
             rss_bytes: before.map_or(0, |before| before.rss_bytes) + reading.rss_bytes,
             fds: before.map_or(0, |before| before.fds) + reading.fds,
+            max_fds: None,
         });
     }
     sum
@@ -117,6 +118,7 @@ mod tests {
                     cpu_seconds: 1.0,
                     rss_bytes: users * 10,
                     fds: users,
+                    max_fds: None,
                 }),
                 generator_cpu_percent: 5.0,
                 ..Gauges::default()

@@ -55,10 +55,13 @@ impl Books {
 
     /// The same, not judged yet.
     pub(crate) fn figures(&self, about: About, watch: &mut Watch) -> Record {
-        let limits: Vec<_> = watch
-            .thresholds()
-            .filter_map(|one| one.drift_limit())
-            .collect();
+        let limits = watch.thresholds().filter_map(|one| one.drift_limit());
+        // What nobody asked for the system does not allow.
+        let files = self
+            .server
+            .max_fds()
+            .map(|most| ("server_fds", most as f64));
+        let limits: Vec<_> = limits.chain(files).collect();
         let [from, to] = about.steady;
         Record {
             schema_version: record::SCHEMA_VERSION,
@@ -257,7 +260,8 @@ impl Books {
         all
     }
 
-    fn recovery(&self) -> Option<Recovery> {
+    /// How the storm went, if there was one.
+    pub(crate) fn recovery(&self) -> Option<Recovery> {
         let storm = &self.told.storm;
         let dropped_at = storm.first_at?;
         let back = |latencies: &super::Latencies, all: u64| {

@@ -56,6 +56,7 @@ impl ServerUse {
                 cpu_seconds: share(a.cpu_seconds, b.cpu_seconds),
                 rss_bytes: whole(a.rss_bytes, b.rss_bytes),
                 fds: whole(a.fds, b.fds),
+                max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
             }),
             (a, b) => a.or(b),
         };
@@ -64,6 +65,11 @@ impl ServerUse {
         self.cpu_seconds = share(self.cpu_seconds, other.cpu_seconds);
         self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
         self.fds_peak = whole(self.fds_peak, other.fds_peak);
+    }
+
+    /// As many files as it may have open, if it says so.
+    pub(crate) fn max_fds(&self) -> Option<u64> {
+        self.last?.max_fds
     }
 
     /// `None`: it was never read.
@@ -105,6 +111,7 @@ mod tests {
                 cpu_seconds,
                 rss_bytes,
                 fds: 7,
+                max_fds: None,
             })
         });
         assert_eq!(shares, [None, Some(50.0), None, Some(50.0)]);

@@ -60,6 +60,9 @@ fn message(ms: u64) -> Delivered {
 
 fn copy(sample: &Sample) -> Sample {
     match sample {
+        Sample::StormDropped { paired } => Sample::StormDropped { paired: *paired },
+        Sample::StormMatched { after } => Sample::StormMatched { after: *after },
+        Sample::WrongPeer { route } => Sample::WrongPeer { route: *route },
         Sample::Sent { route, lateness } => Sample::Sent {
             route: *route,
             lateness: *lateness,
@@ -121,6 +124,7 @@ fn about() -> About {
             active_ms: 0.0,
             interrupted: false,
             users: 2,
+            load: None,
             shard: None,
             merged_from: Vec::new(),
             missing_shards: Vec::new(),

@@ -46,6 +46,7 @@ impl Threshold {
                 let [completed, not] = sums.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
                 percent(completed, completed + not)
             }
+            Metric::Recovery => self.recovery(books),
             metric if metric.is_of_server() => self.of_server(books),
             Metric::GeneratorRss | Metric::GeneratorCpu => self.of_gauges(books.series.cells()),
             _ => {
@@ -57,6 +58,15 @@ impl Threshold {
                 Some(count)
             }
         }
+    }
+
+    /// Until 99 % of those who were dropped are matched again. As long as they are not it is longer than until now.
+    fn recovery(&self, books: &Books) -> Option<f64> {
+        let recovery = books.recovery()?;
+        let now = books.series.cells().next_back()?.end();
+        let waited = now.as_secs_f64() * 1e3 - recovery.dropped_at_ms;
+        let longer = (waited > self.limit).then_some(waited);
+        recovery.matched_99_percent_ms.or(longer)
     }
 
     fn calls<'a>(

@@ -1,4 +1,6 @@
-//! What a threshold can be about.
+//! What can be measured, and in what unit.
+
+use super::Statistic;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub(super) enum Metric {
     ServerFds,
     GeneratorRss,
     GeneratorCpu,
+    Recovery,
 }
 
 /// What kind of figure a metric is: which statistics it has, and in what unit.
@@ -40,6 +43,8 @@ pub(super) enum Metric {
 pub(super) enum Sort {
     /// In milliseconds.
     Latency,
+    /// Of the run as a whole, in milliseconds.
+    Time,
     /// In percent.
     Success,
     Count,
@@ -52,7 +57,7 @@ pub(super) enum Sort {
 }
 
 impl Metric {
-    pub(super) const ALL: [(&'static str, Self, Sort); 30] = [
+    pub(super) const ALL: [(&'static str, Self, Sort); 31] = [
         ("connect_latency", Self::ConnectLatency, Sort::Latency),
         ("match_latency", Self::MatchLatency, Sort::Latency),
         ("message_latency", Self::MessageLatency, Sort::Latency),
@@ -87,6 +92,7 @@ impl Metric {
         ("server_fds", Self::ServerFds, Sort::Gauge),
         ("generator_rss", Self::GeneratorRss, Sort::Memory),
         ("generator_cpu", Self::GeneratorCpu, Sort::Cpu),
+        ("recovery", Self::Recovery, Sort::Time),
     ];
 
     fn entry(self) -> (&'static str, Sort) {
@@ -133,10 +139,22 @@ impl Metric {
 
     /// Kept for each window of time.
     pub(super) fn has_windows(self) -> bool {
-        self.sort() != Sort::Count && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
+        !matches!(self.sort(), Sort::Count | Sort::Time)
+            && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
             || matches!(
                 self,
                 Self::Errors | Self::Drops | Self::Matches | Self::Messages | Self::Misdelivered
             )
+    }
+}
+
+/// The unit of a statistic, by its name in a record.
+pub(super) fn unit(sort: Sort, statistic: Statistic) -> &'static str {
+    match (sort, statistic) {
+        (_, Statistic::Rate) => "per_second",
+        (_, Statistic::Count) | (Sort::Count | Sort::Gauge, _) => "count",
+        (Sort::Latency | Sort::Time, _) => "ms",
+        (Sort::Success | Sort::Cpu, _) => "percent",
+        (Sort::Memory, _) => "bytes",
     }
 }

@@ -34,7 +34,17 @@ fn read(text: &str) -> Result<Threshold, String> {
         .next()
         .ok_or_else(|| format!("there is no limit; {example}"))?;
     let limit = limit_of(metric, statistic, limit)?;
-    let (over, abort_after) = clauses(words)?;
+    let Clauses {
+        over,
+        abort_after,
+        if_measured,
+    } = clauses(words)?;
+    if if_measured && !metric.is_of_server() {
+        return Err(format!(
+            "'if measured' is for what the server tells of itself, not for {}",
+            metric.name()
+        ));
+    }
     if over.is_some() && !metric.has_windows() {
         return Err(format!(
             "{} is not kept for parts of a run: leave out 'over'",
@@ -50,7 +60,7 @@ fn read(text: &str) -> Result<Threshold, String> {
         limit,
         over,
         abort_after,
-        asked_for: true,
+        asked_for: !if_measured,
     })
 }
 
@@ -105,10 +115,10 @@ fn statistic_of(name: &str, sort: Sort, text: &str) -> Result<Statistic, String>
     let gauge = matches!(sort, Sort::Memory | Sort::Cpu | Sort::Gauge);
     let statistic = match (sort, text) {
         (Sort::Latency, "count") => Some(Statistic::Count),
-        (Sort::Success, "" | "rate" | "percent") => Some(Statistic::Percent),
+        (Sort::Success, "" | "rate" | "percent") | (Sort::Time, "") => Some(Statistic::Plain),
         (Sort::Count, "" | "count") => Some(Statistic::Count),
         (Sort::Count, "rate") => Some(Statistic::Rate),
-        (Sort::Success | Sort::Count, _) => None,
+        (Sort::Success | Sort::Count | Sort::Time, _) => None,
         (_, "max") => Some(Statistic::Max),
         (_, "mean" | "avg") => Some(Statistic::Mean),
         (_, "med") => Some(Statistic::Quantile(0.5)),
@@ -118,6 +128,7 @@ fn statistic_of(name: &str, sort: Sort, text: &str) -> Result<Statistic, String>
     statistic.ok_or_else(|| {
         let known = match sort {
             Sort::Latency => "p50, p95, p99.9 and the like, mean, max or count",
+            Sort::Time => "none, as it is one time",
             Sort::Success => "none, as it is a percentage",
             Sort::Count => "count or rate (each second)",
             Sort::Memory | Sort::Cpu | Sort::Gauge => "max, mean, last, p95 and the like",
@@ -136,7 +147,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
     let (limit, example) = match (metric.sort(), statistic) {
         (_, Statistic::Rate) => (number(text.trim_end_matches("/s")), "50/s"),
         (_, Statistic::Count) => (number(text), "10"),
-        (Sort::Latency, _) => {
+        (Sort::Latency | Sort::Time, _) => {
             let time = humantime::parse_duration(text).ok();
             (time.map(|time| time.as_secs_f64() * 1e3), "250ms or 2s")
         }
@@ -175,20 +186,31 @@ fn bytes(text: &str) -> Option<f64> {
     (number.is_finite() && number >= 0.0).then_some(number * factor)
 }
 
-/// `over 30s abort after 1m`.
-fn clauses<'a>(
-    mut words: impl Iterator<Item = &'a str>,
-) -> Result<(Option<Duration>, Option<Duration>), String> {
-    let (mut over, mut abort) = (None, None);
+#[derive(Default)]
+struct Clauses {
+    over: Option<Duration>,
+    abort_after: Option<Duration>,
+    if_measured: bool,
+}
+
+/// `over 30s abort after 1m`, `if measured`.
+fn clauses<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Clauses, String> {
+    let mut clauses = Clauses::default();
+    let Clauses {
+        over,
+        abort_after: abort,
+        if_measured,
+    } = &mut clauses;
     while let Some(word) = words.next() {
         match word {
-            "over" => over = Some(time(words.next(), "over")?),
-            "abort" if abort.is_none() => abort = Some(Duration::ZERO),
-            "after" if abort.is_some() => abort = Some(time(words.next(), "after")?),
+            "over" => *over = Some(time(words.next(), "over")?),
+            "abort" if abort.is_none() => *abort = Some(Duration::ZERO),
+            "after" if abort.is_some() => *abort = Some(time(words.next(), "after")?),
             "after" => return Err("'after' belongs to 'abort': 'abort after 1m'".to_owned()),
+            "if" if words.next() == Some("measured") => *if_measured = true,
             other => {
                 return Err(format!(
-                    "{other:?} is not understood: after the limit come 'over 30s' and 'abort after 1m'"
+                    "{other:?} is not understood: after the limit come 'over 30s', 'abort after 1m' and 'if measured'"
                 ));
             }
         }
@@ -196,7 +218,7 @@ fn clauses<'a>(
     if over.is_some_and(|over| over < Duration::from_secs(1)) {
         return Err("'over' needs at least 1s".to_owned());
     }
-    Ok((over, abort))
+    Ok(clauses)
 }
 
 fn time(word: Option<&str>, clause: &str) -> Result<Duration, String> {

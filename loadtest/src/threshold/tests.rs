@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     record::{Status, ThresholdResult},
-    sample::Sample,
+    sample::{Direction, Kind, Route, Sample},
     summary::tests::{books, delivered, sent},
 };
 
@@ -111,6 +111,10 @@ fn what_is_no_threshold_is_told_what_would_be_right() {
         ("errors < 10 after 1m", "abort after"),
         ("errors < 10 sometimes", "abort after 1m"),
         ("lost < 10 over 30s", "leave out 'over'"),
+        ("errors < 10 if measured", "what the server tells"),
+        ("server_rss max < 1GB if possible", "if measured"),
+        ("recovery p95 < 10s", "one time"),
+        ("recovery < 10s over 30s", "leave out 'over'"),
     ] {
         let error = text.parse::<Threshold>().expect_err(text).to_string();
         assert!(error.contains(part), "{text}: {error}");
@@ -156,7 +160,11 @@ fn the_defaults_are_those_of_the_baseline_and_only_what_the_plan_can_show() {
 
 /// What becomes of one threshold in a run that is told a list of samples in each of its seconds; and when it aborted.
 fn run(text: &str, seconds: &[Vec<Sample>]) -> (ThresholdResult, Option<u64>) {
-    let mut watch = Watch::new(vec![parse(text)], Vec::new(), Vec::new(), false);
+    run_with(parse(text), seconds)
+}
+
+fn run_with(threshold: Threshold, seconds: &[Vec<Sample>]) -> (ThresholdResult, Option<u64>) {
+    let mut watch = Watch::new(vec![threshold], Vec::new(), Vec::new(), false);
     let (mut books, teller) = books();
     let (mut now, mut aborted) = (Duration::ZERO, None);
     for samples in seconds.iter().map(|samples| samples.iter()) {
@@ -274,4 +282,68 @@ fn rates_are_each_second() {
     let seconds: Vec<_> = [1; 10].map(message).into();
     let (result, _) = run("messages rate >= 1/s", &seconds);
     assert_eq!((result.status, result.measured), (Status::Ok, Some(1.0)));
+}
+
+#[test]
+fn what_a_server_need_not_tell_is_excused() {
+    for (text, status) in [
+        ("server_rss max < 1GB", Status::NoData),
+        ("server_rss max < 1GB if measured", Status::NotMeasured),
+    ] {
+        assert_eq!(run(text, &[message(1)]).0.status, status, "{text}");
+    }
+}
+
+#[test]
+fn a_storm_is_to_be_over_in_time() {
+    let dropped = || {
+        (0..10)
+            .map(|_| Sample::StormDropped { paired: true })
+            .collect::<Vec<_>>()
+    };
+    let back = |seconds| {
+        let after = Duration::from_secs(seconds);
+        (0..10)
+            .map(|_| Sample::StormMatched { after })
+            .collect::<Vec<_>>()
+    };
+    let (result, _) = run("recovery < 2s", &[dropped(), back(1)]);
+    assert_eq!(result.name, "recovery");
+    assert_eq!(
+        (result.status, result.measured.map(f64::round)),
+        (Status::Ok, Some(1000.0))
+    );
+    // They are not back, and what is known is that it took longer than that.
+    let (result, aborted) = run("recovery < 2s abort", &[dropped(), vec![], vec![], vec![]]);
+    assert_eq!((result.status, aborted), (Status::Failed, Some(3)));
+    assert_eq!(run("recovery < 9s", &[dropped()]).0.status, Status::NoData);
+    assert_eq!(
+        run("recovery < 9s", &[message(1)]).0.status,
+        Status::NoData,
+        "no storm"
+    );
+}
+
+#[test]
+fn what_has_no_hope_ends_the_run() {
+    let slow: Vec<_> = [900; 10].map(message).into();
+    // Each second somebody hears what was meant for another.
+    let route = Route {
+        kind: Kind::MESSAGE,
+        direction: Direction::ToServer,
+    };
+    let wrong: Vec<_> = (0..10)
+        .map(|_| vec![sent(), Sample::WrongPeer { route }])
+        .collect();
+    for (text, seconds, end) in [
+        ("message_latency p95 < 100ms", &slow, Some(6)),
+        ("message_latency p95 < 100ms over 2s", &slow, Some(2)),
+        ("message_latency max < 100ms", &slow, Some(1)),
+        ("message_latency p95 < 100ms abort after 8s", &slow, Some(8)),
+        ("messages >= 9", &slow, None),
+        ("misdelivered <= 2", &wrong, Some(3)),
+    ] {
+        let threshold = parse(text).ending_the_run(Duration::from_secs(6));
+        assert_eq!(run_with(threshold, seconds).1, end, "{text}");
+    }
 }
