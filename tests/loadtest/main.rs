@@ -11,6 +11,7 @@ mod node;
 mod people;
 mod plans;
 mod records;
+mod shards;
 mod tls;
 
 use std::{
