@@ -10,6 +10,7 @@ use std::{
 use loadtest::{
     compare,
     config::Command,
+    merge,
     record::Record,
     report::{self, FileError, Format},
     scenario,
@@ -42,6 +43,15 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
             show(&report::comparison(&run));
             write_all(&run, &formats)?;
             Ok(code)
+        }
+        Command::Merge { records, to } => {
+            let formats = formats(&to)?;
+            let read = |path: &PathBuf| Ok((name(path), report::read(path)?));
+            let records = records.iter().map(read).collect::<Result<_, FileError>>()?;
+            let record = merge::merge(records)?;
+            show(&report::terminal(&record));
+            write_all(&record, &formats)?;
+            Ok(record.exit_code)
         }
         Command::Scenarios => {
             show(&scenario::list());

@@ -2,6 +2,7 @@
 
 mod load;
 mod repeat;
+mod shard;
 mod targets;
 mod values;
 
@@ -13,7 +14,7 @@ use thiserror::Error;
 use crate::{
     access::AccessFlags,
     campaign::Campaign,
-    plan::PlanError,
+    plan::{PlanError, Share},
     record::Record,
     report::{self, FileError, Format},
     scenario::ScenarioError,
@@ -23,6 +24,7 @@ use crate::{
 
 pub use load::LoadFlags;
 pub use repeat::command_line;
+pub use shard::ShardFlags;
 pub use targets::TargetFlags;
 
 const EXAMPLES: &str = "\
@@ -38,6 +40,9 @@ Examples:
   loadtest --users 5000 --baseline last-release.json --report run.json
   loadtest report run.json --to run.html         the same run, rendered again
   loadtest compare last-release.json run.json    is it worse?
+  loadtest --users 50000 --shard 2/5 --start-at 2026-01-31T12:00:00Z --report 2.json
+  loadtest merge 1.json 2.json 3.json 4.json 5.json --to run.html
+                                                 one load from five processes
 
 TIME is a number and a unit: 10ms, 5s, 30m, 1h.
 A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
@@ -86,6 +91,15 @@ pub enum Command {
         /// The run to be judged
         record: PathBuf,
         /// Also write the run, with the comparison in it, to this file; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Joins the records of all shares of a run to the record of the run
+    Merge {
+        /// What each share wrote with `--report FILE.json`
+        #[arg(required = true, value_name = "RUN")]
+        records: Vec<PathBuf>,
+        /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
@@ -162,6 +176,10 @@ pub struct Flags {
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
 
+    /// Which users are played here.
+    #[command(flatten)]
+    pub shard: ShardFlags,
+
     /// What is asked of the server.
     #[command(flatten)]
     pub targets: TargetFlags,
@@ -199,6 +217,11 @@ pub enum ConfigError {
     /// What is asked of the server.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
+    /// Nobody knows when the other shares start.
+    #[error(
+        "--shard {0} needs --start-at: all shares start at the same moment, such as $(date -u -d '+1 min' +%FT%TZ)"
+    )]
+    NoStart(Share),
     /// A report or a baseline.
     #[error(transparent)]
     File(#[from] FileError),
@@ -217,6 +240,7 @@ impl Flags {
     /// The first value that cannot be meant, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
         let mut plans = self.load.plans()?;
+        self.shard.apply(&mut plans, self.load.capacity)?;
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
         for plan in &mut plans {

@@ -17,21 +17,26 @@ use tokio::{
 
 use crate::{
     client::Endpoint,
+    ledger::Scope,
     limits::users_that_fit,
     observe::{Latest, Observer},
     phase::Phase,
-    plan::{Load, Plan, PlanError, Stage},
+    plan::{Plan, PlanError},
     progress::{Counters, Progress},
-    record::{self, Record, Run},
+    record::{Record, Run},
     summary::{About, Books},
     target::Target,
     threshold::Watch,
     worker::{self, Job, Yield},
 };
 
+mod phases;
 mod probe;
+mod share;
 
+use phases::phases;
 use probe::probe;
+use share::{check_start, run_number, shard_data, wait_for_start};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -59,13 +64,22 @@ pub enum RunError {
     /// Each user takes a file descriptor, and there are not enough.
     #[error(
         "{users} users need more open files than this process may have: {fit} users fit. \
-         Raise the hard limit (ulimit -Hn, LimitNOFILE=), or give --users {fit} or less"
+         Raise the hard limit (ulimit -Hn, LimitNOFILE=), give --users {fit} or less, or split the plan with --shard"
     )]
     TooFewFiles {
         /// Asked for.
         users: u32,
         /// Possible.
         fit: u64,
+    },
+    /// The moment at which all shares start was missed.
+    #[error(
+        "the start was {} ago, and the other shares did not wait: start all of them anew with a later --start-at",
+        humantime::format_duration(Duration::from_secs(late.as_secs()))
+    )]
+    TooLate {
+        /// By how much.
+        late: Duration,
     },
     /// Asked to end while the first connection was under way.
     #[error("ended before the first user started: nothing was measured")]
@@ -79,7 +93,7 @@ impl RunError {
     /// 2 for what the caller asked, 3 for a target out of reach, 98 for a fault of the generator.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(_) | Self::TooFewFiles { .. } => 2,
+            Self::Plan(_) | Self::TooFewFiles { .. } | Self::TooLate { .. } => 2,
             Self::Unreachable { .. } => 3,
             Self::Stopped | Self::Worker(_) => 98,
         }
@@ -111,26 +125,19 @@ pub async fn run_until(
     stop: impl Future<Output = ()> + Send,
     mut on_progress: impl FnMut(&Progress) + Send,
 ) -> Result<Record, RunError> {
-    plan.check()?;
-    let fit = users_that_fit();
-    let users = plan.peak_users();
-    if u64::from(users) > fit {
-        return Err(RunError::TooFewFiles { users, fit });
-    }
     let mut stop = pin!(stop);
-    let endpoint = tokio::select! {
-        probed = probe(plan, target) => probed?,
+    let (endpoint, epoch) = tokio::select! {
+        ready = get_ready(plan, target, &mut on_progress) => ready?,
         () = &mut stop => return Err(RunError::Stopped),
     };
+    let late = epoch.elapsed();
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
     let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
-    let watch = Watch::new(
-        plan.thresholds_or_defaults(),
-        plan.calls(),
-        flows,
-        server_expected,
-    );
-    let (mut crew, mut desk) = Crew::start(plan, endpoint, watch)?;
+    let shared = !plan.share.is_whole();
+    let shard = shared.then(|| shard_data(plan, server_expected, late));
+    let thresholds = plan.thresholds_or_defaults();
+    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
+    let (mut crew, mut desk) = Crew::start(plan, endpoint, epoch, watch)?;
     let observer = Observer::new(crew.epoch, desk.server.clone());
     let leading = crew.lead(stop, &mut desk, &mut on_progress);
     let led = match &target.admin {
@@ -142,8 +149,44 @@ pub async fn run_until(
     };
     let elapsed = crew.epoch.elapsed();
     let busiest_worker_percent = crew.collect().await?;
-    desk.books.close(elapsed, desk.server.get(), true);
-    let run = Run {
+    desk.books.close(elapsed, desk.server.get());
+    let about = About {
+        run: describe(plan, target, &crew, led.interrupted),
+        started_at: crew.started_at,
+        elapsed,
+        active: led.active,
+        kinds: Vec::new(),
+        phases: phases(plan, &plan.stages_of_share()),
+        steady: [plan.ramp(), led.active],
+        peak_connected: led.peak_users,
+        workers: crew.counters.len() as u64,
+        busiest_worker_percent,
+        server_expected,
+        shard,
+    };
+    Ok(desk.books.account(about, &mut desk.watch))
+}
+
+/// Checks what can be checked, and waits for the start. Gives how to connect, and the moment of the start.
+async fn get_ready(
+    plan: &Plan,
+    target: &Target,
+    on_progress: &mut impl FnMut(&Progress),
+) -> Result<(Endpoint, Instant), RunError> {
+    plan.check()?;
+    check_start(plan)?;
+    let (users, fit) = (plan.share_of_peak(), users_that_fit());
+    if u64::from(users) > fit {
+        return Err(RunError::TooFewFiles { users, fit });
+    }
+    let endpoint = probe(plan, target).await?;
+    Ok((endpoint, wait_for_start(plan, on_progress).await?))
+}
+
+/// What was run. Times are filled in when the books are closed.
+fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run {
+    let shared = !plan.share.is_whole();
+    Run {
         id: format!("{:08x}", crew.run),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         target: target.url(),
@@ -153,55 +196,13 @@ pub async fn run_until(
         started_at_unix_ms: 0,
         elapsed_ms: 0.0,
         active_ms: 0.0,
-        interrupted: led.interrupted,
-        users: u64::from(users),
+        interrupted,
+        users: u64::from(plan.share_of_peak()),
         load: None,
-        shard: None,
+        shard: shared.then(|| plan.share.to_string()),
         merged_from: Vec::new(),
         missing_shards: Vec::new(),
-    };
-    let about = About {
-        run,
-        started_at: crew.started_at,
-        elapsed,
-        active: led.active,
-        kinds: Vec::new(),
-        phases: phases(plan),
-        steady: [plan.ramp(), led.active],
-        peak_connected: led.peak_users,
-        workers: crew.counters.len() as u64,
-        busiest_worker_percent,
-        server_expected,
-    };
-    Ok(desk.books.account(about, &mut desk.watch))
-}
-
-/// The parts of the plan, as a record has them.
-fn phases(plan: &Plan) -> Vec<record::Phase> {
-    let phase = |(begin, stage): (Duration, &Stage)| {
-        let (users, arrivals) = match stage.load {
-            Load::Users { from, to } => (Some([from, to].map(u64::from)), None),
-            Load::Arrivals { from, to } => (None, Some([from, to])),
-        };
-        record::Phase {
-            name: stage.name.clone(),
-            start_ms: begin.as_secs_f64() * 1e3,
-            end_ms: (begin + stage.duration).as_secs_f64() * 1e3,
-            users,
-            arrivals_per_second: arrivals,
-            peak_connected: 0,
-            connection_success_percent: None,
-            match_success_percent: None,
-            match_p95_ms: None,
-            message_p99_ms: None,
-            errors: 0,
-        }
-    };
-    let played = plan.stages_with_begin();
-    played
-        .filter(|(_, stage)| !stage.duration.is_zero())
-        .map(phase)
-        .collect()
+    }
 }
 
 /// The workers of a run, from the outside.
@@ -240,24 +241,35 @@ struct Led {
 }
 
 impl Crew {
-    fn start(plan: &Plan, endpoint: Endpoint, watch: Watch) -> Result<(Self, Desk), RunError> {
+    fn start(
+        plan: &Plan,
+        endpoint: Endpoint,
+        epoch: Instant,
+        watch: Watch,
+    ) -> Result<(Self, Desk), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let wanted = plan.peak_users().div_ceil(USERS_PER_WORKER);
+        let wanted = plan.share_of_peak().div_ceil(USERS_PER_WORKER);
         let workers = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
         let (phase, phases) = watch::channel(Phase::Running);
-        // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
-        let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
-        let (books, slices) = Books::open(plan.fair_wait());
+        let (run, scope) = if plan.share.is_whole() {
+            // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
+            let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+            (u32::from_ne_bytes([a, b, c, d]), Scope::Whole)
+        } else {
+            (run_number(plan), Scope::Share)
+        };
+        let (books, slices) = Books::open(plan.fair_wait(), scope);
         let mut crew = Self {
             plan: plan.clone(),
-            run: u32::from_ne_bytes([a, b, c, d]),
-            epoch: Instant::now(),
-            started_at: SystemTime::now(),
+            run,
+            epoch,
+            started_at: plan.start_at.unwrap_or_else(SystemTime::now),
             phase,
             counters: Vec::new(),
             results: Vec::new(),
         };
-        for first in 0..workers {
+        for worker in 0..workers {
+            let (first, step) = plan.users_of_worker(worker, workers);
             let counters = Arc::new(Counters::default());
             crew.counters.push(Arc::clone(&counters));
             let job = Job {
@@ -269,7 +281,7 @@ impl Crew {
                 counters,
                 slices: slices.clone(),
                 first,
-                step: workers,
+                step,
             };
             crew.results
                 .push(worker::start(job).map_err(RunError::Worker)?);
@@ -295,12 +307,13 @@ impl Crew {
         let mut led = Led::default();
         let mut progress = Progress {
             planned: self.plan.end(),
-            users: self.plan.peak_users(),
+            users: self.plan.share_of_peak(),
             ..Progress::default()
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = pin!(stop);
+        let alone = self.plan.share.is_whole();
         let end = self.epoch + self.plan.end();
         // A little after the workers hand over their slices, which they do at whole seconds.
         let mut next_look = Duration::from_millis(1100);
@@ -323,7 +336,8 @@ impl Crew {
             while next_look <= now {
                 next_look += Duration::from_secs(1);
             }
-            (progress.settled(), ends)
+            // Users of other shares may still be sending to these.
+            (alone && progress.settled(), ends)
         };
         loop {
             tokio::select! {

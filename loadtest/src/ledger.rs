@@ -9,14 +9,16 @@ use crate::sample::{Direction, Kind};
 mod inbox;
 mod latest;
 mod settle;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use inbox::{Inbox, Receipt};
-pub(crate) use latest::Latest;
-pub(crate) use settle::Ledger;
+pub(crate) use latest::{Latest, UNDER_WAY};
 #[cfg(test)]
 use settle::Settled;
+pub(crate) use settle::{Ledger, Scope};
+pub(crate) use share::{LedgerShare, shifted};
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
 /// in a room of their own.

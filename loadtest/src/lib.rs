@@ -8,6 +8,7 @@
 //! * [`threshold`]: what is asked of the server, and whether it holds
 //! * `verdict`: whether the measurement is to be trusted
 //! * [`record`]: all of a run as one document
+//! * [`merge`]: the records of several processes, each with a share of the users, as one
 //! * [`compare`] and [`advice`]: what a record tells against another one, and by itself
 //! * [`report`]: a record as text, JSON, Markdown, CSV and HTML
 //! * `engine`: leads a run over its `worker` threads
@@ -38,9 +39,11 @@ pub mod flow;
 mod http;
 mod ledger;
 mod limits;
+pub mod merge;
 mod observe;
 pub mod origin;
 mod pace;
+mod packed;
 mod payload;
 mod phase;
 pub mod plan;

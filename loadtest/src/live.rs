@@ -14,6 +14,8 @@ use loadtest::Progress;
 use self::history::History;
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
+/// How often a log is told that the start is waited for.
+const WAIT_EVERY: Duration = Duration::from_secs(30);
 
 /// Where progress is shown.
 pub(crate) enum Live {
@@ -24,6 +26,8 @@ pub(crate) enum Live {
     },
     Plain {
         next: Duration,
+        /// While the start is waited for: what is left when that is told again.
+        wait: Duration,
     },
 }
 
@@ -34,7 +38,10 @@ impl Live {
             return Self::Quiet;
         }
         if !stderr().is_terminal() {
-            return Self::Plain { next: PLAIN_EVERY };
+            return Self::Plain {
+                next: PLAIN_EVERY,
+                wait: Duration::MAX,
+            };
         }
         let bar = ProgressBar::new(0);
         if let Ok(style) =
@@ -50,6 +57,19 @@ impl Live {
 
     /// Shows the picture of now.
     pub(crate) fn show(&mut self, progress: &Progress) {
+        match (&mut *self, progress.starts_in) {
+            (_, None) | (Self::Quiet, _) => {}
+            (Self::Terminal { bar, .. }, Some(_)) => {
+                return bar.set_prefix(screen::heading(progress));
+            }
+            (Self::Plain { wait, .. }, Some(left)) => {
+                if left <= *wait {
+                    let _ = writeln!(stderr(), "{}", screen::plain(progress));
+                    *wait = left.saturating_sub(WAIT_EVERY);
+                }
+                return;
+            }
+        }
         match self {
             Self::Quiet => {}
             Self::Terminal { bar, history } => {
@@ -63,8 +83,10 @@ impl Live {
                 bar.set_message(screen::body(progress, history, usize::from(columns)));
             }
             // Another run has begun.
-            Self::Plain { next } if progress.elapsed + PLAIN_EVERY < *next => *next = PLAIN_EVERY,
-            Self::Plain { next } if progress.elapsed >= *next => {
+            Self::Plain { next, .. } if progress.elapsed + PLAIN_EVERY < *next => {
+                *next = PLAIN_EVERY
+            }
+            Self::Plain { next, .. } if progress.elapsed >= *next => {
                 let _ = writeln!(stderr(), "{}", screen::plain(progress));
                 while *next <= progress.elapsed {
                     *next += PLAIN_EVERY;

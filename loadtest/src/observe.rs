@@ -64,7 +64,7 @@ impl Observer {
 }
 
 /// One look at the server.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Reading {
     /// Since the start of the run.
     pub at: Duration,

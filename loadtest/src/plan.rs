@@ -1,6 +1,6 @@
 //! The shape of the load: who starts when, what they do, and when it is over. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{
     flow::{Flow, Message, Step},
@@ -12,12 +12,14 @@ use crate::{
 mod check;
 mod resize;
 mod schedule;
+mod share;
 mod stage;
 #[cfg(test)]
 mod tests;
 
 pub use check::PlanError;
 pub(crate) use schedule::Start;
+pub use share::{MAX_SHARES, Share};
 pub use stage::{Load, Stage};
 
 /// The most users that one process may be asked to play.
@@ -58,6 +60,10 @@ pub struct Plan {
     pub percent_of_capacity: Option<f64>,
     /// The names of built-in scenarios that are run after it.
     pub then: Vec<String>,
+    /// The users of the plan who are played; the others are played elsewhere.
+    pub share: Share,
+    /// When the run starts, by the clock on the wall; `None`: at once.
+    pub start_at: Option<SystemTime>,
 }
 
 /// How the breaking point is searched for: ever more users until a threshold fails, then the middle between
@@ -119,6 +125,8 @@ impl Plan {
             search: None,
             percent_of_capacity: None,
             then: Vec::new(),
+            share: Share::WHOLE,
+            start_at: None,
         }
     }
 

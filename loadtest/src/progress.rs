@@ -56,7 +56,7 @@ impl Counters {
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) => add(&self.rooms_left),
             Sample::Sent { .. } => add(&self.sent),
-            Sample::Delivered { .. } => add(&self.delivered),
+            Sample::Delivered(_) | Sample::DeliveredAcross(_) => add(&self.delivered),
             Sample::Refused => add(&self.refused),
             Sample::CallSent { .. } => add(&self.calls),
             Sample::CallAnswered { .. }
@@ -70,6 +70,8 @@ impl Counters {
 /// A run at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
+    /// How long until the run starts; `None`: it has.
+    pub starts_in: Option<Duration>,
     /// The part of the plan that is being played; empty for a plan of one part.
     pub stage: String,
     /// Since the start of the run.
@@ -203,7 +205,6 @@ mod tests {
         };
         let delivered = Sample::Delivered(Delivered {
             route,
-            sender: 0,
             latency,
             as_sent: latency,
             in_order: true,

@@ -8,6 +8,7 @@
 mod counts;
 mod course;
 mod findings;
+mod shard;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use counts::{Call, Connections, Delivery, ErrorEntry, Flow, Latency, Matches};
 pub use course::{Generator, Quantiles, Series, Server, Window};
 pub use findings::{Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Recovery};
+pub use shard::{PlanFacts, ShardData};
 
 /// Version of the layout: raised when a name changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -75,7 +77,7 @@ pub struct Record {
     /// Against another run.
     pub comparison: Option<Comparison>,
     /// What a merge needs of a run that was one share of a plan.
-    pub shard: Option<serde_json::Value>,
+    pub shard: Option<ShardData>,
 }
 
 /// What a run has shown.
@@ -172,7 +174,7 @@ pub struct Run {
     pub target: String,
     /// The name of the scenario.
     pub scenario: String,
-    /// The command line that would repeat it, without secrets.
+    /// The command line that would repeat it, without secrets; of a merged record, a line for each share.
     pub command: String,
     /// RFC 3339, UTC.
     pub started_at: String,

@@ -1,10 +1,12 @@
 //! What one user measured, one thing at a time.
 
+mod message;
 mod server_code;
 
 use std::{io, time::Duration};
 
 use crate::ledger::Stay;
+pub(crate) use message::{Across, Delivered, Direction, Kind, Route};
 pub use server_code::ServerCode;
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
@@ -46,6 +48,8 @@ pub(crate) enum Sample {
     Sent { route: Route, lateness: Duration },
     /// A message that was meant for this user, for the first time.
     Delivered(Delivered),
+    /// The same, from a user whom another process plays.
+    DeliveredAcross(Across),
     /// The same, once more.
     Duplicate { route: Route },
     /// A message that was meant for somebody else.
@@ -80,98 +84,6 @@ pub(crate) enum Sample {
 /// Where users tell their samples.
 pub(crate) type Sink = Box<dyn Fn(Sample)>;
 
-/// A received message.
-#[derive(Debug, Clone, Copy)]
-#[allow(dead_code, reason = "the sender is for the merging of shares")]
-pub(crate) struct Delivered {
-    pub route: Route,
-    /// Who sent it: the index of a user of the whole plan.
-    pub sender: u32,
-    /// Since it was due.
-    pub latency: Duration,
-    /// Since it was sent.
-    pub as_sent: Duration,
-    /// Not after a later one.
-    pub in_order: bool,
-    /// Later than the message time-out.
-    pub late: bool,
-    /// With other bytes than were sent.
-    pub altered: bool,
-}
-
-/// The type of a message and where it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub kind: Kind,
-    pub direction: Direction,
-}
-
-/// The type of a message: an index into the run's list of types, which begins with [`Kind::KNOWN`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Kind(u8);
-
-impl Kind {
-    /// How many types are told apart.
-    pub(crate) const MAX: usize = 8;
-    /// The types that every run has.
-    pub(crate) const KNOWN: [&'static str; 5] =
-        ["offer", "answer", "ice_candidate", "message", "echo"];
-    pub(crate) const OFFER: Self = Self(0);
-    pub(crate) const ANSWER: Self = Self(1);
-    pub(crate) const ICE_CANDIDATE: Self = Self(2);
-    pub(crate) const MESSAGE: Self = Self(3);
-    pub(crate) const ECHO: Self = Self(4);
-
-    /// The type at this place of the run's list; those beyond the last that is told apart count as it.
-    pub(crate) fn new(index: usize) -> Self {
-        Self(u8::try_from(index.min(Self::MAX - 1)).unwrap_or(0))
-    }
-
-    /// Its place.
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// Where a message goes.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub(crate) enum Direction {
-    /// From the one who makes the offer.
-    OffererToAnswerer,
-    /// To the one who makes the offer.
-    AnswererToOfferer,
-    /// To the server itself, which answers.
-    ToServer,
-}
-
-impl Direction {
-    pub(crate) const ALL: [Self; 3] = [
-        Self::OffererToAnswerer,
-        Self::AnswererToOfferer,
-        Self::ToServer,
-    ];
-
-    /// The direction in which a member of a room sends.
-    pub(crate) fn of_sender(offerer: bool) -> Self {
-        if offerer {
-            Self::OffererToAnswerer
-        } else {
-            Self::AnswererToOfferer
-        }
-    }
-
-    /// The stable name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::OffererToAnswerer => "offerer_to_answerer",
-            Self::AnswererToOfferer => "answerer_to_offerer",
-            Self::ToServer => "to_server",
-        }
-    }
-}
-
 /// A request with an answer: an index into the plan's list of names of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CallId(pub u16);
@@ -181,7 +93,7 @@ pub(crate) struct CallId(pub u16);
 pub(crate) struct FlowId(pub u16);
 
 /// A search that found nobody in time, since the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Unmatched {
     /// When the search began.
     pub from: Duration,
@@ -206,7 +118,9 @@ pub enum Blame {
 }
 
 /// What went wrong, as a closed list.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ErrorKind {
     /// Nobody listens, or the listen queue is full.
     ConnectRefused,

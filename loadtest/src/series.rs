@@ -3,24 +3,29 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{observe::Reading, record, summary::Slice};
 
+mod beside;
 mod spread;
+pub(crate) use beside::side_by_side;
 pub(crate) use spread::{Spread, heat_bounds_ms};
 
-/// How many windows of each length are kept, and how many of the oldest make one of the next length:
+/// How many windows of each length, in seconds, are kept before the oldest are joined to one of the next:
 /// seconds for ten minutes, ten seconds for an hour, two minutes for two days, then ten minutes.
-const LEVELS: [(usize, usize); 4] = [(600, 10), (360, 12), (1500, 5), (4500, 1)];
+const LEVELS: [(usize, u64); 4] = [(600, 1), (360, 10), (1500, 120), (4500, 600)];
 
 /// All windows of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Cell>", into = "Vec<Cell>")]
 pub(crate) struct Series {
     /// The first level is that of seconds.
     levels: [VecDeque<Cell>; LEVELS.len()],
 }
 
 /// What happened in one window.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Cell {
     pub start: Duration,
     pub length: Duration,
@@ -30,6 +35,8 @@ pub(crate) struct Cell {
     pub connect: Spread,
     pub matching: Spread,
     pub message: Spread,
+    /// From users of other shares, by both clocks as they are; not among the others.
+    pub across: Spread,
     pub as_sent: Spread,
     pub lateness: Spread,
     /// By the number of the call.
@@ -37,7 +44,7 @@ pub(crate) struct Cell {
 }
 
 /// What was counted in one window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     pub attempts: u64,
     pub connects: u64,
@@ -52,7 +59,7 @@ pub(crate) struct Counts {
 }
 
 /// What was so at the end of a window.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Gauges {
     pub connected: u64,
     pub searching: u64,
@@ -86,6 +93,7 @@ impl Cell {
             connect: Spread::of(&told.connect),
             matching: Spread::of(&told.matching),
             message: Spread::of(&told.message),
+            across: Spread::default(),
             as_sent: Spread::of(&told.as_sent),
             lateness: Spread::of(&told.lateness),
             calls: told
@@ -123,6 +131,7 @@ impl Cell {
         self.connect.join(&next.connect);
         self.matching.join(&next.matching);
         self.message.join(&next.message);
+        self.across.join(&next.across);
         self.as_sent.join(&next.as_sent);
         self.lateness.join(&next.lateness);
         if self.calls.len() < next.calls.len() {
@@ -180,20 +189,23 @@ impl Series {
     /// Adds the latest window.
     pub(crate) fn push(&mut self, cell: Cell) {
         self.levels[0].push_back(cell);
-        for (level, (keep, join)) in LEVELS.into_iter().enumerate() {
-            if self.levels[level].len() <= keep {
+        for level in 0..LEVELS.len() - 1 {
+            let windows = &mut self.levels[level];
+            let (keep, seconds) = (LEVELS[level].0, LEVELS[level + 1].1);
+            if windows.len() <= keep {
                 return;
             }
-            let Some(mut oldest) = self.levels[level].pop_front() else {
+            let Some(mut joined) = windows.pop_front() else {
                 return;
             };
-            for next in self.levels[level].drain(..join - 1) {
-                oldest.join(&next);
+            // Up to a whole number of the next length: so those of all shares of a run begin and end together.
+            let end = Duration::from_secs((joined.start.as_secs() / seconds + 1) * seconds);
+            while joined.end() < end
+                && let Some(next) = windows.pop_front()
+            {
+                joined.join(&next);
             }
-            // Beyond the last level, a run is longer than a plan may be.
-            if let Some(longer) = self.levels.get_mut(level + 1) {
-                longer.push_back(oldest);
-            }
+            self.levels[level + 1].push_back(joined);
         }
     }
 
@@ -204,11 +216,16 @@ impl Series {
 
     /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.
     pub(crate) fn last(&self, length: Duration) -> Option<Cell> {
+        self.until(Duration::MAX, length)
+    }
+
+    /// The same, as it was at `end`.
+    pub(crate) fn until(&self, end: Duration, length: Duration) -> Option<Cell> {
         // Ticks come a little early or late: a window of 30 s is 30 ticks.
         let slack = Duration::from_millis(500);
         let mut cells: Vec<&Cell> = Vec::new();
         let mut sum = Duration::ZERO;
-        for cell in self.cells().rev() {
+        for cell in self.cells().rev().skip_while(|cell| cell.end() > end) {
             cells.push(cell);
             sum += cell.length;
             if sum + slack >= length {
@@ -229,6 +246,21 @@ impl Series {
             heat_bounds_ms: heat_bounds_ms(),
             windows: self.cells().map(Cell::to_record).collect(),
         }
+    }
+}
+
+impl From<Series> for Vec<Cell> {
+    fn from(series: Series) -> Self {
+        series.levels.into_iter().rev().flatten().collect()
+    }
+}
+
+/// Windows of a run that is over: none is joined any more.
+impl From<Vec<Cell>> for Series {
+    fn from(cells: Vec<Cell>) -> Self {
+        let mut series = Self::default();
+        series.levels[0] = cells.into();
+        series
     }
 }
 
@@ -315,6 +347,22 @@ mod tests {
             each_hour < 100_000,
             "{hours:?}: a day takes {each_hour} times 24 more"
         );
+    }
+
+    #[test]
+    fn longer_windows_end_together_whatever_a_run_missed() {
+        let mut series = run_of(7);
+        // The window of one second was not looked at in time.
+        series.push(Cell {
+            length: Duration::from_secs(2),
+            ..second(7)
+        });
+        (9..20_000).for_each(|n| series.push(second(n)));
+        for cell in series.cells().filter(|cell| cell.length.as_secs() > 2) {
+            let length = cell.length.as_secs();
+            assert!([10, 120].contains(&length), "{cell:?}");
+            assert!(cell.start.as_secs().is_multiple_of(length), "{cell:?}");
+        }
     }
 
     #[test]

@@ -5,26 +5,33 @@
 
 use std::{sync::mpsc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, Scope},
     limits::{cpu_seconds, open_files, rss_bytes},
     observe::Reading,
+    packed::pack,
     sample::{ErrorKind, ServerCode},
     series::{Cell, Gauges, Series},
 };
 
 mod account;
+mod across;
 mod failures;
 mod latencies;
 mod searches;
 mod server;
+mod share;
 mod slice;
 
 pub(crate) use account::About;
+pub(crate) use across::Crossings;
 pub(crate) use failures::{Failure, Failures};
 pub(crate) use latencies::Latencies;
 use searches::{Searches, ToldApart};
 pub(crate) use server::ServerUse;
+pub(crate) use share::ShareOfBooks;
 pub(crate) use slice::{CallCounts, Slice};
 
 /// The open files are counted once in so many ticks: with many users that takes milliseconds.
@@ -45,13 +52,17 @@ pub(crate) struct Books {
     pub server: ServerUse,
     pub generator: GeneratorUse,
     pub matches: MatchCounts,
+    /// Messages from users of other shares.
+    pub crossings: Crossings,
+    /// What is packed for the other shares when the books of one are closed.
+    packed: Option<String>,
     searches: Searches,
     ticked: Duration,
     closed: bool,
 }
 
 /// Searches that ended, told apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MatchCounts {
     /// Could have been paired, and were not in time.
     pub failed: u64,
@@ -64,7 +75,7 @@ pub(crate) struct MatchCounts {
 }
 
 /// What the load generator itself used.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GeneratorUse {
     cpu_at_start: f64,
     at: Duration,
@@ -75,13 +86,13 @@ pub(crate) struct GeneratorUse {
 }
 
 impl Books {
-    /// Opens the books; workers hand their slices to the sender.
-    pub(crate) fn open(fair_wait: Duration) -> (Self, mpsc::Sender<Slice>) {
+    /// Opens the books of users in this `scope`; workers hand their slices to the sender.
+    pub(crate) fn open(fair_wait: Duration, scope: Scope) -> (Self, mpsc::Sender<Slice>) {
         let (sender, slices) = mpsc::channel();
         let books = Self {
             slices,
             told: Slice::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(scope),
             series: Series::default(),
             failures: Failures::default(),
             server: ServerUse::default(),
@@ -90,6 +101,8 @@ impl Books {
                 ..GeneratorUse::default()
             },
             matches: MatchCounts::default(),
+            crossings: Crossings::default(),
+            packed: None,
             searches: Searches::new(fair_wait),
             ticked: Duration::ZERO,
             closed: false,
@@ -100,10 +113,11 @@ impl Books {
     /// Takes in what was told since the last time; `now`: since the start of the run. To be called once a second.
     pub(crate) fn tick(&mut self, now: Duration, server: Option<Reading>) {
         let mut window = Slice::default();
-        let mut unmatched = Vec::new();
+        let (mut unmatched, mut across) = (Vec::new(), Vec::new());
         while let Ok(mut slice) = self.slices.try_recv() {
             slice.stays.drain(..).for_each(|stay| self.ledger.add(stay));
             unmatched.append(&mut slice.unmatched);
+            across.append(&mut slice.across);
             window.merge(&slice);
         }
         let presumed = self.searches.presumed_failed(&unmatched);
@@ -117,6 +131,10 @@ impl Books {
         let gauges = self.gauges(now, server);
         let end = self.end_of_window(now);
         let mut cell = Cell::new(self.ticked, end, &window, gauges);
+        across
+            .iter()
+            .for_each(|message| self.crossings.add(message));
+        cell.across = Crossings::raw(&across);
         cell.counts.failed_matches = presumed;
         let failures = self.failures.total() + self.told.errors.total();
         cell.counts.failures = failures.saturating_sub(before);
@@ -124,14 +142,25 @@ impl Books {
         self.ticked = end;
     }
 
-    /// Takes in the rest and settles what is still open, unless shares of other machines may hold its other half.
-    pub(crate) fn close(&mut self, now: Duration, server: Option<Reading>, alone: bool) {
+    /// Takes in the rest and settles what is still open. What a share does not know of its rooms because others
+    /// do is unknown to its own record, and packed for theirs.
+    pub(crate) fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
+        if self.is_share() {
+            self.packed = Some(pack(&self.to_share()));
+        }
+        self.ledger.close(!self.is_share());
         let known = self.searches.tell_apart();
         self.told_apart(&known);
-        if alone {
-            self.ledger.close();
-        }
+        self.settle(now);
+    }
+
+    /// Whether other shares of the run hold a part of what there is to know.
+    pub(crate) fn is_share(&self) -> bool {
+        self.ledger.scope == Scope::Share
+    }
+
+    fn settle(&mut self, now: Duration) {
         let refused = ErrorKind::ServerError(ServerCode::new("not_in_room"));
         self.told
             .errors
@@ -239,11 +268,14 @@ impl Books {
     }
 
     /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
-    /// was sent in the last second counts as delivered.
+    /// was sent in the last second counts as delivered; a share does not know where its messages went.
     pub(crate) fn message_success(&self) -> Option<f64> {
         if self.closed {
             let settled = self.ledger.total();
             return percent(settled.delivered, settled.delivered + settled.lost);
+        }
+        if self.is_share() {
+            return None;
         }
         let all = self.told.messages();
         let latest = self

@@ -146,6 +146,20 @@ impl Threshold {
         self.of.as_deref()
     }
 
+    /// As it was written, and whether somebody asked for it: enough to read it again.
+    pub(crate) fn saved(&self) -> (String, bool) {
+        (self.expression.clone(), self.asked_for)
+    }
+
+    /// # Errors
+    /// It is not what [`Self::saved`] gave.
+    pub(crate) fn read((text, asked_for): &(String, bool)) -> Result<Self, ThresholdError> {
+        Ok(Self {
+            asked_for: *asked_for,
+            ..parse::parse(text)?
+        })
+    }
+
     /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
     /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
     pub(crate) fn ending_the_run(mut self, half_way: Duration) -> Self {

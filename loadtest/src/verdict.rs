@@ -17,8 +17,14 @@ const FILES_PERCENT: f64 = 95.0;
 /// Judges the measurement of a record by what else is in it. `foreign`: messages of another load test that came in;
 /// `server_unread`: the server's metrics were asked for by address, and never read.
 pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding> {
+    let mut findings = of_generator(record);
+    findings.extend(of_run(record, foreign, server_unread));
+    findings
+}
+
+/// All but what the generator did wrong.
+pub(crate) fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    generator(record, &mut findings);
     let mut add = |validity, what: String, advice: &str| {
         findings.push(Finding {
             validity,
@@ -88,7 +94,8 @@ pub(crate) fn findings(record: &Record, foreign: u64, server_unread: bool) -> Ve
 }
 
 /// What the generator did wrong.
-fn generator(record: &Record, findings: &mut Vec<Finding>) {
+pub(crate) fn of_generator(record: &Record) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let mut add = |validity, what: String, advice: &str| {
         findings.push(Finding {
             validity,
@@ -154,6 +161,7 @@ fn generator(record: &Record, findings: &mut Vec<Finding>) {
             error.meaning.trim_end_matches('.'),
         );
     }
+    findings
 }
 
 /// Lets the outcome and the exit code say what thresholds and findings show.

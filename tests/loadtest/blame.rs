@@ -138,7 +138,11 @@ async fn broken_network(scenario: &str) -> Ran {
 
 #[tokio::test]
 async fn connections_that_are_reset_are_the_networks_doing_and_nothing_is_lost() {
-    let ran = broken_network("audio-streaming-text").await;
+    let ran = broken_network(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/servers/chatter.toml"
+    ))
+    .await;
     let fates = ["delivered", "pending"].map(|fate| ran.messages(fate));
     assert_eq!(ran.messages("sent"), fates.into_iter().sum::<usize>());
     assert!(ran.messages("delivered") > 300);

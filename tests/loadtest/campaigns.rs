@@ -240,6 +240,27 @@ async fn a_capacity_that_is_given_is_not_searched_for() {
 }
 
 #[tokio::test]
+async fn a_capacity_that_is_not_given_is_searched_for_first() {
+    let share = SEARCH.replace("then = []", "percent_of_capacity = \"70%\"");
+    let files = Files::new(&share);
+    let path = files.scenario.to_str().expect("UTF-8");
+    let fake = Fake::start(room_for(60)).await;
+    let output = play(&fake, path, &files.report, &[]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let record = taken(&files.report);
+    let capacity = &record["capacity"];
+    assert_eq!(
+        (&capacity["holds"], &record["run"]["users"]),
+        (&60.into(), &42.into())
+    );
+    let load = record["run"]["load"].as_str().expect("words");
+    assert!(
+        load.contains("70 % of the 60 users") && load.contains("the search of mine"),
+        "{load}"
+    );
+}
+
+#[tokio::test]
 async fn a_storm_is_weathered_in_time_or_not() {
     let files = Files::new("");
     let fake = Fake::start(Faults::default()).await;

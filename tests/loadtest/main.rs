@@ -12,6 +12,7 @@ mod paced;
 mod people;
 mod plans;
 mod records;
+mod shards;
 mod talk;
 mod tls;
 

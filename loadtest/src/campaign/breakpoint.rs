@@ -167,7 +167,10 @@ impl Tries<'_, '_> {
         loop {
             let ran = run_until(plan, self.target, self.stop.clone(), |progress| {
                 on_progress(&Progress {
-                    stage: stage.to_owned(),
+                    stage: match progress.stage.as_str() {
+                        "" => stage.to_owned(),
+                        phase => format!("{stage}: {phase}"),
+                    },
                     ..progress.clone()
                 });
             });

@@ -65,14 +65,15 @@ impl Sources {
     }
 }
 
-/// Users that share a source address: nine tenths of the machine's local ports, as others use them too.
+/// Users that share a source address: less than half of the machine's local ports. Linux gives out every other
+/// port first, and when those are used up, it looks at each of them for every further connection.
 fn users_per_source() -> u32 {
     let range =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = range.split_whitespace().map(str::parse::<u32>);
     match (ends.next(), ends.next()) {
-        (Some(Ok(low)), Some(Ok(high))) if high > low => (high - low).max(10) / 10 * 9,
-        _ => 25_000,
+        (Some(Ok(low)), Some(Ok(high))) if high > low => (high - low).max(20) / 20 * 9,
+        _ => 12_500,
     }
 }
 

@@ -30,6 +30,11 @@ impl Latest {
         self.last = now;
     }
 
+    /// Its moments, to be told by another clock.
+    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut Duration> {
+        [&mut self.last, &mut self.since].into_iter()
+    }
+
     /// Of `missing` messages, none of which was followed by one that was received: how many may have been
     /// under way when the receiver left.
     pub(super) fn under_way(&self, missing: u64, receiver_left: Duration) -> u64 {

@@ -6,16 +6,19 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Stay, latest::UNDER_WAY};
 use crate::sample::{Direction, Kind};
 
-/// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided.
+/// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
+/// the other may be in another share of the run, as unknown.
 const MAX_OPEN: usize = 200_000;
 /// Settled rooms that are kept in mind, so that a third member is seen.
 const MAX_REMEMBERED: usize = 65_536;
 
 /// What became of the messages of one type in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settled {
     /// Received by the partner at least once.
     pub delivered: u64,
@@ -32,6 +35,7 @@ pub(crate) struct Settled {
 /// All rooms of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    pub(crate) scope: Scope,
     pub(crate) settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
     /// Refused with `not_in_room` although the partner had not left; these are lost.
     pub(crate) wrongly_refused: u64,
@@ -39,21 +43,46 @@ pub(crate) struct Ledger {
     pub(crate) one_sided_rooms: u64,
     /// Users in rooms of more than two.
     pub(crate) crowded_users: u64,
-    open: HashMap<u64, Stay>,
+    /// Users whose partner's record is missing.
+    pub(crate) unknown_stays: u64,
+    /// Some of those were given up because too many waited.
+    pub(crate) forgotten: bool,
+    pub(super) open: HashMap<u64, Stay>,
     opened: VecDeque<u64>,
-    closed: HashMap<u64, Closed>,
+    pub(super) closed: HashMap<u64, Closed>,
     closed_order: VecDeque<u64>,
 }
 
+/// What a ledger is to know of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All users of a run.
+    #[default]
+    Whole,
+    /// Those of one share.
+    Share,
+    /// Those of several shares, which each have kept what a ledger keeps.
+    Shares,
+}
+
 /// A room that is settled.
-#[derive(Debug, Clone, Copy)]
-struct Closed {
-    /// When the first of its members left.
-    at: Duration,
-    crowded: bool,
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Closed {
+    /// When both of its members were in it.
+    pub from: Duration,
+    /// When the first of them left.
+    pub at: Duration,
+    pub crowded: bool,
 }
 
 impl Ledger {
+    pub(crate) fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            ..Self::default()
+        }
+    }
+
     /// Enters one stay.
     pub(crate) fn add(&mut self, stay: Stay) {
         if stay.foreign {
@@ -65,7 +94,8 @@ impl Ledger {
         if let Some(partner) = self.open.remove(&stay.room) {
             self.settle(&stay, &partner);
             self.settle(&partner, &stay);
-            self.remember(stay.room, stay.left.min(partner.left));
+            let from = stay.joined.max(partner.joined);
+            self.remember(stay.room, from, stay.left.min(partner.left));
             return;
         }
         // Overlapping in time: a room that is made anew under an old name is another room.
@@ -83,18 +113,17 @@ impl Ledger {
         self.forget_oldest();
     }
 
-    /// Settles what still waits for a partner's record: there will be none.
-    pub(crate) fn close(&mut self) {
+    /// Settles what still waits for a partner's record: there will be none, because nobody else was told of
+    /// the room, or, if the records are not `complete`, perhaps because that one is missing.
+    pub(crate) fn close(&mut self, complete: bool) {
         for (_, stay) in std::mem::take(&mut self.open) {
-            self.one_sided(&stay);
+            if complete {
+                self.one_sided(&stay);
+            } else {
+                self.unknown(&stay);
+            }
         }
         self.opened.clear();
-    }
-
-    /// The stays whose partner's record has not come: it may be in another share of the run, whose
-    /// ledger these are then added to.
-    pub(crate) fn unsettled(&self) -> Vec<&Stay> {
-        self.open.values().collect()
     }
 
     /// All types and directions together.
@@ -162,18 +191,24 @@ impl Ledger {
     }
 
     fn unknown(&mut self, stay: &Stay) {
+        self.unknown_stays += 1;
         for kind in 0..Kind::MAX {
             let settled = &mut self.settled[kind][stay.direction as usize];
             settled.unknown += u64::from(stay.sent[kind]);
         }
     }
 
-    fn remember(&mut self, room: u64, at: Duration) {
-        let crowded = false;
-        if self.closed.insert(room, Closed { at, crowded }).is_none() {
+    fn remember(&mut self, room: u64, from: Duration, at: Duration) {
+        let closed = Closed {
+            from,
+            at,
+            crowded: false,
+        };
+        if self.closed.insert(room, closed).is_none() {
             self.closed_order.push_back(room);
         }
-        if self.closed_order.len() > MAX_REMEMBERED
+        if self.scope != Scope::Shares
+            && self.closed_order.len() > MAX_REMEMBERED
             && let Some(oldest) = self.closed_order.pop_front()
         {
             self.closed.remove(&oldest);
@@ -182,17 +217,22 @@ impl Ledger {
 
     fn forget_oldest(&mut self) {
         // Rooms that were settled in the meantime are still in the order.
-        while self.opened.len() > MAX_OPEN {
+        while self.opened.len() > MAX_OPEN && self.scope != Scope::Shares {
             let oldest = self.opened.pop_front();
-            if let Some(stay) = oldest.and_then(|room| self.open.remove(&room)) {
-                self.one_sided(&stay);
+            match oldest.and_then(|room| self.open.remove(&room)) {
+                Some(stay) if self.scope == Scope::Whole => self.one_sided(&stay),
+                Some(stay) => {
+                    self.forgotten = true;
+                    self.unknown(&stay);
+                }
+                None => {}
             }
         }
     }
 }
 
 impl Settled {
-    fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.delivered += other.delivered;
         self.lost += other.lost;
         self.undeliverable += other.undeliverable;

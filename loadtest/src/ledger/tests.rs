@@ -48,7 +48,7 @@ fn settle(stays: impl IntoIterator<Item = Stay>) -> Ledger {
     for stay in stays {
         ledger.add(stay);
     }
-    ledger.close();
+    ledger.close(true);
     ledger
 }
 
@@ -209,7 +209,7 @@ fn rooms_come_and_go_in_the_same_memory() {
             });
         }
     }
-    assert_eq!(ledger.unsettled().len(), 0);
+    assert_eq!(ledger.open.len(), 0);
     // A server that tells of rooms that nobody else is told of does not fill the memory either.
     for room in 300_000..600_000 {
         ledger.add(Stay {
@@ -217,7 +217,7 @@ fn rooms_come_and_go_in_the_same_memory() {
             ..stay(1, 0, Inbox::default())
         });
     }
-    assert!(ledger.unsettled().len() <= 200_000);
+    assert!(ledger.open.len() <= 200_000);
 }
 
 #[test]
@@ -230,20 +230,86 @@ fn an_echo_is_settled_by_its_sender_alone() {
     assert_eq!((delivered, lost), (2, 1));
 }
 
+fn shared(stays: impl IntoIterator<Item = Stay>) -> LedgerShare {
+    let mut ledger = Ledger::new(Scope::Share);
+    stays.into_iter().for_each(|stay| ledger.add(stay));
+    let saved = serde_json::to_string(&ledger.share()).expect("JSON");
+    serde_json::from_str(&saved).expect("a share")
+}
+
 #[test]
 fn partners_in_different_shares_are_joined_afterwards() {
-    let mut shares = [Ledger::default(), Ledger::default()];
-    shares[0].add(stay(1, 3, inbox(2, &[0])));
-    shares[1].add(stay(2, 1, inbox(1, &[0, 2])));
-    let mut merged = Ledger::default();
-    for share in &shares {
-        let saved = serde_json::to_string(&share.unsettled()).expect("JSON");
-        let stays: Vec<Stay> = serde_json::from_str(&saved).expect("stays");
-        stays.into_iter().for_each(|stay| merged.add(stay));
-    }
-    merged.close();
+    let there = shared([stay(1, 3, inbox(2, &[0]))]);
+    let back = shared([stay(2, 1, inbox(1, &[0, 2]))]);
+    let mut all = Ledger::of_shares([there, back]);
+    all.close(true);
     let Settled {
         delivered, lost, ..
-    } = merged.total();
-    assert_eq!((delivered, lost, merged.one_sided_rooms), (3, 1, 0));
+    } = all.total();
+    assert_eq!((delivered, lost, all.one_sided_rooms), (3, 1, 0));
+}
+
+#[test]
+fn without_the_partners_share_nothing_is_known() {
+    let mut all = Ledger::of_shares([shared([stay(1, 3, inbox(2, &[0]))])]);
+    all.close(false);
+    let unknown = Settled {
+        unknown: 3,
+        ..Settled::default()
+    };
+    assert_eq!((all.total(), all.one_sided_rooms), (unknown, 0));
+    assert_eq!(all.unknown_stays, 1);
+}
+
+#[test]
+fn crowded_rooms_are_seen_across_shares() {
+    let user = |user| stay(user, 0, Inbox::default());
+    for parts in [
+        vec![vec![1], vec![2], vec![3]],
+        vec![vec![1, 2], vec![3]],
+        vec![vec![3], vec![1, 2]],
+        vec![vec![1, 2, 3], vec![]],
+    ] {
+        let shares = parts
+            .iter()
+            .map(|part| shared(part.iter().map(|&n| user(n))));
+        let mut all = Ledger::of_shares(shares);
+        all.close(true);
+        assert_eq!(
+            (all.crowded_users, all.one_sided_rooms),
+            (3, 0),
+            "{parts:?}"
+        );
+    }
+    let mut four = Ledger::of_shares([shared([user(1), user(2)]), shared([user(3), user(4)])]);
+    four.close(true);
+    assert_eq!(four.crowded_users, 4);
+    let pairs = [[1, 2], [3, 4], [5, 6]].map(|pair| shared(pair.map(user)));
+    assert_eq!(Ledger::of_shares(pairs).crowded_users, 6);
+}
+
+#[test]
+fn rooms_of_other_servers_are_other_rooms_unless_they_lack_a_partner() {
+    let user = |user| stay(user, 0, Inbox::default());
+    let servers = [[1, 2], [3, 4]].map(|users| Ledger::of_shares([shared(users.map(user))]));
+    let mut all = Ledger::of_servers(servers);
+    all.close(true);
+    assert_eq!((all.crowded_users, all.one_sided_rooms), (0, 0));
+    let addresses = [1, 2].map(|one| Ledger::of_shares([shared([user(one)])]));
+    let mut all = Ledger::of_servers(addresses);
+    all.close(true);
+    assert_eq!(all.one_sided_rooms, 0, "one server with two addresses");
+}
+
+#[test]
+fn what_a_share_forgets_is_unknown_and_said() {
+    let mut ledger = Ledger::new(Scope::Share);
+    for room in 0..200_001 {
+        ledger.add(Stay {
+            room,
+            ..stay(1, 1, Inbox::default())
+        });
+    }
+    assert!(ledger.forgotten && ledger.open.len() == 200_000);
+    assert_eq!((ledger.total().unknown, ledger.one_sided_rooms), (1, 0));
 }

@@ -12,6 +12,9 @@ const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 
 /// One line: where the run is in its plan.
 pub(super) fn heading(progress: &Progress) -> String {
+    if let Some(left) = progress.starts_in {
+        return format!("starts in {}", clock(left));
+    }
     let mut line = format!("{} of {}", clock(progress.elapsed), clock(progress.planned));
     if !progress.stage.is_empty() {
         let _ = write!(line, "  {}", progress.stage);
@@ -58,6 +61,9 @@ pub(super) fn body(progress: &Progress, history: &History, columns: usize) -> St
 
 /// A line for a log.
 pub(super) fn plain(progress: &Progress) -> String {
+    if let Some(left) = progress.starts_in {
+        return format!("starts in {} s", left.as_secs());
+    }
     let mut line = progress.to_string();
     let latencies = [
         ("message p99", progress.message.p99_ms),
@@ -156,6 +162,14 @@ mod tests {
         let wide = body(&progress, &history, 100);
         assert!(wide.contains("message p99             12.3 ms █"), "{wide}");
         assert_eq!(heading(&progress), "4:59 of 2:00:00  ramp");
+        let waiting = Progress {
+            starts_in: Some(Duration::from_millis(61_900)),
+            ..Progress::default()
+        };
+        assert_eq!(
+            (heading(&waiting), plain(&waiting)),
+            ("starts in 1:01".to_owned(), "starts in 61 s".to_owned())
+        );
         assert!(plain(&progress).contains("message p99 12.3 ms  [ramp]"));
     }
 }

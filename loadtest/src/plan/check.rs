@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search};
+use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
 use crate::{flow::FlowError, threshold::Threshold};
 
 /// A plan that cannot be played.
@@ -66,6 +66,19 @@ pub enum PlanError {
         /// What there is.
         known: String,
     },
+    /// More shares than users.
+    #[error("share {share} of {users} users has none of them: split the plan into fewer shares")]
+    EmptyShare {
+        /// Which.
+        share: Share,
+        /// Of the whole plan.
+        users: u32,
+    },
+    /// One share alone cannot know when to go on.
+    #[error(
+        "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shares or at a set time"
+    )]
+    NotInShares(String),
     /// A flow that cannot be played.
     #[error(transparent)]
     Flow(#[from] FlowError),
@@ -106,6 +119,7 @@ impl Plan {
         for flow in &self.flows {
             flow.check()?;
         }
+        self.check_share()?;
         self.check_names()
     }
 

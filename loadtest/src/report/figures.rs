@@ -2,7 +2,9 @@
 
 use super::units;
 use crate::{
-    record::{Call, Connections, Delivery, Flow, Matches, Outcome, Record, Status, Validity},
+    record::{
+        Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity,
+    },
     sample::Blame,
 };
 
@@ -89,7 +91,10 @@ pub(super) fn about(record: &Record) -> String {
         "{load} for {}, scenario {}, on {}",
         units::span(run.active_ms),
         run.scenario,
-        run.target
+        match run.target.split(", ").count() {
+            0 | 1 => run.target.clone(),
+            servers => format!("{servers} servers"),
+        }
     )
 }
 
@@ -108,11 +113,19 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(
-            "share {shard} of a plan: the others are not in these figures"
+            "share {shard} of a plan: join it with the others (loadtest merge)"
         ));
+        remarks.push(
+            "what became of messages to the others is unknown here, as are their latencies"
+                .to_owned(),
+        );
     }
     if !run.merged_from.is_empty() {
-        remarks.push(format!("merged from {} shares", run.merged_from.len()));
+        let shares = run.merged_from.len() + run.missing_shards.len();
+        remarks.push(format!(
+            "merged from {} of {shares} shares",
+            run.merged_from.len()
+        ));
     }
     if !run.missing_shards.is_empty() {
         let missing: Vec<String> = run.missing_shards.iter().map(u32::to_string).collect();
@@ -121,17 +134,38 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
             missing.join(", ")
         ));
     }
-    for share in &run.merged_from {
-        if let (Some(offset), Some(uncertainty)) =
-            (share.clock_offset_ms, share.clock_uncertainty_ms)
-        {
-            remarks.push(format!(
-                "the clock of share {} ({}) was {offset:+.2} ± {uncertainty:.2} ms ahead",
-                share.index, share.host
-            ));
-        }
-    }
     remarks
+}
+
+/// The names of the columns of [`shares`].
+pub(super) const SHARE_COLUMNS: [&str; 4] = [
+    "Share",
+    "Host",
+    "Started",
+    "Clock against the first share's",
+];
+
+/// The shares that a record was merged of, and those that are missing; empty for a run of one process.
+pub(super) fn shares(record: &Record) -> Vec<[String; 4]> {
+    let run = &record.run;
+    let clock = |share: &ShardInfo| match (share.clock_offset_ms, share.clock_uncertainty_ms) {
+        _ if run.merged_from.first() == Some(share) => "the measure".to_owned(),
+        (Some(offset), Some(uncertainty)) => format!("{offset:+.3} ± {uncertainty:.3} ms"),
+        _ => "unknown: no messages in both directions".to_owned(),
+    };
+    let there = run.merged_from.iter().map(|share| {
+        let cells = [share.host.clone(), share.started_at.clone(), clock(share)];
+        (share.index, cells)
+    });
+    let missing = run.missing_shards.iter().map(|index| {
+        let dash = "–".to_owned();
+        (*index, ["missing".to_owned(), dash.clone(), dash])
+    });
+    let mut all: Vec<(u32, [String; 3])> = there.chain(missing).collect();
+    all.sort_by_key(|(index, _)| *index);
+    let all = all.into_iter();
+    all.map(|(index, [host, started, clock])| [index.to_string(), host, started, clock])
+        .collect()
 }
 
 /// All types and directions together.

@@ -27,6 +27,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     advice(out, record)?;
     errors(out, record)?;
     phases(out, record)?;
+    shares(out, record)?;
     capacity(out, record)?;
     recovery(out, record)?;
     drift(out, record)?;
@@ -241,6 +242,26 @@ fn phases(out: &mut String, record: &Record) -> Result {
         out,
         &format!("Phases: {}", record.phases.len()),
         "| Phase | Length | Peak users | Match p95 | Message p99 | Errors |\n| --- | ---: | ---: | ---: | ---: | ---: |",
+        rows,
+    )
+}
+
+fn shares(out: &mut String, record: &Record) -> Result {
+    let shares = figures::shares(record);
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let rows = shares.iter().map(|cells| {
+        let cells = cells.each_ref().map(|cell| inline(cell));
+        format!("| {} |", cells.join(" | "))
+    });
+    folded(
+        out,
+        &format!("Shares: {}", shares.len()),
+        &format!(
+            "| {} |\n| ---: | --- | --- | ---: |",
+            figures::SHARE_COLUMNS.join(" | ")
+        ),
         rows,
     )
 }

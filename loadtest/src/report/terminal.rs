@@ -46,6 +46,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     parts::drift(out, record)?;
     parts::recovery(out, record)?;
     resources(out, record)?;
+    parts::shares(out, record)?;
     parts::comparison(out, record)?;
     advice(out, record)
 }

@@ -2,9 +2,18 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A server's error code, cut to a length and an alphabet that cannot spoil a report.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "String")]
 pub struct ServerCode(Box<str>);
+
+impl From<String> for ServerCode {
+    fn from(code: String) -> Self {
+        Self::new(&code)
+    }
+}
 
 impl ServerCode {
     const MAX_LEN: usize = 40;

@@ -1,5 +1,7 @@
 //! A distribution in a few hundred bytes, to three percent: one for each figure of each window.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{record::Quantiles, summary::Latencies};
 
 /// Buckets of each power of two.
@@ -7,7 +9,8 @@ const PARTS: u64 = 32;
 const PART_BITS: u32 = PARTS.trailing_zeros();
 
 /// How often values fell into each bucket; buckets are 3 % wide.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "(Vec<(u16, u32)>, u32)", from = "(Vec<(u16, u32)>, u32)")]
 pub(crate) struct Spread {
     /// Rising; only those that are not empty.
     bins: Vec<Bin>,
@@ -35,6 +38,26 @@ impl Bin {
     fn count(self) -> u32 {
         let ([a, b], [c, d]) = (self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes());
         u32::from_ne_bytes([a, b, c, d])
+    }
+}
+
+impl From<Spread> for (Vec<(u16, u32)>, u32) {
+    fn from(spread: Spread) -> Self {
+        let bins = spread.bins.iter().map(|bin| (bin.bucket(), bin.count()));
+        (bins.collect(), spread.max_micros)
+    }
+}
+
+impl From<(Vec<(u16, u32)>, u32)> for Spread {
+    fn from((bins, max_micros): (Vec<(u16, u32)>, u32)) -> Self {
+        let last = bucket(u64::MAX);
+        let bins = bins.into_iter();
+        Self {
+            bins: bins
+                .map(|(bucket, count)| Bin::new(bucket.min(last), count))
+                .collect(),
+            max_micros,
+        }
     }
 }
 

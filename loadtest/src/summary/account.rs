@@ -12,7 +12,7 @@ use crate::{
     limits::max_open_files,
     record::{
         self, Call, Connections, Delivery, Flow, Generator, Latency, Matches, Measurement, Outcome,
-        Phase, Record, Recovery, Run, Validity, digits,
+        Phase, Record, Recovery, Run, ShardData, Validity, digits,
     },
     sample::{Direction, Kind},
     threshold::Watch,
@@ -38,11 +38,23 @@ pub(crate) struct About {
     pub busiest_worker_percent: f64,
     /// The server's metrics were asked for by address.
     pub server_expected: bool,
+    /// For a share: what the others need of it; the books are filled in.
+    pub shard: Option<ShardData>,
 }
 
 impl Books {
     /// The record of a run whose books are closed.
     pub(crate) fn account(&self, about: About, watch: &mut Watch) -> Record {
+        let server_unread = about.server_expected && self.server.to_record().is_none();
+        let mut record = self.figures(about, watch);
+        record.measurement.findings = verdict::findings(&record, self.told.foreign, server_unread);
+        verdict::conclude(&mut record);
+        record.advice = advice::advise(&record);
+        record
+    }
+
+    /// The same, not judged yet.
+    pub(crate) fn figures(&self, about: About, watch: &mut Watch) -> Record {
         let limits = watch.thresholds().filter_map(|one| one.drift_limit());
         // What nobody asked for the system does not allow.
         let files = self
@@ -51,9 +63,7 @@ impl Books {
             .map(|most| ("server_fds", most as f64));
         let limits: Vec<_> = limits.chain(files).collect();
         let [from, to] = about.steady;
-        let server = self.server.to_record();
-        let server_unread = about.server_expected && server.is_none();
-        let mut record = Record {
+        Record {
             schema_version: record::SCHEMA_VERSION,
             outcome: Outcome::Pass,
             exit_code: 0,
@@ -86,18 +96,16 @@ impl Books {
                 rss_peak_bytes: self.generator.rss_peak_bytes,
                 fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
             },
-            server,
+            server: self.server.to_record(),
             capacity: None,
             drift: drift(&self.series, from, to, &limits),
             recovery: self.recovery(),
             advice: Vec::new(),
             comparison: None,
-            // The other halves of these rooms are in other shares of the run.
-            shard: about
-                .run
-                .shard
-                .as_ref()
-                .map(|_| serde_json::json!({ "unsettled": self.ledger.unsettled() })),
+            shard: about.shard.map(|shard| ShardData {
+                books: self.packed.clone().unwrap_or_default(),
+                ..shard
+            }),
             run: Run {
                 started_at: humantime::format_rfc3339_millis(about.started_at).to_string(),
                 started_at_unix_ms: unix_ms(about.started_at),
@@ -105,11 +113,7 @@ impl Books {
                 active_ms: millis(about.active),
                 ..about.run
             },
-        };
-        record.measurement.findings = verdict::findings(&record, self.told.foreign, server_unread);
-        verdict::conclude(&mut record);
-        record.advice = advice::advise(&record);
-        record
+        }
     }
 
     fn phase(&self, phase: Phase) -> Phase {

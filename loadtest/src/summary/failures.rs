@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     record,
     sample::{Blame, ErrorKind},
@@ -11,7 +13,7 @@ use crate::{
 const MAX_ERROR_KINDS: usize = 64;
 
 /// How often something went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Occurred {
     pub count: u64,
     /// The first, since the start of the run.
@@ -19,8 +21,28 @@ pub(crate) struct Occurred {
 }
 
 /// What users were told or ran into, by kind.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(
+    into = "Vec<(ErrorKind, Occurred)>",
+    from = "Vec<(ErrorKind, Occurred)>"
+)]
 pub(crate) struct Errors(BTreeMap<ErrorKind, Occurred>);
+
+impl From<Errors> for Vec<(ErrorKind, Occurred)> {
+    fn from(errors: Errors) -> Self {
+        errors.0.into_iter().collect()
+    }
+}
+
+impl From<Vec<(ErrorKind, Occurred)>> for Errors {
+    fn from(list: Vec<(ErrorKind, Occurred)>) -> Self {
+        let mut errors = Self::default();
+        for (kind, error) in list {
+            errors.add(kind, error.count, error.first_at);
+        }
+        errors
+    }
+}
 
 impl Errors {
     pub(crate) fn add(&mut self, kind: ErrorKind, count: u64, first_at: Duration) {
@@ -58,7 +80,7 @@ impl Errors {
 }
 
 /// What the books show to have failed, although nobody was told of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Failure {
     MessageLost,
     MessageLate,
@@ -117,7 +139,7 @@ impl Failure {
 }
 
 /// Failures with their first time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Failures(BTreeMap<Failure, Occurred>);
 
 impl Failures {
@@ -129,6 +151,18 @@ impl Failures {
                 first_at: now,
             };
             self.0.entry(failure).or_insert(first).count = count;
+        }
+    }
+
+    /// Adds what was found elsewhere, with its first time.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (failure, theirs) in &other.0 {
+            let mine = self.0.entry(*failure).or_insert(Occurred {
+                count: 0,
+                first_at: theirs.first_at,
+            });
+            mine.count += theirs.count;
+            mine.first_at = mine.first_at.min(theirs.first_at);
         }
     }
 

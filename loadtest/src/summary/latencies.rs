@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use hdrhistogram::{
     Histogram,
-    serialization::{Serializer, V2DeflateSerializer},
+    serialization::{Deserializer, Serializer, V2DeflateSerializer},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::record;
 
@@ -24,8 +25,37 @@ const QUANTILES: [(&str, f64); 7] = [
 ];
 
 /// Latencies in microseconds, to three digits. About 180 KB once there is one: never one per user.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(into = "Option<String>", try_from = "Option<String>")]
 pub(crate) struct Latencies(Option<Box<Histogram<u64>>>);
+
+/// As [`record::Latency::histogram`] holds them.
+impl From<Latencies> for Option<String> {
+    fn from(latencies: Latencies) -> Self {
+        latencies.0.as_ref().map(|histogram| encode(histogram))
+    }
+}
+
+impl TryFrom<Option<String>> for Latencies {
+    type Error = String;
+
+    fn try_from(text: Option<String>) -> Result<Self, String> {
+        let Some(text) = text else {
+            return Ok(Self::default());
+        };
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text);
+        let bytes = bytes.map_err(|error| format!("a histogram: {error}"))?;
+        let theirs: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| format!("a histogram: {error}"))?;
+        // Whatever its bounds are, ours stay the same for all.
+        let mut latencies = Self::default();
+        for step in theirs.iter_recorded() {
+            latencies.record_micros(step.value_iterated_to(), step.count_at_value());
+        }
+        Ok(latencies)
+    }
+}
 
 impl Latencies {
     fn histogram(&mut self) -> &mut Histogram<u64> {
@@ -37,7 +67,12 @@ impl Latencies {
 
     pub(crate) fn record(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.histogram().saturating_record(micros);
+        self.record_micros(micros, 1);
+    }
+
+    /// Records the same latency several times.
+    pub(crate) fn record_micros(&mut self, micros: u64, times: u64) {
+        self.histogram().saturating_record_n(micros, times);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -125,7 +160,7 @@ mod tests {
         }
         let text = latencies.to_record(1).histogram.expect("not empty");
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text);
-        let back: Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
+        let back: Histogram<u64> = Deserializer::new()
             .deserialize(&mut bytes.expect("base64").as_slice())
             .expect("an HDR histogram");
         assert_eq!(

@@ -42,6 +42,11 @@ impl Searches {
         (self.kept.len() > MAX_KEPT).then(|| self.tell_apart())
     }
 
+    /// Those that are not told apart yet.
+    pub(super) fn kept(&self) -> &[Unmatched] {
+        &self.kept
+    }
+
     /// How many of them presumably failed: all who waited, but for one who may have been alone.
     pub(crate) fn presumed_failed(&self, searches: &[Unmatched]) -> u64 {
         let waited = searches.iter().filter(|search| search.waited >= self.fair);

@@ -1,9 +1,13 @@
 //! What the server used, from one reading of its metrics a second.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{observe::Reading, record};
 
 /// What the server used, by its own metrics.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ServerUse {
     first: Option<Reading>,
     last: Option<Reading>,
@@ -29,6 +33,38 @@ impl ServerUse {
         let cpu = (reading.cpu_seconds - before.cpu_seconds).max(0.0);
         self.cpu_seconds += cpu;
         (seconds > 0.0).then(|| cpu * 100.0 / seconds)
+    }
+
+    /// The same server, seen by somebody else.
+    pub(crate) fn merge_same(&mut self, other: &Self) {
+        self.readings = self.readings.max(other.readings);
+        self.merge(other, |a, b| a.max(b), f64::max);
+    }
+
+    /// Another server. Peaks add up as if they had come at the same moment, so that the sum is never too small.
+    pub(crate) fn merge_other(&mut self, other: &Self) {
+        self.readings += other.readings;
+        self.merge(other, u64::saturating_add, |a, b| a + b);
+    }
+
+    fn merge(&mut self, other: &Self, whole: fn(u64, u64) -> u64, share: fn(f64, f64) -> f64) {
+        let both = |mine: Option<Reading>, theirs: Option<Reading>, at: fn(_, _) -> Duration| match (
+            mine, theirs,
+        ) {
+            (Some(a), Some(b)) => Some(Reading {
+                at: at(a.at, b.at),
+                cpu_seconds: share(a.cpu_seconds, b.cpu_seconds),
+                rss_bytes: whole(a.rss_bytes, b.rss_bytes),
+                fds: whole(a.fds, b.fds),
+                max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
+            }),
+            (a, b) => a.or(b),
+        };
+        self.first = both(self.first, other.first, Duration::min);
+        self.last = both(self.last, other.last, Duration::max);
+        self.cpu_seconds = share(self.cpu_seconds, other.cpu_seconds);
+        self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
+        self.fds_peak = whole(self.fds_peak, other.fds_peak);
     }
 
     /// As many files as it may have open, if it says so.
@@ -58,8 +94,6 @@ impl ServerUse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{failures::Errors, latencies::Latencies};
 use crate::{
     ledger::Stay,
-    sample::{Delivered, Direction, Kind, Route, Sample, Unmatched},
+    sample::{Across, Delivered, Direction, Kind, Route, Sample, Unmatched},
 };
 
 /// What users told in a stretch of time. Two of them add up to one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Slice {
     pub people: People,
     pub routes: [[RouteCounts; Direction::ALL.len()]; Kind::MAX],
@@ -35,14 +37,19 @@ pub(crate) struct Slice {
     pub flows: Vec<[u64; 2]>,
     pub storm: Storm,
     pub errors: Errors,
+    /// To be timed once both clocks are known.
+    #[serde(skip)]
+    pub across: Vec<Across>,
     /// To be entered in the ledger.
+    #[serde(skip)]
     pub stays: Vec<Stay>,
     /// To be told apart: failed, or nobody there to find.
+    #[serde(skip)]
     pub unmatched: Vec<Unmatched>,
 }
 
 /// Comings and goings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct People {
     pub attempted: u64,
     pub reconnects: u64,
@@ -62,7 +69,7 @@ pub(crate) struct People {
 }
 
 /// Messages of one type in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RouteCounts {
     pub sent: u64,
     pub received: u64,
@@ -74,7 +81,7 @@ pub(crate) struct RouteCounts {
 }
 
 /// Requests of one name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct CallCounts {
     pub sent: u64,
     pub answered: u64,
@@ -87,7 +94,7 @@ pub(crate) struct CallCounts {
 }
 
 /// Users dropped at once, and back.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Storm {
     pub dropped: u64,
     /// Who of them had a partner, or was looking for one.
@@ -129,6 +136,7 @@ impl Slice {
                 self.lateness.record(lateness);
             }
             Sample::Delivered(message) => self.delivered(&message),
+            Sample::DeliveredAcross(message) => self.delivered_across(message),
             Sample::Duplicate { route } => self.route(route).duplicate += 1,
             Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
             Sample::Foreign => self.foreign += 1,
@@ -190,7 +198,18 @@ impl Slice {
         route.altered += u64::from(message.altered);
     }
 
-    fn route(&mut self, route: Route) -> &mut RouteCounts {
+    fn delivered_across(&mut self, message: Across) {
+        let route = self.route(message.route);
+        route.received += 1;
+        route.reordered += u64::from(!message.in_order);
+        route.altered += u64::from(message.altered);
+        // One with other bytes may name another time than it was sent at.
+        if !message.altered {
+            self.across.push(message);
+        }
+    }
+
+    pub(super) fn route(&mut self, route: Route) -> &mut RouteCounts {
         &mut self.routes[route.kind.index()][route.direction as usize]
     }
 

@@ -2,13 +2,13 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::{
-    ledger::{Inbox, Latest, Stay},
+    ledger::{Inbox, Latest, Scope, Stay},
     record::{Outcome, Record, Run, Status, Validity},
     sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
     threshold::{Thresholds, Watch},
 };
 
-const ROUTE: Route = Route {
+pub(super) const ROUTE: Route = Route {
     kind: Kind::MESSAGE,
     direction: Direction::OffererToAnswerer,
 };
@@ -32,7 +32,7 @@ impl Teller {
 }
 
 pub(crate) fn books() -> (Books, Teller) {
-    let (books, sender) = Books::open(secs(2));
+    let (books, sender) = Books::open(secs(2), Scope::Whole);
     (books, Teller(sender))
 }
 
@@ -50,7 +50,6 @@ pub(crate) fn delivered(ms: u64) -> Sample {
 fn message(ms: u64) -> Delivered {
     Delivered {
         route: ROUTE,
-        sender: 1,
         latency: Duration::from_millis(ms),
         as_sent: Duration::from_millis(ms),
         in_order: true,
@@ -141,13 +140,14 @@ fn about() -> About {
         workers: 1,
         busiest_worker_percent: 10.0,
         server_expected: false,
+        shard: None,
     }
 }
 
 /// The record of a run of one second. Every sample comes from a worker of its own: adding up must give what
 /// counting gives.
 fn record(samples: impl IntoIterator<Item = Sample>, change: impl FnOnce(&mut About)) -> Record {
-    let (mut books, sender) = Books::open(secs(2));
+    let (mut books, sender) = Books::open(secs(2), Scope::Whole);
     for sample in samples {
         let mut slice = Slice::default();
         slice.add(Duration::from_millis(500), sample);
@@ -158,7 +158,7 @@ fn record(samples: impl IntoIterator<Item = Sample>, change: impl FnOnce(&mut Ab
     let thresholds = Thresholds::default().list(true, true);
     let calls = vec!["search".to_owned()];
     let mut watch = Watch::new(thresholds, calls, Vec::new(), about.server_expected);
-    books.close(secs(1), None, true);
+    books.close(secs(1), None);
     books.account(about, &mut watch)
 }
 

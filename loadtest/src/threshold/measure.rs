@@ -158,8 +158,8 @@ impl Threshold {
         }
     }
 
-    /// Of one window. `None`: nothing was measured in it.
-    pub(super) fn measure_window(&self, window: &Cell, names: &Names) -> Option<f64> {
+    /// Of one window of a run, or of a `share` of one. `None`: nothing was measured in it.
+    pub(super) fn measure_window(&self, window: &Cell, names: &Names, share: bool) -> Option<f64> {
         let counts = &window.counts;
         let seconds = window.length.as_secs_f64().max(1e-3);
         let count = match self.metric {
@@ -182,6 +182,8 @@ impl Threshold {
             Metric::MatchSuccess => {
                 return percent(counts.matches, counts.matches + counts.failed_matches);
             }
+            // Where a share's messages went, the others know.
+            Metric::MessageSuccess if share => return None,
             Metric::MessageSuccess => {
                 let missing = counts
                     .sent

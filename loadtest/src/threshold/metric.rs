@@ -113,6 +113,23 @@ impl Metric {
         matches!(self, Self::ServerRss | Self::ServerCpu | Self::ServerFds)
     }
 
+    /// Measured on two users, who may be in different shares of a run.
+    pub(super) fn needs_partners(self) -> bool {
+        matches!(
+            self,
+            Self::MessageLatency
+                | Self::MessageLatencyAsSent
+                | Self::MessageSuccess
+                | Self::Lost
+                | Self::Misdelivered
+                | Self::Duplicate
+                | Self::Reordered
+                | Self::WrongPeer
+                | Self::Altered
+                | Self::Late
+        )
+    }
+
     pub(super) fn is_by_name(self) -> bool {
         matches!(
             self,

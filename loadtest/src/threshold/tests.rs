@@ -175,7 +175,7 @@ fn run_with(threshold: Threshold, seconds: &[Vec<Sample>]) -> (ThresholdResult, 
             aborted.get_or_insert(now.as_secs());
         }
     }
-    books.close(now, None, true);
+    books.close(now, None);
     (watch.finish(&books, now).remove(0), aborted)
 }
 

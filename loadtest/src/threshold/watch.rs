@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Threshold, measure::Names};
 use crate::{
     record::{Status, ThresholdResult},
+    series::Cell,
     summary::Books,
 };
 
@@ -65,28 +66,40 @@ impl Watch {
                 None => threshold.measure(books, names),
                 Some(over) => {
                     let window = books.series.last(over);
-                    window.and_then(|window| threshold.measure_window(&window, names))
+                    window.and_then(|window| {
+                        threshold.measure_window(&window, names, books.is_share())
+                    })
                 }
             };
             let Some(measured) = measured else { continue };
-            if threshold.over.is_some() {
-                let before = watched.worst.unwrap_or(measured);
-                watched.worst = Some(threshold.worse(before, measured));
-            }
-            if threshold.holds(measured) {
-                if threshold.over.is_none() {
-                    // So far it did not hold; as a whole it may yet.
-                    watched.failed_at = None;
-                }
+            if watched.see(measured, now) {
                 continue;
             }
-            watched.failed_at.get_or_insert(now);
-            if threshold.abort_after.is_some_and(|after| now >= after) && !books.is_closed() {
+            let abort_after = watched.threshold.abort_after;
+            if abort_after.is_some_and(|after| now >= after) && !books.is_closed() {
                 watched.aborted = true;
                 ends.get_or_insert(place);
             }
         }
         ends.map(|place| &self.watched[place].threshold)
+    }
+
+    /// Looks at each stretch of a run that is over, as far as its windows are still told apart.
+    pub(crate) fn look_back(&mut self, books: &Books) {
+        let names = &self.names;
+        for watched in &mut self.watched {
+            let Some(over) = watched.threshold.over else {
+                continue;
+            };
+            for end in books.series.cells().map(Cell::end) {
+                let window = books.series.until(end, over);
+                if let Some(window) = window
+                    && let Some(measured) = watched.threshold.measure_window(&window, names, false)
+                {
+                    watched.see(measured, end);
+                }
+            }
+        }
     }
 
     /// How all turned out. The books are closed.
@@ -99,6 +112,23 @@ impl Watch {
 }
 
 impl Watched {
+    /// Whether it holds, as measured just now.
+    fn see(&mut self, measured: f64, now: Duration) -> bool {
+        let threshold = &self.threshold;
+        if threshold.over.is_some() {
+            let before = self.worst.unwrap_or(measured);
+            self.worst = Some(threshold.worse(before, measured));
+        }
+        let holds = threshold.holds(measured);
+        if !holds {
+            self.failed_at.get_or_insert(now);
+        } else if threshold.over.is_none() {
+            // So far it did not hold; as a whole it may yet.
+            self.failed_at = None;
+        }
+        holds
+    }
+
     fn finish(
         &mut self,
         books: &Books,
@@ -111,12 +141,14 @@ impl Watched {
             // A run that is shorter than the window is one window.
             Some(over) if self.worst.is_none() => {
                 let all = books.series.between(Duration::ZERO, over);
-                all.and_then(|all| threshold.measure_window(&all, names))
+                all.and_then(|all| threshold.measure_window(&all, names, books.is_share()))
             }
             Some(_) => self.worst,
             None => threshold.measure(books, names),
         };
-        let excused = threshold.metric.is_of_server() && !threshold.asked_for && !server_expected;
+        let elsewhere = books.is_share() && threshold.metric.needs_partners();
+        let excused = elsewhere
+            || threshold.metric.is_of_server() && !threshold.asked_for && !server_expected;
         let status = match measured {
             _ if self.aborted => Status::Failed,
             Some(measured) if threshold.holds(measured) => Status::Ok,

@@ -121,7 +121,8 @@ impl User {
     /// Not all users close in the same instant.
     async fn take_turns(&self) {
         const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
-        sleep((BETWEEN_CLOSES * self.start.user).min(Duration::from_secs(2))).await;
+        let turn = self.start.user / self.stage.plan.share.count.max(1);
+        sleep((BETWEEN_CLOSES * turn).min(Duration::from_secs(2))).await;
     }
 }
 

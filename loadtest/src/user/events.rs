@@ -12,7 +12,7 @@ use crate::{
     ledger::{Inbox, Latest, Receipt, Stay},
     payload::{Tag, room_key},
     plan::Greeting,
-    sample::{Delivered, Direction, ErrorKind, Kind, Sample, ServerCode},
+    sample::{Across, Delivered, Direction, ErrorKind, Kind, Sample, ServerCode},
 };
 
 /// What is read of a message of any server.
@@ -195,13 +195,25 @@ impl User {
             Receipt::Duplicate => return self.tell(Sample::Duplicate { route }),
             Receipt::WrongPeer => return self.tell(Sample::WrongPeer { route }),
         };
+        let share = self.stage.plan.share;
+        let from = share.of_user(tag.sender);
+        if from != share.index {
+            let due_micros = micros(now).saturating_sub(micros(tag.due));
+            return self.tell(Sample::DeliveredAcross(Across {
+                route,
+                from,
+                due_micros,
+                as_sent_micros: due_micros.saturating_sub(micros(tag.lateness)),
+                in_order,
+                altered,
+            }));
+        }
         let latency = now.saturating_sub(tag.due);
         let as_sent = latency.saturating_sub(tag.lateness);
         // What came while this process did not run was not late by the server's doing.
         let paused = self.stage.pulse.paused(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
-            sender: tag.sender,
             latency,
             as_sent,
             in_order,
@@ -221,4 +233,8 @@ impl User {
             room.stay.refused += 1;
         }
     }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

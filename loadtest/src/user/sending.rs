@@ -110,6 +110,13 @@ impl User {
             Message::Custom { .. } => None,
         };
         let payload = tag.map(Tag::to_payload).unwrap_or_default();
+        // Told before it is written, since the stay has counted it: the connection may turn out to be broken.
+        if let Some(tag) = tag {
+            self.tell(Sample::Sent {
+                route: tag.route,
+                lateness,
+            });
+        }
         match message {
             Message::Relay { kind, .. } => {
                 let text = relay(kind.client_type(), payload)
@@ -127,12 +134,6 @@ impl User {
                 });
                 self.send(*frame, text)?;
             }
-        }
-        if let Some(tag) = tag {
-            self.tell(Sample::Sent {
-                route: tag.route,
-                lateness,
-            });
         }
         Ok(())
     }

@@ -179,6 +179,15 @@ pub(super) fn calls(record: &Record) -> String {
     )
 }
 
+pub(super) fn shares(record: &Record) -> String {
+    let rows = figures::shares(record);
+    let rows = rows
+        .iter()
+        .map(|cells| cells.iter().map(|cell| escape(cell)).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
+    table("Shares", &figures::SHARE_COLUMNS, &rows)
+}
+
 pub(super) fn flows(record: &Record) -> String {
     let rows = figures::ended_flows(record).map(|flow| {
         vec![

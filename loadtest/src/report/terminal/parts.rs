@@ -198,6 +198,24 @@ pub(super) fn recovery(out: &mut String, record: &Record) -> Result {
     )
 }
 
+pub(super) fn shares(out: &mut String, record: &Record) -> Result {
+    let shares = figures::shares(record);
+    if shares.is_empty() {
+        return Ok(());
+    }
+    let heads = figures::SHARE_COLUMNS.map(str::to_owned);
+    for (i, [index, host, started, clock]) in [heads].iter().chain(&shares).enumerate() {
+        let start = if i == 0 { "\n" } else { "  " };
+        let width = if i == 0 { 8 } else { 6 };
+        writeln!(
+            out,
+            "{start}{index:<width$}{:<26}{started:<26}{clock}",
+            short(host, 25)
+        )?;
+    }
+    Ok(())
+}
+
 pub(super) fn comparison(out: &mut String, record: &Record) -> Result {
     let Some(comparison) = &record.comparison else {
         return Ok(());
