@@ -1,6 +1,9 @@
 //! Scenarios against a server that gives out tokens over HTTP, lets in who has one, and answers in its own way.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -182,4 +185,55 @@ steps = [{ http = "https://nowhere.invalid/token" }]
     let ran = run(&server.url(), &["--scenario", file.path()]).await;
     assert_eq!(ran.code, Some(3), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stderr.contains("nowhere.invalid"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn whoever_asks_over_http_hears_what_comes_meanwhile() {
+    let server = Server::talk(&["--slow", "400"]).await;
+    let file = File::new(
+        r#"
+name = "meanwhile"
+greeting = "none"
+[message.chunk]
+frame = "binary"
+text = "{{payload}}"
+comes_back = "some"
+[[phase]]
+duration = "2s"
+arrival_rate = "10/s"
+[[flow]]
+name = "ask"
+steps = [
+    { http = "/token", text = '{"user":"a"}', save = { token = "/token" } },
+    { connect = "/?token={{token}}" },
+    { send = "chunk", times = 1 },
+    { http = "/token", name = "again", text = '{"user":"a"}' },
+    "close",
+]
+"#,
+    );
+    let ran = run(&server.url(), &["--scenario", file.path()]).await;
+    assert!(ran.call("again", "answered") > 10, "{}", ran.stdout);
+    assert!(ran.ms("message", "max") < 300.0, "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn nobody_outstays_the_run_for_an_answer_over_http() {
+    let server = Server::talk(&["--slow", "60000"]).await;
+    let file = File::new(
+        r#"
+name = "endless"
+greeting = "none"
+[[phase]]
+duration = "1s"
+users = 5
+[[flow]]
+name = "ask"
+steps = [{ http = "/token", name = "token", text = '{"user":"a"}', within = "1h" }]
+"#,
+    );
+    let begin = Instant::now();
+    let ran = run(&server.url(), &["--scenario", file.path()]).await;
+    assert!(begin.elapsed() < Duration::from_secs(30), "{}", ran.stdout);
+    assert_eq!(ran.call("token", "pending"), 5);
 }

@@ -1,9 +1,11 @@
 // Gives out tokens over HTTP, lets in who has one, acknowledges each message that has an id, and sends back every
 // third binary one.
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { listen, options } from "./listen.js";
 
 const given = options({
+  slow: { type: "string", default: "0" }, // answers over HTTP take so many milliseconds
   longwinded: { type: "boolean" }, // its answers are longer than anybody keeps
   tokenless: { type: "boolean" }, // its answers have no token in them
 });
@@ -21,6 +23,7 @@ async function onRequest(request, response) {
   tally.tokens += 1;
   const token = `tk+${randomBytes(6).toString("base64")}`;
   tokens.add(token);
+  await sleep(Number(given.slow));
   const padding = given.longwinded ? "x".repeat(70_000) : "";
   const body = given.tokenless ? {} : { padding, token, participant: { token } };
   response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));

@@ -1,5 +1,7 @@
 //! Requests over HTTP, played.
 
+use std::{pin::pin, rc::Rc};
+
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -36,9 +38,23 @@ impl User {
             body: request.body.as_ref().map(|body| body.fill(&values)),
             keep: !request.save.is_empty(),
         };
+        let stage = Rc::clone(&self.stage);
         // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
-        let asking = Box::pin(self.stage.endpoint.ask(self.start.user, asked));
-        let answer = timeout(request.within, asking).await;
+        let asking = Box::pin(stage.endpoint.ask(self.start.user, asked));
+        let mut asking = pin!(timeout(request.within, asking));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut asking => answer,
+            stopped = self.live(None, None, None) => match stopped {
+                // What is under way then may still be answered.
+                Ok(_) | Err(Stop::Over) => tokio::select! {
+                    biased;
+                    answer = &mut asking => answer,
+                    ended = self.listen(&stage) => return Err(ended.map_or_else(Stop::Broken, |()| Stop::Over)),
+                },
+                Err(stop) => return Err(stop),
+            },
+        };
         let now = self.stage.now();
         let Ok(Ok(answer)) = answer else {
             self.tell(Sample::CallTimedOut {
