@@ -1,5 +1,6 @@
 //! One simulated user: plays the steps of a flow, and listens all the time.
 
+mod back_off;
 mod connection;
 mod echo;
 mod events;
@@ -24,12 +25,10 @@ use crate::{
     pulse::Pulse,
     sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
 };
+use back_off::back_off;
 use echo::Echo;
 use requests::Pending;
 use sending::Sending;
-
-/// How long a user waits before connecting again, at first and at the most.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)];
 
 /// Between a flow that has ended and the next one of the same user, so that one in which nothing takes time
 /// does not take all of the generator's.
@@ -127,14 +126,19 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
     let flow = stage.plan.flow_of(start.user);
     let reconnects = stage.plan.flows[flow].reconnect;
     let mut user = User::new(start, Rc::clone(&stage));
-    let mut back_off = BACK_OFF[0];
+    let mut failures = 0;
     while !user.is_over() {
-        match user.play_flow(flow).await {
+        let connections = user.connections;
+        let played = user.play_flow(flow).await;
+        if user.connections > connections {
+            failures = 0;
+        }
+        match played {
             Err(Stop::Over) => break,
             Ok(()) | Err(Stop::Failed) if start.arrived => break,
             // Whoever has left comes again, so that as many are there as the plan says.
             Ok(()) => {
-                back_off = BACK_OFF[0];
+                failures = 0;
                 sleep(BETWEEN_VISITS).await;
                 continue;
             }
@@ -163,7 +167,7 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
             }
         }
         tokio::select! {
-            () = sleep(back_off) => back_off = (back_off * 2).min(BACK_OFF[1]),
+            () = sleep(back_off(start.user, failures)) => failures += 1,
             () = reached(&stage.phase, Phase::Settling) => {}
         }
     }

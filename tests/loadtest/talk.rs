@@ -58,11 +58,8 @@ async fn an_answer_without_what_is_needed_of_it_is_wrong_and_ends_the_flow() {
     for fault in ["--tokenless", "--longwinded"] {
         let (ran, tally) = play(&[fault], "chat-ack", "100ms:5,1s:5").await;
         assert!(matches!(ran.code, Some(98 | 99)), "{}", ran.stdout);
-        // They come again, later each time.
-        assert!(
-            (5..=15).contains(&tally.get("tokens")),
-            "{fault}: {tally:?}"
-        );
+        // They come again after half a second, and then not before a second has passed.
+        assert_eq!(tally.get("tokens"), 5 * 2, "{fault}: {tally:?}");
         assert_eq!(ran.call("token", "wrong"), tally.get("tokens"));
         assert_eq!(ran.count("/connections/attempted"), 0);
         let flow = &ran.json["flows"][0];
@@ -185,6 +182,33 @@ steps = [{ http = "https://nowhere.invalid/token" }]
     let ran = run(&server.url(), &["--scenario", file.path()]).await;
     assert_eq!(ran.code, Some(3), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stderr.contains("nowhere.invalid"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn whoever_was_connected_comes_again_as_soon_as_after_a_first_failure() {
+    let server = Server::broken(&["--destroy", "1"]).await;
+    let file = File::new(
+        r#"
+name = "again"
+greeting = "none"
+[message.a]
+text = "{{payload}}"
+[[phase]]
+duration = "100ms"
+users = 20
+[[phase]]
+duration = "3s"
+users = 20
+[[flow]]
+name = "talk"
+reconnect = true
+steps = ["connect", { send = "a", every = "100ms" }]
+"#,
+    );
+    run(&server.url(), &["--scenario", file.path()]).await;
+    // Had each failure made the wait longer, there would be three for each user.
+    let connections = server.tally().await.get("connections");
+    assert!((20 * 4..=20 * 8).contains(&connections), "{connections}");
 }
 
 #[tokio::test]
