@@ -49,6 +49,7 @@ mod phase;
 pub mod plan;
 pub mod progress;
 mod pulse;
+mod rate;
 pub mod record;
 pub mod report;
 pub mod sample;

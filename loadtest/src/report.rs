@@ -12,7 +12,7 @@ mod units;
 
 pub use file::{FileError, Format, read, touch, write};
 pub use terminal::{comparison, terminal};
-pub(crate) use units::{bytes, clock, count, millis, percent, span, value, value_or_dash};
+pub(crate) use units::{bytes, clock, count, decimal, millis, percent, span, value, value_or_dash};
 
 use crate::record::Record;
 

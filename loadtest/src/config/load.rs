@@ -9,6 +9,7 @@ use crate::{
     flow::Flow,
     payload::MIN_PAYLOAD_BYTES,
     plan::{Plan, PlanError, Stage},
+    rate::rate,
     scenario,
 };
 
@@ -46,7 +47,7 @@ pub struct LoadFlags {
           conflicts_with_all = ["users", "spacing", "arrival_rate"])]
     pub stage: Vec<(Duration, u32)>,
 
-    /// Users who come each second whatever the server does, for --duration: 50/s
+    /// Users who come each second whatever the server does, for --duration: 50/s, or 10/m
     #[arg(long, env = "LOADTEST_ARRIVAL_RATE", value_parser = rate, value_name = "N/s", conflicts_with_all = ["users", "spacing"])]
     pub arrival_rate: Option<f64>,
 
@@ -211,23 +212,6 @@ fn stage(text: &str) -> Result<(Duration, u32), String> {
     let users = users.trim().parse();
     let users = users.map_err(|_| format!("{text:?} has no number of users behind the colon"))?;
     Ok((time(length.trim())?, users))
-}
-
-/// Users per second, or per minute.
-fn rate(text: &str) -> Result<f64, String> {
-    const HELP: &str = "give a number and a unit, such as 50/s or 30/m";
-    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-    let number: f64 = number.trim().parse().map_err(|_| HELP)?;
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        _ => return Err(HELP.to_owned()),
-    };
-    if number.is_finite() && number > 0.0 {
-        Ok(number / seconds)
-    } else {
-        Err(HELP.to_owned())
-    }
 }
 
 #[cfg(test)]

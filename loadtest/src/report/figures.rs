@@ -2,6 +2,7 @@
 
 use super::units;
 use crate::{
+    rate::said,
     record::{
         Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity,
     },
@@ -83,7 +84,8 @@ pub(super) fn about(record: &Record) -> String {
     let users = record.phases.iter().any(|phase| phase.users.is_some());
     // How many are there at once is then the server's doing.
     let load = if most > 0.0 && !users {
-        format!("{} arrivals a second", units::decimal(most))
+        let ([most], time) = said([most]);
+        format!("{} arrivals a {time}", units::decimal(most))
     } else {
         format!("{} users", units::count(run.users))
     };

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use humantime::format_duration;
 
 use super::BUILT_IN;
-use crate::plan::{Load, Plan};
+use crate::{
+    plan::{Load, Plan},
+    rate::said,
+    report::decimal,
+};
 
 /// What a plan will do: its phases, flows and thresholds.
 pub fn describe(plan: &Plan) -> String {
@@ -24,8 +28,7 @@ pub fn describe(plan: &Plan) -> String {
         let load = match stage.load {
             Load::Users { from, to } if from == to => format!("{to} users"),
             Load::Users { from, to } => format!("{from} to {to} users"),
-            Load::Arrivals { from, to } if from == to => format!("{to} users arrive each second"),
-            Load::Arrivals { from, to } => format!("{from} to {to} users arrive each second"),
+            Load::Arrivals { from, to } => arrivals(from, to),
         };
         let dropped = match stage.drop_percent {
             0.0 => String::new(),
@@ -49,6 +52,15 @@ pub fn describe(plan: &Plan) -> String {
         let _ = writeln!(text, "then      {}", plan.then.join(", "));
     }
     text
+}
+
+fn arrivals(from: f64, to: f64) -> String {
+    let ([begin, end], time) = said([from, to]);
+    match (decimal(begin), decimal(end)) {
+        (_, one) if from == to && one == "1" => format!("1 user arrives each {time}"),
+        (_, end) if from == to => format!("{end} users arrive each {time}"),
+        (begin, end) => format!("{begin} to {end} users arrive each {time}"),
+    }
 }
 
 /// The scenarios that are built in, a line or two each.

@@ -305,3 +305,21 @@ fn an_unknown_name_is_told_those_that_are_known() {
         "{error}"
     );
 }
+
+#[test]
+fn rates_are_told_as_people_say_them() {
+    for (load, words) in [
+        ("\"10/m\"", "10 users arrive each minute"),
+        ("1", "1 user arrives each second"),
+        ("\"50/s\"", "50 users arrive each second"),
+        (
+            "\"30/m\"\nramp_to = \"2/s\"",
+            "30 to 120 users arrive each minute",
+        ),
+        ("0.3331", "0.33 users arrive each second"),
+    ] {
+        let text = format!("name = \"x\"\n[[phase]]\nduration = \"9m\"\narrival_rate = {load}\n");
+        let told = describe(&plan(&text));
+        assert!(told.contains(words), "{told}");
+    }
+}

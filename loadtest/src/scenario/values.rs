@@ -8,6 +8,7 @@ use toml::Value;
 use crate::{
     flow::{Between, Rounds},
     payload::Size,
+    rate::rate,
 };
 
 /// `10ms`, `5s`, `30m`
@@ -41,23 +42,6 @@ pub(super) struct SizeText(pub Size);
 fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim())
         .map_err(|error| format!("{error}; give a number and a unit, such as 10ms, 5s, 30m or 1h"))
-}
-
-/// Arrivals per second, written `50/s`, `50` or `3000/m`.
-///
-/// # Errors
-/// What to give instead.
-pub(crate) fn rate(text: &str) -> Result<f64, String> {
-    let (number, seconds) = match text.trim().split_once('/') {
-        None => (text, 1.0),
-        Some((number, "s")) => (number, 1.0),
-        Some((number, "m")) => (number, 60.0),
-        Some(_) => ("", 1.0),
-    };
-    let number = number.trim().parse::<f64>().ok();
-    let rate = number.filter(|number| number.is_finite());
-    let rate = rate.map(|number| number / seconds);
-    rate.ok_or_else(|| format!("{text:?} is no rate; give users per second, such as 50/s, or 10/m"))
 }
 
 fn number(value: &Value) -> Option<f64> {

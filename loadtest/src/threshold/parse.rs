@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Bound, Metric, Sort, Statistic, Threshold};
+use crate::rate::rate;
 
 /// A text that is not a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -145,7 +146,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             .filter(|n| n.is_finite() && *n >= 0.0)
     };
     let (limit, example) = match (metric.sort(), statistic) {
-        (_, Statistic::Rate) => (number(text.trim_end_matches("/s")), "50/s"),
+        (_, Statistic::Rate) => (rate(text).ok(), "50/s or 10/m"),
         (_, Statistic::Count) => (number(text), "10"),
         (Sort::Latency | Sort::Time, _) => {
             let time = humantime::parse_duration(text).ok();
