@@ -25,11 +25,11 @@ const LOAD: [&str; 8] = [
 ];
 
 /// A run that is stopped for a while in its middle.
-async fn stopped(server: &Server, time: Duration) -> Ran {
+pub(crate) async fn stopped(server: &Server, load: &[&str], time: Duration) -> Ran {
     let file = report_file();
     let url = server.url();
     let fixed = [&url[..], "--json", file.to_str().expect("UTF-8")];
-    let child = command(&[&fixed, &LOAD[..]].concat())
+    let child = command(&[&fixed, load].concat())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -46,7 +46,7 @@ async fn stopped(server: &Server, time: Duration) -> Ran {
 #[tokio::test]
 async fn a_generator_that_stood_still_blames_itself() {
     let server = Server::echo(&[]).await;
-    let ran = stopped(&server, Duration::from_millis(1400)).await;
+    let ran = stopped(&server, &LOAD, Duration::from_millis(1400)).await;
     assert_eq!(ran.code, Some(98), "{}", ran.stdout);
     assert_eq!(ran.json["measurement"]["validity"], "invalid");
     for finding in [

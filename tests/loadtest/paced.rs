@@ -1,7 +1,10 @@
 //! Requests that are sent when they are due, whether or not those before were answered.
 
+use std::time::Duration;
+
 use crate::{
     Ran,
+    blame::stopped,
     node::{Server, Tally},
     run,
 };
@@ -66,4 +69,18 @@ async fn several_requests_may_be_under_way_and_each_has_its_own_answer_or_time_o
     );
     assert!(ran.ms("call ask", "p50") < 600.0);
     ran.assert_ended(99);
+}
+
+#[tokio::test]
+async fn requests_that_went_out_late_are_timed_from_when_they_were_due() {
+    let server = Server::broken(&[]).await;
+    let ran = stopped(&server, &LOAD, Duration::from_millis(1400)).await;
+    let due = ran.slower("call ask", 300);
+    assert!((20 * 8..=20 * 14).contains(&due), "{due}");
+    let sent = ran.slower("call_as_sent ask", 300);
+    assert!(sent <= 20, "{sent}");
+    assert_eq!(
+        ran.count("/calls/0/answered"),
+        server.tally().await.get("calls")
+    );
 }
