@@ -4,7 +4,12 @@ mod flags;
 mod source_ips;
 mod tls;
 
-use std::{fmt, fs, net::IpAddr, path::Path, sync::Arc};
+use std::{
+    fmt, fs,
+    net::{IpAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::ClientConfig;
 use thiserror::Error;
@@ -47,6 +52,11 @@ pub enum AccessError {
         "--source-ips {0:?}: give addresses of this machine such as 10.0.0.5,10.0.0.6 or 10.0.0.5-10.0.0.9"
     )]
     SourceIps(String),
+    /// The address of another machine.
+    #[error(
+        "--source-ips: {0} is not an address of this machine: `ip address` lists those that are"
+    )]
+    SourceIpElsewhere(IpAddr),
     /// Authorities for a server without TLS.
     #[error("--ca is for wss:// URLs: give one, or leave --ca away")]
     CaWithoutTls,
@@ -134,11 +144,15 @@ impl Access {
     /// Connects from these addresses of this machine in turn: `A,B` or `A-B`.
     ///
     /// # Errors
-    /// They are not addresses.
+    /// They are not addresses, or not of this machine.
     pub fn from_ips(mut self, list: &str) -> Result<Self, AccessError> {
         let addresses = source_ips::parse(list);
-        self.source_ips
-            .extend(addresses.ok_or_else(|| AccessError::SourceIps(list.to_owned()))?);
+        let addresses = addresses.ok_or_else(|| AccessError::SourceIps(list.to_owned()))?;
+        let elsewhere = |ip: &&IpAddr| UdpSocket::bind((**ip, 0)).is_err();
+        if let Some(ip) = addresses.iter().find(elsewhere) {
+            return Err(AccessError::SourceIpElsewhere(*ip));
+        }
+        self.source_ips.extend(addresses);
         Ok(self)
     }
 

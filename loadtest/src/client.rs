@@ -265,6 +265,26 @@ fn kind_of(error: WsError) -> ErrorKind {
         | WsError::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
         ) => ErrorKind::Ended,
+        WsError::Capacity(_) => ErrorKind::MessageTooLong,
         _ => ErrorKind::FrameInvalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::error::CapacityError;
+
+    use super::*;
+
+    #[test]
+    fn long_messages_are_told_from_broken_frames() {
+        let too_long = CapacityError::MessageTooLong {
+            size: MAX_MESSAGE_BYTES + 1,
+            max_size: MAX_MESSAGE_BYTES,
+        };
+        let kind = kind_of(WsError::Capacity(too_long));
+        assert_eq!(kind, ErrorKind::MessageTooLong);
+        let broken = WsError::Protocol(ProtocolError::InvalidOpcode(3));
+        assert_eq!(kind_of(broken), ErrorKind::FrameInvalid);
     }
 }

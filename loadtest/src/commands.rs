@@ -85,7 +85,13 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
 
 /// Prints a report. Whoever reads may have gone (`| head`): files and exit code count all the same.
 pub(crate) fn show(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+    let mut out = io::stdout();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = printed
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = writeln!(io::stderr(), "cannot print: {error}");
+    }
 }
 
 fn formats(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>, FileError> {

@@ -63,8 +63,8 @@ pub enum RunError {
     },
     /// Each user takes a file descriptor, and there are not enough.
     #[error(
-        "{users} users need more open files than this process may have: {fit} users fit. \
-         Raise the hard limit (ulimit -Hn, LimitNOFILE=), give --users {fit} or less, or split the plan with --shard"
+        "{users} users need more open files than this process may have: {fit} fit. \
+         Raise the hard limit (ulimit -Hn, LimitNOFILE=), give fewer users, or split the plan with --shard"
     )]
     TooFewFiles {
         /// Asked for.
@@ -81,6 +81,15 @@ pub enum RunError {
         /// By how much.
         late: Duration,
     },
+    /// The moment at which all shares start is far away, and so perhaps not what was meant.
+    #[error(
+        "the start is {} away: give --start-at a moment of the next 24 hours, by UTC",
+        humantime::format_duration(Duration::from_secs(left.as_secs()))
+    )]
+    TooFar {
+        /// How long it is until then.
+        left: Duration,
+    },
     /// Asked to end while the first connection was under way.
     #[error("ended before the first user started: nothing was measured")]
     Stopped,
@@ -93,7 +102,10 @@ impl RunError {
     /// 2 for what the caller asked, 3 for a target out of reach, 98 for a fault of the generator.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Plan(_) | Self::TooFewFiles { .. } | Self::TooLate { .. } => 2,
+            Self::Plan(_)
+            | Self::TooFewFiles { .. }
+            | Self::TooLate { .. }
+            | Self::TooFar { .. } => 2,
             Self::Unreachable { .. } => 3,
             Self::Stopped | Self::Worker(_) => 98,
         }

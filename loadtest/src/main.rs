@@ -23,9 +23,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Exit code of a process that was told twice to end.
 const KILLED: i32 = 130;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(play(cli)),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: cannot start: {error}");
+            ExitCode::from(98)
+        }
+    }
+}
+
+async fn play(cli: Cli) -> ExitCode {
     if let Some(command) = cli.command {
         return match commands::run(command) {
             Ok(code) => ExitCode::from(code),

@@ -237,7 +237,9 @@ fn about(
     let busiest = records().map(|record| record.generator.busiest_worker_percent);
     let side_by_side = books.series.cells().map(|cell| cell.now.connected);
     let alone = records().map(|record| record.connections.peak);
-    let started = Duration::from_millis(of_first.record.run.started_at_unix_ms);
+    // The end of the year 9999: what comes after cannot be written.
+    const LAST_MS: u64 = 253_402_300_799_000;
+    let started_ms = of_first.record.run.started_at_unix_ms.min(LAST_MS);
     About {
         run: Run {
             target: targets.join(", "),
@@ -253,7 +255,7 @@ fn about(
             missing_shards,
             ..of_first.record.run.clone()
         },
-        started_at: UNIX_EPOCH + started,
+        started_at: UNIX_EPOCH + Duration::from_millis(started_ms),
         elapsed,
         active: time(active_ms),
         kinds: Vec::new(),

@@ -146,6 +146,8 @@ pub enum ErrorKind {
     BadMessage,
     /// Frames that break RFC 6455.
     FrameInvalid,
+    /// A message that is longer than what is read.
+    MessageTooLong,
     /// The server closed the connection with this code (1005: none).
     ClosedByServer(u16),
     /// The other side ended the connection without a close frame.
@@ -176,6 +178,7 @@ impl ErrorKind {
             Self::ServerError(code) => return format!("server_error:{code}"),
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
+            Self::MessageTooLong => "message_too_long",
             Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
             Self::Ended => "ended_without_close",
             Self::Reset => "reset",
@@ -191,7 +194,10 @@ impl ErrorKind {
         match self {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
-            Self::HandshakeInvalid | Self::BadMessage | Self::FrameInvalid => Blame::Protocol,
+            Self::HandshakeInvalid
+            | Self::BadMessage
+            | Self::FrameInvalid
+            | Self::MessageTooLong => Blame::Protocol,
             _ => Blame::Server,
         }
     }
@@ -223,6 +229,9 @@ impl ErrorKind {
             Self::ServerError(_) => "the server answered with this error code",
             Self::BadMessage => "a message is not what the wire allows",
             Self::FrameInvalid => "frames break RFC 6455",
+            Self::MessageTooLong => {
+                "the server sent a message of more than 1 MiB, which is the most that is read"
+            }
             Self::ClosedByServer(_) => {
                 "the server closed the connection with this code before the user wanted to leave"
             }

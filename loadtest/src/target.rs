@@ -53,6 +53,11 @@ pub enum TargetError {
         /// Its scheme.
         scheme: String,
     },
+    /// It has the name of a user in it, which would stand in each report.
+    #[error(
+        "the URL names a user: take that out, and give --token, or --header 'Authorization: Basic ...'"
+    )]
+    Credentials,
     /// What is needed to get in.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -87,6 +92,9 @@ impl Target {
                 });
             }
             None => return Err(not_a_url()),
+        }
+        if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+            return Err(TargetError::Credentials);
         }
         let host = bare_host(&uri).ok_or_else(not_a_url)?;
         let port = port(&uri).ok_or_else(not_a_url)?;

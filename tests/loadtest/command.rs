@@ -125,19 +125,42 @@ async fn nobody_listening_is_unreachable() {
 
 #[tokio::test]
 async fn wrong_flags_are_named() {
-    let wrong: [(&[&str], &str); 6] = [
+    let far = ["--shard", "1/2", "--start-at", "9999-01-31T12:00:00Z"];
+    let wrong: [(&[&str], &str); 10] = [
         (&["--users", "0"], "0 users"),
         (&["--duration", "soon"], "soon"),
         (&["--min-success", "200"], "200"),
         (&["--nonsense"], "--nonsense"),
         (&["--users", "900000"], "open files"),
         (&["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
+        (&["--signal-interval", "1us"], "1ms or more"),
+        // An address of documentation (RFC 5737).
+        (
+            &["--source-ips", "192.0.2.1"],
+            "not an address of this machine",
+        ),
+        (&["ws://me:secret@127.0.0.1:1/"], "Authorization"),
+        (&far, "next 24 hours"),
     ];
     for (args, part) in wrong {
         let output = command(args).output().await.expect("the binary runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(part), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn without_files_to_open_it_says_so() {
+    let binary = env!("CARGO_BIN_EXE_loadtest");
+    for (limit, part) in [(4, "cannot start"), (20, "open files")] {
+        let script = format!("ulimit -n {limit}; exec {binary} --users 2");
+        let mut shell = tokio::process::Command::new("sh");
+        let output = shell.args(["-c", &script]).output().await;
+        let output = output.expect("there is a shell");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(part), "{limit}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{limit}: {stderr}");
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// How late a run may start.
 const MAX_LATE: Duration = Duration::from_secs(1);
+/// The farthest away that a start may be: a date further off is a mistake.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// Workers are started this long before their first user is.
 const AHEAD: Duration = Duration::from_millis(200);
 
@@ -35,16 +37,19 @@ pub(super) fn run_number(plan: &Plan) -> u32 {
     u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// Whether the moment is not past yet.
+/// Whether the moment is to come, and soon.
 ///
 /// # Errors
-/// It is, by more than a little.
+/// It is past by more than a little, or far away.
 pub(super) fn check_start(plan: &Plan) -> Result<(), RunError> {
-    let late = plan
-        .start_at
-        .and_then(|at| SystemTime::now().duration_since(at).ok());
-    match late {
-        Some(late) if late > MAX_LATE => Err(RunError::TooLate { late }),
+    let Some(at) = plan.start_at else {
+        return Ok(());
+    };
+    match at.duration_since(SystemTime::now()) {
+        Ok(left) if left > MAX_AHEAD => Err(RunError::TooFar { left }),
+        Err(past) if past.duration() > MAX_LATE => Err(RunError::TooLate {
+            late: past.duration(),
+        }),
         _ => Ok(()),
     }
 }

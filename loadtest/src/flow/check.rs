@@ -181,11 +181,19 @@ fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
     if rounds.is_none() {
         return Err(NOTHING);
     }
-    if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
-        return Err("nothing can be sent every 0s: give a longer time");
+    match rounds {
+        _ if every >= LEAST_PACE => {}
+        Rounds::Times(times) if times <= MOST_AT_ONCE => {}
+        Rounds::Times(_) => return Err("too many at once: give 1000 `times` or fewer, or `every`"),
+        _ => return Err("nothing can be sent that often: give `every` 1ms or more"),
     }
     Ok(())
 }
+
+/// The shortest time between two messages of one user.
+const LEAST_PACE: Duration = Duration::from_millis(1);
+/// The most messages that a user sends without a pause.
+const MOST_AT_ONCE: u32 = 1000;
 
 const NO_TIME: &str = "nothing comes within 0s: give a longer time";
 const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";

@@ -7,12 +7,23 @@ use thiserror::Error;
 use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
 use crate::{flow::FlowError, threshold::Threshold};
 
+/// The most phases, flows or kinds of call: each is a row of the report, and each worker keeps figures of it.
+const MAX_ROWS: usize = 1000;
+
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
     /// Nothing to do.
     #[error("a plan without {0}: give at least one")]
     Empty(&'static str),
+    /// More than a report could show.
+    #[error("{count} {what}: give {MAX_ROWS} or fewer")]
+    TooMany {
+        /// What they are, in words.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+    },
     /// None, or too many to fit in a process.
     #[error("{0} users cannot be played: give 2 to {MAX_USERS} users (one alone has no partner)")]
     Users(u32),
@@ -110,8 +121,17 @@ impl Plan {
         for stage in &self.stages {
             stage.check()?;
         }
-        if self.peak_users() > MAX_USERS || (self.has_matches() && self.users_in_all() < 2) {
+        let least = if self.has_matches() { 2 } else { 1 };
+        if self.peak_users() > MAX_USERS || self.users_in_all() < least {
             return Err(PlanError::Users(self.peak_users()));
+        }
+        let counts = [
+            ("phases", self.stages.len()),
+            ("flows", self.flows.len()),
+            ("kinds of call", self.calls().len()),
+        ];
+        if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_ROWS) {
+            return Err(PlanError::TooMany { what, count });
         }
         if let Some(search) = &self.search {
             search.check()?;

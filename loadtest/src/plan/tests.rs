@@ -246,3 +246,12 @@ proptest! {
         prop_assert_eq!(parts, whole);
     }
 }
+
+#[test]
+fn a_plan_has_as_many_rows_as_a_report_can_show() {
+    let stage = Stage::users("more", Duration::from_secs(1), 2, 2);
+    let plan = Plan::of_stages(vec![stage; 1001]);
+    let what = "phases";
+    let count = 1001;
+    assert_eq!(plan.check(), Err(PlanError::TooMany { what, count }));
+}

@@ -12,7 +12,7 @@ use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
 pub(super) struct File {
     #[serde(rename = "$schema")]
     pub _schema: Option<String>,
-    pub name: String,
+    pub name: Spanned<String>,
     pub description: Option<String>,
     pub greeting: Option<String>,
     #[serde(default)]

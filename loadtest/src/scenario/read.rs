@@ -1,6 +1,6 @@
 //! From a scenario file to a plan.
 
-use std::fmt::Display;
+use std::{collections::BTreeSet, fmt::Display};
 
 use toml::Spanned;
 
@@ -23,7 +23,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         Wrong::new(at, error.message())
     })?;
     let mut plan = Plan::of_stages(stages(&file.phase)?);
-    plan.name = file.name;
+    plan.name = name(file.name.get_ref(), file.name.span().start)?;
     plan.description = file.description.unwrap_or_default().replace('\n', " ");
     if let Some(greeting) = file.greeting {
         plan.greeting = match greeting.as_str() {
@@ -54,6 +54,8 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
     if !file.flow.is_empty() {
         let flows = file.flow.iter().map(|table| flow(table, &messages));
         plan.flows = flows.collect::<Result<_, _>>()?;
+        let names = file.flow.iter();
+        twice(names.map(|table| (table.get_ref().name.as_str(), table.span().start)))?;
     }
     for text in &file.thresholds {
         let wrong = |error: &dyn Display| Wrong::new(text.span().start, error);
@@ -70,6 +72,28 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
     Ok(plan)
 }
 
+/// A name that a line of a report can hold.
+fn name(given: &str, at: usize) -> Result<String, Wrong> {
+    const MAX_LENGTH: usize = 100;
+    if given.trim().is_empty() || given.len() > MAX_LENGTH || given.contains(char::is_control) {
+        let what = format!("a name has 1 to {MAX_LENGTH} bytes, and no control characters");
+        return Err(Wrong::new(at, what));
+    }
+    Ok(given.to_owned())
+}
+
+/// The first name that is given twice, so that rows of a report could not be told apart.
+fn twice<'a>(names: impl Iterator<Item = (&'a str, usize)>) -> Result<(), Wrong> {
+    let mut seen = BTreeSet::new();
+    for (name, at) in names {
+        if !seen.insert(name) {
+            let what = format!("there is another {name:?} before: give each a name of its own");
+            return Err(Wrong::new(at, what));
+        }
+    }
+    Ok(())
+}
+
 fn search(table: &SearchTable) -> Search {
     Search {
         from: table.from,
@@ -83,10 +107,14 @@ fn stages(phases: &[Spanned<PhaseTable>]) -> Result<Vec<Stage>, Wrong> {
     let mut stages = Vec::new();
     let mut users = 0;
     for (index, phase) in phases.iter().enumerate() {
-        let stage = stage(index, phase.get_ref(), &mut users)
-            .map_err(|what| Wrong::new(phase.span().start, what))?;
+        let at = phase.span().start;
+        let stage = stage(index, phase.get_ref(), &mut users);
+        let stage = stage.map_err(|what| Wrong::new(at, what))?;
+        name(&stage.name, at)?;
         stages.push(stage);
     }
+    let places = phases.iter().map(|phase| phase.span().start);
+    twice(stages.iter().map(|stage| stage.name.as_str()).zip(places))?;
     Ok(stages)
 }
 
@@ -132,6 +160,7 @@ fn stage(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Stage, Str
 
 fn flow(table: &Spanned<FlowTable>, messages: &Messages<'_>) -> Result<Flow, Wrong> {
     let given = table.get_ref();
+    name(&given.name, table.span().start)?;
     let mut flow = Flow::new(&given.name, messages.steps(&given.steps)?);
     flow.weight = given.weight.unwrap_or(1);
     flow.rematch = given.rematch.unwrap_or(true);

@@ -197,6 +197,34 @@ fn what_is_wrong_is_told_with_its_line_and_column() {
             (2, 9),
             "stres",
         ),
+        (
+            format!("name = \"a\\u0007\"\n{PHASE}"),
+            (1, 8),
+            "no control characters",
+        ),
+        (
+            format!("name = \"x\"\n{PHASE}name = \"y\"\n{PHASE}name = \"y\"\n"),
+            (6, 1),
+            "another \"y\"",
+        ),
+        (
+            format!(
+                "{}[[flow]]\nname = \"f\"\nsteps = [\"connect\"]\n",
+                flow("\"connect\"")
+            ),
+            (10, 1),
+            "another \"f\"",
+        ),
+        (
+            "name = \"x\"\n[[phase]]\nduration = \"5s\"\nusers = 0\n".to_owned(),
+            (2, 1),
+            "0 users",
+        ),
+        (
+            flow("\"connect\",\n\"find_match\", { send = \"offer\", times = 1001 }"),
+            (9, 15),
+            "1000 `times`",
+        ),
         (flow("\"connect\",\n\"find_mtach\""), (9, 1), "find_match"),
         (
             flow("\"connect\",\n{ send = \"hello\" }"),
