@@ -19,6 +19,8 @@ async fn a_good_server_passes() {
         "20 users and the probe"
     );
     assert_eq!(ran.count("/matches/matched"), 20);
+    // The ramp, shorter than a window of the figures, is no less true.
+    assert_eq!(ran.count("/phases/0/peak_connected"), 20);
     assert_eq!(ran.json["errors"], serde_json::json!([]));
     assert!(ran.stdout.contains("PASS"), "{}", ran.stdout);
 }

@@ -119,18 +119,18 @@ impl Books {
     fn phase(&self, phase: Phase) -> Phase {
         let time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
         let (start, end) = (time(phase.start_ms), time(phase.end_ms));
+        let within = |cell: &&crate::series::Cell| cell.start < end && cell.end() > start;
+        let cells = self.series.cells().filter(within);
+        let phase = Phase {
+            peak_connected: cells.map(|cell| cell.now.connected).max().unwrap_or(0),
+            ..phase
+        };
+        // A phase that is shorter than a window has none for itself.
         let Some(all) = self.series.between(start, end) else {
             return phase;
         };
-        let within = |cell: &&crate::series::Cell| cell.start < end && cell.end() > start;
-        let connected = self
-            .series
-            .cells()
-            .filter(within)
-            .map(|cell| cell.now.connected);
         let counts = &all.counts;
         Phase {
-            peak_connected: connected.max().unwrap_or(0),
             connection_success_percent: percent(
                 counts
                     .connects
