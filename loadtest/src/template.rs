@@ -146,9 +146,9 @@ impl Template {
         })
     }
 
-    /// The message.
+    /// The message. What was saved is escaped, so that it stays within the quotes of a JSON text.
     pub(crate) fn fill(&self, values: &Values<'_>) -> String {
-        self.fill_with(values, str::to_owned)
+        self.fill_with(values, json_escaped)
     }
 
     /// The path of a URL: what was saved is encoded, so that all of it is one segment, or one value of the query.
@@ -180,6 +180,11 @@ impl Template {
         }
         out
     }
+}
+
+fn json_escaped(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// All but the unreserved characters of RFC 3986 as `%XX`.

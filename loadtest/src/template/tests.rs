@@ -53,6 +53,13 @@ fn what_was_saved_is_filled_in_and_encoded_in_a_path() {
     assert_eq!(template.saved().collect::<Vec<_>>(), ["token"]);
     assert_eq!(template.fill(&values), "/ws?a=no&t=a/b+ä&");
     assert_eq!(template.fill_path(&values), "/ws?a=no&t=a%2Fb%2B%C3%A4%26");
+    let saved = [("token".into(), "say \"hi\"\n".into())];
+    let values = Values {
+        saved: &saved,
+        ..values
+    };
+    let message = Template::parse(r#"{"t":"{{token}}"}"#, &names()).expect("good");
+    assert_eq!(message.fill(&values), r#"{"t":"say \"hi\"\n"}"#);
 }
 
 #[test]
