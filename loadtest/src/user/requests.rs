@@ -8,6 +8,7 @@ use super::{Stop, User, events::type_of};
 use crate::{
     flow::Call,
     http,
+    phase::{Phase, reached},
     sample::{CallId, Sample},
     template::{Values, call_id},
 };
@@ -123,7 +124,11 @@ impl User {
         let endpoint = &self.stage.endpoint;
         let (address, authority) = (endpoint.address(), endpoint.authority());
         // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
-        let asked = timeout(within, Box::pin(http::get(address, authority, path))).await;
+        let asked = tokio::select! {
+            biased;
+            () = reached(&self.stage.phase, Phase::Settling) => return Err(Stop::Over),
+            asked = timeout(within, Box::pin(http::get(address, authority, path))) => asked,
+        };
         let now = self.stage.now();
         self.tell(match asked {
             Ok(Ok(answer)) if answer.status == status => Sample::CallAnswered {
