@@ -10,6 +10,7 @@ use crate::{
     template::{Frame, Template},
 };
 
+mod bounds;
 mod check;
 #[cfg(test)]
 mod tests;

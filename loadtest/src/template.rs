@@ -51,6 +51,9 @@ const BLANKS: [(&str, Blank); 6] = [
     ("payload", Blank::Payload),
 ];
 
+/// The most blanks of a message, and values that may come into them.
+const MAX_PARTS: usize = 100_000;
+
 /// A text whose blanks cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
@@ -62,6 +65,11 @@ pub enum TemplateError {
         "nothing is known as {{{{{0}}}}}: give it under [variables], or use user, seq, run, id, now_ms or payload"
     )]
     Unknown(String),
+    /// More than memory is spent on.
+    #[error(
+        "a message with more than {MAX_PARTS} blanks, and values of their variables: give fewer"
+    )]
+    TooMany,
     /// A list of no values.
     #[error("the variable {0:?} has no values: give at least one")]
     NoValues(String),
@@ -89,6 +97,7 @@ impl Template {
         variables: &BTreeMap<String, Vec<String>>,
     ) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
+        let mut values = 0;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             let (name, after) = after.split_once("}}").ok_or(TemplateError::Open)?;
@@ -96,6 +105,12 @@ impl Template {
                 parts.push(Part::Text(before.to_owned()));
             }
             parts.push(part(name.trim(), variables)?);
+            if let Some(Part::OneOf(list)) = parts.last() {
+                values += list.len();
+            }
+            if parts.len() + values > MAX_PARTS {
+                return Err(TemplateError::TooMany);
+            }
             rest = after;
         }
         if !rest.is_empty() {
@@ -116,6 +131,18 @@ impl Template {
 
     fn has(&self, blank: Blank) -> bool {
         self.parts.contains(&Part::Blank(blank))
+    }
+
+    /// The bytes of the longest message with a payload of so many.
+    pub(crate) fn longest(&self, payload: usize) -> usize {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::OneOf(list) => list.iter().map(String::len).max().unwrap_or(0),
+            Part::Blank(Blank::Payload) => payload,
+            // The longest are ids and numbers of 64 bits.
+            Part::Blank(_) => 26,
+        });
+        parts.fold(0, usize::saturating_add)
     }
 
     /// The message.

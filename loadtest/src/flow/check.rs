@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Between, Call, Flow, Message, Rounds, Step, any};
+use super::{Between, Call, Flow, Message, Rounds, Step, any, bounds};
 
 /// A flow that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -41,8 +41,8 @@ impl Flow {
                 "a flow needs steps, such as \"connect\", \"find_match\"",
             ));
         }
-        place
-            .go(&self.steps)
+        bounds::check(&self.steps, 0)
+            .and_then(|()| place.go(&self.steps))
             .map_err(|(steps, what)| error(steps, what))
     }
 }

@@ -7,6 +7,9 @@ use thiserror::Error;
 use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
 use crate::{flow::FlowError, threshold::Threshold};
 
+/// The most flows, and the most calls, of a plan.
+pub(crate) const MAX_NAMES: usize = 200;
+
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
@@ -66,6 +69,14 @@ pub enum PlanError {
         /// What there is.
         known: String,
     },
+    /// More to tell apart than memory is spent on: each call has latencies of its own.
+    #[error("{count} {what} of different names: give {MAX_NAMES} at the most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+    },
     /// More shares than users.
     #[error("share {share} of {users} users has none of them: split the plan into fewer shares")]
     EmptyShare {
@@ -118,6 +129,13 @@ impl Plan {
         }
         for flow in &self.flows {
             flow.check()?;
+        }
+        let counts = [
+            ("flows", self.flows.len()),
+            ("calls and pages", self.calls().len()),
+        ];
+        if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_NAMES) {
+            return Err(PlanError::TooMany { what, count });
         }
         self.check_share()?;
         self.check_names()

@@ -2,6 +2,37 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn what_is_told_apart_is_not_without_end() {
+    let page = |n: usize| Step::Http {
+        name: format!("page {n}"),
+        path: "/".to_owned(),
+        status: 200,
+        within: Duration::from_secs(1),
+    };
+    let with_pages = |count| Plan {
+        flows: vec![Flow::new("pages", (0..count).map(page).collect())],
+        ..Plan::new(2, Duration::from_secs(1))
+    };
+    assert_eq!(with_pages(200).check(), Ok(()));
+    let error = with_pages(201).check().expect_err("too many").to_string();
+    assert!(error.contains("201 calls and pages"), "{error}");
+}
+
+#[test]
+fn weights_may_be_as_large_as_numbers_go() {
+    let heavy = |name| Flow {
+        weight: u32::MAX,
+        ..Flow::new(name, vec![Step::Connect])
+    };
+    let plan = Plan {
+        flows: ["a", "b", "c"].map(heavy).to_vec(),
+        ..Plan::new(2, Duration::from_secs(1))
+    };
+    let played: Vec<_> = (0..9).map(|user| plan.flow_of(user)).collect();
+    assert!((0..3).all(|flow| played.contains(&flow)), "{played:?}");
+}
+
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tokio_tungstenite::tungstenite::http::uri::PathAndQuery;
 use toml::Spanned;
 
 use super::{
@@ -175,7 +176,7 @@ fn plain(word: &str) -> Result<Step, String> {
 }
 
 fn page(path: &str, table: &StepTable, within: Duration) -> Result<Step, String> {
-    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+    if !path.starts_with('/') || path.parse::<PathAndQuery>().is_err() {
         return Err(format!("{path:?} is no path: give one such as \"/health\""));
     }
     Ok(Step::Http {
