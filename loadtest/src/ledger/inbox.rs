@@ -48,7 +48,7 @@ impl Inbox {
 
     /// Messages of all types received at least once.
     pub(crate) fn received(&self) -> u32 {
-        self.unique.iter().sum()
+        self.unique.iter().fold(0, |all, n| all.saturating_add(*n))
     }
 
     fn place(&mut self, seq: u32) -> Receipt {
