@@ -5,7 +5,7 @@ mod source_ips;
 mod tls;
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, UdpSocket},
     path::Path,
     sync::Arc,
@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 pub use self::flags::AccessFlags;
+use crate::files;
 
 /// What users need to get in. The default: nothing, and the authorities that this system trusts.
 #[derive(Clone, Default)]
@@ -102,7 +103,8 @@ impl Access {
             file: file.display().to_string(),
             reason,
         };
-        let text = fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
+        let text =
+            files::text(file, files::ACCESS_BYTES).map_err(|error| bad(error.to_string()))?;
         for (line, token) in (1..)
             .zip(text.lines())
             .filter(|(_, l)| !l.trim().is_empty())
@@ -127,7 +129,7 @@ impl Access {
     /// # Errors
     /// The file cannot be read.
     pub fn ca(mut self, file: &Path) -> Result<Self, AccessError> {
-        let pem = fs::read(file).map_err(|error| AccessError::File {
+        let pem = files::bytes(file, files::ACCESS_BYTES).map_err(|error| AccessError::File {
             flag: "--ca",
             file: file.display().to_string(),
             reason: error.to_string(),

@@ -25,8 +25,8 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
         Command::Report { record, to } => {
             let formats = formats(&to)?;
             let record = report::read(&record)?;
-            show(&report::terminal(&record));
-            write_all(&record, &formats)?;
+            let shown = show(&report::terminal(&record));
+            write_all(&record, &formats).and(shown)?;
             Ok(0)
         }
         Command::Compare {
@@ -40,8 +40,8 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
             let comparison = compare::compare(&base, &run, &name(&baseline));
             let code = compare::exit_code(&base, &run, &comparison);
             run.comparison = Some(comparison);
-            show(&report::comparison(&run));
-            write_all(&run, &formats)?;
+            let shown = show(&report::comparison(&run));
+            write_all(&run, &formats).and(shown)?;
             Ok(code)
         }
         Command::Merge { records, to } => {
@@ -49,16 +49,16 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
             let read = |path: &PathBuf| Ok((name(path), report::read(path)?));
             let records = records.iter().map(read).collect::<Result<_, FileError>>()?;
             let record = merge::merge(records)?;
-            show(&report::terminal(&record));
-            write_all(&record, &formats)?;
+            let shown = show(&report::terminal(&record));
+            write_all(&record, &formats).and(shown)?;
             Ok(record.exit_code)
         }
         Command::Scenarios => {
-            show(&scenario::list());
+            show(&scenario::list())?;
             Ok(0)
         }
         Command::Check { scenario } => {
-            show(&scenario::describe(&scenario::load(&scenario)?));
+            show(&scenario::describe(&scenario::load(&scenario)?))?;
             Ok(0)
         }
         Command::Init { file, from } => {
@@ -73,24 +73,29 @@ pub(crate) fn run(command: Command) -> Result<u8, Box<dyn Error>> {
                 .map_err(|error| format!("{path}: {error}"))?;
             show(&format!(
                 "{path} is written. Check it: loadtest check {path}\n"
-            ));
+            ))?;
             Ok(0)
         }
         Command::Schema => {
-            show(scenario::SCHEMA);
+            show(scenario::SCHEMA)?;
             Ok(0)
         }
     }
 }
 
 /// Prints a report. Whoever reads may have gone (`| head`): files and exit code count all the same.
-pub(crate) fn show(text: &str) {
+///
+/// # Errors
+/// It could not be written down where somebody wanted to keep it.
+pub(crate) fn show(text: &str) -> Result<(), FileError> {
     let mut out = io::stdout();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Err(error) = printed
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        let _ = writeln!(io::stderr(), "cannot print: {error}");
+    let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match shown {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(FileError::Io {
+            path: "standard output".into(),
+            error,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -99,14 +104,14 @@ fn formats(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>, FileError> {
     paths.iter().map(with_format).collect()
 }
 
-/// Writes a record to every file.
+/// Writes a record to every file: one that cannot be written costs none of the others.
 ///
 /// # Errors
 /// The first one that cannot be written.
 pub(crate) fn write_all(record: &Record, files: &[(PathBuf, Format)]) -> Result<(), FileError> {
-    files
-        .iter()
-        .try_for_each(|(path, format)| report::write(record, path, *format))
+    let written = files.iter();
+    let written = written.map(|(path, format)| report::write(record, path, *format));
+    written.fold(Ok(()), Result::and)
 }
 
 fn name(path: &Path) -> String {

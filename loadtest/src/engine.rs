@@ -382,7 +382,8 @@ impl Crew {
     async fn collect(&mut self) -> Result<f64, RunError> {
         let mut busiest = 0.0_f64;
         for result in self.results.drain(..) {
-            let ended = result.await.map_err(io::Error::other);
+            let died = "it died, which is a fault of loadtest itself: report what it said above";
+            let ended = result.await.map_err(|_gone| io::Error::other(died));
             let done = ended.and_then(|done| done).map_err(RunError::Worker)?;
             busiest = busiest.max(done.cpu_percent);
         }

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use http_body_util::Full;
@@ -17,12 +18,17 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 
 use crate::{
     limits::{cpu_seconds, rss_bytes},
     progress::Progress,
 };
+
+/// The most that read at the same time.
+const MAX_READERS: usize = 16;
+/// How long one may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `GET /metrics` until dropped.
 #[derive(Debug)]
@@ -68,10 +74,15 @@ impl Drop for Exposed {
 }
 
 async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
+    let readers = Arc::new(Semaphore::new(MAX_READERS));
     loop {
+        // Those beyond wait in the kernel's queue: descriptors are for users.
+        let Ok(reader) = Arc::clone(&readers).acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _peer)) = listener.accept().await else {
             // Out of file descriptors: users need them more. The next reading may be luckier.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let latest = Arc::clone(&latest);
@@ -84,9 +95,11 @@ async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
         });
         tokio::spawn(async move {
             // A reader that goes away in the middle is no concern of the run.
-            let _ = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
+            let reading = http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer);
+            let _ = timeout(READ_TIMEOUT, reading).await;
+            drop(reader);
         });
     }
 }
@@ -260,6 +273,27 @@ mod tests {
             "loadtest_message_latency_seconds{quantile=\"0.99\"} 0.0025",
         ] {
             assert!(text.lines().any(|have| have == line), "no {line} in {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_keeps_others_waiting_but_not_for_ever() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let exposed = Exposed::start(address).await.expect("a free port");
+        let mut silent = Vec::new();
+        for _ in 0..MAX_READERS {
+            let stream = tokio::net::TcpStream::connect(exposed.address());
+            silent.push(stream.await.expect("it listens"));
+        }
+        let asked = crate::http::get(exposed.address(), "localhost", "/metrics");
+        let answer = timeout(4 * READ_TIMEOUT, asked).await;
+        let answer = answer.expect("in time").expect("an answer");
+        assert_eq!(answer.status, 200);
+        for stream in silent {
+            let ready = timeout(READ_TIMEOUT, stream.readable()).await;
+            ready.expect("hung up").expect("no error");
+            let read = stream.try_read(&mut [0; 64]);
+            assert!(read.is_err() || read.is_ok_and(|n| n == 0), "no answer");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     template::{Frame, Template},
 };
 
+mod bounds;
 mod check;
 #[cfg(test)]
 mod tests;

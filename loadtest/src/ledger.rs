@@ -58,6 +58,8 @@ pub(crate) struct Stay {
 impl Stay {
     /// Messages of all types that the user sent.
     pub(crate) fn sent_in_all(&self) -> u32 {
-        self.sent.iter().sum()
+        self.sent
+            .iter()
+            .fold(0, |all, sent| all.saturating_add(*sent))
     }
 }

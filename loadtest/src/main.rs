@@ -18,26 +18,30 @@ use loadtest::{
     config::{Cli, Config, command_line},
     report::{self, FileError},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 /// Exit code of a process that was told twice to end.
 const KILLED: i32 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(play(cli)),
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: cannot start: {error}");
-            ExitCode::from(98)
+            return ExitCode::from(98);
         }
-    }
+    };
+    let code = runtime.block_on(run(cli));
+    // A name that is still being looked up keeps nobody waiting.
+    runtime.shutdown_background();
+    code
 }
 
-async fn play(cli: Cli) -> ExitCode {
+async fn run(cli: Cli) -> ExitCode {
     if let Some(command) = cli.command {
         return match commands::run(command) {
             Ok(code) => ExitCode::from(code),
@@ -131,12 +135,12 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     if let Some((baseline, name)) = baseline.as_ref().filter(|(base, _)| comparable(base)) {
         compare::judge_against(baseline, record, name);
     }
-    commands::show(&report::terminal(record));
+    let shown = commands::show(&report::terminal(record));
     let files = config.reports.iter().map(|(path, format)| {
         let path = campaign.report_path(path, &record.run.scenario);
         (path, *format)
     });
-    commands::write_all(record, &files.collect::<Vec<_>>())
+    commands::write_all(record, &files.collect::<Vec<_>>()).and(shown)
 }
 
 /// The exit code of several runs: a measurement that is not to be trusted is worse than a threshold that failed, and

@@ -31,6 +31,7 @@ use clocks::{Ahead, Clocks};
 use crate::{
     advice,
     ledger::{Ledger, UNDER_WAY, shifted},
+    plan::MAX_DURATION,
     record::{Record, Run, ShardInfo, ThresholdResult},
     series::{Cell, Series, side_by_side},
     summary::{About, Books, ServerUse},
@@ -40,6 +41,9 @@ use crate::{
 
 /// How far clocks may be apart for a curve of latencies that was drawn by both to be worth showing.
 const NEGLIGIBLE_MICROS: u64 = 1_000;
+
+/// The end of the year 9999.
+const LAST_UNIX_MS: u64 = 253_402_300_799_999;
 
 /// Merges the records of the shares of a run, each with the name by which errors call it.
 ///
@@ -84,7 +88,10 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
 }
 
 fn time(millis: f64) -> Duration {
-    Duration::try_from_secs_f64(millis / 1e3).unwrap_or_default()
+    // What is longer than any run is no time to add to others.
+    let time = Duration::try_from_secs_f64(millis / 1e3).ok();
+    time.filter(|time| *time <= 100 * MAX_DURATION)
+        .unwrap_or_default()
 }
 
 /// From 0.
@@ -237,9 +244,9 @@ fn about(
     let busiest = records().map(|record| record.generator.busiest_worker_percent);
     let side_by_side = books.series.cells().map(|cell| cell.now.connected);
     let alone = records().map(|record| record.connections.peak);
-    // The end of the year 9999: what comes after cannot be written.
-    const LAST_MS: u64 = 253_402_300_799_000;
-    let started_ms = of_first.record.run.started_at_unix_ms.min(LAST_MS);
+    // No date has more than four digits.
+    let started = of_first.record.run.started_at_unix_ms.min(LAST_UNIX_MS);
+    let started = Duration::from_millis(started);
     About {
         run: Run {
             target: targets.join(", "),
@@ -255,7 +262,7 @@ fn about(
             missing_shards,
             ..of_first.record.run.clone()
         },
-        started_at: UNIX_EPOCH + Duration::from_millis(started_ms),
+        started_at: UNIX_EPOCH + started,
         elapsed,
         active: time(active_ms),
         kinds: Vec::new(),

@@ -19,6 +19,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long one reading may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Bytes, seconds and files of a process: what is beyond was not measured.
+const POSSIBLE: std::ops::RangeInclusive<f64> = 0.0..=1e15;
+
 /// A metric that tells our server from another program at the guessed address.
 const OURS: &str = "websocket_active_connections";
 
@@ -103,7 +106,7 @@ fn value(text: &str, name: &str) -> Option<f64> {
             .next()?
             .parse::<f64>()
             .ok()
-            .filter(|value| value.is_finite())
+            .filter(|value| POSSIBLE.contains(value))
     })
 }
 
@@ -161,6 +164,9 @@ mod tests {
             "",
             "process_resident_memory_bytes",
             "process_resident_memory_bytes x",
+            "process_resident_memory_bytes -1",
+            "process_resident_memory_bytes 1e308",
+            "process_resident_memory_bytes NaN",
             "{}",
         ] {
             assert_eq!(Reading::parse(bad, at), None, "{bad}");

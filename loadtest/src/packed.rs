@@ -6,8 +6,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::plausible;
+
 /// The most that is unpacked: a file of a few kilobytes must not fill the memory.
-const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Packs `data`.
 pub(crate) fn pack(data: &impl Serialize) -> String {
@@ -23,8 +25,9 @@ pub(crate) fn pack(data: &impl Serialize) -> String {
 /// It was not [`pack`] that gave it, or it was damaged.
 pub(crate) fn unpack<T: DeserializeOwned>(text: &str) -> io::Result<T> {
     let bytes = BASE64_STANDARD.decode(text).map_err(io::Error::other)?;
-    let json = ZlibDecoder::new(bytes.as_slice()).take(MAX_BYTES);
-    Ok(serde_json::from_reader(io::BufReader::new(json))?)
+    let json = || io::BufReader::new(ZlibDecoder::new(bytes.as_slice()).take(MAX_BYTES));
+    plausible::check(&mut serde_json::Deserializer::from_reader(json()))?;
+    Ok(serde_json::from_reader(json())?)
 }
 
 #[cfg(test)]
@@ -46,5 +49,6 @@ mod tests {
             assert!(unpack::<Vec<u8>>(bad).is_err(), "{bad}");
         }
         assert!(unpack::<Vec<String>>(&packed).is_err());
+        assert!(unpack::<u64>(&pack(&u64::MAX)).is_err(), "no count");
     }
 }

@@ -16,6 +16,9 @@ pub(crate) const MIN_PAYLOAD_BYTES: usize = 192;
 /// The longest payload: a message of 64 KiB, which servers commonly allow, less its envelope.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 65_000;
 
+/// Three years: no run is as long, nor are clocks so far apart.
+const MAX_DUE: Duration = Duration::from_secs(100_000_000);
+
 /// What stands before a tag.
 const MARK: &str = " vm ";
 
@@ -58,6 +61,15 @@ impl Size {
         if good { Ok(()) } else { Err(error) }
     }
 
+    /// The most.
+    pub(crate) fn longest(&self) -> usize {
+        match self {
+            Self::Fixed(bytes) | Self::Between(_, bytes) => *bytes,
+            Self::Weighted(list) => list.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0),
+            Self::LogNormal { .. } => MAX_PAYLOAD_BYTES,
+        }
+    }
+
     /// The size of the n-th message of a user.
     pub(crate) fn of(&self, user: u32, n: u32) -> usize {
         let share = mixed(user, n);
@@ -65,8 +77,8 @@ impl Size {
             Self::Fixed(bytes) => *bytes,
             Self::Between(from, to) => from + whole(share * (to - from + 1) as f64).min(to - from),
             Self::Weighted(list) => {
-                let all: u32 = list.iter().map(|(weight, _)| *weight).sum();
-                let mut at = share * f64::from(all);
+                let all: f64 = list.iter().map(|(weight, _)| f64::from(*weight)).sum();
+                let mut at = share * all;
                 let chosen = list.iter().find(|(weight, _)| {
                     at -= f64::from(*weight);
                     at < 0.0
@@ -188,7 +200,8 @@ impl Tag {
             lateness: Duration::from_micros(parts.next()?.parse().ok()?),
             len: parts.next()?.parse().ok()?,
         };
-        let sound = (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&tag.len);
+        let sound = (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&tag.len)
+            && tag.due.max(tag.lateness) <= MAX_DUE;
         parts.next().filter(|_| sound).map(|_padding| tag)
     }
 

@@ -17,6 +17,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::MAX_NAMES;
 pub use check::PlanError;
 pub(crate) use schedule::Start;
 pub use share::{MAX_SHARES, Share};
@@ -232,8 +233,8 @@ impl Plan {
 
     /// The flow that user `user` plays.
     pub(crate) fn flow_of(&self, user: u32) -> usize {
-        let all: u32 = self.flows.iter().map(|flow| flow.weight).sum();
-        let mut at = share_of(user) * f64::from(all);
+        let all: f64 = self.flows.iter().map(|flow| f64::from(flow.weight)).sum();
+        let mut at = share_of(user) * all;
         for (index, flow) in self.flows.iter().enumerate() {
             at -= f64::from(flow.weight);
             if at < 0.0 {

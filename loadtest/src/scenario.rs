@@ -1,10 +1,10 @@
 //! Scenarios: plans as files, and those that are built in.
 
-use std::{fmt::Display, fs};
+use std::{fmt::Display, path::Path};
 
 use thiserror::Error;
 
-use crate::plan::Plan;
+use crate::{files, plan::Plan};
 
 mod describe;
 mod file;
@@ -110,7 +110,8 @@ pub fn load(name: &str) -> Result<Plan, ScenarioError> {
     match built_in(name) {
         Some(text) => read(text, name),
         None => {
-            let text = fs::read_to_string(name).map_err(|error| unknown(name, &error))?;
+            let text = files::text(Path::new(name), files::SCENARIO_BYTES)
+                .map_err(|error| unknown(name, &error))?;
             read(&text, name)
         }
     }

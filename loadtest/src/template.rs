@@ -72,6 +72,12 @@ impl Names {
     }
 }
 
+/// The longest value that a user saves.
+pub(crate) const MAX_SAVED_BYTES: usize = 8 << 10;
+
+/// The most blanks of a message, and values that may come into them.
+const MAX_PARTS: usize = 100_000;
+
 /// A text whose blanks cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
@@ -83,6 +89,11 @@ pub enum TemplateError {
         "nothing is known as {{{{{0}}}}}: give it under [variables], `save` it in an http step, or use user, seq, run, id, now_ms or payload"
     )]
     Unknown(String),
+    /// More than memory is spent on.
+    #[error(
+        "a message with more than {MAX_PARTS} blanks, and values of their variables: give fewer"
+    )]
+    TooMany,
     /// A list of no values.
     #[error("the variable {0:?} has no values: give at least one")]
     NoValues(String),
@@ -109,6 +120,7 @@ impl Template {
     /// A blank that cannot be filled in.
     pub fn parse(text: &str, names: &Names) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
+        let mut values = 0;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             let (name, after) = after.split_once("}}").ok_or(TemplateError::Open)?;
@@ -116,6 +128,12 @@ impl Template {
                 parts.push(Part::Text(before.to_owned()));
             }
             parts.push(part(name.trim(), names)?);
+            if let Some(Part::OneOf(list)) = parts.last() {
+                values += list.len();
+            }
+            if parts.len() + values > MAX_PARTS {
+                return Err(TemplateError::TooMany);
+            }
             rest = after;
         }
         if !rest.is_empty() {
@@ -144,6 +162,19 @@ impl Template {
             Part::Saved(name) => Some(name.as_str()),
             _ => None,
         })
+    }
+
+    /// The bytes of the longest message with a payload of so many.
+    pub(crate) fn longest(&self, payload: usize) -> usize {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::OneOf(list) => list.iter().map(String::len).max().unwrap_or(0),
+            Part::Saved(_) => MAX_SAVED_BYTES,
+            Part::Blank(Blank::Payload) => payload,
+            // The longest are ids and numbers of 64 bits.
+            Part::Blank(_) => 26,
+        });
+        parts.fold(0, usize::saturating_add)
     }
 
     /// The message. What was saved is escaped, so that it stays within the quotes of a JSON text.

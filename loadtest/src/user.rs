@@ -81,7 +81,8 @@ struct Search {
 /// The room a user is in.
 struct Room {
     stay: Stay,
-    peer_id: Option<Box<str>>,
+    /// As for the session.
+    peer_id: Option<u64>,
 }
 
 /// A user.
@@ -99,7 +100,8 @@ struct User {
     connections: u32,
     /// Has had a partner.
     had_partner: bool,
-    session_id: Option<Box<str>>,
+    /// A number that stands for it: a server may choose a long one.
+    session_id: Option<u64>,
     search: Option<Search>,
     room: Option<Room>,
     echo: Option<Echo>,

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    panic::resume_unwind,
     rc::Rc,
     sync::{Arc, mpsc},
     thread,
@@ -12,7 +13,7 @@ use std::{
 use tokio::{
     runtime,
     sync::{oneshot, watch},
-    task::{JoinSet, LocalSet},
+    task::{JoinError, JoinSet, LocalSet},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
@@ -133,12 +134,37 @@ async fn play_all(stage: &Rc<Stage>, first: u32, step: u32) {
             sleep_until(stage.epoch + start.at).await;
             users.spawn_local(play(start, Rc::clone(stage)));
             // Who is gone is forgotten: users may come and go for days.
-            while users.try_join_next().is_some() {}
+            while let Some(gone) = users.try_join_next() {
+                end(gone);
+            }
         }
     };
     tokio::select! {
         () = starting => {}
         () = reached(&stage.phase, Phase::Settling) => {}
     }
-    while users.join_next().await.is_some() {}
+    while let Some(gone) = users.join_next().await {
+        end(gone);
+    }
+}
+
+/// A user who panicked has told nothing of what went wrong: the run must not pass for one without them.
+fn end(gone: Result<(), JoinError>) {
+    if let Err(error) = gone
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "a bug")]
+    async fn a_user_who_panics_takes_the_worker_along() {
+        end(tokio::spawn(async {}).await);
+        end(tokio::spawn(async { panic!("a bug") }).await);
+    }
 }

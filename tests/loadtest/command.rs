@@ -133,7 +133,7 @@ async fn wrong_flags_are_named() {
         (&["--nonsense"], "--nonsense"),
         (&["--users", "900000"], "open files"),
         (&["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
-        (&["--signal-interval", "1us"], "1ms or more"),
+        (&["--signal-interval", "1us"], "once in 1ms"),
         // An address of documentation (RFC 5737).
         (
             &["--source-ips", "192.0.2.1"],

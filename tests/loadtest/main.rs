@@ -7,6 +7,7 @@ mod delivery;
 mod fake;
 mod faults;
 mod foreign;
+mod hostile;
 mod node;
 mod paced;
 mod people;

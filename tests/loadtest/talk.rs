@@ -249,6 +249,9 @@ async fn nobody_outstays_the_run_for_an_answer_over_http() {
 name = "endless"
 greeting = "none"
 [[phase]]
+duration = "100ms"
+users = 5
+[[phase]]
 duration = "1s"
 users = 5
 [[flow]]

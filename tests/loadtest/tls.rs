@@ -110,6 +110,7 @@ async fn tokens_are_fetched_over_tls_too() {
     let text = include_str!("../../loadtest/scenarios/chat-ack.toml");
     // Half of them by the whole address.
     let whole = text.replace("\"/auth", &format!("\"{origin}/auth"));
+    let whole = whole.replace("name = \"chat\"", "name = \"whole\"");
     let flow = whole.find("[[flow]]").expect("there is one");
     std::fs::write(&scenario, format!("{text}{}", &whole[flow..])).expect("written");
     let path = scenario.to_str().expect("UTF-8");

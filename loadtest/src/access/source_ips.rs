@@ -19,6 +19,7 @@ pub(super) fn parse(list: &str) -> Option<Vec<IpAddr>> {
                 addresses.extend((first..=last).map(|ip| IpAddr::from(Ipv4Addr::from(ip))));
             }
         }
+        (addresses.len() as u64 <= u64::from(MAX)).then_some(())?;
     }
     Some(addresses)
 }
@@ -38,6 +39,8 @@ mod tests {
             "10.0.0",
             "10.0.0.2-10.0.0.1",
             "0.0.0.0-255.255.255.255",
+            "10.0.0.0-10.0.255.255,10.1.0.0",
+            "10.0.0.0-10.0.255.255,10.1.0.0-10.1.255.255",
             "a-b",
         ] {
             assert_eq!(parse(bad), None, "{bad}");

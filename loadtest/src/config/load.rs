@@ -8,7 +8,7 @@ use super::{ConfigError, values::time};
 use crate::{
     flow::Flow,
     payload::MIN_PAYLOAD_BYTES,
-    plan::{Plan, PlanError, Stage},
+    plan::{MAX_USERS, Plan, PlanError, Stage},
     rate::rate,
     scenario,
 };
@@ -64,6 +64,7 @@ pub struct LoadFlags {
         long,
         env = "LOADTEST_CAPACITY",
         value_name = "N",
+        value_parser = clap::value_parser!(u32).range(2..=i64::from(MAX_USERS)),
         requires = "scenario"
     )]
     pub capacity: Option<u32>,

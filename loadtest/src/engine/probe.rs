@@ -59,7 +59,12 @@ fn advice(kind: &ErrorKind) -> &'static str {
         ErrorKind::HandshakeRejected(401 | 403) => {
             "The server wants to know who connects: give --token, --token-file or --header."
         }
-        ErrorKind::HandshakeRejected(404) => "Check the path of the URL: /ws is the usual one.",
+        ErrorKind::HandshakeRejected(300..=399) => {
+            "The server sends users elsewhere: give the URL that it redirects to."
+        }
+        ErrorKind::HandshakeRejected(200 | 404) => {
+            "Check the path of the URL: /ws is the usual one."
+        }
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
         ErrorKind::HandshakeInvalid | ErrorKind::Ended | ErrorKind::Reset => {
             "Is it a WebSocket server? Check the port; behind TLS its URL begins with wss://."

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use thiserror::Error;
 
-use super::{Between, Call, Flow, Message, Request, Rounds, Step, any};
+use super::{Between, Call, Flow, Message, Request, Rounds, Step, any, bounds};
 use crate::template::Template;
 
 /// A flow that cannot be played.
@@ -42,8 +42,9 @@ impl Flow {
                 "a flow needs steps, such as \"connect\", \"find_match\"".into(),
             ));
         }
-        place
-            .go(&self.steps)
+        bounds::check(&self.steps, 0)
+            .map_err(|(steps, what)| (steps, what.into()))
+            .and_then(|()| place.go(&self.steps))
             .map_err(|(steps, what)| error(steps, what))
     }
 }
@@ -181,19 +182,11 @@ fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
     if rounds.is_none() {
         return Err(NOTHING);
     }
-    match rounds {
-        _ if every >= LEAST_PACE => {}
-        Rounds::Times(times) if times <= MOST_AT_ONCE => {}
-        Rounds::Times(_) => return Err("too many at once: give 1000 `times` or fewer, or `every`"),
-        _ => return Err("nothing can be sent that often: give `every` 1ms or more"),
+    if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
+        return Err("nothing can be sent every 0s: give a longer time");
     }
     Ok(())
 }
-
-/// The shortest time between two messages of one user.
-const LEAST_PACE: Duration = Duration::from_millis(1);
-/// The most messages that a user sends without a pause.
-const MOST_AT_ONCE: u32 = 1000;
 
 const NO_TIME: &str = "nothing comes within 0s: give a longer time";
 const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";

@@ -48,13 +48,14 @@ impl Inbox {
 
     /// Messages of all types received at least once.
     pub(crate) fn received(&self) -> u32 {
-        self.unique.iter().sum()
+        self.unique.iter().fold(0, |all, n| all.saturating_add(*n))
     }
 
     fn place(&mut self, seq: u32) -> Receipt {
         if seq >= self.next_seq {
-            let shift = seq - self.next_seq + 1;
-            self.seen = self.seen.checked_shl(shift).unwrap_or(0) | 1;
+            let shift = (seq - self.next_seq).checked_add(1);
+            let before = shift.and_then(|shift| self.seen.checked_shl(shift));
+            self.seen = before.unwrap_or(0) | 1;
             self.next_seq = seq.saturating_add(1);
             return Receipt::InOrder;
         }
@@ -95,5 +96,7 @@ mod tests {
             InOrder,
             "the end of the numbers does not panic"
         );
+        let first = Inbox::default().receive(9, u32::MAX, Kind::MESSAGE, u32::MAX);
+        assert_eq!(first, InOrder, "nor if it comes first");
     }
 }

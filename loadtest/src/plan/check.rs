@@ -7,8 +7,8 @@ use thiserror::Error;
 use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
 use crate::{flow::FlowError, threshold::Threshold};
 
-/// The most phases, flows or kinds of call: each is a row of the report, and each worker keeps figures of it.
-const MAX_ROWS: usize = 1000;
+/// The most phases, the most flows, and the most calls of a plan.
+pub(crate) const MAX_NAMES: usize = 200;
 
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -16,14 +16,6 @@ pub enum PlanError {
     /// Nothing to do.
     #[error("a plan without {0}: give at least one")]
     Empty(&'static str),
-    /// More than a report could show.
-    #[error("{count} {what}: give {MAX_ROWS} or fewer")]
-    TooMany {
-        /// What they are, in words.
-        what: &'static str,
-        /// How many there are.
-        count: usize,
-    },
     /// None, or too many to fit in a process.
     #[error("{0} users cannot be played: give 2 to {MAX_USERS} users (one alone has no partner)")]
     Users(u32),
@@ -77,6 +69,14 @@ pub enum PlanError {
         /// What there is.
         known: String,
     },
+    /// More to tell apart than memory is spent on: each call has latencies of its own.
+    #[error("{count} {what}: give {MAX_NAMES} at the most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+    },
     /// More shares than users.
     #[error("share {share} of {users} users has none of them: split the plan into fewer shares")]
     EmptyShare {
@@ -125,19 +125,19 @@ impl Plan {
         if self.peak_users() > MAX_USERS || self.users_in_all() < least {
             return Err(PlanError::Users(self.peak_users()));
         }
-        let counts = [
-            ("phases", self.stages.len()),
-            ("flows", self.flows.len()),
-            ("kinds of call", self.calls().len()),
-        ];
-        if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_ROWS) {
-            return Err(PlanError::TooMany { what, count });
-        }
         if let Some(search) = &self.search {
             search.check()?;
         }
         for flow in &self.flows {
             flow.check()?;
+        }
+        let counts = [
+            ("phases", self.stages.len()),
+            ("flows", self.flows.len()),
+            ("calls and pages", self.calls().len()),
+        ];
+        if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_NAMES) {
+            return Err(PlanError::TooMany { what, count });
         }
         self.check_share()?;
         self.check_names()

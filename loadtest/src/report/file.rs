@@ -8,7 +8,10 @@ use std::{
 use thiserror::Error;
 
 use super::render;
-use crate::record::{Record, SCHEMA_VERSION};
+use crate::{
+    files, plausible,
+    record::{Record, SCHEMA_VERSION},
+};
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +81,18 @@ impl Format {
     }
 }
 
+/// What is read first; the rest of the file is only skimmed.
+#[derive(serde::Deserialize)]
+struct Layout {
+    schema_version: Option<u64>,
+}
+
 /// Reads a record that was written as JSON.
 ///
 /// # Errors
 /// A file that cannot be read, that is no record, or one of another layout.
 pub fn read(path: &Path) -> Result<Record, FileError> {
-    let text = fs::read_to_string(path).map_err(|error| FileError::Io {
+    let text = files::text(path, files::RECORD_BYTES).map_err(|error| FileError::Io {
         path: path.to_owned(),
         error,
     })?;
@@ -92,16 +101,15 @@ pub fn read(path: &Path) -> Result<Record, FileError> {
         error,
     };
     // The layout first: of another one, the first name that is missing would say less.
-    let any: serde_json::Value = serde_json::from_str(&text).map_err(not_a_record)?;
-    match any
-        .get("schema_version")
-        .and_then(serde_json::Value::as_u64)
-    {
+    let layout: Layout = serde_json::from_str(&text).map_err(not_a_record)?;
+    match layout.schema_version {
         Some(found) if found != u64::from(SCHEMA_VERSION) => Err(FileError::OtherVersion {
             path: path.to_owned(),
             found,
         }),
-        _ => serde_json::from_str(&text).map_err(not_a_record),
+        _ => plausible::check(&mut serde_json::Deserializer::from_str(&text))
+            .and_then(|()| serde_json::from_str(&text))
+            .map_err(not_a_record),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The steps of a scenario file that speak of URLs.
 
-use hyper::Method;
+use hyper::{Method, http::uri::PathAndQuery};
 
 use super::{
     file::{FlowTable, StepTable, StepText},
@@ -87,7 +87,8 @@ pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, 
 }
 
 fn path_of(path: &str, such_as: &str, names: &Names) -> Result<Template, String> {
-    if !path.starts_with('/') || path.contains(char::is_whitespace) {
+    let filled = path.replace("{{", "").replace("}}", "");
+    if !path.starts_with('/') || filled.parse::<PathAndQuery>().is_err() {
         return Err(format!("{path:?} is no path: give one such as {such_as:?}"));
     }
     Template::parse(path, names).map_err(|error| error.to_string())

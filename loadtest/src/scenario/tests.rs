@@ -221,9 +221,9 @@ fn what_is_wrong_is_told_with_its_line_and_column() {
             "0 users",
         ),
         (
-            flow("\"connect\",\n\"find_match\", { send = \"offer\", times = 1001 }"),
+            flow("\"connect\",\n\"find_match\", { send = \"offer\", times = 10000 }"),
             (9, 15),
-            "1000 `times`",
+            "fewer `times`",
         ),
         (flow("\"connect\",\n\"find_mtach\""), (9, 1), "find_match"),
         (

@@ -1,14 +1,15 @@
 //! Latencies, in memory that does not grow with their number.
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
+use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer, V2DeflateSerializer},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::record;
+use crate::{plausible::MOST, record};
 
 /// The longest latency that is told apart: one hour.
 const MAX_MICROS: u64 = 3_600_000_000;
@@ -45,9 +46,13 @@ impl TryFrom<Option<String>> for Latencies {
         };
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text);
         let bytes = bytes.map_err(|error| format!("a histogram: {error}"))?;
+        let bytes = inflated(&bytes).ok_or("a histogram: damaged")?;
         let theirs: Histogram<u64> = Deserializer::new()
             .deserialize(&mut bytes.as_slice())
             .map_err(|error| format!("a histogram: {error}"))?;
+        if theirs.len() > MOST {
+            return Err("a histogram: no run measures so much".to_owned());
+        }
         // Whatever its bounds are, ours stay the same for all.
         let mut latencies = Self::default();
         for step in theirs.iter_recorded() {
@@ -124,6 +129,20 @@ impl Latencies {
     }
 }
 
+/// The bytes within the compressed form of a histogram. `None`: what they say of their own length would fill the
+/// memory, or there are none.
+fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BEGIN: [u8; 4] = 0x1c84_9313_u32.to_be_bytes();
+    const HEADER_BYTES: u64 = 40;
+    const MAX_BYTES: u64 = 1 << 20;
+    let mut inflated = Vec::new();
+    let mut stream = ZlibDecoder::new(bytes.get(8..)?).take(MAX_BYTES);
+    stream.read_to_end(&mut inflated).ok()?;
+    let length = u32::from_be_bytes(inflated.get(4..8)?.try_into().ok()?);
+    let all = u64::from(length) + HEADER_BYTES;
+    (inflated.starts_with(&BEGIN) && all <= inflated.len() as u64).then_some(inflated)
+}
+
 fn encode(histogram: &Histogram<u64>) -> String {
     let mut bytes = Vec::new();
     // Writing to a Vec cannot fail, and the bounds fit the format.
@@ -150,6 +169,40 @@ mod tests {
         }
         assert_eq!(all.recorded().map(|(_, count)| count).sum::<u64>(), 1000);
         assert_eq!(Latencies::default().quantile_ms(0.5), None);
+    }
+
+    #[test]
+    fn a_damaged_histogram_is_an_error_and_no_burden() {
+        let mut latencies = Latencies::default();
+        latencies.record(Duration::from_millis(7));
+        let text = Option::<String>::from(latencies.clone()).expect("not empty");
+        let back = Latencies::try_from(Some(text.clone())).expect("good");
+        assert_eq!((back.count(), back.max_ms()), (1, latencies.max_ms()));
+        let decoded = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, &text);
+        let whole = inflated(&decoded.expect("base64")).expect("good");
+        let packed = |inner: &[u8]| {
+            use flate2::{Compression, write::ZlibEncoder};
+            use std::io::Write as _;
+            let mut bytes = ZlibEncoder::new(
+                vec![0x1c, 0x84, 0x93, 0x14, 0, 0, 4, 0],
+                Compression::fast(),
+            );
+            bytes.write_all(inner).expect("a Vec");
+            let bytes = bytes.finish().expect("a Vec");
+            base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes)
+        };
+        assert!(Latencies::try_from(Some(packed(&whole))).is_ok());
+        let mut long = whole.clone();
+        long[4..8].fill(0xff);
+        let bomb = vec![0; 50 << 20];
+        for bad in [
+            packed(&long),
+            packed(&bomb),
+            packed(&whole[..20]),
+            "?".to_owned(),
+        ] {
+            assert!(Latencies::try_from(Some(bad)).is_err());
+        }
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! What happened in a stretch of time: counted by each worker without a lock, then added up.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
 
 use super::{failures::Errors, latencies::Latencies};
 use crate::{
     ledger::Stay,
+    plan::MAX_NAMES,
     sample::{Across, Delivered, Direction, Kind, Route, Sample, Unmatched},
 };
 
@@ -32,6 +36,7 @@ pub(crate) struct Slice {
     /// The longest time that a worker did not run.
     pub pause: Duration,
     /// By the number of the call.
+    #[serde(deserialize_with = "few")]
     pub calls: Vec<CallCounts>,
     /// By the number of the flow: completed, and not.
     pub flows: Vec<[u64; 2]>,
@@ -46,6 +51,30 @@ pub(crate) struct Slice {
     /// To be told apart: failed, or nobody there to find.
     #[serde(skip)]
     pub unmatched: Vec<Unmatched>,
+}
+
+/// Calls that a plan can have: each takes much more memory than its text.
+fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallCounts>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<CallCounts>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{MAX_NAMES} calls at the most")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut calls = Vec::new();
+            while let Some(call) = list.next_element()? {
+                if calls.len() == MAX_NAMES {
+                    return Err(A::Error::invalid_length(calls.len() + 1, &self));
+                }
+                calls.push(call);
+            }
+            Ok(calls)
+        }
+    }
+    from.deserialize_seq(Few)
 }
 
 /// Comings and goings.

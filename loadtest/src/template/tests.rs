@@ -1,5 +1,17 @@
 use super::*;
 
+#[test]
+fn a_short_text_does_not_fill_the_memory() {
+    let values = (0..1_000).map(|n| n.to_string()).collect();
+    let known = Names {
+        variables: [("v".to_owned(), values)].into(),
+        ..Names::default()
+    };
+    assert!(Template::parse(&"{{v}}".repeat(50), &known).is_ok());
+    let error = Template::parse(&"{{v}}".repeat(50_000), &known);
+    assert_eq!(error, Err(TemplateError::TooMany));
+}
+
 fn values<'a>(user: u32, id: &'a str, payload: &'a str) -> Values<'a> {
     Values {
         user,

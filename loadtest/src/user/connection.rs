@@ -1,12 +1,13 @@
 //! How a user's connection begins and ends.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Stage, Stop, User, events, next_event};
 use crate::{
     client::{Connection, Event},
+    payload::room_key,
     phase::{Phase, reached},
     plan::Greeting,
     sample::{ErrorKind, Sample},
@@ -84,12 +85,16 @@ impl User {
 
     /// Listens until everything has come back that the server was sent, but no longer than messages may take.
     async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
-        let deadline = Instant::now() + self.stage.plan.message_timeout;
+        let stage = Rc::clone(&self.stage);
+        let deadline = Instant::now() + stage.plan.message_timeout;
         // At the end of the run all have waited together.
-        while *self.stage.phase.borrow() < Phase::Closing && self.awaits_echo() {
-            match timeout_at(deadline, next_event(&mut self.connection)).await {
-                Ok(event) => self.on_event(event?, false)?,
-                Err(_elapsed) => break,
+        let mut end = pin!(reached(&stage.phase, Phase::Closing));
+        while self.awaits_echo() {
+            tokio::select! {
+                biased;
+                () = &mut end => break,
+                () = sleep_until(deadline) => break,
+                event = next_event(&mut self.connection) => self.on_event(event?, false)?,
             }
         }
         if let Some(echo) = &mut self.echo {
@@ -131,7 +136,7 @@ async fn join(
     user: u32,
     path: Option<&str>,
     stage: &Stage,
-) -> Result<(Connection, Option<Box<str>>), ErrorKind> {
+) -> Result<(Connection, Option<u64>), ErrorKind> {
     let mut error = ErrorKind::ConnectTimeout;
     let joining = async {
         let mut connection = stage.endpoint.connect(user, path).await?;
@@ -144,7 +149,7 @@ async fn join(
                 && let Some((kind, id)) = events::greeting(&text)
                 && kind == *greeting
             {
-                return Ok((connection, id.map(Into::into)));
+                return Ok((connection, id.as_deref().map(room_key)));
             }
         }
     };

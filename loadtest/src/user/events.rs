@@ -106,7 +106,7 @@ impl User {
         let Some(search) = self.search else {
             return self.tell(Sample::DoubleMatch);
         };
-        if self.session_id.is_some() && self.session_id.as_deref() == view.peer_id.as_deref() {
+        if self.session_id.is_some() && self.session_id == view.peer_id.as_deref().map(room_key) {
             self.tell(Sample::SelfMatch);
         }
         let latency = now.saturating_sub(search.from);
@@ -141,7 +141,7 @@ impl User {
                 some_come_back: false,
                 inbox: Inbox::default(),
             },
-            peer_id: view.peer_id.as_deref().map(Into::into),
+            peer_id: view.peer_id.as_deref().map(room_key),
         });
     }
 
@@ -177,7 +177,7 @@ impl User {
             return self.tell(Sample::WrongPeer { route });
         };
         let named_other =
-            from.is_some_and(|from| room.peer_id.as_deref().is_some_and(|id| id != from));
+            from.is_some_and(|from| room.peer_id.is_some_and(|id| id != room_key(from)));
         if tag.room != room.stay.room || tag.sender == user || named_other {
             return self.tell(Sample::WrongPeer { route });
         }

@@ -10,7 +10,7 @@ use crate::{
     client::Asked,
     flow::Request,
     sample::Sample,
-    template::{Values, call_id},
+    template::{MAX_SAVED_BYTES, Values, call_id},
 };
 
 impl User {
@@ -84,11 +84,14 @@ impl User {
             return false;
         };
         for (name, pointer) in &request.save {
-            let text = match answer.pointer(pointer) {
+            let text: Box<str> = match answer.pointer(pointer) {
                 Some(Value::String(text)) => text.as_str().into(),
                 Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string().into(),
                 _ => return false,
             };
+            if text.len() > MAX_SAVED_BYTES {
+                return false;
+            }
             match self.saved.iter_mut().find(|(known, _)| **known == **name) {
                 Some((_, value)) => *value = text,
                 None => self.saved.push((name.as_str().into(), text)),

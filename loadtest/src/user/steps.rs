@@ -120,6 +120,11 @@ impl User {
                 while left != Some(0) && until.is_none_or(|until| self.stage.now() < until) {
                     self.steps(steps).await?;
                     left = left.map(|left| left - 1);
+                    // Steps that take no time must not keep others, nor the end of the run, from their turn.
+                    tokio::task::yield_now().await;
+                    if self.is_over() {
+                        return Err(Stop::Over);
+                    }
                 }
                 Ok(())
             }
