@@ -1,6 +1,8 @@
 //! Messages from users of other shares: sent by one clock and received by another, so that how long they took
 //! is known only once the clocks are.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Books, Latencies};
@@ -9,7 +11,7 @@ use crate::{
     series::Spread,
 };
 
-/// All of them, by the share they came from and their type. Each pair takes about half a megabyte.
+/// All of them, by the share they came from and their type.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Crossings(Vec<Crossing>);
 
@@ -24,42 +26,38 @@ pub(crate) struct Crossing {
     base: i64,
     /// The least that one took since it was sent, exactly.
     pub min_micros: i64,
-    due: Signed,
-    as_sent: Signed,
+    due: Tally,
+    as_sent: Tally,
 }
 
-/// Microseconds above and below some value.
+/// How often each number of microseconds occurred, to within a thousandth of it. Few of them do: memory is spent on
+/// those alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Signed {
-    above: Latencies,
-    below: Latencies,
-}
+struct Tally(BTreeMap<i64, u64>);
 
-impl Signed {
+impl Tally {
     fn record(&mut self, micros: i64) {
-        let side = if micros < 0 {
-            &mut self.below
-        } else {
-            &mut self.above
-        };
-        side.record_micros(micros.unsigned_abs(), 1);
+        *self.0.entry(rounded(micros)).or_default() += 1;
     }
 
     /// Each value with how often it occurred.
     fn recorded(&self) -> impl Iterator<Item = (i64, u64)> {
-        let signed = |micros| i64::try_from(micros).unwrap_or(i64::MAX);
-        let above = self.above.recorded();
-        let below = self.below.recorded();
-        above
-            .map(move |(micros, count)| (signed(micros), count))
-            .chain(below.map(move |(micros, count)| (-signed(micros), count)))
+        self.0.iter().map(|(micros, count)| (*micros, *count))
     }
+}
+
+/// The first eleven binary digits.
+fn rounded(micros: i64) -> i64 {
+    const DIGITS: u32 = 11;
+    let length = u64::BITS - micros.unsigned_abs().leading_zeros();
+    let rest = length.saturating_sub(DIGITS);
+    (micros / (1 << rest)) << rest
 }
 
 impl Crossing {
     /// How many.
     pub(crate) fn count(&self) -> u64 {
-        self.as_sent.above.count() + self.as_sent.below.count()
+        self.as_sent.0.values().sum()
     }
 
     /// What they took once the receiver's clock is known to be this much ahead of the senders': from the moment
@@ -70,7 +68,7 @@ impl Crossing {
         let took = move |(micros, count): (i64, u64)| {
             (zero.saturating_add(micros).max(0).unsigned_abs(), count)
         };
-        [&self.due, &self.as_sent].map(|signed| signed.recorded().map(took))
+        [&self.due, &self.as_sent].map(|tally| tally.recorded().map(took))
     }
 }
 
@@ -85,8 +83,8 @@ impl Crossings {
                     route: message.route,
                     base: message.as_sent_micros,
                     min_micros: message.as_sent_micros,
-                    due: Signed::default(),
-                    as_sent: Signed::default(),
+                    due: Tally::default(),
+                    as_sent: Tally::default(),
                 });
                 let last = self.0.len() - 1;
                 &mut self.0[last]
@@ -160,6 +158,27 @@ mod tests {
             let due = books.told.message.quantile_ms(0.0).expect("not empty");
             assert!((due - 0.37).abs() < 0.002, "{due}");
             assert_eq!(books.told.messages().late, 1);
+        }
+    }
+
+    #[test]
+    fn numbers_are_kept_to_a_thousandth() {
+        for micros in [
+            0,
+            1,
+            -1,
+            2_047,
+            -2_048,
+            123_456,
+            -9_876_543_210,
+            i64::MAX,
+            i64::MIN,
+        ] {
+            let off = rounded(micros).abs_diff(micros);
+            assert!(
+                off <= micros.unsigned_abs() / 1_000,
+                "{micros} is off by {off}"
+            );
         }
     }
 
