@@ -2,6 +2,7 @@
 
 mod load;
 mod repeat;
+mod scenario;
 mod shard;
 mod targets;
 mod values;

@@ -20,6 +20,10 @@ const MIN_LENGTH: Duration = Duration::from_secs(300);
 /// Standard errors to each side of a 95 % confidence interval, for many values.
 const SIGMAS: f64 = 1.96;
 
+const GENERATOR_RSS: &str = "generator_rss_bytes";
+/// Until then the generator keeps each second of the run, and grows by that.
+const FILLED: Duration = Duration::from_secs(600);
+
 /// One value of each stretch; none where nothing was measured.
 type Figure = (&'static str, fn(&Cell) -> Option<f64>);
 
@@ -30,7 +34,7 @@ const FIGURES: [Figure; 5] = [
     ("server_fds", |cell| Some(cell.now.server?.fds as f64)),
     ("message_p99_ms", |cell| cell.message.quantile_ms(0.99)),
     ("match_p95_ms", |cell| cell.matching.quantile_ms(0.95)),
-    ("generator_rss_bytes", |cell| {
+    (GENERATOR_RSS, |cell| {
         Some(cell.now.generator_rss_bytes as f64)
     }),
 ];
@@ -56,12 +60,17 @@ pub(crate) fn drift(
         })
         .collect();
     let figures = FIGURES.iter().filter_map(|(name, of)| {
+        let from = match *name {
+            GENERATOR_RSS => start.max(FILLED),
+            _ => start,
+        };
         let measured = stretches
             .iter()
+            .filter(|(_, cell)| cell.start >= from)
             .filter_map(|(hour, cell)| Some((*hour, of(cell)?)));
         let line = Line::through(&measured.collect::<Vec<_>>())?;
         let limit = limits.iter().find(|(figure, _)| figure == name);
-        Some(line.drift(name, [start, end], limit.map(|(_, limit)| *limit)))
+        Some(line.drift(name, [from, end], limit.map(|(_, limit)| *limit)))
     });
     figures.collect()
 }
@@ -200,6 +209,7 @@ mod tests {
                 length: Duration::from_secs(1),
                 now: Gauges {
                     server: Some(reading),
+                    generator_rss_bytes: 50_000_000 + second.min(600) * 3_000,
                     ..Gauges::default()
                 },
                 ..Cell::default()
@@ -233,6 +243,7 @@ mod tests {
             (of("server_fds").per_hour, of("server_fds").hours_to_limit),
             (0.0, None)
         );
+        assert_eq!(of("generator_rss_bytes").per_hour, 0.0, "once it is full");
         assert!(drift(&series, hours(0), Duration::from_secs(200), &[]).is_empty());
     }
 }

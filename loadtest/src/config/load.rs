@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ConfigError, values::time};
+use super::{ConfigError, scenario::ScenarioFlags, values::time};
 use crate::{
     flow::Flow,
     payload::MIN_PAYLOAD_BYTES,
@@ -68,6 +68,10 @@ pub struct LoadFlags {
         requires = "scenario"
     )]
     pub capacity: Option<u32>,
+
+    /// What only some scenarios have.
+    #[command(flatten)]
+    pub within: ScenarioFlags,
 
     /// How long a user waits for a partner; a match that never came counts as this long [default: 30s]
     #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", value_parser = time, value_name = "TIME")]
@@ -164,7 +168,7 @@ impl LoadFlags {
         for flow in &mut plan.flows {
             flow.adjust(self.signal_interval, self.payload_bytes);
         }
-        Ok(plan)
+        self.within.change(plan, asked_for)
     }
 
     /// Users who find a partner and send ICE candidates.
@@ -257,6 +261,39 @@ mod tests {
         let rates = [0, 5, 9].map(|t| plan.arrivals_at(secs(t)));
         assert_eq!(rates, [10.0, 20.0, 28.0]);
         assert_eq!(plan.starts(0, 1).count(), 200);
+    }
+
+    #[test]
+    fn storms_shares_and_searches_are_changed() {
+        let storm = plan(&["--scenario", "reconnect-storm", "--drop", "20%"]).expect("good");
+        let dropped: f64 = storm.stages.iter().map(|stage| stage.drop_percent).sum();
+        assert_eq!(dropped, 20.0);
+        let share = [
+            "--percent-of-capacity",
+            "55",
+            "--search-from",
+            "100",
+            "--precision",
+            "5%",
+        ];
+        let share = plan(&[&["--scenario", "endurance"], &share[..]].concat()).expect("good");
+        assert_eq!(share.percent_of_capacity, Some(55.0));
+        let search = share.search.expect("one");
+        assert_eq!((search.from, search.precision_percent), (100, 5.0));
+        for flag in [
+            "--drop",
+            "--percent-of-capacity",
+            "--search-from",
+            "--precision",
+        ] {
+            let error = plan(&["--scenario", "churn", flag, "10"]).expect_err(flag);
+            assert!(error.contains(flag) && error.contains("churn"), "{error}");
+        }
+        assert!(
+            plan(&["--scenario", "plan", "--drop", "10"]).is_ok(),
+            "a later one may have it"
+        );
+        assert!(plan(&["--scenario", "reconnect-storm", "--drop", "0"]).is_err());
     }
 
     #[test]

@@ -54,6 +54,16 @@ pub enum PlanError {
         /// From one to the next.
         factor: f64,
     },
+    /// Something that the scenario does not have was to be changed.
+    #[error(
+        "{flag} changes nothing in {scenario}: `loadtest check {scenario}` tells what is in it"
+    )]
+    NotInIt {
+        /// The flag.
+        flag: &'static str,
+        /// What was to be played.
+        scenario: String,
+    },
     /// A share of a capacity that nobody knows.
     #[error(
         "{0} plays a share of what the server holds: give --capacity, or --users, or a [search] in the scenario"
