@@ -27,6 +27,11 @@ pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
             }
         }
     }
+    if figures.iter().all(|figure| figure.judgement == "unknown") {
+        caveats.push(
+            "no figure of the two could be judged: compare longer runs of one plan".to_owned(),
+        );
+    }
     Comparison {
         baseline: name.to_owned(),
         baseline_started_at: baseline.run.started_at.clone(),
@@ -48,11 +53,14 @@ pub fn judge_against(baseline: &Record, run: &mut Record, name: &str) {
     run.advice = crate::advice::advise(run);
 }
 
-/// What the exit code of a mere comparison is: [`REGRESSION`], 98 when either measurement is not to be trusted, or 0.
+/// What the exit code of a mere comparison is: [`REGRESSION`], 98 when either measurement is not to be trusted or
+/// nothing could be judged, or 0.
 pub fn exit_code(baseline: &Record, run: &Record, comparison: &Comparison) -> u8 {
     let invalid = |record: &Record| record.measurement.validity == Validity::Invalid;
+    let judged = |figure: &ComparedFigure| figure.judgement != "unknown";
     match () {
         () if invalid(baseline) || invalid(run) => 98,
+        () if !comparison.figures.iter().any(judged) => 98,
         () if comparison.regression => REGRESSION,
         () => 0,
     }

@@ -43,6 +43,18 @@ const MEMORY: Margin = Margin {
     amount: 8e6,
     higher_is_better: false,
 };
+/// A typical window does not show a stall, which this does: a twentieth of all messages wait for the end of it.
+const STALL: Margin = Margin {
+    share: 2.0,
+    amount: 50.0,
+    higher_is_better: false,
+};
+/// A percent point.
+const IN_TIME: Margin = Margin {
+    share: 0.01,
+    amount: 1.0,
+    higher_is_better: true,
+};
 const CALL: Margin = Margin {
     share: 0.25,
     amount: 1.0,
@@ -75,7 +87,17 @@ pub(super) fn all(baseline: &Record, run: &Record) -> Vec<ComparedFigure> {
         two.latency("message_p50_ms", true, |window| window.message.p50_ms),
         two.latency("message_p95_ms", true, |window| window.message.p95_ms),
         two.latency("message_p99_ms", true, |window| window.message.p99_ms),
-        two.typical("messages_per_second", "per_second", &RATE, true, |window| {
+        two.single("whole_run_message_p95_ms", "ms", &STALL, |record| {
+            let latency = record.latency.get("message")?;
+            latency.quantiles_ms.get("p95").copied()
+        }),
+        two.single("messages_in_time_percent", "percent", &IN_TIME, |record| {
+            let sum = |of: fn(&Delivery) -> u64| record.delivery.iter().map(of).sum::<u64>();
+            let [delivered, late] = [sum(|row| row.delivered), sum(|row| row.late)];
+            (delivered > 0)
+                .then(|| delivered.saturating_sub(late) as f64 / delivered as f64 * 100.0)
+        }),
+        two.average("messages_per_second", "per_second", &RATE, |window| {
             (window.length_ms > 0.0).then(|| window.delivered as f64 / window.length_ms * 1e3)
         }),
         two.typical("server_cpu_percent", "percent", &CPU, true, |window| {
@@ -135,6 +157,28 @@ impl Two<'_> {
             ratio,
             margin,
         )
+    }
+
+    /// The mean of a figure over the windows of a steady load; nothing is a value, too.
+    fn average(
+        &self,
+        name: &str,
+        unit: &str,
+        margin: &Margin,
+        of: fn(&Window) -> Option<f64>,
+    ) -> ComparedFigure {
+        let means = [self.baseline, self.run].map(|record| {
+            let (values, phases): (Vec<_>, Vec<_>) = measured(record, true, of).unzip();
+            mean(&values, &phases)
+        });
+        let ratio = match means {
+            [Some(baseline), Some(current)] if baseline.value > 0.0 => {
+                Some(difference(current, baseline).map(|d| (1.0 + d / baseline.value).max(0.0)))
+            }
+            _ => None,
+        };
+        let values = means.map(|mean| mean.map(|mean| mean.value));
+        figure(name, unit, values, ratio, margin)
     }
 
     /// A share of successes. Failures come in bursts, so their number is less sure than if each came by itself.
@@ -228,18 +272,9 @@ struct Logs {
 
 impl Logs {
     fn of(record: &Record, steady: bool, of: fn(&Window) -> Option<f64>) -> Self {
-        let all = steady::windows(record);
-        let windows: Vec<&Window> = if steady {
-            all.collect()
-        } else {
-            record.series.windows.iter().collect()
-        };
-        let measured = windows.iter().filter_map(|window| {
-            let value = of(window).filter(|value| value.is_finite())?;
-            // A latency below a microsecond is one of no time, whose logarithm there is none of.
-            Some((value.max(1e-3).ln(), phase(record, window)))
-        });
-        let (values, phases) = measured.unzip();
+        // A latency below a microsecond is one of no time, whose logarithm there is none of.
+        let logs = measured(record, steady, of).map(|(value, phase)| (value.max(1e-3).ln(), phase));
+        let (values, phases) = logs.unzip();
         Self { values, phases }
     }
 
@@ -251,6 +286,23 @@ impl Logs {
         let n = self.values.len();
         (n > 0).then(|| (self.values.iter().sum::<f64>() / n as f64).exp())
     }
+}
+
+/// What the windows of a run, or of its steady part, have of a figure, and the phase that each lies in.
+fn measured(
+    record: &Record,
+    steady: bool,
+    of: fn(&Window) -> Option<f64>,
+) -> impl Iterator<Item = (f64, usize)> {
+    let windows: Vec<&Window> = if steady {
+        steady::windows(record).collect()
+    } else {
+        record.series.windows.iter().collect()
+    };
+    windows.into_iter().filter_map(move |window| {
+        let value = of(window).filter(|value| value.is_finite())?;
+        Some((value, phase(record, window)))
+    })
 }
 
 fn phase(record: &Record, window: &Window) -> usize {

@@ -174,3 +174,58 @@ fn what_cannot_be_compared_is_said() {
         assert!(caveats.contains(part), "{caveats}");
     }
 }
+
+#[test]
+fn a_stall_is_a_regression_though_no_typical_window_shows_it() {
+    let mut noise = Noise::new(3);
+    let baseline = run(&mut noise, 60, 0.5, 1.0);
+    let mut stalled = baseline.clone();
+    let message = stalled.latency.get_mut("message").expect("measured");
+    message.quantiles_ms.insert("p95".to_owned(), 2_300.0);
+    assert_eq!(
+        judgement(&baseline, &stalled, "whole_run_message_p95_ms"),
+        "worse"
+    );
+    let mut late = baseline.clone();
+    for row in &mut late.delivery {
+        row.late = row.delivered / 8;
+    }
+    assert_eq!(
+        judgement(&baseline, &late, "messages_in_time_percent"),
+        "worse"
+    );
+    assert!(compare(&baseline, &late, "base.json").regression);
+}
+
+#[test]
+fn a_second_of_nothing_counts_as_nothing() {
+    let mut noise = Noise::new(3);
+    let baseline = run(&mut noise, 60, 0.0, 1.0);
+    let mut paused = baseline.clone();
+    for window in &mut paused.series.windows[20..26] {
+        window.delivered = 0;
+    }
+    let rate = |record: &Record| {
+        let comparison = compare(&baseline, record, "base.json");
+        let mut figures = comparison.figures.into_iter();
+        let found = figures.find(|figure| figure.name == "messages_per_second");
+        found.and_then(|figure| figure.current).expect("measured")
+    };
+    let share = rate(&paused) / rate(&baseline);
+    assert!((share - 0.9).abs() < 0.01, "{share}");
+}
+
+#[test]
+fn when_nothing_is_judged_it_is_no_pass() {
+    let mut noise = Noise::new(3);
+    let baseline = run(&mut noise, 3, 0.5, 1.0);
+    let mut other = baseline.clone();
+    other.latency.clear();
+    other.delivery.clear();
+    other.server = None;
+    other.connections.attempted = 0;
+    (other.matches.matched, other.matches.failed) = (0, 0);
+    let comparison = compare(&baseline, &other, "base.json");
+    assert_eq!(exit_code(&baseline, &other, &comparison), 98);
+    assert!(comparison.caveats.iter().any(|it| it.contains("no figure")));
+}
