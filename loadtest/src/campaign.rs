@@ -55,6 +55,8 @@ pub enum News<'a> {
 #[derive(Debug, Clone, PartialEq)]
 struct Known {
     users: u32,
+    /// Perhaps more: it was never seen to break.
+    at_least: bool,
     /// In words.
     from: String,
 }
@@ -110,6 +112,7 @@ impl Campaign {
         let given = |users| Known {
             users,
             from: "given by --capacity".to_owned(),
+            at_least: false,
         };
         let mut known = self.capacity.map(given);
         for plan in &self.plans {
@@ -151,6 +154,7 @@ async fn play(
         *known = Some(Known {
             users: u32::try_from(holds).unwrap_or(u32::MAX),
             from: format!("found by the search of {}", plan.name),
+            at_least: capacity.as_ref().is_none_or(|found| found.breaks.is_none()),
         });
         let stopped = stop.clone().now_or_never().is_some();
         if plan.percent_of_capacity.is_none() || holds == 0 || stopped {
@@ -168,7 +172,8 @@ async fn play(
     let mut record = run_until(&of_users(plan, users)?, target, stop.clone(), on_progress).await?;
     record.capacity = capacity;
     record.run.load = Some(format!(
-        "{percent} % of the {} users that the server holds, {}",
+        "{percent} % of the {}{} users that the server holds, {}",
+        if known.at_least { "at least " } else { "" },
         count(known.users.into()),
         known.from
     ));

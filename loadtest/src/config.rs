@@ -53,10 +53,10 @@ Exit code:
   2  a flag or a file is wrong     99  a target does not hold
   3  the server cannot be reached  97  worse than the baseline
 
-A search for the breaking point exits 0 when some load held. Of several scenarios the worst counts: 98, then 99,
-then 97.";
+A search for the breaking point exits 0 when some load held.
+Of several scenarios the worst counts: 98, then 99, then 97.";
 
-/// What is to be done.
+/// Plays thousands of users against a realtime server, and says whether it holds them.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "loadtest",

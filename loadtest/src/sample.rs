@@ -221,11 +221,22 @@ impl ErrorKind {
             Self::TlsFailed => {
                 "No TLS: the certificate is not trusted (give --ca), or the port does not speak TLS"
             }
+            Self::HandshakeRejected(429) => {
+                "the server refused more connections from one address: raise its limit for the test (voicematch-server \
+                 --max-connections-per-address), or give --source-ips"
+            }
+            Self::HandshakeRejected(503) => {
+                "the server refused more connections: raise its limit (voicematch-server --max-connections), or \
+                 give it more machine"
+            }
             Self::HandshakeRejected(_) => {
                 "the server refused the WebSocket handshake with this HTTP status"
             }
             Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
-            Self::NoSession => "the connection stood, and the greeting did not come in time",
+            Self::NoSession => {
+                "the connection stood, and the greeting did not come in time: a server that says nothing first needs a \
+                 scenario with greeting = \"none\""
+            }
             Self::ServerError(_) => "the server answered with this error code",
             Self::BadMessage => "a message is not what the wire allows",
             Self::FrameInvalid => "frames break RFC 6455",

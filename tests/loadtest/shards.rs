@@ -217,3 +217,71 @@ async fn a_start_that_was_missed_is_refused() {
     );
     assert_eq!(Counts::get(&fake.counts.connections), 0, "nobody connected");
 }
+
+/// What the job has its pods do, with the values that it gives them.
+#[tokio::test]
+async fn the_job_has_each_pod_play_a_share_and_print_its_record() {
+    let job = include_str!("../../deploy/loadtest-job.yaml");
+    let (_, after) = job.split_once("- |\n").expect("a script");
+    let script: String = after
+        .lines()
+        .map_while(|line| line.strip_prefix("              "))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let given = |name: &str| job.contains(&format!("- name: {name}\n"));
+    let fake = Fake::start(Faults::default()).await;
+    let start_at = SystemTime::now() + Duration::from_millis(1500);
+    let (file, url) = (report_file(), fake.url());
+    let folder = file.with_extension("pods");
+    let mut pods = Vec::new();
+    for pod in ["0", "1"] {
+        let tmp = folder.join(pod);
+        std::fs::create_dir_all(&tmp).expect("made");
+        let mut shell = tokio::process::Command::new("sh");
+        let programs = Path::new(env!("CARGO_BIN_EXE_loadtest")).parent();
+        shell.args(["-c", &script]).env("JOB_COMPLETION_INDEX", pod);
+        shell.env("TMPDIR", &tmp).env("PATH", path_with(programs));
+        for (name, value) in [
+            ("SHARES", "2"),
+            ("LOADTEST_URL", &url),
+            ("LOADTEST_ADMIN_URL", "none"),
+            ("LOADTEST_USERS", "12"),
+            ("LOADTEST_SPACING", "20ms"),
+            ("LOADTEST_DURATION", "2s"),
+            (
+                "LOADTEST_START_AT",
+                &humantime::format_rfc3339_millis(start_at).to_string(),
+            ),
+        ] {
+            assert!(given(name), "the job does not give {name}");
+            shell.env(name, value);
+        }
+        pods.push(shell.output());
+    }
+    let mut files = Vec::new();
+    for (pod, output) in futures_util::future::join_all(pods)
+        .await
+        .into_iter()
+        .enumerate()
+    {
+        let output = output.expect("there is a shell");
+        let log = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&log));
+        let file = folder.join(format!("{pod}.json"));
+        std::fs::write(&file, log).expect("written");
+        files.push(file);
+    }
+    let merged = merge(&files).await;
+    let _ = std::fs::remove_dir_all(&folder);
+    assert_eq!(merged.count("/run/users"), 12);
+    assert_eq!(merged.count("/matches/matched"), 12);
+}
+
+fn path_with(first: Option<&Path>) -> std::ffi::OsString {
+    let known = std::env::var_os("PATH").unwrap_or_default();
+    let all = first
+        .map(Path::to_owned)
+        .into_iter()
+        .chain(std::env::split_paths(&known));
+    std::env::join_paths(all).expect("folders")
+}

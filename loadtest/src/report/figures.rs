@@ -62,7 +62,10 @@ pub(super) fn conclusion(record: &Record) -> String {
         Outcome::Invalid => "the measurement itself is not to be trusted".to_owned(),
         Outcome::Regression => "worse than the baseline".to_owned(),
         Outcome::Pass if judged == 0 => "no threshold was judged".to_owned(),
-        Outcome::Pass => format!("all {judged} thresholds hold"),
+        Outcome::Pass => {
+            let answer = capacity(record).map_or_else(String::new, |answer| answer + ": ");
+            format!("{answer}all {judged} thresholds hold")
+        }
         Outcome::Fail => match (with(Status::Failed), with(Status::NoData)) {
             (0, empty) => format!("{empty} of {judged} thresholds without data"),
             (failed, 0) => format!("{failed} of {judged} thresholds failed"),
@@ -71,6 +74,16 @@ pub(super) fn conclusion(record: &Record) -> String {
             }
         },
     }
+}
+
+/// The answer of a search: `5,000 users hold, 5,500 do not`.
+pub(super) fn capacity(record: &Record) -> Option<String> {
+    let capacity = record.capacity.as_ref()?;
+    let holds = units::count(capacity.holds);
+    Some(match capacity.breaks {
+        Some(breaks) => format!("{holds} users hold, {} do not", units::count(breaks)),
+        None => format!("at least {holds} users hold"),
+    })
 }
 
 /// What was run, in a line: `5,000 users for 8m 0s, scenario plan, on ws://...`.

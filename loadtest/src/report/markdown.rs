@@ -270,11 +270,10 @@ fn capacity(out: &mut String, record: &Record) -> Result {
     let Some(capacity) = &record.capacity else {
         return Ok(());
     };
-    let breaks = capacity.breaks.map_or_else(
-        || "the breaking point was not reached".to_owned(),
-        |breaks| format!("{} do not", count(breaks)),
+    let title = format!(
+        "Capacity: {}",
+        figures::capacity(record).unwrap_or_default()
     );
-    let title = format!("Capacity: {} users hold, {breaks}", count(capacity.holds));
     if let Some(what) = &capacity.gave_out {
         writeln!(out, "\n**{title}.** Gave out first: {}", inline(what))?;
     }

@@ -13,7 +13,10 @@ use crate::{
 
 /// What a plan will do: its phases, flows and thresholds.
 pub fn describe(plan: &Plan) -> String {
-    let mut text = format!("{}: {}\n", plan.name, plan.description);
+    let mut text = match plan.description.as_str() {
+        "" => format!("{}\n", plan.name),
+        described => format!("{}: {described}\n", plan.name),
+    };
     if let Some(search) = &plan.search {
         let _ = writeln!(
             text,
@@ -42,6 +45,7 @@ pub fn describe(plan: &Plan) -> String {
             format_duration(stage.duration).to_string(),
         );
     }
+    let _ = writeln!(text, "in all    {}", format_duration(plan.end()));
     for flow in &plan.flows {
         let _ = writeln!(text, "flow      {} (weight {})", flow.name, flow.weight);
     }

@@ -119,7 +119,7 @@ impl Books {
     fn phase(&self, phase: Phase) -> Phase {
         let time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
         let (start, end) = (time(phase.start_ms), time(phase.end_ms));
-        let within = |cell: &&crate::series::Cell| cell.start < end && cell.end() > start;
+        let within = |cell: &&crate::series::Cell| cell.start < end && cell.end() >= start;
         let cells = self.series.cells().filter(within);
         let phase = Phase {
             peak_connected: cells.map(|cell| cell.now.connected).max().unwrap_or(0),

@@ -162,8 +162,18 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             metric.name()
         )
     })?;
-    if metric.sort() == Sort::Success && limit > 100.0 {
-        return Err(format!("{} is never more than 100%", metric.name()));
+    if metric.sort() == Sort::Success {
+        if limit > 100.0 {
+            return Err(format!("{} is never more than 100%", metric.name()));
+        }
+        // Who writes 0.99 means 99 %, and would never hear of a failure.
+        if limit <= 1.0 && limit > 0.0 && !text.contains('%') {
+            let percent = limit * 100.0;
+            return Err(format!(
+                "{} is in percent: write {percent}%, or {limit}% if that is meant",
+                metric.name()
+            ));
+        }
     }
     Ok(limit)
 }

@@ -116,19 +116,8 @@ pub(super) fn capacity(out: &mut String, record: &Record) -> Result {
     let Some(capacity) = &record.capacity else {
         return Ok(());
     };
-    match capacity.breaks {
-        Some(breaks) => writeln!(
-            out,
-            "\nCapacity    {} users hold, {} do not",
-            count(capacity.holds),
-            count(breaks)
-        )?,
-        None => writeln!(
-            out,
-            "\nCapacity    at least {} users: the breaking point was not reached",
-            count(capacity.holds)
-        )?,
-    }
+    let answer = figures::capacity(record).unwrap_or_default();
+    writeln!(out, "\nCapacity    {answer}")?;
     if let Some(what) = &capacity.gave_out {
         wrapped(out, "  gave out first: ", what)?;
     }
