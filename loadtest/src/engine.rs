@@ -40,8 +40,10 @@ use share::{check_start, run_number, shard_data, wait_for_start};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
-/// How long messages under way at the end may still take.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long messages under way at the end may still take at the least, and at the most.
+const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+/// What was sent in the last moment is to have all of its time.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// Users that one worker plays before another is started.
 const USERS_PER_WORKER: u32 = 5_000;
 
@@ -193,6 +195,12 @@ async fn get_ready(
     }
     let endpoint = probe(plan, target).await?;
     Ok((endpoint, wait_for_start(plan, on_progress).await?))
+}
+
+/// How long the run waits for what is under way at its end, unless all has come before.
+fn settling(plan: &Plan) -> Duration {
+    let [least, most] = SETTLE;
+    (plan.message_timeout + LAST_MOMENT).clamp(least, most)
 }
 
 /// What was run. Times are filled in when the books are closed.
@@ -360,7 +368,7 @@ impl Crew {
         }
         led.active = self.epoch.elapsed();
         self.phase.send_replace(Phase::Settling);
-        let latest = Instant::now() + SETTLE;
+        let latest = Instant::now() + settling(&self.plan);
         ticks.reset();
         while !look(self, &mut led).0 && Instant::now() < latest {
             ticks.tick().await;

@@ -146,6 +146,24 @@ async fn a_delay_moves_the_median_by_itself() {
     assert_eq!(ran.slower("message", 79), ran.messages("sent"));
 }
 
+/// The last messages are under way when nobody sends any more; they have as long to come as all others.
+#[tokio::test]
+async fn a_long_delay_loses_nothing_at_the_end() {
+    let patient = ["--users", "5", "--message-timeout", "10s"];
+    let (ran, tally) = against(&["--delay", "2500"], &[&LOAD[..], &patient].concat()).await;
+    assert_eq!(
+        ran.messages("delivered"),
+        tally.get("text") + tally.get("binary")
+    );
+    assert_eq!(ran.target("message_success"), "ok");
+    assert_eq!(ran.json["errors"], serde_json::json!([]));
+    let elapsed = ran.json["run"]["elapsed_ms"].as_f64();
+    assert!(
+        elapsed.is_some_and(|ms| ms < 9_000.0),
+        "it ends as soon as all has come: {elapsed:?}"
+    );
+}
+
 /// Users send when it is time to, whatever the server does, so that a stall leaves nothing out: all messages
 /// that were due in it are there, each as slow as it was. Nobody sent late, so that it is the same as sent.
 /// Users who wait for the server before they go on would have seen one slow message each.

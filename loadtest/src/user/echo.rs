@@ -34,7 +34,7 @@ impl User {
                 direction: Direction::ToServer,
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::default(),
+                latest: Latest::new(self.stage.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,

@@ -133,7 +133,7 @@ impl User {
                 direction: Direction::of_sender(view.initiator == Some(true)),
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::default(),
+                latest: Latest::new(self.stage.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,
