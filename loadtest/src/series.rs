@@ -5,7 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{observe::Reading, record, summary::Slice};
+use crate::{
+    observe::Reading,
+    record,
+    summary::{Slice, percent},
+};
 
 mod beside;
 mod spread;
@@ -48,6 +52,8 @@ pub(crate) struct Cell {
 pub(crate) struct Counts {
     pub attempts: u64,
     pub connects: u64,
+    #[serde(default)]
+    pub failed_connects: u64,
     pub drops: u64,
     pub matches: u64,
     pub failed_matches: u64,
@@ -81,6 +87,7 @@ impl Cell {
             counts: Counts {
                 attempts: people.attempted,
                 connects: people.connected,
+                failed_connects: people.not_connected,
                 drops: people.dropped,
                 matches: people.matched,
                 sent: messages.sent,
@@ -171,9 +178,17 @@ impl Cell {
 }
 
 impl Counts {
+    /// Users who connected and stayed connected, in percent of the connections that came about or failed: what is
+    /// under way is neither. `None`: there was none.
+    pub(crate) fn connection_success(&self) -> Option<f64> {
+        let stayed = self.connects.saturating_sub(self.drops);
+        percent(stayed, self.connects + self.failed_connects)
+    }
+
     fn add(&mut self, other: &Self) {
         self.attempts += other.attempts;
         self.connects += other.connects;
+        self.failed_connects += other.failed_connects;
         self.drops += other.drops;
         self.matches += other.matches;
         self.failed_matches += other.failed_matches;

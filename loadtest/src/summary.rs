@@ -252,13 +252,15 @@ impl Books {
         self.told.people.matched.saturating_sub(bad)
     }
 
-    /// Users who connected and stayed connected, in percent of those who tried. `None`: nobody did.
+    /// Users who connected and stayed connected, in percent of those who tried, and before the end are not still on
+    /// their way. `None`: nobody did.
     pub(crate) fn connection_success(&self) -> Option<f64> {
         let people = &self.told.people;
-        percent(
-            people.connected.saturating_sub(people.dropped),
-            people.tried(),
-        )
+        let tried = match self.closed {
+            true => people.tried(),
+            false => people.connected + people.not_connected,
+        };
+        percent(people.connected.saturating_sub(people.dropped), tried)
     }
 
     /// Good matches in percent of the searches that could have had one.

@@ -85,6 +85,9 @@ pub(crate) struct People {
     /// Still on the way when the run ended.
     pub abandoned: u64,
     pub connected: u64,
+    /// Tried, and did not.
+    #[serde(default)]
+    pub not_connected: u64,
     pub dropped: u64,
     pub closed: u64,
     pub searches: u64,
@@ -137,8 +140,10 @@ impl Slice {
     /// Counts what a user told at `at`, since the start of the run.
     pub(crate) fn add(&mut self, at: Duration, sample: Sample) {
         match sample {
-            Sample::Error { error } | Sample::NotConnected { error } => {
-                self.errors.add(error, 1, at)
+            Sample::Error { error } => self.errors.add(error, 1, at),
+            Sample::NotConnected { error } => {
+                self.people.not_connected += 1;
+                self.errors.add(error, 1, at);
             }
             Sample::Dropped { error } => {
                 self.people.dropped += 1;
@@ -314,6 +319,7 @@ impl People {
         self.reconnects += other.reconnects;
         self.abandoned += other.abandoned;
         self.connected += other.connected;
+        self.not_connected += other.not_connected;
         self.dropped += other.dropped;
         self.closed += other.closed;
         self.searches += other.searches;

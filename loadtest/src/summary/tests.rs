@@ -69,6 +69,11 @@ fn copy(sample: &Sample) -> Sample {
         },
         Sample::Delivered(message) => Sample::Delivered(*message),
         Sample::Matched { latency } => Sample::Matched { latency: *latency },
+        Sample::Connecting { again } => Sample::Connecting { again: *again },
+        Sample::Connected { latency } => Sample::Connected { latency: *latency },
+        Sample::NotConnected { error } => Sample::NotConnected {
+            error: error.clone(),
+        },
         other => panic!("{other:?} is not copied"),
     }
 }

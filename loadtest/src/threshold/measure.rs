@@ -175,10 +175,7 @@ impl Threshold {
                 chosen.for_each(|(call, _)| all.join(call));
                 return self.of_spread(&all);
             }
-            Metric::ConnectionSuccess => {
-                let tried = counts.attempts.max(counts.connects);
-                return percent(counts.connects.saturating_sub(counts.drops), tried);
-            }
+            Metric::ConnectionSuccess => return counts.connection_success(),
             Metric::MatchSuccess => {
                 return percent(counts.matches, counts.matches + counts.failed_matches);
             }

@@ -261,6 +261,29 @@ fn an_abort_waits_as_long_as_it_was_told() {
 }
 
 #[test]
+fn what_is_under_way_is_no_failure_of_its_window() {
+    let latency = Duration::from_millis(800);
+    let connecting = || Sample::Connecting { again: false };
+    // Each second three set out, and those of the second before arrive.
+    let set_out = || (0..3).map(|_| connecting());
+    let arrive = || (0..3).map(|_| Sample::Connected { latency });
+    let mut seconds: Vec<Vec<_>> = vec![set_out().collect()];
+    seconds.extend((0..8).map(|_| set_out().chain(arrive()).collect()));
+    seconds.push(arrive().collect());
+    for over in ["", " over 2s"] {
+        let text = format!("connection_success >= 100%{over} abort");
+        let (result, aborted) = run(&text, &seconds);
+        assert_eq!((result.status, aborted), (Status::Ok, None), "{text}");
+    }
+    let error = crate::sample::ErrorKind::ConnectRefused;
+    seconds[4].push(connecting());
+    seconds[5].push(Sample::NotConnected { error });
+    let (result, aborted) = run("connection_success >= 80% over 2s abort", &seconds);
+    assert_eq!((result.status, aborted), (Status::Ok, None));
+    assert_eq!(result.measured.map(f64::round), Some(86.0));
+}
+
+#[test]
 fn nothing_measured_is_no_data() {
     for text in [
         "match_latency p95 < 2s",
