@@ -5,14 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    observe::Reading,
-    record,
-    summary::{Slice, percent},
-};
+use crate::{observe::Reading, record, summary::Slice};
 
 mod beside;
 mod spread;
+mod success;
 pub(crate) use beside::side_by_side;
 pub(crate) use spread::{Spread, heat_bounds_ms};
 
@@ -60,6 +57,9 @@ pub(crate) struct Counts {
     pub sent: u64,
     pub delivered: u64,
     pub refused: u64,
+    /// Found to be lost; negative: fewer than it seemed before.
+    #[serde(default)]
+    pub lost: i64,
     pub misdelivered: u64,
     pub failures: u64,
 }
@@ -178,13 +178,6 @@ impl Cell {
 }
 
 impl Counts {
-    /// Users who connected and stayed connected, in percent of the connections that came about or failed: what is
-    /// under way is neither. `None`: there was none.
-    pub(crate) fn connection_success(&self) -> Option<f64> {
-        let stayed = self.connects.saturating_sub(self.drops);
-        percent(stayed, self.connects + self.failed_connects)
-    }
-
     fn add(&mut self, other: &Self) {
         self.attempts += other.attempts;
         self.connects += other.connects;
@@ -195,6 +188,7 @@ impl Counts {
         self.sent += other.sent;
         self.delivered += other.delivered;
         self.refused += other.refused;
+        self.lost = self.lost.saturating_add(other.lost);
         self.misdelivered += other.misdelivered;
         self.failures += other.failures;
     }
@@ -227,6 +221,11 @@ impl Series {
     /// All windows in order of time.
     pub(crate) fn cells(&self) -> impl DoubleEndedIterator<Item = &Cell> {
         self.levels.iter().rev().flatten()
+    }
+
+    /// The latest window.
+    pub(crate) fn last_mut(&mut self) -> Option<&mut Cell> {
+        self.levels.iter_mut().find_map(VecDeque::back_mut)
     }
 
     /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.

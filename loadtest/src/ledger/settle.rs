@@ -37,6 +37,8 @@ pub(crate) struct Settled {
 pub(crate) struct Ledger {
     pub(crate) scope: Scope,
     pub(crate) settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    /// Of those that are lost, how many no gap told of while the run was on.
+    pub(crate) untold: u64,
     /// Refused with `not_in_room` although the partner had not left; these are lost.
     pub(crate) wrongly_refused: u64,
     /// Rooms that only one user was told of.
@@ -180,6 +182,11 @@ impl Ledger {
             lost += part.lost;
             self.settled[kind][sender.direction as usize].merge(&part);
         }
+        let told = match heard && !sender.some_come_back {
+            true => u64::from(receiver.inbox.missed()),
+            false => 0,
+        };
+        self.untold += lost.saturating_sub(told);
         if !sender.partner_left {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }

@@ -145,7 +145,10 @@ pub(crate) struct Failures(BTreeMap<Failure, Occurred>);
 impl Failures {
     /// Takes the count as it is at `now`.
     pub(crate) fn set(&mut self, failure: Failure, count: u64, now: Duration) {
-        if count > 0 {
+        if count == 0 {
+            // What seemed so was not.
+            self.0.remove(&failure);
+        } else {
             let first = Occurred {
                 count,
                 first_at: now,

@@ -23,6 +23,9 @@ pub(crate) struct Slice {
     pub foreign: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
+    /// Messages that were overtaken, and did not come later.
+    #[serde(default)]
+    pub missed: i64,
     /// From the planned start to being ready.
     pub connect: Latencies,
     /// From asking for a partner to having one.
@@ -175,6 +178,7 @@ impl Slice {
             Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
             Sample::Foreign => self.foreign += 1,
             Sample::Refused => self.refused += 1,
+            Sample::Gap { missed } => self.missed += missed,
             Sample::FlowEnded { flow, completed } => {
                 at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
             }
@@ -257,6 +261,7 @@ impl Slice {
         }
         self.foreign += other.foreign;
         self.refused += other.refused;
+        self.missed = self.missed.saturating_add(other.missed);
         self.connect.merge(&other.connect);
         self.matching.merge(&other.matching);
         self.message.merge(&other.message);

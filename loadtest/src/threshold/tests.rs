@@ -171,7 +171,7 @@ fn run_with(threshold: Threshold, seconds: &[Vec<Sample>]) -> (ThresholdResult, 
         teller.tell(now, samples);
         now += Duration::from_secs(1);
         books.tick(now, None);
-        if watch.look(&books, now).is_some() {
+        if watch.look(&books, now, true).is_some() {
             aborted.get_or_insert(now.as_secs());
         }
     }
@@ -281,6 +281,35 @@ fn what_is_under_way_is_no_failure_of_its_window() {
     let (result, aborted) = run("connection_success >= 80% over 2s abort", &seconds);
     assert_eq!((result.status, aborted), (Status::Ok, None));
     assert_eq!(result.measured.map(f64::round), Some(86.0));
+}
+
+#[test]
+fn a_loss_ends_the_run_when_it_is_seen_and_a_delay_does_not() {
+    let mut seconds: Vec<Vec<_>> = (0..3).map(|_| vec![sent()]).collect();
+    seconds.extend((0..4).map(|_| vec![sent(), delivered(2500)]));
+    for text in [
+        "lost count < 1 abort",
+        "message_success >= 100% abort",
+        "message_success >= 100% over 2s abort",
+    ] {
+        assert_eq!(run(text, &seconds).1, None, "{text}");
+        let mut lossy: Vec<Vec<_>> = (0..9).map(|_| message(1)).collect();
+        lossy[4].extend([sent(), Sample::Gap { missed: 1 }]);
+        let (result, aborted) = run(text, &lossy);
+        assert_eq!((aborted, result.aborted), (Some(5), true), "{text}");
+    }
+}
+
+#[test]
+fn a_run_that_is_over_cannot_be_ended() {
+    let threshold = parse("lost count < 1 abort");
+    let mut watch = Watch::new(vec![threshold], Vec::new(), Vec::new(), false);
+    let (mut books, teller) = books();
+    teller.tell(Duration::ZERO, &[sent(), Sample::Gap { missed: 1 }]);
+    let now = Duration::from_secs(1);
+    books.tick(now, None);
+    assert!(watch.look(&books, now, false).is_none());
+    assert!(!watch.finish(&books, now).remove(0).aborted);
 }
 
 #[test]

@@ -83,6 +83,9 @@ impl User {
             return self.tell(Sample::WrongPeer { route });
         }
         let receipt = (echo.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        if !echo.stay.some_come_back {
+            self.tell_gap(receipt);
+        }
         self.on_receipt(now, tag, receipt, tag.altered(text));
     }
 
