@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{observe::Reading, record, summary::Slice};
 
 mod beside;
+mod late;
 mod spread;
 mod success;
 pub(crate) use beside::side_by_side;
@@ -221,11 +222,6 @@ impl Series {
     /// All windows in order of time.
     pub(crate) fn cells(&self) -> impl DoubleEndedIterator<Item = &Cell> {
         self.levels.iter().rev().flatten()
-    }
-
-    /// The latest window.
-    pub(crate) fn last_mut(&mut self) -> Option<&mut Cell> {
-        self.levels.iter_mut().find_map(VecDeque::back_mut)
     }
 
     /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.

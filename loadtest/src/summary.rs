@@ -134,9 +134,8 @@ impl Books {
         }
         let presumed = self.searches.presumed_failed(&unmatched);
         self.matches.presumed += presumed;
-        if let Some(known) = self.searches.add(unmatched) {
-            self.told_apart(&known);
-        }
+        let known = self.searches.add(unmatched);
+        let dated = known.map_or(0, |known| self.told_apart(&known));
         self.told.merge(&window);
         let lost = self.lost;
         self.lost = self.lost_by(now, &window);
@@ -152,7 +151,7 @@ impl Books {
         cell.counts.failed_matches = presumed;
         cell.counts.lost = difference(self.lost, lost);
         let failures = self.failures.total() + self.told.errors.total();
-        cell.counts.failures = failures.saturating_sub(before);
+        cell.counts.failures = failures.saturating_sub(before + dated);
         self.series.push(cell);
         self.ticked = end;
     }
@@ -224,15 +223,24 @@ impl Books {
         missed.min(missing).max(silent)
     }
 
-    fn told_apart(&mut self, known: &ToldApart) {
-        known
-            .failed
-            .iter()
-            .for_each(|waited| self.told.matching.record(*waited));
+    /// Enters searches that are told apart, those that failed as errors of the moment at which they did: so many
+    /// are in their window.
+    fn told_apart(&mut self, known: &ToldApart) -> u64 {
+        let mut dated = 0;
+        for search in &known.failed {
+            self.told.matching.record(search.waited);
+            let at = search.from.saturating_add(search.waited);
+            self.failures.date(Failure::MatchFailed, at);
+            if let Some(window) = self.series.at(at) {
+                window.counts.failures += 1;
+                dated += 1;
+            }
+        }
         self.matches.failed += known.failed.len() as u64;
         self.matches.odd_one_out += known.odd_one_out;
         self.matches.pending += known.pending;
         self.matches.presumed = 0;
+        dated
     }
 
     fn find_failures(&mut self, now: Duration) {

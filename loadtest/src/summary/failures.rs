@@ -157,6 +157,16 @@ impl Failures {
         }
     }
 
+    /// Something that is found only now, and counted later, happened at `at`.
+    pub(crate) fn date(&mut self, failure: Failure, at: Duration) {
+        let first = Occurred {
+            count: 0,
+            first_at: at,
+        };
+        let mine = self.0.entry(failure).or_insert(first);
+        mine.first_at = mine.first_at.min(at);
+    }
+
     /// Adds what was found elsewhere, with its first time.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (failure, theirs) in &other.0 {

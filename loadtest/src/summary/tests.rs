@@ -476,6 +476,38 @@ fn losses_are_known_when_a_later_message_comes_and_settled_at_the_end() {
 }
 
 #[test]
+fn a_search_fails_when_its_time_is_over() {
+    let (mut books, teller) = books();
+    let mut slice = Slice::default();
+    // The users stay until the end of the run.
+    for from in [1, 2] {
+        let search = Unmatched {
+            from: secs(from),
+            to: secs(9),
+            waited: secs(3),
+        };
+        slice.add(secs(9), Sample::Unmatched(search));
+    }
+    for second in 1..9 {
+        books.tick(secs(second), None);
+    }
+    teller.0.send(slice).expect("the books are open");
+    books.close(secs(10), None);
+    let failures: Vec<_> = books
+        .series
+        .cells()
+        .map(|cell| cell.counts.failures)
+        .collect();
+    assert_eq!(failures, [0, 0, 0, 0, 1, 1, 0, 0, 0]);
+    let errors: Vec<_> = books.failures.to_record().collect();
+    let (kind, count) = (&errors[0].kind[..], errors[0].count);
+    assert_eq!(
+        (kind, count, errors[0].first_at_ms),
+        ("match_failed", 2, 4000.0)
+    );
+}
+
+#[test]
 fn a_server_that_falls_silent_loses_what_it_was_sent() {
     let (mut books, teller) = books();
     for second in 0..9 {
