@@ -30,18 +30,24 @@ use crate::{
     worker::{self, Job, Yield},
 };
 
+mod desk;
 mod phases;
 mod probe;
 mod share;
 
+use desk::Desk;
 use phases::phases;
 use probe::probe;
 use share::{check_start, run_number, shard_data, wait_for_start};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
-/// How long messages under way at the end may still take.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long messages under way at the end may still take at the least, and at the most.
+const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+/// What was sent in the last moment is to have all of its time.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// A message that has not come for so long is lost, as far as is known while the run is on.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Users that one worker plays before another is started.
 const USERS_PER_WORKER: u32 = 5_000;
 
@@ -161,7 +167,7 @@ pub async fn run_until(
     };
     let elapsed = crew.epoch.elapsed();
     let busiest_worker_percent = crew.collect().await?;
-    desk.books.close(elapsed, desk.server.get());
+    desk.close(elapsed);
     let about = About {
         run: describe(plan, target, &crew, led.interrupted),
         started_at: crew.started_at,
@@ -193,6 +199,12 @@ async fn get_ready(
     }
     let endpoint = probe(plan, target).await?;
     Ok((endpoint, wait_for_start(plan, on_progress).await?))
+}
+
+/// How long the run waits for what is under way at its end, unless all has come before.
+fn settling(plan: &Plan) -> Duration {
+    let [least, most] = SETTLE;
+    (plan.message_timeout + LAST_MOMENT).clamp(least, most)
 }
 
 /// What was run. Times are filled in when the books are closed.
@@ -229,21 +241,6 @@ struct Crew {
     results: Vec<oneshot::Receiver<io::Result<Yield>>>,
 }
 
-/// Where a run is written down and checked while it is on.
-struct Desk {
-    books: Books,
-    watch: Watch,
-    server: Latest,
-}
-
-impl Desk {
-    /// Whether a threshold ends the run.
-    fn tick(&mut self, now: Duration) -> bool {
-        self.books.tick(now, self.server.get());
-        self.watch.look(&self.books, now).is_some()
-    }
-}
-
 /// What was seen while leading.
 #[derive(Default)]
 struct Led {
@@ -271,6 +268,8 @@ impl Crew {
             (run_number(plan), Scope::Share)
         };
         let (books, slices) = Books::open(plan.fair_wait(), scope);
+        let patience = Some(plan.message_timeout.max(PATIENCE));
+        let books = books.with_patience(patience.filter(|_| plan.all_come_back()));
         let mut crew = Self {
             plan: plan.clone(),
             run,
@@ -329,7 +328,7 @@ impl Crew {
         let end = self.epoch + self.plan.end();
         // A little after the workers hand over their slices, which they do at whole seconds.
         let mut next_look = Duration::from_millis(1100);
-        let mut look = |crew: &Self, led: &mut Led| {
+        let mut look = |crew: &Self, led: &mut Led, on: bool| {
             let now = crew.epoch.elapsed();
             let counters = crew.counters.iter().map(Arc::as_ref);
             progress = Progress::read(counters, now, &progress);
@@ -339,7 +338,7 @@ impl Crew {
                 Some((stage, _)) if crew.plan.stages.len() > 1 => stage.name.clone(),
                 _ => String::new(),
             };
-            let ends = now >= next_look && desk.tick(now);
+            let ends = now >= next_look && desk.tick(now, on);
             if let Some(second) = desk.books.series.cells().next_back() {
                 progress.matching = second.matching.quantiles();
                 progress.message = second.message.quantiles();
@@ -353,16 +352,16 @@ impl Crew {
         };
         loop {
             tokio::select! {
-                _ = ticks.tick() => if look(self, &mut led).1 { led.interrupted = true; break },
+                _ = ticks.tick() => if look(self, &mut led, true).1 { led.interrupted = true; break },
                 () = tokio::time::sleep_until(end) => break,
                 () = &mut stop => { led.interrupted = true; break }
             }
         }
         led.active = self.epoch.elapsed();
         self.phase.send_replace(Phase::Settling);
-        let latest = Instant::now() + SETTLE;
+        let latest = Instant::now() + settling(&self.plan);
         ticks.reset();
-        while !look(self, &mut led).0 && Instant::now() < latest {
+        while !look(self, &mut led, false).0 && Instant::now() < latest {
             ticks.tick().await;
         }
         self.phase.send_replace(Phase::Closing);
@@ -373,7 +372,7 @@ impl Crew {
             .any(|counters| Arc::strong_count(counters) > 1)
         {
             ticks.tick().await;
-            look(self, &mut led);
+            look(self, &mut led, false);
         }
         led
     }

@@ -249,6 +249,22 @@ impl Plan {
         self.any_step(&|step| matches!(step, Step::FindMatch | Step::Next))
     }
 
+    /// Every message that carries a tag is to come to somebody.
+    pub(crate) fn all_come_back(&self) -> bool {
+        !self.any_step(&|step| {
+            let Step::Send { message, .. } = step else {
+                return false;
+            };
+            matches!(
+                message,
+                Message::Custom {
+                    some_come_back: true,
+                    ..
+                }
+            )
+        })
+    }
+
     /// Two users who wait at the same time, both at least this long, could have been paired with each other.
     /// Where users go from one partner to the next, that takes longer: a server does not give them the partner
     /// whom they have just left.

@@ -50,6 +50,9 @@ pub(crate) enum Sample {
     Delivered(Delivered),
     /// The same, from a user whom another process plays.
     DeliveredAcross(Across),
+    /// So many messages were overtaken by one that was sent after them, and are lost; if negative, they came after
+    /// all.
+    Gap { missed: i64 },
     /// The same, once more.
     Duplicate { route: Route },
     /// A message that was meant for somebody else.

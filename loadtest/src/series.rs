@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{observe::Reading, record, summary::Slice};
 
 mod beside;
+mod late;
 mod spread;
+mod success;
 pub(crate) use beside::side_by_side;
 pub(crate) use spread::{Spread, heat_bounds_ms};
 
@@ -48,12 +50,17 @@ pub(crate) struct Cell {
 pub(crate) struct Counts {
     pub attempts: u64,
     pub connects: u64,
+    #[serde(default)]
+    pub failed_connects: u64,
     pub drops: u64,
     pub matches: u64,
     pub failed_matches: u64,
     pub sent: u64,
     pub delivered: u64,
     pub refused: u64,
+    /// Found to be lost; negative: fewer than it seemed before.
+    #[serde(default)]
+    pub lost: i64,
     pub misdelivered: u64,
     pub failures: u64,
 }
@@ -81,6 +88,7 @@ impl Cell {
             counts: Counts {
                 attempts: people.attempted,
                 connects: people.connected,
+                failed_connects: people.not_connected,
                 drops: people.dropped,
                 matches: people.matched,
                 sent: messages.sent,
@@ -174,12 +182,14 @@ impl Counts {
     fn add(&mut self, other: &Self) {
         self.attempts += other.attempts;
         self.connects += other.connects;
+        self.failed_connects += other.failed_connects;
         self.drops += other.drops;
         self.matches += other.matches;
         self.failed_matches += other.failed_matches;
         self.sent += other.sent;
         self.delivered += other.delivered;
         self.refused += other.refused;
+        self.lost = self.lost.saturating_add(other.lost);
         self.misdelivered += other.misdelivered;
         self.failures += other.failures;
     }

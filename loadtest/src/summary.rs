@@ -57,6 +57,10 @@ pub(crate) struct Books {
     /// What is packed for the other shares when the books of one are closed.
     packed: Option<String>,
     searches: Searches,
+    /// What has not come for so long does not come any more; `None`: nobody knows what is to come.
+    patience: Option<Duration>,
+    /// Messages that are lost as far as is known.
+    lost: u64,
     ticked: Duration,
     closed: bool,
 }
@@ -104,10 +108,18 @@ impl Books {
             crossings: Crossings::default(),
             packed: None,
             searches: Searches::new(fair_wait),
+            patience: None,
+            lost: 0,
             ticked: Duration::ZERO,
             closed: false,
         };
         (books, sender)
+    }
+
+    /// Counts messages as lost while the run is on when nothing has come for so long.
+    pub(crate) fn with_patience(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Takes in what was told since the last time; `now`: since the start of the run. To be called once a second.
@@ -122,10 +134,11 @@ impl Books {
         }
         let presumed = self.searches.presumed_failed(&unmatched);
         self.matches.presumed += presumed;
-        if let Some(known) = self.searches.add(unmatched) {
-            self.told_apart(&known);
-        }
+        let known = self.searches.add(unmatched);
+        let dated = known.map_or(0, |known| self.told_apart(&known));
         self.told.merge(&window);
+        let lost = self.lost;
+        self.lost = self.lost_by(now, &window);
         let before = self.failures.total() + self.told.errors.total() - window.errors.total();
         self.find_failures(now);
         let gauges = self.gauges(now, server);
@@ -136,8 +149,9 @@ impl Books {
             .for_each(|message| self.crossings.add(message));
         cell.across = Crossings::raw(&across);
         cell.counts.failed_matches = presumed;
+        cell.counts.lost = difference(self.lost, lost);
         let failures = self.failures.total() + self.told.errors.total();
-        cell.counts.failures = failures.saturating_sub(before);
+        cell.counts.failures = failures.saturating_sub(before + dated);
         self.series.push(cell);
         self.ticked = end;
     }
@@ -165,24 +179,68 @@ impl Books {
         self.told
             .errors
             .add(refused, self.ledger.wrongly_refused, now);
-        self.find_failures(now);
         self.closed = true;
+        self.find_failures(now);
+        let (mut lost, mut failures) = (0_i64, 0);
+        for cell in self.series.cells() {
+            lost = lost.saturating_add(cell.counts.lost);
+            failures += cell.counts.failures;
+        }
+        let all = self.failures.total() + self.told.errors.total();
+        let lost = difference(self.lost(), u64::try_from(lost).unwrap_or(0));
+        // What is found only now belongs to no other window.
+        if let Some(last) = self.series.last_mut() {
+            last.counts.lost = last.counts.lost.saturating_add(lost.max(0));
+            last.counts.failures += all.saturating_sub(failures);
+        }
     }
 
-    /// Whether nothing more can come.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+    /// Messages that are lost: before the end, those that were overtaken, or that have not come for very long.
+    pub(crate) fn lost(&self) -> u64 {
+        match self.closed {
+            true => self.ledger.total().lost,
+            false => self.lost,
+        }
     }
 
-    fn told_apart(&mut self, known: &ToldApart) {
-        known
-            .failed
-            .iter()
-            .for_each(|waited| self.told.matching.record(*waited));
+    /// The same at `now`, at the end of a window.
+    fn lost_by(&self, now: Duration, window: &Slice) -> u64 {
+        let missed = u64::try_from(self.told.missed).unwrap_or(0);
+        let missed = missed.saturating_add(self.ledger.untold);
+        if self.is_share() {
+            return missed;
+        }
+        let messages = self.told.messages();
+        let missing = messages.sent.saturating_sub(messages.received);
+        let silent = self.patience.map_or(0, |patience| {
+            let cells = self.series.cells().rev();
+            let latest = cells.take_while(|cell| cell.end() + patience > now);
+            let latest: u64 = latest.map(|cell| cell.counts.sent).sum();
+            let settled = self.ledger.total();
+            let excused = settled.undeliverable + settled.pending + settled.unknown;
+            missing.saturating_sub(latest + window.messages().sent + self.told.refused + excused)
+        });
+        missed.min(missing).max(silent)
+    }
+
+    /// Enters searches that are told apart, those that failed as errors of the moment at which they did: so many
+    /// are in their window.
+    fn told_apart(&mut self, known: &ToldApart) -> u64 {
+        let mut dated = 0;
+        for search in &known.failed {
+            self.told.matching.record(search.waited);
+            let at = search.from.saturating_add(search.waited);
+            self.failures.date(Failure::MatchFailed, at);
+            if let Some(window) = self.series.at(at) {
+                window.counts.failures += 1;
+                dated += 1;
+            }
+        }
         self.matches.failed += known.failed.len() as u64;
         self.matches.odd_one_out += known.odd_one_out;
         self.matches.pending += known.pending;
         self.matches.presumed = 0;
+        dated
     }
 
     fn find_failures(&mut self, now: Duration) {
@@ -190,7 +248,7 @@ impl Books {
         let late_calls = self.told.calls.iter().map(|call| call.timed_out).sum();
         let wrong_calls = self.told.calls.iter().map(|call| call.wrong).sum();
         for (failure, count) in [
-            (Failure::MessageLost, self.ledger.total().lost),
+            (Failure::MessageLost, self.lost()),
             (Failure::MessageLate, messages.late),
             (Failure::MessageDuplicated, messages.duplicate),
             (Failure::MessageReordered, messages.reordered),
@@ -252,13 +310,15 @@ impl Books {
         self.told.people.matched.saturating_sub(bad)
     }
 
-    /// Users who connected and stayed connected, in percent of those who tried. `None`: nobody did.
+    /// Users who connected and stayed connected, in percent of those who tried, and before the end are not still on
+    /// their way. `None`: nobody did.
     pub(crate) fn connection_success(&self) -> Option<f64> {
         let people = &self.told.people;
-        percent(
-            people.connected.saturating_sub(people.dropped),
-            people.tried(),
-        )
+        let tried = match self.closed {
+            true => people.tried(),
+            false => people.connected + people.not_connected,
+        };
+        percent(people.connected.saturating_sub(people.dropped), tried)
     }
 
     /// Good matches in percent of the searches that could have had one.
@@ -268,7 +328,7 @@ impl Books {
     }
 
     /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
-    /// was sent in the last second counts as delivered; a share does not know where its messages went.
+    /// may still come is neither received nor lost; a share does not know where its messages went.
     pub(crate) fn message_success(&self) -> Option<f64> {
         if self.closed {
             let settled = self.ledger.total();
@@ -277,17 +337,15 @@ impl Books {
         if self.is_share() {
             return None;
         }
-        let all = self.told.messages();
-        let latest = self
-            .series
-            .cells()
-            .next_back()
-            .map_or(0, |cell| cell.counts.sent);
-        let missing = all
-            .sent
-            .saturating_sub(all.received + self.told.refused + latest);
-        percent(all.sent.saturating_sub(missing), all.sent)
+        let received = self.told.messages().received;
+        percent(received, received + self.lost())
     }
+}
+
+/// How much more `now` is than `before`.
+fn difference(now: u64, before: u64) -> i64 {
+    let clamped = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    clamped(now) - clamped(before)
 }
 
 /// `part` in percent of `whole`, to six decimals. `None`: there is none.

@@ -1,5 +1,7 @@
 //! Each fault alone, in a server of another make: the report tells what the server says that it did.
 
+use serde_json::Value;
+
 use crate::{
     Ran,
     node::{Server, Tally},
@@ -144,6 +146,62 @@ async fn a_delay_moves_the_median_by_itself() {
         assert!((90.0..140.0).contains(&p50), "{latency}: {p50}");
     }
     assert_eq!(ran.slower("message", 79), ran.messages("sent"));
+}
+
+/// The last messages are under way when nobody sends any more; they have as long to come as all others.
+#[tokio::test]
+async fn a_long_delay_loses_nothing_at_the_end() {
+    let patient = ["--users", "5", "--message-timeout", "10s"];
+    let (ran, tally) = against(&["--delay", "2500"], &[&LOAD[..], &patient].concat()).await;
+    assert_eq!(
+        ran.messages("delivered"),
+        tally.get("text") + tally.get("binary")
+    );
+    assert_eq!(ran.target("message_success"), "ok");
+    assert_eq!(ran.json["errors"], serde_json::json!([]));
+    let elapsed = ran.json["run"]["elapsed_ms"].as_f64();
+    assert!(
+        elapsed.is_some_and(|ms| ms < 9_000.0),
+        "it ends as soon as all has come: {elapsed:?}"
+    );
+}
+
+/// What is under way from one second to the next is no failure of either.
+#[tokio::test]
+async fn a_delay_breaks_no_second_of_the_run() {
+    let healthy = ["--threshold", "message_success > 99% over 2s abort"];
+    let load = [&LOAD[..], &["--duration", "4s"], &healthy].concat();
+    let (ran, _tally) = against(&["--delay", "300"], &load).await;
+    assert_eq!(
+        ran.target("message_success_over_2s"),
+        "ok",
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(ran.json["run"]["interrupted"], false);
+    assert_eq!(ran.messages("delivered"), ran.messages("sent"));
+}
+
+/// That a message is lost is known as soon as a later one has come.
+#[tokio::test]
+async fn losses_are_dated_and_end_the_run_when_they_occur() {
+    let load = [&LOAD[..], &["--duration", "30s"]].concat();
+    for threshold in ["lost count < 1 abort", "message_success >= 100% abort"] {
+        let load = [&load[..], &["--threshold", threshold]].concat();
+        let (ran, tally) = against(&["--drop", "0.02"], &load).await;
+        assert!(tally.get("dropped") > 0);
+        let thresholds = ran.json["thresholds"].as_array().expect("a list");
+        let ended = thresholds.iter().find(|one| one["aborted"] == true);
+        let ended = ended.unwrap_or_else(|| panic!("{threshold}: {}", ran.stdout));
+        assert_eq!(ended["expression"], threshold);
+        let ms = |value: &Value| value.as_f64().expect("a number");
+        assert!(ms(&ran.json["run"]["active_ms"]) < 15_000.0, "{threshold}");
+        let errors = ran.json["errors"].as_array().expect("a list");
+        let lost = errors.iter().find(|error| error["kind"] == "message_lost");
+        let at = ms(&lost.expect("it is there")["first_at_ms"]);
+        assert!(at <= ms(&ended["failed_at_ms"]) + 1.0, "{threshold}: {at}");
+        assert_eq!(ran.messages("lost"), tally.get("dropped"), "{threshold}");
+    }
 }
 
 /// Users send when it is time to, whatever the server does, so that a stall leaves nothing out: all messages

@@ -60,20 +60,19 @@ pub(super) fn most_frequent_error(record: &Record) -> Option<Advice> {
         Blame::Protocol => "Compare what both sides say with the protocol",
         Blame::Generator => return None,
     };
-    advice(
-        format!(
-            "{look} around {}: {}.",
-            clock(error.first_at_ms),
-            error.meaning
-        ),
-        format!(
-            "{} of {} errors are {}, the first at {}",
-            count(error.count),
-            count(all),
-            error.kind,
-            clock(error.first_at_ms)
-        ),
-    )
+    let (first, mut around) = (clock(error.first_at_ms), String::new());
+    let mut evidence = format!(
+        "{} of {} errors are {}",
+        count(error.count),
+        count(all),
+        error.kind
+    );
+    // What was found when nobody sent any more happened before, and nobody knows when.
+    if error.first_at_ms <= record.run.active_ms {
+        around = format!(" around {first}");
+        evidence.push_str(&format!(", the first at {first}"));
+    }
+    advice(format!("{look}{around}: {}.", error.meaning), evidence)
 }
 
 /// A second in which all users waited: its worst is far above that of the seconds around it.

@@ -153,3 +153,21 @@ fn the_number_of_users_at_which_a_limit_gave_way_is_told() {
         "{advice}"
     );
 }
+
+#[test]
+fn a_time_is_told_only_of_what_was_seen_while_the_run_was_on() {
+    let look = |first_at_ms| {
+        after(|record| {
+            record.errors = example::record().errors;
+            for error in &mut record.errors {
+                error.first_at_ms = first_at_ms;
+            }
+        })
+    };
+    let during = look(61_000.0);
+    assert!(during.contains("around 1:01") && during.contains("the first at 1:01"));
+    let end = example::record().run.active_ms;
+    let settled = look(end + 1.0);
+    assert!(settled.contains("Look at the server's log: "), "{settled}");
+    assert!(!settled.contains("the first at"), "{settled}");
+}

@@ -21,8 +21,8 @@ pub(crate) struct Inbox {
 /// What a received message turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Receipt {
-    /// Newer than all before.
-    InOrder,
+    /// Newer than all before; so many between them have not come.
+    InOrder { missed: u32 },
     /// New, but a later one had come before it.
     Reordered,
     /// Received before; also one so old (128 messages) that nothing is known about it any more.
@@ -38,7 +38,7 @@ impl Inbox {
             return Receipt::WrongPeer;
         }
         let receipt = self.place(seq);
-        if matches!(receipt, Receipt::InOrder | Receipt::Reordered) {
+        if matches!(receipt, Receipt::InOrder { .. } | Receipt::Reordered) {
             self.unique[kind.index()] += 1;
             let next = &mut self.next_nth[kind.index()];
             *next = (*next).max(nth.saturating_add(1));
@@ -51,13 +51,19 @@ impl Inbox {
         self.unique.iter().fold(0, |all, n| all.saturating_add(*n))
     }
 
+    /// Messages that are missing before the latest.
+    pub(super) fn missed(&self) -> u32 {
+        self.next_seq.saturating_sub(self.received())
+    }
+
     fn place(&mut self, seq: u32) -> Receipt {
         if seq >= self.next_seq {
-            let shift = (seq - self.next_seq).checked_add(1);
+            let missed = seq - self.next_seq;
+            let shift = missed.checked_add(1);
             let before = shift.and_then(|shift| self.seen.checked_shl(shift));
             self.seen = before.unwrap_or(0) | 1;
             self.next_seq = seq.saturating_add(1);
-            return Receipt::InOrder;
+            return Receipt::InOrder { missed };
         }
         let age = self.next_seq - 1 - seq;
         match 1_u128.checked_shl(age) {
@@ -80,23 +86,30 @@ mod tests {
         let mut receive = |sender, seq| inbox.receive(sender, seq, Kind::MESSAGE, seq);
         let got = [0, 1, 3, 2, 2, 3, 4].map(|seq| receive(9, seq));
         use Receipt::{Duplicate, InOrder, Reordered, WrongPeer};
+        let in_order = |missed| InOrder { missed };
         assert_eq!(
             got,
             [
-                InOrder, InOrder, InOrder, Reordered, Duplicate, Duplicate, InOrder
+                in_order(0),
+                in_order(0),
+                in_order(1),
+                Reordered,
+                Duplicate,
+                Duplicate,
+                in_order(0)
             ]
         );
         assert_eq!(receive(8, 5), WrongPeer);
-        assert_eq!(receive(9, 1000), InOrder);
+        assert_eq!(receive(9, 1000), in_order(995));
         assert_eq!(receive(9, 873), Reordered, "127 back is still known");
         assert_eq!(receive(9, 872), Duplicate, "128 back is not");
-        assert_eq!(receive(9, u32::MAX), InOrder);
+        assert_eq!(receive(9, u32::MAX), in_order(u32::MAX - 1001));
         assert_eq!(
             receive(9, u32::MAX),
-            InOrder,
+            in_order(0),
             "the end of the numbers does not panic"
         );
         let first = Inbox::default().receive(9, u32::MAX, Kind::MESSAGE, u32::MAX);
-        assert_eq!(first, InOrder, "nor if it comes first");
+        assert_eq!(first, in_order(u32::MAX), "nor if it comes first");
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Settled {
     pub lost: u64,
     /// Never received, because the partner had left or was leaving.
     pub undeliverable: u64,
-    /// Under way when the sender was cut off: neither delivered nor lost.
+    /// Under way when the sender was cut off or the run ended: neither delivered nor lost.
     pub pending: u64,
     /// Sent to a user whose own record is missing, or to a server that sends back some messages only.
     pub unknown: u64,
@@ -37,6 +37,8 @@ pub(crate) struct Settled {
 pub(crate) struct Ledger {
     pub(crate) scope: Scope,
     pub(crate) settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    /// Of those that are lost, how many no gap told of while the run was on.
+    pub(crate) untold: u64,
     /// Refused with `not_in_room` although the partner had not left; these are lost.
     pub(crate) wrongly_refused: u64,
     /// Rooms that only one user was told of.
@@ -144,6 +146,10 @@ impl Ledger {
             false => receiver.left,
         };
         let mut lost = 0;
+        // What was refused was answered, and does not come any more.
+        let came = if heard { receiver.inbox.received() } else { 0 };
+        let mut unanswered = u64::from(sender.sent_in_all())
+            .saturating_sub(u64::from(came) + u64::from(sender.refused));
         for kind in 0..Kind::MAX {
             let sent = u64::from(sender.sent[kind]);
             let count = |counts: &[u32; Kind::MAX]| if heard { u64::from(counts[kind]) } else { 0 };
@@ -164,15 +170,23 @@ impl Ledger {
             } else if sender.cut_off && !sender.partner_left {
                 (part.lost, part.pending) = (gaps, after);
             } else {
-                part.undeliverable = match receiver.settled {
-                    true => 0,
-                    false => sender.latest.under_way(after, left),
-                };
-                part.lost = missing - part.undeliverable;
+                // What had its time to come and did not is lost; the receiver left, or the run is over.
+                if receiver.settled {
+                    part.pending = (sender.latest.in_time(after, receiver.left)).min(unanswered);
+                    unanswered -= part.pending;
+                } else {
+                    part.undeliverable = sender.latest.under_way(after, left);
+                }
+                part.lost = missing - part.undeliverable - part.pending;
             }
             lost += part.lost;
             self.settled[kind][sender.direction as usize].merge(&part);
         }
+        let told = match heard && !sender.some_come_back {
+            true => u64::from(receiver.inbox.missed()),
+            false => 0,
+        };
+        self.untold += lost.saturating_sub(told);
         if !sender.partner_left {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }

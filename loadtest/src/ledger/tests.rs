@@ -133,6 +133,20 @@ fn a_refusal_while_the_partner_is_there_is_a_loss() {
 }
 
 #[test]
+fn what_was_refused_at_the_end_is_not_awaited() {
+    let mut refused = stay(1, 3, Inbox::default());
+    (refused.refused, refused.settled) = (1, true);
+    let left = Duration::from_millis(8100);
+    let receiver = Stay {
+        settled: true,
+        left,
+        ..stay(2, 0, Inbox::default())
+    };
+    let total = settle([refused, receiver]).total();
+    assert_eq!((total.lost, total.pending), (1, 2));
+}
+
+#[test]
 fn rooms_of_one_and_of_three_are_seen() {
     let alone = Stay {
         room: 1,
@@ -161,6 +175,43 @@ fn what_was_sent_to_a_partner_who_had_just_left_is_not_lost() {
     };
     let at_the_end = settle([stay(1, 2, Inbox::default()), settled]).total();
     assert_eq!((at_the_end.lost, at_the_end.undeliverable), (1, 0));
+}
+
+#[test]
+fn what_still_had_time_to_come_when_the_run_ended_is_pending() {
+    // Ten a second for 20 s, of which the first came.
+    let fate = |timeout, end| {
+        let mut sender = stay(1, 200, Inbox::default());
+        sender.latest = Latest::new(timeout);
+        (0..200).for_each(|n| sender.latest.sent(Duration::from_millis(100) * n));
+        let receiver = Stay {
+            left: end,
+            settled: true,
+            ..stay(2, 0, inbox(1, &[0, 2]))
+        };
+        let total = settle([sender, receiver]).total();
+        assert_eq!((total.delivered, total.undeliverable), (2, 0));
+        (total.lost, total.pending)
+    };
+    let slow = secs(12);
+    assert_eq!(fate(slow, secs(32)), (198, 0), "it was waited for in full");
+    // What was sent from 12 s on could still come in time; it is told apart to 3 s.
+    let (lost, pending) = fate(slow, secs(24));
+    assert_eq!(lost + pending, 198);
+    assert!((80..=110).contains(&pending), "{pending}");
+    assert_eq!(fate(secs(300), secs(24)), (1, 197), "a gap is lost at once");
+    assert_eq!(fate(Duration::from_millis(200), secs(21)), (198, 0));
+}
+
+#[test]
+fn a_partner_who_left_may_have_missed_what_was_on_a_long_way() {
+    let mut sender = stay(1, 20, Inbox::default());
+    sender.latest = Latest::new(secs(4));
+    (0..20).for_each(|n| sender.latest.sent(Duration::from_millis(500) * n));
+    let total = settle([sender, stay(2, 0, inbox(1, &[0, 1, 2, 3, 4, 5]))]).total();
+    // The receiver left at 9 s: what was sent before 5 s had its time, but for the second in which it is told apart.
+    assert_eq!(total.lost + total.undeliverable, 14);
+    assert!((10..=12).contains(&total.undeliverable), "{total:?}");
 }
 
 #[test]

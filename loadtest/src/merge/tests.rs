@@ -79,7 +79,11 @@ fn samples(run: &Run, share: Option<u32>) -> Vec<(Duration, Sample)> {
                     continue;
                 }
                 let receipt = stay.inbox.receive(partner, seq, Kind::MESSAGE, seq);
-                assert_eq!(receipt, Receipt::InOrder);
+                let Receipt::InOrder { missed } = receipt else {
+                    panic!("{receipt:?}");
+                };
+                let missed = missed.into();
+                tell(Sample::Gap { missed });
                 tell(message(run, share, [partner, user], took, back));
             }
             tell(Sample::RoomLeft(Box::new(stay)));

@@ -145,13 +145,26 @@ pub(crate) struct Failures(BTreeMap<Failure, Occurred>);
 impl Failures {
     /// Takes the count as it is at `now`.
     pub(crate) fn set(&mut self, failure: Failure, count: u64, now: Duration) {
-        if count > 0 {
+        if count == 0 {
+            // What seemed so was not.
+            self.0.remove(&failure);
+        } else {
             let first = Occurred {
                 count,
                 first_at: now,
             };
             self.0.entry(failure).or_insert(first).count = count;
         }
+    }
+
+    /// Something that is found only now, and counted later, happened at `at`.
+    pub(crate) fn date(&mut self, failure: Failure, at: Duration) {
+        let first = Occurred {
+            count: 0,
+            first_at: at,
+        };
+        let mine = self.0.entry(failure).or_insert(first);
+        mine.first_at = mine.first_at.min(at);
     }
 
     /// Adds what was found elsewhere, with its first time.

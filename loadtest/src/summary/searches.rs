@@ -17,8 +17,8 @@ pub(crate) struct Searches {
 /// How many were what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ToldApart {
-    /// How long each of those waited who could have been paired.
-    pub failed: Vec<Duration>,
+    /// Those that could have been paired.
+    pub failed: Vec<Unmatched>,
     pub odd_one_out: u64,
     pub pending: u64,
 }
@@ -61,7 +61,7 @@ impl Searches {
         for search in std::mem::take(&mut self.kept) {
             match alone.take() {
                 Some(other) if other.to.min(search.to).saturating_sub(search.from) >= self.fair => {
-                    self.told_apart.failed.extend([other.waited, search.waited]);
+                    self.told_apart.failed.extend([other, search]);
                 }
                 Some(other) => {
                     // The one who stays longer is the one whom a later user may still find.

@@ -23,6 +23,9 @@ pub(crate) struct Slice {
     pub foreign: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
+    /// Messages that were overtaken, and did not come later.
+    #[serde(default)]
+    pub missed: i64,
     /// From the planned start to being ready.
     pub connect: Latencies,
     /// From asking for a partner to having one.
@@ -85,6 +88,9 @@ pub(crate) struct People {
     /// Still on the way when the run ended.
     pub abandoned: u64,
     pub connected: u64,
+    /// Tried, and did not.
+    #[serde(default)]
+    pub not_connected: u64,
     pub dropped: u64,
     pub closed: u64,
     pub searches: u64,
@@ -137,8 +143,10 @@ impl Slice {
     /// Counts what a user told at `at`, since the start of the run.
     pub(crate) fn add(&mut self, at: Duration, sample: Sample) {
         match sample {
-            Sample::Error { error } | Sample::NotConnected { error } => {
-                self.errors.add(error, 1, at)
+            Sample::Error { error } => self.errors.add(error, 1, at),
+            Sample::NotConnected { error } => {
+                self.people.not_connected += 1;
+                self.errors.add(error, 1, at);
             }
             Sample::Dropped { error } => {
                 self.people.dropped += 1;
@@ -170,6 +178,7 @@ impl Slice {
             Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
             Sample::Foreign => self.foreign += 1,
             Sample::Refused => self.refused += 1,
+            Sample::Gap { missed } => self.missed += missed,
             Sample::FlowEnded { flow, completed } => {
                 at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
             }
@@ -252,6 +261,7 @@ impl Slice {
         }
         self.foreign += other.foreign;
         self.refused += other.refused;
+        self.missed = self.missed.saturating_add(other.missed);
         self.connect.merge(&other.connect);
         self.matching.merge(&other.matching);
         self.message.merge(&other.message);
@@ -314,6 +324,7 @@ impl People {
         self.reconnects += other.reconnects;
         self.abandoned += other.abandoned;
         self.connected += other.connected;
+        self.not_connected += other.not_connected;
         self.dropped += other.dropped;
         self.closed += other.closed;
         self.searches += other.searches;

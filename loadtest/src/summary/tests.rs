@@ -33,7 +33,7 @@ impl Teller {
 
 pub(crate) fn books() -> (Books, Teller) {
     let (books, sender) = Books::open(secs(2), Scope::Whole);
-    (books, Teller(sender))
+    (books.with_patience(Some(secs(5))), Teller(sender))
 }
 
 pub(crate) fn sent() -> Sample {
@@ -62,6 +62,7 @@ fn copy(sample: &Sample) -> Sample {
     match sample {
         Sample::StormDropped { paired } => Sample::StormDropped { paired: *paired },
         Sample::StormMatched { after } => Sample::StormMatched { after: *after },
+        Sample::Gap { missed } => Sample::Gap { missed: *missed },
         Sample::WrongPeer { route } => Sample::WrongPeer { route: *route },
         Sample::Sent { route, lateness } => Sample::Sent {
             route: *route,
@@ -69,6 +70,11 @@ fn copy(sample: &Sample) -> Sample {
         },
         Sample::Delivered(message) => Sample::Delivered(*message),
         Sample::Matched { latency } => Sample::Matched { latency: *latency },
+        Sample::Connecting { again } => Sample::Connecting { again: *again },
+        Sample::Connected { latency } => Sample::Connected { latency: *latency },
+        Sample::NotConnected { error } => Sample::NotConnected {
+            error: error.clone(),
+        },
         other => panic!("{other:?} is not copied"),
     }
 }
@@ -430,6 +436,87 @@ fn a_storm_is_over_when_nearly_all_are_back() {
     assert!((after - 99.0).abs() < 0.5, "{after}");
     assert!(storm(99).matched_99_percent_ms.is_some());
     assert_eq!(storm(98).matched_99_percent_ms, None);
+}
+
+#[test]
+fn losses_are_known_when_a_later_message_comes_and_settled_at_the_end() {
+    let (mut books, teller) = books();
+    let gap = |missed| Sample::Gap { missed };
+    // Of four messages three come; one of the two that seemed lost comes late.
+    teller.tell(secs(0), &[sent(), sent(), sent(), sent()]);
+    books.tick(secs(1), None);
+    teller.tell(secs(1), &[delivered(5), delivered(5), gap(2)]);
+    books.tick(secs(2), None);
+    assert_eq!((books.lost(), books.message_success()), (2, Some(50.0)));
+    teller.tell(secs(2), &[delivered(5), gap(-1)]);
+    books.tick(secs(3), None);
+    assert_eq!((books.lost(), books.message_success()), (1, Some(75.0)));
+    teller.tell(secs(3), []);
+    books.tick(secs(4), None);
+    let mut slice = Slice::default();
+    let mut last = stay(1, 2, 4, 0);
+    if let Sample::RoomLeft(stay) = &mut last {
+        stay.inbox = Inbox::default();
+        for seq in [0, 1, 3] {
+            stay.inbox.receive(2, seq, Kind::MESSAGE, seq);
+        }
+        (stay.direction, stay.settled) = (Direction::ToServer, true);
+    }
+    slice.add(secs(4), last);
+    teller.0.send(slice).expect("the books are open");
+    books.close(secs(5), None);
+    assert_eq!((books.lost(), books.message_success()), (1, Some(75.0)));
+    let cells: Vec<_> = books.series.cells().map(|cell| cell.counts).collect();
+    let lost: Vec<_> = cells.iter().map(|counts| counts.lost).collect();
+    assert_eq!(lost, [0, 2, -1, 0, 0]);
+    assert_eq!(cells.iter().map(|counts| counts.failures).sum::<u64>(), 2);
+    let errors: Vec<_> = books.failures.to_record().collect();
+    assert_eq!((&errors[0].kind[..], errors[0].count), ("message_lost", 1));
+    assert_eq!(errors[0].first_at_ms, 2000.0);
+}
+
+#[test]
+fn a_search_fails_when_its_time_is_over() {
+    let (mut books, teller) = books();
+    let mut slice = Slice::default();
+    // The users stay until the end of the run.
+    for from in [1, 2] {
+        let search = Unmatched {
+            from: secs(from),
+            to: secs(9),
+            waited: secs(3),
+        };
+        slice.add(secs(9), Sample::Unmatched(search));
+    }
+    for second in 1..9 {
+        books.tick(secs(second), None);
+    }
+    teller.0.send(slice).expect("the books are open");
+    books.close(secs(10), None);
+    let failures: Vec<_> = books
+        .series
+        .cells()
+        .map(|cell| cell.counts.failures)
+        .collect();
+    assert_eq!(failures, [0, 0, 0, 0, 1, 1, 0, 0, 0]);
+    let errors: Vec<_> = books.failures.to_record().collect();
+    let (kind, count) = (&errors[0].kind[..], errors[0].count);
+    assert_eq!(
+        (kind, count, errors[0].first_at_ms),
+        ("match_failed", 2, 4000.0)
+    );
+}
+
+#[test]
+fn a_server_that_falls_silent_loses_what_it_was_sent() {
+    let (mut books, teller) = books();
+    for second in 0..9 {
+        teller.tell(secs(second), &[sent()]);
+        books.tick(secs(second + 1), None);
+        let silent = (second + 1).saturating_sub(5);
+        assert_eq!(books.lost(), silent, "{second}");
+    }
+    assert_eq!(books.message_success(), Some(0.0));
 }
 
 #[test]

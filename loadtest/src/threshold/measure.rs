@@ -110,7 +110,7 @@ impl Threshold {
             Metric::Reordered => of_messages(messages.reordered),
             Metric::WrongPeer => of_messages(messages.wrong_peer),
             Metric::Altered => of_messages(messages.altered),
-            Metric::Lost => (messages.sent > 0).then(|| books.ledger.total().lost),
+            Metric::Lost => (messages.sent > 0).then(|| books.lost()),
             Metric::OneSided => of_matches(books.ledger.one_sided_rooms),
             Metric::DoubleMatches => of_matches(books.double_matches()),
             Metric::SelfMatches => of_matches(people.self_matches),
@@ -175,21 +175,13 @@ impl Threshold {
                 chosen.for_each(|(call, _)| all.join(call));
                 return self.of_spread(&all);
             }
-            Metric::ConnectionSuccess => {
-                let tried = counts.attempts.max(counts.connects);
-                return percent(counts.connects.saturating_sub(counts.drops), tried);
-            }
+            Metric::ConnectionSuccess => return counts.connection_success(),
             Metric::MatchSuccess => {
                 return percent(counts.matches, counts.matches + counts.failed_matches);
             }
             // Where a share's messages went, the others know.
             Metric::MessageSuccess if share => return None,
-            Metric::MessageSuccess => {
-                let missing = counts
-                    .sent
-                    .saturating_sub(counts.delivered + counts.refused);
-                return percent(counts.sent - missing, counts.sent);
-            }
+            Metric::MessageSuccess => return counts.message_success(),
             Metric::Errors => counts.failures,
             Metric::Drops => counts.drops,
             Metric::Matches => counts.matches,

@@ -171,7 +171,7 @@ fn run_with(threshold: Threshold, seconds: &[Vec<Sample>]) -> (ThresholdResult, 
         teller.tell(now, samples);
         now += Duration::from_secs(1);
         books.tick(now, None);
-        if watch.look(&books, now).is_some() {
+        if watch.look(&books, now, true).is_some() {
             aborted.get_or_insert(now.as_secs());
         }
     }
@@ -258,6 +258,58 @@ fn an_abort_waits_as_long_as_it_was_told() {
     );
     let (result, aborted) = run("message_latency p95 < 100ms", &seconds);
     assert_eq!((aborted, result.aborted), (None, false));
+}
+
+#[test]
+fn what_is_under_way_is_no_failure_of_its_window() {
+    let latency = Duration::from_millis(800);
+    let connecting = || Sample::Connecting { again: false };
+    // Each second three set out, and those of the second before arrive.
+    let set_out = || (0..3).map(|_| connecting());
+    let arrive = || (0..3).map(|_| Sample::Connected { latency });
+    let mut seconds: Vec<Vec<_>> = vec![set_out().collect()];
+    seconds.extend((0..8).map(|_| set_out().chain(arrive()).collect()));
+    seconds.push(arrive().collect());
+    for over in ["", " over 2s"] {
+        let text = format!("connection_success >= 100%{over} abort");
+        let (result, aborted) = run(&text, &seconds);
+        assert_eq!((result.status, aborted), (Status::Ok, None), "{text}");
+    }
+    let error = crate::sample::ErrorKind::ConnectRefused;
+    seconds[4].push(connecting());
+    seconds[5].push(Sample::NotConnected { error });
+    let (result, aborted) = run("connection_success >= 80% over 2s abort", &seconds);
+    assert_eq!((result.status, aborted), (Status::Ok, None));
+    assert_eq!(result.measured.map(f64::round), Some(86.0));
+}
+
+#[test]
+fn a_loss_ends_the_run_when_it_is_seen_and_a_delay_does_not() {
+    let mut seconds: Vec<Vec<_>> = (0..3).map(|_| vec![sent()]).collect();
+    seconds.extend((0..4).map(|_| vec![sent(), delivered(2500)]));
+    for text in [
+        "lost count < 1 abort",
+        "message_success >= 100% abort",
+        "message_success >= 100% over 2s abort",
+    ] {
+        assert_eq!(run(text, &seconds).1, None, "{text}");
+        let mut lossy: Vec<Vec<_>> = (0..9).map(|_| message(1)).collect();
+        lossy[4].extend([sent(), Sample::Gap { missed: 1 }]);
+        let (result, aborted) = run(text, &lossy);
+        assert_eq!((aborted, result.aborted), (Some(5), true), "{text}");
+    }
+}
+
+#[test]
+fn a_run_that_is_over_cannot_be_ended() {
+    let threshold = parse("lost count < 1 abort");
+    let mut watch = Watch::new(vec![threshold], Vec::new(), Vec::new(), false);
+    let (mut books, teller) = books();
+    teller.tell(Duration::ZERO, &[sent(), Sample::Gap { missed: 1 }]);
+    let now = Duration::from_secs(1);
+    books.tick(now, None);
+    assert!(watch.look(&books, now, false).is_none());
+    assert!(!watch.finish(&books, now).remove(0).aborted);
 }
 
 #[test]

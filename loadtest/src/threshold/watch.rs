@@ -56,8 +56,9 @@ impl Watch {
         self.watched.iter().map(|watched| &watched.threshold)
     }
 
-    /// Looks at the books after a tick at `now`. Gives the threshold that ends the run, if one does.
-    pub(crate) fn look(&mut self, books: &Books, now: Duration) -> Option<&Threshold> {
+    /// Looks at the books after a tick at `now`. Gives the threshold that ends the run, if one does and the run is
+    /// still on.
+    pub(crate) fn look(&mut self, books: &Books, now: Duration, on: bool) -> Option<&Threshold> {
         let names = &self.names;
         let mut ends = None;
         for (place, watched) in self.watched.iter_mut().enumerate() {
@@ -76,7 +77,7 @@ impl Watch {
                 continue;
             }
             let abort_after = watched.threshold.abort_after;
-            if abort_after.is_some_and(|after| now >= after) && !books.is_closed() {
+            if on && abort_after.is_some_and(|after| now >= after) {
                 watched.aborted = true;
                 ends.get_or_insert(place);
             }

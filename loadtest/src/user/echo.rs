@@ -34,7 +34,7 @@ impl User {
                 direction: Direction::ToServer,
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::default(),
+                latest: Latest::new(self.stage.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,
@@ -83,6 +83,9 @@ impl User {
             return self.tell(Sample::WrongPeer { route });
         }
         let receipt = (echo.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        if !echo.stay.some_come_back {
+            self.tell_gap(receipt);
+        }
         self.on_receipt(now, tag, receipt, tag.altered(text));
     }
 

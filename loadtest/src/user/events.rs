@@ -133,7 +133,7 @@ impl User {
                 direction: Direction::of_sender(view.initiator == Some(true)),
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::default(),
+                latest: Latest::new(self.stage.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,
@@ -183,14 +183,27 @@ impl User {
         }
         let receipt = (room.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
         let altered = tag.altered(payload.get());
+        self.tell_gap(receipt);
         self.on_receipt(now, tag, receipt, altered);
+    }
+
+    /// Tells whether a message shows that others are lost, or one of them is not.
+    pub(super) fn tell_gap(&self, receipt: Receipt) {
+        match receipt {
+            Receipt::InOrder { missed } if missed > 0 => {
+                let missed = missed.into();
+                self.tell(Sample::Gap { missed });
+            }
+            Receipt::Reordered => self.tell(Sample::Gap { missed: -1 }),
+            _ => {}
+        }
     }
 
     /// Tells what a received message turned out to be.
     pub(super) fn on_receipt(&self, now: Duration, tag: Tag, receipt: Receipt, altered: bool) {
         let route = tag.route;
         let in_order = match receipt {
-            Receipt::InOrder => true,
+            Receipt::InOrder { .. } => true,
             Receipt::Reordered => false,
             Receipt::Duplicate => return self.tell(Sample::Duplicate { route }),
             Receipt::WrongPeer => return self.tell(Sample::WrongPeer { route }),
