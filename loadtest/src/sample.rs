@@ -142,6 +142,8 @@ pub enum ErrorKind {
     NoSession,
     /// The server answered `error` with this code.
     ServerError(ServerCode),
+    /// No message of this type came while a user waited for one.
+    ExpectTimedOut(ServerCode),
     /// A message that is not what the wire allows.
     BadMessage,
     /// Frames that break RFC 6455.
@@ -176,6 +178,7 @@ impl ErrorKind {
             Self::HandshakeInvalid => "handshake_invalid",
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
+            Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
             Self::MessageTooLong => "message_too_long",
@@ -227,6 +230,9 @@ impl ErrorKind {
             Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
             Self::NoSession => "the connection stood, and the greeting did not come in time",
             Self::ServerError(_) => "the server answered with this error code",
+            Self::ExpectTimedOut(_) => {
+                "no message of this type came within the time of the step that waits for one, and the flow ended there"
+            }
             Self::BadMessage => "a message is not what the wire allows",
             Self::FrameInvalid => "frames break RFC 6455",
             Self::MessageTooLong => {

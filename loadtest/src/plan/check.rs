@@ -129,7 +129,7 @@ impl Plan {
             search.check()?;
         }
         for flow in &self.flows {
-            flow.check()?;
+            flow.check(&self.greeting)?;
         }
         let counts = [
             ("phases", self.stages.len()),
