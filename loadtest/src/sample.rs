@@ -68,6 +68,9 @@ pub(crate) enum Sample {
     },
     /// No answer in time.
     CallTimedOut { call: CallId, waited: Duration },
+    /// No connection for the request, or it broke; the error is told beside it. It counts as one that takes at least
+    /// as long as it was given.
+    CallFailed { call: CallId, waited: Duration },
     /// Another answer than was expected.
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
@@ -144,6 +147,8 @@ pub enum ErrorKind {
     ServerError(ServerCode),
     /// No message of this type came while a user waited for one.
     ExpectTimedOut(ServerCode),
+    /// The answer to a request was no valid HTTP.
+    HttpInvalid,
     /// A message that is not what the wire allows.
     BadMessage,
     /// Frames that break RFC 6455.
@@ -179,6 +184,7 @@ impl ErrorKind {
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
             Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
+            Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
             Self::MessageTooLong => "message_too_long",
@@ -198,6 +204,7 @@ impl ErrorKind {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
             Self::HandshakeInvalid
+            | Self::HttpInvalid
             | Self::BadMessage
             | Self::FrameInvalid
             | Self::MessageTooLong => Blame::Protocol,
@@ -233,6 +240,7 @@ impl ErrorKind {
             Self::ExpectTimedOut(_) => {
                 "no message of this type came within the time of the step that waits for one, and the flow ended there"
             }
+            Self::HttpInvalid => "the answer to a request is no valid HTTP/1.1",
             Self::BadMessage => "a message is not what the wire allows",
             Self::FrameInvalid => "frames break RFC 6455",
             Self::MessageTooLong => {

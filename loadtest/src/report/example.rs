@@ -113,6 +113,7 @@ pub(crate) fn everything() -> Record {
         sent: 12_004,
         answered: 12_001,
         timed_out: 2,
+        failed: 0,
         pending: 0,
         wrong: 1,
     }];

@@ -346,6 +346,7 @@ fn requesting(calls: &[Call]) -> Vec<Step> {
     let rest = [
         (sum(|call| call.timed_out), "timed out"),
         (sum(|call| call.wrong), "wrong"),
+        (sum(|call| call.failed), "failed"),
     ];
     vec![
         step("requests sent", sent, sent, &[]),

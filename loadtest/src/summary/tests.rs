@@ -384,7 +384,7 @@ fn each_kind_of_misdelivery_is_counted_apart_and_blamed() {
 fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
     let call = CallId(0);
     let lateness = Duration::ZERO;
-    let mut samples: Vec<Sample> = (0..4)
+    let mut samples: Vec<Sample> = (0..5)
         .map(|_| Sample::CallSent { call, lateness })
         .collect();
     let latency = Duration::from_millis(7);
@@ -394,6 +394,10 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
         as_sent: latency,
     });
     samples.push(Sample::CallTimedOut {
+        call,
+        waited: secs(5),
+    });
+    samples.push(Sample::CallFailed {
         call,
         waited: secs(5),
     });
@@ -407,12 +411,13 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
             calls.answered,
             calls.timed_out,
             calls.wrong,
+            calls.failed,
             calls.pending
         ),
-        ("search", 4, 1, 1, 1, 1)
+        ("search", 5, 1, 1, 1, 1, 1)
     );
     let latency = &got.latency["call search"];
-    assert_eq!((latency.count, latency.censored), (2, 1));
+    assert_eq!((latency.count, latency.censored), (3, 2));
 }
 
 #[test]

@@ -56,12 +56,20 @@ impl User {
             },
         };
         let now = self.stage.now();
-        let Ok(Ok(answer)) = answer else {
-            self.tell(Sample::CallTimedOut {
-                call,
-                waited: now.saturating_sub(due),
-            });
-            return needed(request);
+        let waited = now.saturating_sub(due);
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.tell_error(error);
+                // Whoever is refused at once was not served fast.
+                let waited = waited.max(request.within);
+                self.tell(Sample::CallFailed { call, waited });
+                return needed(request);
+            }
+            Err(_elapsed) => {
+                self.tell(Sample::CallTimedOut { call, waited });
+                return needed(request);
+            }
         };
         if answer.status != request.status || !self.save(request, answer.body.as_deref()) {
             self.tell(Sample::CallWrong { call });
@@ -69,7 +77,7 @@ impl User {
         }
         self.tell(Sample::CallAnswered {
             call,
-            latency: now.saturating_sub(due),
+            latency: waited,
             as_sent: now.saturating_sub(sent),
         });
         Ok(())
