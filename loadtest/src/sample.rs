@@ -147,6 +147,8 @@ pub enum ErrorKind {
     ServerError(ServerCode),
     /// No message of this type came while a user waited for one.
     ExpectTimedOut(ServerCode),
+    /// The answer to a request had this status, and not the one that was expected.
+    HttpStatus(u16),
     /// The answer to a request was no valid HTTP.
     HttpInvalid,
     /// A message that is not what the wire allows.
@@ -184,6 +186,7 @@ impl ErrorKind {
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
             Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
+            Self::HttpStatus(status) => return format!("http_status:{status}"),
             Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
@@ -239,6 +242,9 @@ impl ErrorKind {
             Self::ServerError(_) => "the server answered with this error code",
             Self::ExpectTimedOut(_) => {
                 "no message of this type came within the time of the step that waits for one, and the flow ended there"
+            }
+            Self::HttpStatus(_) => {
+                "a request was answered with this HTTP status, where another one was expected"
             }
             Self::HttpInvalid => "the answer to a request is no valid HTTP/1.1",
             Self::BadMessage => "a message is not what the wire allows",

@@ -290,3 +290,16 @@ async fn a_request_that_is_refused_at_once_is_no_fast_answer() {
     let once = format!("{failed} of these failed");
     assert!(ran.stdout.contains(&once), "{once}\n{}", ran.stdout);
 }
+
+#[tokio::test]
+async fn a_status_that_nobody_expected_is_told_by_its_number() {
+    // Every request over HTTP wants a body here.
+    let server = Server::talk(&[]).await;
+    let load = ["--scenario", "http", "--duration", "1s"];
+    let ran = run(&server.url(), &load).await;
+    assert!(matches!(ran.code, Some(98 | 99)), "{}", ran.stdout);
+    let wrong = ran.error("call_wrong");
+    assert!(wrong > 0, "{}", ran.stdout);
+    assert_eq!(ran.error("http_status:400"), wrong, "{}", ran.stdout);
+    assert_eq!(server.tally().await.get("bad_requests"), wrong);
+}

@@ -9,7 +9,7 @@ use super::{Stop, User};
 use crate::{
     client::Asked,
     flow::Request,
-    sample::Sample,
+    sample::{ErrorKind, Sample},
     template::{MAX_SAVED_BYTES, Values, call_id},
 };
 
@@ -71,7 +71,11 @@ impl User {
                 return needed(request);
             }
         };
-        if answer.status != request.status || !self.save(request, answer.body.as_deref()) {
+        let status = answer.status;
+        if status != request.status {
+            self.tell_error(ErrorKind::HttpStatus(status));
+        }
+        if status != request.status || !self.save(request, answer.body.as_deref()) {
             self.tell(Sample::CallWrong { call });
             return needed(request);
         }
