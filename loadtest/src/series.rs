@@ -55,6 +55,9 @@ pub(crate) struct Counts {
     pub delivered: u64,
     pub refused: u64,
     pub misdelivered: u64,
+    /// Calls.
+    #[serde(default)]
+    pub answered: u64,
     pub failures: u64,
 }
 
@@ -87,6 +90,7 @@ impl Cell {
                 delivered: messages.received,
                 refused: told.refused,
                 misdelivered: messages.misdelivered(),
+                answered: told.calls.iter().map(|call| call.answered).sum(),
                 ..Counts::default()
             },
             now,
@@ -144,6 +148,8 @@ impl Cell {
 
     fn to_record(&self) -> record::Window {
         let (counts, now) = (&self.counts, &self.now);
+        let mut calls = Spread::default();
+        self.calls.iter().for_each(|call| calls.join(call));
         record::Window {
             start_ms: record::digits(self.start.as_secs_f64() * 1e3),
             length_ms: record::digits(self.length.as_secs_f64() * 1e3),
@@ -155,10 +161,12 @@ impl Cell {
             matches: counts.matches,
             sent: counts.sent,
             delivered: counts.delivered,
+            answered: counts.answered,
             errors: counts.failures,
             connect: self.connect.quantiles(),
             matching: self.matching.quantiles(),
             message: self.message.quantiles(),
+            call: calls.quantiles(),
             own_lateness: self.lateness.quantiles(),
             heat: self.message.heat(),
             server_cpu_percent: now.server_cpu_percent.map(record::digits),
@@ -181,6 +189,7 @@ impl Counts {
         self.delivered += other.delivered;
         self.refused += other.refused;
         self.misdelivered += other.misdelivered;
+        self.answered += other.answered;
         self.failures += other.failures;
     }
 }

@@ -442,7 +442,20 @@ fn windows_hold_what_was_told_in_them() {
     let (mut books, teller) = books();
     teller.tell(secs(0), &[sent(), sent(), delivered(5)]);
     books.tick(secs(1), None);
+    let answered = Duration::from_millis(20);
+    let of_call = |call, latency, as_sent| Sample::CallAnswered {
+        call: CallId(call),
+        latency,
+        as_sent,
+    };
+    let calls = [
+        of_call(0, answered, answered),
+        of_call(1, 3 * answered, answered),
+    ];
     teller.tell(secs(1), &[delivered(50)]);
+    let mut slice = Slice::default();
+    calls.into_iter().for_each(|call| slice.add(secs(1), call));
+    teller.0.send(slice).expect("the books are open");
     books.tick(secs(2), None);
     let windows = books.series.to_record().windows;
     let counts: Vec<_> = windows
@@ -457,4 +470,8 @@ fn windows_hold_what_was_told_in_them() {
             .is_some_and(|ms| (ms - 50.0).abs() < 2.0)
     );
     assert_eq!(windows[0].message.max_ms.map(f64::round), Some(5.0));
+    let (answered, call) = (windows[1].answered, windows[1].call);
+    let call = call.max_ms.map(f64::round);
+    assert_eq!((answered, call), (2, Some(60.0)));
+    assert_eq!((windows[0].answered, windows[0].call.max_ms), (0, None));
 }
