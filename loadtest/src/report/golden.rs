@@ -113,3 +113,20 @@ fn every_format_renders() {
         }
     }
 }
+
+#[test]
+fn of_users_who_only_ask_the_log_shows_the_calls() {
+    let mut record = example::everything();
+    record.delivery.clear();
+    record.run.build = None;
+    let text = render(&record, Format::Markdown);
+    let row = text.lines().last().expect("a row");
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, date, build, _, rate, p95, errors, _, _] = cells[..] else {
+        panic!("{row}");
+    };
+    assert_eq!((date, build), ("2026-03-02", "–"));
+    assert!(rate.ends_with(" calls"), "{row}");
+    assert!(p95.ends_with("ms"), "{row}");
+    assert!(errors.ends_with(" %"), "{row}");
+}

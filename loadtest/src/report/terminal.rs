@@ -61,6 +61,9 @@ fn head(out: &mut String, record: &Record) -> Result {
         record.exit_code
     )?;
     writeln!(out, "{:11}{}", "", figures::about(record))?;
+    if let Some(build) = &record.run.build {
+        writeln!(out, "{:11}build {}", "", short(build, 72))?;
+    }
     for remark in figures::remarks(record) {
         writeln!(out, "{:11}{remark}", "")?;
     }

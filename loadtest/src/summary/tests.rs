@@ -116,6 +116,7 @@ fn about() -> About {
         run: Run {
             id: text(),
             version: text(),
+            build: None,
             target: text(),
             scenario: text(),
             command: text(),
