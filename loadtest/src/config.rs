@@ -27,6 +27,7 @@ pub use load::LoadFlags;
 pub use repeat::command_line;
 pub use shard::ShardFlags;
 pub use targets::TargetFlags;
+use values::line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,6 +166,10 @@ pub struct Flags {
     #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// What is under test, such as a version or a commit: reports show it
+    #[arg(long, env = "LOADTEST_BUILD", value_name = "TEXT", value_parser = line)]
+    pub build: Option<String>,
+
     /// What users need to get in.
     #[command(flatten)]
     pub access: AccessFlags,
@@ -197,6 +202,8 @@ pub struct Config {
     pub reports: Vec<(PathBuf, Format)>,
     /// The run to compare with, and its name.
     pub baseline: Option<(Record, String)>,
+    /// What is under test, in words.
+    pub build: Option<String>,
     /// No progress.
     pub quiet: bool,
     /// Where the generator's own metrics are served.
@@ -274,6 +281,7 @@ impl Flags {
             target,
             reports,
             baseline,
+            build: self.build.filter(|build| !build.trim().is_empty()),
             quiet: self.quiet,
             metrics_addr: self.metrics_addr,
         })

@@ -213,6 +213,7 @@ fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run
     Run {
         id: format!("{:08x}", crew.run),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        build: None,
         target: target.url(),
         scenario: plan.name.clone(),
         command: String::new(),

@@ -1,6 +1,6 @@
 //! What a user does: steps, one after the other. Pure.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use hyper::Method;
 use voicematch_protocol::ClientType;
@@ -18,6 +18,9 @@ mod check;
 mod tests;
 
 pub use check::FlowError;
+
+/// The type of the message that a search for a partner waits for.
+pub(crate) const MATCH_FOUND: &str = "match_found";
 
 /// What some of the users do.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,11 +54,11 @@ pub enum Step {
     Reconnect,
     /// Closes the connection in good order.
     Close,
-    /// Waits for a message.
+    /// Waits for a message, unless one has come that no other step has waited for.
     Expect {
         /// The value of its field `type`.
         kind: String,
-        /// How long; without the message the flow ends there.
+        /// How long; without the message there is an error, and the flow ends there.
         within: Duration,
     },
     /// Sends a message again and again.
@@ -278,6 +281,13 @@ impl Flow {
         any(&self.steps, wanted)
     }
 
+    /// The types of messages that its steps wait for, each once.
+    pub(crate) fn expected(&self) -> Rc<[String]> {
+        let mut kinds = Vec::new();
+        expected(&self.steps, &mut kinds);
+        kinds.into()
+    }
+
     /// Adds the servers that are asked over HTTP and are not in `origins` yet.
     pub(crate) fn origins(&self, origins: &mut Vec<Origin>) {
         origins_of(&self.steps, origins);
@@ -337,6 +347,16 @@ fn calls(steps: &[Step], names: &mut Vec<String>) {
                 names.push(name.clone());
             }
             Step::Loop { steps, .. } => calls(steps, names),
+            _ => {}
+        }
+    }
+}
+
+fn expected(steps: &[Step], kinds: &mut Vec<String>) {
+    for step in steps {
+        match step {
+            Step::Expect { kind, .. } if !kinds.contains(kind) => kinds.push(kind.clone()),
+            Step::Loop { steps, .. } => expected(steps, kinds),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! One request over HTTP/1.1, on a connection of its own.
 
-use std::io;
+use std::{error::Error, io};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -55,12 +55,12 @@ pub(crate) async fn ask(
 ) -> io::Result<Answer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(io::Error::other)?;
+        .map_err(io_error)?;
     let close = header::HeaderValue::from_static("close");
     request.headers_mut().insert(header::CONNECTION, close);
     let answer = async {
         let response = sender.send_request(request).await;
-        let response = response.map_err(io::Error::other)?;
+        let response = response.map_err(io_error)?;
         Ok(Answer {
             status: response.status().as_u16(),
             body: read(response.into_body(), kept).await?,
@@ -75,10 +75,23 @@ pub(crate) async fn ask(
     }
 }
 
+/// What the system said, where it was that; an answer that breaks off is an unexpected end, and one that is no HTTP
+/// invalid data.
+fn io_error(error: hyper::Error) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref());
+    let kind = match source.map(|source: &io::Error| (source.raw_os_error(), source.kind())) {
+        Some((Some(code), _)) => return io::Error::from_raw_os_error(code),
+        Some((None, kind)) => kind,
+        None if error.is_parse() => io::ErrorKind::InvalidData,
+        None => io::ErrorKind::UnexpectedEof,
+    };
+    io::Error::new(kind, error)
+}
+
 async fn read(mut body: Incoming, most: usize) -> io::Result<Option<Vec<u8>>> {
     let mut kept = Some(Vec::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(io::Error::other)?;
+        let frame = frame.map_err(io_error)?;
         if let Some(data) = frame.data_ref() {
             kept = kept.filter(|kept| kept.len() + data.len() <= most);
             if let Some(kept) = &mut kept {

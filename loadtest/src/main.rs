@@ -128,6 +128,7 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     let Config {
         campaign, baseline, ..
     } = config;
+    record.run.build.clone_from(&config.build);
     record.run.command = command_line(env::args_os().skip(1), env::vars_os());
     // Another scenario's run says nothing about this one.
     let comparable =

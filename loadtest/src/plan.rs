@@ -310,10 +310,21 @@ impl Plan {
 
     /// What is asked of the server, or what is asked of any.
     pub(crate) fn thresholds_or_defaults(&self) -> Vec<Threshold> {
-        if self.thresholds.is_empty() {
-            return Thresholds::default().list(self.has_matches(), self.has_relays());
+        let defaults = Thresholds::default();
+        let mut all = self.thresholds.clone();
+        if all.is_empty() {
+            all = defaults.list(self.has_matches(), self.has_relays());
         }
-        self.thresholds.clone()
+        self.hold_to_expected(&mut all, &defaults);
+        all
+    }
+
+    /// Adds what is asked where users wait for messages, unless something was asked of flows.
+    pub(crate) fn hold_to_expected(&self, all: &mut Vec<Threshold>, limits: &Thresholds) {
+        let waits = self.any_step(&|step| matches!(step, Step::Expect { .. }));
+        if waits && !all.iter().any(Threshold::is_on_flows) {
+            all.extend(limits.of_expecting());
+        }
     }
 
     /// The names of the calls, in the order of their ids.

@@ -61,6 +61,7 @@ impl Counters {
             Sample::CallSent { .. } => add(&self.calls),
             Sample::CallAnswered { .. }
             | Sample::CallTimedOut { .. }
+            | Sample::CallFailed { .. }
             | Sample::CallWrong { .. } => add(&self.calls_ended),
             _ => {}
         }

@@ -170,6 +170,9 @@ pub struct Run {
     pub id: String,
     /// The program's version.
     pub version: String,
+    /// What was under test, such as a version or a commit, as it was given.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The server's URL.
     pub target: String,
     /// The name of the scenario.

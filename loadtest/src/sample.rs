@@ -71,6 +71,9 @@ pub(crate) enum Sample {
     },
     /// No answer in time.
     CallTimedOut { call: CallId, waited: Duration },
+    /// No connection for the request, or it broke; the error is told beside it. It counts as one that takes at least
+    /// as long as it was given.
+    CallFailed { call: CallId, waited: Duration },
     /// Another answer than was expected.
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
@@ -145,6 +148,12 @@ pub enum ErrorKind {
     NoSession,
     /// The server answered `error` with this code.
     ServerError(ServerCode),
+    /// No message of this type came while a user waited for one.
+    ExpectTimedOut(ServerCode),
+    /// The answer to a request had this status, and not the one that was expected.
+    HttpStatus(u16),
+    /// The answer to a request was no valid HTTP.
+    HttpInvalid,
     /// A message that is not what the wire allows.
     BadMessage,
     /// Frames that break RFC 6455.
@@ -179,6 +188,9 @@ impl ErrorKind {
             Self::HandshakeInvalid => "handshake_invalid",
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
+            Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
+            Self::HttpStatus(status) => return format!("http_status:{status}"),
+            Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
             Self::FrameInvalid => "frame_invalid",
             Self::MessageTooLong => "message_too_long",
@@ -198,6 +210,7 @@ impl ErrorKind {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
             Self::HandshakeInvalid
+            | Self::HttpInvalid
             | Self::BadMessage
             | Self::FrameInvalid
             | Self::MessageTooLong => Blame::Protocol,
@@ -241,6 +254,13 @@ impl ErrorKind {
                  scenario with greeting = \"none\""
             }
             Self::ServerError(_) => "the server answered with this error code",
+            Self::ExpectTimedOut(_) => {
+                "no message of this type came within the time of the step that waits for one, and the flow ended there"
+            }
+            Self::HttpStatus(_) => {
+                "a request was answered with this HTTP status, where another one was expected"
+            }
+            Self::HttpInvalid => "the answer to a request is no valid HTTP/1.1",
             Self::BadMessage => "a message is not what the wire allows",
             Self::FrameInvalid => "frames break RFC 6455",
             Self::MessageTooLong => {

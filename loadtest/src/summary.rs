@@ -18,6 +18,7 @@ use crate::{
 
 mod account;
 mod across;
+mod calls;
 mod failures;
 mod latencies;
 mod searches;
@@ -27,12 +28,13 @@ mod slice;
 
 pub(crate) use account::About;
 pub(crate) use across::Crossings;
+pub(crate) use calls::CallCounts;
 pub(crate) use failures::{Failure, Failures};
 pub(crate) use latencies::Latencies;
 use searches::{Searches, ToldApart};
 pub(crate) use server::ServerUse;
 pub(crate) use share::ShareOfBooks;
-pub(crate) use slice::{CallCounts, Slice};
+pub(crate) use slice::Slice;
 
 /// The open files are counted once in so many ticks: with many users that takes milliseconds.
 const COUNT_FILES_EVERY: u32 = 10;

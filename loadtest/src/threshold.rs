@@ -45,6 +45,17 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
+    /// What a plan is held to in which users wait for messages: without it one that never comes would be an error
+    /// that nothing judges.
+    pub(crate) fn of_expecting(&self) -> Option<Threshold> {
+        let text = format!("flow_success >= {}%", self.success_percent);
+        let parsed: Option<Threshold> = text.parse().ok();
+        parsed.map(|threshold| Threshold {
+            asked_for: false,
+            ..threshold
+        })
+    }
+
     /// One by one. Without searches for a partner (`matching`) or messages between users (`relaying`) a plan has
     /// nothing to judge the ones about them by.
     pub fn list(&self, matching: bool, relaying: bool) -> Vec<Threshold> {
@@ -144,6 +155,11 @@ impl Threshold {
     /// Which call or flow it names, so that a plan without it can be refused.
     pub fn names(&self) -> Option<&str> {
         self.of.as_deref()
+    }
+
+    /// Of the flows that were played to their end.
+    pub(crate) fn is_on_flows(&self) -> bool {
+        self.metric == Metric::FlowSuccess
     }
 
     /// As it was written, and whether somebody asked for it: enough to read it again.

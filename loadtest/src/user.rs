@@ -4,6 +4,7 @@ mod back_off;
 mod connection;
 mod echo;
 mod events;
+mod expecting;
 mod pages;
 mod requests;
 mod sending;
@@ -27,6 +28,7 @@ use crate::{
 };
 use back_off::back_off;
 use echo::Echo;
+use expecting::Expecting;
 use requests::Pending;
 use sending::Sending;
 
@@ -40,6 +42,8 @@ pub(crate) struct Stage {
     pub endpoint: Endpoint,
     /// The names of the calls; their places are their ids.
     pub calls: Vec<String>,
+    /// The types of messages that the steps of each flow wait for.
+    pub expected: Vec<Rc<[String]>>,
     /// The start of the run.
     pub epoch: Instant,
     /// Tells this run's messages from those of another.
@@ -111,8 +115,7 @@ struct User {
     requests: u32,
     /// Messages so far.
     messages: u32,
-    /// The type that is waited for, until it has come.
-    expected: Option<String>,
+    expecting: Expecting,
     /// The room that the user has left by choice, until the server has said that it knows.
     leaving: Option<u64>,
     /// When the plan dropped the connection, until there is another.
@@ -179,6 +182,7 @@ pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
 impl User {
     fn new(start: Start, stage: Rc<Stage>) -> Self {
         let drop_at = stage.plan.dropped_after(start.user, start.at);
+        let kinds = Rc::clone(&stage.expected[stage.plan.flow_of(start.user)]);
         Self {
             start,
             stage,
@@ -195,7 +199,7 @@ impl User {
             pending: VecDeque::new(),
             requests: 0,
             messages: 0,
-            expected: None,
+            expecting: Expecting::new(kinds),
             leaving: None,
             dropped_at: None,
             torn_at: None,

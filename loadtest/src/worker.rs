@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     client::Endpoint,
+    flow::Flow,
     limits::cpu_seconds,
     pace::Pacer,
     phase::{Phase, reached},
@@ -83,6 +84,7 @@ async fn run(job: Job) -> io::Result<Yield> {
     };
     let stage = Rc::new(Stage {
         calls: job.plan.calls(),
+        expected: job.plan.flows.iter().map(Flow::expected).collect(),
         plan: job.plan,
         endpoint: job.endpoint,
         epoch: job.epoch,

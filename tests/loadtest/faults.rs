@@ -1,6 +1,10 @@
 //! Each fault alone, in a server of another make: the report tells what the server says that it did.
 
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::{
     Ran,
@@ -295,4 +299,64 @@ async fn calls_answered_with_an_error_are_wrong() {
     assert_eq!(ran.count("/calls/0/wrong"), wrong);
     assert_eq!(ran.count("/calls/0/answered") + wrong, tally.get("calls"));
     ran.assert_only(&[], &[("call_wrong", "server", wrong)]);
+}
+
+/// Answers so many requests over HTTP, and listens no more.
+async fn gone_after(answers: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut answered = 0;
+        while answered < answers {
+            let (mut stream, _) = listener.accept().await.expect("somebody");
+            let mut request = [0; 4096];
+            // The first only looks whether somebody listens.
+            if !matches!(stream.read(&mut request).await, Ok(1..)) {
+                continue;
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.expect("open");
+            answered += 1;
+        }
+    });
+    format!("ws://{address}/")
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_at_once_is_no_fast_answer() {
+    let load = ["--scenario", "http", "--duration", "2s"];
+    let ran = run(&gone_after(100).await, &load).await;
+    ran.assert_ended(99);
+    let calls = ran.json["calls"].as_array().expect("a list");
+    let sum = |what: &str| -> usize {
+        let counts = calls.iter().filter_map(|call| call[what].as_u64());
+        usize::try_from(counts.sum::<u64>()).expect("a small number")
+    };
+    let failed = sum("failed");
+    assert_eq!((sum("answered"), sum("timed_out")), (100, 0));
+    assert_eq!(failed, sum("sent") - 100, "{}", ran.stdout);
+    // Of those in the listener's queue the system breaks the connection.
+    let told = ran.error("connect_refused") + ran.error("reset") + ran.error("ended_without_close");
+    assert_eq!(failed, told, "{}", ran.stdout);
+    assert!(ran.error("connect_refused") > 100, "{}", ran.stdout);
+    assert_eq!(ran.error("call_timed_out"), 0);
+    for name in ["call health", "call_as_sent health"] {
+        assert!(ran.ms(name, "p99") >= 5000.0, "{}", ran.stdout);
+    }
+    assert_eq!(ran.target("call_latency{health}_p99"), "failed");
+    let once = format!("{failed} of these failed");
+    assert!(ran.stdout.contains(&once), "{once}\n{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn a_status_that_nobody_expected_is_told_by_its_number() {
+    // Every request over HTTP wants a body here.
+    let server = Server::talk(&[]).await;
+    let load = ["--scenario", "http", "--duration", "1s"];
+    let ran = run(&server.url(), &load).await;
+    assert!(matches!(ran.code, Some(98 | 99)), "{}", ran.stdout);
+    let wrong = ran.error("call_wrong");
+    assert!(wrong > 0, "{}", ran.stdout);
+    assert_eq!(ran.error("http_status:400"), wrong, "{}", ran.stdout);
+    assert_eq!(server.tally().await.get("bad_requests"), wrong);
 }

@@ -185,3 +185,48 @@ async fn what_is_built_in_is_listed_and_described() {
         assert!(told.status.success(), "{name}");
     }
 }
+
+/// Plays flows whose users wait for a message, of which the file asks nothing.
+async fn expecting(url: &str, head: &str, steps: &str) -> crate::Ran {
+    let file = report_file().with_extension("toml");
+    let scenario = format!(
+        "name = \"expecting\"\n{head}\n[[phase]]\nduration = \"1s\"\narrival_rate = \"20/s\"\n\
+         [[phase]]\nduration = \"2s\"\nusers = 0\n\
+         [[flow]]\nname = \"wait\"\nrematch = false\nsteps = [{steps}]\n"
+    );
+    std::fs::write(&file, scenario).expect("it can be written");
+    let path = file.to_str().expect("UTF-8");
+    let ran = run(url, &["--scenario", path]).await;
+    let _ = std::fs::remove_file(&file);
+    ran
+}
+
+#[tokio::test]
+async fn a_message_that_comes_before_somebody_waits_for_it_is_not_missed() {
+    let fake = Fake::start(Faults::default()).await;
+    let head = "thresholds = [\"connection_success >= 100%\"]";
+    let steps = "\"connect\", \"find_match\", { send = \"message\", times = 1 }, { think = \"200ms\" }, \
+                 { expect = \"message\", within = \"500ms\" }, \"close\"";
+    let ran = expecting(&fake.url(), head, steps).await;
+    ran.assert_ended(0);
+    assert_eq!(ran.json["errors"], Value::Array(Vec::new()));
+    assert_eq!(ran.count("/flows/0/completed"), 20, "{}", ran.stdout);
+    assert_eq!(ran.target("flow_success"), "ok");
+}
+
+#[tokio::test]
+async fn a_message_that_never_comes_is_an_error_and_no_pass() {
+    let server = crate::node::Server::echo(&[]).await;
+    let head = "greeting = \"none\"\nthresholds = [\"connection_success >= 100%\"]\n\
+                [message.ask]\ntext = '{\"type\":\"ask\"}'";
+    // The first is met by what the server sends back.
+    let steps = "\"connect\", { send = \"ask\", times = 1 }, { expect = \"ask\", within = \"5s\" }, \
+                 { expect = \"welcome\", within = \"100ms\" }, \"close\"";
+    let ran = expecting(&server.url(), head, steps).await;
+    ran.assert_ended(99);
+    assert_eq!(ran.error("expect_timed_out:welcome"), 20, "{}", ran.stdout);
+    assert_eq!(ran.error("expect_timed_out:ask"), 0, "{}", ran.stdout);
+    assert_eq!(ran.count("/flows/0/failed"), 20);
+    assert_eq!(ran.target("flow_success"), "failed");
+    assert!(ran.stdout.contains("no message of this type came"));
+}

@@ -127,3 +127,26 @@ async fn what_is_no_record_is_named() {
         "{stderr}"
     );
 }
+
+#[tokio::test]
+async fn what_was_under_test_is_in_the_record_and_in_every_head() {
+    let files = Files::new();
+    let fake = Fake::start(Faults::default()).await;
+    let url = fake.url();
+    let paths = ["json", "html", "md"].map(|end| utf8(&files.path(end)));
+    let reports = paths.iter().flat_map(|path| ["--report", path]);
+    let fixed = [
+        &url[..],
+        "--admin-url",
+        "none",
+        "--build",
+        "2.4.1 <9f3c2ab>",
+    ];
+    let args: Vec<&str> = fixed.into_iter().chain(LOAD).chain(reports).collect();
+    let (_, text, _) = loadtest(&args).await;
+    assert!(text.contains("build 2.4.1 <9f3c2ab>\n"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&files.read("json")).expect("a record");
+    assert_eq!(json["run"]["build"], "2.4.1 <9f3c2ab>");
+    assert!(files.read("md").contains("| 2.4.1 &lt;9f3c2ab&gt; |"));
+    assert!(files.read("html").contains("build 2.4.1 &lt;9f3c2ab&gt;"));
+}

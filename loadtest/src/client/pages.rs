@@ -85,14 +85,14 @@ impl Endpoint {
     ///
     /// # Errors
     /// No connection, or no valid answer.
-    pub(crate) async fn ask(&self, user: u32, asked: Asked<'_>) -> io::Result<Answer> {
+    pub(crate) async fn ask(&self, user: u32, asked: Asked<'_>) -> Result<Answer, ErrorKind> {
         let own_host = bare_host(&self.uri).unwrap_or_default();
         let mut headers = HeaderMap::new();
         if asked.origin.is_none_or(|origin| origin.host == own_host) {
             self.access.add_headers(user, &mut headers);
         }
         let authority = asked.origin.map_or(self.authority(), |it| &it.authority);
-        let host = HeaderValue::from_str(authority).map_err(io::Error::other)?;
+        let host = HeaderValue::from_str(authority).map_err(|_unusable| ErrorKind::HttpInvalid)?;
         headers.insert(header::HOST, host);
         let any = HeaderValue::from_static("*/*");
         headers.entry(header::ACCEPT).or_insert(any);
@@ -104,29 +104,41 @@ impl Endpoint {
             .method(asked.method.clone())
             .uri(asked.path)
             .body(asked.body.map_or_else(Full::default, Full::from))
-            .map_err(io::Error::other)?;
+            .map_err(|_unusable| ErrorKind::HttpInvalid)?;
         *request.headers_mut() = headers;
         let kept = if asked.keep { MAX_KEPT_BYTES } else { 0 };
         let (stream, tls) = match asked.origin {
-            None => {
-                let opened = self.tcp(user).await;
-                let stream = opened.map_err(|kind| io::Error::other(kind.name()))?;
-                (stream, self.access.tls())
-            }
+            None => (self.tcp(user).await?, self.access.tls()),
             Some(origin) => {
                 let known = self.others.addresses.iter().find(|(it, _)| it == origin);
-                let (_, address) = known.ok_or(io::ErrorKind::NotFound)?;
+                let (_, address) = known.ok_or(ErrorKind::ConnectFailed)?;
                 let tls = self.others.tls.clone().filter(|_| origin.tls);
-                (TcpStream::connect(address).await?, tls)
+                let opened = TcpStream::connect(address).await;
+                let opened = opened.map_err(|error| ErrorKind::of_io(&error, false));
+                (opened?, tls)
             }
         };
         match tls {
-            None => http::ask(stream, request, kept).await,
+            None => http::ask(stream, request, kept).await.map_err(unanswered),
             Some(tls) => {
                 let host = asked.origin.map_or(&own_host, |origin| &origin.host);
-                http::ask(secured(tls, host, stream).await?, request, kept).await
+                let opened = secured(tls, host, stream).await;
+                let stream = opened.map_err(|error| match error.kind() {
+                    // This is how the TLS library tells what it does not accept.
+                    io::ErrorKind::InvalidData | io::ErrorKind::Other => ErrorKind::TlsFailed,
+                    _ => ErrorKind::of_io(&error, true),
+                })?;
+                http::ask(stream, request, kept).await.map_err(unanswered)
             }
         }
+    }
+}
+
+/// Why a request that went out has no answer.
+fn unanswered(error: io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::InvalidData => ErrorKind::HttpInvalid,
+        _ => ErrorKind::of_io(&error, true),
     }
 }
 
@@ -137,4 +149,64 @@ async fn secured(
 ) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(tls).connect(name, stream).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{client::sources::Sources, sample::Blame, target::Target};
+
+    async fn asked(address: SocketAddr, source: Option<&str>) -> Result<u16, ErrorKind> {
+        let target = Target::new(&format!("ws://{address}/"), Some("none")).expect("good");
+        let mut endpoint = Endpoint::new(&target, address);
+        if let Some(source) = source {
+            let source = source.parse().expect("an address");
+            endpoint.sources = Arc::new(Sources::Given(vec![source]));
+        }
+        let asked = Asked {
+            method: &Method::GET,
+            origin: None,
+            path: "/",
+            body: None,
+            keep: false,
+        };
+        endpoint.ask(0, asked).await.map(|answer| answer.status)
+    }
+
+    #[tokio::test]
+    async fn why_there_is_no_answer_is_told_with_who_is_to_blame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        // An address of documentation (RFC 5737) is as good as one without a port left.
+        let unbound = asked(address, Some("192.0.2.1")).await;
+        let error = unbound.expect_err("not of this machine");
+        assert_eq!(
+            (error.blame(), error),
+            (Blame::Generator, ErrorKind::PortsExhausted)
+        );
+        for (said, kind) in [
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", Ok(503)),
+            ("", Err(ErrorKind::Ended)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+                Err(ErrorKind::Ended),
+            ),
+            ("SSH-2.0-OpenSSH_9.6\r\n", Err(ErrorKind::HttpInvalid)),
+        ] {
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.expect("somebody");
+                let _ = stream.read(&mut [0; 1024]).await.expect("a request");
+                stream.write_all(said.as_bytes()).await.expect("open");
+            };
+            let (got, ()) = tokio::join!(asked(address, None), answering);
+            assert_eq!(got, kind, "{said:?}");
+        }
+        drop(listener);
+        assert_eq!(asked(address, None).await, Err(ErrorKind::ConnectRefused));
+    }
 }

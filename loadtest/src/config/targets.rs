@@ -73,6 +73,7 @@ impl TargetFlags {
         }
         all.retain(|one| instead.iter().all(|other| other.name() != one.name()));
         all.extend(instead);
+        plan.hold_to_expected(&mut all, &limits);
         Ok(all)
     }
 

@@ -1,4 +1,4 @@
-//! Values of flags: times and sizes.
+//! Values of flags: times, sizes and words.
 
 use std::time::Duration;
 
@@ -38,9 +38,26 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         })
 }
 
+/// Words that a line of a report can hold.
+pub(super) fn line(text: &str) -> Result<String, String> {
+    const MAX_BYTES: usize = 100;
+    if text.len() > MAX_BYTES || text.contains(char::is_control) {
+        return Err(format!(
+            "it has to fit a line: give {MAX_BYTES} bytes at the most, and no control characters"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_an_end_and_no_others_in_it() {
+        assert_eq!(line("2.4.1 (9f3c2ab)"), Ok("2.4.1 (9f3c2ab)".to_owned()));
+        assert!(line("a\nb").is_err() && line(&"x".repeat(101)).is_err());
+    }
 
     #[test]
     fn sizes_have_decimal_and_binary_units() {

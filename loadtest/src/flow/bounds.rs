@@ -110,6 +110,7 @@ mod tests {
     use super::*;
     use crate::{
         flow::{Call, Flow},
+        plan::Greeting,
         template::Names,
     };
 
@@ -131,7 +132,7 @@ mod tests {
 
     fn wrong(step: Step) -> String {
         let flow = Flow::new("f", vec![Step::Connect, step]);
-        let error = flow.check().expect_err("beyond all bounds");
+        let error = flow.check(&Greeting::None).expect_err("beyond all bounds");
         assert_eq!(error.steps[0], 1, "{error}");
         error.to_string()
     }

@@ -4,8 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use thiserror::Error;
 
-use super::{Between, Call, Flow, Message, Request, Rounds, Step, any, bounds};
-use crate::template::Template;
+use super::{Between, Call, Flow, MATCH_FOUND, Message, Request, Rounds, Step, any, bounds};
+use crate::{plan::Greeting, template::Template};
 
 /// A flow that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,12 +25,18 @@ fn path(steps: &[usize]) -> String {
 }
 
 impl Flow {
-    /// Whether the steps can be played.
+    /// Whether the steps can be played against a server that greets like this.
     ///
     /// # Errors
     /// The first one that cannot.
-    pub(crate) fn check(&self) -> Result<(), FlowError> {
-        let mut place = Place::default();
+    pub(crate) fn check(&self, greeting: &Greeting) -> Result<(), FlowError> {
+        let mut place = Place {
+            greeting: match greeting {
+                Greeting::None => None,
+                Greeting::Type(kind) => Some(kind),
+            },
+            ..Place::default()
+        };
         let error = |steps, what: Cow<'static, str>| FlowError {
             flow: self.name.clone(),
             steps,
@@ -61,6 +67,10 @@ struct Place<'a> {
     connected: bool,
     matched: bool,
     saved: Vec<&'a str>,
+    /// The type that the server greets with.
+    greeting: Option<&'a str>,
+    /// The type that the latest step but pauses has waited for.
+    taken: Option<&'a str>,
 }
 
 type Wrong = (Vec<usize>, Cow<'static, str>);
@@ -119,6 +129,13 @@ impl<'a> Place<'a> {
 
     fn step(&mut self, step: &'a Step) -> Result<(), &'static str> {
         const UNCONNECTED: &str = "nobody is connected here: put \"connect\" before it";
+        self.taken = match step {
+            Step::Expect { kind, .. } if self.taken == Some(kind) => return Err(TAKEN),
+            Step::Connect | Step::ConnectTo(_) | Step::Reconnect => self.greeting,
+            Step::FindMatch | Step::Next => Some(MATCH_FOUND),
+            Step::Think(_) | Step::Expect { .. } | Step::Loop { .. } => self.taken,
+            _ => None,
+        };
         match step {
             Step::Connect | Step::ConnectTo(_) if self.connected => {
                 return Err(
@@ -188,6 +205,8 @@ fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
     Ok(())
 }
 
+const TAKEN: &str =
+    "the step before has waited for this message already, and it comes once: take this one out";
 const NO_TIME: &str = "nothing comes within 0s: give a longer time";
 const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";
 const UNMATCHED: &str = "there is no partner here: put \"find_match\" before it";

@@ -1,5 +1,5 @@
 use super::*;
-use crate::template::Names;
+use crate::{plan::Greeting, template::Names};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -11,6 +11,17 @@ fn send(rounds: Rounds) -> Step {
         },
         every: SECOND,
         rounds,
+    }
+}
+
+fn greeting() -> Greeting {
+    Greeting::Type("session".to_owned())
+}
+
+fn expect(kind: &str) -> Step {
+    Step::Expect {
+        kind: kind.to_owned(),
+        within: SECOND,
     }
 }
 
@@ -72,9 +83,19 @@ fn good_flows_are_played() {
             paced("x", Some("pong"), Rounds::Endless),
         ],
         vec![Step::Connect, Step::Think(Between::ENDLESS)],
+        vec![
+            Step::Connect,
+            call("{{id}}", None),
+            expect("session"),
+            Step::FindMatch,
+            expect("peer_left"),
+            Step::Next,
+            send(Rounds::Times(1)),
+            expect("match_found"),
+        ],
     ];
     for steps in good {
-        assert_eq!(Flow::new("some", steps).check(), Ok(()));
+        assert_eq!(Flow::new("some", steps).check(&greeting()), Ok(()));
     }
 }
 
@@ -125,7 +146,7 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
             "never done",
         ),
         (
-            vec![Step::Connect, twice(vec![think, Step::Leave])],
+            vec![Step::Connect, twice(vec![think.clone(), Step::Leave])],
             &[1, 1],
             "find_match",
         ),
@@ -150,9 +171,21 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
             &[3],
             "find_match",
         ),
+        (
+            vec![Step::Connect, expect("session")],
+            &[1],
+            "take this one out",
+        ),
+        (
+            vec![Step::Connect, Step::FindMatch, think, expect("match_found")],
+            &[3],
+            "take this one out",
+        ),
     ];
     for (steps, place, part) in wrong {
-        let error = Flow::new("some", steps.clone()).check().expect_err(part);
+        let error = Flow::new("some", steps.clone())
+            .check(&greeting())
+            .expect_err(part);
         assert_eq!(error.steps, place, "{steps:?}: {error}");
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -192,7 +225,7 @@ fn what_is_filled_in_has_to_be_saved_before() {
         vec![twice(vec![ask(&["token"])]), connect()],
     ];
     for steps in good {
-        assert_eq!(Flow::new("some", steps).check(), Ok(()));
+        assert_eq!(Flow::new("some", steps).check(&greeting()), Ok(()));
     }
     let wrong = [
         (vec![connect()], &[0][..]),
@@ -203,7 +236,9 @@ fn what_is_filled_in_has_to_be_saved_before() {
         ),
     ];
     for (steps, place) in wrong {
-        let error = Flow::new("some", steps).check().expect_err("unknown");
+        let error = Flow::new("some", steps)
+            .check(&greeting())
+            .expect_err("unknown");
         assert_eq!(error.steps, place, "{error}");
         assert!(error.what.contains("{{token}}"), "{error}");
     }
@@ -218,7 +253,9 @@ fn a_loop_that_takes_no_time_is_refused() {
             to: Duration::ZERO,
         })],
     };
-    let error = Flow::new("some", vec![idle]).check().expect_err("spins");
+    let error = Flow::new("some", vec![idle])
+        .check(&greeting())
+        .expect_err("spins");
     assert!(error.what.contains("think"), "{error}");
 }
 

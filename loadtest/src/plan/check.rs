@@ -139,7 +139,7 @@ impl Plan {
             search.check()?;
         }
         for flow in &self.flows {
-            flow.check()?;
+            flow.check(&self.greeting)?;
         }
         let counts = [
             ("phases", self.stages.len()),

@@ -94,6 +94,9 @@ pub struct Call {
     pub timed_out: u64,
     /// Answered with something else than was expected, or with an error.
     pub wrong: u64,
+    /// There was no connection for them, or it broke before the answer; the errors say why.
+    #[serde(default)]
+    pub failed: u64,
     /// Under way when the run, or the connection, was over: neither answered nor failed.
     #[serde(default)]
     pub pending: u64,

@@ -35,6 +35,9 @@ pub struct Window {
     pub sent: u64,
     /// Messages delivered.
     pub delivered: u64,
+    /// Calls answered as expected; in records of before, 0.
+    #[serde(default)]
+    pub answered: u64,
     /// Errors.
     pub errors: u64,
     /// From the planned start to being ready.
@@ -43,6 +46,9 @@ pub struct Window {
     pub matching: Quantiles,
     /// From the moment due to the receipt.
     pub message: Quantiles,
+    /// From the moment that a call was due to its answer, all calls together; in records of before, none.
+    #[serde(default)]
+    pub call: Quantiles,
     /// How late the generator itself was.
     pub own_lateness: Quantiles,
     /// Messages by latency, in the buckets of [`Series::heat_bounds_ms`]; empty without any.

@@ -9,7 +9,8 @@ connect_p50_ms,connect_p95_ms,connect_p99_ms,connect_max_ms,\
 match_p50_ms,match_p95_ms,match_p99_ms,match_max_ms,\
 message_p50_ms,message_p95_ms,message_p99_ms,message_max_ms,\
 own_lateness_p50_ms,own_lateness_p95_ms,own_lateness_p99_ms,own_lateness_max_ms,\
-server_cpu_percent,server_rss_bytes,server_fds,generator_cpu_percent,generator_rss_bytes";
+server_cpu_percent,server_rss_bytes,server_fds,generator_cpu_percent,generator_rss_bytes,\
+answered,call_p50_ms,call_p95_ms,call_p99_ms,call_max_ms";
 
 /// Renders the windows with a line of names first. What was not measured is empty.
 pub(super) fn csv(record: &Record) -> String {
@@ -52,29 +53,37 @@ fn line(out: &mut String, window: &Window, phase: &str) {
     ] {
         let _ = write!(out, ",{count}");
     }
-    for Quantiles {
-        p50_ms,
-        p95_ms,
-        p99_ms,
-        max_ms,
-    } in [
+    for latency in [
         window.connect,
         window.matching,
         window.message,
         window.own_lateness,
     ] {
-        for quantile in [p50_ms, p95_ms, p99_ms, max_ms] {
-            cell(out, quantile);
-        }
+        quantiles(out, latency);
     }
     cell(out, window.server_cpu_percent);
     cell(out, window.server_rss_bytes);
     cell(out, window.server_fds);
-    let _ = writeln!(
+    // What is new comes last, so that whoever counts columns finds the others where they were.
+    let _ = write!(
         out,
-        ",{},{}",
-        window.generator_cpu_percent, window.generator_rss_bytes
+        ",{},{},{}",
+        window.generator_cpu_percent, window.generator_rss_bytes, window.answered
     );
+    quantiles(out, window.call);
+    out.push('\n');
+}
+
+fn quantiles(out: &mut String, latency: Quantiles) {
+    let Quantiles {
+        p50_ms,
+        p95_ms,
+        p99_ms,
+        max_ms,
+    } = latency;
+    for quantile in [p50_ms, p95_ms, p99_ms, max_ms] {
+        cell(out, quantile);
+    }
 }
 
 fn cell(out: &mut String, value: Option<impl std::fmt::Display>) {

@@ -113,6 +113,7 @@ pub(crate) fn everything() -> Record {
         sent: 12_004,
         answered: 12_001,
         timed_out: 2,
+        failed: 0,
         pending: 0,
         wrong: 1,
     }];
@@ -147,6 +148,7 @@ fn run_info() -> Run {
     Run {
         id: "3f9c27".to_owned(),
         version: "0.1.0".to_owned(),
+        build: Some("2.4.1 (9f3c2ab)".to_owned()),
         target: "ws://10.0.3.17:8080/ws".to_owned(),
         scenario: "plan".to_owned(),
         command: "loadtest --url ws://10.0.3.17:8080/ws --scenario plan --report run.html"

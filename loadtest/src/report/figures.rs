@@ -231,6 +231,28 @@ pub(super) fn message_error_percent(record: &Record) -> Option<f64> {
         .map(|success| 100.0 - success)
 }
 
+/// Requests answered in a second while users could act.
+pub(super) fn calls_per_second(record: &Record) -> Option<f64> {
+    let answered: u64 = record.calls.iter().map(|call| call.answered).sum();
+    (record.run.active_ms > 0.0 && answered > 0)
+        .then(|| answered as f64 / record.run.active_ms * 1e3)
+}
+
+/// Requests without the right answer, in percent of those that were not under way at the end.
+pub(super) fn call_error_percent(record: &Record) -> Option<f64> {
+    let sum = |of: fn(&Call) -> u64| record.calls.iter().map(of).sum::<u64>();
+    let bad = sum(|call| call.timed_out + call.wrong + call.failed);
+    let all = bad + sum(|call| call.answered);
+    (all > 0).then(|| bad as f64 * 100.0 / all as f64)
+}
+
+/// The 95th percentile of the slowest call.
+pub(super) fn slowest_call_p95(record: &Record) -> Option<f64> {
+    let calls = record.calls.iter();
+    let p95 = calls.filter_map(|call| quantile(record, &format!("call {}", call.name), "p95"));
+    p95.reduce(f64::max)
+}
+
 /// The name of a direction as people say it.
 pub(super) fn direction(name: &str) -> String {
     match name {
@@ -359,6 +381,7 @@ fn requesting(calls: &[Call]) -> Vec<Step> {
     let rest = [
         (sum(|call| call.timed_out), "timed out"),
         (sum(|call| call.wrong), "wrong"),
+        (sum(|call| call.failed), "failed"),
     ];
     vec![
         step("requests sent", sent, sent, &[]),

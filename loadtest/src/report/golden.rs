@@ -58,6 +58,20 @@ fn a_record_that_was_saved_renders_as_it_did_at_first() {
 }
 
 #[test]
+fn a_record_of_before_calls_had_a_course_is_read() {
+    let record = example::record();
+    let mut json = serde_json::to_value(&record).expect("a record");
+    for window in json["series"]["windows"].as_array_mut().expect("a list") {
+        let window = window.as_object_mut().expect("a window");
+        assert!(window.remove("answered").is_some() && window.remove("call").is_some());
+    }
+    let old: Record = serde_json::from_value(json).expect("it can be read");
+    let html = render(&old, Format::Html);
+    assert!(!html.contains("Call latency"), "there is nothing to draw");
+    assert!(render(&record, Format::Html).contains("Call latency"));
+}
+
+#[test]
 fn formats_are_told_by_the_end_of_a_name() {
     for (name, format) in [
         ("a.html", Some(Format::Html)),
@@ -83,7 +97,7 @@ fn csv_has_a_line_for_each_window_and_a_cell_for_each_name() {
     cells = cells
         .replace("\"5,000 users\"", "c")
         .replace("\"hold 5,000\"", "d");
-    assert!(cells.lines().all(|line| line.split(',').count() == 33));
+    assert!(cells.lines().all(|line| line.split(',').count() == 38));
 }
 
 /// With `REPORT_EXAMPLES=DIRECTORY`, leaves the example in every format there, to be looked at.
@@ -98,4 +112,21 @@ fn every_format_renders() {
             fs::write(PathBuf::from(directory).join(name), text).expect("written");
         }
     }
+}
+
+#[test]
+fn of_users_who_only_ask_the_log_shows_the_calls() {
+    let mut record = example::everything();
+    record.delivery.clear();
+    record.run.build = None;
+    let text = render(&record, Format::Markdown);
+    let row = text.lines().last().expect("a row");
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, date, build, _, rate, p95, errors, _, _] = cells[..] else {
+        panic!("{row}");
+    };
+    assert_eq!((date, build), ("2026-03-02", "–"));
+    assert!(rate.ends_with(" calls"), "{row}");
+    assert!(p95.ends_with("ms"), "{row}");
+    assert!(errors.ends_with(" %"), "{row}");
 }

@@ -88,11 +88,14 @@ fn head(record: &Record) -> String {
     if let Some(first) = conclusion.get_mut(..1) {
         first.make_ascii_uppercase();
     }
+    let build = record.run.build.as_ref().map_or_else(String::new, |build| {
+        format!("<span class=\"chip plain\">build {}</span>", escape(build))
+    });
     let mut out = format!(
         "<header class=\"{}\"><div><p class=\"verdict\"><span>{}</span>\
          <button id=\"theme\" type=\"button\" hidden>Dark</button></p><h1>{}</h1><p class=\"about\">{}</p>\
          <p class=\"chips\"><span class=\"chip {trust}\">measurement {}</span>\
-         <span class=\"chip plain\">started {}</span><span class=\"chip plain\">exit code {}</span></p>",
+         {build}<span class=\"chip plain\">started {}</span><span class=\"chip plain\">exit code {}</span></p>",
         class(record),
         figures::outcome(record),
         escape(&conclusion),
@@ -138,6 +141,17 @@ fn tiles(record: &Record) -> String {
         ));
         tiles.push(("message p99", quantile("message", "p99"), "message_latency"));
         tiles.push(("messages", value_or_dash(rate, "per_second"), ""));
+    }
+    if !record.calls.is_empty() {
+        let answered = figures::call_error_percent(record).map(|errors| 100.0 - errors);
+        let rate = figures::calls_per_second(record);
+        tiles.push(("calls answered", percent(answered), "call_success"));
+        tiles.push((
+            "slowest call p95",
+            value_or_dash(figures::slowest_call_p95(record), "ms"),
+            "call_latency",
+        ));
+        tiles.push(("calls", value_or_dash(rate, "per_second"), ""));
     }
     if let Some(server) = &record.server {
         tiles.push((

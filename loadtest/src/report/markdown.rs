@@ -1,5 +1,7 @@
 //! The report for a comment on a change: the verdict, what failed, the figures, and the rest folded away.
 
+mod last_run;
+
 use std::fmt::{Result, Write as _};
 
 use super::{
@@ -31,7 +33,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     capacity(out, record)?;
     recovery(out, record)?;
     drift(out, record)?;
-    last_run(out, record)
+    last_run::write(out, record)
 }
 
 fn head(out: &mut String, record: &Record) -> Result {
@@ -333,28 +335,6 @@ fn drift(out: &mut String, record: &Record) -> Result {
         "Drift in an hour, with its 95 % interval",
         "| Figure | An hour | At the end | Meets its limit |\n| --- | ---: | ---: | ---: |",
         rows,
-    )
-}
-
-/// The row by which a log of runs is kept.
-fn last_run(out: &mut String, record: &Record) -> Result {
-    let date: String = record.run.started_at.chars().take(10).collect();
-    let errors = figures::message_error_percent(record);
-    writeln!(
-        out,
-        "\n### Last run\n\n| Date | Build | Active connections | Messages/s | p95 latency | Errors | Result |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n\
-         | {date} | {} | {} | {} | {} | {} | {} |",
-        inline(&record.run.version),
-        count(record.connections.peak),
-        figures::messages_per_second(record).map_or_else(|| "–".to_owned(), units::decimal),
-        value_or_dash(figures::quantile(record, "message", "p95"), "ms"),
-        // Rounded up, so that a few errors do not read as none.
-        errors.map_or_else(
-            || "–".to_owned(),
-            |e| format!("{:.2} %", (e * 100.0).ceil() / 100.0)
-        ),
-        figures::outcome(record)
     )
 }
 

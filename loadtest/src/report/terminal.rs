@@ -61,6 +61,9 @@ fn head(out: &mut String, record: &Record) -> Result {
         record.exit_code
     )?;
     writeln!(out, "{:11}{}", "", figures::about(record))?;
+    if let Some(build) = &record.run.build {
+        writeln!(out, "{:11}build {}", "", short(build, 72))?;
+    }
     for remark in figures::remarks(record) {
         writeln!(out, "{:11}{remark}", "")?;
     }
@@ -152,11 +155,11 @@ fn latencies(out: &mut String, record: &Record) -> Result {
             max_ms,
             ..
         } = latency;
-        let name = name.replace('_', " ");
+        let shown = name.replace('_', " ");
         write!(
             out,
             "  {:<20}{:>11}",
-            short(&name, 19),
+            short(&shown, 19),
             count(latency.count)
         )?;
         for quantile in QUANTILES
@@ -168,19 +171,27 @@ fn latencies(out: &mut String, record: &Record) -> Result {
             write!(out, "{cell:>9}")?;
         }
         writeln!(out)?;
-        censored += latency.censored;
+        // From the moment of sending they are the same ones again.
+        if !as_sent(name) {
+            censored += latency.censored;
+        }
     }
     if censored > 0 {
         wrapped(
             out,
             "  ",
             &format!(
-                "{} of these never ended and count with the time that they waited at least.",
+                "{} of these failed and count with the time that they had, as taking at least so long.",
                 count(censored)
             ),
         )?;
     }
     Ok(())
+}
+
+/// Of what is there from the moment due, too.
+fn as_sent(latency: &str) -> bool {
+    latency == "message_as_sent" || latency.starts_with("call_as_sent ")
 }
 
 /// The latencies of which there are any, in the order of a user's life; calls last.

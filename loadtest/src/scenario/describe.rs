@@ -49,7 +49,7 @@ pub fn describe(plan: &Plan) -> String {
     for flow in &plan.flows {
         let _ = writeln!(text, "flow      {} (weight {})", flow.name, flow.weight);
     }
-    for threshold in &plan.thresholds {
+    for threshold in plan.thresholds_or_defaults() {
         let _ = writeln!(text, "threshold {threshold}");
     }
     if !plan.then.is_empty() {

@@ -52,7 +52,8 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
     let saved = saved_names(file.flow.iter().map(Spanned::get_ref));
     let messages = Messages::new(&file.message, &file.variables, saved)?;
     if !file.flow.is_empty() {
-        let flows = file.flow.iter().map(|table| flow(table, &messages));
+        let flows = file.flow.iter();
+        let flows = flows.map(|table| flow(table, &messages, &plan.greeting));
         plan.flows = flows.collect::<Result<_, _>>()?;
         let names = file.flow.iter();
         twice(names.map(|table| (table.get_ref().name.as_str(), table.span().start)))?;
@@ -158,14 +159,18 @@ fn stage(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Stage, Str
     Ok(stage)
 }
 
-fn flow(table: &Spanned<FlowTable>, messages: &Messages<'_>) -> Result<Flow, Wrong> {
+fn flow(
+    table: &Spanned<FlowTable>,
+    messages: &Messages<'_>,
+    greeting: &Greeting,
+) -> Result<Flow, Wrong> {
     let given = table.get_ref();
     name(&given.name, table.span().start)?;
     let mut flow = Flow::new(&given.name, messages.steps(&given.steps)?);
     flow.weight = given.weight.unwrap_or(1);
     flow.rematch = given.rematch.unwrap_or(true);
     flow.reconnect = given.reconnect.unwrap_or(false);
-    flow.check().map_err(|error: FlowError| {
+    flow.check(greeting).map_err(|error: FlowError| {
         let at = place(&given.steps, &error.steps);
         Wrong::new(at.unwrap_or(table.span().start), error.what)
     })?;

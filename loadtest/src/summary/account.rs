@@ -208,9 +208,8 @@ impl Books {
                 answered: call.answered,
                 timed_out: call.timed_out,
                 wrong: call.wrong,
-                pending: call
-                    .sent
-                    .saturating_sub(call.answered + call.timed_out + call.wrong),
+                failed: call.failed,
+                pending: call.sent.saturating_sub(call.ended()),
             })
             .collect()
     }
@@ -240,7 +239,7 @@ impl Books {
         .collect();
         for (name, call) in calls.iter().zip(&told.calls) {
             for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
-                let latency = latencies.to_record(call.timed_out);
+                let latency = latencies.to_record(call.timed_out + call.failed);
                 all.insert(format!("{what} {name}"), latency);
             }
         }

@@ -7,7 +7,7 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use super::{failures::Errors, latencies::Latencies};
+use super::{calls::CallCounts, failures::Errors, latencies::Latencies};
 use crate::{
     ledger::Stay,
     plan::MAX_NAMES,
@@ -115,19 +115,6 @@ pub(crate) struct RouteCounts {
     pub altered: u64,
 }
 
-/// Requests of one name.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub(crate) struct CallCounts {
-    pub sent: u64,
-    pub answered: u64,
-    pub timed_out: u64,
-    pub wrong: u64,
-    /// From the moment due.
-    pub latency: Latencies,
-    /// From the moment of sending; those that were not answered are only known to have taken longer.
-    pub as_sent: Latencies,
-}
-
 /// Users dropped at once, and back.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub(crate) struct Storm {
@@ -194,6 +181,7 @@ impl Slice {
             Sample::CallSent { .. }
             | Sample::CallAnswered { .. }
             | Sample::CallTimedOut { .. }
+            | Sample::CallFailed { .. }
             | Sample::CallWrong { .. } => self.call(&sample),
             _ => self.people.add(&sample),
         }
@@ -218,6 +206,12 @@ impl Slice {
             Sample::CallTimedOut { call, waited } => {
                 let call = at_place(&mut self.calls, call.0);
                 call.timed_out += 1;
+                call.latency.record(*waited);
+                call.as_sent.record(*waited);
+            }
+            Sample::CallFailed { call, waited } => {
+                let call = at_place(&mut self.calls, call.0);
+                call.failed += 1;
                 call.latency.record(*waited);
                 call.as_sent.record(*waited);
             }
@@ -369,17 +363,6 @@ impl RouteCounts {
     /// Received, but not as sent: once, in order, unchanged, by the partner.
     pub(crate) fn misdelivered(&self) -> u64 {
         self.duplicate + self.reordered + self.wrong_peer + self.altered
-    }
-}
-
-impl CallCounts {
-    fn merge(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        self.timed_out += other.timed_out;
-        self.wrong += other.wrong;
-        self.latency.merge(&other.latency);
-        self.as_sent.merge(&other.as_sent);
     }
 }
 

@@ -122,6 +122,7 @@ fn about() -> About {
         run: Run {
             id: text(),
             version: text(),
+            build: None,
             target: text(),
             scenario: text(),
             command: text(),
@@ -390,7 +391,7 @@ fn each_kind_of_misdelivery_is_counted_apart_and_blamed() {
 fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
     let call = CallId(0);
     let lateness = Duration::ZERO;
-    let mut samples: Vec<Sample> = (0..4)
+    let mut samples: Vec<Sample> = (0..5)
         .map(|_| Sample::CallSent { call, lateness })
         .collect();
     let latency = Duration::from_millis(7);
@@ -400,6 +401,10 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
         as_sent: latency,
     });
     samples.push(Sample::CallTimedOut {
+        call,
+        waited: secs(5),
+    });
+    samples.push(Sample::CallFailed {
         call,
         waited: secs(5),
     });
@@ -413,12 +418,13 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
             calls.answered,
             calls.timed_out,
             calls.wrong,
+            calls.failed,
             calls.pending
         ),
-        ("search", 4, 1, 1, 1, 1)
+        ("search", 5, 1, 1, 1, 1, 1)
     );
     let latency = &got.latency["call search"];
-    assert_eq!((latency.count, latency.censored), (2, 1));
+    assert_eq!((latency.count, latency.censored), (3, 2));
 }
 
 #[test]
@@ -524,7 +530,20 @@ fn windows_hold_what_was_told_in_them() {
     let (mut books, teller) = books();
     teller.tell(secs(0), &[sent(), sent(), delivered(5)]);
     books.tick(secs(1), None);
+    let answered = Duration::from_millis(20);
+    let of_call = |call, latency, as_sent| Sample::CallAnswered {
+        call: CallId(call),
+        latency,
+        as_sent,
+    };
+    let calls = [
+        of_call(0, answered, answered),
+        of_call(1, 3 * answered, answered),
+    ];
     teller.tell(secs(1), &[delivered(50)]);
+    let mut slice = Slice::default();
+    calls.into_iter().for_each(|call| slice.add(secs(1), call));
+    teller.0.send(slice).expect("the books are open");
     books.tick(secs(2), None);
     let windows = books.series.to_record().windows;
     let counts: Vec<_> = windows
@@ -539,4 +558,8 @@ fn windows_hold_what_was_told_in_them() {
             .is_some_and(|ms| (ms - 50.0).abs() < 2.0)
     );
     assert_eq!(windows[0].message.max_ms.map(f64::round), Some(5.0));
+    let (answered, call) = (windows[1].answered, windows[1].call);
+    let call = call.max_ms.map(f64::round);
+    assert_eq!((answered, call), (2, Some(60.0)));
+    assert_eq!((windows[0].answered, windows[0].call.max_ms), (0, None));
 }

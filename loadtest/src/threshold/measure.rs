@@ -35,7 +35,7 @@ impl Threshold {
                 let (mut answered, mut ended) = (0, 0);
                 for call in self.calls(books, names) {
                     answered += call.answered;
-                    ended += call.answered + call.timed_out + call.wrong;
+                    ended += call.ended();
                 }
                 percent(answered, ended)
             }

@@ -399,3 +399,24 @@ fn what_has_no_hope_ends_the_run() {
         assert_eq!(run_with(threshold, seconds).1, end, "{text}");
     }
 }
+
+#[test]
+fn where_users_wait_for_messages_flows_are_judged_unless_somebody_said_how() {
+    let mut plan = crate::Plan::new(2, Duration::from_secs(1));
+    let on_flows = |plan: &crate::Plan| {
+        let all = plan.thresholds_or_defaults().into_iter();
+        let on_flows: Vec<_> = all.filter(Threshold::is_on_flows).collect();
+        let texts = on_flows.iter().map(Threshold::expression);
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(on_flows(&plan), [""; 0]);
+    plan.flows[0].steps.push(crate::flow::Step::Expect {
+        kind: "offer".to_owned(),
+        within: Duration::from_secs(1),
+    });
+    assert_eq!(on_flows(&plan), ["flow_success >= 99.9%"]);
+    plan.thresholds = vec!["errors count < 1".parse().expect("good")];
+    assert_eq!(on_flows(&plan), ["flow_success >= 99.9%"]);
+    plan.thresholds = vec!["flow_success > 50%".parse().expect("good")];
+    assert_eq!(on_flows(&plan), ["flow_success > 50%"]);
+}

@@ -54,7 +54,7 @@ impl User {
         // Calls under way are neither answered nor failed.
         self.pending.clear();
         self.end_search();
-        self.expected = None;
+        self.expecting.forget();
         self.leaving = None;
     }
 

@@ -47,8 +47,10 @@ impl User {
             }
             Event::Binary(frame) => Cow::Owned(String::from_utf8_lossy(&frame).into_owned()),
         };
-        if self.expected.is_some() && type_of(&text).as_deref() == self.expected.as_deref() {
-            self.expected = None;
+        if self.expecting.listens()
+            && let Some(kind) = type_of(&text)
+        {
+            self.expecting.hear(&kind);
         }
         if self.on_answer(now, &text) {
             return Ok(());

@@ -9,7 +9,7 @@ use super::{Stop, User};
 use crate::{
     client::Asked,
     flow::Request,
-    sample::Sample,
+    sample::{ErrorKind, Sample},
     template::{MAX_SAVED_BYTES, Values, call_id},
 };
 
@@ -56,20 +56,32 @@ impl User {
             },
         };
         let now = self.stage.now();
-        let Ok(Ok(answer)) = answer else {
-            self.tell(Sample::CallTimedOut {
-                call,
-                waited: now.saturating_sub(due),
-            });
-            return needed(request);
+        let waited = now.saturating_sub(due);
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.tell_error(error);
+                // Whoever is refused at once was not served fast.
+                let waited = waited.max(request.within);
+                self.tell(Sample::CallFailed { call, waited });
+                return needed(request);
+            }
+            Err(_elapsed) => {
+                self.tell(Sample::CallTimedOut { call, waited });
+                return needed(request);
+            }
         };
-        if answer.status != request.status || !self.save(request, answer.body.as_deref()) {
+        let status = answer.status;
+        if status != request.status {
+            self.tell_error(ErrorKind::HttpStatus(status));
+        }
+        if status != request.status || !self.save(request, answer.body.as_deref()) {
             self.tell(Sample::CallWrong { call });
             return needed(request);
         }
         self.tell(Sample::CallAnswered {
             call,
-            latency: now.saturating_sub(due),
+            latency: waited,
             as_sent: now.saturating_sub(sent),
         });
         Ok(())

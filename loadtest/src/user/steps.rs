@@ -10,10 +10,10 @@ use super::{
     sending::{Sending, Sent},
 };
 use crate::{
-    flow::{Between, Rounds, Step},
+    flow::{Between, MATCH_FOUND, Rounds, Step},
     payload::{request, request_with_id},
     plan::mixed,
-    sample::{ErrorKind, Sample},
+    sample::{ErrorKind, Sample, ServerCode},
     template::Frame,
 };
 
@@ -55,11 +55,13 @@ impl User {
                 self.connect().await
             }
             Step::FindMatch => {
+                self.expecting.forget();
                 self.ask_for_partner(ClientType::FindMatch)
                     .map_err(Stop::Broken)?;
                 self.wait_for_partner().await
             }
             Step::Next => {
+                self.expecting.forget();
                 // Whose partner has just left is looking for the next one already.
                 if self.search.is_none() {
                     self.leave_by_choice();
@@ -72,6 +74,7 @@ impl User {
                 if self.search.is_some() {
                     self.wait_for_partner().await?;
                 }
+                self.expecting.forget();
                 self.leave_by_choice();
                 self.say_leave().map_err(Stop::Broken)
             }
@@ -86,16 +89,15 @@ impl User {
                 Ok(())
             }
             Step::Expect { kind, within } => {
-                self.expected = Some(kind.clone());
-                let come = self
-                    .live(
-                        None,
-                        Some(now + *within),
-                        Some(|user| user.expected.is_none()),
-                    )
+                self.expecting.want(kind);
+                let deadline = Some(now.saturating_add(*within));
+                self.live(None, deadline, Some(|user| user.expecting.is_met()))
                     .await?;
-                self.expected = None;
-                if come { Ok(()) } else { Err(Stop::Failed) }
+                if self.expecting.take() {
+                    return Ok(());
+                }
+                self.tell_error(ErrorKind::ExpectTimedOut(ServerCode::new(kind)));
+                Err(Stop::Failed)
             }
             Step::Send {
                 message,
@@ -186,6 +188,7 @@ impl User {
         // Who found nobody in time stays in the queue, and goes on once somebody has come.
         self.live(None, None, Some(|user| user.room.is_some()))
             .await?;
+        self.expecting.drop_one(MATCH_FOUND);
         Ok(())
     }
 }

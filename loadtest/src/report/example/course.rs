@@ -115,6 +115,7 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         matches: joined - joined % 2,
         sent,
         delivered: sent - u64::from(stall > 0.0) * 40,
+        answered: sent / 40,
         errors: u64::from(stall > 0.0) * 31 + u64::from(second == 330) * 4,
         connect: if joined > 0 {
             spread(p50 * 0.8, 0.0)
@@ -130,6 +131,11 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
             Quantiles::default()
         } else {
             spread(p50, stall)
+        },
+        call: if second < 3 {
+            Quantiles::default()
+        } else {
+            spread(p50 * 0.7, stall)
         },
         own_lateness: spread(0.5, stall * 0.01),
         heat: if second < 3 { vec![] } else { heat.collect() },

@@ -16,10 +16,12 @@ pub(super) fn charts(record: &Record) -> String {
     let charts = [
         users(record, &frame),
         throughput(record, &frame),
+        answered(record, &frame),
         latency(record, &frame, "Message latency", "message", "p99", |w| {
             w.message
         }),
         heatmap::draw(record, &frame),
+        latency(record, &frame, "Call latency", "call", "p95", |w| w.call),
         latency(record, &frame, "Match latency", "match", "p95", |w| {
             w.matching
         }),
@@ -60,7 +62,15 @@ fn line(name: impl Into<String>, class: &'static str, values: Vec<Option<f64>>) 
     }
 }
 
+/// Requests over HTTP alone have charts of their own.
+fn nobody_connects(record: &Record) -> bool {
+    !record.calls.is_empty() && record.connections.attempted == 0
+}
+
 fn users(record: &Record, frame: &Frame<'_>) -> String {
+    if nobody_connects(record) {
+        return String::new();
+    }
     let mut lines = vec![line(
         "connected",
         "main",
@@ -82,12 +92,24 @@ fn users(record: &Record, frame: &Frame<'_>) -> String {
 }
 
 fn throughput(record: &Record, frame: &Frame<'_>) -> String {
+    if nobody_connects(record) {
+        return String::new();
+    }
     let mut lines = vec![line("delivered", "main", frame.per_second(|w| w.delivered))];
     lines.push(line("connects", "second", frame.per_second(|w| w.connects)));
     if record.matches.searches > 0 {
         lines.push(line("matches", "third", frame.per_second(|w| w.matches)));
     }
     plain("In a second", "per_second", lines).draw(frame)
+}
+
+fn answered(record: &Record, frame: &Frame<'_>) -> String {
+    if record.calls.is_empty() {
+        return String::new();
+    }
+    let rate = frame.per_second(|w| w.answered);
+    let lines = vec![line("answered", "main", rate)];
+    plain("Calls in a second", "per_second", lines).draw(frame)
 }
 
 fn errors(frame: &Frame<'_>) -> String {
@@ -165,11 +187,17 @@ fn limits(record: &Record, prefix: &str) -> Vec<Limit> {
             threshold.bound,
             units::value(threshold.limit, &threshold.unit)
         );
-        if !limits.iter().any(|limit| limit.label == label) {
-            limits.push(Limit {
-                label,
+        // Calls that share a limit share its line.
+        let rest = label.split_once("} ").map_or(&label[..], |(_, rest)| rest);
+        let same = |limit: &&mut Limit| {
+            limit.at.total_cmp(&threshold.limit).is_eq() && limit.label.ends_with(rest)
+        };
+        match limits.iter_mut().find(same) {
+            Some(limit) => limit.label = rest.to_owned(),
+            None => limits.push(Limit {
                 at: threshold.limit,
-            });
+                label,
+            }),
         }
     }
     limits

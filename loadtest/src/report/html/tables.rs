@@ -121,16 +121,7 @@ pub(super) fn latencies(record: &Record) -> String {
     table(
         "Latency",
         &[
-            "",
-            "count#",
-            "p50#",
-            "p90#",
-            "p95#",
-            "p99#",
-            "p99.9#",
-            "p99.99#",
-            "max#",
-            "never ended#",
+            "", "count#", "p50#", "p90#", "p95#", "p99#", "p99.9#", "p99.99#", "max#", "failed#",
         ],
         &rows,
     )
@@ -165,6 +156,7 @@ pub(super) fn calls(record: &Record) -> String {
             call.answered,
             call.timed_out,
             call.wrong,
+            call.failed,
             call.pending,
         ];
         std::iter::once(escape(&call.name))
@@ -174,7 +166,15 @@ pub(super) fn calls(record: &Record) -> String {
     let rows: Vec<Vec<String>> = rows.collect();
     table(
         "Calls",
-        &["", "sent#", "answered#", "timed out#", "wrong#", "pending#"],
+        &[
+            "",
+            "sent#",
+            "answered#",
+            "timed out#",
+            "wrong#",
+            "failed#",
+            "pending#",
+        ],
         &rows,
     )
 }

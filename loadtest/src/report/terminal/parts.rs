@@ -80,18 +80,19 @@ pub(super) fn calls(out: &mut String, record: &Record) -> Result {
     }
     writeln!(
         out,
-        "\n{:<34}{:>11}{:>11}{:>11}{:>11}{:>11}",
-        "Calls", "sent", "answered", "timed out", "wrong", "pending"
+        "\n{:<28}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "Calls", "sent", "answered", "timed out", "wrong", "failed", "pending"
     )?;
     for call in &record.calls {
         writeln!(
             out,
-            "  {:<32}{:>11}{:>11}{:>11}{:>11}{:>11}",
-            short(&call.name, 33),
+            "  {:<26}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
+            short(&call.name, 25),
             count(call.sent),
             count(call.answered),
             count(call.timed_out),
             count(call.wrong),
+            count(call.failed),
             count(call.pending)
         )?;
     }
