@@ -43,7 +43,7 @@ use share::{check_start, run_number, shard_data, wait_for_start};
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
 /// How long messages under way at the end may still take at the least, and at the most.
-const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
 /// What was sent in the last moment is to have all of its time.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// A message that has not come for so long is lost, as far as is known while the run is on.
@@ -201,10 +201,13 @@ async fn get_ready(
     Ok((endpoint, wait_for_start(plan, on_progress).await?))
 }
 
-/// How long the run waits for what is under way at its end, unless all has come before.
-fn settling(plan: &Plan) -> Duration {
+/// How long the run waits for what is under way at its end, if there are messages among it or only requests.
+fn settling(plan: &Plan, messages: bool) -> Duration {
     let [least, most] = SETTLE;
-    (plan.message_timeout + LAST_MOMENT).clamp(least, most)
+    match messages {
+        true => (plan.message_timeout + LAST_MOMENT).clamp(least, most),
+        false => least,
+    }
 }
 
 /// What was run. Times are filled in when the books are closed.
@@ -349,7 +352,8 @@ impl Crew {
                 next_look += Duration::from_secs(1);
             }
             // Users of other shares may still be sending to these.
-            (alone && progress.settled(), ends)
+            let awaited = !alone || progress.in_flight() > 0;
+            (alone && progress.settled(), ends, awaited)
         };
         loop {
             tokio::select! {
@@ -360,9 +364,12 @@ impl Crew {
         }
         led.active = self.epoch.elapsed();
         self.phase.send_replace(Phase::Settling);
-        let latest = Instant::now() + settling(&self.plan);
+        let settling_from = Instant::now();
         ticks.reset();
-        while !look(self, &mut led, false).0 && Instant::now() < latest {
+        // An answer to a request may take an hour; only messages are waited for in full.
+        while let (false, _, awaited) = look(self, &mut led, false)
+            && settling_from.elapsed() < settling(&self.plan, awaited)
+        {
             ticks.tick().await;
         }
         self.phase.send_replace(Phase::Closing);

@@ -161,7 +161,8 @@ impl Progress {
         self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
     }
 
-    fn in_flight(&self) -> u64 {
+    /// Messages that have not come yet, or never will.
+    pub(crate) fn in_flight(&self) -> u64 {
         self.sent
             .saturating_sub(self.delivered)
             .saturating_sub(self.refused)
