@@ -209,7 +209,7 @@ async fn a_share_of_what_was_found_is_played_next() {
     assert_eq!(share["run"]["users"], 14);
     let load = share["run"]["load"].as_str().expect("words");
     assert!(
-        load.contains("70 % of the 20 users") && load.contains("mine"),
+        load.contains("70 % of the at least 20 users") && load.contains("mine"),
         "{load}"
     );
     assert!(told.contains(load), "{told}");
