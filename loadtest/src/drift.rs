@@ -20,21 +20,27 @@ const MIN_LENGTH: Duration = Duration::from_secs(300);
 /// Standard errors to each side of a 95 % confidence interval, for many values.
 const SIGMAS: f64 = 1.96;
 
-const GENERATOR_RSS: &str = "generator_rss_bytes";
 /// Until then the generator keeps each second of the run, and grows by that.
 const FILLED: Duration = Duration::from_secs(600);
 
-/// One value of each stretch; none where nothing was measured.
-type Figure = (&'static str, fn(&Cell) -> Option<f64>);
+/// When it begins to mean something, since the start of the run, and one value of each stretch; none where nothing was
+/// measured.
+type Figure = (&'static str, Duration, fn(&Cell) -> Option<f64>);
 
 const FIGURES: [Figure; 5] = [
-    ("server_rss_bytes", |cell| {
+    ("server_rss_bytes", Duration::ZERO, |cell| {
         Some(cell.now.server?.rss_bytes as f64)
     }),
-    ("server_fds", |cell| Some(cell.now.server?.fds as f64)),
-    ("message_p99_ms", |cell| cell.message.quantile_ms(0.99)),
-    ("match_p95_ms", |cell| cell.matching.quantile_ms(0.95)),
-    (GENERATOR_RSS, |cell| {
+    ("server_fds", Duration::ZERO, |cell| {
+        Some(cell.now.server?.fds as f64)
+    }),
+    ("message_p99_ms", Duration::ZERO, |cell| {
+        cell.message.quantile_ms(0.99)
+    }),
+    ("match_p95_ms", Duration::ZERO, |cell| {
+        cell.matching.quantile_ms(0.95)
+    }),
+    ("generator_rss_bytes", FILLED, |cell| {
         Some(cell.now.generator_rss_bytes as f64)
     }),
 ];
@@ -59,11 +65,8 @@ pub(crate) fn drift(
             Some(((from + step / 2).as_secs_f64() / 3600.0, cell))
         })
         .collect();
-    let figures = FIGURES.iter().filter_map(|(name, of)| {
-        let from = match *name {
-            GENERATOR_RSS => start.max(FILLED),
-            _ => start,
-        };
+    let figures = FIGURES.iter().filter_map(|(name, begin, of)| {
+        let from = start.max(*begin);
         let measured = stretches
             .iter()
             .filter(|(_, cell)| cell.start >= from)

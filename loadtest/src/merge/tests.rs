@@ -7,7 +7,7 @@ use crate::{
     ledger::{Inbox, Latest, Receipt, Scope, Stay},
     record::{Outcome, PlanFacts, ShardData, Status, Validity},
     sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
-    summary::Slice,
+    summary::{Slice, tests::status},
     threshold::Thresholds,
 };
 
@@ -347,14 +347,7 @@ fn hosts_whose_clocks_are_apart_did_not_start_together() {
 #[test]
 fn a_share_itself_judges_what_it_could_measure() {
     let share = record(&good(), Some(0));
-    let status = |name: &str| {
-        share
-            .thresholds
-            .iter()
-            .find(|one| one.name == name)
-            .expect(name)
-            .status
-    };
+    let status = |name| status(&share, name);
     assert_eq!(
         status("message_latency_p95"),
         Status::NotMeasured,
@@ -392,14 +385,7 @@ fn without_a_share_the_gap_is_stated_and_nothing_is_made_up() {
         ]
     });
     assert_eq!(sums, [1620, 840, 0, 780]);
-    let status = |name: &str| {
-        merged
-            .thresholds
-            .iter()
-            .find(|one| one.name == name)
-            .expect(name)
-            .status
-    };
+    let status = |name| status(&merged, name);
     assert_eq!(
         (status("message_success"), merged.exit_code),
         (Status::Ok, 0)

@@ -173,7 +173,7 @@ fn good_and(more: impl IntoIterator<Item = Sample>) -> Record {
     record(good().into_iter().chain(more), |_| {})
 }
 
-fn status(record: &Record, name: &str) -> Status {
+pub(crate) fn status(record: &Record, name: &str) -> Status {
     let found = record.thresholds.iter().find(|one| one.name == name);
     found.expect(name).status
 }
