@@ -5,10 +5,10 @@ mod flags;
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::{
+    admission::limits::LimitConfig,
     http::HttpConfig,
     matchmaker::{MatchmakerConfig, Widening},
     outbox::OutboxLimits,
-    permit::PermitConfig,
     session::SessionConfig,
     transport::ws::WsConfig,
 };
@@ -23,7 +23,7 @@ pub struct Config {
     pub workers: usize,
     pub drain_timeout: Duration,
     pub max_accepts_per_second: u32,
-    pub permits: PermitConfig,
+    pub limits: LimitConfig,
     pub http: HttpConfig,
     pub ws: WsConfig,
     pub session: SessionConfig,
@@ -104,7 +104,7 @@ impl Flags {
             },
             drain_timeout: self.drain_timeout,
             max_accepts_per_second: self.max_accepts_per_second,
-            permits: PermitConfig {
+            limits: LimitConfig {
                 max_connections: self.max_connections,
                 max_connections_per_address: self.max_connections_per_address,
                 limit_loopback: self.limit_loopback,

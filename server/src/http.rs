@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 use stream::{Hold, HttpStream};
 
 use crate::{
+    admission::limits::{Permit, Refusal},
     metrics::{Percentiles, QUANTILES},
-    permit::{Permit, Refusal},
     session::Context,
     shutdown::Shutdown,
     transport::ws::{self, WsConfig},

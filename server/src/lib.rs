@@ -3,9 +3,10 @@
 //!
 //! Imports run downward only:
 //! [`listen`] -> [`http`] -> [`transport`] -> [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`], and
-//! [`session`] also -> [`directory`]. [`metrics`], [`permit`] and [`shutdown`] are leaves that others may use.
+//! [`session`] also -> [`directory`]. [`metrics`], [`admission`] and [`shutdown`] are leaves that others may use.
 
 pub mod admin;
+pub mod admission;
 pub mod config;
 pub mod directory;
 pub mod http;
@@ -13,7 +14,6 @@ pub mod listen;
 pub mod matchmaker;
 pub mod metrics;
 pub mod outbox;
-pub mod permit;
 pub mod profile;
 pub mod room;
 pub mod session;
@@ -35,12 +35,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use admission::limits::Admission;
 use config::Config;
 use directory::Directory;
 use http::Public;
 use matchmaker::Matchmaker;
 use metrics::Metrics;
-use permit::Door;
 use profile::Profiler;
 use session::Context;
 use shutdown::Shutdown;
@@ -147,12 +147,12 @@ impl Server {
         });
         let accept = {
             let stop = shutdown.clone();
-            let door = Door::new(config.permits, config.workers, metrics);
+            let admission = Admission::new(config.limits, config.workers, metrics);
             let handles = workers.handles.clone();
             let accept = async move {
                 listen::accept(
                     public,
-                    door,
+                    admission,
                     config.max_accepts_per_second,
                     handles,
                     shared,

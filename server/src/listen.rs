@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use crate::{
+    admission::limits::{Admission, Permit},
     http::{self, Public},
     metrics::Metrics,
-    permit::{Door, Permit},
 };
 
 /// Connections that the kernel keeps for us until we accept them. With less, a burst of connects loses
@@ -53,7 +53,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until `stop`, dealing connections out to `workers`. To be run on the first of them.
 pub async fn accept(
     listener: TcpListener,
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     max_per_second: u32,
     workers: Vec<Handle>,
     public: Arc<Public>,
@@ -73,7 +73,7 @@ pub async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
-                let Some(permit) = door.enter(peer.ip()) else {
+                let Some(permit) = admission.enter(peer.ip()) else {
                     continue;
                 };
                 if permit.refusal().is_none() {

@@ -113,7 +113,7 @@ fn raise_descriptor_limit(config: &Config) -> u64 {
         tracing::warn!(%error, "the limit on open files could not be raised");
     }
     let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let max_connections = config.permits.max_connections;
+    let max_connections = config.limits.max_connections;
     if max_connections as u64 > have.saturating_sub(RESERVED_DESCRIPTORS) {
         tracing::warn!(
             max_connections,

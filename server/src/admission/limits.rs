@@ -1,4 +1,4 @@
-//! Who may be connected: the limits on connections, in all and for each address.
+//! The limits on connections: in total and for each address.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -12,13 +12,13 @@ use dashmap::{DashMap, Entry};
 
 use crate::metrics::Metrics;
 
-/// Refused connections that are told why at the same time; more are just closed.
+/// Refused connections that get an answer at the same time; more are closed without one.
 const MAX_REFUSALS: usize = 256;
 
-/// How many connections there may be.
+/// The limits.
 #[derive(Debug, Clone, Copy)]
-pub struct PermitConfig {
-    /// Connections in all; 0: no limit.
+pub struct LimitConfig {
+    /// Connections in total; 0: no limit.
     pub max_connections: usize,
     /// Connections from one address; 0: no limit.
     pub max_connections_per_address: usize,
@@ -26,17 +26,17 @@ pub struct PermitConfig {
     pub limit_loopback: bool,
 }
 
-/// Why a connection is turned away.
+/// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// As many connections as there may be.
+    /// `max_connections` is reached.
     Full,
-    /// As many connections from this address as there may be.
+    /// `max_connections_per_address` is reached.
     AddressFull,
 }
 
 impl Refusal {
-    /// What to tell the client.
+    /// The text for the client.
     pub fn message(self) -> &'static str {
         match self {
             Self::Full => "the server is full; try again later",
@@ -52,9 +52,9 @@ impl Refusal {
     }
 }
 
-/// Who is connected, counted.
-pub struct Door {
-    config: PermitConfig,
+/// Counts open connections against the limits.
+pub struct Admission {
+    config: LimitConfig,
     open: AtomicUsize,
     refusing: AtomicUsize,
     addresses: DashMap<IpAddr, usize>,
@@ -63,9 +63,9 @@ pub struct Door {
     metrics: Arc<Metrics>,
 }
 
-/// The right to be connected, given back when dropped.
+/// One counted connection; dropping it ends the count.
 pub struct Permit {
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     /// Counted under this address.
     address: Option<IpAddr>,
     /// Counted on this worker.
@@ -73,9 +73,9 @@ pub struct Permit {
     refusal: Option<Refusal>,
 }
 
-impl Door {
-    /// Nobody is connected.
-    pub fn new(config: PermitConfig, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+impl Admission {
+    /// No connection is open yet.
+    pub fn new(config: LimitConfig, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             config,
             open: AtomicUsize::new(0),
@@ -86,7 +86,7 @@ impl Door {
         })
     }
 
-    /// Lets a connection in. One over a limit gets a permit to be told so; `None`: not even that.
+    /// Counts a new connection. One over a limit gets a permit to send a refusal; `None`: close it at once.
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Permit> {
         let max = self.config.max_connections;
         if max > 0 && self.open.load(Ordering::Relaxed) >= max {
@@ -105,7 +105,7 @@ impl Door {
         self.metrics.connections_open.inc();
         self.metrics.connections_total.inc();
         Some(Permit {
-            door: self.clone(),
+            admission: self.clone(),
             address,
             worker: None,
             refusal: None,
@@ -121,14 +121,14 @@ impl Door {
         }
         self.metrics.refused(refusal.label());
         Some(Permit {
-            door: self.clone(),
+            admission: self.clone(),
             address: None,
             worker: None,
             refusal: Some(refusal),
         })
     }
 
-    /// The address under which a peer is counted: an IPv6 user has a /64 network to themself.
+    /// The address under which a peer is counted. An IPv6 user usually has a whole /64 network.
     fn counted_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if self.config.max_connections_per_address == 0
@@ -146,15 +146,15 @@ impl Door {
 impl Permit {
     /// Counts the connection on the worker that has the fewest, and returns which.
     pub fn choose_worker(&mut self) -> usize {
-        let loads = self.door.workers.iter().enumerate();
+        let loads = self.admission.workers.iter().enumerate();
         let fewest = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed));
         let worker = fewest.map_or(0, |(worker, _)| worker);
-        self.door.workers[worker].fetch_add(1, Ordering::Relaxed);
+        self.admission.workers[worker].fetch_add(1, Ordering::Relaxed);
         self.worker = Some(worker);
         worker
     }
 
-    /// Set if the connection is only there to be told that it is turned away.
+    /// Set if the connection may only receive this refusal.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
@@ -162,18 +162,18 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let door = &self.door;
+        let admission = &self.admission;
         if let Some(worker) = self.worker {
-            door.workers[worker].fetch_sub(1, Ordering::Relaxed);
+            admission.workers[worker].fetch_sub(1, Ordering::Relaxed);
         }
         if self.refusal.is_some() {
-            door.refusing.fetch_sub(1, Ordering::Relaxed);
+            admission.refusing.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        door.open.fetch_sub(1, Ordering::Relaxed);
-        door.metrics.connections_open.dec();
+        admission.open.fetch_sub(1, Ordering::Relaxed);
+        admission.metrics.connections_open.dec();
         if let Some(address) = self.address
-            && let Entry::Occupied(mut count) = door.addresses.entry(address)
+            && let Entry::Occupied(mut count) = admission.addresses.entry(address)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

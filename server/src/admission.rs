@@ -1,0 +1,3 @@
+//! What is decided about a connection before it has a session.
+
+pub mod limits;
