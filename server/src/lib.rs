@@ -39,7 +39,7 @@ use admission::limits::Admission;
 use config::Config;
 use directory::Directory;
 use http::Public;
-use matchmaker::Matchmaker;
+use matchmaker::{Matchmaker, Width};
 use metrics::Metrics;
 use profile::Profiler;
 use session::Context;
@@ -120,7 +120,7 @@ impl Server {
             admin,
         } = self;
         let workers = Workers::start(config.workers)?;
-        let metrics = Arc::new(Metrics::new(config.workers)?);
+        let metrics = Arc::new(Metrics::new(config.workers, &Width::LABELS)?);
         let shutdown = Shutdown::default();
         let context = Arc::new(Context {
             config: config.session,

@@ -277,7 +277,7 @@ impl Matchmaker {
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
         Room::open(&waiter, &newcomer, &shared, &self.metrics)?;
         self.metrics
-            .matched(width, [waiter.waited, newcomer.waited]);
+            .matched(width.index(), [waiter.waited, newcomer.waited]);
         Ok(())
     }
 

@@ -20,7 +20,6 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, ErrorCode, LeaveReason, RelayKind};
 
-use crate::matchmaker::Width;
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
 
@@ -93,10 +92,11 @@ pub struct Metrics {
     refused: IntCounterVec,
     pub sessions_open: IntGauge,
     pub sessions_total: IntCounter,
-    pub waiting: [IntGauge; Width::ALL.len()],
+    /// By kind of pool, as given to [`Metrics::new`].
+    pub waiting: Box<[IntGauge]>,
     pub rooms_active: IntGauge,
     match_seconds: Histogram,
-    matches: [IntCounter; Width::ALL.len()],
+    matches: Box<[IntCounter]>,
     pub partners_gone: IntCounter,
     dropped: IntCounterVec,
     requests: [IntCounter; ClientType::ALL.len()],
@@ -107,12 +107,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero, for this many workers.
-    pub fn new(workers: usize) -> prometheus::Result<Self> {
+    /// All at zero, for this many workers and these kinds of pool.
+    pub fn new(workers: usize, pools: &[&'static str]) -> prometheus::Result<Self> {
         let make = Maker {
             registry: Registry::new(),
         };
-        let by_width = |vec: &dyn Fn(&str) -> IntGauge| Width::ALL.map(|width| vec(width.as_str()));
         let waiting = make.gauges(
             "matchmaking_waiting_users",
             "Users who wait for a match, by the widest kind of pool that they stand in.",
@@ -168,10 +167,10 @@ impl Metrics {
             refused,
             sessions_open: make.gauge("websocket_active_connections", "Number of active WebSocket connections.")?,
             sessions_total: make.counter("sessions_total", "Sessions begun.")?,
-            waiting: by_width(&|width| waiting.with_label_values(&[width])),
+            waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
             rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
             match_seconds: make.histogram("matchmaking_duration_seconds", "Time taken to find a match.")?,
-            matches: Width::ALL.map(|width| matches.with_label_values(&[width.as_str()])),
+            matches: pools.iter().map(|pool| matches.with_label_values(&[pool])).collect(),
             partners_gone: make.counter(
                 "matches_retried_total",
                 "Matches undone because the partner had gone when told; the survivor kept its place.",
@@ -234,9 +233,9 @@ impl Metrics {
             .fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
     }
 
-    /// A match, and how long each of the two waited for it.
-    pub fn matched(&self, width: Width, waited: [Duration; 2]) {
-        self.matches[width.index()].inc();
+    /// A match in a kind of pool (its index), and how long each of the two waited for it.
+    pub fn matched(&self, pool: usize, waited: [Duration; 2]) {
+        self.matches[pool].inc();
         for waited in waited {
             self.match_seconds.observe(waited.as_secs_f64());
         }
@@ -372,7 +371,7 @@ mod tests {
 
     #[test]
     fn relay_percentiles_come_from_what_every_worker_counted() {
-        let metrics = Metrics::new(2).expect("names are unique");
+        let metrics = Metrics::new(2, &[]).expect("names are unique");
         for worker in 0..2 {
             enter_worker(worker);
             metrics.relay_latency(Duration::from_micros(15), 99);
@@ -388,7 +387,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_zero() {
-        let metrics = Metrics::new(1).expect("names are unique");
+        let metrics = Metrics::new(1, &[]).expect("names are unique");
         assert_eq!(
             metrics.match_percentiles(),
             Percentiles {

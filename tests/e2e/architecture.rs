@@ -1,5 +1,5 @@
-//! The layout holds: imports run downward only, layers do not name what they must not know, files stay
-//! small.
+//! The layout holds: each room of both programs imports only the rooms that the tables below name, and those stand
+//! further down, so there is no circle. From the session down nothing knows transports or flags.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,18 +7,84 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the top down. A module may name those that stand behind it, and no others of these.
-const LAYERS: [&str; 7] = [
-    "listen",
-    "http",
-    "transport",
-    "session",
-    "matchmaker",
-    "room",
-    "outbox",
+/// A room and the rooms it may import. A room is a top-level module: a file, a folder, or both.
+type Room = (&'static str, &'static [&'static str]);
+
+/// From the top down.
+const SERVER: &[Room] = &[
+    (
+        "lib",
+        &[
+            "admin",
+            "config",
+            "listen",
+            "http",
+            "profile",
+            "permit",
+            "session",
+            "shutdown",
+            "matchmaker",
+            "directory",
+            "metrics",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "listen",
+            "http",
+            "transport",
+            "permit",
+            "session",
+            "matchmaker",
+            "outbox",
+        ],
+    ),
+    (
+        "admin",
+        &["http", "profile", "session", "shutdown", "metrics"],
+    ),
+    ("listen", &["http", "permit"]),
+    (
+        "http",
+        &["transport", "permit", "session", "shutdown", "metrics"],
+    ),
+    ("profile", &[]),
+    ("transport", &["permit", "session", "outbox"]),
+    ("permit", &["metrics"]),
+    ("shutdown", &["session", "room"]),
+    (
+        "session",
+        &["matchmaker", "directory", "room", "outbox", "metrics"],
+    ),
+    ("matchmaker", &["room", "outbox", "metrics"]),
+    ("directory", &["room"]),
+    ("room", &["outbox", "metrics"]),
+    ("outbox", &["metrics"]),
+    ("metrics", &[]),
 ];
 
-/// From here down nothing knows of transports or flags.
+/// From the top down.
+const LOADTEST: &[Room] = &[
+    ("golden", &["report", "judge", "record", "base"]),
+    (
+        "cli",
+        &["run", "user", "report", "judge", "plan", "record", "base"],
+    ),
+    (
+        "run",
+        &["user", "judge", "measure", "plan", "record", "base"],
+    ),
+    ("user", &["measure", "plan", "record", "base"]),
+    ("report", &["record", "base"]),
+    ("judge", &["measure", "plan", "record", "base"]),
+    ("measure", &["plan", "record", "base"]),
+    ("plan", &["record", "base"]),
+    ("record", &["base"]),
+    ("base", &[]),
+];
+
+/// From here down nothing knows transports or flags.
 const SANS_IO: [&str; 6] = [
     "session",
     "matchmaker",
@@ -28,7 +94,7 @@ const SANS_IO: [&str; 6] = [
     "metrics",
 ];
 
-const FORBIDDEN_CRATES: [&str; 7] = [
+const IO_CRATES: [&str; 7] = [
     "hyper",
     "hyper_util",
     "http_body_util",
@@ -38,9 +104,6 @@ const FORBIDDEN_CRATES: [&str; 7] = [
     "tokio_tungstenite",
 ];
 
-/// Lines that a file may have, unless it is only tests.
-const MAX_LINES: usize = 400;
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -48,7 +111,6 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Every Rust file below `directory`.
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -62,17 +124,6 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a file is only tests, by its name or by what its parent says of it.
-fn is_tests(path: &Path) -> bool {
-    let name = path.file_stem().unwrap().to_str().unwrap();
-    let declared = path
-        .parent()
-        .map(|directory| directory.with_extension("rs"))
-        .and_then(|parent| fs::read_to_string(parent).ok())
-        .is_some_and(|parent| parent.contains(&format!("#[cfg(test)]\nmod {name};")));
-    name == "tests" || declared
-}
-
 /// The code without comments and without the tests at its end.
 fn code(text: &str) -> String {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
@@ -80,10 +131,10 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that follow each `crate::` in the code, also in `crate::{a::B, c}`.
-fn crate_paths(code: &str) -> BTreeSet<String> {
+/// The modules that follow each `prefix` (such as `crate::`) in the code, also in `crate::{a::B, c}`.
+fn paths(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for (at, prefix) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(prefix) {
         let before = code[..at].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             continue;
@@ -124,87 +175,97 @@ fn head(path: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Every module of the server, with its code: a module's files together.
-fn modules() -> BTreeMap<String, String> {
-    let source = root().join("server/src");
-    let mut modules = BTreeMap::<String, String>::new();
-    for path in rust_files(&source).iter().filter(|path| !is_tests(path)) {
+/// The code of each room of a program: all its files together, without those that are only tests.
+fn rooms(source: &str) -> BTreeMap<String, String> {
+    let source = root().join(source);
+    let mut rooms = BTreeMap::<String, String>::new();
+    for path in rust_files(&source) {
+        if path
+            .file_stem()
+            .is_some_and(|name| name == "tests" || name == "main")
+        {
+            continue;
+        }
         let relative = path.strip_prefix(&source).unwrap().with_extension("");
-        let module = relative.iter().next().unwrap().to_str().unwrap().to_owned();
-        let text = fs::read_to_string(path).unwrap();
-        modules
-            .entry(module)
-            .or_default()
-            .push_str(&(code(&text) + "\n"));
+        let room = relative.iter().next().unwrap().to_str().unwrap().to_owned();
+        let code = code(&fs::read_to_string(&path).unwrap());
+        // The first file of a room may not reach its siblings by `super::`, which would hide an import.
+        assert!(
+            relative.iter().count() > 1 || !code.contains("super::"),
+            "{} says super::; write crate::",
+            path.display()
+        );
+        rooms.entry(room).or_default().push_str(&(code + "\n"));
     }
-    for known in LAYERS.iter().chain(&SANS_IO) {
-        assert!(modules.contains_key(*known), "where is {known}?");
+    rooms
+}
+
+/// What is wrong with the imports of a program whose rooms are to be those of `table`.
+fn faults(table: &[Room], rooms: &BTreeMap<String, String>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let level = |name: &str| table.iter().position(|(room, _)| *room == name);
+    for room in rooms.keys().filter(|room| level(room).is_none()) {
+        faults.push(format!("{room} is not in the table of rooms"));
     }
-    modules
+    for (at, (room, may)) in table.iter().enumerate() {
+        let Some(code) = rooms.get(*room) else {
+            faults.push(format!("there is no room {room}"));
+            continue;
+        };
+        let upward = may.iter().filter(|other| level(other) <= Some(at));
+        faults.extend(upward.map(|other| format!("{room} may not stand above {other}")));
+        let mut found = paths(code, "crate::");
+        if *room == "lib" {
+            found = paths(code, "use ");
+        }
+        found.retain(|other| level(other).is_some() && other != room);
+        for other in &found {
+            if !may.contains(&other.as_str()) {
+                faults.push(format!("{room} imports {other}"));
+            }
+        }
+        let unused = may.iter().filter(|other| !found.contains(**other));
+        faults.extend(unused.map(|other| format!("{room} need not import {other}")));
+    }
+    faults
 }
 
 #[test]
 fn paths_are_found_in_every_form() {
     let text = "use crate::{\n a::{B, C as D}, e,\n f::g,\n};\nuse crate::h::I; fn x(_: &crate::j::K) {} my_crate::no;\n// crate::comment\n";
-    let found: Vec<String> = crate_paths(&code(text)).into_iter().collect();
+    let found: Vec<String> = paths(&code(text), "crate::").into_iter().collect();
     assert_eq!(found, ["a", "e", "f", "h", "j"]);
 }
 
 #[test]
-fn imports_run_downward_only() {
-    let modules = modules();
-    let level = |name: &str| LAYERS.iter().position(|layer| *layer == name);
-    let mut wrong = Vec::new();
-    for (module, code) in &modules {
-        let may: Option<&[&str]> = match module.as_str() {
-            "session" => Some(&["matchmaker", "room", "outbox", "directory", "metrics"]),
-            "matchmaker" => Some(&["room", "outbox", "metrics"]),
-            "room" => Some(&["outbox", "metrics"]),
-            "outbox" => Some(&["metrics"]),
-            "directory" => Some(&["room"]),
-            "metrics" => Some(&["matchmaker"]),
-            "shutdown" => Some(&["session", "room"]),
-            _ => None,
-        };
-        for other in crate_paths(code).iter().filter(|other| *other != module) {
-            let upward = level(module)
-                .zip(level(other))
-                .is_some_and(|(from, to)| to < from);
-            let barred = may.is_some_and(|may| !may.contains(&other.as_str()));
-            if upward || barred {
-                wrong.push(format!("{module} names {other}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    // Of the matchmaker the metrics know the kinds of pool and nothing else.
-    let metrics = modules["metrics"].replace("crate::matchmaker::Width", "");
-    assert!(!metrics.contains("crate::matchmaker"));
+fn the_rooms_of_the_server_import_downward_only() {
+    let faults = faults(SERVER, &rooms("server/src"));
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]
-fn from_the_session_down_nothing_knows_of_transports_or_flags() {
-    let modules = modules();
-    for module in SANS_IO {
-        for name in FORBIDDEN_CRATES {
-            let code = &modules[module];
+fn the_rooms_of_the_load_test_import_downward_only() {
+    let mut rooms = rooms("loadtest/src");
+    // The library's face names all rooms and nothing else does anything there.
+    rooms.remove("lib");
+    let faults = faults(LOADTEST, &rooms);
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn from_the_session_down_nothing_knows_transports_or_flags() {
+    let rooms = rooms("server/src");
+    for room in SANS_IO {
+        for name in IO_CRATES {
+            let code = &rooms[room];
             for form in [format!("{name}::"), format!("use {name}")] {
                 let named = code.match_indices(&form).any(|(at, _)| {
                     let before = code[..at].chars().next_back();
                     !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
                 });
-                assert!(!named, "{module} names {name}");
+                assert!(!named, "{room} names {name}");
             }
         }
-    }
-    // Only the top joins configuration with the parts: a part takes its own struct.
-    let may_see_config = ["config", "lib", "main"];
-    for (module, code) in &modules {
-        let sees = crate_paths(code).contains("config");
-        assert!(
-            !sees || may_see_config.contains(&module.as_str()),
-            "{module} names config"
-        );
     }
 }
 
@@ -232,21 +293,4 @@ fn crates_depend_on_each_other_in_one_direction() {
             "the wire needs serde only: {line}"
         );
     }
-}
-
-#[test]
-fn files_stay_small() {
-    let mut long = Vec::new();
-    for directory in ["server/protocol/src", "server/src", "loadtest/src", "tests"] {
-        for path in rust_files(&root().join(directory)) {
-            let lines = fs::read_to_string(&path).unwrap().lines().count();
-            if lines > MAX_LINES && !is_tests(&path) {
-                long.push(format!(
-                    "{}: {lines}",
-                    path.strip_prefix(root()).unwrap().display()
-                ));
-            }
-        }
-    }
-    assert!(long.is_empty(), "longer than {MAX_LINES} lines: {long:#?}");
 }

@@ -15,7 +15,7 @@ use std::{
 use voicematch_protocol::{Criteria, SessionId};
 use voicematch_server::{
     directory::Directory,
-    matchmaker::{Matchmaker, MatchmakerConfig, Widening, Wish},
+    matchmaker::{Matchmaker, MatchmakerConfig, Widening, Width, Wish},
     metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits},
     room::{Member, Place},
@@ -68,7 +68,7 @@ impl Link for Sink {
 
 /// All at zero, for two workers.
 pub(crate) fn new_metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(2).expect("names are unique"))
+    Arc::new(Metrics::new(2, &Width::LABELS).expect("names are unique"))
 }
 
 /// Nobody waits yet.

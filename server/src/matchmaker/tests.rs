@@ -129,7 +129,7 @@ fn config() -> MatchmakerConfig {
 }
 
 fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
-    let metrics = Arc::new(Metrics::new(1).expect("names are unique"));
+    let metrics = Arc::new(Metrics::new(1, &Width::LABELS).expect("names are unique"));
     (Matchmaker::new(config(), metrics.clone()), metrics)
 }
 

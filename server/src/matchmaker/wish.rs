@@ -26,6 +26,14 @@ impl Width {
     /// From narrow to wide.
     pub const ALL: [Self; 4] = [Self::Interest, Self::Language, Self::Region, Self::Anyone];
 
+    /// The metric labels, in the order of [`Self::ALL`].
+    pub const LABELS: [&'static str; 4] = [
+        Self::Interest.as_str(),
+        Self::Language.as_str(),
+        Self::Region.as_str(),
+        Self::Anyone.as_str(),
+    ];
+
     /// The metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
