@@ -1,18 +1,15 @@
 //! Plays thousands of voicematch users against a running server, and judges what they saw.
 //!
-//! Read in this order:
-//! * [`plan`]: who starts when, and which [`flow`] of steps they play
-//! * `user`: one simulated user, over `client`, who tells `sample`s
-//! * `ledger`: what was sent against what was received
-//! * `summary`: all samples together, and `series`: their course in time
-//! * [`threshold`]: what is asked of the server, and whether it holds
-//! * `verdict`: whether the measurement is to be trusted
+//! The rooms, from the top down; a room imports only rooms below it:
+//! * `cli`: flags, commands, the live screen
+//! * `run`: conducts runs: one, several in a row, several side by side
+//! * `user`: one simulated user and its connection to the server
+//! * `report`: a record as text, JSON, Markdown, CSV and HTML
+//! * `judge`: opinions on a record: thresholds, validity, drift, comparison, advice
+//! * `measure`: from samples to figures
+//! * `plan`: what is played, and what is asked of the server
 //! * [`record`]: all of a run as one document
-//! * [`merge`]: the records of several processes, each with a share of the users, as one
-//! * [`compare`] and [`advice`]: what a record tells against another one, and by itself
-//! * [`report`]: a record as text, JSON, Markdown, CSV and HTML
-//! * `engine`: leads a run over its `worker` threads
-//! * [`campaign`]: more than one run: a search for the breaking point, a share of it, one scenario after another
+//! * `base`: units, files, the machine
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,52 +23,29 @@
 //! # }
 //! ```
 
-pub mod access;
-pub mod advice;
-pub mod campaign;
-mod client;
-pub mod compare;
-pub mod config;
-mod drift;
-mod engine;
-pub mod expose;
-mod files;
-pub mod flow;
-mod http;
-mod ledger;
-mod limits;
-pub mod merge;
-mod observe;
-pub mod origin;
-mod pace;
-mod packed;
-mod payload;
-mod phase;
-pub mod plan;
-mod plausible;
-pub mod progress;
-mod pulse;
-mod rate;
-pub mod record;
-pub mod report;
-pub mod sample;
-pub mod scenario;
-mod series;
-mod steady;
-mod summary;
-pub mod target;
-pub mod template;
-pub mod threshold;
-mod user;
-mod verdict;
-mod worker;
+#![allow(
+    unreachable_pub,
+    reason = "the rooms are private: pub inside one means that the others may use it"
+)]
 
-pub use access::Access;
-pub use campaign::Campaign;
-pub use engine::{RunError, run, run_until};
-pub use expose::Exposed;
+mod base;
+mod cli;
+#[cfg(test)]
+mod golden;
+mod judge;
+mod measure;
+mod plan;
+pub mod record;
+mod report;
+mod run;
+mod user;
+
+pub use cli::main;
 pub use plan::Plan;
-pub use progress::Progress;
 pub use record::Record;
-pub use target::Target;
-pub use threshold::{Threshold, Thresholds};
+pub use report::terminal;
+pub use run::{
+    engine::{RunError, run},
+    progress::Progress,
+};
+pub use user::net::target::{Target, TargetError};

@@ -1,26 +1,36 @@
 //! The shape of the load: who starts when, what they do, and when it is over. Pure.
 
+pub mod flow;
+pub mod origin;
+pub mod scenario;
+pub mod template;
+pub mod threshold;
+
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    flow::{Flow, Message, Step},
-    origin::Origin,
-    payload::MIN_PAYLOAD_BYTES,
-    threshold::{Threshold, Thresholds},
+    base::random::{mixed, share_of},
+    plan::{
+        flow::{Flow, Message, Step},
+        origin::Origin,
+        size::MIN_PAYLOAD_BYTES,
+        threshold::{Threshold, Thresholds},
+    },
 };
 
 mod check;
 mod resize;
 mod schedule;
-mod share;
+mod shard;
+pub mod size;
 mod stage;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::MAX_NAMES;
+pub use check::MAX_NAMES;
 pub use check::PlanError;
-pub(crate) use schedule::Start;
-pub use share::{MAX_SHARES, Share};
+pub use schedule::Start;
+pub use shard::{MAX_SHARES, Share};
 pub use stage::{Load, Stage};
 
 /// The most users that one process may be asked to play.
@@ -147,7 +157,7 @@ impl Plan {
     }
 
     /// The most users of the stages that say how many there are.
-    pub(crate) fn steady_users(&self) -> u32 {
+    pub fn steady_users(&self) -> u32 {
         let users = self.stages.iter().map(|stage| match stage.load {
             Load::Users { from, to } => from.max(to),
             Load::Arrivals { .. } => 0,
@@ -225,14 +235,14 @@ impl Plan {
     }
 
     /// When user `user` loses the connection on purpose for the first time after `t`.
-    pub(crate) fn dropped_after(&self, user: u32, t: Duration) -> Option<Duration> {
+    pub fn dropped_after(&self, user: u32, t: Duration) -> Option<Duration> {
         self.stages_with_begin()
             .find(|(begin, stage)| *begin > t && mixed(user, u32::MAX) < stage.drop_percent / 100.0)
             .map(|(begin, _)| begin)
     }
 
     /// The flow that user `user` plays.
-    pub(crate) fn flow_of(&self, user: u32) -> usize {
+    pub fn flow_of(&self, user: u32) -> usize {
         let all: f64 = self.flows.iter().map(|flow| f64::from(flow.weight)).sum();
         let mut at = share_of(user) * all;
         for (index, flow) in self.flows.iter().enumerate() {
@@ -250,7 +260,7 @@ impl Plan {
     }
 
     /// Every message that carries a tag is to come to somebody.
-    pub(crate) fn all_come_back(&self) -> bool {
+    pub fn all_come_back(&self) -> bool {
         !self.any_step(&|step| {
             let Step::Send { message, .. } = step else {
                 return false;
@@ -268,7 +278,7 @@ impl Plan {
     /// Two users who wait at the same time, both at least this long, could have been paired with each other.
     /// Where users go from one partner to the next, that takes longer: a server does not give them the partner
     /// whom they have just left.
-    pub(crate) fn fair_wait(&self) -> Duration {
+    pub fn fair_wait(&self) -> Duration {
         if self.any_step(&|step| matches!(step, Step::Next)) {
             self.match_timeout
         } else {
@@ -295,12 +305,12 @@ impl Plan {
     }
 
     /// Whether users open WebSocket connections to the URL of the server as it is given.
-    pub(crate) fn has_plain_connections(&self) -> bool {
+    pub fn has_plain_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
     }
 
     /// The servers beside the one under test that users ask over HTTP.
-    pub(crate) fn origins(&self) -> Vec<Origin> {
+    pub fn origins(&self) -> Vec<Origin> {
         let mut origins = Vec::new();
         for flow in &self.flows {
             flow.origins(&mut origins);
@@ -309,7 +319,7 @@ impl Plan {
     }
 
     /// What is asked of the server, or what is asked of any.
-    pub(crate) fn thresholds_or_defaults(&self) -> Vec<Threshold> {
+    pub fn thresholds_or_defaults(&self) -> Vec<Threshold> {
         let defaults = Thresholds::default();
         let mut all = self.thresholds.clone();
         if all.is_empty() {
@@ -320,7 +330,7 @@ impl Plan {
     }
 
     /// Adds what is asked where users wait for messages, unless something was asked of flows.
-    pub(crate) fn hold_to_expected(&self, all: &mut Vec<Threshold>, limits: &Thresholds) {
+    pub fn hold_to_expected(&self, all: &mut Vec<Threshold>, limits: &Thresholds) {
         let waits = self.any_step(&|step| matches!(step, Step::Expect { .. }));
         if waits && !all.iter().any(Threshold::is_on_flows) {
             all.extend(limits.of_expecting());
@@ -339,33 +349,4 @@ impl Plan {
     fn any_step(&self, wanted: &dyn Fn(&Step) -> bool) -> bool {
         self.flows.iter().any(|flow| flow.any_step(wanted))
     }
-}
-
-/// A number from 0 to 1 for each user, which spreads any range of users evenly (golden ratio).
-fn share_of(user: u32) -> f64 {
-    // 2^64 / golden ratio: multiplying by it and wrapping around is the fractional part in fixed point.
-    let fraction = u64::from(user).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    fraction as f64 / 2.0_f64.powi(64)
-}
-
-/// A number from 0 to 1 that looks random and is the same in each run (SplitMix64).
-pub(crate) fn mixed(user: u32, n: u32) -> f64 {
-    let mut z = (u64::from(user) << 32 | u64::from(n)).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as f64 / 2.0_f64.powi(64)
-}
-
-/// The first moment at or after `t` at which user `user` is due, who is due once in every `interval`.
-///
-/// Every user has a grid of their own. The grids are shifted against each other by the golden ratio, which
-/// spreads any number of users evenly, so that the server sees a steady stream and not one burst per
-/// interval.
-pub(crate) fn due_at_or_after(user: u32, interval: Duration, t: Duration) -> Duration {
-    let interval = interval.as_nanos().max(1);
-    let fraction = u64::from(user).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let shift = (u128::from(fraction) * interval) >> 64;
-    let periods = t.as_nanos().saturating_sub(shift).div_ceil(interval);
-    let due = shift + periods * interval;
-    Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX))
 }

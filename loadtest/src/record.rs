@@ -5,15 +5,18 @@
 //! Times are milliseconds since the start of the run, and latencies milliseconds, as their names say; sizes
 //! are bytes; shares are percent. `None`, in JSON `null`: not measured.
 
+mod blame;
 mod counts;
 mod course;
 mod findings;
 mod shard;
+pub mod steady;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use blame::Blame;
 pub use counts::{Call, Connections, Delivery, ErrorEntry, Flow, Latency, Matches};
 pub use course::{Generator, Quantiles, Series, Server, Window};
 pub use findings::{Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Recovery};
@@ -23,7 +26,7 @@ pub use shard::{PlanFacts, ShardData};
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// A figure as a record holds it: to six decimals, which read back as they were written.
-pub(crate) fn digits(figure: f64) -> f64 {
+pub fn digits(figure: f64) -> f64 {
     (figure * 1e6).round() / 1e6
 }
 

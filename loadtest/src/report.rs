@@ -1,18 +1,14 @@
 //! A record, rendered. Everything is computed before; nothing is decided here.
 
 mod csv;
-#[cfg(test)]
-pub(crate) mod example;
 mod figures;
 mod file;
 mod html;
 mod markdown;
 mod terminal;
-mod units;
 
 pub use file::{FileError, Format, read, touch, write};
 pub use terminal::{comparison, terminal};
-pub(crate) use units::{bytes, clock, count, decimal, millis, percent, span, value, value_or_dash};
 
 use crate::record::Record;
 
@@ -27,6 +23,3 @@ pub fn render(record: &Record, format: Format) -> String {
         Format::Text => terminal(record),
     }
 }
-
-#[cfg(test)]
-mod golden;

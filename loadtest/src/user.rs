@@ -1,14 +1,13 @@
 //! One simulated user: plays the steps of a flow, and listens all the time.
 
 mod back_off;
-mod connection;
-mod echo;
-mod events;
-mod expecting;
-mod pages;
-mod requests;
-mod sending;
+pub mod clock;
+mod connect;
+mod inbound;
+pub mod net;
+pub mod run_state;
 mod steps;
+pub mod tag;
 
 use std::{collections::VecDeque, pin::pin, rc::Rc, time::Duration};
 
@@ -18,26 +17,26 @@ use tokio::{
 };
 
 use crate::{
-    client::{Connection, Endpoint, Event},
-    ledger::Stay,
-    pace::Pacer,
-    phase::{Phase, reached},
+    measure::{
+        ledger::Stay,
+        sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
+    },
     plan::{Plan, Start},
-    pulse::Pulse,
-    sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
+    user::{
+        clock::{pacer::Pacer, stall::Pulse},
+        net::websocket::{Connection, Endpoint, Event},
+        run_state::{Phase, reached},
+        steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
+    },
 };
 use back_off::back_off;
-use echo::Echo;
-use expecting::Expecting;
-use requests::Pending;
-use sending::Sending;
 
 /// Between a flow that has ended and the next one of the same user, so that one in which nothing takes time
 /// does not take all of the generator's.
 const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 
 /// What all users of a worker share.
-pub(crate) struct Stage {
+pub struct Stage {
     pub plan: Plan,
     pub endpoint: Endpoint,
     /// The names of the calls; their places are their ids.
@@ -127,7 +126,7 @@ struct User {
 }
 
 /// Plays one user until the plan takes them out or the run is over; one who arrived, to the end of their flow.
-pub(crate) async fn play(start: Start, stage: Rc<Stage>) {
+pub async fn play(start: Start, stage: Rc<Stage>) {
     let flow = stage.plan.flow_of(start.user);
     let reconnects = stage.plan.flows[flow].reconnect;
     let mut user = User::new(start, Rc::clone(&stage));

@@ -94,7 +94,7 @@ pub(crate) fn self_test(users: u32, duration: Duration) -> Outcome {
         // The users have said goodbye; what is left of the drain is at most a moment.
         let _ = stop.send(());
         serving.await??;
-        print!("{}", loadtest::report::terminal(&record));
+        print!("{}", loadtest::terminal(&record));
         Ok(ExitCode::from(record.exit_code))
     })
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
-use crate::{flow::FlowError, threshold::Threshold};
+use crate::plan::{flow::FlowError, threshold::Threshold};
 
 /// The most phases, the most flows, and the most calls of a plan.
-pub(crate) const MAX_NAMES: usize = 200;
+pub const MAX_NAMES: usize = 200;
 
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -157,7 +157,7 @@ impl Plan {
     ///
     /// # Errors
     /// The first name that is not.
-    pub(crate) fn check_names(&self) -> Result<(), PlanError> {
+    pub fn check_names(&self) -> Result<(), PlanError> {
         let mut known = self.calls();
         known.extend(self.flows.iter().map(|flow| flow.name.clone()));
         let named = self.thresholds.iter().filter_map(Threshold::names);

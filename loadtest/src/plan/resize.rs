@@ -57,14 +57,14 @@ impl Plan {
     }
 
     /// The same, and the load is held for `longest` at the most.
-    pub(crate) fn with_hold_of_at_most(self, longest: Duration) -> Self {
+    pub fn with_hold_of_at_most(self, longest: Duration) -> Self {
         let constant = self.stages.iter().filter(|stage| stage.holds());
         let together: Duration = constant.map(|stage| stage.duration).sum();
         self.with_duration(together.min(longest))
     }
 
     /// The same, and it ends as soon as one of its thresholds has no hope to hold.
-    pub(crate) fn ending_when_hopeless(mut self) -> Self {
+    pub fn ending_when_hopeless(mut self) -> Self {
         let half_way = (self.ramp() + self.end()) / 2;
         let thresholds = self.thresholds_or_defaults().into_iter();
         self.thresholds = thresholds

@@ -6,7 +6,7 @@ use super::{Load, Plan, stage::Stage};
 
 /// One user's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Start {
+pub struct Start {
     /// Since the start of the run.
     pub at: Duration,
     /// The user's number, which no two users have who are there at the same time.
@@ -19,7 +19,7 @@ pub(crate) struct Start {
 
 impl Plan {
     /// The starts of all users whose number leaves `first` when divided by `step`, in order of time.
-    pub(crate) fn starts(&self, first: u32, step: u32) -> impl Iterator<Item = Start> + '_ {
+    pub fn starts(&self, first: u32, step: u32) -> impl Iterator<Item = Start> + '_ {
         let step = step.max(1);
         let mut begin = Duration::ZERO;
         let mut arrived = self.steady_users();

@@ -60,7 +60,7 @@ impl Stage {
     ///
     /// # Errors
     /// The first value that is out of range.
-    pub(crate) fn check(&self) -> Result<(), PlanError> {
+    pub fn check(&self) -> Result<(), PlanError> {
         if self.duration > MAX_DURATION {
             return Err(PlanError::Duration {
                 name: "phase",

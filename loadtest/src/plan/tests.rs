@@ -116,7 +116,7 @@ fn arrivals_are_counted_with_those_who_are_still_there() {
         "visit",
         vec![
             Step::Connect,
-            Step::Think(crate::flow::Between {
+            Step::Think(flow::Between {
                 from: secs(1),
                 to: secs(3),
             }),
@@ -152,31 +152,6 @@ fn flows_are_played_as_often_as_their_weights_say() {
     (0..1000).for_each(|user| counts[plan.flow_of(user)] += 1);
     assert!((745..755).contains(&counts[0]), "{counts:?}");
     assert_eq!(counts[1], 0);
-}
-
-#[test]
-fn a_user_sends_once_in_each_interval() {
-    let interval = secs(5);
-    for user in [0, 1, 7, 99] {
-        let first = due_at_or_after(user, interval, Duration::ZERO);
-        assert!(first < interval, "user {user} first sends at {first:?}");
-        assert_eq!(due_at_or_after(user, interval, first), first);
-        let next = due_at_or_after(user, interval, first + Duration::from_nanos(1));
-        assert_eq!(next, first + interval);
-    }
-}
-
-#[test]
-fn users_do_not_tick_together() {
-    let mut per_tenth = [0; 10];
-    for user in 0..1000 {
-        let at = due_at_or_after(user, secs(5), Duration::ZERO);
-        per_tenth[usize::try_from(at.as_millis() / 500).expect("below 10")] += 1;
-    }
-    assert!(
-        per_tenth.iter().all(|n| (98..=102).contains(n)),
-        "{per_tenth:?}"
-    );
 }
 
 #[test]

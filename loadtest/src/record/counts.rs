@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::Blame;
+use super::Blame;
 
 /// Connections of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,11 @@
 //! The few figures that every report leads with, taken from a record.
 
-use super::units;
 use crate::{
-    rate::said,
+    base::{rate::said, units},
     record::{
-        Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status, Validity,
+        Blame, Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status,
+        Validity,
     },
-    sample::Blame,
 };
 
 /// The outcome as one word in capitals.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::render;
 use crate::{
-    files, plausible,
+    base::{files, plausible},
     record::{Record, SCHEMA_VERSION},
 };
 

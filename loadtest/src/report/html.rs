@@ -11,11 +11,11 @@ mod tests;
 
 use std::fmt::Write as _;
 
-use super::{
-    figures,
-    units::{self, count, value_or_dash},
+use super::figures;
+use crate::{
+    base::units::{self, count, value_or_dash},
+    record::{Outcome, Record, Status, Validity},
 };
-use crate::record::{Outcome, Record, Status, Validity};
 
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");

@@ -4,11 +4,11 @@ mod last_run;
 
 use std::fmt::{Result, Write as _};
 
-use super::{
-    figures, terminal,
-    units::{self, count, value_or_dash},
+use super::{figures, terminal};
+use crate::{
+    base::units::{self, count, value_or_dash},
+    record::{Outcome, Record, Status, Validity},
 };
-use crate::record::{Outcome, Record, Status, Validity};
 
 /// A comment may have 65,536 characters; long lists are cut well before.
 const MAX_ROWS: usize = 25;

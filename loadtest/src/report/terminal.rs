@@ -6,11 +6,11 @@ pub(super) use parts::{columns, unit_of};
 
 use std::fmt::{Result, Write as _};
 
-use super::{
-    figures,
-    units::{self, bare_millis, bytes, count},
+use super::figures;
+use crate::{
+    base::units::{self, bare_millis, bytes, count},
+    record::{Latency, Record, Status},
 };
-use crate::record::{Latency, Record, Status};
 
 const RULE: &str =
     "───────────────────────────────────────────────────────────────────────────────────────";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::mixed;
+use crate::base::random::mixed;
 
 const FIRST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_secs(30);

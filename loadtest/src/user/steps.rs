@@ -1,20 +1,27 @@
 //! The steps of a flow, played.
 
+pub mod call;
+pub mod echo;
+pub mod expect;
+pub mod http;
+pub mod send;
+
 use std::{pin::Pin, time::Duration};
 
 use serde_json::value::RawValue;
 use voicematch_protocol::ClientType;
 
-use super::{
-    Stop, User,
-    sending::{Sending, Sent},
-};
+use send::{Sending, Sent};
+
+use super::{Stop, User};
 use crate::{
-    flow::{Between, MATCH_FOUND, Rounds, Step},
-    payload::{request, request_with_id},
-    plan::mixed,
-    sample::{ErrorKind, Sample, ServerCode},
-    template::Frame,
+    base::random::mixed,
+    measure::sample::{ErrorKind, Sample, ServerCode},
+    plan::{
+        flow::{Between, MATCH_FOUND, Rounds, Step},
+        template::Frame,
+    },
+    user::tag::{request, request_with_id},
 };
 
 /// The id of every request to leave a room.

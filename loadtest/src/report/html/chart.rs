@@ -8,8 +8,8 @@ use super::{
     escape,
 };
 use crate::{
+    base::units,
     record::{Phase, Record, Series, Window},
-    report::units,
 };
 
 /// More columns than this are not to be told apart.

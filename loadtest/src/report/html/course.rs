@@ -5,9 +5,9 @@ use super::{
     heatmap,
 };
 use crate::{
-    record::{Drift, Quantiles, Record, Window},
-    report::{terminal::unit_of, units},
-    steady,
+    base::units,
+    record::{Drift, Quantiles, Record, Window, steady},
+    report::terminal::unit_of,
 };
 
 /// All charts, as HTML.

@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 
 use super::escape;
 use crate::{
+    base::units::{self, count, value_or_dash},
     record::{Capacity, CapacityStep, ComparedFigure, Comparison, Record},
-    report::{
-        figures,
-        units::{self, count, value_or_dash},
-    },
+    report::figures,
 };
 
 /// From what was tried to what went well.

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use super::escape;
 use crate::{
+    base::units::{self, count, value_or_dash},
     record::{Record, Status, ThresholdResult},
     report::{
         figures,
         terminal::{self, columns},
-        units::{self, count, value_or_dash},
     },
 };
 

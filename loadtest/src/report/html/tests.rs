@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::example;
+use crate::golden::example;
 
 #[test]
 fn the_page_needs_nothing_else() {

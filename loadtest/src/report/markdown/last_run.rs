@@ -4,11 +4,9 @@ use std::fmt::{Result, Write as _};
 
 use super::inline;
 use crate::{
+    base::units::{self, count},
     record::Record,
-    report::{
-        figures,
-        units::{self, count},
-    },
+    report::figures,
 };
 
 /// Writes the row, with the names of its columns.

@@ -4,11 +4,9 @@ use std::fmt::{Result, Write as _};
 
 use super::{short, wrapped};
 use crate::{
+    base::units::{self, count},
     record::{Delivery, Record},
-    report::{
-        figures,
-        units::{self, count},
-    },
+    report::figures,
 };
 
 /// Messages by type and direction; the columns that are all zero are left out.

@@ -1,0 +1,9 @@
+//! Leaves that know nothing of load tests: units, files, the machine, packed JSON.
+
+pub mod files;
+pub mod machine;
+pub mod packed;
+pub mod plausible;
+pub mod random;
+pub mod rate;
+pub mod units;

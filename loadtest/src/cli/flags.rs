@@ -1,0 +1,345 @@
+//! The command line: raw flags, and what they mean once checked.
+
+pub mod credentials;
+mod load;
+mod scenario;
+mod shard;
+mod thresholds;
+mod values;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::{
+    cli::flags::credentials::AccessFlags,
+    plan::{PlanError, Share, scenario::ScenarioError, threshold::ThresholdError},
+    record::Record,
+    report::{self, FileError, Format},
+    run::campaign::Campaign,
+    user::net::target::{Target, TargetError},
+};
+
+pub use crate::cli::command_line::command_line;
+pub use load::LoadFlags;
+pub use shard::ShardFlags;
+pub use thresholds::TargetFlags;
+use values::line;
+
+const EXAMPLES: &str = "\
+Examples:
+  loadtest                                       100 users for a minute, on this machine
+  loadtest --users 5000 --duration 30m           the baseline that a release is held to
+  loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
+  loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --report run.html --report run.json
+  loadtest --scenario stress --report stress.html
+                                                 how many users the server holds
+  loadtest init my.toml; loadtest check my.toml; loadtest --scenario my.toml
+                                                 a load of your own
+  loadtest --users 5000 --baseline last-release.json --report run.json
+  loadtest report run.json --to run.html         the same run, rendered again
+  loadtest compare last-release.json run.json    is it worse?
+  loadtest --users 50000 --shard 2/5 --start-at 2026-01-31T12:00:00Z --report 2.json
+  loadtest merge 1.json 2.json 3.json 4.json 5.json --to run.html
+                                                 one load from five processes
+
+TIME is a number and a unit: 10ms, 5s, 30m, 1h.
+A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
+
+Exit code:
+  0  every target holds            98  the measurement itself is invalid
+  2  a flag or a file is wrong     99  a target does not hold
+  3  the server cannot be reached  97  worse than the baseline
+
+A search for the breaking point exits 0 when some load held.
+Of several scenarios the worst counts: 98, then 99, then 97.";
+
+/// Plays thousands of users against a realtime server, and says whether it holds them.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
+pub struct Cli {
+    /// Something other than a run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// A run.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What can be done beside a run.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Shows a run again, from the JSON that it was reported as
+    Report {
+        /// What `--report FILE.json` wrote
+        record: PathBuf,
+        /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Tells whether a run is worse than another, by figures that allow for chance
+    Compare {
+        /// The run to compare with
+        baseline: PathBuf,
+        /// The run to be judged
+        record: PathBuf,
+        /// Also write the run, with the comparison in it, to this file; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Joins the records of all shares of a run to the record of the run
+    Merge {
+        /// What each share wrote with `--report FILE.json`
+        #[arg(required = true, value_name = "RUN")]
+        records: Vec<PathBuf>,
+        /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
+        #[arg(long, value_name = "FILE")]
+        to: Vec<PathBuf>,
+    },
+    /// Lists the scenarios that are built in
+    Scenarios,
+    /// Tells whether a scenario can be played, and what it will do
+    Check {
+        /// A file, or the name of one that is built in
+        scenario: String,
+    },
+    /// Writes a scenario to start from, with comments
+    Init {
+        /// A new file
+        #[arg(default_value = "scenario.toml")]
+        file: PathBuf,
+        /// Starts from one that is built in
+        #[arg(long, value_name = "NAME")]
+        from: Option<String>,
+    },
+    /// Prints the JSON schema of scenario files, for editors
+    Schema,
+}
+
+/// Plays thousands of users against a voicematch server, and judges what they saw.
+///
+/// Each user connects, asks for a partner, sends an ICE candidate every --signal-interval and checks what the
+/// partner's side delivers. A message counts as delivered only when the partner has received it. Latency is
+/// timed from the moment an action was due, so that a server that stalls cannot hide it.
+#[derive(Debug, Clone, Args)]
+pub struct Flags {
+    /// WebSocket URL of the server
+    #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
+    pub url: String,
+
+    /// How many users come when, and what they do.
+    #[command(flatten)]
+    pub load: LoadFlags,
+
+    /// Address of the server's Prometheus metrics, or none
+    ///
+    /// From there come the server's CPU, memory and open files. [default: http://127.0.0.1:6060/metrics when
+    /// the server is on this machine and its port is 8080, else none]
+    #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
+    pub admin_url: Option<String>,
+
+    /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
+    ///
+    /// Of several scenarios each has files of its own: run.html becomes run-stress.html and so on.
+    #[arg(
+        long,
+        env = "LOADTEST_REPORT",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub report: Vec<PathBuf>,
+
+    /// Compare with this run, the JSON of an earlier report
+    #[arg(long, env = "LOADTEST_BASELINE", value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// Also write the report as JSON to this file, whatever its name
+    #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// What is under test, such as a version or a commit: reports show it
+    #[arg(long, env = "LOADTEST_BUILD", value_name = "TEXT", value_parser = line)]
+    pub build: Option<String>,
+
+    /// What users need to get in.
+    #[command(flatten)]
+    pub access: AccessFlags,
+
+    /// Serve the generator's own Prometheus metrics at http://ADDRESS/metrics during the run
+    #[arg(long, env = "LOADTEST_METRICS_ADDR", value_name = "ADDRESS")]
+    pub metrics_addr: Option<SocketAddr>,
+
+    /// No progress on stderr
+    #[arg(long, short, env = "LOADTEST_QUIET")]
+    pub quiet: bool,
+
+    /// Which users are played here.
+    #[command(flatten)]
+    pub shard: ShardFlags,
+
+    /// What is asked of the server.
+    #[command(flatten)]
+    pub targets: TargetFlags,
+}
+
+/// What the flags mean.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The loads, one after the other.
+    pub campaign: Campaign,
+    /// The server.
+    pub target: Target,
+    /// Where the report goes.
+    pub reports: Vec<(PathBuf, Format)>,
+    /// The run to compare with, and its name.
+    pub baseline: Option<(Record, String)>,
+    /// What is under test, in words.
+    pub build: Option<String>,
+    /// No progress.
+    pub quiet: bool,
+    /// Where the generator's own metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
+}
+
+/// A flag that cannot be meant.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The load cannot be played.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A scenario file.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// The server's address.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// What is asked of the server.
+    #[error(transparent)]
+    Threshold(#[from] ThresholdError),
+    /// Nobody knows when the other shares start.
+    #[error(
+        "--shard {0} needs --start-at: all shares start at the same moment, such as $(date -u -d '+1 min' +%FT%TZ)"
+    )]
+    NoStart(Share),
+    /// A report or a baseline.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A share that is none.
+    #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
+    Percent(f64),
+    /// A limit that nothing can hold.
+    #[error("{0} of zero can never hold: give more")]
+    Zero(&'static str),
+}
+
+impl Flags {
+    /// Checks the flags against each other.
+    ///
+    /// # Errors
+    /// The first value that cannot be meant, and what to give instead.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let mut plans = self.load.plans()?;
+        self.shard.apply(&mut plans, self.load.capacity)?;
+        let target = Target::new(&self.url, self.admin_url.as_deref())?
+            .with_access(self.access.check().map_err(TargetError::from)?)?;
+        for plan in &mut plans {
+            plan.thresholds = self.targets.thresholds(plan)?;
+            plan.check_names()?;
+        }
+        let campaign = Campaign {
+            plans,
+            capacity: self.load.capacity,
+        };
+        campaign.check()?;
+        // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
+        let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
+        let reports = self
+            .report
+            .into_iter()
+            .map(|path| Format::of(&path).map(|format| (path, format)));
+        let reports: Vec<_> = json.chain(reports).collect::<Result<_, FileError>>()?;
+        for plan in &campaign.plans {
+            for (path, _) in &reports {
+                report::touch(&campaign.report_path(path, &plan.name))?;
+            }
+        }
+        let baseline = match self.baseline {
+            Some(path) => Some((report::read(&path)?, path.display().to_string())),
+            None => None,
+        };
+        Ok(Config {
+            campaign,
+            target,
+            reports,
+            baseline,
+            build: self.build.filter(|build| !build.trim().is_empty()),
+            quiet: self.quiet,
+            metrics_addr: self.metrics_addr,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::threshold::Thresholds;
+
+    fn check(args: &[&str]) -> Result<Config, String> {
+        let cli = Cli::try_parse_from([&["loadtest"], args].concat());
+        cli.map_err(|e| e.to_string())?
+            .flags
+            .check()
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_library() {
+        let config = check(&[]).expect("defaults are good");
+        let mut plan = crate::Plan::new(100, Duration::from_secs(60));
+        plan.thresholds = Thresholds::default().list(true, true);
+        assert_eq!(config.campaign.plans, [plan]);
+        assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_to_give() {
+        let wrong: [(&[&str], &str); 9] = [
+            (&["--users", "1"], "1 users"),
+            (&["--users", "x"], "x"),
+            (&["--duration", "5"], "5s"),
+            (&["--duration", "0s"], "duration of 0"),
+            (&["--signal-interval", "0s"], "signal interval"),
+            (&["--min-success", "101"], "--min-success 101"),
+            (&["--max-server-rss", "2XB"], "500MB"),
+            (&["--payload-bytes", "12"], "192 to 65000"),
+            (&["http://localhost"], "ws://"),
+        ];
+        for (args, part) in wrong {
+            let error = check(args).expect_err(part);
+            assert!(error.contains(part), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_is_explained_and_has_an_environment_twin() {
+        let command = <Cli as clap::CommandFactory>::command();
+        command.clone().debug_assert();
+        for flag in command.get_arguments() {
+            let twin = format!("LOADTEST_{}", flag.get_id().as_str().to_uppercase());
+            assert_eq!(
+                flag.get_env().and_then(|name| name.to_str()),
+                Some(&twin[..])
+            );
+            assert!(flag.get_help().is_some(), "{flag} is not explained");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Errors, and what only some scenarios find.
+
+use super::MINUTE;
+use crate::record::{Blame, Capacity, CapacityStep, Drift, ErrorEntry};
+
+pub(super) fn errors() -> Vec<ErrorEntry> {
+    let error = |kind: &str, blame, count, first_at_ms, meaning: &str| ErrorEntry {
+        kind: kind.to_owned(),
+        blame,
+        count,
+        first_at_ms,
+        meaning: meaning.to_owned(),
+    };
+    vec![
+        error(
+            "message_lost",
+            Blame::Server,
+            40,
+            432_100.0,
+            "accepted by the server and never delivered: see its logs at that time",
+        ),
+        error(
+            "connect_timeout",
+            Blame::Network,
+            4,
+            330_400.0,
+            "no answer to a connection within 10 s: a full accept queue or a firewall",
+        ),
+        error(
+            "match_timeout",
+            Blame::Server,
+            2,
+            441_000.0,
+            "no partner within 30 s though others waited",
+        ),
+        error(
+            "closed_1006",
+            Blame::Network,
+            1,
+            512_700.0,
+            "cut without a close frame",
+        ),
+    ]
+}
+
+pub(super) fn capacity() -> Capacity {
+    let step = |(i, (kind, users, held)): (u32, (&str, u64, bool))| CapacityStep {
+        kind: kind.to_owned(),
+        users,
+        start_ms: f64::from(i) * MINUTE,
+        end_ms: f64::from(i + 1) * MINUTE,
+        held,
+        failed: if held {
+            vec![]
+        } else {
+            vec!["match_latency p95 < 2s".to_owned()]
+        },
+        match_p95_ms: Some(users as f64 / 6.0),
+        message_p99_ms: Some(users as f64 / 400.0),
+        server_cpu_percent: Some((users as f64 / 130.0).min(99.0)),
+        server_rss_bytes: Some(11_000_000 + users * 5000),
+    };
+    let tried = [
+        ("step", 2000, true),
+        ("step", 4000, true),
+        ("step", 8000, true),
+        ("step", 16_000, false),
+        ("bisect", 12_000, true),
+        ("bisect", 14_000, false),
+        ("bisect", 13_000, false),
+        ("confirm", 12_000, true),
+        ("confirm", 13_200, false),
+    ];
+    Capacity {
+        holds: 12_000,
+        breaks: Some(13_000),
+        gave_out: Some(
+            "match latency: p95 was 2.17 s at 13,000 users, with the server's CPU at 99 %"
+                .to_owned(),
+        ),
+        steps: (0..).zip(tried).map(step).collect(),
+    }
+}
+
+pub(super) fn drift() -> Vec<Drift> {
+    vec![
+        Drift {
+            figure: "server_rss_bytes".to_owned(),
+            per_hour: 32_400_000.0,
+            uncertainty: 1_100_000.0,
+            first: 39_000_000.0,
+            last: 40_860_000.0,
+            limit: Some(2e9),
+            hours_to_limit: Some(60.5),
+        },
+        Drift {
+            figure: "message_p99_ms".to_owned(),
+            per_hour: 0.8,
+            uncertainty: 2.4,
+            first: 13.6,
+            last: 13.7,
+            limit: Some(100.0),
+            hours_to_limit: None,
+        },
+    ]
+}

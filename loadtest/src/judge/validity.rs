@@ -1,0 +1,182 @@
+//! Whether a measurement is to be trusted, and what a run has shown. Pure.
+
+use crate::record::{Blame, Finding, Outcome, Record, Status, Validity};
+
+/// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
+const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
+/// How long the generator may not run at all, in milliseconds, before its measurement is doubtful.
+const PAUSE_MS: f64 = 500.0;
+/// The share of its core that a worker may use, in percent, before its measurement is doubtful, and void.
+const WORKER_PERCENT: [f64; 2] = [75.0, 90.0];
+/// The share of the files that may be open, in percent, before it is doubtful.
+const FILES_PERCENT: f64 = 95.0;
+
+/// Judges the measurement of a record by what else is in it. `foreign`: messages of another load test that came in;
+/// `server_unread`: the server's metrics were asked for by address, and never read.
+pub fn findings(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding> {
+    let mut findings = of_generator(record);
+    findings.extend(of_run(record, foreign, server_unread));
+    findings
+}
+
+/// All but what the generator did wrong.
+pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |validity, what: String, advice: &str| {
+        findings.push(Finding {
+            validity,
+            what,
+            advice: advice.to_owned(),
+        });
+    };
+    if foreign > 0 {
+        add(
+            Validity::Suspect,
+            format!("{foreign} messages came from another load test against the same server"),
+            "Run one load test at a time, or all shares of one with the same run",
+        );
+    }
+    if server_unread {
+        add(
+            Validity::Suspect,
+            "the server's metrics were asked for and could not be read".to_owned(),
+            "Check --admin-url, or give --admin-url none",
+        );
+    }
+    if record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted) {
+        let seconds = record.run.active_ms / 1e3;
+        add(
+            Validity::Suspect,
+            format!("the run was ended after {seconds:.0} s, before its plan was"),
+            "Let it come to its end",
+        );
+    }
+    if !record.run.missing_shards.is_empty() {
+        add(
+            Validity::Suspect,
+            format!(
+                "shares {:?} of the run are missing",
+                record.run.missing_shards
+            ),
+            "Merge again with the results of all shares",
+        );
+    }
+    let failed = record
+        .thresholds
+        .iter()
+        .any(|one| one.status == Status::Failed);
+    let empty = record
+        .thresholds
+        .iter()
+        .filter(|one| one.status == Status::NoData);
+    for threshold in empty {
+        // When something failed, that is why there was nothing to measure, or more important than it.
+        let validity = if failed {
+            Validity::Suspect
+        } else {
+            Validity::Invalid
+        };
+        let advice = if threshold.name.starts_with("server_") {
+            "Give the address of the server's metrics with --admin-url"
+        } else {
+            "Run longer, send more often, or leave the threshold out"
+        };
+        add(
+            validity,
+            format!("{}: nothing was measured", threshold.name),
+            advice,
+        );
+    }
+    findings
+}
+
+/// What the generator did wrong.
+pub fn of_generator(record: &Record) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |validity, what: String, advice: &str| {
+        findings.push(Finding {
+            validity,
+            what,
+            advice: advice.to_owned(),
+        });
+    };
+    let beyond = |value: f64, [suspect, invalid]: [f64; 2]| match value {
+        value if value > invalid => Some(Validity::Invalid),
+        value if value > suspect => Some(Validity::Suspect),
+        _ => None,
+    };
+    let lateness = record.latency.get("own_lateness");
+    let late = lateness
+        .and_then(|lateness| lateness.quantiles_ms.get("p99"))
+        .copied()
+        .unwrap_or(0.0);
+    if let Some(validity) = beyond(late, LATENESS_P99_MS) {
+        add(
+            validity,
+            format!("the generator itself sent late: p99 {late:.0} ms"),
+            "Use fewer users per machine, or do not share the machine with the server",
+        );
+    }
+    let pause = record.generator.longest_pause_ms;
+    if pause > PAUSE_MS {
+        add(
+            Validity::Suspect,
+            format!(
+                "the generator itself stood still for up to {pause:.0} ms: latencies of that time are its own"
+            ),
+            "Do not stop or suspend it, and do not share the machine with the server",
+        );
+    }
+    let busy = record.generator.busiest_worker_percent;
+    if let Some(validity) = beyond(busy, WORKER_PERCENT) {
+        add(
+            validity,
+            format!("a worker of the generator used {busy:.0} % of its core"),
+            "Use fewer users per process, more processes, or let users send less often",
+        );
+    }
+    if let Some([open, limit]) = record.generator.fds
+        && open as f64 > limit as f64 * FILES_PERCENT / 100.0
+    {
+        add(
+            Validity::Suspect,
+            format!("the generator had {open} of {limit} files open"),
+            "Raise the limit (ulimit -Hn, LimitNOFILE=), or use more processes",
+        );
+    }
+    for error in record
+        .errors
+        .iter()
+        .filter(|error| error.blame == Blame::Generator)
+    {
+        add(
+            Validity::Invalid,
+            format!(
+                "{} on the generator's machine, {} times",
+                error.kind, error.count
+            ),
+            error.meaning.trim_end_matches('.'),
+        );
+    }
+    findings
+}
+
+/// Lets the outcome and the exit code say what thresholds and findings show.
+pub fn conclude(record: &mut Record) {
+    let worst = record
+        .measurement
+        .findings
+        .iter()
+        .map(|finding| finding.validity)
+        .max();
+    record.measurement.validity = worst.unwrap_or(Validity::Valid);
+    let failed = record
+        .thresholds
+        .iter()
+        .any(|one| one.status == Status::Failed);
+    (record.outcome, record.exit_code) = match (record.measurement.validity, failed) {
+        (Validity::Invalid, _) => (Outcome::Invalid, 98),
+        (_, true) => (Outcome::Fail, 99),
+        (_, false) => (Outcome::Pass, 0),
+    };
+}

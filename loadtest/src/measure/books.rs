@@ -1,0 +1,356 @@
+//! What all users measured together, in memory that grows neither with users nor with time.
+//!
+//! Each worker counts into a [`Slice`] of its own and hands it over once a second; the books add the slices
+//! up, settle rooms and searches, and keep the course of the run.
+
+use std::{sync::mpsc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+mod shard;
+mod to_record;
+
+pub use crate::measure::crossing::Crossings;
+pub use crate::measure::failures::{Failure, Failures};
+pub use crate::measure::histogram::dense::Latencies;
+pub use crate::measure::server_use::ServerUse;
+pub use crate::measure::slice::Slice;
+pub use crate::measure::slice::calls::CallCounts;
+use crate::{
+    base::{
+        machine::{cpu_seconds, open_files, rss_bytes},
+        packed::pack,
+    },
+    measure::{
+        ledger::{Ledger, Scope},
+        sample::{ErrorKind, ServerCode},
+        searches::{Searches, ToldApart},
+        series::{Cell, Gauges, Series},
+        server_use::Reading,
+    },
+};
+pub use shard::ShareOfBooks;
+pub use to_record::{About, Names};
+
+/// The open files are counted once in so many ticks: with many users that takes milliseconds.
+const COUNT_FILES_EVERY: u32 = 10;
+
+/// A reading of the server's metrics counts for so long.
+const MAX_READING_AGE: Duration = Duration::from_secs(3);
+
+/// The books of a run, kept by the one who leads it.
+#[derive(Debug)]
+pub struct Books {
+    slices: mpsc::Receiver<Slice>,
+    /// Everything that was told so far.
+    pub told: Slice,
+    pub ledger: Ledger,
+    pub series: Series,
+    pub failures: Failures,
+    pub server: ServerUse,
+    pub generator: GeneratorUse,
+    pub matches: MatchCounts,
+    /// Messages from users of other shares.
+    pub crossings: Crossings,
+    /// What is packed for the other shares when the books of one are closed.
+    packed: Option<String>,
+    searches: Searches,
+    /// What has not come for so long does not come any more; `None`: nobody knows what is to come.
+    patience: Option<Duration>,
+    /// Messages that are lost as far as is known.
+    lost: u64,
+    ticked: Duration,
+    closed: bool,
+}
+
+/// Searches that ended, told apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchCounts {
+    /// Could have been paired, and were not in time.
+    pub failed: u64,
+    /// Of those, how many are estimated: they are told apart at the end.
+    pub presumed: u64,
+    /// Nobody else was waiting.
+    pub odd_one_out: u64,
+    /// Under way at the end.
+    pub pending: u64,
+}
+
+/// What the load generator itself used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct GeneratorUse {
+    cpu_at_start: f64,
+    at: Duration,
+    pub cpu_seconds: f64,
+    pub rss_peak_bytes: u64,
+    pub fds_peak: u64,
+    ticks: u32,
+}
+
+impl Books {
+    /// Opens the books of users in this `scope`; workers hand their slices to the sender.
+    pub fn open(fair_wait: Duration, scope: Scope) -> (Self, mpsc::Sender<Slice>) {
+        let (sender, slices) = mpsc::channel();
+        let books = Self {
+            slices,
+            told: Slice::default(),
+            ledger: Ledger::new(scope),
+            series: Series::default(),
+            failures: Failures::default(),
+            server: ServerUse::default(),
+            generator: GeneratorUse {
+                cpu_at_start: cpu_seconds(false),
+                ..GeneratorUse::default()
+            },
+            matches: MatchCounts::default(),
+            crossings: Crossings::default(),
+            packed: None,
+            searches: Searches::new(fair_wait),
+            patience: None,
+            lost: 0,
+            ticked: Duration::ZERO,
+            closed: false,
+        };
+        (books, sender)
+    }
+
+    /// Counts messages as lost while the run is on when nothing has come for so long.
+    pub fn with_patience(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Takes in what was told since the last time; `now`: since the start of the run. To be called once a second.
+    pub fn tick(&mut self, now: Duration, server: Option<Reading>) {
+        let mut window = Slice::default();
+        let (mut unmatched, mut across) = (Vec::new(), Vec::new());
+        while let Ok(mut slice) = self.slices.try_recv() {
+            slice.stays.drain(..).for_each(|stay| self.ledger.add(stay));
+            unmatched.append(&mut slice.unmatched);
+            across.append(&mut slice.across);
+            window.merge(&slice);
+        }
+        let presumed = self.searches.presumed_failed(&unmatched);
+        self.matches.presumed += presumed;
+        let known = self.searches.add(unmatched);
+        let dated = known.map_or(0, |known| self.told_apart(&known));
+        self.told.merge(&window);
+        let lost = self.lost;
+        self.lost = self.lost_by(now, &window);
+        let before = self.failures.total() + self.told.errors.total() - window.errors.total();
+        self.find_failures(now);
+        let gauges = self.gauges(now, server);
+        let end = self.end_of_window(now);
+        let mut cell = Cell::new(self.ticked, end, &window, gauges);
+        across
+            .iter()
+            .for_each(|message| self.crossings.add(message));
+        cell.across = Crossings::raw(&across);
+        cell.counts.failed_matches = presumed;
+        cell.counts.lost = difference(self.lost, lost);
+        let failures = self.failures.total() + self.told.errors.total();
+        cell.counts.failures = failures.saturating_sub(before + dated);
+        self.series.push(cell);
+        self.ticked = end;
+    }
+
+    /// Takes in the rest and settles what is still open. What a share does not know of its rooms because others
+    /// do is unknown to its own record, and packed for theirs.
+    pub fn close(&mut self, now: Duration, server: Option<Reading>) {
+        self.tick(now, server);
+        if self.is_share() {
+            self.packed = Some(pack(&self.to_share()));
+        }
+        self.ledger.close(!self.is_share());
+        let known = self.searches.tell_apart();
+        self.told_apart(&known);
+        self.settle(now);
+    }
+
+    /// Whether other shares of the run hold a part of what there is to know.
+    pub fn is_share(&self) -> bool {
+        self.ledger.scope == Scope::Share
+    }
+
+    fn settle(&mut self, now: Duration) {
+        let refused = ErrorKind::ServerError(ServerCode::new("not_in_room"));
+        self.told
+            .errors
+            .add(refused, self.ledger.wrongly_refused, now);
+        self.closed = true;
+        self.find_failures(now);
+        let (mut lost, mut failures) = (0_i64, 0);
+        for cell in self.series.cells() {
+            lost = lost.saturating_add(cell.counts.lost);
+            failures += cell.counts.failures;
+        }
+        let all = self.failures.total() + self.told.errors.total();
+        let lost = difference(self.lost(), u64::try_from(lost).unwrap_or(0));
+        // What is found only now belongs to no other window.
+        if let Some(last) = self.series.last_mut() {
+            last.counts.lost = last.counts.lost.saturating_add(lost.max(0));
+            last.counts.failures += all.saturating_sub(failures);
+        }
+    }
+
+    /// Messages that are lost: before the end, those that were overtaken, or that have not come for very long.
+    pub fn lost(&self) -> u64 {
+        match self.closed {
+            true => self.ledger.total().lost,
+            false => self.lost,
+        }
+    }
+
+    /// The same at `now`, at the end of a window.
+    fn lost_by(&self, now: Duration, window: &Slice) -> u64 {
+        let missed = u64::try_from(self.told.missed).unwrap_or(0);
+        let missed = missed.saturating_add(self.ledger.untold);
+        if self.is_share() {
+            return missed;
+        }
+        let messages = self.told.messages();
+        let missing = messages.sent.saturating_sub(messages.received);
+        let silent = self.patience.map_or(0, |patience| {
+            let cells = self.series.cells().rev();
+            let latest = cells.take_while(|cell| cell.end() + patience > now);
+            let latest: u64 = latest.map(|cell| cell.counts.sent).sum();
+            let settled = self.ledger.total();
+            let excused = settled.undeliverable + settled.pending + settled.unknown;
+            missing.saturating_sub(latest + window.messages().sent + self.told.refused + excused)
+        });
+        missed.min(missing).max(silent)
+    }
+
+    /// Enters searches that are told apart, those that failed as errors of the moment at which they did: so many
+    /// are in their window.
+    fn told_apart(&mut self, known: &ToldApart) -> u64 {
+        let mut dated = 0;
+        for search in &known.failed {
+            self.told.matching.record(search.waited);
+            let at = search.from.saturating_add(search.waited);
+            self.failures.date(Failure::MatchFailed, at);
+            if let Some(window) = self.series.at(at) {
+                window.counts.failures += 1;
+                dated += 1;
+            }
+        }
+        self.matches.failed += known.failed.len() as u64;
+        self.matches.odd_one_out += known.odd_one_out;
+        self.matches.pending += known.pending;
+        self.matches.presumed = 0;
+        dated
+    }
+
+    fn find_failures(&mut self, now: Duration) {
+        let (people, messages) = (&self.told.people, self.told.messages());
+        let late_calls = self.told.calls.iter().map(|call| call.timed_out).sum();
+        let wrong_calls = self.told.calls.iter().map(|call| call.wrong).sum();
+        for (failure, count) in [
+            (Failure::MessageLost, self.lost()),
+            (Failure::MessageLate, messages.late),
+            (Failure::MessageDuplicated, messages.duplicate),
+            (Failure::MessageReordered, messages.reordered),
+            (Failure::MessageMisrouted, messages.wrong_peer),
+            (Failure::MessageAltered, messages.altered),
+            (Failure::MatchFailed, self.matches.failed),
+            (Failure::MatchOneSided, self.ledger.one_sided_rooms),
+            (Failure::MatchDouble, self.double_matches()),
+            (Failure::MatchSelf, people.self_matches),
+            (Failure::CallTimedOut, late_calls),
+            (Failure::CallWrong, wrong_calls),
+        ] {
+            self.failures.set(failure, count, now);
+        }
+    }
+
+    /// Slices are cut at whole seconds, and come in a little later.
+    fn end_of_window(&self, now: Duration) -> Duration {
+        let whole = Duration::from_secs(now.as_secs());
+        if whole > self.ticked { whole } else { now }
+    }
+
+    fn gauges(&mut self, now: Duration, server: Option<Reading>) -> Gauges {
+        // An old reading says nothing about this window.
+        let server = server.filter(|reading| now.saturating_sub(reading.at) < MAX_READING_AGE);
+        let people = &self.told.people;
+        let rss = rss_bytes();
+        let used = &mut self.generator;
+        let cpu = cpu_seconds(false) - used.cpu_at_start;
+        let seconds = now.saturating_sub(used.at).as_secs_f64().max(1e-3);
+        used.at = now;
+        let share = (cpu - used.cpu_seconds) * 100.0 / seconds;
+        used.cpu_seconds = cpu;
+        used.rss_peak_bytes = used.rss_peak_bytes.max(rss);
+        if used.ticks.is_multiple_of(COUNT_FILES_EVERY) {
+            used.fds_peak = used.fds_peak.max(open_files());
+        }
+        used.ticks += 1;
+        Gauges {
+            connected: people.connected_now(),
+            searching: people.searching_now(),
+            in_rooms: people.in_rooms_now(),
+            server,
+            server_cpu_percent: server.and_then(|reading| self.server.add(reading)),
+            generator_cpu_percent: share,
+            generator_rss_bytes: rss,
+        }
+    }
+
+    /// Users in rooms of more than two, or told of a second room while in one.
+    pub fn double_matches(&self) -> u64 {
+        self.told.people.double_matches + self.ledger.crowded_users
+    }
+
+    /// Matched in time, with a room of exactly two that both know.
+    fn good_matches(&self) -> u64 {
+        let bad =
+            self.ledger.one_sided_rooms + self.double_matches() + self.told.people.self_matches;
+        self.told.people.matched.saturating_sub(bad)
+    }
+
+    /// Users who connected and stayed connected, in percent of those who tried, and before the end are not still on
+    /// their way. `None`: nobody did.
+    pub fn connection_success(&self) -> Option<f64> {
+        let people = &self.told.people;
+        let tried = match self.closed {
+            true => people.tried(),
+            false => people.connected + people.not_connected,
+        };
+        percent(people.connected.saturating_sub(people.dropped), tried)
+    }
+
+    /// Good matches in percent of the searches that could have had one.
+    pub fn match_success(&self) -> Option<f64> {
+        let failed = self.matches.failed + self.matches.presumed;
+        percent(self.good_matches(), self.told.people.matched + failed)
+    }
+
+    /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
+    /// may still come is neither received nor lost; a share does not know where its messages went.
+    pub fn message_success(&self) -> Option<f64> {
+        if self.closed {
+            let settled = self.ledger.total();
+            return percent(settled.delivered, settled.delivered + settled.lost);
+        }
+        if self.is_share() {
+            return None;
+        }
+        let received = self.told.messages().received;
+        percent(received, received + self.lost())
+    }
+}
+
+/// How much more `now` is than `before`.
+fn difference(now: u64, before: u64) -> i64 {
+    let clamped = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    clamped(now) - clamped(before)
+}
+
+/// `part` in percent of `whole`, to six decimals. `None`: there is none.
+pub fn percent(part: u64, whole: u64) -> Option<f64> {
+    // Down: what is not all must not look like all.
+    (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,270 @@
+//! Closes the books of a run into its record.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{Books, percent};
+use crate::{
+    base::machine::max_open_files,
+    measure::sample::{Direction, Kind},
+    record::{
+        self, Call, Connections, Delivery, Flow, Generator, Latency, Matches, Measurement, Outcome,
+        Phase, Record, Recovery, Run, ShardData, Validity, digits,
+    },
+};
+
+/// The names of the plan's calls and flows, by their numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    pub calls: Vec<String>,
+    pub flows: Vec<String>,
+}
+
+/// What a run was, besides what its users measured.
+#[derive(Debug)]
+pub struct About {
+    /// [`Run::elapsed_ms`], `active_ms`, `peak` and the like are filled in from the fields below.
+    pub run: Run,
+    pub started_at: SystemTime,
+    pub elapsed: Duration,
+    pub active: Duration,
+    /// Types of messages beyond [`Kind::KNOWN`].
+    pub kinds: Vec<String>,
+    /// Names, times and loads of the phases; what was measured is filled in.
+    pub phases: Vec<Phase>,
+    /// The part of the run in which its load stood still.
+    pub steady: [Duration; 2],
+    pub peak_connected: u64,
+    pub workers: u64,
+    pub busiest_worker_percent: f64,
+    /// The server's metrics were asked for by address.
+    pub server_expected: bool,
+    /// For a share: what the others need of it; the books are filled in.
+    pub shard: Option<ShardData>,
+}
+
+impl Books {
+    /// The figures of a run whose books are closed. Thresholds, drift, findings and advice are empty: `judge` adds them.
+    pub fn to_record(&self, about: About, names: &Names) -> Record {
+        Record {
+            schema_version: record::SCHEMA_VERSION,
+            outcome: Outcome::Pass,
+            exit_code: 0,
+            measurement: Measurement {
+                validity: Validity::Valid,
+                findings: Vec::new(),
+            },
+            thresholds: Vec::new(),
+            phases: about
+                .phases
+                .into_iter()
+                .map(|phase| self.phase(phase))
+                .collect(),
+            connections: self.connections(about.peak_connected),
+            matches: self.matches(),
+            delivery: self.delivery(&about.kinds),
+            calls: self.calls(&names.calls),
+            flows: self.flows(&names.flows),
+            latency: self.latency(&names.calls),
+            errors: self.errors(),
+            series: self.series.to_record(),
+            generator: Generator {
+                workers: about.workers,
+                cpu_seconds: digits(self.generator.cpu_seconds),
+                cpu_percent: digits(
+                    self.generator.cpu_seconds * 100.0 / about.elapsed.as_secs_f64().max(1e-3),
+                ),
+                busiest_worker_percent: digits(about.busiest_worker_percent),
+                longest_pause_ms: millis(self.told.pause),
+                rss_peak_bytes: self.generator.rss_peak_bytes,
+                fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
+            },
+            server: self.server.to_record(),
+            capacity: None,
+            drift: Vec::new(),
+            recovery: self.recovery(),
+            advice: Vec::new(),
+            comparison: None,
+            shard: about.shard.map(|shard| ShardData {
+                books: self.packed.clone().unwrap_or_default(),
+                ..shard
+            }),
+            run: Run {
+                started_at: humantime::format_rfc3339_millis(about.started_at).to_string(),
+                started_at_unix_ms: unix_ms(about.started_at),
+                elapsed_ms: millis(about.elapsed),
+                active_ms: millis(about.active),
+                ..about.run
+            },
+        }
+    }
+
+    fn phase(&self, phase: Phase) -> Phase {
+        let time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default();
+        let (start, end) = (time(phase.start_ms), time(phase.end_ms));
+        let within = |cell: &&crate::measure::series::Cell| cell.start < end && cell.end() >= start;
+        let cells = self.series.cells().filter(within);
+        let phase = Phase {
+            peak_connected: cells.map(|cell| cell.now.connected).max().unwrap_or(0),
+            ..phase
+        };
+        // A phase that is shorter than a window has none for itself.
+        let Some(all) = self.series.between(start, end) else {
+            return phase;
+        };
+        let counts = &all.counts;
+        Phase {
+            connection_success_percent: counts.connection_success(),
+            match_success_percent: percent(counts.matches, counts.matches + counts.failed_matches),
+            match_p95_ms: all.matching.quantile_ms(0.95),
+            message_p99_ms: all.message.quantile_ms(0.99),
+            errors: counts.failures,
+            ..phase
+        }
+    }
+
+    fn connections(&self, peak: u64) -> Connections {
+        let people = &self.told.people;
+        Connections {
+            attempted: people.tried(),
+            succeeded: people.connected,
+            dropped: people.dropped,
+            reconnects: people.reconnects,
+            peak,
+            success_percent: self.connection_success(),
+        }
+    }
+
+    fn matches(&self) -> Matches {
+        let people = &self.told.people;
+        Matches {
+            searches: people.searches,
+            rematches: people.rematches,
+            matched: people.matched,
+            failed: self.matches.failed,
+            odd_one_out: self.matches.odd_one_out,
+            pending: self.matches.pending,
+            one_sided: self.ledger.one_sided_rooms,
+            double: self.double_matches(),
+            self_matches: people.self_matches,
+            success_percent: self.match_success(),
+        }
+    }
+
+    fn delivery(&self, kinds: &[String]) -> Vec<Delivery> {
+        let known = Kind::KNOWN.into_iter();
+        let names: Vec<&str> = known.chain(kinds.iter().map(String::as_str)).collect();
+        let mut all = Vec::new();
+        for (kind, routes) in self.told.routes.iter().enumerate() {
+            for (direction, counts) in Direction::ALL.into_iter().zip(routes) {
+                let settled = &self.ledger.settled[kind][direction as usize];
+                if counts.sent + counts.received + counts.misdelivered() == 0 {
+                    continue;
+                }
+                all.push(Delivery {
+                    kind: (*names.get(kind).unwrap_or(&"other")).to_owned(),
+                    direction: direction.name().to_owned(),
+                    sent: counts.sent,
+                    delivered: settled.delivered,
+                    late: counts.late,
+                    lost: settled.lost,
+                    undeliverable: settled.undeliverable,
+                    pending: settled.pending,
+                    unknown: settled.unknown,
+                    duplicate: counts.duplicate,
+                    reordered: counts.reordered,
+                    wrong_peer: counts.wrong_peer,
+                    altered: counts.altered,
+                    success_percent: percent(settled.delivered, settled.delivered + settled.lost),
+                });
+            }
+        }
+        all
+    }
+
+    fn calls(&self, names: &[String]) -> Vec<Call> {
+        let calls = names.iter().zip(&self.told.calls);
+        calls
+            .map(|(name, call)| Call {
+                name: name.clone(),
+                sent: call.sent,
+                answered: call.answered,
+                timed_out: call.timed_out,
+                wrong: call.wrong,
+                failed: call.failed,
+                pending: call.sent.saturating_sub(call.ended()),
+            })
+            .collect()
+    }
+
+    fn flows(&self, names: &[String]) -> Vec<Flow> {
+        let flows = names.iter().zip(&self.told.flows);
+        flows
+            .map(|(name, [completed, failed])| Flow {
+                name: name.clone(),
+                completed: *completed,
+                failed: *failed,
+            })
+            .collect()
+    }
+
+    fn latency(&self, calls: &[String]) -> BTreeMap<String, Latency> {
+        let told = &self.told;
+        let mut all: BTreeMap<String, Latency> = [
+            ("connect", &told.connect, 0),
+            ("match", &told.matching, self.matches.failed),
+            ("message", &told.message, 0),
+            ("message_as_sent", &told.as_sent, 0),
+            ("own_lateness", &told.lateness, 0),
+        ]
+        .into_iter()
+        .map(|(name, latencies, censored)| (name.to_owned(), latencies.to_record(censored)))
+        .collect();
+        for (name, call) in calls.iter().zip(&told.calls) {
+            for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
+                let latency = latencies.to_record(call.timed_out + call.failed);
+                all.insert(format!("{what} {name}"), latency);
+            }
+        }
+        all
+    }
+
+    fn errors(&self) -> Vec<record::ErrorEntry> {
+        let errors = self.told.errors.to_record();
+        let mut all: Vec<_> = errors.chain(self.failures.to_record()).collect();
+        all.sort_by_key(|error| std::cmp::Reverse(error.count));
+        all
+    }
+
+    /// How the storm went, if there was one.
+    pub fn recovery(&self) -> Option<Recovery> {
+        let storm = &self.told.storm;
+        let dropped_at = storm.first_at?;
+        let back = |latencies: &super::Latencies, all: u64| {
+            let enough = (all as f64 * 0.99).ceil();
+            let count = latencies.count() as f64;
+            // The quantile of those who are back that is 99 % of all who were dropped.
+            (count >= enough && all > 0)
+                .then(|| latencies.quantile_ms((enough / count).min(1.0)))
+                .flatten()
+        };
+        Some(Recovery {
+            dropped_at_ms: millis(dropped_at),
+            dropped: storm.dropped,
+            paired: storm.paired,
+            matched_99_percent_ms: back(&storm.matched, storm.paired),
+            connected_99_percent_ms: back(&storm.connected, storm.dropped),
+        })
+    }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> f64 {
+    digits(time.as_secs_f64() * 1e3)
+}

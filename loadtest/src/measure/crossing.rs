@@ -1,0 +1,200 @@
+//! Messages from users of other shares: sent by one clock and received by another, so that how long they took
+//! is known only once the clocks are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{
+    books::{Books, Latencies},
+    sample::{Across, Route},
+    series::Spread,
+};
+
+/// All of them, by the share they came from and their type.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Crossings(Vec<Crossing>);
+
+/// Those of one type from one other share.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Crossing {
+    /// The share of the senders, from 0.
+    pub from: u32,
+    pub route: Route,
+    /// What the first one took. Others are kept by how much they differ from it: so they are as exact as their
+    /// spread is small, however far apart the clocks are.
+    base: i64,
+    /// The least that one took since it was sent, exactly.
+    pub min_micros: i64,
+    due: Tally,
+    as_sent: Tally,
+}
+
+/// How often each number of microseconds occurred, to within a thousandth of it. Few of them do: memory is spent on
+/// those alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Tally(BTreeMap<i64, u64>);
+
+impl Tally {
+    fn record(&mut self, micros: i64) {
+        *self.0.entry(rounded(micros)).or_default() += 1;
+    }
+
+    /// Each value with how often it occurred.
+    fn recorded(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.0.iter().map(|(micros, count)| (*micros, *count))
+    }
+}
+
+/// The first eleven binary digits.
+fn rounded(micros: i64) -> i64 {
+    const DIGITS: u32 = 11;
+    let length = u64::BITS - micros.unsigned_abs().leading_zeros();
+    let rest = length.saturating_sub(DIGITS);
+    (micros / (1 << rest)) << rest
+}
+
+impl Crossing {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.as_sent.0.values().sum()
+    }
+
+    /// What they took once the receiver's clock is known to be this much ahead of the senders': from the moment
+    /// due, and as sent.
+    fn timed(&self, ahead_micros: i64) -> [impl Iterator<Item = (u64, u64)>; 2] {
+        let zero = self.base.saturating_sub(ahead_micros);
+        // Nothing comes before it is sent; what seems to, does so by the uncertainty of the clocks.
+        let took = move |(micros, count): (i64, u64)| {
+            (zero.saturating_add(micros).max(0).unsigned_abs(), count)
+        };
+        [&self.due, &self.as_sent].map(|tally| tally.recorded().map(took))
+    }
+}
+
+impl Crossings {
+    pub fn add(&mut self, message: &Across) {
+        let same = |one: &&mut Crossing| one.from == message.from && one.route == message.route;
+        let place = match self.0.iter_mut().find(same) {
+            Some(place) => place,
+            None => {
+                self.0.push(Crossing {
+                    from: message.from,
+                    route: message.route,
+                    base: message.as_sent_micros,
+                    min_micros: message.as_sent_micros,
+                    due: Tally::default(),
+                    as_sent: Tally::default(),
+                });
+                let last = self.0.len() - 1;
+                &mut self.0[last]
+            }
+        };
+        place.min_micros = place.min_micros.min(message.as_sent_micros);
+        place
+            .due
+            .record(message.due_micros.saturating_sub(place.base));
+        place
+            .as_sent
+            .record(message.as_sent_micros.saturating_sub(place.base));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Crossing> {
+        self.0.iter()
+    }
+
+    /// How long they took by the clocks as they are.
+    pub fn raw(messages: &[Across]) -> Spread {
+        let mut latencies = Latencies::default();
+        for message in messages {
+            latencies.record_micros(message.due_micros.max(0).unsigned_abs(), 1);
+        }
+        Spread::of(&latencies)
+    }
+}
+
+impl Books {
+    /// Enters messages between shares, once the receiver's clock is known to be this much ahead of the senders'.
+    pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
+        let [due, as_sent] = crossing.timed(ahead_micros);
+        due.for_each(|(micros, count)| self.told.message.record_micros(micros, count));
+        for (micros, count) in as_sent {
+            self.told.as_sent.record_micros(micros, count);
+            if micros > late_micros {
+                self.told.route(crossing.route).late += count;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::books::tests::{ROUTE, books};
+
+    #[test]
+    fn clocks_an_hour_apart_cost_no_precision() {
+        for ahead in [-3_600_000_000, -5_000, 0, 70, 3_600_000_000_i64] {
+            let mut crossings = Crossings::default();
+            for took in [400, 350, 900, 5_000] {
+                crossings.add(&Across {
+                    route: ROUTE,
+                    from: 1,
+                    due_micros: ahead + took + 20,
+                    as_sent_micros: ahead + took,
+                    in_order: true,
+                    altered: false,
+                });
+            }
+            let crossing = crossings.iter().next().expect("one");
+            assert_eq!((crossing.count(), crossing.min_micros), (4, ahead + 350));
+            let (mut books, _) = books();
+            books.time(crossing, ahead, 4_000);
+            let sent: Vec<_> = books.told.as_sent.recorded().collect();
+            assert_eq!(sent.len(), 4);
+            for ((got, _), took) in sent.iter().zip([350_u64, 400, 900, 5_000]) {
+                assert!(got.abs_diff(took) <= 1 + took / 500, "{got} is not {took}");
+            }
+            let due = books.told.message.quantile_ms(0.0).expect("not empty");
+            assert!((due - 0.37).abs() < 0.002, "{due}");
+            assert_eq!(books.told.messages().late, 1);
+        }
+    }
+
+    #[test]
+    fn numbers_are_kept_to_a_thousandth() {
+        for micros in [
+            0,
+            1,
+            -1,
+            2_047,
+            -2_048,
+            123_456,
+            -9_876_543_210,
+            i64::MAX,
+            i64::MIN,
+        ] {
+            let off = rounded(micros).abs_diff(micros);
+            assert!(
+                off <= micros.unsigned_abs() / 1_000,
+                "{micros} is off by {off}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_comes_before_it_is_sent() {
+        let mut crossings = Crossings::default();
+        crossings.add(&Across {
+            route: ROUTE,
+            from: 1,
+            due_micros: 50,
+            as_sent_micros: 50,
+            in_order: true,
+            altered: false,
+        });
+        let (mut books, _) = books();
+        crossings.iter().for_each(|one| books.time(one, 80, 1));
+        assert_eq!(books.told.message.max_ms(), Some(0.0));
+    }
+}

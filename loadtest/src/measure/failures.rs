@@ -1,0 +1,217 @@
+//! What went wrong, by kind, in memory that does not grow with the number of kinds a server invents.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    measure::sample::ErrorKind,
+    record::{self, Blame},
+};
+
+/// Kinds of error that are told apart.
+const MAX_ERROR_KINDS: usize = 64;
+
+/// How often something went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occurred {
+    pub count: u64,
+    /// The first, since the start of the run.
+    pub first_at: Duration,
+}
+
+/// What users were told or ran into, by kind.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(
+    into = "Vec<(ErrorKind, Occurred)>",
+    from = "Vec<(ErrorKind, Occurred)>"
+)]
+pub struct Errors(BTreeMap<ErrorKind, Occurred>);
+
+impl From<Errors> for Vec<(ErrorKind, Occurred)> {
+    fn from(errors: Errors) -> Self {
+        errors.0.into_iter().collect()
+    }
+}
+
+impl From<Vec<(ErrorKind, Occurred)>> for Errors {
+    fn from(list: Vec<(ErrorKind, Occurred)>) -> Self {
+        let mut errors = Self::default();
+        for (kind, error) in list {
+            errors.add(kind, error.count, error.first_at);
+        }
+        errors
+    }
+}
+
+impl Errors {
+    pub fn add(&mut self, kind: ErrorKind, count: u64, first_at: Duration) {
+        if count == 0 {
+            return;
+        }
+        // A server could send a new code each time: what is kept must not grow with it.
+        let full = self.0.len() >= MAX_ERROR_KINDS && !self.0.contains_key(&kind);
+        let kind = if full { ErrorKind::Other } else { kind };
+        let occurred = Occurred { count: 0, first_at };
+        let entry = self.0.entry(kind).or_insert(occurred);
+        entry.count += count;
+        entry.first_at = entry.first_at.min(first_at);
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (kind, error) in &other.0 {
+            self.add(kind.clone(), error.count, error.first_at);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().map(|error| error.count).sum()
+    }
+
+    pub fn to_record(&self) -> impl Iterator<Item = record::ErrorEntry> {
+        self.0.iter().map(|(kind, error)| record::ErrorEntry {
+            kind: kind.name(),
+            blame: kind.blame(),
+            count: error.count,
+            first_at_ms: error.first_at.as_secs_f64() * 1e3,
+            meaning: kind.meaning().to_owned(),
+        })
+    }
+}
+
+/// What the books show to have failed, although nobody was told of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Failure {
+    MessageLost,
+    MessageLate,
+    MessageDuplicated,
+    MessageReordered,
+    MessageMisrouted,
+    MessageAltered,
+    MatchFailed,
+    MatchOneSided,
+    MatchDouble,
+    MatchSelf,
+    CallTimedOut,
+    CallWrong,
+}
+
+impl Failure {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MessageLost => "message_lost",
+            Self::MessageLate => "message_late",
+            Self::MessageDuplicated => "message_duplicated",
+            Self::MessageReordered => "message_reordered",
+            Self::MessageMisrouted => "message_misrouted",
+            Self::MessageAltered => "message_altered",
+            Self::MatchFailed => "match_failed",
+            Self::MatchOneSided => "match_one_sided",
+            Self::MatchDouble => "match_double",
+            Self::MatchSelf => "match_self",
+            Self::CallTimedOut => "call_timed_out",
+            Self::CallWrong => "call_wrong",
+        }
+    }
+
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::MessageLost => {
+                "the server took a message and its partner, who was there, never got it"
+            }
+            Self::MessageLate => {
+                "a message took longer than the message time-out after it was sent"
+            }
+            Self::MessageDuplicated => "a message was delivered more than once",
+            Self::MessageReordered => "a message was delivered after a later one",
+            Self::MessageMisrouted => "a message was delivered to somebody whom it was not for",
+            Self::MessageAltered => "a message was delivered with other bytes than were sent",
+            Self::MatchFailed => {
+                "two users waited at the same time, and neither got a partner in time"
+            }
+            Self::MatchOneSided => "a user was told of a room that nobody else was told of",
+            Self::MatchDouble => "a user was put into a second room, or a third user into a room",
+            Self::MatchSelf => "a user was matched with themselves",
+            Self::CallTimedOut => "a request was not answered in time",
+            Self::CallWrong => "a request was answered with something else than was expected",
+        }
+    }
+}
+
+/// Failures with their first time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Failures(BTreeMap<Failure, Occurred>);
+
+impl Failures {
+    /// Takes the count as it is at `now`.
+    pub fn set(&mut self, failure: Failure, count: u64, now: Duration) {
+        if count == 0 {
+            // What seemed so was not.
+            self.0.remove(&failure);
+        } else {
+            let first = Occurred {
+                count,
+                first_at: now,
+            };
+            self.0.entry(failure).or_insert(first).count = count;
+        }
+    }
+
+    /// Something that is found only now, and counted later, happened at `at`.
+    pub fn date(&mut self, failure: Failure, at: Duration) {
+        let first = Occurred {
+            count: 0,
+            first_at: at,
+        };
+        let mine = self.0.entry(failure).or_insert(first);
+        mine.first_at = mine.first_at.min(at);
+    }
+
+    /// Adds what was found elsewhere, with its first time.
+    pub fn merge(&mut self, other: &Self) {
+        for (failure, theirs) in &other.0 {
+            let mine = self.0.entry(*failure).or_insert(Occurred {
+                count: 0,
+                first_at: theirs.first_at,
+            });
+            mine.count += theirs.count;
+            mine.first_at = mine.first_at.min(theirs.first_at);
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().map(|failure| failure.count).sum()
+    }
+
+    pub fn to_record(&self) -> impl Iterator<Item = record::ErrorEntry> {
+        self.0.iter().map(|(failure, occurred)| record::ErrorEntry {
+            kind: failure.name().to_owned(),
+            blame: Blame::Server,
+            count: occurred.count,
+            first_at_ms: occurred.first_at.as_secs_f64() * 1e3,
+            meaning: failure.meaning().to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::sample::ServerCode;
+
+    #[test]
+    fn errors_keep_their_first_time_and_a_bounded_number_of_kinds() {
+        let kind = |n: u32| ErrorKind::ServerError(ServerCode::new(&format!("code_{n}")));
+        let mut errors = Errors::default();
+        for n in 0..1000 {
+            errors.add(kind(n), 1, Duration::from_secs(9));
+        }
+        errors.add(kind(0), 1, Duration::from_secs(4));
+        assert_eq!(
+            (errors.total(), errors.0.len()),
+            (1001, MAX_ERROR_KINDS + 1)
+        );
+        let first = errors.0[&kind(0)];
+        assert_eq!((first.count, first.first_at.as_secs()), (2, 4));
+    }
+}

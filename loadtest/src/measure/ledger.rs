@@ -1,0 +1,65 @@
+//! The delivery ledger: what was sent into each room against what came out of it. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::sample::{Direction, Kind};
+
+mod inbox;
+mod recent;
+mod settle;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+pub use inbox::{Inbox, Receipt};
+pub use recent::{Latest, UNDER_WAY};
+#[cfg(test)]
+use settle::Settled;
+pub use settle::{Ledger, Scope};
+pub use shard::{LedgerShare, shifted};
+
+/// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
+/// in a room of their own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stay {
+    /// The room.
+    pub room: u64,
+    /// The user.
+    pub user: u32,
+    /// When the user was told of the room, since the start of the run.
+    pub joined: Duration,
+    /// When the user was out of it.
+    pub left: Duration,
+    /// The direction in which the user sends.
+    pub direction: Direction,
+    /// Messages that the user sent, for each type.
+    pub sent: [u32; Kind::MAX],
+    /// Of those, how many the server answered with `not_in_room`.
+    pub refused: u32,
+    /// Those that were sent in the end.
+    pub latest: Latest,
+    /// The user stayed until nothing was under way any more, at the end of the run.
+    pub settled: bool,
+    /// The partner left before the user did.
+    pub partner_left: bool,
+    /// The user's own connection was cut: what was under way may never have reached the server.
+    pub cut_off: bool,
+    /// The partner belongs to another load test, so nothing is known of what they received.
+    pub foreign: bool,
+    /// The server sends back some of the messages only: nothing is known of those that do not come.
+    #[serde(default)]
+    pub some_come_back: bool,
+    /// What the user received.
+    pub inbox: Inbox,
+}
+
+impl Stay {
+    /// Messages of all types that the user sent.
+    pub fn sent_in_all(&self) -> u32 {
+        self.sent
+            .iter()
+            .fold(0, |all, sent| all.saturating_add(*sent))
+    }
+}

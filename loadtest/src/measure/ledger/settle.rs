@@ -1,0 +1,256 @@
+//! Closes the books of a room as soon as both of its members are out of it, so that rooms may come and go
+//! without end in the same memory.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Stay, recent::UNDER_WAY};
+use crate::measure::sample::{Direction, Kind};
+
+/// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
+/// the other may be in another share of the run, as unknown.
+const MAX_OPEN: usize = 200_000;
+/// Settled rooms that are kept in mind, so that a third member is seen.
+const MAX_REMEMBERED: usize = 65_536;
+
+/// What became of the messages of one type in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Received by the partner at least once.
+    pub delivered: u64,
+    /// Never received, though the partner was there.
+    pub lost: u64,
+    /// Never received, because the partner had left or was leaving.
+    pub undeliverable: u64,
+    /// Under way when the sender was cut off or the run ended: neither delivered nor lost.
+    pub pending: u64,
+    /// Sent to a user whose own record is missing, or to a server that sends back some messages only.
+    pub unknown: u64,
+}
+
+/// All rooms of a run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub scope: Scope,
+    pub settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    /// Of those that are lost, how many no gap told of while the run was on.
+    pub untold: u64,
+    /// Refused with `not_in_room` although the partner had not left; these are lost.
+    pub wrongly_refused: u64,
+    /// Rooms that only one user was told of.
+    pub one_sided_rooms: u64,
+    /// Users in rooms of more than two.
+    pub crowded_users: u64,
+    /// Users whose partner's record is missing.
+    pub unknown_stays: u64,
+    /// Some of those were given up because too many waited.
+    pub forgotten: bool,
+    pub(super) open: HashMap<u64, Stay>,
+    opened: VecDeque<u64>,
+    pub(super) closed: HashMap<u64, Closed>,
+    closed_order: VecDeque<u64>,
+}
+
+/// What a ledger is to know of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All users of a run.
+    #[default]
+    Whole,
+    /// Those of one share.
+    Share,
+    /// Those of several shares, which each have kept what a ledger keeps.
+    Shares,
+}
+
+/// A room that is settled.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Closed {
+    /// When both of its members were in it.
+    pub from: Duration,
+    /// When the first of them left.
+    pub at: Duration,
+    pub crowded: bool,
+}
+
+impl Ledger {
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            ..Self::default()
+        }
+    }
+
+    /// Enters one stay.
+    pub fn add(&mut self, stay: Stay) {
+        if stay.foreign {
+            return self.unknown(&stay);
+        }
+        if stay.direction == Direction::ToServer {
+            return self.settle(&stay, &stay);
+        }
+        if let Some(partner) = self.open.remove(&stay.room) {
+            self.settle(&stay, &partner);
+            self.settle(&partner, &stay);
+            let from = stay.joined.max(partner.joined);
+            self.remember(stay.room, from, stay.left.min(partner.left));
+            return;
+        }
+        // Overlapping in time: a room that is made anew under an old name is another room.
+        let third = self
+            .closed
+            .get_mut(&stay.room)
+            .filter(|room| stay.joined < room.at);
+        if let Some(room) = third {
+            self.crowded_users += if room.crowded { 1 } else { 3 };
+            room.crowded = true;
+            return self.unknown(&stay);
+        }
+        self.opened.push_back(stay.room);
+        self.open.insert(stay.room, stay);
+        self.forget_oldest();
+    }
+
+    /// Settles what still waits for a partner's record: there will be none, because nobody else was told of
+    /// the room, or, if the records are not `complete`, perhaps because that one is missing.
+    pub fn close(&mut self, complete: bool) {
+        for (_, stay) in std::mem::take(&mut self.open) {
+            if complete {
+                self.one_sided(&stay);
+            } else {
+                self.unknown(&stay);
+            }
+        }
+        self.opened.clear();
+    }
+
+    /// All types and directions together.
+    pub fn total(&self) -> Settled {
+        let mut all = Settled::default();
+        for part in self.settled.iter().flatten() {
+            all.merge(part);
+        }
+        all
+    }
+
+    /// What `sender` sent, against what `receiver` got.
+    fn settle(&mut self, sender: &Stay, receiver: &Stay) {
+        let heard = receiver.inbox.partner == Some(sender.user);
+        // The server may hold for gone who does not know it yet.
+        let left = match sender.partner_left {
+            true => receiver.left.min(sender.left),
+            false => receiver.left,
+        };
+        let mut lost = 0;
+        // What was refused was answered, and does not come any more.
+        let came = if heard { receiver.inbox.received() } else { 0 };
+        let mut unanswered = u64::from(sender.sent_in_all())
+            .saturating_sub(u64::from(came) + u64::from(sender.refused));
+        for kind in 0..Kind::MAX {
+            let sent = u64::from(sender.sent[kind]);
+            let count = |counts: &[u32; Kind::MAX]| if heard { u64::from(counts[kind]) } else { 0 };
+            let delivered = count(&receiver.inbox.unique).min(sent);
+            let missing = sent - delivered;
+            // Messages come in order, so one that is missing before the last that was received was lost on
+            // the way, and one after it may have come when the partner had gone.
+            let gaps = count(&receiver.inbox.next_nth)
+                .saturating_sub(delivered)
+                .min(missing);
+            let mut part = Settled {
+                delivered,
+                ..Settled::default()
+            };
+            let after = missing - gaps;
+            if sender.some_come_back {
+                part.unknown = missing;
+            } else if sender.cut_off && !sender.partner_left {
+                (part.lost, part.pending) = (gaps, after);
+            } else {
+                // What had its time to come and did not is lost; the receiver left, or the run is over.
+                if receiver.settled {
+                    part.pending = (sender.latest.in_time(after, receiver.left)).min(unanswered);
+                    unanswered -= part.pending;
+                } else {
+                    part.undeliverable = sender.latest.under_way(after, left);
+                }
+                part.lost = missing - part.undeliverable - part.pending;
+            }
+            lost += part.lost;
+            self.settled[kind][sender.direction as usize].merge(&part);
+        }
+        let told = match heard && !sender.some_come_back {
+            true => u64::from(receiver.inbox.missed()),
+            false => 0,
+        };
+        self.untold += lost.saturating_sub(told);
+        if !sender.partner_left {
+            self.wrongly_refused += u64::from(sender.refused).min(lost);
+        }
+    }
+
+    fn one_sided(&mut self, stay: &Stay) {
+        // Whoever gives up while the server pairs them is in no room that they know of, and their partner
+        // is told at once.
+        let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < UNDER_WAY;
+        self.one_sided_rooms += u64::from(!gave_up);
+        let nobody = Stay {
+            inbox: super::Inbox::default(),
+            ..stay.clone()
+        };
+        self.settle(stay, &nobody);
+    }
+
+    fn unknown(&mut self, stay: &Stay) {
+        self.unknown_stays += 1;
+        for kind in 0..Kind::MAX {
+            let settled = &mut self.settled[kind][stay.direction as usize];
+            settled.unknown += u64::from(stay.sent[kind]);
+        }
+    }
+
+    fn remember(&mut self, room: u64, from: Duration, at: Duration) {
+        let closed = Closed {
+            from,
+            at,
+            crowded: false,
+        };
+        if self.closed.insert(room, closed).is_none() {
+            self.closed_order.push_back(room);
+        }
+        if self.scope != Scope::Shares
+            && self.closed_order.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.closed_order.pop_front()
+        {
+            self.closed.remove(&oldest);
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        // Rooms that were settled in the meantime are still in the order.
+        while self.opened.len() > MAX_OPEN && self.scope != Scope::Shares {
+            let oldest = self.opened.pop_front();
+            match oldest.and_then(|room| self.open.remove(&room)) {
+                Some(stay) if self.scope == Scope::Whole => self.one_sided(&stay),
+                Some(stay) => {
+                    self.forgotten = true;
+                    self.unknown(&stay);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Settled {
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.undeliverable += other.undeliverable;
+        self.pending += other.pending;
+        self.unknown += other.unknown;
+    }
+}

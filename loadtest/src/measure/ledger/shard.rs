@@ -1,0 +1,136 @@
+//! The ledgers of shares, joined: a room whose members are in two of them is settled by both.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Ledger, Scope, Stay,
+    settle::{Closed, Settled},
+};
+use crate::measure::sample::{Direction, Kind};
+
+/// What the ledger of one share tells that of the whole.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct LedgerShare {
+    settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    wrongly_refused: u64,
+    crowded_users: u64,
+    /// Stays that could no longer be kept until the partner's record comes, among others.
+    unknown_stays: u64,
+    forgotten: bool,
+    /// The stays whose partner's record is not in this share, by room.
+    unsettled: Vec<Stay>,
+    /// The rooms that were settled last, by room.
+    closed: Vec<(u64, Closed)>,
+}
+
+impl LedgerShare {
+    /// Tells times by a clock that is this much behind the share's own. Not `settled`: this share may have ended
+    /// while users of others were still sending.
+    pub fn by_clock(&mut self, ahead_micros: i64, settled: bool) {
+        let shift = |time: &mut Duration| *time = shifted(*time, ahead_micros);
+        for stay in &mut self.unsettled {
+            shift(&mut stay.joined);
+            shift(&mut stay.left);
+            stay.latest.times().for_each(shift);
+            stay.settled &= settled;
+        }
+        for (_, closed) in &mut self.closed {
+            shift(&mut closed.from);
+            shift(&mut closed.at);
+        }
+    }
+}
+
+/// The same moment by a clock that is this much behind; nothing was before the start.
+pub fn shifted(time: Duration, ahead_micros: i64) -> Duration {
+    let by = Duration::from_micros(ahead_micros.unsigned_abs());
+    if ahead_micros < 0 {
+        time.saturating_add(by)
+    } else {
+        time.saturating_sub(by)
+    }
+}
+
+impl Ledger {
+    /// What others have to know. The ledger stays as it is.
+    pub fn share(&self) -> LedgerShare {
+        let mut unsettled: Vec<Stay> = self.open.values().cloned().collect();
+        unsettled.sort_by_key(|stay| stay.room);
+        let mut closed: Vec<_> = self.closed.iter().map(|(room, at)| (*room, *at)).collect();
+        closed.sort_by_key(|(room, _)| *room);
+        LedgerShare {
+            settled: self.settled,
+            wrongly_refused: self.wrongly_refused,
+            crowded_users: self.crowded_users,
+            unknown_stays: self.unknown_stays,
+            forgotten: self.forgotten,
+            unsettled,
+            closed,
+        }
+    }
+
+    /// Joins the shares of one server, whose names for rooms are its own. What then still waits for a partner
+    /// is for [`Ledger::take_unsettled`] or [`Ledger::close`].
+    pub fn of_shares(shares: impl IntoIterator<Item = LedgerShare>) -> Self {
+        let mut all = Self::new(Scope::Shares);
+        let mut unsettled = Vec::new();
+        for mut share in shares {
+            unsettled.append(&mut share.unsettled);
+            let closed = std::mem::take(&mut share.closed);
+            all.add_counts(&share);
+            closed
+                .into_iter()
+                .for_each(|(room, closed)| all.join_closed(room, closed));
+        }
+        // After all rooms of which somebody has seen two members.
+        unsettled.into_iter().for_each(|stay| all.add(stay));
+        all
+    }
+
+    /// Joins ledgers of several servers. Two addresses may lead to one server: what waits for a partner in one
+    /// ledger may find them in another.
+    pub fn of_servers(ledgers: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::new(Scope::Shares);
+        for mut ledger in ledgers {
+            let unsettled = ledger.take_unsettled();
+            all.add_counts(&ledger.share());
+            unsettled.into_iter().for_each(|stay| all.add(stay));
+        }
+        all
+    }
+
+    fn take_unsettled(&mut self) -> Vec<Stay> {
+        let mut stays: Vec<Stay> = std::mem::take(&mut self.open).into_values().collect();
+        stays.sort_by_key(|stay| stay.room);
+        stays
+    }
+
+    fn add_counts(&mut self, share: &LedgerShare) {
+        for (mine, theirs) in self.settled.iter_mut().zip(&share.settled) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.merge(theirs);
+            }
+        }
+        self.wrongly_refused += share.wrongly_refused;
+        self.crowded_users += share.crowded_users;
+        self.unknown_stays += share.unknown_stays;
+        self.forgotten |= share.forgotten;
+    }
+
+    /// Enters a room that a share has settled; two members in each of two shares are one too many.
+    fn join_closed(&mut self, room: u64, theirs: Closed) {
+        let Some(mine) = self.closed.get_mut(&room) else {
+            self.closed.insert(room, theirs);
+            return;
+        };
+        if theirs.from >= mine.at || mine.from >= theirs.at {
+            return;
+        }
+        for closed in [*mine, theirs] {
+            self.crowded_users += if closed.crowded { 0 } else { 2 };
+        }
+        mine.crowded = true;
+    }
+}

@@ -1,0 +1,294 @@
+//! The course of a run: one window a second, joined to longer ones as they age, so that a day takes no more
+//! memory than it must.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    measure::{books::Slice, server_use::Reading},
+    record,
+};
+
+mod late;
+mod side_by_side;
+mod success;
+#[cfg(test)]
+mod tests;
+pub use crate::measure::histogram::sparse::{Spread, heat_bounds_ms};
+pub use side_by_side::side_by_side;
+
+/// How many windows of each length, in seconds, are kept before the oldest are joined to one of the next:
+/// seconds for ten minutes, ten seconds for an hour, two minutes for two days, then ten minutes.
+const LEVELS: [(usize, u64); 4] = [(600, 1), (360, 10), (1500, 120), (4500, 600)];
+
+/// All windows of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Cell>", into = "Vec<Cell>")]
+pub struct Series {
+    /// The first level is that of seconds.
+    levels: [VecDeque<Cell>; LEVELS.len()],
+}
+
+/// What happened in one window.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Cell {
+    pub start: Duration,
+    pub length: Duration,
+    pub counts: Counts,
+    /// As it was at the end.
+    pub now: Gauges,
+    pub connect: Spread,
+    pub matching: Spread,
+    pub message: Spread,
+    /// From users of other shares, by both clocks as they are; not among the others.
+    pub across: Spread,
+    pub as_sent: Spread,
+    pub lateness: Spread,
+    /// By the number of the call.
+    pub calls: Vec<Spread>,
+}
+
+/// What was counted in one window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub attempts: u64,
+    pub connects: u64,
+    #[serde(default)]
+    pub failed_connects: u64,
+    pub drops: u64,
+    pub matches: u64,
+    pub failed_matches: u64,
+    pub sent: u64,
+    pub delivered: u64,
+    pub refused: u64,
+    /// Found to be lost; negative: fewer than it seemed before.
+    #[serde(default)]
+    pub lost: i64,
+    pub misdelivered: u64,
+    /// Calls.
+    #[serde(default)]
+    pub answered: u64,
+    pub failures: u64,
+}
+
+/// What was so at the end of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gauges {
+    pub connected: u64,
+    pub searching: u64,
+    pub in_rooms: u64,
+    pub server: Option<Reading>,
+    /// The server's CPU since the window before, in percent of one core.
+    pub server_cpu_percent: Option<f64>,
+    pub generator_cpu_percent: f64,
+    pub generator_rss_bytes: u64,
+}
+
+impl Cell {
+    /// A window of what was told in it. Failures and lost matches are known to the one who settles them.
+    pub fn new(start: Duration, end: Duration, told: &Slice, now: Gauges) -> Self {
+        let (people, messages) = (&told.people, told.messages());
+        Self {
+            start,
+            length: end.saturating_sub(start),
+            counts: Counts {
+                attempts: people.attempted,
+                connects: people.connected,
+                failed_connects: people.not_connected,
+                drops: people.dropped,
+                matches: people.matched,
+                sent: messages.sent,
+                delivered: messages.received,
+                refused: told.refused,
+                misdelivered: messages.misdelivered(),
+                answered: told.calls.iter().map(|call| call.answered).sum(),
+                ..Counts::default()
+            },
+            now,
+            connect: Spread::of(&told.connect),
+            matching: Spread::of(&told.matching),
+            message: Spread::of(&told.message),
+            across: Spread::default(),
+            as_sent: Spread::of(&told.as_sent),
+            lateness: Spread::of(&told.lateness),
+            calls: told
+                .calls
+                .iter()
+                .map(|call| Spread::of(&call.latency))
+                .collect(),
+        }
+    }
+
+    pub fn end(&self) -> Duration {
+        self.start + self.length
+    }
+
+    /// Adds the window that follows.
+    pub fn join(&mut self, next: &Self) {
+        let (mine, theirs) = (self.length.as_secs_f64(), next.length.as_secs_f64());
+        let mean =
+            |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs).max(f64::MIN_POSITIVE);
+        let server_cpu = match (self.now.server_cpu_percent, next.now.server_cpu_percent) {
+            (Some(a), Some(b)) => Some(mean(a, b)),
+            (a, b) => a.or(b),
+        };
+        self.now = Gauges {
+            server_cpu_percent: server_cpu,
+            generator_cpu_percent: mean(
+                self.now.generator_cpu_percent,
+                next.now.generator_cpu_percent,
+            ),
+            server: next.now.server.or(self.now.server),
+            ..next.now
+        };
+        self.length += next.length;
+        self.counts.add(&next.counts);
+        self.connect.join(&next.connect);
+        self.matching.join(&next.matching);
+        self.message.join(&next.message);
+        self.across.join(&next.across);
+        self.as_sent.join(&next.as_sent);
+        self.lateness.join(&next.lateness);
+        if self.calls.len() < next.calls.len() {
+            self.calls.resize_with(next.calls.len(), Spread::default);
+        }
+        for (mine, theirs) in self.calls.iter_mut().zip(&next.calls) {
+            mine.join(theirs);
+        }
+    }
+
+    fn to_record(&self) -> record::Window {
+        let (counts, now) = (&self.counts, &self.now);
+        let mut calls = Spread::default();
+        self.calls.iter().for_each(|call| calls.join(call));
+        record::Window {
+            start_ms: record::digits(self.start.as_secs_f64() * 1e3),
+            length_ms: record::digits(self.length.as_secs_f64() * 1e3),
+            connected: now.connected,
+            searching: now.searching,
+            in_rooms: now.in_rooms,
+            attempts: counts.attempts,
+            connects: counts.connects,
+            matches: counts.matches,
+            sent: counts.sent,
+            delivered: counts.delivered,
+            answered: counts.answered,
+            errors: counts.failures,
+            connect: self.connect.quantiles(),
+            matching: self.matching.quantiles(),
+            message: self.message.quantiles(),
+            call: calls.quantiles(),
+            own_lateness: self.lateness.quantiles(),
+            heat: self.message.heat(),
+            server_cpu_percent: now.server_cpu_percent.map(record::digits),
+            server_rss_bytes: now.server.map(|server| server.rss_bytes),
+            server_fds: now.server.map(|server| server.fds),
+            generator_cpu_percent: record::digits(now.generator_cpu_percent),
+            generator_rss_bytes: now.generator_rss_bytes,
+        }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.attempts += other.attempts;
+        self.connects += other.connects;
+        self.failed_connects += other.failed_connects;
+        self.drops += other.drops;
+        self.matches += other.matches;
+        self.failed_matches += other.failed_matches;
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        self.refused += other.refused;
+        self.lost = self.lost.saturating_add(other.lost);
+        self.misdelivered += other.misdelivered;
+        self.answered += other.answered;
+        self.failures += other.failures;
+    }
+}
+
+impl Series {
+    /// Adds the latest window.
+    pub fn push(&mut self, cell: Cell) {
+        self.levels[0].push_back(cell);
+        for level in 0..LEVELS.len() - 1 {
+            let windows = &mut self.levels[level];
+            let (keep, seconds) = (LEVELS[level].0, LEVELS[level + 1].1);
+            if windows.len() <= keep {
+                return;
+            }
+            let Some(mut joined) = windows.pop_front() else {
+                return;
+            };
+            // Up to a whole number of the next length: so those of all shares of a run begin and end together.
+            let end = Duration::from_secs((joined.start.as_secs() / seconds + 1) * seconds);
+            while joined.end() < end
+                && let Some(next) = windows.pop_front()
+            {
+                joined.join(&next);
+            }
+            self.levels[level + 1].push_back(joined);
+        }
+    }
+
+    /// All windows in order of time.
+    pub fn cells(&self) -> impl DoubleEndedIterator<Item = &Cell> {
+        self.levels.iter().rev().flatten()
+    }
+
+    /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.
+    pub fn last(&self, length: Duration) -> Option<Cell> {
+        self.until(Duration::MAX, length)
+    }
+
+    /// The same, as it was at `end`.
+    pub fn until(&self, end: Duration, length: Duration) -> Option<Cell> {
+        // Ticks come a little early or late: a window of 30 s is 30 ticks.
+        let slack = Duration::from_millis(500);
+        let mut cells: Vec<&Cell> = Vec::new();
+        let mut sum = Duration::ZERO;
+        for cell in self.cells().rev().skip_while(|cell| cell.end() > end) {
+            cells.push(cell);
+            sum += cell.length;
+            if sum + slack >= length {
+                return joined(cells.into_iter().rev());
+            }
+        }
+        None
+    }
+
+    /// Everything from `start` to `end` as one: the windows whose middle lies there.
+    pub fn between(&self, start: Duration, end: Duration) -> Option<Cell> {
+        let within = |cell: &&Cell| (start..end).contains(&(cell.start + cell.length / 2));
+        joined(self.cells().filter(within))
+    }
+
+    pub fn to_record(&self) -> record::Series {
+        record::Series {
+            heat_bounds_ms: heat_bounds_ms(),
+            windows: self.cells().map(Cell::to_record).collect(),
+        }
+    }
+}
+
+impl From<Series> for Vec<Cell> {
+    fn from(series: Series) -> Self {
+        series.levels.into_iter().rev().flatten().collect()
+    }
+}
+
+/// Windows of a run that is over: none is joined any more.
+impl From<Vec<Cell>> for Series {
+    fn from(cells: Vec<Cell>) -> Self {
+        let mut series = Self::default();
+        series.levels[0] = cells.into();
+        series
+    }
+}
+
+fn joined<'a>(mut cells: impl Iterator<Item = &'a Cell>) -> Option<Cell> {
+    let mut all = cells.next()?.clone();
+    cells.for_each(|cell| all.join(cell));
+    Some(all)
+}

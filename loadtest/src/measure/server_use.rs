@@ -1,0 +1,218 @@
+//! What the server used, from one reading of its metrics a second.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record;
+
+/// Bytes, seconds and files of a process: what is beyond was not measured.
+const POSSIBLE: std::ops::RangeInclusive<f64> = 0.0..=1e15;
+
+/// One look at the server.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Since the start of the run.
+    pub at: Duration,
+    pub cpu_seconds: f64,
+    pub rss_bytes: u64,
+    pub fds: u64,
+    /// As many as it may have.
+    pub max_fds: Option<u64>,
+}
+
+impl Reading {
+    /// Reads the Prometheus text format
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>). `None`: the memory is not there.
+    pub fn parse(text: &str, at: Duration) -> Option<Self> {
+        let rss = value(text, "process_resident_memory_bytes")?;
+        Some(Self {
+            at,
+            cpu_seconds: value(text, "process_cpu_seconds_total").unwrap_or(0.0),
+            rss_bytes: whole(rss),
+            fds: value(text, "process_open_fds").map_or(0, whole),
+            max_fds: value(text, "process_max_fds").map(whole),
+        })
+    }
+}
+
+/// The value of the first sample of a metric.
+fn value(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = match rest.strip_prefix('{') {
+            Some(labels) => labels.split_once('}')?.1,
+            None => rest.strip_prefix([' ', '\t'])?,
+        };
+        value
+            .split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
+            .filter(|value| POSSIBLE.contains(value))
+    })
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float cast saturates"
+)]
+pub fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// What the server used, by its own metrics.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ServerUse {
+    first: Option<Reading>,
+    last: Option<Reading>,
+    readings: u64,
+    cpu_seconds: f64,
+    rss_peak_bytes: u64,
+    fds_peak: u64,
+}
+
+impl ServerUse {
+    /// Adds a reading, unless it is the last one again, and gives the share of a core since the one before.
+    pub fn add(&mut self, reading: Reading) -> Option<f64> {
+        self.first.get_or_insert(reading);
+        let before = self.last.replace(reading);
+        if before.is_none_or(|before| before.at != reading.at) {
+            self.readings += 1;
+        }
+        self.rss_peak_bytes = self.rss_peak_bytes.max(reading.rss_bytes);
+        self.fds_peak = self.fds_peak.max(reading.fds);
+        let before = before?;
+        let seconds = reading.at.saturating_sub(before.at).as_secs_f64();
+        // A server that was started anew counts from zero.
+        let cpu = (reading.cpu_seconds - before.cpu_seconds).max(0.0);
+        self.cpu_seconds += cpu;
+        (seconds > 0.0).then(|| cpu * 100.0 / seconds)
+    }
+
+    /// The same server, seen by somebody else.
+    pub fn merge_same(&mut self, other: &Self) {
+        self.readings = self.readings.max(other.readings);
+        self.merge(other, |a, b| a.max(b), f64::max);
+    }
+
+    /// Another server. Peaks add up as if they had come at the same moment, so that the sum is never too small.
+    pub fn merge_other(&mut self, other: &Self) {
+        self.readings += other.readings;
+        self.merge(other, u64::saturating_add, |a, b| a + b);
+    }
+
+    fn merge(&mut self, other: &Self, whole: fn(u64, u64) -> u64, share: fn(f64, f64) -> f64) {
+        let both = |mine: Option<Reading>, theirs: Option<Reading>, at: fn(_, _) -> Duration| match (
+            mine, theirs,
+        ) {
+            (Some(a), Some(b)) => Some(Reading {
+                at: at(a.at, b.at),
+                cpu_seconds: share(a.cpu_seconds, b.cpu_seconds),
+                rss_bytes: whole(a.rss_bytes, b.rss_bytes),
+                fds: whole(a.fds, b.fds),
+                max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
+            }),
+            (a, b) => a.or(b),
+        };
+        self.first = both(self.first, other.first, Duration::min);
+        self.last = both(self.last, other.last, Duration::max);
+        self.cpu_seconds = share(self.cpu_seconds, other.cpu_seconds);
+        self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
+        self.fds_peak = whole(self.fds_peak, other.fds_peak);
+    }
+
+    /// As many files as it may have open, if it says so.
+    pub fn max_fds(&self) -> Option<u64> {
+        self.last?.max_fds
+    }
+
+    /// `None`: it was never read.
+    pub fn to_record(&self) -> Option<record::Server> {
+        let (first, last) = (self.first?, self.last?);
+        let seconds = last.at.saturating_sub(first.at).as_secs_f64();
+        Some(record::Server {
+            readings: self.readings,
+            cpu_seconds: record::digits(self.cpu_seconds),
+            cpu_percent: if seconds > 0.0 {
+                record::digits(self.cpu_seconds * 100.0 / seconds)
+            } else {
+                0.0
+            },
+            rss_first_bytes: first.rss_bytes,
+            rss_last_bytes: last.rss_bytes,
+            rss_peak_bytes: self.rss_peak_bytes,
+            fds_peak: self.fds_peak,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_is_counted_from_the_first_reading_and_memory_by_its_peak() {
+        let mut server = ServerUse::default();
+        let readings = [
+            (0, 10.0, 100),
+            (1, 10.5, 300),
+            (1, 10.5, 300),
+            (2, 11.0, 200),
+        ];
+        let shares = readings.map(|(second, cpu_seconds, rss_bytes)| {
+            server.add(Reading {
+                at: Duration::from_secs(second),
+                cpu_seconds,
+                rss_bytes,
+                fds: 7,
+                max_fds: None,
+            })
+        });
+        assert_eq!(shares, [None, Some(50.0), None, Some(50.0)]);
+        let seen = server.to_record().expect("read");
+        assert_eq!(
+            (
+                seen.readings,
+                seen.rss_first_bytes,
+                seen.rss_peak_bytes,
+                seen.rss_last_bytes
+            ),
+            (3, 100, 300, 200)
+        );
+        assert!((seen.cpu_seconds - 1.0).abs() < 1e-9 && (seen.cpu_percent - 50.0).abs() < 1e-9);
+    }
+
+    const TEXT: &str = "# HELP process_open_fds Open file descriptors.\n\
+        # TYPE process_open_fds gauge\n\
+        process_open_fds 12\n\
+        process_open_fds_max 99\n\
+        process_max_fds 20000\n\
+        process_cpu_seconds_total 1.5\n\
+        process_resident_memory_bytes{host=\"a b\"} 4.5e+07 1700000000\n";
+
+    #[test]
+    fn prometheus_text_is_read() {
+        let at = Duration::from_secs(1);
+        let reading = Reading {
+            at,
+            cpu_seconds: 1.5,
+            rss_bytes: 45_000_000,
+            fds: 12,
+            max_fds: Some(20_000),
+        };
+        assert_eq!(Reading::parse(TEXT, at), Some(reading));
+        for bad in [
+            "",
+            "process_resident_memory_bytes",
+            "process_resident_memory_bytes x",
+            "process_resident_memory_bytes -1",
+            "process_resident_memory_bytes 1e308",
+            "process_resident_memory_bytes NaN",
+            "{}",
+        ] {
+            assert_eq!(Reading::parse(bad, at), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! What happened in a stretch of time: counted by each worker without a lock, then added up.
+
+pub mod calls;
+
+use std::{fmt, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
+
+use crate::{
+    measure::{
+        failures::Errors,
+        histogram::dense::Latencies,
+        ledger::Stay,
+        sample::{Across, Delivered, Direction, Kind, Route, Sample, Unmatched},
+        slice::calls::CallCounts,
+    },
+    plan::MAX_NAMES,
+};
+
+/// What users told in a stretch of time. Two of them add up to one.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Slice {
+    pub people: People,
+    pub routes: [[RouteCounts; Direction::ALL.len()]; Kind::MAX],
+    /// Messages received from another load test.
+    pub foreign: u64,
+    /// Messages answered with `not_in_room`.
+    pub refused: u64,
+    /// Messages that were overtaken, and did not come later.
+    #[serde(default)]
+    pub missed: i64,
+    /// From the planned start to being ready.
+    pub connect: Latencies,
+    /// From asking for a partner to having one.
+    pub matching: Latencies,
+    /// From the moment a message was due to its receipt.
+    pub message: Latencies,
+    /// From the moment it was sent.
+    pub as_sent: Latencies,
+    /// How late the generator itself sent.
+    pub lateness: Latencies,
+    /// The longest time that a worker did not run.
+    pub pause: Duration,
+    /// By the number of the call.
+    #[serde(deserialize_with = "few")]
+    pub calls: Vec<CallCounts>,
+    /// By the number of the flow: completed, and not.
+    pub flows: Vec<[u64; 2]>,
+    pub storm: Storm,
+    pub errors: Errors,
+    /// To be timed once both clocks are known.
+    #[serde(skip)]
+    pub across: Vec<Across>,
+    /// To be entered in the ledger.
+    #[serde(skip)]
+    pub stays: Vec<Stay>,
+    /// To be told apart: failed, or nobody there to find.
+    #[serde(skip)]
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// Calls that a plan can have: each takes much more memory than its text.
+fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallCounts>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<CallCounts>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{MAX_NAMES} calls at the most")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut calls = Vec::new();
+            while let Some(call) = list.next_element()? {
+                if calls.len() == MAX_NAMES {
+                    return Err(A::Error::invalid_length(calls.len() + 1, &self));
+                }
+                calls.push(call);
+            }
+            Ok(calls)
+        }
+    }
+    from.deserialize_seq(Few)
+}
+
+/// Comings and goings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct People {
+    pub attempted: u64,
+    pub reconnects: u64,
+    /// Still on the way when the run ended.
+    pub abandoned: u64,
+    pub connected: u64,
+    /// Tried, and did not.
+    #[serde(default)]
+    pub not_connected: u64,
+    pub dropped: u64,
+    pub closed: u64,
+    pub searches: u64,
+    pub rematches: u64,
+    pub matched: u64,
+    pub unmatched: u64,
+    pub rooms_joined: u64,
+    pub rooms_left: u64,
+    pub double_matches: u64,
+    pub self_matches: u64,
+}
+
+/// Messages of one type in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteCounts {
+    pub sent: u64,
+    pub received: u64,
+    pub late: u64,
+    pub duplicate: u64,
+    pub reordered: u64,
+    pub wrong_peer: u64,
+    pub altered: u64,
+}
+
+/// Users dropped at once, and back.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Storm {
+    pub dropped: u64,
+    /// Who of them had a partner, or was looking for one.
+    pub paired: u64,
+    pub first_at: Option<Duration>,
+    pub connected: Latencies,
+    pub matched: Latencies,
+}
+
+impl Slice {
+    /// Counts what a user told at `at`, since the start of the run.
+    pub fn add(&mut self, at: Duration, sample: Sample) {
+        match sample {
+            Sample::Error { error } => self.errors.add(error, 1, at),
+            Sample::NotConnected { error } => {
+                self.people.not_connected += 1;
+                self.errors.add(error, 1, at);
+            }
+            Sample::Dropped { error } => {
+                self.people.dropped += 1;
+                self.errors.add(error, 1, at);
+            }
+            Sample::Connected { latency } => {
+                self.people.connected += 1;
+                self.connect.record(latency);
+            }
+            Sample::Matched { latency } => {
+                self.people.matched += 1;
+                self.matching.record(latency);
+            }
+            Sample::Unmatched(search) => {
+                self.people.unmatched += 1;
+                self.unmatched.push(search);
+            }
+            Sample::RoomLeft(stay) => {
+                self.people.rooms_left += 1;
+                self.stays.push(*stay);
+            }
+            Sample::Sent { route, lateness } => {
+                self.route(route).sent += 1;
+                self.lateness.record(lateness);
+            }
+            Sample::Delivered(message) => self.delivered(&message),
+            Sample::DeliveredAcross(message) => self.delivered_across(message),
+            Sample::Duplicate { route } => self.route(route).duplicate += 1,
+            Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
+            Sample::Foreign => self.foreign += 1,
+            Sample::Refused => self.refused += 1,
+            Sample::Gap { missed } => self.missed += missed,
+            Sample::FlowEnded { flow, completed } => {
+                at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
+            }
+            Sample::StormDropped { paired } => {
+                self.people.closed += 1;
+                self.storm.dropped += 1;
+                self.storm.paired += u64::from(paired);
+                self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
+            }
+            Sample::Paused { time } => self.pause = self.pause.max(time),
+            Sample::StormConnected { after } => self.storm.connected.record(after),
+            Sample::StormMatched { after } => self.storm.matched.record(after),
+            Sample::CallSent { .. }
+            | Sample::CallAnswered { .. }
+            | Sample::CallTimedOut { .. }
+            | Sample::CallFailed { .. }
+            | Sample::CallWrong { .. } => self.call(&sample),
+            _ => self.people.add(&sample),
+        }
+    }
+
+    fn call(&mut self, sample: &Sample) {
+        match sample {
+            Sample::CallSent { call, lateness } => {
+                at_place(&mut self.calls, call.0).sent += 1;
+                self.lateness.record(*lateness);
+            }
+            Sample::CallAnswered {
+                call,
+                latency,
+                as_sent,
+            } => {
+                let call = at_place(&mut self.calls, call.0);
+                call.answered += 1;
+                call.latency.record(*latency);
+                call.as_sent.record(*as_sent);
+            }
+            Sample::CallTimedOut { call, waited } => {
+                let call = at_place(&mut self.calls, call.0);
+                call.timed_out += 1;
+                call.latency.record(*waited);
+                call.as_sent.record(*waited);
+            }
+            Sample::CallFailed { call, waited } => {
+                let call = at_place(&mut self.calls, call.0);
+                call.failed += 1;
+                call.latency.record(*waited);
+                call.as_sent.record(*waited);
+            }
+            Sample::CallWrong { call } => at_place(&mut self.calls, call.0).wrong += 1,
+            _ => {}
+        }
+    }
+
+    fn delivered(&mut self, message: &Delivered) {
+        self.message.record(message.latency);
+        self.as_sent.record(message.as_sent);
+        let route = self.route(message.route);
+        route.received += 1;
+        route.late += u64::from(message.late);
+        route.reordered += u64::from(!message.in_order);
+        route.altered += u64::from(message.altered);
+    }
+
+    fn delivered_across(&mut self, message: Across) {
+        let route = self.route(message.route);
+        route.received += 1;
+        route.reordered += u64::from(!message.in_order);
+        route.altered += u64::from(message.altered);
+        // One with other bytes may name another time than it was sent at.
+        if !message.altered {
+            self.across.push(message);
+        }
+    }
+
+    pub fn route(&mut self, route: Route) -> &mut RouteCounts {
+        &mut self.routes[route.kind.index()][route.direction as usize]
+    }
+
+    /// Adds what others told, but for what is still to be settled.
+    pub fn merge(&mut self, other: &Self) {
+        self.people.merge(&other.people);
+        for (mine, theirs) in self.routes.iter_mut().zip(&other.routes) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                mine.merge(theirs);
+            }
+        }
+        self.foreign += other.foreign;
+        self.refused += other.refused;
+        self.missed = self.missed.saturating_add(other.missed);
+        self.connect.merge(&other.connect);
+        self.matching.merge(&other.matching);
+        self.message.merge(&other.message);
+        self.as_sent.merge(&other.as_sent);
+        self.lateness.merge(&other.lateness);
+        self.pause = self.pause.max(other.pause);
+        for (call, theirs) in (0..).zip(&other.calls) {
+            at_place(&mut self.calls, call).merge(theirs);
+        }
+        for (flow, theirs) in (0..).zip(&other.flows) {
+            let mine = at_place(&mut self.flows, flow);
+            mine[0] += theirs[0];
+            mine[1] += theirs[1];
+        }
+        self.storm.merge(&other.storm);
+        self.errors.merge(&other.errors);
+    }
+
+    /// All routes together.
+    pub fn messages(&self) -> RouteCounts {
+        let mut all = RouteCounts::default();
+        self.routes
+            .iter()
+            .flatten()
+            .for_each(|route| all.merge(route));
+        all
+    }
+}
+
+fn at_place<T: Default>(list: &mut Vec<T>, place: u16) -> &mut T {
+    let place = usize::from(place);
+    if list.len() <= place {
+        list.resize_with(place + 1, T::default);
+    }
+    &mut list[place]
+}
+
+impl People {
+    fn add(&mut self, sample: &Sample) {
+        match sample {
+            Sample::Connecting { again } => {
+                self.attempted += 1;
+                self.reconnects += u64::from(*again);
+            }
+            Sample::ConnectingEnded => self.abandoned += 1,
+            Sample::Closed => self.closed += 1,
+            Sample::Searching { again } => {
+                self.searches += 1;
+                self.rematches += u64::from(*again);
+            }
+            Sample::RoomJoined => self.rooms_joined += 1,
+            Sample::DoubleMatch => self.double_matches += 1,
+            Sample::SelfMatch => self.self_matches += 1,
+            _ => {}
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.attempted += other.attempted;
+        self.reconnects += other.reconnects;
+        self.abandoned += other.abandoned;
+        self.connected += other.connected;
+        self.not_connected += other.not_connected;
+        self.dropped += other.dropped;
+        self.closed += other.closed;
+        self.searches += other.searches;
+        self.rematches += other.rematches;
+        self.matched += other.matched;
+        self.unmatched += other.unmatched;
+        self.rooms_joined += other.rooms_joined;
+        self.rooms_left += other.rooms_left;
+        self.double_matches += other.double_matches;
+        self.self_matches += other.self_matches;
+    }
+
+    /// Those who tried to connect and got an answer, whichever.
+    pub fn tried(&self) -> u64 {
+        self.attempted.saturating_sub(self.abandoned)
+    }
+
+    pub fn connected_now(&self) -> u64 {
+        self.connected.saturating_sub(self.dropped + self.closed)
+    }
+
+    pub fn searching_now(&self) -> u64 {
+        self.searches.saturating_sub(self.matched + self.unmatched)
+    }
+
+    pub fn in_rooms_now(&self) -> u64 {
+        self.rooms_joined.saturating_sub(self.rooms_left)
+    }
+}
+
+impl RouteCounts {
+    pub fn merge(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.late += other.late;
+        self.duplicate += other.duplicate;
+        self.reordered += other.reordered;
+        self.wrong_peer += other.wrong_peer;
+        self.altered += other.altered;
+    }
+
+    /// Received, but not as sent: once, in order, unchanged, by the partner.
+    pub fn misdelivered(&self) -> u64 {
+        self.duplicate + self.reordered + self.wrong_peer + self.altered
+    }
+}
+
+impl Storm {
+    fn merge(&mut self, other: &Self) {
+        self.dropped += other.dropped;
+        self.paired += other.paired;
+        self.first_at = match (self.first_at, other.first_at) {
+            (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+            (mine, theirs) => mine.or(theirs),
+        };
+        self.connected.merge(&other.connected);
+        self.matched.merge(&other.matched);
+    }
+}

@@ -1,0 +1,38 @@
+//! What became of the requests of one name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::measure::histogram::dense::Latencies;
+
+/// Requests of one name.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct CallCounts {
+    pub sent: u64,
+    pub answered: u64,
+    pub timed_out: u64,
+    pub wrong: u64,
+    /// Without a connection, or cut off.
+    #[serde(default)]
+    pub failed: u64,
+    /// From the moment due.
+    pub latency: Latencies,
+    /// From the moment of sending; those that were not answered are only known to have taken longer.
+    pub as_sent: Latencies,
+}
+
+impl CallCounts {
+    /// Answered in whatever way, or given up.
+    pub fn ended(&self) -> u64 {
+        self.answered + self.timed_out + self.wrong + self.failed
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.timed_out += other.timed_out;
+        self.wrong += other.wrong;
+        self.failed += other.failed;
+        self.latency.merge(&other.latency);
+        self.as_sent.merge(&other.as_sent);
+    }
+}

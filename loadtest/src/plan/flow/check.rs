@@ -1,0 +1,242 @@
+//! Whether a flow can be played, before anybody plays it.
+
+use std::{borrow::Cow, time::Duration};
+
+use thiserror::Error;
+
+use super::{Between, Call, Flow, MATCH_FOUND, Message, Request, Rounds, Step, any, bounds};
+use crate::plan::{Greeting, template::Template};
+
+/// A flow that cannot be played.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("flow {flow:?}, step {step}: {what}", step = path(.steps))]
+pub struct FlowError {
+    /// Its name.
+    pub flow: String,
+    /// Which step, from 0; inside of a loop, which step of the loop, and so on.
+    pub steps: Vec<usize>,
+    /// What is wrong, and what to do.
+    pub what: Cow<'static, str>,
+}
+
+fn path(steps: &[usize]) -> String {
+    let steps: Vec<_> = steps.iter().map(|step| (step + 1).to_string()).collect();
+    steps.join(".")
+}
+
+impl Flow {
+    /// Whether the steps can be played against a server that greets like this.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn check(&self, greeting: &Greeting) -> Result<(), FlowError> {
+        let mut place = Place {
+            greeting: match greeting {
+                Greeting::None => None,
+                Greeting::Type(kind) => Some(kind),
+            },
+            ..Place::default()
+        };
+        let error = |steps, what: Cow<'static, str>| FlowError {
+            flow: self.name.clone(),
+            steps,
+            what,
+        };
+        if self.steps.is_empty() {
+            return Err(error(
+                vec![0],
+                "a flow needs steps, such as \"connect\", \"find_match\"".into(),
+            ));
+        }
+        bounds::check(&self.steps, 0)
+            .map_err(|(steps, what)| (steps, what.into()))
+            .and_then(|()| place.go(&self.steps))
+            .map_err(|(steps, what)| error(steps, what))
+    }
+}
+
+impl Rounds {
+    fn is_none(self) -> bool {
+        self == Self::Times(0) || self == Self::For(Duration::ZERO)
+    }
+}
+
+/// Where a user is after the steps so far.
+#[derive(Default)]
+struct Place<'a> {
+    connected: bool,
+    matched: bool,
+    saved: Vec<&'a str>,
+    /// The type that the server greets with.
+    greeting: Option<&'a str>,
+    /// The type that the latest step but pauses has waited for.
+    taken: Option<&'a str>,
+}
+
+type Wrong = (Vec<usize>, Cow<'static, str>);
+
+impl<'a> Place<'a> {
+    fn go(&mut self, steps: &'a [Step]) -> Result<(), Wrong> {
+        let last = steps.len().saturating_sub(1);
+        for (index, step) in steps.iter().enumerate() {
+            let wrong = |what: Cow<'static, str>| Err((vec![index], what));
+            let endless = matches!(
+                step,
+                Step::Send {
+                    rounds: Rounds::Endless,
+                    ..
+                } | Step::Call(Call {
+                    rounds: Rounds::Endless,
+                    ..
+                }) | Step::Loop {
+                    rounds: Rounds::Endless,
+                    ..
+                } | Step::Think(Between::ENDLESS)
+            );
+            if endless && index < last {
+                return wrong(
+                    "this goes on until the end of the run, so that nothing comes after it: give `times` or `for`"
+                        .into(),
+                );
+            }
+            if let Some(name) = self.missing(step) {
+                return wrong(
+                    format!("nothing is known as {{{{{name}}}}} here: put the http step that saves it before this one")
+                        .into(),
+                );
+            }
+            if let Err(what) = self.step(step) {
+                return wrong(what.into());
+            }
+            if let Step::Loop { steps, .. } = step {
+                // Twice: what stands after the first round has to do before the second.
+                for _round in 0..2 {
+                    self.go(steps).map_err(|(mut path, what)| {
+                        path.insert(0, index);
+                        (path, what)
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A variable of the step that nobody has saved before it.
+    fn missing(&self, step: &'a Step) -> Option<&'a str> {
+        let mut names = step.templates().flat_map(Template::saved);
+        names.find(|name| !self.saved.contains(name))
+    }
+
+    fn step(&mut self, step: &'a Step) -> Result<(), &'static str> {
+        const UNCONNECTED: &str = "nobody is connected here: put \"connect\" before it";
+        self.taken = match step {
+            Step::Expect { kind, .. } if self.taken == Some(kind) => return Err(TAKEN),
+            Step::Connect | Step::ConnectTo(_) | Step::Reconnect => self.greeting,
+            Step::FindMatch | Step::Next => Some(MATCH_FOUND),
+            Step::Think(_) | Step::Expect { .. } | Step::Loop { .. } => self.taken,
+            _ => None,
+        };
+        match step {
+            Step::Connect | Step::ConnectTo(_) if self.connected => {
+                return Err(
+                    "there is a connection already: take this one out, or put \"close\" before it",
+                );
+            }
+            Step::Connect | Step::ConnectTo(_) => self.connected = true,
+            Step::Think(between) if between.from > between.to => {
+                return Err("the first time is longer than the second");
+            }
+            Step::Think(_) => {}
+            Step::Http(Request { within, .. }) if within.is_zero() => return Err(NO_TIME),
+            Step::Http(request) => {
+                let names = request.save.iter().map(|(name, _)| name.as_str());
+                self.saved.extend(names);
+            }
+            Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
+            _ if !self.connected => return Err(UNCONNECTED),
+            Step::FindMatch if self.matched => {
+                return Err(
+                    "there is a partner already: take \"next\", or put \"leave\" before it",
+                );
+            }
+            Step::FindMatch => self.matched = true,
+            Step::Next | Step::Leave if !self.matched => return Err(UNMATCHED),
+            Step::Leave => self.matched = false,
+            Step::Reconnect => self.matched = false,
+            Step::Close => (self.connected, self.matched) = (false, false),
+            Step::Send {
+                message,
+                every,
+                rounds,
+            } => return self.check_send(message, *every, *rounds),
+            Step::Expect { within, .. } if within.is_zero() => return Err(NO_TIME),
+            Step::Call(call) => return check_call(call),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_send(
+        &self,
+        message: &Message,
+        every: Duration,
+        rounds: Rounds,
+    ) -> Result<(), &'static str> {
+        match message {
+            Message::Relay { size, .. } => {
+                if !self.matched {
+                    return Err(UNMATCHED);
+                }
+                size.check()?;
+            }
+            Message::Custom { size, .. } => size.check()?,
+        }
+        check_pace(every, rounds)
+    }
+}
+
+fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
+    if rounds.is_none() {
+        return Err(NOTHING);
+    }
+    if every.is_zero() && !matches!(rounds, Rounds::Times(_)) {
+        return Err("nothing can be sent every 0s: give a longer time");
+    }
+    Ok(())
+}
+
+const TAKEN: &str =
+    "the step before has waited for this message already, and it comes once: take this one out";
+const NO_TIME: &str = "nothing comes within 0s: give a longer time";
+const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";
+const UNMATCHED: &str = "there is no partner here: put \"find_match\" before it";
+
+fn check_loop(rounds: Rounds, steps: &[Step]) -> Result<(), &'static str> {
+    if rounds.is_none() {
+        return Err(NOTHING);
+    }
+    let waits = |step: &Step| match step {
+        Step::Think(between) => !between.to.is_zero(),
+        Step::Close | Step::Leave | Step::Loop { .. } => false,
+        Step::Send { every, .. } => !every.is_zero(),
+        _ => true,
+    };
+    if !any(steps, &waits) {
+        return Err("nothing in this loop takes time: add a `think`");
+    }
+    Ok(())
+}
+
+fn check_call(call: &Call) -> Result<(), &'static str> {
+    call.size.check()?;
+    check_pace(call.every, call.rounds)?;
+    if call.within.is_zero() {
+        return Err(NO_TIME);
+    }
+    if !call.template.has_id() && call.answer.is_none() {
+        return Err(
+            "no answer can be told from others: put {{id}} into the request, or give the type of the `answer`",
+        );
+    }
+    Ok(())
+}

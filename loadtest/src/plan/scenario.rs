@@ -1,0 +1,179 @@
+//! Scenarios: plans as files, and those that are built in.
+
+use std::{fmt::Display, path::Path};
+
+use thiserror::Error;
+
+use crate::{base::files, plan::Plan};
+
+mod describe;
+mod file;
+mod http;
+mod read;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use describe::{describe, list};
+
+/// The scenarios that are built in, by name; each is a file that may be taken as an example.
+pub const BUILT_IN: [(&str, &str); 17] = [
+    (
+        "connection",
+        include_str!("../../scenarios/connection.toml"),
+    ),
+    (
+        "matchmaking",
+        include_str!("../../scenarios/matchmaking.toml"),
+    ),
+    ("signaling", include_str!("../../scenarios/signaling.toml")),
+    ("stress", include_str!("../../scenarios/stress.toml")),
+    ("endurance", include_str!("../../scenarios/endurance.toml")),
+    ("gradual", include_str!("../../scenarios/gradual.toml")),
+    ("plan", include_str!("../../scenarios/plan.toml")),
+    (
+        "reconnect-storm",
+        include_str!("../../scenarios/reconnect-storm.toml"),
+    ),
+    ("churn", include_str!("../../scenarios/churn.toml")),
+    ("http", include_str!("../../scenarios/http.toml")),
+    ("chat", include_str!("../../scenarios/chat.toml")),
+    ("chat-ack", include_str!("../../scenarios/chat-ack.toml")),
+    (
+        "transcription",
+        include_str!("../../scenarios/transcription.toml"),
+    ),
+    (
+        "concurrent-sessions",
+        include_str!("../../scenarios/concurrent-sessions.toml"),
+    ),
+    (
+        "audio-streaming",
+        include_str!("../../scenarios/audio-streaming.toml"),
+    ),
+    (
+        "audio-streaming-text",
+        include_str!("../../scenarios/audio-streaming-text.toml"),
+    ),
+    (
+        "tool-execution",
+        include_str!("../../scenarios/tool-execution.toml"),
+    ),
+];
+
+/// What `loadtest init` writes.
+pub const EXAMPLE: &str = include_str!("../../scenarios/example.toml");
+
+/// The JSON schema of scenario files.
+pub const SCHEMA: &str = include_str!("../../scenarios/schema.json");
+
+/// A scenario that cannot be played.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ScenarioError {
+    /// No such file.
+    #[error("{name}: {error}; give a file, or one of those that are built in: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Why it cannot be read as a file.
+        error: String,
+        /// Those that are built in.
+        known: String,
+    },
+    /// Something wrong in it.
+    #[error(
+        "{file}:{line}:{column}: {what}\n{line:>5} | {text}\n      | {mark:>column$}",
+        mark = "^"
+    )]
+    Wrong {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, and what to give.
+        what: String,
+        /// The line itself.
+        text: String,
+    },
+}
+
+/// Reads a scenario from `text`, which errors call `file`.
+///
+/// # Errors
+/// The first thing in it that cannot be played.
+pub fn read(text: &str, file: &str) -> Result<Plan, ScenarioError> {
+    read::plan(text).map_err(|wrong| wrong.at(text, file))
+}
+
+/// The built-in scenario of this name, or else the one in the file of this name.
+///
+/// # Errors
+/// There is none, or it cannot be played.
+pub fn load(name: &str) -> Result<Plan, ScenarioError> {
+    match built_in(name) {
+        Some(text) => read(text, name),
+        None => {
+            let text = files::text(Path::new(name), files::SCENARIO_BYTES)
+                .map_err(|error| unknown(name, &error))?;
+            read(&text, name)
+        }
+    }
+}
+
+/// The text of the built-in scenario of this name.
+///
+/// # Errors
+/// There is none.
+pub fn text(name: &str) -> Result<&'static str, ScenarioError> {
+    built_in(name).ok_or_else(|| unknown(name, &"no such scenario"))
+}
+
+fn built_in(name: &str) -> Option<&'static str> {
+    let found = BUILT_IN.iter().find(|(known, _)| *known == name);
+    found.map(|(_, text)| *text)
+}
+
+fn unknown(name: &str, error: &dyn Display) -> ScenarioError {
+    let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    ScenarioError::Unknown {
+        name: name.to_owned(),
+        error: error.to_string(),
+        known: known.join(", "),
+    }
+}
+
+/// Something wrong, at a byte of the file.
+#[derive(Debug)]
+struct Wrong {
+    at: usize,
+    what: String,
+}
+
+impl Wrong {
+    fn new(at: usize, what: impl ToString) -> Self {
+        Self {
+            at,
+            what: what.to_string(),
+        }
+    }
+
+    fn at(self, text: &str, file: &str) -> ScenarioError {
+        let mut at = self.at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let before = &text[..at];
+        let begin = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = text[begin..].lines().next().unwrap_or_default();
+        ScenarioError::Wrong {
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[begin..].chars().count() + 1,
+            what: self.what,
+            text: line.trim_end().to_owned(),
+        }
+    }
+}

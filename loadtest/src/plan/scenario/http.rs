@@ -1,0 +1,113 @@
+//! The steps of a scenario file that speak of URLs.
+
+use hyper::{Method, http::uri::PathAndQuery};
+
+use super::{
+    file::{FlowTable, StepTable, StepText},
+    steps::WITHIN,
+};
+use crate::plan::{
+    flow::{Request, Step},
+    origin::Origin,
+    template::{Names, Template},
+};
+
+const METHODS: [Method; 5] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+];
+
+/// The names under which the steps of these flows save something.
+pub(super) fn saved_names<'a>(flows: impl Iterator<Item = &'a FlowTable>) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut steps: Vec<_> = flows.flat_map(|flow| &flow.steps).collect();
+    while let Some(step) = steps.pop() {
+        if let StepText::Table(table) = step.get_ref() {
+            names.extend(table.save.iter().flatten().map(|(name, _)| name.clone()));
+            steps.extend(table.steps.iter().flatten());
+        }
+    }
+    names
+}
+
+/// `{ connect = "/ws?token={{token}}" }`
+pub(super) fn connect(path: &str, names: &Names) -> Result<Step, String> {
+    Ok(Step::ConnectTo(path_of(
+        path,
+        "/ws?token={{token}}",
+        names,
+    )?))
+}
+
+/// `{ http = "/health" }`
+pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, String> {
+    let given = table.method.as_deref();
+    let method = given.unwrap_or(if table.text.is_some() { "POST" } else { "GET" });
+    let known = METHODS.iter().find(|known| known.as_str() == method);
+    let method = known
+        .ok_or_else(|| format!("{method:?} is no method: give GET, POST, PUT, PATCH or DELETE"))?;
+    let body = match &table.text {
+        Some(_) if *method == Method::GET => {
+            return Err("a GET has no `text`: take it out, or give another `method`".to_owned());
+        }
+        Some(text) => Some(Template::parse(text, names).map_err(|error| error.to_string())?),
+        None => None,
+    };
+    if body.as_ref().is_some_and(Template::has_payload) {
+        return Err("{{payload}} is for messages: write the text out".to_owned());
+    }
+    let (origin, path) = match url.split_once("://") {
+        None => (None, url),
+        Some((_, rest)) => {
+            let path = rest.find('/').map_or("/", |at| &rest[at..]);
+            let origin = Origin::of(url.strip_suffix(path).unwrap_or(url));
+            let wrong = || {
+                "an address of another server is like https://api.example.org/token, without blanks or names in \
+                 its host"
+            };
+            (Some(origin.ok_or_else(wrong)?), path)
+        }
+    };
+    // What stands behind the path may be a secret.
+    let shown = url.split_once('?').map_or(url, |(shown, _)| shown);
+    let name = table.name.clone();
+    Ok(Step::Http(Request {
+        name: name.unwrap_or_else(|| format!("{method} {shown}")),
+        method: method.clone(),
+        origin,
+        path: path_of(path, "/health", names)?,
+        body,
+        status: table.status.unwrap_or(200),
+        within: table.within.map_or(WITHIN, |time| time.0),
+        save: save(table, names)?,
+    }))
+}
+
+fn path_of(path: &str, such_as: &str, names: &Names) -> Result<Template, String> {
+    let filled = path.replace("{{", "").replace("}}", "");
+    if !path.starts_with('/') || filled.parse::<PathAndQuery>().is_err() {
+        return Err(format!("{path:?} is no path: give one such as {such_as:?}"));
+    }
+    Template::parse(path, names).map_err(|error| error.to_string())
+}
+
+fn save(table: &StepTable, names: &Names) -> Result<Vec<(String, String)>, String> {
+    let mut save = Vec::new();
+    for (name, pointer) in table.save.iter().flatten() {
+        if names.is_taken(name) {
+            return Err(format!(
+                "{{{{{name}}}}} is something else already: save it under another name"
+            ));
+        }
+        if !pointer.starts_with('/') {
+            return Err(format!(
+                "{pointer:?} is no place in an answer: give a JSON pointer such as \"/token\" or \"/user/id\""
+            ));
+        }
+        save.push((name.clone(), pointer.clone()));
+    }
+    Ok(save)
+}

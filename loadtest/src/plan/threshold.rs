@@ -1,0 +1,303 @@
+//! What is asked of a server, as `match_latency p95 < 2s`: read from text, and checked during the run.
+//!
+//! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]] [if measured]`.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use crate::record;
+
+mod metric;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use metric::{Metric, Sort, unit};
+pub use parse::ThresholdError;
+
+/// What every run is held to unless something else was asked: the baseline of a server for 5,000 users.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thresholds {
+    /// The 95th percentile of match latency must be below this.
+    pub match_p95: Duration,
+    /// The 95th percentile of message latency must be below this.
+    pub message_p95: Duration,
+    /// Connections, matches and messages must succeed at least this often, in percent.
+    pub success_percent: f64,
+    /// The server's resident memory must stay below this, in bytes.
+    pub server_rss_bytes: u64,
+    /// At most this many messages may be duplicate, reordered, altered or with the wrong peer.
+    pub misdelivered: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            match_p95: Duration::from_secs(2),
+            message_p95: Duration::from_millis(100),
+            success_percent: 99.9,
+            server_rss_bytes: 2_000_000_000,
+            misdelivered: 0,
+        }
+    }
+}
+
+impl Thresholds {
+    /// What a plan is held to in which users wait for messages: without it one that never comes would be an error
+    /// that nothing judges.
+    pub fn of_expecting(&self) -> Option<Threshold> {
+        let text = format!("flow_success >= {}%", self.success_percent);
+        let parsed: Option<Threshold> = text.parse().ok();
+        parsed.map(|threshold| Threshold {
+            asked_for: false,
+            ..threshold
+        })
+    }
+
+    /// One by one. Without searches for a partner (`matching`) or messages between users (`relaying`) a plan has
+    /// nothing to judge the ones about them by.
+    pub fn list(&self, matching: bool, relaying: bool) -> Vec<Threshold> {
+        let Self {
+            success_percent,
+            server_rss_bytes,
+            misdelivered,
+            ..
+        } = self;
+        let time = humantime::format_duration;
+        let all = [
+            (true, format!("connection_success >= {success_percent}%")),
+            (matching, format!("match_success >= {success_percent}%")),
+            (relaying, format!("message_success >= {success_percent}%")),
+            (
+                matching,
+                format!("match_latency p95 < {}", compact(time(self.match_p95))),
+            ),
+            (
+                relaying,
+                format!("message_latency p95 < {}", compact(time(self.message_p95))),
+            ),
+            (relaying, format!("misdelivered count <= {misdelivered}")),
+            (
+                true,
+                format!("server_rss max < {}", size(*server_rss_bytes)),
+            ),
+        ];
+        let wanted = all.into_iter().filter(|(wanted, _)| *wanted);
+        let parsed = wanted.filter_map(|(_, text)| text.parse().ok());
+        parsed
+            .map(|threshold| Threshold {
+                asked_for: false,
+                ..threshold
+            })
+            .collect()
+    }
+}
+
+/// `1s 500ms` as one word.
+fn compact(time: humantime::FormattedDuration) -> String {
+    time.to_string().replace(' ', "")
+}
+
+/// `2GB`, where that is exact.
+fn size(bytes: u64) -> String {
+    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+    let fitting = units
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    fitting.map_or(format!("{bytes}B"), |(name, unit)| {
+        format!("{}{name}", bytes / unit)
+    })
+}
+
+/// One thing that is asked of a server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold {
+    pub expression: String,
+    pub metric: Metric,
+    /// Which call or flow, for a metric that is by name; `None`: all together.
+    pub of: Option<String>,
+    pub statistic: Statistic,
+    pub bound: Bound,
+    /// In the metric's unit.
+    pub limit: f64,
+    /// Holds for each stretch of this length, and not for the run as a whole.
+    pub over: Option<Duration>,
+    /// Ends the run when it does not hold this long after the start or later.
+    pub abort_after: Option<Duration>,
+    /// Somebody asked for it; otherwise it is one that every run is held to where it can be measured.
+    pub asked_for: bool,
+}
+
+impl Threshold {
+    /// As it was written.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+
+    /// The stable name: `match_latency_p95`, `call_latency{search}_p99_over_30s`.
+    pub fn name(&self) -> String {
+        let of = self
+            .of
+            .as_ref()
+            .map_or(String::new(), |of| format!("{{{of}}}"));
+        let mut name = format!("{}{of}", self.metric.name());
+        if self.statistic != Statistic::Plain {
+            name.push_str(&format!("_{}", self.statistic));
+        }
+        if let Some(over) = self.over {
+            name.push_str(&format!("_over_{}", humantime::format_duration(over)));
+        }
+        name.replace(' ', "")
+    }
+
+    /// Which call or flow it names, so that a plan without it can be refused.
+    pub fn names(&self) -> Option<&str> {
+        self.of.as_deref()
+    }
+
+    /// Of the flows that were played to their end.
+    pub fn is_on_flows(&self) -> bool {
+        self.metric == Metric::FlowSuccess
+    }
+
+    /// As it was written, and whether somebody asked for it: enough to read it again.
+    pub fn saved(&self) -> (String, bool) {
+        (self.expression.clone(), self.asked_for)
+    }
+
+    /// # Errors
+    /// It is not what [`Self::saved`] gave.
+    pub fn read((text, asked_for): &(String, bool)) -> Result<Self, ThresholdError> {
+        Ok(Self {
+            asked_for: *asked_for,
+            ..parse::parse(text)?
+        })
+    }
+
+    /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
+    /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
+    pub fn ending_the_run(mut self, half_way: Duration) -> Self {
+        let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
+        let counts = self.metric.sort() == Sort::Count && self.statistic == Statistic::Count;
+        if self.abort_after.is_some() || (counts && !upper) {
+            return self;
+        }
+        // A room of which only one side has told yet may look wrong for a moment.
+        let settles = matches!(self.metric, Metric::Lost | Metric::OneSided);
+        let grows = (counts && !settles) || self.statistic == Statistic::Max;
+        let lost = self.over.is_some() || (upper && grows);
+        self.abort_after = Some(if lost { Duration::ZERO } else { half_way });
+        self
+    }
+
+    pub fn holds(&self, measured: f64) -> bool {
+        match self.bound {
+            Bound::Below => measured < self.limit,
+            Bound::AtMost => measured <= self.limit,
+            Bound::Above => measured > self.limit,
+            Bound::AtLeast => measured >= self.limit,
+        }
+    }
+
+    /// The one of two measurements that is nearer to breaking it, or further beyond.
+    pub fn worse(&self, a: f64, b: f64) -> f64 {
+        match self.bound {
+            Bound::Below | Bound::AtMost => a.max(b),
+            Bound::Above | Bound::AtLeast => a.min(b),
+        }
+    }
+
+    /// The figure of [`record::Drift`] whose limit this is, if it is one.
+    pub fn drift_limit(&self) -> Option<(&'static str, f64)> {
+        let quantile = |q: f64| self.statistic == Statistic::Quantile(q);
+        let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
+        let figure = match self.metric {
+            Metric::ServerRss => "server_rss_bytes",
+            Metric::ServerFds => "server_fds",
+            Metric::GeneratorRss => "generator_rss_bytes",
+            Metric::MessageLatency if quantile(0.99) => "message_p99_ms",
+            Metric::MatchLatency if quantile(0.95) => "match_p95_ms",
+            _ => return None,
+        };
+        upper.then_some((figure, self.limit))
+    }
+}
+
+impl FromStr for Threshold {
+    type Err = ThresholdError;
+
+    fn from_str(text: &str) -> Result<Self, ThresholdError> {
+        parse::parse(text)
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.expression)
+    }
+}
+
+/// The side of the limit on which a measurement has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+}
+
+impl Bound {
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Below => "<",
+            Self::AtMost => "<=",
+            Self::Above => ">",
+            Self::AtLeast => ">=",
+        }
+    }
+}
+
+/// What is made of many measurements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Statistic {
+    /// From 0 to 1.
+    Quantile(f64),
+    Max,
+    Mean,
+    Last,
+    Count,
+    /// Each second.
+    Rate,
+    /// The figure itself: it is one already.
+    Plain,
+}
+
+impl fmt::Display for Statistic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Ten digits are exact for any quantile that was written by a person.
+            Self::Quantile(q) => write!(f, "p{}", (q * 1e12).round() / 1e10),
+            Self::Max => f.write_str("max"),
+            Self::Mean => f.write_str("mean"),
+            Self::Last => f.write_str("last"),
+            Self::Count => f.write_str("count"),
+            Self::Rate => f.write_str("rate"),
+            Self::Plain => Ok(()),
+        }
+    }
+}
+
+impl Threshold {
+    pub fn result(&self, measured: Option<f64>, status: record::Status) -> record::ThresholdResult {
+        record::ThresholdResult {
+            expression: self.expression.clone(),
+            name: self.name(),
+            measured: measured.map(record::digits),
+            bound: self.bound.sign().to_owned(),
+            limit: self.limit,
+            unit: unit(self.metric.sort(), self.statistic).to_owned(),
+            status,
+            failed_at_ms: None,
+            aborted: false,
+        }
+    }
+}

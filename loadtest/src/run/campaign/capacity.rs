@@ -1,0 +1,243 @@
+//! Plays the tries of a search for the breaking point, and makes one record of them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Stop,
+    bisection::{Hunt, Try},
+    explain, of_users,
+};
+use crate::{
+    base::{machine::users_that_fit, units::count},
+    judge,
+    plan::{Plan, Search},
+    record::{Capacity, CapacityStep, Finding, Outcome, Record, Validity},
+    run::{
+        engine::{RunError, run_until},
+        progress::Progress,
+    },
+    user::net::target::Target,
+};
+
+/// A server that was just overloaded gets so long to forget it.
+const PAUSE: Duration = Duration::from_millis(500);
+/// One that cannot be reached after a try is asked again so often.
+const ASK_AGAIN: u32 = 5;
+/// It gets so long before each time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// Descriptors that may be open in a later try and are not now.
+const SPARE_FILES: u64 = 16;
+
+/// A try whose measurement stands.
+struct Tried {
+    users: u32,
+    held: bool,
+    record: Record,
+}
+
+/// A search that is on.
+struct Tries<'a, 's> {
+    plan: &'a Plan,
+    target: &'a Target,
+    stop: Stop<'s>,
+    began: Instant,
+    hunt: Hunt,
+    steps: Vec<CapacityStep>,
+    tried: Vec<Tried>,
+    /// The latest try, if it says nothing about the server: the generator's fault, or asked to end.
+    void: Option<Record>,
+    /// What a reader of the answer has to know.
+    findings: Vec<Finding>,
+}
+
+/// Searches for the most users with whom all thresholds of `plan` hold. Each try is a run of its own.
+///
+/// The record is that of the run with these users; when no load held, of the one that showed it. It holds the answer.
+///
+/// # Errors
+/// The first try could not take place. A later one that cannot ends the search with what is known.
+pub(super) async fn search(
+    plan: &Plan,
+    search: &Search,
+    target: &Target,
+    stop: Stop<'_>,
+    on_progress: &mut (impl FnMut(&Progress) + Send),
+) -> Result<Record, RunError> {
+    let fit = users_that_fit().saturating_sub(SPARE_FILES).max(2);
+    let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+    let within = Search {
+        from: search.from.min(fit),
+        to: search.to.min(fit),
+        ..search.clone()
+    };
+    let mut tries = Tries {
+        plan,
+        target,
+        stop,
+        began: Instant::now(),
+        hunt: Hunt::new(within),
+        steps: Vec::new(),
+        tried: Vec::new(),
+        void: None,
+        findings: Vec::new(),
+    };
+    while let Some(next) = tries.hunt.next() {
+        if !tries.play(next, on_progress).await? {
+            break;
+        }
+    }
+    let most = if fit < search.to {
+        "that this process may open files for"
+    } else {
+        "that the search goes to"
+    };
+    tries.end(most).ok_or(RunError::Stopped)
+}
+
+impl Tries<'_, '_> {
+    /// Plays one; whether the search goes on.
+    async fn play(
+        &mut self,
+        next: Try,
+        on_progress: &mut (impl FnMut(&Progress) + Send),
+    ) -> Result<bool, RunError> {
+        let Try { kind, users } = next;
+        let number = self.steps.len() + 1;
+        let stage = format!(
+            "try {number}: {} users, {}",
+            count(users.into()),
+            kind.name()
+        );
+        let plan = of_users(self.plan, users)?.ending_when_hopeless();
+        let start = self.began.elapsed();
+        let record = match self.run(&plan, &stage, on_progress).await {
+            Ok(record) => record,
+            Err(error) if self.steps.is_empty() => return Err(error),
+            Err(RunError::Stopped) => return Ok(self.asked_to_end()),
+            Err(error) => {
+                self.find(
+                    format!("the search ended before try {number}: {error}"),
+                    "See whether the server has outlived the try before",
+                );
+                return Ok(false);
+            }
+        };
+        let cut_short = record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted);
+        if cut_short || record.outcome == Outcome::Invalid {
+            // The generator's machine may have paused for a moment: that is worth another try, but not a third.
+            let again = !cut_short && self.void.is_none();
+            if cut_short {
+                self.asked_to_end();
+            } else if !again {
+                let (what, advice) = explain::distrust(users, &record);
+                self.find(what, &advice);
+            }
+            self.void = Some(record);
+            return Ok(again);
+        }
+        self.void = None;
+        let held = record.outcome == Outcome::Pass;
+        let time = [start, self.began.elapsed()];
+        self.steps
+            .push(explain::step(kind.name(), users, time, &record));
+        self.hunt.tell(users, held);
+        self.tried.push(Tried {
+            users,
+            held,
+            record,
+        });
+        if !held {
+            sleep(PAUSE).await;
+        }
+        let stopped = self.stop.clone().now_or_never().is_some();
+        Ok(!stopped || self.asked_to_end())
+    }
+
+    /// Runs a plan against a server that may have to recover from the run before.
+    async fn run(
+        &self,
+        plan: &Plan,
+        stage: &str,
+        on_progress: &mut (impl FnMut(&Progress) + Send),
+    ) -> Result<Record, RunError> {
+        let mut left = if self.steps.is_empty() { 0 } else { ASK_AGAIN };
+        loop {
+            let ran = run_until(plan, self.target, self.stop.clone(), |progress| {
+                on_progress(&Progress {
+                    stage: match progress.stage.as_str() {
+                        "" => stage.to_owned(),
+                        phase => format!("{stage}: {phase}"),
+                    },
+                    ..progress.clone()
+                });
+            });
+            match ran.await {
+                Err(RunError::Unreachable { .. }) if left > 0 => left -= 1,
+                ran => return ran,
+            }
+            tokio::select! {
+                () = sleep(ASK_AGAIN_AFTER) => {}
+                () = self.stop.clone() => return Err(RunError::Stopped),
+            }
+        }
+    }
+
+    /// Never goes on.
+    fn asked_to_end(&mut self) -> bool {
+        self.find(
+            "the search was ended before it had its answer".to_owned(),
+            "Let it come to its end",
+        );
+        false
+    }
+
+    fn find(&mut self, what: String, advice: &str) {
+        self.findings.push(Finding {
+            validity: Validity::Suspect,
+            what,
+            advice: advice.to_owned(),
+        });
+    }
+
+    /// The record of the answer; `None`: nothing was played. `most`: which users are the most that were to be tried.
+    fn end(mut self, most: &str) -> Option<Record> {
+        let answer = self.hunt.answer();
+        if !answer.steady {
+            self.find(
+                "loads that held did not at another time, again and again".to_owned(),
+                "Look for what else runs on the server's machine, or hold each load for longer",
+            );
+        }
+        let broke = self.tried.iter().filter(|tried| !tried.held);
+        let broke = broke
+            .filter(|tried| tried.users > answer.holds)
+            .min_by_key(|tried| tried.users);
+        let gave_out = match broke {
+            Some(broke) => Some(explain::gave_out(broke.users, &broke.record)),
+            None => self.findings.is_empty().then(|| {
+                let users = count(answer.holds.into());
+                format!("nothing, up to the {users} users {most}")
+            }),
+        };
+        // The last of those with so many: the one that confirmed it.
+        let held = self.tried.iter().rev();
+        let mut held = held.filter(|tried| tried.held && tried.users == answer.holds);
+        let shown = held.next().or(broke).map(|tried| tried.record.clone());
+        let mut record = shown.or(self.void)?;
+        if !self.steps.is_empty() {
+            record.capacity = Some(Capacity {
+                holds: answer.holds.into(),
+                breaks: answer.breaks.map(u64::from),
+                gave_out,
+                steps: self.steps,
+            });
+        }
+        let mut findings = std::mem::take(&mut record.measurement.findings);
+        findings.extend(self.findings);
+        judge::conclude(&mut record, findings);
+        Some(record)
+    }
+}

@@ -1,0 +1,401 @@
+//! Leads a run: checks, workers, phases, and the books at the end.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    pin::pin,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use thiserror::Error;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+mod probe;
+mod recorder;
+
+use crate::{
+    base::machine::users_that_fit,
+    judge::{self, thresholds::Watch},
+    measure::{
+        books::{About, Books},
+        ledger::Scope,
+    },
+    plan::{Plan, PlanError},
+    record::{Record, Run},
+    run::{
+        observe::{Latest, Observer},
+        phases::phases,
+        progress::{Counters, Progress},
+        shards::start::{check_start, run_number, shard_data, wait_for_start},
+        worker::{self, Job, Yield},
+    },
+    user::{
+        net::{target::Target, websocket::Endpoint},
+        run_state::Phase,
+    },
+};
+use probe::probe;
+use recorder::Desk;
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(250);
+/// How long messages under way at the end may still take at the least, and at the most.
+const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
+/// What was sent in the last moment is to have all of its time.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// A message that has not come for so long is lost, as far as is known while the run is on.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Users that one worker plays before another is started.
+const USERS_PER_WORKER: u32 = 5_000;
+
+/// A run that could not take place.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The plan cannot be played.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The first connection failed.
+    #[error("cannot reach {url}: {reason}. {advice}")]
+    Unreachable {
+        /// What was tried.
+        url: String,
+        /// What happened.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Each user takes a file descriptor, and there are not enough.
+    #[error(
+        "{users} users need more open files than this process may have: {fit} fit. \
+         Raise the hard limit (ulimit -Hn, LimitNOFILE=), give fewer users, or split the plan with --shard"
+    )]
+    TooFewFiles {
+        /// Asked for.
+        users: u32,
+        /// Possible.
+        fit: u64,
+    },
+    /// The moment at which all shares start was missed.
+    #[error(
+        "the start was {} ago, and the other shares did not wait: start all of them anew with a later --start-at",
+        humantime::format_duration(Duration::from_secs(late.as_secs()))
+    )]
+    TooLate {
+        /// By how much.
+        late: Duration,
+    },
+    /// The moment at which all shares start is far away, and so perhaps not what was meant.
+    #[error(
+        "the start is {} away: give --start-at a moment of the next 24 hours, by UTC",
+        humantime::format_duration(Duration::from_secs(left.as_secs()))
+    )]
+    TooFar {
+        /// How long it is until then.
+        left: Duration,
+    },
+    /// Asked to end while the first connection was under way.
+    #[error("ended before the first user started: nothing was measured")]
+    Stopped,
+    /// A worker thread could not start, or died.
+    #[error("a worker of the load generator failed: {0}")]
+    Worker(#[source] io::Error),
+}
+
+impl RunError {
+    /// 2 for what the caller asked, 3 for a target out of reach, 98 for a fault of the generator.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Plan(_)
+            | Self::TooFewFiles { .. }
+            | Self::TooLate { .. }
+            | Self::TooFar { .. } => 2,
+            Self::Unreachable { .. } => 3,
+            Self::Stopped | Self::Worker(_) => 98,
+        }
+    }
+}
+
+/// Plays `plan` against `target`, and tells of its progress four times a second.
+///
+/// Users are played on threads of their own, so this may be called from any tokio runtime with its I/O and
+/// time drivers on. Dropping the future ends the run.
+///
+/// # Errors
+/// The run could not take place. A run in which everything failed has a [`Record`]; it is no error.
+pub async fn run(
+    plan: &Plan,
+    target: &Target,
+    on_progress: impl FnMut(&Progress) + Send,
+) -> Result<Record, RunError> {
+    run_until(plan, target, std::future::pending(), on_progress).await
+}
+
+/// Like [`run`], and ends the run early, in good order, when `stop` is ready.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_until(
+    plan: &Plan,
+    target: &Target,
+    stop: impl Future<Output = ()> + Send,
+    mut on_progress: impl FnMut(&Progress) + Send,
+) -> Result<Record, RunError> {
+    let mut stop = pin!(stop);
+    let (endpoint, epoch) = tokio::select! {
+        ready = get_ready(plan, target, &mut on_progress) => ready?,
+        () = &mut stop => return Err(RunError::Stopped),
+    };
+    let late = epoch.elapsed();
+    let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
+    let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
+    let shared = !plan.share.is_whole();
+    let shard = shared.then(|| shard_data(plan, server_expected, late));
+    let thresholds = plan.thresholds_or_defaults();
+    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
+    let (mut crew, mut desk) = Crew::start(plan, endpoint, epoch, watch)?;
+    let observer = Observer::new(crew.epoch, desk.server.clone());
+    let leading = crew.lead(stop, &mut desk, &mut on_progress);
+    let led = match &target.admin {
+        None => leading.await,
+        Some(admin) => tokio::select! {
+            led = leading => led,
+            never = observer.watch(admin) => match never {},
+        },
+    };
+    let elapsed = crew.epoch.elapsed();
+    let busiest_worker_percent = crew.collect().await?;
+    desk.close(elapsed);
+    let about = About {
+        run: describe(plan, target, &crew, led.interrupted),
+        started_at: crew.started_at,
+        elapsed,
+        active: led.active,
+        kinds: Vec::new(),
+        phases: phases(plan, &plan.stages_of_share()),
+        steady: [plan.ramp(), led.active],
+        peak_connected: led.peak_users,
+        workers: crew.counters.len() as u64,
+        busiest_worker_percent,
+        server_expected,
+        shard,
+    };
+    Ok(judge::judge(&desk.books, about, &mut desk.watch))
+}
+
+/// Checks what can be checked, and waits for the start. Gives how to connect, and the moment of the start.
+async fn get_ready(
+    plan: &Plan,
+    target: &Target,
+    on_progress: &mut impl FnMut(&Progress),
+) -> Result<(Endpoint, Instant), RunError> {
+    plan.check()?;
+    check_start(plan)?;
+    let (users, fit) = (plan.share_of_peak(), users_that_fit());
+    if u64::from(users) > fit {
+        return Err(RunError::TooFewFiles { users, fit });
+    }
+    let endpoint = probe(plan, target).await?;
+    Ok((endpoint, wait_for_start(plan, on_progress).await?))
+}
+
+/// How long the run waits for what is under way at its end, if there are messages among it or only requests.
+fn settling(plan: &Plan, messages: bool) -> Duration {
+    let [least, most] = SETTLE;
+    match messages {
+        true => (plan.message_timeout + LAST_MOMENT).clamp(least, most),
+        false => least,
+    }
+}
+
+/// What was run. Times are filled in when the books are closed.
+fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run {
+    let shared = !plan.share.is_whole();
+    Run {
+        id: format!("{:08x}", crew.run),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        build: None,
+        target: target.url(),
+        scenario: plan.name.clone(),
+        command: String::new(),
+        started_at: String::new(),
+        started_at_unix_ms: 0,
+        elapsed_ms: 0.0,
+        active_ms: 0.0,
+        interrupted,
+        users: u64::from(plan.share_of_peak()),
+        load: None,
+        shard: shared.then(|| plan.share.to_string()),
+        merged_from: Vec::new(),
+        missing_shards: Vec::new(),
+    }
+}
+
+/// The workers of a run, from the outside.
+struct Crew {
+    plan: Plan,
+    /// Tells this run's messages from those of another.
+    run: u32,
+    epoch: Instant,
+    started_at: SystemTime,
+    phase: watch::Sender<Phase>,
+    counters: Vec<Arc<Counters>>,
+    results: Vec<oneshot::Receiver<io::Result<Yield>>>,
+}
+
+/// What was seen while leading.
+#[derive(Default)]
+struct Led {
+    active: Duration,
+    interrupted: bool,
+    peak_users: u64,
+}
+
+impl Crew {
+    fn start(
+        plan: &Plan,
+        endpoint: Endpoint,
+        epoch: Instant,
+        watch: Watch,
+    ) -> Result<(Self, Desk), RunError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let wanted = plan.share_of_peak().div_ceil(USERS_PER_WORKER);
+        let workers = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
+        let (phase, phases) = watch::channel(Phase::Running);
+        let (run, scope) = if plan.share.is_whole() {
+            // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
+            let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+            (u32::from_ne_bytes([a, b, c, d]), Scope::Whole)
+        } else {
+            (run_number(plan), Scope::Share)
+        };
+        let (books, slices) = Books::open(plan.fair_wait(), scope);
+        let patience = Some(plan.message_timeout.max(PATIENCE));
+        let books = books.with_patience(patience.filter(|_| plan.all_come_back()));
+        let mut crew = Self {
+            plan: plan.clone(),
+            run,
+            epoch,
+            started_at: plan.start_at.unwrap_or_else(SystemTime::now),
+            phase,
+            counters: Vec::new(),
+            results: Vec::new(),
+        };
+        for worker in 0..workers {
+            let (first, step) = plan.users_of_worker(worker, workers);
+            let counters = Arc::new(Counters::default());
+            crew.counters.push(Arc::clone(&counters));
+            let job = Job {
+                plan: plan.clone(),
+                endpoint: endpoint.clone(),
+                run: crew.run,
+                epoch: crew.epoch,
+                phase: phases.clone(),
+                counters,
+                slices: slices.clone(),
+                first,
+                step,
+            };
+            crew.results
+                .push(worker::start(job).map_err(RunError::Worker)?);
+        }
+        let server = Latest::default();
+        Ok((
+            crew,
+            Desk {
+                books,
+                watch,
+                server,
+            },
+        ))
+    }
+
+    /// Takes the run through its phases, until all workers are done.
+    async fn lead(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        desk: &mut Desk,
+        on_progress: &mut impl FnMut(&Progress),
+    ) -> Led {
+        let mut led = Led::default();
+        let mut progress = Progress {
+            planned: self.plan.end(),
+            users: self.plan.share_of_peak(),
+            ..Progress::default()
+        };
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = pin!(stop);
+        let alone = self.plan.share.is_whole();
+        let end = self.epoch + self.plan.end();
+        // A little after the workers hand over their slices, which they do at whole seconds.
+        let mut next_look = Duration::from_millis(1100);
+        let mut look = |crew: &Self, led: &mut Led, on: bool| {
+            let now = crew.epoch.elapsed();
+            let counters = crew.counters.iter().map(Arc::as_ref);
+            progress = Progress::read(counters, now, &progress);
+            led.peak_users = led.peak_users.max(progress.connected);
+            on_progress(&progress);
+            progress.stage = match crew.plan.stage_at(now) {
+                Some((stage, _)) if crew.plan.stages.len() > 1 => stage.name.clone(),
+                _ => String::new(),
+            };
+            let ends = now >= next_look && desk.tick(now, on);
+            if let Some(second) = desk.books.series.cells().next_back() {
+                progress.matching = second.matching.quantiles();
+                progress.message = second.message.quantiles();
+                progress.own_lateness = second.lateness.quantiles();
+            }
+            while next_look <= now {
+                next_look += Duration::from_secs(1);
+            }
+            // Users of other shares may still be sending to these.
+            let awaited = !alone || progress.in_flight() > 0;
+            (alone && progress.settled(), ends, awaited)
+        };
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => if look(self, &mut led, true).1 { led.interrupted = true; break },
+                () = tokio::time::sleep_until(end) => break,
+                () = &mut stop => { led.interrupted = true; break }
+            }
+        }
+        led.active = self.epoch.elapsed();
+        self.phase.send_replace(Phase::Settling);
+        let settling_from = Instant::now();
+        ticks.reset();
+        // An answer to a request may take an hour; only messages are waited for in full.
+        while let (false, _, awaited) = look(self, &mut led, false)
+            && settling_from.elapsed() < settling(&self.plan, awaited)
+        {
+            ticks.tick().await;
+        }
+        self.phase.send_replace(Phase::Closing);
+        // Each worker drops its counters when it is done.
+        while self
+            .counters
+            .iter()
+            .any(|counters| Arc::strong_count(counters) > 1)
+        {
+            ticks.tick().await;
+            look(self, &mut led, false);
+        }
+        led
+    }
+
+    /// Waits for the workers, and says how busy the busiest was, in percent.
+    async fn collect(&mut self) -> Result<f64, RunError> {
+        let mut busiest = 0.0_f64;
+        for result in self.results.drain(..) {
+            let died = "it died, which is a fault of loadtest itself: report what it said above";
+            let ended = result.await.map_err(|_gone| io::Error::other(died));
+            let done = ended.and_then(|done| done).map_err(RunError::Worker)?;
+            busiest = busiest.max(done.cpu_percent);
+        }
+        Ok(busiest)
+    }
+}

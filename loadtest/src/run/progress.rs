@@ -1,0 +1,252 @@
+//! How a run is going: counters that workers add to, and the picture that is made of them.
+
+use std::{
+    fmt,
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    time::Duration,
+};
+
+use crate::{measure::sample::Sample, record::Quantiles};
+
+/// One worker's counters. Each is written by that worker alone and read by the one who reports.
+#[derive(Debug, Default)]
+pub struct Counters {
+    started: AtomicU64,
+    connected: AtomicU64,
+    stopped_sending: AtomicU64,
+    gone: AtomicU64,
+    rooms_joined: AtomicU64,
+    rooms_left: AtomicU64,
+    sent: AtomicU64,
+    delivered: AtomicU64,
+    refused: AtomicU64,
+    calls: AtomicU64,
+    calls_ended: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one sample.
+    pub fn add(&self, sample: &Sample) {
+        let add = |counter: &AtomicU64| {
+            counter.fetch_add(1, Relaxed);
+        };
+        match sample {
+            Sample::Connected { .. } => {
+                add(&self.started);
+                add(&self.connected);
+            }
+            Sample::NotConnected { .. } => {
+                add(&self.started);
+                add(&self.errors);
+            }
+            Sample::Dropped { .. } => {
+                add(&self.gone);
+                add(&self.errors);
+            }
+            Sample::StoppedSending => {
+                // Who sees this has to see the messages sent before it too.
+                self.stopped_sending.fetch_add(1, Release);
+            }
+            Sample::Closed | Sample::StormDropped { .. } => add(&self.gone),
+            Sample::Error { .. } => add(&self.errors),
+            Sample::RoomJoined => add(&self.rooms_joined),
+            Sample::RoomLeft(_) => add(&self.rooms_left),
+            Sample::Sent { .. } => add(&self.sent),
+            Sample::Delivered(_) | Sample::DeliveredAcross(_) => add(&self.delivered),
+            Sample::Refused => add(&self.refused),
+            Sample::CallSent { .. } => add(&self.calls),
+            Sample::CallAnswered { .. }
+            | Sample::CallTimedOut { .. }
+            | Sample::CallFailed { .. }
+            | Sample::CallWrong { .. } => add(&self.calls_ended),
+            _ => {}
+        }
+    }
+}
+
+/// A run at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// How long until the run starts; `None`: it has.
+    pub starts_in: Option<Duration>,
+    /// The part of the plan that is being played; empty for a plan of one part.
+    pub stage: String,
+    /// Since the start of the run.
+    pub elapsed: Duration,
+    /// How long sending goes on in all, by the plan.
+    pub planned: Duration,
+    /// Users in the plan.
+    pub users: u32,
+    /// Users who have connected or failed to.
+    pub started: u64,
+    /// Users connected now.
+    pub connected: u64,
+    /// Users who may still send.
+    pub sending: u64,
+    /// Users in a room now.
+    pub in_rooms: u64,
+    /// Times that a user came into a room.
+    pub matches: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received by the partner, each once.
+    pub delivered: u64,
+    /// Messages sent per second, of late.
+    pub messages_per_second: f64,
+    /// Errors of all kinds.
+    pub errors: u64,
+    /// Messages answered with `not_in_room`.
+    pub refused: u64,
+    /// Requests whose answer has not come.
+    pub open_calls: u64,
+    /// Match latency in the last complete second.
+    pub matching: Quantiles,
+    /// Message latency from the moment due, in the last complete second.
+    pub message: Quantiles,
+    /// How late the generator itself was in the last complete second.
+    pub own_lateness: Quantiles,
+}
+
+impl Progress {
+    /// Adds up the workers. `before` is the last picture, for the rate.
+    pub fn read<'a>(
+        counters: impl Iterator<Item = &'a Counters>,
+        elapsed: Duration,
+        before: &Self,
+    ) -> Self {
+        let mut now = Self {
+            elapsed,
+            planned: before.planned,
+            users: before.users,
+            messages_per_second: before.messages_per_second,
+            stage: before.stage.clone(),
+            matching: before.matching,
+            message: before.message,
+            own_lateness: before.own_lateness,
+            ..Self::default()
+        };
+        for worker in counters {
+            // Read first: once nobody sends, what is read after it is final.
+            let stopped = worker.stopped_sending.load(Acquire);
+            let connected = worker.connected.load(Relaxed);
+            now.sending += connected.saturating_sub(stopped);
+            let joined = worker.rooms_joined.load(Relaxed);
+            now.started += worker.started.load(Relaxed);
+            now.connected += connected.saturating_sub(worker.gone.load(Relaxed));
+            now.in_rooms += joined.saturating_sub(worker.rooms_left.load(Relaxed));
+            now.matches += joined;
+            now.sent += worker.sent.load(Relaxed);
+            now.delivered += worker.delivered.load(Relaxed);
+            now.errors += worker.errors.load(Relaxed);
+            now.refused += worker.refused.load(Relaxed);
+            let ended = worker.calls_ended.load(Relaxed);
+            now.open_calls += worker.calls.load(Relaxed).saturating_sub(ended);
+        }
+        let seconds = elapsed.saturating_sub(before.elapsed).as_secs_f64();
+        if seconds > 0.0 {
+            let rate = now.sent.saturating_sub(before.sent) as f64 / seconds;
+            // Half old, half new: steady enough to be read, quick enough to show a stall.
+            now.messages_per_second = f64::midpoint(before.messages_per_second, rate);
+        }
+        now
+    }
+
+    /// Whether nobody sends any more and nothing is under way, as far as can be known before the books are
+    /// closed.
+    pub fn settled(&self) -> bool {
+        self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
+    }
+
+    /// Messages that have not come yet, or never will.
+    pub fn in_flight(&self) -> u64 {
+        self.sent
+            .saturating_sub(self.delivered)
+            .saturating_sub(self.refused)
+    }
+}
+
+/// One line, for people.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            elapsed,
+            planned,
+            users,
+            connected,
+            in_rooms,
+            sent,
+            errors,
+            ..
+        } = self;
+        write!(
+            f,
+            "{:>4}s of {}s  {connected}/{users} users  {in_rooms} matched  {sent} sent  {:.0} msg/s  {errors} errors",
+            elapsed.as_secs(),
+            planned.as_secs_f64().ceil(),
+            self.messages_per_second
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::sample::{Delivered, Direction, Kind, Route};
+
+    #[test]
+    fn the_picture_is_the_sum_of_the_workers() {
+        let workers = [Counters::default(), Counters::default()];
+        let latency = Duration::ZERO;
+        let route = Route {
+            kind: Kind::MESSAGE,
+            direction: Direction::OffererToAnswerer,
+        };
+        let delivered = Sample::Delivered(Delivered {
+            route,
+            latency,
+            as_sent: latency,
+            in_order: true,
+            late: false,
+            altered: false,
+        });
+        for worker in &workers {
+            worker.add(&Sample::Connected { latency });
+            worker.add(&Sample::RoomJoined);
+            worker.add(&Sample::Sent {
+                route,
+                lateness: latency,
+            });
+        }
+        workers[0].add(&delivered);
+        workers[1].add(&Sample::Closed);
+        let before = Progress {
+            users: 9,
+            ..Progress::default()
+        };
+        let now = Progress::read(workers.iter(), Duration::from_secs(1), &before);
+        assert_eq!(
+            (now.users, now.connected, now.in_rooms, now.matches),
+            (9, 1, 2, 2)
+        );
+        assert_eq!((now.sent, now.delivered, now.in_flight()), (2, 1, 1));
+        assert_eq!((now.sending, now.settled()), (2, false));
+        workers[1].add(&delivered);
+        let now_of = || Progress::read(workers.iter(), Duration::from_secs(1), &before);
+        assert!(
+            !now_of().settled(),
+            "nothing is under way, but both may still send"
+        );
+        workers
+            .iter()
+            .for_each(|worker| worker.add(&Sample::StoppedSending));
+        assert!(now_of().settled());
+        assert!(
+            (now.messages_per_second - 1.0).abs() < 1e-9,
+            "half of 2, as there was no rate before"
+        );
+    }
+}

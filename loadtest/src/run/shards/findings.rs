@@ -1,0 +1,137 @@
+//! What speaks against trusting a merged record: all that speaks against its shares, and what is between them.
+
+use super::{Crossed, Part};
+use crate::{
+    base::units::{count, millis},
+    judge::validity,
+    measure::books::Books,
+    record::{Finding, Record, Validity},
+};
+
+/// How late a share may be ready to start, in milliseconds.
+const STARTED_LATE_MS: f64 = 100.0;
+
+/// How far the clocks may be apart, in microseconds.
+const STARTED_APART_MICROS: u64 = 100_000;
+
+pub(super) fn findings(
+    record: &Record,
+    parts: &[Part],
+    books: &Books,
+    crossed: &Crossed,
+) -> Vec<Finding> {
+    let unread = |part: &&Part| part.shard.server_expected && part.record.server.is_none();
+    let server_unread = parts.iter().any(|part| unread(&part));
+    let mut all = Vec::new();
+    for part in parts {
+        for mut finding in validity::of_generator(&part.record) {
+            finding.what = format!("share {}: {}", part.shard.index, finding.what);
+            all.push(finding);
+        }
+        if part.shard.started_late_ms > STARTED_LATE_MS {
+            all.push(finding(
+                Validity::Suspect,
+                format!(
+                    "share {} was ready only {} after the start",
+                    part.shard.index,
+                    millis(part.shard.started_late_ms)
+                ),
+                "Give a later --start-at, so that all are ready before it",
+            ));
+        }
+    }
+    all.extend(validity::of_run(record, books.told.foreign, server_unread));
+    all.extend(versions(parts));
+    if books.ledger.forgotten {
+        all.push(finding(
+            Validity::Suspect,
+            format!(
+                "{} stays in rooms were given up before their partners' records came: what was sent in them is unknown",
+                count(books.ledger.unknown_stays)
+            ),
+            "Run for a shorter time, or with users who change rooms less often",
+        ));
+    }
+    all.extend(of_clocks(crossed));
+    all
+}
+
+fn finding(validity: Validity, what: String, advice: &str) -> Finding {
+    Finding {
+        validity,
+        what,
+        advice: advice.to_owned(),
+    }
+}
+
+fn versions(parts: &[Part]) -> Option<Finding> {
+    let mut versions: Vec<&str> = Vec::new();
+    for part in parts {
+        let version = part.record.run.version.as_str();
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    (versions.len() > 1).then(|| {
+        finding(
+            Validity::Suspect,
+            format!(
+                "the shares were played by different versions: {}",
+                versions.join(", ")
+            ),
+            "Play all shares with the same program",
+        )
+    })
+}
+
+/// What two clocks leave open.
+fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
+    let shown = |micros: u64| millis(micros as f64 / 1e3);
+    let mut all = Vec::new();
+    if crossed.untimed > 0 {
+        all.push(finding(
+            Validity::Suspect,
+            format!(
+                "{} of {} messages between shares are in no latency: nothing went the other way, or that share is missing",
+                count(crossed.untimed),
+                count(crossed.messages)
+            ),
+            "Merge the records of all shares, or run longer",
+        ));
+    }
+    if crossed.moved_micros > 0 {
+        all.push(finding(
+            Validity::Suspect,
+            format!(
+                "the clocks of the hosts moved against each other by about {} during the run",
+                shown(crossed.moved_micros.unsigned_abs())
+            ),
+            "Let a time service keep the clocks of all hosts",
+        ));
+    }
+    if crossed.offset_micros > STARTED_APART_MICROS {
+        all.push(finding(
+            Validity::Suspect,
+            format!(
+                "the shares did not start together: their clocks were up to {} apart",
+                shown(crossed.offset_micros)
+            ),
+            "Let a time service keep the clocks of all hosts",
+        ));
+    }
+    if crossed.messages > crossed.untimed {
+        let figures = format!(
+            "{} messages went between shares and are timed by two clocks, whose offsets (at most {}) are taken off and known to ± {}",
+            count(crossed.messages - crossed.untimed),
+            shown(crossed.offset_micros),
+            shown(crossed.uncertainty_micros)
+        );
+        let curve = if crossed.curve {
+            "The curves of latency over time show them by the clocks as they were"
+        } else {
+            "The curves of latency over time are without them"
+        };
+        all.push(finding(Validity::Valid, figures, curve));
+    }
+    all
+}

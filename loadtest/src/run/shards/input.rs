@@ -1,0 +1,150 @@
+//! Whether records are shares of one run. Pure.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+use crate::{
+    base::packed::unpack,
+    measure::books::ShareOfBooks,
+    record::{Record, ShardData},
+};
+
+/// Records that cannot be merged.
+#[derive(Debug, Error)]
+pub enum MergeError {
+    /// None was given.
+    #[error("nothing to merge: give the records of all shares of a run")]
+    Nothing,
+    /// A whole run, or one that was merged before.
+    #[error(
+        "{file}: the record of a whole run, not of a share: a share is played with --shard 2/5 --start-at TIME"
+    )]
+    NotAShare {
+        /// Where it came from.
+        file: String,
+    },
+    /// Shares of two runs.
+    #[error("{file} and {other} are of different runs ({found} and {expected}): {why}")]
+    OtherRun {
+        /// Where the one came from.
+        file: String,
+        /// Where the first came from.
+        other: String,
+        /// The one's run.
+        found: String,
+        /// The first's run.
+        expected: String,
+        /// What differs.
+        why: &'static str,
+    },
+    /// One share twice.
+    #[error("{file} and {other} are both share {index}: give the record of each share once")]
+    Twice {
+        /// Where the one came from.
+        file: String,
+        /// Where the other came from.
+        other: String,
+        /// From 1.
+        index: u32,
+    },
+    /// What only the program reads is damaged.
+    #[error("{file}: the books of the share cannot be read ({error})")]
+    Books {
+        /// Where it came from.
+        file: String,
+        /// What is wrong with them.
+        error: std::io::Error,
+    },
+}
+
+/// One share, read.
+pub(super) struct Part {
+    pub file: String,
+    pub record: Record,
+    pub shard: ShardData,
+    pub books: ShareOfBooks,
+}
+
+/// Reads records, each with the name of its file, and puts them in order.
+pub(super) fn parts(records: Vec<(String, Record)>) -> Result<Vec<Part>, MergeError> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (file, mut record) in records {
+        let Some(mut shard) = record.shard.take() else {
+            return Err(MergeError::NotAShare { file });
+        };
+        if let Some(first) = parts.first() {
+            same_run(first, &file, &record, &shard)?;
+        }
+        if let Some(same) = parts.iter().find(|part| part.shard.index == shard.index) {
+            return Err(MergeError::Twice {
+                file,
+                other: same.file.clone(),
+                index: shard.index,
+            });
+        }
+        let books = std::mem::take(&mut shard.books);
+        let books = match unpack(&books) {
+            Ok(books) if (1..=shard.count).contains(&shard.index) => books,
+            Ok(_) => {
+                let error =
+                    std::io::Error::other(format!("no share {} of {}", shard.index, shard.count));
+                return Err(MergeError::Books { file, error });
+            }
+            Err(error) => return Err(MergeError::Books { file, error }),
+        };
+        parts.push(Part {
+            file,
+            record,
+            shard,
+            books,
+        });
+    }
+    parts.sort_by_key(|part| part.shard.index);
+    Ok(parts)
+}
+
+fn same_run(
+    first: &Part,
+    file: &str,
+    record: &Record,
+    shard: &ShardData,
+) -> Result<(), MergeError> {
+    let differences = [
+        (
+            record.run.id != first.record.run.id,
+            "start all shares with the same --start-at and the same plan",
+        ),
+        (
+            shard.count != first.shard.count,
+            "the plan was split into another number of shares",
+        ),
+        (
+            shard.plan.thresholds != first.shard.plan.thresholds,
+            "they have other thresholds; play all shares with the same flags",
+        ),
+        (
+            shard.plan != first.shard.plan,
+            "their plans differ; play all shares with the same flags",
+        ),
+    ];
+    match differences.into_iter().find(|(differ, _)| *differ) {
+        None => Ok(()),
+        Some((_, why)) => Err(MergeError::OtherRun {
+            file: file.to_owned(),
+            other: first.file.clone(),
+            found: record.run.id.clone(),
+            expected: first.record.run.id.clone(),
+            why,
+        }),
+    }
+}
+
+/// The shares that are not there, from 1.
+pub(super) fn missing(parts: &[Part]) -> Vec<u32> {
+    let there: BTreeSet<u32> = parts.iter().map(|part| part.shard.index).collect();
+    let count = parts.first().map_or(0, |part| part.shard.count);
+    (1..=count.min(crate::plan::MAX_SHARES))
+        .filter(|index| !there.contains(index))
+        .collect()
+}

@@ -1,0 +1,186 @@
+//! What all shares of a run agree on without talking to each other: its name, and the moment of its start.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    plan::{Plan, threshold::Threshold},
+    record::{PlanFacts, ShardData},
+    run::{engine::RunError, phases, progress::Progress},
+    user::tag::room_key,
+};
+
+/// How late a run may start.
+const MAX_LATE: Duration = Duration::from_secs(1);
+/// The farthest away that a start may be: a date further off is a mistake.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
+/// Workers are started this long before their first user is.
+const AHEAD: Duration = Duration::from_millis(200);
+
+/// The number of the run of which this plan is a share: the same in all of them, and another for other runs.
+pub fn run_number(plan: &Plan) -> u32 {
+    let start = plan.start_at.unwrap_or(UNIX_EPOCH);
+    let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (count, users) = (plan.share.count, plan.peak_users());
+    let hash = room_key(&format!(
+        "{} {count} {users} {}",
+        since.as_nanos(),
+        plan.name
+    ));
+    // Both halves count.
+    u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// Whether the moment is to come, and soon.
+///
+/// # Errors
+/// It is past by more than a little, or far away.
+pub fn check_start(plan: &Plan) -> Result<(), RunError> {
+    let Some(at) = plan.start_at else {
+        return Ok(());
+    };
+    match at.duration_since(SystemTime::now()) {
+        Ok(left) if left > MAX_AHEAD => Err(RunError::TooFar { left }),
+        Err(past) if past.duration() > MAX_LATE => Err(RunError::TooLate {
+            late: past.duration(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until shortly before the plan's moment, and gives that moment by this process's own clock.
+///
+/// # Errors
+/// The moment is past.
+pub async fn wait_for_start(
+    plan: &Plan,
+    on_progress: &mut impl FnMut(&Progress),
+) -> Result<Instant, RunError> {
+    check_start(plan)?;
+    let Some(start_at) = plan.start_at else {
+        return Ok(Instant::now());
+    };
+    // The clock on the wall may be set while we wait, so it is read again and again.
+    while let Ok(left) = start_at.duration_since(SystemTime::now())
+        && left > AHEAD
+    {
+        on_progress(&Progress {
+            starts_in: Some(left),
+            planned: plan.end(),
+            users: plan.share_of_peak(),
+            ..Progress::default()
+        });
+        sleep((left - AHEAD).min(Duration::from_millis(250))).await;
+    }
+    check_start(plan)?;
+    Ok(instant_of(start_at))
+}
+
+/// The moment `at` by the clock that never goes back.
+fn instant_of(at: SystemTime) -> Instant {
+    // Between the two readings the process may have to wait: the closest pair of a few is the best.
+    let pairs = (0..5).map(|_| {
+        let (before, wall) = (Instant::now(), SystemTime::now());
+        (before.elapsed(), before, wall)
+    });
+    let (_, now, wall) = pairs
+        .min_by_key(|(apart, ..)| *apart)
+        .unwrap_or_else(|| (Duration::ZERO, Instant::now(), SystemTime::now()));
+    match at.duration_since(wall) {
+        Ok(left) => now + left,
+        Err(past) => now.checked_sub(past.duration()).unwrap_or(now),
+    }
+}
+
+/// What the record holds for the others, but for the books.
+pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardData {
+    let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    ShardData {
+        index: plan.share.index + 1,
+        count: plan.share.count,
+        host: host.trim().to_owned(),
+        started_late_ms: millis(late),
+        server_expected,
+        plan: PlanFacts {
+            users: u64::from(plan.peak_users()),
+            ramp_ms: millis(plan.ramp()),
+            fair_wait_ms: millis(plan.fair_wait()),
+            message_timeout_ms: millis(plan.message_timeout),
+            phases: phases::phases(plan, &plan.stages),
+            calls: plan.calls(),
+            flows: plan.flows.iter().map(|flow| flow.name.clone()).collect(),
+            thresholds: plan
+                .thresholds_or_defaults()
+                .iter()
+                .map(Threshold::saved)
+                .collect(),
+        },
+        books: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Share;
+
+    fn plan(index: u32, count: u32, at: u64) -> Plan {
+        Plan {
+            share: Share { index, count },
+            start_at: Some(UNIX_EPOCH + Duration::from_secs(at)),
+            ..Plan::new(100, Duration::from_secs(9))
+        }
+    }
+
+    #[test]
+    fn all_shares_of_a_run_have_its_number_and_no_others() {
+        let one = run_number(&plan(0, 5, 1000));
+        assert_eq!(run_number(&plan(4, 5, 1000)), one);
+        let named = Plan {
+            name: "other".to_owned(),
+            ..plan(0, 5, 1000)
+        };
+        for other in [plan(0, 4, 1000), plan(0, 5, 1001), named] {
+            assert_ne!(run_number(&other), one, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_that_is_past_is_refused() {
+        let in_past = |seconds| Plan {
+            start_at: Some(SystemTime::now() - Duration::from_secs(seconds)),
+            ..plan(0, 2, 0)
+        };
+        let error = check_start(&in_past(90)).expect_err("past").to_string();
+        assert!(error.contains("1m 30s ago"), "{error}");
+        assert!(check_start(&in_past(0)).is_ok());
+        assert!(check_start(&Plan::new(2, Duration::from_secs(1))).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_start_is_waited_for_and_told() {
+        let start_at = SystemTime::now() + Duration::from_millis(600);
+        let plan = Plan {
+            start_at: Some(start_at),
+            ..plan(0, 2, 0)
+        };
+        let mut told = Vec::new();
+        let epoch = wait_for_start(&plan, &mut |progress| told.push(progress.starts_in)).await;
+        let epoch = epoch.expect("in time");
+        assert!(!told.is_empty() && told.iter().all(Option::is_some));
+        let left = epoch.saturating_duration_since(Instant::now());
+        let wall = start_at
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
+        assert!(
+            left.abs_diff(wall) < Duration::from_millis(1),
+            "{left:?} is not {wall:?}"
+        );
+        assert!(left <= AHEAD, "workers are started when it is near");
+    }
+}

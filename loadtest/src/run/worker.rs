@@ -1,0 +1,175 @@
+//! A thread that plays its share of the users, and counts what they tell without a lock.
+
+use std::{
+    cell::RefCell,
+    io,
+    panic::resume_unwind,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    task::{JoinError, JoinSet, LocalSet},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use crate::{
+    base::machine::cpu_seconds,
+    measure::{books::Slice, sample::Sample},
+    plan::{Plan, flow::Flow},
+    run::progress::Counters,
+    user::{
+        Stage,
+        clock::{
+            pacer::Pacer,
+            stall::{BEAT, Pulse},
+        },
+        net::websocket::Endpoint,
+        play,
+        run_state::{Phase, reached},
+    },
+};
+
+/// What a worker needs to know.
+pub struct Job {
+    pub plan: Plan,
+    pub endpoint: Endpoint,
+    pub run: u32,
+    pub epoch: Instant,
+    pub phase: watch::Receiver<Phase>,
+    pub counters: Arc<Counters>,
+    /// What was measured, once a second.
+    pub slices: mpsc::Sender<Slice>,
+    /// Plays users `first`, `first + step`, ...
+    pub first: u32,
+    pub step: u32,
+}
+
+/// What a worker brings home.
+pub struct Yield {
+    /// The share of a core that it used, in percent.
+    pub cpu_percent: f64,
+}
+
+/// Starts a worker. The receiver gets its result, or an error if it could not run to its end.
+///
+/// # Errors
+/// The system gives no thread or runtime.
+pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<Yield>>> {
+    let (done, result) = oneshot::channel();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    thread::Builder::new()
+        .name(format!("loadtest-{}", job.first))
+        .spawn(move || {
+            // The other side is gone when the run was dropped; nobody wants the result then.
+            let _ = done.send(LocalSet::new().block_on(&runtime, run(job)));
+        })?;
+    Ok(result)
+}
+
+async fn run(job: Job) -> io::Result<Yield> {
+    let (cpu, started) = (cpu_seconds(true), Instant::now());
+    let slice = Rc::new(RefCell::new(Slice::default()));
+    let sink = {
+        let slice = Rc::clone(&slice);
+        let (counters, epoch) = (job.counters, job.epoch);
+        Box::new(move |sample| {
+            counters.add(&sample);
+            slice.borrow_mut().add(epoch.elapsed(), sample);
+        })
+    };
+    let stage = Rc::new(Stage {
+        calls: job.plan.calls(),
+        expected: job.plan.flows.iter().map(Flow::expected).collect(),
+        plan: job.plan,
+        endpoint: job.endpoint,
+        epoch: job.epoch,
+        run: job.run,
+        phase: job.phase,
+        sink,
+        pacer: Pacer::new()?,
+        pulse: Pulse::default(),
+    });
+    let show_pulse = || {
+        if let Some(time) = stage.pulse.beat(stage.epoch.elapsed()) {
+            (stage.sink)(Sample::Paused { time });
+        }
+    };
+    // Nobody listens any more when the run was dropped.
+    let hand_over = || _ = job.slices.send(slice.take());
+    tokio::select! {
+        () = play_all(&stage, job.first, job.step) => {}
+        () = every(Duration::from_secs(1), job.epoch, hand_over) => {}
+        () = every(BEAT, job.epoch, show_pulse) => {}
+        broken = stage.pacer.run() => broken?,
+    }
+    hand_over();
+    let busy = cpu_seconds(true) - cpu;
+    let seconds = started
+        .elapsed()
+        .max(Duration::from_millis(1))
+        .as_secs_f64();
+    Ok(Yield {
+        cpu_percent: busy * 100.0 / seconds,
+    })
+}
+
+/// Calls `act` at every whole `period` of the run; never ends.
+async fn every(period: Duration, epoch: Instant, act: impl Fn()) {
+    let mut ticks = interval_at(epoch + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        act();
+    }
+}
+
+/// Starts each user in their turn, and waits until all are gone.
+async fn play_all(stage: &Rc<Stage>, first: u32, step: u32) {
+    let mut users = JoinSet::new();
+    let starting = async {
+        for start in stage.plan.starts(first, step) {
+            sleep_until(stage.epoch + start.at).await;
+            users.spawn_local(play(start, Rc::clone(stage)));
+            // Who is gone is forgotten: users may come and go for days.
+            while let Some(gone) = users.try_join_next() {
+                end(gone);
+            }
+        }
+    };
+    tokio::select! {
+        () = starting => {}
+        () = reached(&stage.phase, Phase::Settling) => {}
+    }
+    while let Some(gone) = users.join_next().await {
+        end(gone);
+    }
+}
+
+/// A user who panicked has told nothing of what went wrong: the run must not pass for one without them.
+fn end(gone: Result<(), JoinError>) {
+    if let Err(error) = gone
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "a bug")]
+    async fn a_user_who_panics_takes_the_worker_along() {
+        end(tokio::spawn(async {}).await);
+        end(tokio::spawn(async { panic!("a bug") }).await);
+    }
+}

@@ -1,0 +1,162 @@
+//! How a user's connection begins and ends.
+
+use std::{pin::pin, rc::Rc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{Stage, Stop, User, inbound, next_event};
+use crate::{
+    measure::sample::{ErrorKind, Sample},
+    plan::Greeting,
+    user::{
+        net::websocket::{Connection, Event},
+        run_state::{Phase, reached},
+        tag::room_key,
+    },
+};
+
+impl User {
+    /// Opens a connection and reads the greeting.
+    pub(super) async fn connect(&mut self) -> Result<(), Stop> {
+        let stage = Rc::clone(&self.stage);
+        self.tell(Sample::Connecting {
+            again: self.connections > 0,
+        });
+        // Who comes only to connect is due when the plan lets them come, whatever fails until then.
+        let from = self.dropped_at.or(self.due).unwrap_or_else(|| stage.now());
+        let joined = tokio::select! {
+            biased;
+            () = reached(&stage.phase, Phase::Settling) => {
+                self.tell(Sample::ConnectingEnded);
+                return Err(Stop::Over);
+            }
+            // Boxed, as it is large: it would be a part of each user for as long as they are there.
+            joined = Box::pin(join(self.start.user, self.path.as_deref(), &stage)) => joined,
+        };
+        let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
+        self.connection = Some(connection);
+        self.session_id = session_id;
+        self.connections += 1;
+        self.due = None;
+        let latency = stage.now().saturating_sub(from);
+        self.tell(Sample::Connected { latency });
+        if self.dropped_at.take().is_some() {
+            self.tell(Sample::StormConnected { after: latency });
+        }
+        Ok(())
+    }
+
+    /// Enters in the books what ends with the connection.
+    pub(super) fn end_talk(&mut self, cut_off: bool) {
+        if let Some(room) = &mut self.room {
+            room.stay.cut_off |= cut_off;
+        }
+        self.leave_room(false);
+        self.end_echo(cut_off);
+        // Calls under way are neither answered nor failed.
+        self.pending.clear();
+        self.end_search();
+        self.expecting.forget();
+        self.leaving = None;
+    }
+
+    /// The connection is gone, or is to go without a word.
+    pub(super) fn drop_connection(&mut self, sample: Sample) {
+        self.tell(Sample::StoppedSending);
+        self.end_talk(true);
+        self.connection = None;
+        self.tell(sample);
+    }
+
+    /// Lets come back what is under way, and closes in good order.
+    pub(super) async fn close(&mut self) {
+        if let Err(error) = self.await_echoes().await {
+            self.end_talk(true);
+            self.connection = None;
+            return self.tell(Sample::Dropped { error });
+        }
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        self.end_talk(false);
+        if let Err(error) = connection.close().await {
+            self.tell_error(error);
+        }
+        self.tell(Sample::Closed);
+    }
+
+    /// Listens until everything has come back that the server was sent, but no longer than messages may take.
+    async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
+        let stage = Rc::clone(&self.stage);
+        let deadline = Instant::now() + stage.plan.message_timeout;
+        // At the end of the run all have waited together.
+        let mut end = pin!(reached(&stage.phase, Phase::Closing));
+        while self.awaits_echo() {
+            tokio::select! {
+                biased;
+                () = &mut end => break,
+                () = sleep_until(deadline) => break,
+                event = next_event(&mut self.connection) => self.on_event(event?, false)?,
+            }
+        }
+        if let Some(echo) = &mut self.echo {
+            echo.stay.settled = true;
+        }
+        Ok(())
+    }
+
+    /// Lets arrive what is under way, and closes in good order.
+    pub(super) async fn leave(&mut self) {
+        if self.connection.is_none() {
+            return;
+        }
+        self.tell(Sample::StoppedSending);
+        let stage = Rc::clone(&self.stage);
+        if *stage.phase.borrow() >= Phase::Settling {
+            if let Err(error) = self.listen(&stage).await {
+                self.end_talk(true);
+                return self.tell(Sample::Dropped { error });
+            }
+            if let Some(room) = &mut self.room {
+                room.stay.settled = true;
+            }
+            self.take_turns().await;
+        }
+        self.close().await;
+    }
+
+    /// Not all users close in the same instant.
+    async fn take_turns(&self) {
+        const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
+        let turn = self.start.user / self.stage.plan.share.count.max(1);
+        sleep((BETWEEN_CLOSES * turn).min(Duration::from_secs(2))).await;
+    }
+}
+
+/// Connects and reads the greeting; returns the id in it, too.
+async fn join(
+    user: u32,
+    path: Option<&str>,
+    stage: &Stage,
+) -> Result<(Connection, Option<u64>), ErrorKind> {
+    let mut error = ErrorKind::ConnectTimeout;
+    let joining = async {
+        let mut connection = stage.endpoint.connect(user, path).await?;
+        error = ErrorKind::NoSession;
+        let Greeting::Type(greeting) = &stage.plan.greeting else {
+            return Ok((connection, None));
+        };
+        loop {
+            if let Event::Text(text) = connection.next().await?
+                && let Some((kind, id)) = inbound::greeting(&text)
+                && kind == *greeting
+            {
+                return Ok((connection, id.as_deref().map(room_key)));
+            }
+        }
+    };
+    match timeout(stage.plan.connect_timeout, joining).await {
+        Ok(joined) => joined,
+        Err(_elapsed) => Err(error),
+    }
+}

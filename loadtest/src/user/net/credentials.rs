@@ -1,0 +1,220 @@
+//! What users need to get in: headers, tokens, certificate authorities, and addresses to come from.
+
+use std::{
+    fmt,
+    net::{IpAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
+
+use rustls::ClientConfig;
+use thiserror::Error;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::base::files;
+
+/// What users need to get in. The default: nothing, and the authorities that this system trusts.
+#[derive(Clone, Default)]
+pub struct Access {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// `Bearer TOKEN`; users take turns.
+    tokens: Vec<HeaderValue>,
+    ca_pem: Option<Vec<u8>>,
+    source_ips: Vec<IpAddr>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// Something that cannot be used to get in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AccessError {
+    /// Not a header.
+    #[error("--header {0:?} is not a header: give one such as 'X-Tenant: blue'")]
+    Header(String),
+    /// A token with characters that no header can carry. It is not repeated, as it is a secret.
+    #[error("the {0} is not a token: give printable ASCII without spaces")]
+    Token(String),
+    /// A file that cannot be read, or in which nothing is.
+    #[error("{flag} {file}: {reason}")]
+    File {
+        /// Which flag named it.
+        flag: &'static str,
+        /// The file.
+        file: String,
+        /// What is wrong with it, and what to give.
+        reason: String,
+    },
+    /// Not addresses.
+    #[error(
+        "--source-ips {0:?}: give addresses of this machine such as 10.0.0.5,10.0.0.6 or 10.0.0.5-10.0.0.9"
+    )]
+    SourceIps(String),
+    /// The address of another machine.
+    #[error(
+        "--source-ips: {0} is not an address of this machine: `ip address` lists those that are"
+    )]
+    SourceIpElsewhere(IpAddr),
+    /// Authorities for a server without TLS.
+    #[error("--ca is for wss:// URLs: give one, or leave --ca away")]
+    CaWithoutTls,
+    /// Nobody to trust.
+    #[error(
+        "no certificate authority is known to this system: install ca-certificates, or give --ca FILE ({0})"
+    )]
+    NoRoots(String),
+}
+
+impl Access {
+    /// Adds a header to every handshake and request: `Name: value`.
+    ///
+    /// # Errors
+    /// It is not a header.
+    pub fn header(mut self, line: &str) -> Result<Self, AccessError> {
+        let header = line.split_once(':').and_then(|(name, value)| {
+            let name: HeaderName = name.trim().parse().ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        self.headers
+            .push(header.ok_or_else(|| AccessError::Header(line.to_owned()))?);
+        Ok(self)
+    }
+
+    /// Gives users a token, sent as `Authorization: Bearer TOKEN`. Several tokens: users take turns.
+    ///
+    /// # Errors
+    /// It is not a token.
+    pub fn token(mut self, token: &str) -> Result<Self, AccessError> {
+        self.tokens
+            .push(bearer(token).ok_or_else(|| AccessError::Token("value of --token".to_owned()))?);
+        Ok(self)
+    }
+
+    /// The same with a file of one token per line: the first user has the first.
+    ///
+    /// # Errors
+    /// The file cannot be read, is empty, or has a line that is no token.
+    pub fn token_file(mut self, file: &Path) -> Result<Self, AccessError> {
+        let bad = |reason: String| AccessError::File {
+            flag: "--token-file",
+            file: file.display().to_string(),
+            reason,
+        };
+        let text =
+            files::text(file, files::ACCESS_BYTES).map_err(|error| bad(error.to_string()))?;
+        for (line, token) in (1..)
+            .zip(text.lines())
+            .filter(|(_, l)| !l.trim().is_empty())
+        {
+            let token = bearer(token.trim());
+            self.tokens.push(
+                token.ok_or_else(|| {
+                    AccessError::Token(format!("line {line} of {}", file.display()))
+                })?,
+            );
+        }
+        if self.tokens.is_empty() {
+            return Err(bad(
+                "is empty: give a file with one token per line".to_owned()
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Trusts the authorities in this PEM file, and no others.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn ca(mut self, file: &Path) -> Result<Self, AccessError> {
+        let pem = files::bytes(file, files::ACCESS_BYTES).map_err(|error| AccessError::File {
+            flag: "--ca",
+            file: file.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        crate::user::net::tls::authorities(&pem).map_err(|reason| AccessError::File {
+            flag: "--ca",
+            file: file.display().to_string(),
+            reason,
+        })?;
+        self.ca_pem = Some(pem);
+        Ok(self)
+    }
+
+    /// Connects from these addresses of this machine in turn: `A,B` or `A-B`.
+    ///
+    /// # Errors
+    /// They are not addresses, or not of this machine.
+    pub fn from_ips(mut self, list: &str) -> Result<Self, AccessError> {
+        let addresses = crate::user::net::ip_list::parse(list);
+        let addresses = addresses.ok_or_else(|| AccessError::SourceIps(list.to_owned()))?;
+        let elsewhere = |ip: &&IpAddr| UdpSocket::bind((**ip, 0)).is_err();
+        if let Some(ip) = addresses.iter().find(elsewhere) {
+            return Err(AccessError::SourceIpElsewhere(*ip));
+        }
+        self.source_ips.extend(addresses);
+        Ok(self)
+    }
+
+    /// Ready for connections with or without TLS.
+    pub fn prepared(mut self, tls: bool) -> Result<Self, AccessError> {
+        if !tls && self.ca_pem.is_some() {
+            return Err(AccessError::CaWithoutTls);
+        }
+        self.tls = match tls {
+            false => None,
+            true => Some(self.tls_config()?),
+        };
+        Ok(self)
+    }
+
+    /// Whom users trust, whether or not the server under test is behind TLS.
+    ///
+    /// # Errors
+    /// There is nobody to trust.
+    pub fn tls_config(&self) -> Result<Arc<ClientConfig>, AccessError> {
+        match &self.tls {
+            Some(known) => Ok(Arc::clone(known)),
+            None => Ok(Arc::new(crate::user::net::tls::config(
+                self.ca_pem.as_deref(),
+            )?)),
+        }
+    }
+
+    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.clone()
+    }
+
+    pub fn source_ips(&self) -> &[IpAddr] {
+        &self.source_ips
+    }
+
+    /// Adds the headers of a user's handshake or request.
+    pub fn add_headers(&self, user: u32, headers: &mut HeaderMap) {
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let turn = usize::try_from(user).unwrap_or(0) % self.tokens.len().max(1);
+        if let Some(token) = self.tokens.get(turn) {
+            headers.insert(header::AUTHORIZATION, token.clone());
+        }
+    }
+}
+
+/// Without secrets.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("headers", &self.headers.len())
+            .field("tokens", &self.tokens.len())
+            .field("source_ips", &self.source_ips)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let printable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    printable.then_some(value)
+}
+
+#[cfg(test)]
+mod tests;

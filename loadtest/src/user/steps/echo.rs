@@ -1,0 +1,103 @@
+//! Messages that the server itself sends back.
+
+use std::time::Duration;
+
+use crate::{
+    measure::{
+        ledger::{Inbox, Latest, Stay},
+        sample::{Direction, Kind, Route, Sample},
+    },
+    user::{
+        User,
+        tag::{Tag, room_key},
+    },
+};
+
+/// A user's talk with the server itself: a stay in a room of their own.
+pub struct Echo {
+    pub stay: Box<Stay>,
+}
+
+impl User {
+    /// The tag of the next message that is to come back, or that may.
+    pub fn next_echo_tag(
+        &mut self,
+        due: Duration,
+        lateness: Duration,
+        len: usize,
+        some_come_back: bool,
+    ) -> Tag {
+        let (run, user, now) = (self.stage.run, self.start.user, self.stage.now());
+        let connection = self.connections;
+        let echo = self.echo.get_or_insert_with(|| Echo {
+            stay: Box::new(Stay {
+                room: room_key(&format!("{run:x} {user} {connection}")),
+                user,
+                joined: now,
+                left: now,
+                direction: Direction::ToServer,
+                sent: [0; Kind::MAX],
+                refused: 0,
+                latest: Latest::new(self.stage.plan.message_timeout),
+                settled: false,
+                partner_left: false,
+                cut_off: false,
+                foreign: false,
+                some_come_back: false,
+                inbox: Inbox::default(),
+            }),
+        });
+        let stay = &mut echo.stay;
+        stay.some_come_back |= some_come_back;
+        let kind = Kind::ECHO;
+        let tag = Tag {
+            run,
+            room: stay.room,
+            sender: user,
+            seq: stay.sent_in_all(),
+            nth: stay.sent[kind.index()],
+            route: Route {
+                kind,
+                direction: Direction::ToServer,
+            },
+            due,
+            lateness,
+            len,
+        };
+        stay.sent[kind.index()] += 1;
+        stay.latest.sent(now);
+        tag
+    }
+
+    /// Whether the server still has to send something back.
+    pub fn awaits_echo(&self) -> bool {
+        let stay = self.echo.as_ref().map(|echo| &echo.stay);
+        stay.is_some_and(|stay| stay.inbox.received() < stay.sent_in_all())
+    }
+
+    pub fn on_echo(&mut self, now: Duration, tag: Tag, text: &str) {
+        let route = tag.route;
+        if tag.run != self.stage.run {
+            return self.tell(Sample::Foreign);
+        }
+        let Some(echo) = &mut self.echo else {
+            return self.tell(Sample::WrongPeer { route });
+        };
+        if tag.room != echo.stay.room || tag.sender != self.start.user {
+            return self.tell(Sample::WrongPeer { route });
+        }
+        let receipt = (echo.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        if !echo.stay.some_come_back {
+            self.tell_gap(receipt);
+        }
+        self.on_receipt(now, tag, receipt, tag.altered(text));
+    }
+
+    pub fn end_echo(&mut self, cut_off: bool) {
+        if let Some(mut echo) = self.echo.take() {
+            echo.stay.cut_off |= cut_off;
+            echo.stay.left = self.stage.now();
+            self.tell(Sample::RoomLeft(echo.stay));
+        }
+    }
+}

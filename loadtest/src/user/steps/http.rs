@@ -1,0 +1,138 @@
+//! Requests over HTTP, played.
+
+use std::{pin::pin, rc::Rc};
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{
+    measure::sample::{ErrorKind, Sample},
+    plan::{
+        flow::Request,
+        template::{MAX_SAVED_BYTES, Values, call_id},
+    },
+    user::{Stop, User, net::websocket::Asked},
+};
+
+impl User {
+    /// Sends a request, and waits for its answer. Without the right one the steps go on, unless they need what
+    /// is in it.
+    pub async fn http(&mut self, request: &Request) -> Result<(), Stop> {
+        let call = self.call_id(&request.name);
+        let sent = self.stage.now();
+        let due = self.due.take().unwrap_or(sent);
+        self.requests = self.requests.wrapping_add(1);
+        self.tell(Sample::CallSent {
+            call,
+            lateness: sent.saturating_sub(due),
+        });
+        let id = call_id(self.stage.run, self.start.user, self.requests);
+        let values = Values {
+            id: &id,
+            ..self.values(self.requests)
+        };
+        let path = request.path.fill_path(&values);
+        let asked = Asked {
+            method: &request.method,
+            origin: request.origin.as_ref(),
+            path: &path,
+            body: request.body.as_ref().map(|body| body.fill(&values)),
+            keep: !request.save.is_empty(),
+        };
+        let stage = Rc::clone(&self.stage);
+        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
+        let asking = Box::pin(stage.endpoint.ask(self.start.user, asked));
+        let mut asking = pin!(timeout(request.within, asking));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut asking => answer,
+            stopped = self.live(None, None, None) => match stopped {
+                // What is under way then may still be answered.
+                Ok(_) | Err(Stop::Over) => tokio::select! {
+                    biased;
+                    answer = &mut asking => answer,
+                    ended = self.listen(&stage) => return Err(ended.map_or_else(Stop::Broken, |()| Stop::Over)),
+                },
+                Err(stop) => return Err(stop),
+            },
+        };
+        let now = self.stage.now();
+        let waited = now.saturating_sub(due);
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.tell_error(error);
+                // Whoever is refused at once was not served fast.
+                let waited = waited.max(request.within);
+                self.tell(Sample::CallFailed { call, waited });
+                return needed(request);
+            }
+            Err(_elapsed) => {
+                self.tell(Sample::CallTimedOut { call, waited });
+                return needed(request);
+            }
+        };
+        let status = answer.status;
+        if status != request.status {
+            self.tell_error(ErrorKind::HttpStatus(status));
+        }
+        if status != request.status || !self.save(request, answer.body.as_deref()) {
+            self.tell(Sample::CallWrong { call });
+            return needed(request);
+        }
+        self.tell(Sample::CallAnswered {
+            call,
+            latency: waited,
+            as_sent: now.saturating_sub(sent),
+        });
+        Ok(())
+    }
+
+    /// Keeps what later steps need of an answer; false: it is not in it.
+    fn save(&mut self, request: &Request, answer: Option<&[u8]>) -> bool {
+        if request.save.is_empty() {
+            return true;
+        }
+        let Some(Ok(answer)) = answer.map(serde_json::from_slice::<Value>) else {
+            return false;
+        };
+        for (name, pointer) in &request.save {
+            let text: Box<str> = match answer.pointer(pointer) {
+                Some(Value::String(text)) => text.as_str().into(),
+                Some(other @ (Value::Number(_) | Value::Bool(_))) => other.to_string().into(),
+                _ => return false,
+            };
+            if text.len() > MAX_SAVED_BYTES {
+                return false;
+            }
+            match self.saved.iter_mut().find(|(known, _)| **known == **name) {
+                Some((_, value)) => *value = text,
+                None => self.saved.push((name.as_str().into(), text)),
+            }
+        }
+        true
+    }
+
+    /// What the blanks of the user's n-th message are filled in with, but for what only that message has.
+    pub fn values(&self, seq: u32) -> Values<'_> {
+        let now = self.stage.now();
+        Values {
+            user: self.start.user,
+            seq,
+            run: self.stage.run,
+            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            id: "",
+            payload: "",
+            saved: &self.saved,
+        }
+    }
+}
+
+/// Without an answer that later steps need a user does not go on.
+fn needed(request: &Request) -> Result<(), Stop> {
+    if request.save.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Failed)
+    }
+}

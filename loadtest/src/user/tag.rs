@@ -1,0 +1,182 @@
+//! What a message carries, so that its receiver can check it without asking the sender. Pure.
+
+use std::{fmt::Write as _, time::Duration};
+
+use serde_json::value::RawValue;
+use voicematch_protocol::{ClientType, Request};
+
+use crate::{
+    measure::sample::{Direction, Kind, Route},
+    plan::size::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES},
+};
+
+/// Three years: no run is as long, nor are clocks so far apart.
+const MAX_DUE: Duration = Duration::from_secs(100_000_000);
+
+/// What stands before a tag.
+const MARK: &str = " vm ";
+
+/// Who sent a message to which room, which one it was, and when it was due.
+///
+/// In an ICE candidate it travels as an extension attribute (RFC 8839, section 5.1), so that the payload is
+/// what a browser would send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// The run; tells apart two load tests against one server.
+    pub run: u32,
+    /// The sender's room, as [`room_key`] gives it.
+    pub room: u64,
+    /// The sender's index in the plan.
+    pub sender: u32,
+    /// Counts the sender's messages in this room, from 0.
+    pub seq: u32,
+    /// Counts those of its type among them, from 0.
+    pub nth: u32,
+    /// Its type and from whom to whom.
+    pub route: Route,
+    /// When it was due to be sent, since the start of the run. Whole microseconds.
+    pub due: Duration,
+    /// How much later it was sent. Whole microseconds.
+    pub lateness: Duration,
+    /// The bytes of the payload.
+    pub len: usize,
+}
+
+impl Tag {
+    /// The payload, padded to its length: JSON for a message to a partner, and plain text within JSON
+    /// strings or binary frames for any other.
+    pub fn to_payload(self) -> String {
+        let (head, tail) = dress(self.route.kind);
+        let mut out = String::with_capacity(self.len.max(MIN_PAYLOAD_BYTES));
+        out.push_str(head);
+        let Self {
+            run,
+            room,
+            sender,
+            seq,
+            nth,
+            route,
+            due,
+            lateness,
+            len,
+        } = self;
+        let role = match route.direction {
+            Direction::OffererToAnswerer => 'o',
+            Direction::AnswererToOfferer => 'a',
+            Direction::ToServer => 's',
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "{MARK}{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}.{}.{}.{len}.",
+            route.kind.index(),
+            due.as_micros(),
+            lateness.as_micros(),
+        );
+        let padding = len.saturating_sub(out.len() + tail.len());
+        out.extend(std::iter::repeat_n('x', padding));
+        out.push_str(tail);
+        out
+    }
+
+    /// Reads the tag of a received payload or of a whole message. `None`: there is none.
+    pub fn read(text: &str) -> Option<Self> {
+        let (_, tag) = text.split_once(MARK)?;
+        let mut parts = tag.split('.');
+        let run = u32::from_str_radix(parts.next()?, 16).ok()?;
+        let room = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let sender = parts.next()?.parse().ok()?;
+        let seq = parts.next()?.parse().ok()?;
+        let nth = parts.next()?.parse().ok()?;
+        let kind = Kind::new(parts.next()?.parse().ok()?);
+        let direction = match parts.next()? {
+            "o" => Direction::OffererToAnswerer,
+            "a" => Direction::AnswererToOfferer,
+            "s" => Direction::ToServer,
+            _ => return None,
+        };
+        let tag = Self {
+            run,
+            room,
+            sender,
+            seq,
+            nth,
+            route: Route { kind, direction },
+            due: Duration::from_micros(parts.next()?.parse().ok()?),
+            lateness: Duration::from_micros(parts.next()?.parse().ok()?),
+            len: parts.next()?.parse().ok()?,
+        };
+        let sound = (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&tag.len)
+            && tag.due.max(tag.lateness) <= MAX_DUE;
+        parts.next().filter(|_| sound).map(|_padding| tag)
+    }
+
+    /// Whether `text`, a payload or a message around one, has other bytes than were sent.
+    pub fn altered(self, text: &str) -> bool {
+        if self.route.direction == Direction::ToServer {
+            return !text.contains(&self.to_payload());
+        }
+        text != self.to_payload()
+    }
+}
+
+/// What stands around the tag in payloads of this type.
+fn dress(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::ICE_CANDIDATE => (
+            r#"{"candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host"#,
+            r#"","sdpMid":"0","sdpMLineIndex":0}"#,
+        ),
+        Kind::OFFER => (r#"{"type":"offer","sdp":"v=0\r\ns="#, r#"\r\n"}"#),
+        Kind::ANSWER => (r#"{"type":"answer","sdp":"v=0\r\ns="#, r#"\r\n"}"#),
+        Kind::MESSAGE => (r#"{"text":""#, r#""}"#),
+        _ => ("", ""),
+    }
+}
+
+/// A message to a partner.
+///
+/// # Errors
+/// None that can happen: the payload is valid JSON.
+pub fn relay(kind: ClientType, payload: String) -> serde_json::Result<String> {
+    let payload = RawValue::from_string(payload)?;
+    request(kind, Some(&payload))
+}
+
+/// A message without anything but its type and perhaps a payload.
+///
+/// # Errors
+/// None that can happen: the fields are all valid JSON.
+pub fn request(kind: ClientType, payload: Option<&RawValue>) -> serde_json::Result<String> {
+    request_with_id(kind, None, payload)
+}
+
+/// The same with an id, which comes back in the answer.
+///
+/// # Errors
+/// None that can happen: the fields are all valid JSON.
+pub fn request_with_id(
+    kind: ClientType,
+    id: Option<&RawValue>,
+    payload: Option<&RawValue>,
+) -> serde_json::Result<String> {
+    serde_json::to_string(&Request {
+        kind,
+        id,
+        criteria: None,
+        payload,
+        to: None,
+    })
+}
+
+/// A number that stands for a room id of any length and form (FNV-1a, 64 bits).
+///
+/// Not std's hasher: the two members of a room may sit in different processes and must agree.
+pub fn room_key(room_id: &str) -> u64 {
+    room_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;
