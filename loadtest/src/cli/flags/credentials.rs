@@ -62,7 +62,7 @@ impl AccessFlags {
             access = access.ca(file)?;
         }
         match &self.source_ips {
-            Some(list) => access.from_ips(list),
+            Some(list) => access.with_source_ips(list),
             None => Ok(access),
         }
     }

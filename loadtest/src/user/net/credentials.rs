@@ -142,7 +142,7 @@ impl Access {
     ///
     /// # Errors
     /// They are not addresses, or not of this machine.
-    pub fn from_ips(mut self, list: &str) -> Result<Self, AccessError> {
+    pub fn with_source_ips(mut self, list: &str) -> Result<Self, AccessError> {
         let addresses = crate::user::net::ip_list::parse(list);
         let addresses = addresses.ok_or_else(|| AccessError::SourceIps(list.to_owned()))?;
         let elsewhere = |ip: &&IpAddr| UdpSocket::bind((**ip, 0)).is_err();
