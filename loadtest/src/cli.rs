@@ -17,7 +17,7 @@ use crate::{
     cli::flags::{Cli, Config, command_line},
     judge::compare,
     report::{self, FileError},
-    run::{campaign::News, metrics_endpoint::Exposed},
+    run::{campaign::CampaignEvent, metrics_endpoint::Exposed},
 };
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tokio::{
@@ -89,20 +89,20 @@ async fn measure(config: &Config) -> Result<u8, Failure> {
     let played = config
         .campaign
         .play(&config.target, stop, |news| match news {
-            News::Progress(progress) => {
+            CampaignEvent::Progress(progress) => {
                 live.show(progress);
                 if let Some(exposed) = &exposed {
                     exposed.show(progress);
                 }
             }
-            News::Played(mut record) => {
+            CampaignEvent::Played(mut record) => {
                 live.end();
                 live = screen::Live::new(config.quiet);
                 let written = conclude(config, &mut record);
                 codes.push(record.exit_code);
                 unwritten = unwritten.take().or(written.err());
             }
-            News::Skipped(scenario) => {
+            CampaignEvent::Skipped(scenario) => {
                 live.end();
                 live = screen::Live::new(config.quiet);
                 let _ = writeln!(

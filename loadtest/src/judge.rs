@@ -18,7 +18,7 @@ pub fn judge(books: &Books, about: About, watch: &mut Watch) -> Record {
     let server_expected = about.server_expected;
     let mut record = weigh(books, about, watch);
     let server_unread = server_expected && record.server.is_none();
-    let findings = validity::findings(&record, books.told.foreign, server_unread);
+    let findings = validity::findings(&record, books.totals.foreign, server_unread);
     conclude(&mut record, findings);
     record
 }

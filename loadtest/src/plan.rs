@@ -9,7 +9,7 @@ pub mod threshold;
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    base::random::{mixed, share_of},
+    base::random::{fraction_of, mixed},
     plan::{
         flow::{Flow, Message, Step},
         origin::Origin,
@@ -19,19 +19,19 @@ use crate::{
 };
 
 mod check;
+mod phase;
 mod resize;
 mod schedule;
 mod shard;
 pub mod size;
-mod stage;
 #[cfg(test)]
 mod tests;
 
 pub use check::MAX_NAMES;
 pub use check::PlanError;
+pub use phase::{Load, Phase};
 pub use schedule::Start;
-pub use shard::{MAX_SHARES, Share};
-pub use stage::{Load, Stage};
+pub use shard::{MAX_SHARDS, Shard};
 
 /// The most users that one process may be asked to play.
 pub const MAX_USERS: u32 = 1_000_000;
@@ -52,7 +52,7 @@ pub struct Plan {
     /// What it is for, in a sentence or two.
     pub description: String,
     /// The parts of the run, one after the other.
-    pub stages: Vec<Stage>,
+    pub phases: Vec<Phase>,
     /// What users do; each user plays one of these, as often as its weight says.
     pub flows: Vec<Flow>,
     /// What a server says first.
@@ -66,13 +66,13 @@ pub struct Plan {
     /// What is asked of the server; empty: the defaults.
     pub thresholds: Vec<Threshold>,
     /// How the breaking point is searched for, in a plan that does.
-    pub search: Option<Search>,
+    pub search: Option<CapacitySearch>,
     /// The load is this much of the most that the server is known or found to hold.
     pub percent_of_capacity: Option<f64>,
     /// The names of built-in scenarios that are run after it.
     pub then: Vec<String>,
     /// The users of the plan who are played; the others are played elsewhere.
-    pub share: Share,
+    pub shard: Shard,
     /// When the run starts, by the clock on the wall; `None`: at once.
     pub start_at: Option<SystemTime>,
 }
@@ -80,7 +80,7 @@ pub struct Plan {
 /// How the breaking point is searched for: ever more users until a threshold fails, then the middle between
 /// what held and what did not, then a confirmation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Search {
+pub struct CapacitySearch {
     /// Users of the first try.
     pub from: u32,
     /// The most users that are tried.
@@ -111,18 +111,18 @@ impl Plan {
     /// run takes `(users - 1) * spacing + duration`.
     pub fn ramp_and_hold(users: u32, spacing: Duration, duration: Duration) -> Self {
         let ramp = spacing.saturating_mul(users.saturating_sub(1));
-        Self::of_stages(vec![
-            Stage::users("ramp", ramp, 0, users),
-            Stage::users("hold", duration, users, users),
+        Self::of_phases(vec![
+            Phase::users("ramp", ramp, 0, users),
+            Phase::users("hold", duration, users, users),
         ])
     }
 
-    /// These stages, and the defaults of the command line for everything else.
-    pub fn of_stages(stages: Vec<Stage>) -> Self {
+    /// These phases, and the defaults of the command line for everything else.
+    pub fn of_phases(phases: Vec<Phase>) -> Self {
         Self {
             name: "users".to_owned(),
             description: String::new(),
-            stages,
+            phases,
             flows: vec![Flow::signaling(
                 Duration::from_secs(5),
                 MIN_PAYLOAD_BYTES,
@@ -136,7 +136,7 @@ impl Plan {
             search: None,
             percent_of_capacity: None,
             then: Vec::new(),
-            share: Share::WHOLE,
+            shard: Shard::WHOLE,
             start_at: None,
         }
     }
@@ -146,19 +146,19 @@ impl Plan {
     pub fn peak_users(&self) -> u32 {
         let longest = self.flows.iter().map(Flow::longest).max();
         let longest = longest.unwrap_or(Duration::MAX);
-        let arrived = self.stages.iter().map(|stage| match stage.load {
-            Load::Arrivals { from, to } if longest < stage.duration => {
-                Stage::arrivals("", longest, from.max(to), from.max(to)).arriving()
+        let arrived = self.phases.iter().map(|phase| match phase.load {
+            Load::Arrivals { from, to } if longest < phase.duration => {
+                Phase::arrivals("", longest, from.max(to), from.max(to)).arriving()
             }
-            _ => stage.arriving(),
+            _ => phase.arriving(),
         });
         self.steady_users()
             .saturating_add(arrived.max().unwrap_or(0))
     }
 
-    /// The most users of the stages that say how many there are.
+    /// The most users of the phases that say how many there are.
     pub fn steady_users(&self) -> u32 {
-        let users = self.stages.iter().map(|stage| match stage.load {
+        let users = self.phases.iter().map(|phase| match phase.load {
             Load::Users { from, to } => from.max(to),
             Load::Arrivals { .. } => 0,
         });
@@ -166,58 +166,58 @@ impl Plan {
     }
 
     fn users_in_all(&self) -> u32 {
-        let arriving = self.stages.iter().map(Stage::arriving);
+        let arriving = self.phases.iter().map(Phase::arriving);
         arriving.fold(self.steady_users(), u32::saturating_add)
     }
 
     /// When the users stop sending, since the start of the run.
     pub fn end(&self) -> Duration {
-        let durations = self.stages.iter().map(|stage| stage.duration);
+        let durations = self.phases.iter().map(|phase| phase.duration);
         durations.fold(Duration::ZERO, Duration::saturating_add)
     }
 
     /// How long it takes until the most users are there.
     pub fn ramp(&self) -> Duration {
         let peak = self.steady_users();
-        let before = self.stages_with_begin().find_map(|(begin, stage)| {
-            let Load::Users { to, .. } = stage.load else {
+        let before = self.phases_with_begin().find_map(|(begin, phase)| {
+            let Load::Users { to, .. } = phase.load else {
                 return None;
             };
-            (to == peak).then(|| begin + stage.duration)
+            (to == peak).then(|| begin + phase.duration)
         });
         before.unwrap_or_default()
     }
 
-    /// The stages, each with its begin since the start of the run.
-    pub fn stages_with_begin(&self) -> impl Iterator<Item = (Duration, &Stage)> {
+    /// The phases, each with its begin since the start of the run.
+    pub fn phases_with_begin(&self) -> impl Iterator<Item = (Duration, &Phase)> {
         let mut next = Duration::ZERO;
-        self.stages.iter().map(move |stage| {
+        self.phases.iter().map(move |phase| {
             let begin = next;
-            next = next.saturating_add(stage.duration);
-            (begin, stage)
+            next = next.saturating_add(phase.duration);
+            (begin, phase)
         })
     }
 
-    /// The stage at `t`, and how long it has been on.
-    pub fn stage_at(&self, t: Duration) -> Option<(&Stage, Duration)> {
-        let at = |(begin, stage): (Duration, _)| (stage, t.saturating_sub(begin));
-        let mut stages = self.stages_with_begin();
-        stages
-            .find(|(begin, stage)| t < *begin + stage.duration)
+    /// The phase at `t`, and how long it has been on.
+    pub fn phase_at(&self, t: Duration) -> Option<(&Phase, Duration)> {
+        let at = |(begin, phase): (Duration, _)| (phase, t.saturating_sub(begin));
+        let mut phases = self.phases_with_begin();
+        phases
+            .find(|(begin, phase)| t < *begin + phase.duration)
             .map(at)
     }
 
     /// How many users the plan wants to be there at `t`, without those who arrive by a rate.
     pub fn users_at(&self, t: Duration) -> u32 {
         let mut users = 0;
-        for (begin, stage) in self.stages_with_begin() {
-            let Load::Users { from, to } = stage.load else {
+        for (begin, phase) in self.phases_with_begin() {
+            let Load::Users { from, to } = phase.load else {
                 continue;
             };
-            if t >= begin + stage.duration && !(stage.duration.is_zero() && t == begin) {
+            if t >= begin + phase.duration && !(phase.duration.is_zero() && t == begin) {
                 users = to;
             } else if t >= begin {
-                let turns = stage.turns_until(t - begin);
+                let turns = phase.turns_until(t - begin);
                 users = if from <= to {
                     from + turns
                 } else {
@@ -230,21 +230,21 @@ impl Plan {
 
     /// How many users come each second at `t`.
     pub fn arrivals_at(&self, t: Duration) -> f64 {
-        self.stage_at(t)
-            .map_or(0.0, |(stage, since)| stage.arrival_rate(since))
+        self.phase_at(t)
+            .map_or(0.0, |(phase, since)| phase.arrival_rate(since))
     }
 
     /// When user `user` loses the connection on purpose for the first time after `t`.
     pub fn dropped_after(&self, user: u32, t: Duration) -> Option<Duration> {
-        self.stages_with_begin()
-            .find(|(begin, stage)| *begin > t && mixed(user, u32::MAX) < stage.drop_percent / 100.0)
+        self.phases_with_begin()
+            .find(|(begin, phase)| *begin > t && mixed(user, u32::MAX) < phase.drop_percent / 100.0)
             .map(|(begin, _)| begin)
     }
 
     /// The flow that user `user` plays.
     pub fn flow_of(&self, user: u32) -> usize {
         let all: f64 = self.flows.iter().map(|flow| f64::from(flow.weight)).sum();
-        let mut at = share_of(user) * all;
+        let mut at = fraction_of(user) * all;
         for (index, flow) in self.flows.iter().enumerate() {
             at -= f64::from(flow.weight);
             if at < 0.0 {

@@ -79,7 +79,7 @@ pub struct Record {
     pub advice: Vec<Advice>,
     /// Against another run.
     pub comparison: Option<Comparison>,
-    /// What a merge needs of a run that was one share of a plan.
+    /// What a merge needs of a run that was one shard of a plan.
     pub shard: Option<ShardData>,
 }
 
@@ -180,7 +180,7 @@ pub struct Run {
     pub target: String,
     /// The name of the scenario.
     pub scenario: String,
-    /// The command line that would repeat it, without secrets; of a merged record, a line for each share.
+    /// The command line that would repeat it, without secrets; of a merged record, a line for each shard.
     pub command: String,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -197,15 +197,15 @@ pub struct Run {
     /// Why so many, in words, when that was found out and not asked for.
     #[serde(default)]
     pub load: Option<String>,
-    /// `2/5`: the second of five shares. For a merged record: `None`.
+    /// `2/5`: the second of five shards. For a merged record: `None`.
     pub shard: Option<String>,
-    /// The shares that a merged record was made of.
+    /// The shards that a merged record was made of.
     pub merged_from: Vec<ShardInfo>,
-    /// Shares that were to be there and are not: what they would have told is missing, not zero.
+    /// Shards that were to be there and are not: what they would have told is missing, not zero.
     pub missing_shards: Vec<u32>,
 }
 
-/// One share of a merged run.
+/// One shard of a merged run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardInfo {
     /// From 1.
@@ -214,7 +214,7 @@ pub struct ShardInfo {
     pub host: String,
     /// When it started, by its own clock.
     pub started_at: String,
-    /// How far its clock was ahead of that of the first share, and the uncertainty of that.
+    /// How far its clock was ahead of that of the first shard, and the uncertainty of that.
     pub clock_offset_ms: Option<f64>,
     /// Half of the interval in which the offset is known to lie.
     pub clock_uncertainty_ms: Option<f64>,

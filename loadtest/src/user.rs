@@ -25,7 +25,7 @@ use crate::{
     user::{
         clock::{pacer::Pacer, stall::Pulse},
         net::websocket::{Connection, Endpoint, Event},
-        run_state::{Phase, reached},
+        run_state::{RunState, reached},
         steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
     },
 };
@@ -36,7 +36,7 @@ use back_off::back_off;
 const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 
 /// What all users of a worker share.
-pub struct Stage {
+pub struct WorkerContext {
     pub plan: Plan,
     pub endpoint: Endpoint,
     /// The names of the calls; their places are their ids.
@@ -47,13 +47,13 @@ pub struct Stage {
     pub epoch: Instant,
     /// Tells this run's messages from those of another.
     pub run: u32,
-    pub phase: watch::Receiver<Phase>,
+    pub state: watch::Receiver<RunState>,
     pub sink: Sink,
     pub pacer: Rc<Pacer>,
     pub pulse: Pulse,
 }
 
-impl Stage {
+impl WorkerContext {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -76,7 +76,7 @@ enum Stop {
 
 /// A user's wait for a partner.
 #[derive(Clone, Copy)]
-struct Search {
+struct PartnerSearch {
     from: Duration,
     timed_out: bool,
 }
@@ -91,7 +91,7 @@ struct Room {
 /// A user.
 struct User {
     start: Start,
-    stage: Rc<Stage>,
+    context: Rc<WorkerContext>,
     connection: Option<Connection>,
     /// The path of the connection, if it is not that of the server's URL.
     path: Option<Box<str>>,
@@ -105,7 +105,7 @@ struct User {
     had_partner: bool,
     /// A number that stands for it: a server may choose a long one.
     session_id: Option<u64>,
-    search: Option<Search>,
+    search: Option<PartnerSearch>,
     room: Option<Room>,
     echo: Option<Echo>,
     /// Requests whose answers have not come, in the order of sending.
@@ -126,10 +126,10 @@ struct User {
 }
 
 /// Plays one user until the plan takes them out or the run is over; one who arrived, to the end of their flow.
-pub async fn play(start: Start, stage: Rc<Stage>) {
-    let flow = stage.plan.flow_of(start.user);
-    let reconnects = stage.plan.flows[flow].reconnect;
-    let mut user = User::new(start, Rc::clone(&stage));
+pub async fn play(start: Start, context: Rc<WorkerContext>) {
+    let flow = context.plan.flow_of(start.user);
+    let reconnects = context.plan.flows[flow].reconnect;
+    let mut user = User::new(start, Rc::clone(&context));
     let mut failures = 0;
     while !user.is_over() {
         let connections = user.connections;
@@ -172,19 +172,19 @@ pub async fn play(start: Start, stage: Rc<Stage>) {
         }
         tokio::select! {
             () = sleep(back_off(start.user, failures)) => failures += 1,
-            () = reached(&stage.phase, Phase::Settling) => {}
+            () = reached(&context.state, RunState::Draining) => {}
         }
     }
     Box::pin(user.leave()).await;
 }
 
 impl User {
-    fn new(start: Start, stage: Rc<Stage>) -> Self {
-        let drop_at = stage.plan.dropped_after(start.user, start.at);
-        let kinds = Rc::clone(&stage.expected[stage.plan.flow_of(start.user)]);
+    fn new(start: Start, context: Rc<WorkerContext>) -> Self {
+        let drop_at = context.plan.dropped_after(start.user, start.at);
+        let kinds = Rc::clone(&context.expected[context.plan.flow_of(start.user)]);
         Self {
             start,
-            stage,
+            context,
             connection: None,
             path: None,
             due: Some(start.at),
@@ -209,8 +209,8 @@ impl User {
     /// Plays a flow to its end. A user who then is still connected, and did not come for this flow only,
     /// listens until there is another reason to stop.
     async fn play_flow(&mut self, flow: usize) -> Result<(), Stop> {
-        let stage = Rc::clone(&self.stage);
-        let played = self.steps(&stage.plan.flows[flow].steps).await;
+        let context = Rc::clone(&self.context);
+        let played = self.steps(&context.plan.flows[flow].steps).await;
         if let Ok(()) | Err(Stop::Failed) = played {
             self.tell(Sample::FlowEnded {
                 flow: FlowId(u16::try_from(flow).unwrap_or(u16::MAX)),
@@ -226,21 +226,21 @@ impl User {
     /// The run, or the user's part in it, is over.
     fn is_over(&self) -> bool {
         let until = self.start.until;
-        *self.stage.phase.borrow() >= Phase::Settling
-            || until.is_some_and(|until| self.stage.now() >= until)
+        *self.context.state.borrow() >= RunState::Draining
+            || until.is_some_and(|until| self.context.now() >= until)
     }
 
     /// The plan drops the connection.
     fn torn_away(&mut self) {
-        let now = self.stage.now();
+        let now = self.context.now();
         let paired = self.room.is_some() || self.search.is_some();
         self.drop_connection(Sample::StormDropped { paired });
         (self.dropped_at, self.torn_at) = (Some(now), paired.then_some(now));
-        self.drop_at = self.stage.plan.dropped_after(self.start.user, now);
+        self.drop_at = self.context.plan.dropped_after(self.start.user, now);
     }
 
     fn tell(&self, sample: Sample) {
-        (self.stage.sink)(sample);
+        (self.context.sink)(sample);
     }
 
     fn tell_error(&self, error: ErrorKind) {
@@ -255,14 +255,14 @@ impl User {
         deadline: Option<Duration>,
         awaited: Option<fn(&Self) -> bool>,
     ) -> Result<bool, Stop> {
-        let stage = Rc::clone(&self.stage);
-        let mut end = pin!(reached(&stage.phase, Phase::Settling));
-        let mut timer = pin!(stage.pacer.until(stage.epoch));
+        let context = Rc::clone(&self.context);
+        let mut end = pin!(reached(&context.state, RunState::Draining));
+        let mut timer = pin!(context.pacer.until(context.epoch));
         loop {
             if awaited.is_some_and(|awaited| awaited(self)) {
                 return Ok(true);
             }
-            let now = stage.now();
+            let now = context.now();
             if let Some(sending) = &mut sending {
                 if sending.needs_partner() && self.room.is_none() && self.search.is_none() {
                     return Err(Stop::Failed);
@@ -277,9 +277,9 @@ impl User {
             }
             let wake = self.next_wake(sending.as_deref(), deadline);
             if let Some(wake) = wake {
-                let moment = stage.epoch + wake;
+                let moment = context.epoch + wake;
                 if timer.moment() != moment {
-                    timer.set(stage.pacer.until(moment));
+                    timer.set(context.pacer.until(moment));
                 }
             }
             tokio::select! {
@@ -305,7 +305,7 @@ impl User {
             deadline,
             sending.and_then(|sending| sending.next_wake(matched)),
             self.next_time_out(),
-            searching.map(|search| search.from + self.stage.plan.match_timeout),
+            searching.map(|search| search.from + self.context.plan.match_timeout),
             self.start.until,
             self.drop_at.filter(|_| self.connection.is_some()),
         ];
@@ -313,7 +313,7 @@ impl User {
     }
 
     fn on_time(&mut self) -> Result<(), Stop> {
-        let now = self.stage.now();
+        let now = self.context.now();
         if self.start.until.is_some_and(|until| now >= until) {
             return Err(Stop::Over);
         }
@@ -321,7 +321,7 @@ impl User {
             return Err(Stop::Storm);
         }
         self.time_out_calls(now);
-        let timeout = self.stage.plan.match_timeout;
+        let timeout = self.context.plan.match_timeout;
         if let Some(search) = &mut self.search {
             // The user stays in the queue: whoever comes later may still be paired with them.
             search.timed_out |= now.saturating_sub(search.from) >= timeout;
@@ -334,10 +334,10 @@ impl User {
         let Some(search) = self.search.take() else {
             return;
         };
-        let to = self.stage.now();
+        let to = self.context.now();
         let waited = to
             .saturating_sub(search.from)
-            .min(self.stage.plan.match_timeout);
+            .min(self.context.plan.match_timeout);
         self.tell(Sample::Unmatched(Unmatched {
             from: search.from,
             to,
@@ -350,13 +350,13 @@ impl User {
             return;
         };
         room.stay.partner_left |= partner_left;
-        room.stay.left = self.stage.now();
+        room.stay.left = self.context.now();
         self.tell(Sample::RoomLeft(Box::new(room.stay)));
     }
 
     /// Listens until everybody closes.
-    async fn listen(&mut self, stage: &Stage) -> Result<(), ErrorKind> {
-        let mut end = pin!(reached(&stage.phase, Phase::Closing));
+    async fn listen(&mut self, context: &WorkerContext) -> Result<(), ErrorKind> {
+        let mut end = pin!(reached(&context.state, RunState::Closing));
         loop {
             tokio::select! {
                 biased;

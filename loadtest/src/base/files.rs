@@ -10,7 +10,7 @@ use std::{
 pub const SCENARIO_BYTES: u64 = 1 << 20;
 /// The most of a list of tokens, and of certificates.
 pub const ACCESS_BYTES: u64 = 64 << 20;
-/// The most of a record: that of a share with as many rooms as are kept has a tenth of it.
+/// The most of a record: that of a shard with as many rooms as are kept has a tenth of it.
 pub const RECORD_BYTES: u64 = 128 << 20;
 
 /// Reads a whole file of `most` bytes at the most: a device never ends.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A number from 0 to 1 for each user, which spreads any range of users evenly (golden ratio).
-pub fn share_of(user: u32) -> f64 {
+pub fn fraction_of(user: u32) -> f64 {
     // 2^64 / golden ratio: multiplying by it and wrapping around is the fractional part in fixed point.
     let fraction = u64::from(user).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     fraction as f64 / 2.0_f64.powi(64)

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     cli::flags::credentials::AccessFlags,
-    plan::{PlanError, Share, scenario::ScenarioError, threshold::ThresholdError},
+    plan::{PlanError, Shard, scenario::ScenarioError, threshold::ThresholdError},
     record::Record,
     report::{self, FileError, Format},
     run::campaign::Campaign,
@@ -94,9 +94,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
-    /// Joins the records of all shares of a run to the record of the run
+    /// Joins the records of all shards of a run to the record of the run
     Merge {
-        /// What each share wrote with `--report FILE.json`
+        /// What each shard wrote with `--report FILE.json`
         #[arg(required = true, value_name = "RUN")]
         records: Vec<PathBuf>,
         /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
@@ -223,15 +223,15 @@ pub enum ConfigError {
     /// What is asked of the server.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
-    /// Nobody knows when the other shares start.
+    /// Nobody knows when the other shards start.
     #[error(
-        "--shard {0} needs --start-at: all shares start at the same moment, such as $(date -u -d '+1 min' +%FT%TZ)"
+        "--shard {0} needs --start-at: all shards start at the same moment, such as $(date -u -d '+1 min' +%FT%TZ)"
     )]
-    NoStart(Share),
+    NoStart(Shard),
     /// A report or a baseline.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A share that is none.
+    /// A shard that is none.
     #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
     Percent(f64),
     /// A limit that nothing can hold.

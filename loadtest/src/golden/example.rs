@@ -188,14 +188,14 @@ fn phases() -> Vec<Phase> {
 }
 
 fn delivery(sent: u64, delivered: u64) -> Vec<Delivery> {
-    let row = |kind: &str, direction: &str, share: u64, lost: u64| Delivery {
+    let row = |kind: &str, direction: &str, fraction: u64, lost: u64| Delivery {
         kind: kind.to_owned(),
         direction: direction.to_owned(),
-        sent: sent / share,
-        delivered: delivered / share - lost,
+        sent: sent / fraction,
+        delivered: delivered / fraction - lost,
         late: lost / 2,
         lost,
-        pending: sent / share - delivered / share,
+        pending: sent / fraction - delivered / fraction,
         success_percent: Some(99.97),
         ..Delivery::default()
     };

@@ -18,7 +18,7 @@ const RULES: [Rule; 18] = [
     measurement::measurement,
     measurement::generator_errors,
     measurement::late_generator,
-    measurement::missing_shares,
+    measurement::missing_shards,
     measurement::no_data,
     faults::misdelivery,
     faults::wrong_rooms,

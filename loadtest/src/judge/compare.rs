@@ -113,7 +113,7 @@ fn caveats(baseline: &Record, run: &Record) -> Vec<String> {
         caveats.push("at least one of the two ended before its plan".to_owned());
     }
     if !b.missing_shards.is_empty() || !r.missing_shards.is_empty() {
-        caveats.push("at least one of the two lacks a share".to_owned());
+        caveats.push("at least one of the two lacks a shard".to_owned());
     }
     caveats
 }

@@ -78,8 +78,8 @@ fn dependence(residuals: &[f64]) -> Dependence {
     let (mut spectrum, mut slope) = (variance, 0.0);
     let reach = last_correlated_lag(residuals, variance) * 2;
     for lag in 1..=reach {
-        let share = lag as f64 / reach as f64;
-        let weight = (2.0 * (1.0 - share)).min(1.0);
+        let fraction = lag as f64 / reach as f64;
+        let weight = (2.0 * (1.0 - fraction)).min(1.0);
         let covariance = 2.0 * weight * autocovariance(residuals, lag);
         spectrum += covariance;
         slope += covariance * lag as f64;
@@ -144,8 +144,8 @@ pub fn difference(current: Mean, baseline: Mean) -> [f64; 2] {
         return [middle, middle];
     }
     // Welch and Satterthwaite.
-    let share = |mean: Mean| mean.variance * mean.variance / (mean.blocks - 1.0);
-    let freedom = variance * variance / (share(current) + share(baseline));
+    let fraction = |mean: Mean| mean.variance * mean.variance / (mean.blocks - 1.0);
+    let freedom = variance * variance / (fraction(current) + fraction(baseline));
     let half = student_975(freedom) * variance.sqrt();
     [middle - half, middle + half]
 }

@@ -74,7 +74,7 @@ impl Watch {
                 Some(over) => {
                     let window = books.series.last(over);
                     window.and_then(|window| {
-                        threshold.measure_window(&window, names, books.is_share())
+                        threshold.measure_window(&window, names, books.is_shard())
                     })
                 }
             };
@@ -148,12 +148,12 @@ impl Watched {
             // A run that is shorter than the window is one window.
             Some(over) if self.worst.is_none() => {
                 let all = books.series.between(Duration::ZERO, over);
-                all.and_then(|all| threshold.measure_window(&all, names, books.is_share()))
+                all.and_then(|all| threshold.measure_window(&all, names, books.is_shard()))
             }
             Some(_) => self.worst,
             None => threshold.measure(books, names),
         };
-        let elsewhere = books.is_share() && threshold.metric.needs_partners();
+        let elsewhere = books.is_shard() && threshold.metric.needs_partners();
         let excused = elsewhere
             || threshold.metric.is_of_server() && !threshold.asked_for && !server_expected;
         let status = match measured {

@@ -33,7 +33,7 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
         add(
             Validity::Suspect,
             format!("{foreign} messages came from another load test against the same server"),
-            "Run one load test at a time, or all shares of one with the same run",
+            "Run one load test at a time, or all shards of one with the same run",
         );
     }
     if server_unread {
@@ -55,10 +55,10 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
         add(
             Validity::Suspect,
             format!(
-                "shares {:?} of the run are missing",
+                "shards {:?} of the run are missing",
                 record.run.missing_shards
             ),
-            "Merge again with the results of all shares",
+            "Merge again with the results of all shards",
         );
     }
     let failed = record

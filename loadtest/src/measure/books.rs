@@ -29,7 +29,7 @@ use crate::{
         server_use::Reading,
     },
 };
-pub use shard::ShareOfBooks;
+pub use shard::ShardBooks;
 pub use to_record::{About, Names};
 
 /// The open files are counted once in so many ticks: with many users that takes milliseconds.
@@ -43,16 +43,16 @@ const MAX_READING_AGE: Duration = Duration::from_secs(3);
 pub struct Books {
     slices: mpsc::Receiver<Slice>,
     /// Everything that was told so far.
-    pub told: Slice,
+    pub totals: Slice,
     pub ledger: Ledger,
     pub series: Series,
     pub failures: Failures,
     pub server: ServerUse,
     pub generator: GeneratorUse,
     pub matches: MatchCounts,
-    /// Messages from users of other shares.
+    /// Messages from users of other shards.
     pub crossings: Crossings,
-    /// What is packed for the other shares when the books of one are closed.
+    /// What is packed for the other shards when the books of one are closed.
     packed: Option<String>,
     searches: Searches,
     /// What has not come for so long does not come any more; `None`: nobody knows what is to come.
@@ -93,7 +93,7 @@ impl Books {
         let (sender, slices) = mpsc::channel();
         let books = Self {
             slices,
-            told: Slice::default(),
+            totals: Slice::default(),
             ledger: Ledger::new(scope),
             series: Series::default(),
             failures: Failures::default(),
@@ -134,10 +134,10 @@ impl Books {
         self.matches.presumed += presumed;
         let known = self.searches.add(unmatched);
         let dated = known.map_or(0, |known| self.told_apart(&known));
-        self.told.merge(&window);
+        self.totals.merge(&window);
         let lost = self.lost;
         self.lost = self.lost_by(now, &window);
-        let before = self.failures.total() + self.told.errors.total() - window.errors.total();
+        let before = self.failures.total() + self.totals.errors.total() - window.errors.total();
         self.find_failures(now);
         let gauges = self.gauges(now, server);
         let end = self.end_of_window(now);
@@ -148,33 +148,33 @@ impl Books {
         cell.across = Crossings::raw(&across);
         cell.counts.failed_matches = presumed;
         cell.counts.lost = difference(self.lost, lost);
-        let failures = self.failures.total() + self.told.errors.total();
+        let failures = self.failures.total() + self.totals.errors.total();
         cell.counts.failures = failures.saturating_sub(before + dated);
         self.series.push(cell);
         self.ticked = end;
     }
 
-    /// Takes in the rest and settles what is still open. What a share does not know of its rooms because others
+    /// Takes in the rest and settles what is still open. What a shard does not know of its rooms because others
     /// do is unknown to its own record, and packed for theirs.
     pub fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
-        if self.is_share() {
-            self.packed = Some(pack(&self.to_share()));
+        if self.is_shard() {
+            self.packed = Some(pack(&self.to_shard()));
         }
-        self.ledger.close(!self.is_share());
+        self.ledger.close(!self.is_shard());
         let known = self.searches.tell_apart();
         self.told_apart(&known);
         self.settle(now);
     }
 
-    /// Whether other shares of the run hold a part of what there is to know.
-    pub fn is_share(&self) -> bool {
-        self.ledger.scope == Scope::Share
+    /// Whether other shards of the run hold a part of what there is to know.
+    pub fn is_shard(&self) -> bool {
+        self.ledger.scope == Scope::Shard
     }
 
     fn settle(&mut self, now: Duration) {
         let refused = ErrorKind::ServerError(ServerCode::new("not_in_room"));
-        self.told
+        self.totals
             .errors
             .add(refused, self.ledger.wrongly_refused, now);
         self.closed = true;
@@ -184,7 +184,7 @@ impl Books {
             lost = lost.saturating_add(cell.counts.lost);
             failures += cell.counts.failures;
         }
-        let all = self.failures.total() + self.told.errors.total();
+        let all = self.failures.total() + self.totals.errors.total();
         let lost = difference(self.lost(), u64::try_from(lost).unwrap_or(0));
         // What is found only now belongs to no other window.
         if let Some(last) = self.series.last_mut() {
@@ -203,12 +203,12 @@ impl Books {
 
     /// The same at `now`, at the end of a window.
     fn lost_by(&self, now: Duration, window: &Slice) -> u64 {
-        let missed = u64::try_from(self.told.missed).unwrap_or(0);
+        let missed = u64::try_from(self.totals.missed).unwrap_or(0);
         let missed = missed.saturating_add(self.ledger.untold);
-        if self.is_share() {
+        if self.is_shard() {
             return missed;
         }
-        let messages = self.told.messages();
+        let messages = self.totals.messages();
         let missing = messages.sent.saturating_sub(messages.received);
         let silent = self.patience.map_or(0, |patience| {
             let cells = self.series.cells().rev();
@@ -216,7 +216,7 @@ impl Books {
             let latest: u64 = latest.map(|cell| cell.counts.sent).sum();
             let settled = self.ledger.total();
             let excused = settled.undeliverable + settled.pending + settled.unknown;
-            missing.saturating_sub(latest + window.messages().sent + self.told.refused + excused)
+            missing.saturating_sub(latest + window.messages().sent + self.totals.refused + excused)
         });
         missed.min(missing).max(silent)
     }
@@ -226,7 +226,7 @@ impl Books {
     fn told_apart(&mut self, known: &ToldApart) -> u64 {
         let mut dated = 0;
         for search in &known.failed {
-            self.told.matching.record(search.waited);
+            self.totals.matching.record(search.waited);
             let at = search.from.saturating_add(search.waited);
             self.failures.date(Failure::MatchFailed, at);
             if let Some(window) = self.series.at(at) {
@@ -242,9 +242,9 @@ impl Books {
     }
 
     fn find_failures(&mut self, now: Duration) {
-        let (people, messages) = (&self.told.people, self.told.messages());
-        let late_calls = self.told.calls.iter().map(|call| call.timed_out).sum();
-        let wrong_calls = self.told.calls.iter().map(|call| call.wrong).sum();
+        let (people, messages) = (&self.totals.people, self.totals.messages());
+        let late_calls = self.totals.calls.iter().map(|call| call.timed_out).sum();
+        let wrong_calls = self.totals.calls.iter().map(|call| call.wrong).sum();
         for (failure, count) in [
             (Failure::MessageLost, self.lost()),
             (Failure::MessageLate, messages.late),
@@ -272,7 +272,7 @@ impl Books {
     fn gauges(&mut self, now: Duration, server: Option<Reading>) -> Gauges {
         // An old reading says nothing about this window.
         let server = server.filter(|reading| now.saturating_sub(reading.at) < MAX_READING_AGE);
-        let people = &self.told.people;
+        let people = &self.totals.people;
         let rss = rss_bytes();
         let used = &mut self.generator;
         let cpu = cpu_seconds(false) - used.cpu_at_start;
@@ -298,20 +298,20 @@ impl Books {
 
     /// Users in rooms of more than two, or told of a second room while in one.
     pub fn double_matches(&self) -> u64 {
-        self.told.people.double_matches + self.ledger.crowded_users
+        self.totals.people.double_matches + self.ledger.crowded_users
     }
 
     /// Matched in time, with a room of exactly two that both know.
     fn good_matches(&self) -> u64 {
         let bad =
-            self.ledger.one_sided_rooms + self.double_matches() + self.told.people.self_matches;
-        self.told.people.matched.saturating_sub(bad)
+            self.ledger.one_sided_rooms + self.double_matches() + self.totals.people.self_matches;
+        self.totals.people.matched.saturating_sub(bad)
     }
 
     /// Users who connected and stayed connected, in percent of those who tried, and before the end are not still on
     /// their way. `None`: nobody did.
     pub fn connection_success(&self) -> Option<f64> {
-        let people = &self.told.people;
+        let people = &self.totals.people;
         let tried = match self.closed {
             true => people.tried(),
             false => people.connected + people.not_connected,
@@ -322,20 +322,20 @@ impl Books {
     /// Good matches in percent of the searches that could have had one.
     pub fn match_success(&self) -> Option<f64> {
         let failed = self.matches.failed + self.matches.presumed;
-        percent(self.good_matches(), self.told.people.matched + failed)
+        percent(self.good_matches(), self.totals.people.matched + failed)
     }
 
     /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
-    /// may still come is neither received nor lost; a share does not know where its messages went.
+    /// may still come is neither received nor lost; a shard does not know where its messages went.
     pub fn message_success(&self) -> Option<f64> {
         if self.closed {
             let settled = self.ledger.total();
             return percent(settled.delivered, settled.delivered + settled.lost);
         }
-        if self.is_share() {
+        if self.is_shard() {
             return None;
         }
-        let received = self.told.messages().received;
+        let received = self.totals.messages().received;
         percent(received, received + self.lost())
     }
 }

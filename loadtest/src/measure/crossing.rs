@@ -1,4 +1,4 @@
-//! Messages from users of other shares: sent by one clock and received by another, so that how long they took
+//! Messages from users of other shards: sent by one clock and received by another, so that how long they took
 //! is known only once the clocks are.
 
 use std::collections::BTreeMap;
@@ -11,14 +11,14 @@ use crate::measure::{
     series::Spread,
 };
 
-/// All of them, by the share they came from and their type.
+/// All of them, by the shard they came from and their type.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Crossings(Vec<Crossing>);
 
-/// Those of one type from one other share.
+/// Those of one type from one other shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Crossing {
-    /// The share of the senders, from 0.
+    /// The shard of the senders, from 0.
     pub from: u32,
     pub route: Route,
     /// What the first one took. Others are kept by how much they differ from it: so they are as exact as their
@@ -114,14 +114,14 @@ impl Crossings {
 }
 
 impl Books {
-    /// Enters messages between shares, once the receiver's clock is known to be this much ahead of the senders'.
+    /// Enters messages between shards, once the receiver's clock is known to be this much ahead of the senders'.
     pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
         let [due, as_sent] = crossing.timed(ahead_micros);
-        due.for_each(|(micros, count)| self.told.message.record_micros(micros, count));
+        due.for_each(|(micros, count)| self.totals.message.record_micros(micros, count));
         for (micros, count) in as_sent {
-            self.told.as_sent.record_micros(micros, count);
+            self.totals.as_sent.record_micros(micros, count);
             if micros > late_micros {
-                self.told.route(crossing.route).late += count;
+                self.totals.route(crossing.route).late += count;
             }
         }
     }
@@ -150,14 +150,14 @@ mod tests {
             assert_eq!((crossing.count(), crossing.min_micros), (4, ahead + 350));
             let (mut books, _) = books();
             books.time(crossing, ahead, 4_000);
-            let sent: Vec<_> = books.told.as_sent.recorded().collect();
+            let sent: Vec<_> = books.totals.as_sent.recorded().collect();
             assert_eq!(sent.len(), 4);
             for ((got, _), took) in sent.iter().zip([350_u64, 400, 900, 5_000]) {
                 assert!(got.abs_diff(took) <= 1 + took / 500, "{got} is not {took}");
             }
-            let due = books.told.message.quantile_ms(0.0).expect("not empty");
+            let due = books.totals.message.quantile_ms(0.0).expect("not empty");
             assert!((due - 0.37).abs() < 0.002, "{due}");
-            assert_eq!(books.told.messages().late, 1);
+            assert_eq!(books.totals.messages().late, 1);
         }
     }
 
@@ -195,6 +195,6 @@ mod tests {
         });
         let (mut books, _) = books();
         crossings.iter().for_each(|one| books.time(one, 80, 1));
-        assert_eq!(books.told.message.max_ms(), Some(0.0));
+        assert_eq!(books.totals.message.max_ms(), Some(0.0));
     }
 }

@@ -18,7 +18,7 @@ pub use recent::{Latest, UNDER_WAY};
 #[cfg(test)]
 use settle::Settled;
 pub use settle::{Ledger, Scope};
-pub use shard::{LedgerShare, shifted};
+pub use shard::{LedgerShard, shifted};
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
 /// in a room of their own.

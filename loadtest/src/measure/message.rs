@@ -20,12 +20,12 @@ pub struct Delivered {
     pub altered: bool,
 }
 
-/// A received message from a user of another share: sent by another clock than it was received by, so that it
+/// A received message from a user of another shard: sent by another clock than it was received by, so that it
 /// may seem to have come before it was sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Across {
     pub route: Route,
-    /// The share of the sender, from 0.
+    /// The shard of the sender, from 0.
     pub from: u32,
     /// Microseconds since it was due, by both clocks as they are.
     pub due_micros: i64,

@@ -41,7 +41,7 @@ pub struct Cell {
     pub connect: Spread,
     pub matching: Spread,
     pub message: Spread,
-    /// From users of other shares, by both clocks as they are; not among the others.
+    /// From users of other shards, by both clocks as they are; not among the others.
     pub across: Spread,
     pub as_sent: Spread,
     pub lateness: Spread,
@@ -87,8 +87,8 @@ pub struct Gauges {
 
 impl Cell {
     /// A window of what was told in it. Failures and lost matches are known to the one who settles them.
-    pub fn new(start: Duration, end: Duration, told: &Slice, now: Gauges) -> Self {
-        let (people, messages) = (&told.people, told.messages());
+    pub fn new(start: Duration, end: Duration, totals: &Slice, now: Gauges) -> Self {
+        let (people, messages) = (&totals.people, totals.messages());
         Self {
             start,
             length: end.saturating_sub(start),
@@ -100,19 +100,19 @@ impl Cell {
                 matches: people.matched,
                 sent: messages.sent,
                 delivered: messages.received,
-                refused: told.refused,
+                refused: totals.refused,
                 misdelivered: messages.misdelivered(),
-                answered: told.calls.iter().map(|call| call.answered).sum(),
+                answered: totals.calls.iter().map(|call| call.answered).sum(),
                 ..Counts::default()
             },
             now,
-            connect: Spread::of(&told.connect),
-            matching: Spread::of(&told.matching),
-            message: Spread::of(&told.message),
+            connect: Spread::of(&totals.connect),
+            matching: Spread::of(&totals.matching),
+            message: Spread::of(&totals.message),
             across: Spread::default(),
-            as_sent: Spread::of(&told.as_sent),
-            lateness: Spread::of(&told.lateness),
-            calls: told
+            as_sent: Spread::of(&totals.as_sent),
+            lateness: Spread::of(&totals.lateness),
+            calls: totals
                 .calls
                 .iter()
                 .map(|call| Spread::of(&call.latency))
@@ -221,7 +221,7 @@ impl Series {
             let Some(mut joined) = windows.pop_front() else {
                 return;
             };
-            // Up to a whole number of the next length: so those of all shares of a run begin and end together.
+            // Up to a whole number of the next length: so those of all shards of a run begin and end together.
             let end = Duration::from_secs((joined.start.as_secs() / seconds + 1) * seconds);
             while joined.end() < end
                 && let Some(next) = windows.pop_front()

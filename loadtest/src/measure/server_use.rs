@@ -74,7 +74,7 @@ pub struct ServerUse {
 }
 
 impl ServerUse {
-    /// Adds a reading, unless it is the last one again, and gives the share of a core since the one before.
+    /// Adds a reading, unless it is the last one again, and gives the fraction of a core since the one before.
     pub fn add(&mut self, reading: Reading) -> Option<f64> {
         self.first.get_or_insert(reading);
         let before = self.last.replace(reading);
@@ -103,13 +103,13 @@ impl ServerUse {
         self.merge(other, u64::saturating_add, |a, b| a + b);
     }
 
-    fn merge(&mut self, other: &Self, whole: fn(u64, u64) -> u64, share: fn(f64, f64) -> f64) {
+    fn merge(&mut self, other: &Self, whole: fn(u64, u64) -> u64, fraction: fn(f64, f64) -> f64) {
         let both = |mine: Option<Reading>, theirs: Option<Reading>, at: fn(_, _) -> Duration| match (
             mine, theirs,
         ) {
             (Some(a), Some(b)) => Some(Reading {
                 at: at(a.at, b.at),
-                cpu_seconds: share(a.cpu_seconds, b.cpu_seconds),
+                cpu_seconds: fraction(a.cpu_seconds, b.cpu_seconds),
                 rss_bytes: whole(a.rss_bytes, b.rss_bytes),
                 fds: whole(a.fds, b.fds),
                 max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
@@ -118,7 +118,7 @@ impl ServerUse {
         };
         self.first = both(self.first, other.first, Duration::min);
         self.last = both(self.last, other.last, Duration::max);
-        self.cpu_seconds = share(self.cpu_seconds, other.cpu_seconds);
+        self.cpu_seconds = fraction(self.cpu_seconds, other.cpu_seconds);
         self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
         self.fds_peak = whole(self.fds_peak, other.fds_peak);
     }
@@ -161,7 +161,7 @@ mod tests {
             (1, 10.5, 300),
             (2, 11.0, 200),
         ];
-        let shares = readings.map(|(second, cpu_seconds, rss_bytes)| {
+        let fractions = readings.map(|(second, cpu_seconds, rss_bytes)| {
             server.add(Reading {
                 at: Duration::from_secs(second),
                 cpu_seconds,
@@ -170,7 +170,7 @@ mod tests {
                 max_fds: None,
             })
         });
-        assert_eq!(shares, [None, Some(50.0), None, Some(50.0)]);
+        assert_eq!(fractions, [None, Some(50.0), None, Some(50.0)]);
         let seen = server.to_record().expect("read");
         assert_eq!(
             (

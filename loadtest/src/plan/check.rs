@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Search, Share};
+use super::{CapacitySearch, MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Shard};
 use crate::plan::{flow::FlowError, threshold::Threshold};
 
 /// The most phases, the most flows, and the most calls of a plan.
@@ -38,15 +38,15 @@ pub enum PlanError {
     /// Arrivals were asked for where there are users.
     #[error("this plan says how many users are there, not how many come each second: give --users")]
     NoArrivals,
-    /// A share that is none.
+    /// Not a percentage.
     #[error("a share of {0} percent: give 0 to 100")]
-    Share(f64),
+    Percent(f64),
     /// A search that never ends.
     #[error(
         "a search from {from} to {to} users by a factor of {factor}: give 2 or more users, not fewer at the \
              end than at the begin, and a factor of 1.1 or more"
     )]
-    Search {
+    CapacitySearch {
         /// The first try.
         from: u32,
         /// The last one.
@@ -87,19 +87,19 @@ pub enum PlanError {
         /// How many.
         count: usize,
     },
-    /// More shares than users.
-    #[error("share {share} of {users} users has none of them: split the plan into fewer shares")]
-    EmptyShare {
+    /// More shards than users.
+    #[error("shard {shard} of {users} users has none of them: split the plan into fewer shards")]
+    EmptyShard {
         /// Which.
-        share: Share,
+        shard: Shard,
         /// Of the whole plan.
         users: u32,
     },
-    /// One share alone cannot know when to go on.
+    /// One shard alone cannot know when to go on.
     #[error(
-        "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shares or at a set time"
+        "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shards or at a set time"
     )]
-    NotInShares(String),
+    NotInShards(String),
     /// A flow that cannot be played.
     #[error(transparent)]
     Flow(#[from] FlowError),
@@ -111,7 +111,7 @@ impl Plan {
     /// # Errors
     /// The first value that is out of range.
     pub fn check(&self) -> Result<(), PlanError> {
-        if self.stages.is_empty() {
+        if self.phases.is_empty() {
             return Err(PlanError::Empty("phase"));
         }
         if self.flows.iter().all(|flow| flow.weight == 0) {
@@ -128,8 +128,8 @@ impl Plan {
                 return Err(PlanError::Duration { name, value });
             }
         }
-        for stage in &self.stages {
-            stage.check()?;
+        for phase in &self.phases {
+            phase.check()?;
         }
         let least = if self.has_matches() { 2 } else { 1 };
         if self.peak_users() > MAX_USERS || self.users_in_all() < least {
@@ -142,14 +142,14 @@ impl Plan {
             flow.check(&self.greeting)?;
         }
         let counts = [
-            ("phases", self.stages.len()),
+            ("phases", self.phases.len()),
             ("flows", self.flows.len()),
             ("calls and pages", self.calls().len()),
         ];
         if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_NAMES) {
             return Err(PlanError::TooMany { what, count });
         }
-        self.check_share()?;
+        self.check_shard()?;
         self.check_names()
     }
 
@@ -172,17 +172,17 @@ impl Plan {
     }
 }
 
-impl Search {
+impl CapacitySearch {
     fn check(&self) -> Result<(), PlanError> {
         let Self {
             from, to, factor, ..
         } = *self;
         if from < 2 || to < from || to > MAX_USERS || factor.is_nan() || factor < 1.1 {
-            return Err(PlanError::Search { from, to, factor });
+            return Err(PlanError::CapacitySearch { from, to, factor });
         }
         if self.precision_percent > 0.0 && self.precision_percent <= 100.0 {
             return Ok(());
         }
-        Err(PlanError::Share(self.precision_percent))
+        Err(PlanError::Percent(self.precision_percent))
     }
 }

@@ -18,10 +18,10 @@ impl Plan {
             let scaled = u64::from(n) * u64::from(users) / u64::from(peak);
             u32::try_from(scaled).unwrap_or(u32::MAX)
         };
-        for stage in &mut self.stages {
-            if let Load::Users { from, to } = &mut stage.load {
+        for phase in &mut self.phases {
+            if let Load::Users { from, to } = &mut phase.load {
                 if from != to {
-                    stage.duration = stage.duration.mul_f64(f64::from(users) / f64::from(peak));
+                    phase.duration = phase.duration.mul_f64(f64::from(users) / f64::from(peak));
                 }
                 (*from, *to) = (scaled(*from), scaled(*to));
             }
@@ -31,9 +31,9 @@ impl Plan {
 
     /// The same, and whatever ramps takes `spacing` from one user to the next.
     pub fn with_spacing(mut self, spacing: Duration) -> Self {
-        for stage in &mut self.stages {
-            if !stage.holds() {
-                stage.duration = spacing.saturating_mul(stage.change().saturating_sub(1));
+        for phase in &mut self.phases {
+            if !phase.holds() {
+                phase.duration = spacing.saturating_mul(phase.change().saturating_sub(1));
             }
         }
         self
@@ -41,15 +41,15 @@ impl Plan {
 
     /// The same, and the parts in which the load is held or users arrive take `duration` together.
     pub fn with_duration(mut self, duration: Duration) -> Self {
-        let constant = self.stages.iter().filter(|stage| stage.holds());
-        let together: Duration = constant.map(|stage| stage.duration).sum();
+        let constant = self.phases.iter().filter(|phase| phase.holds());
+        let together: Duration = constant.map(|phase| phase.duration).sum();
         if together.is_zero() {
             return self;
         }
         let factor = duration.as_secs_f64() / together.as_secs_f64();
-        for stage in &mut self.stages {
-            if stage.holds() {
-                stage.duration = Duration::try_from_secs_f64(stage.duration.as_secs_f64() * factor)
+        for phase in &mut self.phases {
+            if phase.holds() {
+                phase.duration = Duration::try_from_secs_f64(phase.duration.as_secs_f64() * factor)
                     .unwrap_or(Duration::MAX);
             }
         }
@@ -58,8 +58,8 @@ impl Plan {
 
     /// The same, and the load is held for `longest` at the most.
     pub fn with_hold_of_at_most(self, longest: Duration) -> Self {
-        let constant = self.stages.iter().filter(|stage| stage.holds());
-        let together: Duration = constant.map(|stage| stage.duration).sum();
+        let constant = self.phases.iter().filter(|phase| phase.holds());
+        let together: Duration = constant.map(|phase| phase.duration).sum();
         self.with_duration(together.min(longest))
     }
 
@@ -78,7 +78,7 @@ impl Plan {
     /// # Errors
     /// The plan has no arrivals.
     pub fn with_arrival_rate(mut self, rate: f64) -> Result<Self, PlanError> {
-        let most = self.stages.iter().map(|stage| match stage.load {
+        let most = self.phases.iter().map(|phase| match phase.load {
             Load::Arrivals { from, to } => from.max(to),
             Load::Users { .. } => 0.0,
         });
@@ -86,8 +86,8 @@ impl Plan {
         if most <= 0.0 {
             return Err(PlanError::NoArrivals);
         }
-        for stage in &mut self.stages {
-            if let Load::Arrivals { from, to } = &mut stage.load {
+        for phase in &mut self.phases {
+            if let Load::Arrivals { from, to } = &mut phase.load {
                 (*from, *to) = (*from * rate / most, *to * rate / most);
             }
         }

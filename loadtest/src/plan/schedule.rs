@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Load, Plan, stage::Stage};
+use super::{Load, Plan, phase::Phase};
 
 /// One user's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Start {
     pub user: u32,
     /// When the plan takes the user out; `None`: when the flow or the run is over.
     pub until: Option<Duration>,
-    /// Came in an arrival stage, and leaves when the flow is over.
+    /// Came in an arrival phase, and leaves when the flow is over.
     pub arrived: bool,
 }
 
@@ -23,13 +23,13 @@ impl Plan {
         let step = step.max(1);
         let mut begin = Duration::ZERO;
         let mut arrived = self.steady_users();
-        (0..self.stages.len()).flat_map(move |index| {
-            let stage = &self.stages[index];
+        (0..self.phases.len()).flat_map(move |index| {
+            let phase = &self.phases[index];
             let at = begin;
-            begin = begin.saturating_add(stage.duration);
+            begin = begin.saturating_add(phase.duration);
             let base = arrived;
-            arrived = arrived.saturating_add(stage.arriving());
-            let (lowest, count) = newcomers(stage, base);
+            arrived = arrived.saturating_add(phase.arriving());
+            let (lowest, count) = newcomers(phase, base);
             // The first of them whose number is ours.
             let skip = (first + step - lowest % step) % step;
             (skip..count)
@@ -39,42 +39,42 @@ impl Plan {
     }
 
     fn start(&self, index: usize, begin: Duration, lowest: u32, k: u32) -> Start {
-        let stage = &self.stages[index];
+        let phase = &self.phases[index];
         let user = lowest + k;
-        let arrived = matches!(stage.load, Load::Arrivals { .. });
+        let arrived = matches!(phase.load, Load::Arrivals { .. });
         let turn = if arrived {
-            stage.arrival(k)
+            phase.arrival(k)
         } else {
-            stage.turn(k)
+            phase.turn(k)
         };
         Start {
             at: begin + turn,
             user,
             until: (!arrived)
-                .then(|| self.taken_out(user, index + 1, begin + stage.duration))
+                .then(|| self.taken_out(user, index + 1, begin + phase.duration))
                 .flatten(),
             arrived,
         }
     }
 
-    /// When user `user` is taken out by the stages from `index` on, the first of which begins at `begin`.
+    /// When user `user` is taken out by the phases from `index` on, the first of which begins at `begin`.
     fn taken_out(&self, user: u32, index: usize, mut begin: Duration) -> Option<Duration> {
-        for stage in self.stages.get(index..)? {
-            if let Load::Users { from, to } = stage.load
+        for phase in self.phases.get(index..)? {
+            if let Load::Users { from, to } = phase.load
                 && (to..from).contains(&user)
             {
-                return Some(begin + stage.turn(from - 1 - user));
+                return Some(begin + phase.turn(from - 1 - user));
             }
-            begin += stage.duration;
+            begin += phase.duration;
         }
         None
     }
 }
 
-/// The lowest number of a stage's new users, and how many there are.
-fn newcomers(stage: &Stage, base: u32) -> (u32, u32) {
-    match stage.load {
+/// The lowest number of a phase's new users, and how many there are.
+fn newcomers(phase: &Phase, base: u32) -> (u32, u32) {
+    match phase.load {
         Load::Users { from, to } => (from, to.saturating_sub(from)),
-        Load::Arrivals { .. } => (base, stage.arriving()),
+        Load::Arrivals { .. } => (base, phase.arriving()),
     }
 }

@@ -1,22 +1,22 @@
-//! One share of a plan, of several that are played by different processes at the same time. Pure.
+//! One shard of a plan, of several that are played by different processes at the same time. Pure.
 
 use std::{fmt, str::FromStr};
 
-use super::{Load, Plan, PlanError, Stage};
+use super::{Load, Phase, Plan, PlanError};
 
-/// The most shares that a plan may be split into.
-pub const MAX_SHARES: u32 = 500;
+/// The most shards that a plan may be split into.
+pub const MAX_SHARDS: u32 = 500;
 
 /// Which users of a plan are played: those whose number leaves `index` when divided by `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct Shard {
     /// From 0; people count from 1.
     pub index: u32,
-    /// Shares in all.
+    /// Shards in all.
     pub count: u32,
 }
 
-impl Share {
+impl Shard {
     /// All users.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
@@ -25,87 +25,87 @@ impl Share {
         self.count <= 1
     }
 
-    /// The share that plays user `user`.
+    /// The shard that plays user `user`.
     pub fn of_user(self, user: u32) -> u32 {
         user % self.count.max(1)
     }
 
-    /// How many of the users from 0 to `users` this share plays.
+    /// How many of the users from 0 to `users` this shard plays.
     pub fn of(self, users: u32) -> u32 {
         users.saturating_sub(self.index).div_ceil(self.count.max(1))
     }
 }
 
 /// `2/5`: the second of five.
-impl FromStr for Share {
+impl FromStr for Shard {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('/');
         let numbers = parts.and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
         match numbers {
-            Some((k, count)) if (1..=count).contains(&k) && count <= MAX_SHARES => Ok(Self {
+            Some((k, count)) if (1..=count).contains(&k) && count <= MAX_SHARDS => Ok(Self {
                 index: k - 1,
                 count,
             }),
             _ => Err(format!(
-                "give the number of the share and how many there are, from 1/1 to {MAX_SHARES}/{MAX_SHARES}: 2/5"
+                "give the number of the shard and how many there are, from 1/1 to {MAX_SHARDS}/{MAX_SHARDS}: 2/5"
             )),
         }
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index + 1, self.count)
     }
 }
 
 impl Plan {
-    /// As [`Plan::peak_users`], of this plan's share alone.
-    pub fn share_of_peak(&self) -> u32 {
+    /// As [`Plan::peak_users`], of this plan's shard alone.
+    pub fn shard_of_peak(&self) -> u32 {
         let steady = self.steady_users();
         let arrived = self.peak_users() - steady;
-        // Whoever arrives has any number, so that of ten arrivals each of four shares may get three.
-        self.share
+        // Whoever arrives has any number, so that of ten arrivals each of four shards may get three.
+        self.shard
             .of(steady)
-            .saturating_add(arrived.div_ceil(self.share.count.max(1)))
+            .saturating_add(arrived.div_ceil(self.shard.count.max(1)))
     }
 
-    /// The users of the `worker`-th of several workers who play this share: the first, and the step to the next.
+    /// The users of the `worker`-th of several workers who play this shard: the first, and the step to the next.
     pub fn users_of_worker(&self, worker: u32, workers: u32) -> (u32, u32) {
-        let Share { index, count } = self.share;
+        let Shard { index, count } = self.shard;
         (index + count * worker, count * workers)
     }
 
-    /// The stages as this plan's share plays them: their users and rates are those of the share.
-    pub fn stages_of_share(&self) -> Vec<Stage> {
-        let mut stages = self.stages.clone();
-        for stage in &mut stages {
-            match &mut stage.load {
+    /// The phases as this plan's shard plays them: their users and rates are those of the shard.
+    pub fn phases_of_shard(&self) -> Vec<Phase> {
+        let mut phases = self.phases.clone();
+        for phase in &mut phases {
+            match &mut phase.load {
                 Load::Users { from, to } => {
-                    (*from, *to) = (self.share.of(*from), self.share.of(*to));
+                    (*from, *to) = (self.shard.of(*from), self.shard.of(*to));
                 }
                 Load::Arrivals { from, to } => {
-                    let count = f64::from(self.share.count.max(1));
+                    let count = f64::from(self.shard.count.max(1));
                     (*from, *to) = (*from / count, *to / count);
                 }
             }
         }
-        stages
+        phases
     }
 
-    /// Whether the plan can be played in shares, or at a set time.
-    pub(super) fn check_share(&self) -> Result<(), PlanError> {
-        if self.share.is_whole() && self.start_at.is_none() {
+    /// Whether the plan can be played in shards, or at a set time.
+    pub(super) fn check_shard(&self) -> Result<(), PlanError> {
+        if self.shard.is_whole() && self.start_at.is_none() {
             return Ok(());
         }
         if self.search.is_some() || !self.then.is_empty() {
-            return Err(PlanError::NotInShares(self.name.clone()));
+            return Err(PlanError::NotInShards(self.name.clone()));
         }
-        if self.share_of_peak() == 0 {
-            return Err(PlanError::EmptyShare {
-                share: self.share,
+        if self.shard_of_peak() == 0 {
+            return Err(PlanError::EmptyShard {
+                shard: self.shard,
                 users: self.peak_users(),
             });
         }
@@ -122,30 +122,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_written_as_people_count() {
-        let share: Share = "2/5".parse().expect("good");
+    fn a_shard_is_written_as_people_count() {
+        let shard: Shard = "2/5".parse().expect("good");
         assert_eq!(
-            (share.index, share.count, share.to_string()),
+            (shard.index, shard.count, shard.to_string()),
             (1, 5, "2/5".to_owned())
         );
         for bad in [
             "", "2", "0/5", "6/5", "1/0", "-1/5", "1/501", "a/b", "1/5/2",
         ] {
-            let error = bad.parse::<Share>().expect_err(bad);
+            let error = bad.parse::<Shard>().expect_err(bad);
             assert!(error.contains("2/5"), "{bad}: {error}");
         }
     }
 
-    fn stage() -> impl Strategy<Value = Stage> {
+    fn phase() -> impl Strategy<Value = Phase> {
         let secs = 0..20_u64;
         prop_oneof![
-            (secs, 0..60_u32, 0..60_u32).prop_map(|(t, a, b)| Stage::users(
+            (secs, 0..60_u32, 0..60_u32).prop_map(|(t, a, b)| Phase::users(
                 "",
                 Duration::from_secs(t),
                 a,
                 b
             )),
-            (1..20_u64, 0..9_u32, 1..9_u32).prop_map(|(t, a, b)| Stage::arrivals(
+            (1..20_u64, 0..9_u32, 1..9_u32).prop_map(|(t, a, b)| Phase::arrivals(
                 "",
                 Duration::from_secs(t),
                 f64::from(a),
@@ -156,16 +156,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_shares_together_are_the_whole_plan(
-            stages in prop::collection::vec(stage(), 1..5),
+        fn all_shards_together_are_the_whole_plan(
+            phases in prop::collection::vec(phase(), 1..5),
             count in 1..7_u32,
             workers in 1..4_u32,
         ) {
-            let mut plan = Plan::of_stages(stages);
+            let mut plan = Plan::of_phases(phases);
             let mut whole: Vec<_> = plan.starts(0, 1).collect();
             let mut parts = Vec::new();
             for index in 0..count {
-                plan.share = Share { index, count };
+                plan.shard = Shard { index, count };
                 for worker in 0..workers {
                     let (first, step) = plan.users_of_worker(worker, workers);
                     parts.extend(plan.starts(first, step));
@@ -178,8 +178,8 @@ mod tests {
         }
 
         #[test]
-        fn the_peaks_of_all_shares_are_the_peak(users in 0..10_000_u32, count in 1..50_u32) {
-            let sum: u32 = (0..count).map(|index| Share { index, count }.of(users)).sum();
+        fn the_peaks_of_all_shards_are_the_peak(users in 0..10_000_u32, count in 1..50_u32) {
+            let sum: u32 = (0..count).map(|index| Shard { index, count }.of(users)).sum();
             prop_assert_eq!(sum, users);
         }
     }

@@ -58,13 +58,15 @@ impl Size {
 
     /// The size of the n-th message of a user.
     pub fn of(&self, user: u32, n: u32) -> usize {
-        let share = mixed(user, n);
+        let fraction = mixed(user, n);
         match self {
             Self::Fixed(bytes) => *bytes,
-            Self::Between(from, to) => from + whole(share * (to - from + 1) as f64).min(to - from),
+            Self::Between(from, to) => {
+                from + whole(fraction * (to - from + 1) as f64).min(to - from)
+            }
             Self::Weighted(list) => {
                 let all: f64 = list.iter().map(|(weight, _)| f64::from(*weight)).sum();
-                let mut at = share * all;
+                let mut at = fraction * all;
                 let chosen = list.iter().find(|(weight, _)| {
                     at -= f64::from(*weight);
                     at < 0.0

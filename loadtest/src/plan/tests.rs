@@ -4,12 +4,12 @@ use super::*;
 
 #[test]
 fn what_is_told_apart_is_not_without_end() {
-    let with_stages = |count| {
-        let stage = Stage::users("more", Duration::from_secs(1), 2, 2);
-        Plan::of_stages(vec![stage; count])
+    let with_phases = |count| {
+        let phase = Phase::users("more", Duration::from_secs(1), 2, 2);
+        Plan::of_phases(vec![phase; count])
     };
-    assert_eq!(with_stages(200).check(), Ok(()));
-    let error = with_stages(201).check().expect_err("too many").to_string();
+    assert_eq!(with_phases(200).check(), Ok(()));
+    let error = with_phases(201).check().expect_err("too many").to_string();
     assert!(error.contains("201 phases"), "{error}");
     let flow = || Flow::new("f", vec![Step::Connect]);
     let with_flows = |count| Plan {
@@ -69,12 +69,12 @@ fn the_short_form_is_the_ramp_and_then_the_full_load() {
 
 #[test]
 fn whoever_came_last_goes_first() {
-    let stages = vec![
-        Stage::users("up", secs(9), 0, 10),
-        Stage::users("down", secs(9), 10, 0),
-        Stage::users("up again", secs(4), 0, 5),
+    let phases = vec![
+        Phase::users("up", secs(9), 0, 10),
+        Phase::users("down", secs(9), 10, 0),
+        Phase::users("up again", secs(4), 0, 5),
     ];
-    let plan = Plan::of_stages(stages);
+    let plan = Plan::of_phases(phases);
     let starts: Vec<_> = plan.starts(0, 1).collect();
     assert_eq!(starts.len(), 15);
     assert_eq!(starts[9].until, Some(secs(9)));
@@ -87,9 +87,9 @@ fn whoever_came_last_goes_first() {
 
 #[test]
 fn arrivals_follow_their_rate() {
-    let plan = Plan::of_stages(vec![
-        Stage::arrivals("steady", secs(10), 5.0, 5.0),
-        Stage::arrivals("rising", secs(10), 0.0, 20.0),
+    let plan = Plan::of_phases(vec![
+        Phase::arrivals("steady", secs(10), 5.0, 5.0),
+        Phase::arrivals("rising", secs(10), 0.0, 20.0),
     ]);
     let starts: Vec<_> = plan.starts(0, 1).collect();
     let before = |t| starts.iter().filter(|start| start.at < secs(t)).count();
@@ -110,7 +110,7 @@ fn arrivals_follow_their_rate() {
 
 #[test]
 fn arrivals_are_counted_with_those_who_are_still_there() {
-    let mut plan = Plan::of_stages(vec![Stage::arrivals("visits", secs(600), 10.0, 10.0)]);
+    let mut plan = Plan::of_phases(vec![Phase::arrivals("visits", secs(600), 10.0, 10.0)]);
     assert_eq!(plan.peak_users(), 6000, "whoever signals without end stays");
     plan.flows = vec![Flow::new(
         "visit",
@@ -126,11 +126,11 @@ fn arrivals_are_counted_with_those_who_are_still_there() {
 }
 
 #[test]
-fn a_storm_drops_its_share_and_the_same_users_in_each_run() {
+fn a_storm_drops_its_shard_and_the_same_users_in_each_run() {
     let mut plan = Plan::new(1000, secs(60));
-    plan.stages.push(Stage {
+    plan.phases.push(Phase {
         drop_percent: 30.0,
-        ..Stage::users("storm", secs(60), 1000, 1000)
+        ..Phase::users("storm", secs(60), 1000, 1000)
     });
     let begin = plan.end() - secs(60);
     let dropped = |user| plan.dropped_after(user, Duration::ZERO);
@@ -156,21 +156,21 @@ fn flows_are_played_as_often_as_their_weights_say() {
 
 #[test]
 fn other_users_keep_the_pace_and_another_length_is_that_of_the_hold() {
-    let plan = Plan::of_stages(vec![
-        Stage::users("up", secs(10), 0, 1000),
-        Stage::users("hold", secs(60), 1000, 1000),
-        Stage::users("half", secs(5), 1000, 500),
-        Stage::users("low", secs(60), 500, 500),
+    let plan = Plan::of_phases(vec![
+        Phase::users("up", secs(10), 0, 1000),
+        Phase::users("hold", secs(60), 1000, 1000),
+        Phase::users("half", secs(5), 1000, 500),
+        Phase::users("low", secs(60), 500, 500),
     ]);
     let small = plan
         .with_users(100)
         .expect("has users")
         .with_duration(secs(10));
-    let times: Vec<_> = small.stages.iter().map(|stage| stage.duration).collect();
+    let times: Vec<_> = small.phases.iter().map(|phase| phase.duration).collect();
     assert_eq!(times, [secs(1), secs(5), ms(500), secs(5)]);
     assert_eq!([1, 5, 11].map(|t| small.users_at(secs(t))), [100, 100, 50]);
     let quick = small.with_spacing(ms(1));
-    assert_eq!(quick.stages[0].duration, ms(99));
+    assert_eq!(quick.phases[0].duration, ms(99));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn whoever_avoids_a_partner_may_wait_longer() {
 
 #[test]
 fn users_are_not_arrivals() {
-    let arrivals = Plan::of_stages(vec![Stage::arrivals("some", secs(9), 1.0, 3.0)]);
+    let arrivals = Plan::of_phases(vec![Phase::arrivals("some", secs(9), 1.0, 3.0)]);
     assert_eq!(arrivals.clone().with_users(9), Err(PlanError::NoUsers));
     assert_eq!(plan().with_arrival_rate(9.0), Err(PlanError::NoArrivals));
     let faster = arrivals.with_arrival_rate(6.0).expect("has arrivals");
@@ -193,14 +193,14 @@ fn users_are_not_arrivals() {
 #[test]
 fn impossible_plans_are_refused() {
     assert_eq!(plan().check(), Ok(()));
-    let none = Plan::of_stages(Vec::new());
+    let none = Plan::of_phases(Vec::new());
     assert_eq!(none.check(), Err(PlanError::Empty("phase")));
     assert_eq!(Plan::new(1, secs(1)).check(), Err(PlanError::Users(1)));
     let endless = Plan::ramp_and_hold(MAX_USERS, secs(60), secs(1));
     assert!(matches!(endless.check(), Err(PlanError::Duration { .. })));
-    let nobody = Plan::of_stages(vec![Stage::arrivals("some", secs(1), 0.0, 0.0)]);
+    let nobody = Plan::of_phases(vec![Phase::arrivals("some", secs(1), 0.0, 0.0)]);
     assert_eq!(nobody.check(), Err(PlanError::Arrivals(0.0)));
-    let crowd = Plan::of_stages(vec![Stage::arrivals("some", secs(1), 1.0, 1e9)]);
+    let crowd = Plan::of_phases(vec![Phase::arrivals("some", secs(1), 1.0, 1e9)]);
     assert_eq!(crowd.check(), Err(PlanError::Arrivals(1e9)));
     let mut unknown = plan();
     unknown.thresholds = vec!["call_latency{pnig} p99 < 1s".parse().expect("good")];
@@ -211,30 +211,30 @@ fn impossible_plans_are_refused() {
     );
 }
 
-fn stages() -> impl Strategy<Value = Vec<Stage>> {
+fn phases() -> impl Strategy<Value = Vec<Phase>> {
     let part = (0_u64..5_000, 0_u32..60);
     prop::collection::vec(part, 1..8).prop_map(|parts| {
         let mut before = 0;
-        let stage = |(time, to)| {
+        let phase = |(time, to)| {
             let from = std::mem::replace(&mut before, to);
-            Stage::users("some", ms(time), from, to)
+            Phase::users("some", ms(time), from, to)
         };
-        parts.into_iter().map(stage).collect()
+        parts.into_iter().map(phase).collect()
     })
 }
 
 proptest! {
     #[test]
-    fn as_many_are_there_as_the_plan_says(stages in stages(), t in 0_u64..40_000) {
-        let plan = Plan::of_stages(stages);
+    fn as_many_are_there_as_the_plan_says(phases in phases(), t in 0_u64..40_000) {
+        let plan = Plan::of_phases(phases);
         let t = ms(t) + Duration::from_nanos(1);
         prop_assume!(t < plan.end());
         prop_assert_eq!(there(&plan, t), plan.users_at(t) as usize);
     }
 
     #[test]
-    fn no_two_users_of_a_number_are_there_at_once(stages in stages()) {
-        let plan = Plan::of_stages(stages);
+    fn no_two_users_of_a_number_are_there_at_once(phases in phases()) {
+        let plan = Plan::of_phases(phases);
         let mut gone = std::collections::HashMap::new();
         for start in plan.starts(0, 1) {
             let until = start.until.unwrap_or(plan.end());
@@ -245,8 +245,8 @@ proptest! {
     }
 
     #[test]
-    fn parts_of_the_users_are_the_whole(stages in stages(), step in 1_u32..7) {
-        let plan = Plan::of_stages(stages);
+    fn parts_of_the_users_are_the_whole(phases in phases(), step in 1_u32..7) {
+        let plan = Plan::of_phases(phases);
         let mut parts: Vec<_> = (0..step).flat_map(|first| plan.starts(first, step)).collect();
         let mut whole: Vec<_> = plan.starts(0, 1).collect();
         parts.sort_by_key(|start| (start.at, start.user));

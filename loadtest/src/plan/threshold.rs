@@ -11,7 +11,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use metric::{Metric, Sort, unit};
+pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
 
 /// What every run is held to unless something else was asked: the baseline of a server for 5,000 users.
@@ -177,7 +177,7 @@ impl Threshold {
     /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
     pub fn ending_the_run(mut self, half_way: Duration) -> Self {
         let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
-        let counts = self.metric.sort() == Sort::Count && self.statistic == Statistic::Count;
+        let counts = self.metric.sort() == MetricKind::Count && self.statistic == Statistic::Count;
         if self.abort_after.is_some() || (counts && !upper) {
             return self;
         }

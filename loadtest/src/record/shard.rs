@@ -1,15 +1,15 @@
-//! What the record of one share of a run holds for the others.
+//! What the record of one shard of a run holds for the others.
 
 use serde::{Deserialize, Serialize};
 
 use super::Phase;
 
-/// What a merge needs of a run that was one share of a plan.
+/// What a merge needs of a run that was one shard of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardData {
     /// From 1.
     pub index: u32,
-    /// Shares in all.
+    /// Shards in all.
     pub count: u32,
     /// The machine that it ran on.
     pub host: String,
@@ -17,13 +17,13 @@ pub struct ShardData {
     pub started_late_ms: f64,
     /// The server's metrics were asked for by address.
     pub server_expected: bool,
-    /// The whole plan, which is the same for all shares.
+    /// The whole plan, which is the same for all shards.
     pub plan: PlanFacts,
     /// The books, for nobody but the program: JSON, compressed (zlib), in base64.
     pub books: String,
 }
 
-/// What figures depend on that are made when all shares are joined.
+/// What figures depend on that are made when all shards are joined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanFacts {
     /// The most users that the whole plan has at the same time.

@@ -112,7 +112,7 @@ pub(super) fn about(record: &Record) -> String {
     )
 }
 
-/// Shares, gaps and an early end: what a reader has to know before any figure.
+/// Shards, gaps and an early end: what a reader has to know before any figure.
 pub(super) fn remarks(record: &Record) -> Vec<String> {
     let run = &record.run;
     let mut remarks = Vec::new();
@@ -127,7 +127,7 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(
-            "share {shard} of a plan: join it with the others (loadtest merge)"
+            "shard {shard} of a plan: join it with the others (loadtest merge)"
         ));
         remarks.push(
             "what became of messages to the others is unknown here, as are their latencies"
@@ -135,41 +135,41 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
         );
     }
     if !run.merged_from.is_empty() {
-        let shares = run.merged_from.len() + run.missing_shards.len();
+        let shards = run.merged_from.len() + run.missing_shards.len();
         remarks.push(format!(
-            "merged from {} of {shares} shares",
+            "merged from {} of {shards} shards",
             run.merged_from.len()
         ));
     }
     if !run.missing_shards.is_empty() {
         let missing: Vec<String> = run.missing_shards.iter().map(u32::to_string).collect();
         remarks.push(format!(
-            "without share {}: what it would have told is missing, not zero",
+            "without shard {}: what it would have told is missing, not zero",
             missing.join(", ")
         ));
     }
     remarks
 }
 
-/// The names of the columns of [`shares`].
-pub(super) const SHARE_COLUMNS: [&str; 4] = [
-    "Share",
+/// The names of the columns of [`shards`].
+pub(super) const SHARD_COLUMNS: [&str; 4] = [
+    "Shard",
     "Host",
     "Started",
-    "Clock against the first share's",
+    "Clock against the first shard's",
 ];
 
-/// The shares that a record was merged of, and those that are missing; empty for a run of one process.
-pub(super) fn shares(record: &Record) -> Vec<[String; 4]> {
+/// The shards that a record was merged of, and those that are missing; empty for a run of one process.
+pub(super) fn shards(record: &Record) -> Vec<[String; 4]> {
     let run = &record.run;
-    let clock = |share: &ShardInfo| match (share.clock_offset_ms, share.clock_uncertainty_ms) {
-        _ if run.merged_from.first() == Some(share) => "the measure".to_owned(),
+    let clock = |shard: &ShardInfo| match (shard.clock_offset_ms, shard.clock_uncertainty_ms) {
+        _ if run.merged_from.first() == Some(shard) => "the measure".to_owned(),
         (Some(offset), Some(uncertainty)) => format!("{offset:+.3} ± {uncertainty:.3} ms"),
         _ => "unknown: no messages in both directions".to_owned(),
     };
-    let there = run.merged_from.iter().map(|share| {
-        let cells = [share.host.clone(), share.started_at.clone(), clock(share)];
-        (share.index, cells)
+    let there = run.merged_from.iter().map(|shard| {
+        let cells = [shard.host.clone(), shard.started_at.clone(), clock(shard)];
+        (shard.index, cells)
     });
     let missing = run.missing_shards.iter().map(|index| {
         let dash = "–".to_owned();

@@ -58,7 +58,7 @@ pub(super) fn html(record: &Record) -> String {
         tables::errors(record),
         tables::phases(record),
         tables::resources(record),
-        tables::shares(record),
+        tables::shards(record),
         about(record),
     ] {
         out.push_str(&part);

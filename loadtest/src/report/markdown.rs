@@ -29,7 +29,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     advice(out, record)?;
     errors(out, record)?;
     phases(out, record)?;
-    shares(out, record)?;
+    shards(out, record)?;
     capacity(out, record)?;
     recovery(out, record)?;
     drift(out, record)?;
@@ -248,21 +248,21 @@ fn phases(out: &mut String, record: &Record) -> Result {
     )
 }
 
-fn shares(out: &mut String, record: &Record) -> Result {
-    let shares = figures::shares(record);
-    if shares.is_empty() {
+fn shards(out: &mut String, record: &Record) -> Result {
+    let shards = figures::shards(record);
+    if shards.is_empty() {
         return Ok(());
     }
-    let rows = shares.iter().map(|cells| {
+    let rows = shards.iter().map(|cells| {
         let cells = cells.each_ref().map(|cell| inline(cell));
         format!("| {} |", cells.join(" | "))
     });
     folded(
         out,
-        &format!("Shares: {}", shares.len()),
+        &format!("Shards: {}", shards.len()),
         &format!(
             "| {} |\n| ---: | --- | --- | ---: |",
-            figures::SHARE_COLUMNS.join(" | ")
+            figures::SHARD_COLUMNS.join(" | ")
         ),
         rows,
     )

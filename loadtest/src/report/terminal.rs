@@ -46,7 +46,7 @@ fn all(out: &mut String, record: &Record) -> Result {
     parts::drift(out, record)?;
     parts::recovery(out, record)?;
     resources(out, record)?;
-    parts::shares(out, record)?;
+    parts::shards(out, record)?;
     parts::comparison(out, record)?;
     advice(out, record)
 }
@@ -110,17 +110,17 @@ fn thresholds(out: &mut String, record: &Record) -> Result {
 fn funnel(out: &mut String, record: &Record) -> Result {
     writeln!(out, "\nFunnel")?;
     for step in figures::funnel(record) {
-        let share = if step.of == 0 {
+        let fraction = if step.of == 0 {
             0.0
         } else {
             step.count as f64 / step.of as f64
         };
-        let bar = bar(share, 12);
+        let bar = bar(fraction, 12);
         let line = format!(
             "  {:<24}{:>12} {bar} {:>9}  {}",
             step.name,
             count(step.count),
-            units::percent(share * 100.0),
+            units::percent(fraction * 100.0),
             step.rest
         );
         writeln!(out, "{}", line.trim_end())?;
@@ -128,11 +128,11 @@ fn funnel(out: &mut String, record: &Record) -> Result {
     Ok(())
 }
 
-/// A bar of `width` columns at the most; a share that is not nothing shows.
-fn bar(share: f64, width: u32) -> String {
-    let filled = (share.clamp(0.0, 1.0) * f64::from(width)).floor();
+/// A bar of `width` columns at the most; a fraction that is not nothing shows.
+fn bar(fraction: f64, width: u32) -> String {
+    let filled = (fraction.clamp(0.0, 1.0) * f64::from(width)).floor();
     let columns = (0..width).map(|column| {
-        if f64::from(column) < filled || (column == 0 && share > 0.0) {
+        if f64::from(column) < filled || (column == 0 && fraction > 0.0) {
             '█'
         } else {
             '░'

@@ -44,7 +44,7 @@ pub struct Campaign {
 
 /// What is told of a campaign that is on.
 #[derive(Debug)]
-pub enum News<'a> {
+pub enum CampaignEvent<'a> {
     /// How the run that is on goes; four times a second.
     Progress(&'a Progress),
     /// A plan has been played.
@@ -55,7 +55,7 @@ pub enum News<'a> {
 
 /// How many users the server holds.
 #[derive(Debug, Clone, PartialEq)]
-struct Known {
+struct KnownCapacity {
     users: u32,
     /// Perhaps more: it was never seen to break.
     at_least: bool,
@@ -103,15 +103,15 @@ impl Campaign {
     /// order, and no other one begins.
     ///
     /// # Errors
-    /// The first run that could not take place; what was played before has been told.
+    /// The first run that could not take place; what was played before has been reported.
     pub async fn play(
         &self,
         target: &Target,
         stop: impl Future<Output = ()> + Send,
-        mut tell: impl FnMut(News<'_>) + Send,
+        mut tell: impl FnMut(CampaignEvent<'_>) + Send,
     ) -> Result<(), RunError> {
         let stop = stop.boxed().shared();
-        let given = |users| Known {
+        let given = |users| KnownCapacity {
             users,
             from: "given by --capacity".to_owned(),
             at_least: false,
@@ -121,8 +121,8 @@ impl Campaign {
             let record = play(plan, &mut known, target, &stop, &mut tell).await?;
             let stopped = stop.clone().now_or_never().is_some();
             match record {
-                Some(record) => tell(News::Played(Box::new(record))),
-                None => tell(News::Skipped(&plan.name)),
+                Some(record) => tell(CampaignEvent::Played(Box::new(record))),
+                None => tell(CampaignEvent::Skipped(&plan.name)),
             }
             if stopped {
                 break;
@@ -135,12 +135,12 @@ impl Campaign {
 /// Plays one plan; `None`: there is no load for it.
 async fn play(
     plan: &Plan,
-    known: &mut Option<Known>,
+    known: &mut Option<KnownCapacity>,
     target: &Target,
     stop: &Stop<'_>,
-    tell: &mut (impl FnMut(News<'_>) + Send),
+    tell: &mut (impl FnMut(CampaignEvent<'_>) + Send),
 ) -> Result<Option<Record>, RunError> {
-    let mut on_progress = |progress: &Progress| tell(News::Progress(progress));
+    let mut on_progress = |progress: &Progress| tell(CampaignEvent::Progress(progress));
     let mut capacity = None;
     let to_search = plan.search.as_ref();
     let to_search = to_search.filter(|_| plan.percent_of_capacity.is_none() || known.is_none());
@@ -153,7 +153,7 @@ async fn play(
             capacity::search(&tried, search, target, stop.clone(), &mut on_progress).await?;
         capacity = record.capacity.clone();
         let holds = capacity.as_ref().map_or(0, |found| found.holds);
-        *known = Some(Known {
+        *known = Some(KnownCapacity {
             users: u32::try_from(holds).unwrap_or(u32::MAX),
             from: format!("found by the search of {}", plan.name),
             at_least: capacity.as_ref().is_none_or(|found| found.breaks.is_none()),

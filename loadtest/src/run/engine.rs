@@ -32,17 +32,17 @@ use crate::{
         phases::phases,
         progress::{Counters, Progress},
         shards::start::{check_start, run_number, shard_data, wait_for_start},
-        worker::{self, Job, Yield},
+        worker::{self, Job, WorkerResult},
     },
     user::{
         net::{target::Target, websocket::Endpoint},
-        run_state::Phase,
+        run_state::RunState,
     },
 };
 use probe::probe;
-use recorder::Desk;
+use recorder::Recorder;
 
-/// How often progress is told.
+/// How often progress is reported.
 const TICK: Duration = Duration::from_millis(250);
 /// How long messages under way at the end may still take at the least, and at the most.
 const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
@@ -80,16 +80,16 @@ pub enum RunError {
         /// Possible.
         fit: u64,
     },
-    /// The moment at which all shares start was missed.
+    /// The moment at which all shards start was missed.
     #[error(
-        "the start was {} ago, and the other shares did not wait: start all of them anew with a later --start-at",
+        "the start was {} ago, and the other shards did not wait: start all of them anew with a later --start-at",
         humantime::format_duration(Duration::from_secs(late.as_secs()))
     )]
     TooLate {
         /// By how much.
         late: Duration,
     },
-    /// The moment at which all shares start is far away, and so perhaps not what was meant.
+    /// The moment at which all shards start is far away, and so perhaps not what was meant.
     #[error(
         "the start is {} away: give --start-at a moment of the next 24 hours, by UTC",
         humantime::format_duration(Duration::from_secs(left.as_secs()))
@@ -153,38 +153,38 @@ pub async fn run_until(
     let late = epoch.elapsed();
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
     let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
-    let shared = !plan.share.is_whole();
+    let shared = !plan.shard.is_whole();
     let shard = shared.then(|| shard_data(plan, server_expected, late));
     let thresholds = plan.thresholds_or_defaults();
     let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
-    let (mut crew, mut desk) = Crew::start(plan, endpoint, epoch, watch)?;
-    let observer = Observer::new(crew.epoch, desk.server.clone());
-    let leading = crew.lead(stop, &mut desk, &mut on_progress);
-    let led = match &target.admin {
+    let (mut workers, mut recorder) = Workers::start(plan, endpoint, epoch, watch)?;
+    let observer = Observer::new(workers.epoch, recorder.server.clone());
+    let leading = workers.lead(stop, &mut recorder, &mut on_progress);
+    let outcome = match &target.admin {
         None => leading.await,
         Some(admin) => tokio::select! {
-            led = leading => led,
+            outcome = leading => outcome,
             never = observer.watch(admin) => match never {},
         },
     };
-    let elapsed = crew.epoch.elapsed();
-    let busiest_worker_percent = crew.collect().await?;
-    desk.close(elapsed);
+    let elapsed = workers.epoch.elapsed();
+    let busiest_worker_percent = workers.collect().await?;
+    recorder.close(elapsed);
     let about = About {
-        run: describe(plan, target, &crew, led.interrupted),
-        started_at: crew.started_at,
+        run: describe(plan, target, &workers, outcome.interrupted),
+        started_at: workers.started_at,
         elapsed,
-        active: led.active,
+        active: outcome.active,
         kinds: Vec::new(),
-        phases: phases(plan, &plan.stages_of_share()),
-        steady: [plan.ramp(), led.active],
-        peak_connected: led.peak_users,
-        workers: crew.counters.len() as u64,
+        phases: phases(plan, &plan.phases_of_shard()),
+        steady: [plan.ramp(), outcome.active],
+        peak_connected: outcome.peak_users,
+        workers: workers.counters.len() as u64,
         busiest_worker_percent,
         server_expected,
         shard,
     };
-    Ok(judge::judge(&desk.books, about, &mut desk.watch))
+    Ok(judge::judge(&recorder.books, about, &mut recorder.watch))
 }
 
 /// Checks what can be checked, and waits for the start. Gives how to connect, and the moment of the start.
@@ -195,7 +195,7 @@ async fn get_ready(
 ) -> Result<(Endpoint, Instant), RunError> {
     plan.check()?;
     check_start(plan)?;
-    let (users, fit) = (plan.share_of_peak(), users_that_fit());
+    let (users, fit) = (plan.shard_of_peak(), users_that_fit());
     if u64::from(users) > fit {
         return Err(RunError::TooFewFiles { users, fit });
     }
@@ -213,10 +213,10 @@ fn settling(plan: &Plan, messages: bool) -> Duration {
 }
 
 /// What was run. Times are filled in when the books are closed.
-fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run {
-    let shared = !plan.share.is_whole();
+fn describe(plan: &Plan, target: &Target, workers: &Workers, interrupted: bool) -> Run {
+    let shared = !plan.shard.is_whole();
     Run {
-        id: format!("{:08x}", crew.run),
+        id: format!("{:08x}", workers.run),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         build: None,
         target: target.url(),
@@ -227,86 +227,87 @@ fn describe(plan: &Plan, target: &Target, crew: &Crew, interrupted: bool) -> Run
         elapsed_ms: 0.0,
         active_ms: 0.0,
         interrupted,
-        users: u64::from(plan.share_of_peak()),
+        users: u64::from(plan.shard_of_peak()),
         load: None,
-        shard: shared.then(|| plan.share.to_string()),
+        shard: shared.then(|| plan.shard.to_string()),
         merged_from: Vec::new(),
         missing_shards: Vec::new(),
     }
 }
 
 /// The workers of a run, from the outside.
-struct Crew {
+struct Workers {
     plan: Plan,
     /// Tells this run's messages from those of another.
     run: u32,
     epoch: Instant,
     started_at: SystemTime,
-    phase: watch::Sender<Phase>,
+    state: watch::Sender<RunState>,
     counters: Vec<Arc<Counters>>,
-    results: Vec<oneshot::Receiver<io::Result<Yield>>>,
+    results: Vec<oneshot::Receiver<io::Result<WorkerResult>>>,
 }
 
 /// What was seen while leading.
 #[derive(Default)]
-struct Led {
+struct RunOutcome {
     active: Duration,
     interrupted: bool,
     peak_users: u64,
 }
 
-impl Crew {
+impl Workers {
     fn start(
         plan: &Plan,
         endpoint: Endpoint,
         epoch: Instant,
         watch: Watch,
-    ) -> Result<(Self, Desk), RunError> {
+    ) -> Result<(Self, Recorder), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let wanted = plan.share_of_peak().div_ceil(USERS_PER_WORKER);
-        let workers = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
-        let (phase, phases) = watch::channel(Phase::Running);
-        let (run, scope) = if plan.share.is_whole() {
+        let wanted = plan.shard_of_peak().div_ceil(USERS_PER_WORKER);
+        let threads = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
+        let (state, states) = watch::channel(RunState::Running);
+        let (run, scope) = if plan.shard.is_whole() {
             // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
             let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
             (u32::from_ne_bytes([a, b, c, d]), Scope::Whole)
         } else {
-            (run_number(plan), Scope::Share)
+            (run_number(plan), Scope::Shard)
         };
         let (books, slices) = Books::open(plan.fair_wait(), scope);
         let patience = Some(plan.message_timeout.max(PATIENCE));
         let books = books.with_patience(patience.filter(|_| plan.all_come_back()));
-        let mut crew = Self {
+        let mut workers = Self {
             plan: plan.clone(),
             run,
             epoch,
             started_at: plan.start_at.unwrap_or_else(SystemTime::now),
-            phase,
+            state,
             counters: Vec::new(),
             results: Vec::new(),
         };
-        for worker in 0..workers {
-            let (first, step) = plan.users_of_worker(worker, workers);
+        for worker in 0..threads {
+            let (first, step) = plan.users_of_worker(worker, threads);
             let counters = Arc::new(Counters::default());
-            crew.counters.push(Arc::clone(&counters));
+            workers.counters.push(Arc::clone(&counters));
             let job = Job {
                 plan: plan.clone(),
                 endpoint: endpoint.clone(),
-                run: crew.run,
-                epoch: crew.epoch,
-                phase: phases.clone(),
+                run: workers.run,
+                epoch: workers.epoch,
+                state: states.clone(),
                 counters,
                 slices: slices.clone(),
                 first,
                 step,
             };
-            crew.results
+            workers
+                .results
                 .push(worker::start(job).map_err(RunError::Worker)?);
         }
         let server = Latest::default();
         Ok((
-            crew,
-            Desk {
+            workers,
+            Recorder {
                 books,
                 watch,
                 server,
@@ -318,34 +319,34 @@ impl Crew {
     async fn lead(
         &mut self,
         stop: impl Future<Output = ()>,
-        desk: &mut Desk,
+        recorder: &mut Recorder,
         on_progress: &mut impl FnMut(&Progress),
-    ) -> Led {
-        let mut led = Led::default();
+    ) -> RunOutcome {
+        let mut outcome = RunOutcome::default();
         let mut progress = Progress {
             planned: self.plan.end(),
-            users: self.plan.share_of_peak(),
+            users: self.plan.shard_of_peak(),
             ..Progress::default()
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = pin!(stop);
-        let alone = self.plan.share.is_whole();
+        let alone = self.plan.shard.is_whole();
         let end = self.epoch + self.plan.end();
         // A little after the workers hand over their slices, which they do at whole seconds.
         let mut next_look = Duration::from_millis(1100);
-        let mut look = |crew: &Self, led: &mut Led, on: bool| {
-            let now = crew.epoch.elapsed();
-            let counters = crew.counters.iter().map(Arc::as_ref);
+        let mut look = |workers: &Self, outcome: &mut RunOutcome, on: bool| {
+            let now = workers.epoch.elapsed();
+            let counters = workers.counters.iter().map(Arc::as_ref);
             progress = Progress::read(counters, now, &progress);
-            led.peak_users = led.peak_users.max(progress.connected);
+            outcome.peak_users = outcome.peak_users.max(progress.connected);
             on_progress(&progress);
-            progress.stage = match crew.plan.stage_at(now) {
-                Some((stage, _)) if crew.plan.stages.len() > 1 => stage.name.clone(),
+            progress.phase = match workers.plan.phase_at(now) {
+                Some((phase, _)) if workers.plan.phases.len() > 1 => phase.name.clone(),
                 _ => String::new(),
             };
-            let ends = now >= next_look && desk.tick(now, on);
-            if let Some(second) = desk.books.series.cells().next_back() {
+            let ends = now >= next_look && recorder.tick(now, on);
+            if let Some(second) = recorder.books.series.cells().next_back() {
                 progress.matching = second.matching.quantiles();
                 progress.message = second.message.quantiles();
                 progress.own_lateness = second.lateness.quantiles();
@@ -353,28 +354,28 @@ impl Crew {
             while next_look <= now {
                 next_look += Duration::from_secs(1);
             }
-            // Users of other shares may still be sending to these.
+            // Users of other shards may still be sending to these.
             let awaited = !alone || progress.in_flight() > 0;
             (alone && progress.settled(), ends, awaited)
         };
         loop {
             tokio::select! {
-                _ = ticks.tick() => if look(self, &mut led, true).1 { led.interrupted = true; break },
+                _ = ticks.tick() => if look(self, &mut outcome, true).1 { outcome.interrupted = true; break },
                 () = tokio::time::sleep_until(end) => break,
-                () = &mut stop => { led.interrupted = true; break }
+                () = &mut stop => { outcome.interrupted = true; break }
             }
         }
-        led.active = self.epoch.elapsed();
-        self.phase.send_replace(Phase::Settling);
+        outcome.active = self.epoch.elapsed();
+        self.state.send_replace(RunState::Draining);
         let settling_from = Instant::now();
         ticks.reset();
         // An answer to a request may take an hour; only messages are waited for in full.
-        while let (false, _, awaited) = look(self, &mut led, false)
+        while let (false, _, awaited) = look(self, &mut outcome, false)
             && settling_from.elapsed() < settling(&self.plan, awaited)
         {
             ticks.tick().await;
         }
-        self.phase.send_replace(Phase::Closing);
+        self.state.send_replace(RunState::Closing);
         // Each worker drops its counters when it is done.
         while self
             .counters
@@ -382,9 +383,9 @@ impl Crew {
             .any(|counters| Arc::strong_count(counters) > 1)
         {
             ticks.tick().await;
-            look(self, &mut led, false);
+            look(self, &mut outcome, false);
         }
-        led
+        outcome
     }
 
     /// Waits for the workers, and says how busy the busiest was, in percent.

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use crate::{
-    plan::{Load, Plan, Stage},
+    plan::{Load, Phase, Plan},
     record,
 };
 
-/// The parts of the plan, with the loads of `stages`, as a record has them.
-pub fn phases(plan: &Plan, stages: &[Stage]) -> Vec<record::Phase> {
-    let phase = |((begin, _), stage): ((Duration, &Stage), &Stage)| {
-        let (users, arrivals) = match stage.load {
+/// The parts of the plan, with the loads of `phases`, as a record has them.
+pub fn phases(plan: &Plan, phases: &[Phase]) -> Vec<record::Phase> {
+    let phase = |((begin, _), phase): ((Duration, &Phase), &Phase)| {
+        let (users, arrivals) = match phase.load {
             Load::Users { from, to } => (Some([from, to].map(u64::from)), None),
             Load::Arrivals { from, to } => (None, Some([from, to])),
         };
         record::Phase {
-            name: stage.name.clone(),
+            name: phase.name.clone(),
             start_ms: begin.as_secs_f64() * 1e3,
-            end_ms: (begin + stage.duration).as_secs_f64() * 1e3,
+            end_ms: (begin + phase.duration).as_secs_f64() * 1e3,
             users,
             arrivals_per_second: arrivals,
             peak_connected: 0,
@@ -28,10 +28,10 @@ pub fn phases(plan: &Plan, stages: &[Stage]) -> Vec<record::Phase> {
             errors: 0,
         }
     };
-    let played = plan.stages_with_begin();
+    let played = plan.phases_with_begin();
     played
-        .zip(stages)
-        .filter(|(_, stage)| !stage.duration.is_zero())
+        .zip(phases)
+        .filter(|(_, phase)| !phase.duration.is_zero())
         .map(phase)
         .collect()
 }

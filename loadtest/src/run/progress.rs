@@ -74,7 +74,7 @@ pub struct Progress {
     /// How long until the run starts; `None`: it has.
     pub starts_in: Option<Duration>,
     /// The part of the plan that is being played; empty for a plan of one part.
-    pub stage: String,
+    pub phase: String,
     /// Since the start of the run.
     pub elapsed: Duration,
     /// How long sending goes on in all, by the plan.
@@ -123,7 +123,7 @@ impl Progress {
             planned: before.planned,
             users: before.users,
             messages_per_second: before.messages_per_second,
-            stage: before.stage.clone(),
+            phase: before.phase.clone(),
             matching: before.matching,
             message: before.message,
             own_lateness: before.own_lateness,

@@ -1,17 +1,17 @@
-//! The records of all shares of a run, joined to one. Pure.
+//! The records of all shards of a run, joined to one. Pure.
 //!
-//! The books of a share are in its record. They are added up and settled by the very code that settles those of a
+//! The books of a shard are in its record. They are added up and settled by the very code that settles those of a
 //! run in one process, and what comes out is judged in the same way; so a merged record says what the record of
 //! the whole run would have said, but for what clocks of several hosts leave open, which it states.
 //!
 //! * Counts and histograms add up.
-//! * Rooms with a member in each of two shares are settled by both; searches are told apart among all who were on
+//! * Rooms with a member in each of two shards are settled by both; searches are told apart among all who were on
 //!   the same server.
-//! * A message from one share to another was timed by two clocks. The offset between those is estimated from the
+//! * A message from one shard to another was timed by two clocks. The offset between those is estimated from the
 //!   least that messages took in each direction, and taken off.
-//! * Windows of time are those of all shares side by side: counts, users and resources add up, and distributions
+//! * Windows of time are those of all shards side by side: counts, users and resources add up, and distributions
 //!   are joined, so that their quantiles are those of all values, to three percent.
-//! * Servers with different addresses add up; one that several shares looked at counts once.
+//! * Servers with different addresses add up; one that several shards looked at counts once.
 
 mod clocks;
 mod findings;
@@ -46,10 +46,10 @@ const NEGLIGIBLE_MICROS: u64 = 1_000;
 /// The end of the year 9999.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
 
-/// Merges the records of the shares of a run, each with the name by which errors call it.
+/// Merges the records of the shards of a run, each with the name by which errors call it.
 ///
 /// # Errors
-/// They are not shares of one run.
+/// They are not shards of one run.
 pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
     let mut parts = parts(records)?;
     let missing = missing(&parts);
@@ -57,7 +57,7 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
         return Err(MergeError::Nothing);
     };
     let facts = first.shard.plan.clone();
-    let mut books = Books::of_shares(time(facts.fair_wait_ms));
+    let mut books = Books::of_shards(time(facts.fair_wait_ms));
     let elapsed = parts.iter().map(|part| time(part.record.run.elapsed_ms));
     let elapsed = elapsed.max().unwrap_or_default();
     parts.iter().for_each(|part| books.join(&part.books));
@@ -79,12 +79,12 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
         about(&parts, missing, elapsed, &books, &clocks),
         &mut watch,
     );
-    // Of the share that came nearest to its limit, as each process has one of its own.
+    // Of the shard that came nearest to its limit, as each process has one of its own.
     let open = parts.iter().filter_map(|part| part.record.generator.fds);
     record.generator.fds =
         open.max_by_key(|[open, limit]| open.saturating_mul(1000) / (*limit).max(1));
     for threshold in &mut record.thresholds {
-        as_seen_by_shares(threshold, &parts);
+        as_seen_by_shards(threshold, &parts);
     }
     let findings = findings::findings(&record, &parts, &books, &crossed);
     judge::conclude(&mut record, findings);
@@ -104,7 +104,7 @@ fn place(part: &Part) -> u32 {
 }
 
 fn clocks(parts: &[Part]) -> Clocks {
-    let at = |share: u32| parts.iter().position(|part| place(part) == share);
+    let at = |shard: u32| parts.iter().position(|part| place(part) == shard);
     let mut least = Vec::new();
     for (to, part) in parts.iter().enumerate() {
         for crossing in part.books.crossings.iter() {
@@ -114,11 +114,11 @@ fn clocks(parts: &[Part]) -> Clocks {
     Clocks::new(parts.len(), &least)
 }
 
-/// What became of messages between shares.
+/// What became of messages between shards.
 #[derive(Debug, Default)]
 struct Crossed {
     messages: u64,
-    /// Of those, how many from shares whose clock is not known.
+    /// Of those, how many from shards whose clock is not known.
     untimed: u64,
     /// The furthest that two of the clocks were apart, and the greatest uncertainty of that.
     offset_micros: u64,
@@ -128,7 +128,7 @@ struct Crossed {
     curve: bool,
 }
 
-/// Times the messages between shares.
+/// Times the messages between shards.
 fn cross(books: &mut Books, parts: &[Part], clocks: &Clocks, late_ms: f64) -> Crossed {
     let mut crossed = Crossed {
         moved_micros: clocks.moved_micros,
@@ -157,7 +157,7 @@ fn cross(books: &mut Books, parts: &[Part], clocks: &Clocks, late_ms: f64) -> Cr
     crossed
 }
 
-/// The places of the servers in order of their first share, by their address.
+/// The places of the servers in order of their first shard, by their address.
 fn servers(parts: &[Part]) -> BTreeMap<&str, usize> {
     let mut servers = BTreeMap::new();
     for part in parts {
@@ -169,9 +169,9 @@ fn servers(parts: &[Part]) -> BTreeMap<&str, usize> {
     servers
 }
 
-/// The windows of all; `curve`: messages between shares are among the others.
+/// The windows of all; `curve`: messages between shards are among the others.
 fn windows(parts: &mut [Part], curve: bool) -> Series {
-    let of_share: Vec<usize> = {
+    let of_shard: Vec<usize> = {
         let servers = servers(parts);
         let server = |part: &Part| servers.get(part.record.run.target.as_str()).copied();
         parts
@@ -179,8 +179,8 @@ fn windows(parts: &mut [Part], curve: bool) -> Series {
             .map(|part| server(part).unwrap_or_default())
             .collect()
     };
-    let mut shares = Vec::new();
-    for (server, part) in of_share.into_iter().zip(parts) {
+    let mut shards = Vec::new();
+    for (server, part) in of_shard.into_iter().zip(parts) {
         let mut cells: Vec<Cell> = std::mem::take(&mut part.books.series).into();
         for cell in &mut cells {
             let across = std::mem::take(&mut cell.across);
@@ -188,12 +188,12 @@ fn windows(parts: &mut [Part], curve: bool) -> Series {
                 cell.message.join(&across);
             }
         }
-        shares.push((server, cells));
+        shards.push((server, cells));
     }
-    side_by_side(&shares).into()
+    side_by_side(&shards).into()
 }
 
-/// Lets all shares tell times by the clock of the first, as far as that is known.
+/// Lets all shards tell times by the clock of the first, as far as that is known.
 fn by_one_clock(parts: &mut [Part], clocks: &Clocks) {
     let ahead = |at| clocks.ahead(0, at).map_or(0, |ahead| ahead.micros);
     let all = (0..parts.len()).map(ahead);
@@ -224,7 +224,7 @@ fn settle(books: &mut Books, parts: &mut [Part]) -> Ledger {
         }
         books.tell_apart(searches);
         books.server.merge_other(&server);
-        ledgers.push(Ledger::of_shares(ledger));
+        ledgers.push(Ledger::of_shards(ledger));
     }
     Ledger::of_servers(ledgers)
 }
@@ -290,10 +290,10 @@ fn info(part: &Part, ahead: Option<Ahead>) -> ShardInfo {
     }
 }
 
-/// When a threshold failed first, and whether it ended the run, shares saw while they ran.
-fn as_seen_by_shares(threshold: &mut ThresholdResult, parts: &[Part]) {
-    let of_shares = parts.iter().flat_map(|part| &part.record.thresholds);
-    let same: Vec<_> = of_shares
+/// When a threshold failed first, and whether it ended the run, shards saw while they ran.
+fn as_seen_by_shards(threshold: &mut ThresholdResult, parts: &[Part]) {
+    let of_shards = parts.iter().flat_map(|part| &part.record.thresholds);
+    let same: Vec<_> = of_shards
         .filter(|one| one.expression == threshold.expression)
         .collect();
     if same.iter().any(|one| one.aborted) {

@@ -23,14 +23,14 @@ use crate::{
     plan::{Plan, flow::Flow},
     run::progress::Counters,
     user::{
-        Stage,
+        WorkerContext,
         clock::{
             pacer::Pacer,
             stall::{BEAT, Pulse},
         },
         net::websocket::Endpoint,
         play,
-        run_state::{Phase, reached},
+        run_state::{RunState, reached},
     },
 };
 
@@ -40,7 +40,7 @@ pub struct Job {
     pub endpoint: Endpoint,
     pub run: u32,
     pub epoch: Instant,
-    pub phase: watch::Receiver<Phase>,
+    pub state: watch::Receiver<RunState>,
     pub counters: Arc<Counters>,
     /// What was measured, once a second.
     pub slices: mpsc::Sender<Slice>,
@@ -50,7 +50,7 @@ pub struct Job {
 }
 
 /// What a worker brings home.
-pub struct Yield {
+pub struct WorkerResult {
     /// The share of a core that it used, in percent.
     pub cpu_percent: f64,
 }
@@ -59,7 +59,7 @@ pub struct Yield {
 ///
 /// # Errors
 /// The system gives no thread or runtime.
-pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<Yield>>> {
+pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<WorkerResult>>> {
     let (done, result) = oneshot::channel();
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -74,7 +74,7 @@ pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<Yield>>> {
     Ok(result)
 }
 
-async fn run(job: Job) -> io::Result<Yield> {
+async fn run(job: Job) -> io::Result<WorkerResult> {
     let (cpu, started) = (cpu_seconds(true), Instant::now());
     let slice = Rc::new(RefCell::new(Slice::default()));
     let sink = {
@@ -85,30 +85,30 @@ async fn run(job: Job) -> io::Result<Yield> {
             slice.borrow_mut().add(epoch.elapsed(), sample);
         })
     };
-    let stage = Rc::new(Stage {
+    let context = Rc::new(WorkerContext {
         calls: job.plan.calls(),
         expected: job.plan.flows.iter().map(Flow::expected).collect(),
         plan: job.plan,
         endpoint: job.endpoint,
         epoch: job.epoch,
         run: job.run,
-        phase: job.phase,
+        state: job.state,
         sink,
         pacer: Pacer::new()?,
         pulse: Pulse::default(),
     });
     let show_pulse = || {
-        if let Some(time) = stage.pulse.beat(stage.epoch.elapsed()) {
-            (stage.sink)(Sample::Paused { time });
+        if let Some(time) = context.pulse.beat(context.epoch.elapsed()) {
+            (context.sink)(Sample::Paused { time });
         }
     };
     // Nobody listens any more when the run was dropped.
     let hand_over = || _ = job.slices.send(slice.take());
     tokio::select! {
-        () = play_all(&stage, job.first, job.step) => {}
+        () = play_all(&context, job.first, job.step) => {}
         () = every(Duration::from_secs(1), job.epoch, hand_over) => {}
         () = every(BEAT, job.epoch, show_pulse) => {}
-        broken = stage.pacer.run() => broken?,
+        broken = context.pacer.run() => broken?,
     }
     hand_over();
     let busy = cpu_seconds(true) - cpu;
@@ -116,7 +116,7 @@ async fn run(job: Job) -> io::Result<Yield> {
         .elapsed()
         .max(Duration::from_millis(1))
         .as_secs_f64();
-    Ok(Yield {
+    Ok(WorkerResult {
         cpu_percent: busy * 100.0 / seconds,
     })
 }
@@ -132,12 +132,12 @@ async fn every(period: Duration, epoch: Instant, act: impl Fn()) {
 }
 
 /// Starts each user in their turn, and waits until all are gone.
-async fn play_all(stage: &Rc<Stage>, first: u32, step: u32) {
+async fn play_all(context: &Rc<WorkerContext>, first: u32, step: u32) {
     let mut users = JoinSet::new();
     let starting = async {
-        for start in stage.plan.starts(first, step) {
-            sleep_until(stage.epoch + start.at).await;
-            users.spawn_local(play(start, Rc::clone(stage)));
+        for start in context.plan.starts(first, step) {
+            sleep_until(context.epoch + start.at).await;
+            users.spawn_local(play(start, Rc::clone(context)));
             // Who is gone is forgotten: users may come and go for days.
             while let Some(gone) = users.try_join_next() {
                 end(gone);
@@ -146,7 +146,7 @@ async fn play_all(stage: &Rc<Stage>, first: u32, step: u32) {
     };
     tokio::select! {
         () = starting => {}
-        () = reached(&stage.phase, Phase::Settling) => {}
+        () = reached(&context.state, RunState::Draining) => {}
     }
     while let Some(gone) = users.join_next().await {
         end(gone);

@@ -4,13 +4,13 @@ use std::{pin::pin, rc::Rc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::{Stage, Stop, User, inbound, next_event};
+use super::{Stop, User, WorkerContext, inbound, next_event};
 use crate::{
     measure::sample::{ErrorKind, Sample},
     plan::Greeting,
     user::{
         net::websocket::{Connection, Event},
-        run_state::{Phase, reached},
+        run_state::{RunState, reached},
         tag::room_key,
     },
 };
@@ -18,27 +18,30 @@ use crate::{
 impl User {
     /// Opens a connection and reads the greeting.
     pub(super) async fn connect(&mut self) -> Result<(), Stop> {
-        let stage = Rc::clone(&self.stage);
+        let context = Rc::clone(&self.context);
         self.tell(Sample::Connecting {
             again: self.connections > 0,
         });
         // Who comes only to connect is due when the plan lets them come, whatever fails until then.
-        let from = self.dropped_at.or(self.due).unwrap_or_else(|| stage.now());
+        let from = self
+            .dropped_at
+            .or(self.due)
+            .unwrap_or_else(|| context.now());
         let joined = tokio::select! {
             biased;
-            () = reached(&stage.phase, Phase::Settling) => {
+            () = reached(&context.state, RunState::Draining) => {
                 self.tell(Sample::ConnectingEnded);
                 return Err(Stop::Over);
             }
             // Boxed, as it is large: it would be a part of each user for as long as they are there.
-            joined = Box::pin(join(self.start.user, self.path.as_deref(), &stage)) => joined,
+            joined = Box::pin(join(self.start.user, self.path.as_deref(), &context)) => joined,
         };
         let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
         self.connection = Some(connection);
         self.session_id = session_id;
         self.connections += 1;
         self.due = None;
-        let latency = stage.now().saturating_sub(from);
+        let latency = context.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
         if self.dropped_at.take().is_some() {
             self.tell(Sample::StormConnected { after: latency });
@@ -87,10 +90,10 @@ impl User {
 
     /// Listens until everything has come back that the server was sent, but no longer than messages may take.
     async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
-        let stage = Rc::clone(&self.stage);
-        let deadline = Instant::now() + stage.plan.message_timeout;
+        let context = Rc::clone(&self.context);
+        let deadline = Instant::now() + context.plan.message_timeout;
         // At the end of the run all have waited together.
-        let mut end = pin!(reached(&stage.phase, Phase::Closing));
+        let mut end = pin!(reached(&context.state, RunState::Closing));
         while self.awaits_echo() {
             tokio::select! {
                 biased;
@@ -111,9 +114,9 @@ impl User {
             return;
         }
         self.tell(Sample::StoppedSending);
-        let stage = Rc::clone(&self.stage);
-        if *stage.phase.borrow() >= Phase::Settling {
-            if let Err(error) = self.listen(&stage).await {
+        let context = Rc::clone(&self.context);
+        if *context.state.borrow() >= RunState::Draining {
+            if let Err(error) = self.listen(&context).await {
                 self.end_talk(true);
                 return self.tell(Sample::Dropped { error });
             }
@@ -128,7 +131,7 @@ impl User {
     /// Not all users close in the same instant.
     async fn take_turns(&self) {
         const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
-        let turn = self.start.user / self.stage.plan.share.count.max(1);
+        let turn = self.start.user / self.context.plan.shard.count.max(1);
         sleep((BETWEEN_CLOSES * turn).min(Duration::from_secs(2))).await;
     }
 }
@@ -137,13 +140,13 @@ impl User {
 async fn join(
     user: u32,
     path: Option<&str>,
-    stage: &Stage,
+    context: &WorkerContext,
 ) -> Result<(Connection, Option<u64>), ErrorKind> {
     let mut error = ErrorKind::ConnectTimeout;
     let joining = async {
-        let mut connection = stage.endpoint.connect(user, path).await?;
+        let mut connection = context.endpoint.connect(user, path).await?;
         error = ErrorKind::NoSession;
-        let Greeting::Type(greeting) = &stage.plan.greeting else {
+        let Greeting::Type(greeting) = &context.plan.greeting else {
             return Ok((connection, None));
         };
         loop {
@@ -155,7 +158,7 @@ async fn join(
             }
         }
     };
-    match timeout(stage.plan.connect_timeout, joining).await {
+    match timeout(context.plan.connect_timeout, joining).await {
         Ok(joined) => joined,
         Err(_elapsed) => Err(error),
     }

@@ -42,7 +42,7 @@ pub(super) fn type_of(text: &str) -> Option<Cow<'_, str>> {
 
 impl User {
     pub(super) fn on_event(&mut self, event: Event, active: bool) -> Result<(), ErrorKind> {
-        let now = self.stage.now();
+        let now = self.context.now();
         let bytes;
         let text = match event {
             Event::Text(text) => {
@@ -70,7 +70,7 @@ impl User {
             Ok(view) => self.on_message(now, &view, tag, active),
             Err(_) => {
                 // A server that greets in another way may say what it likes.
-                if self.stage.plan.greeting == Greeting::Type("session".to_owned()) {
+                if self.context.plan.greeting == Greeting::Type("session".to_owned()) {
                     self.tell_error(ErrorKind::BadMessage);
                 }
                 Ok(())
@@ -116,7 +116,7 @@ impl User {
             self.tell(Sample::SelfMatch);
         }
         let latency = now.saturating_sub(search.from);
-        if search.timed_out || latency > self.stage.plan.match_timeout {
+        if search.timed_out || latency > self.context.plan.match_timeout {
             self.end_search();
         } else {
             self.tell(Sample::Matched { latency });
@@ -139,7 +139,7 @@ impl User {
                 direction: Direction::of_sender(view.initiator == Some(true)),
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::new(self.stage.plan.message_timeout),
+                latest: Latest::new(self.context.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,
@@ -156,7 +156,7 @@ impl User {
             return Ok(());
         }
         self.leave_room(true);
-        let plan = &self.stage.plan;
+        let plan = &self.context.plan;
         if active && plan.flows[plan.flow_of(self.start.user)].rematch {
             self.ask_for_partner(ClientType::FindMatch)
         } else {
@@ -168,7 +168,7 @@ impl User {
     fn on_relay(&mut self, now: Duration, payload: &RawValue, tag: Tag, from: Option<&str>) {
         let user = self.start.user;
         let route = tag.route;
-        if tag.run != self.stage.run {
+        if tag.run != self.context.run {
             if let Some(room) = &mut self.room {
                 room.stay.foreign = true;
             }
@@ -214,9 +214,9 @@ impl User {
             Receipt::Duplicate => return self.tell(Sample::Duplicate { route }),
             Receipt::WrongPeer => return self.tell(Sample::WrongPeer { route }),
         };
-        let share = self.stage.plan.share;
-        let from = share.of_user(tag.sender);
-        if from != share.index {
+        let shard = self.context.plan.shard;
+        let from = shard.of_user(tag.sender);
+        if from != shard.index {
             let due_micros = micros(now).saturating_sub(micros(tag.due));
             return self.tell(Sample::DeliveredAcross(Across {
                 route,
@@ -230,13 +230,13 @@ impl User {
         let latency = now.saturating_sub(tag.due);
         let as_sent = latency.saturating_sub(tag.lateness);
         // What came while this process did not run was not late by the server's doing.
-        let paused = self.stage.pulse.paused(tag.due + tag.lateness, now);
+        let paused = self.context.pulse.paused(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
             latency,
             as_sent,
             in_order,
-            late: as_sent.saturating_sub(paused) > self.stage.plan.message_timeout,
+            late: as_sent.saturating_sub(paused) > self.context.plan.message_timeout,
             altered,
         }));
     }

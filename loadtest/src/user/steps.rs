@@ -50,7 +50,7 @@ impl User {
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), Stop> {
-        let now = self.stage.now();
+        let now = self.context.now();
         match step {
             Step::Connect => {
                 self.path = None;
@@ -126,7 +126,7 @@ impl User {
                 steps,
             } => {
                 let (mut left, until) = rounds(*often, now);
-                while left != Some(0) && until.is_none_or(|until| self.stage.now() < until) {
+                while left != Some(0) && until.is_none_or(|until| self.context.now() < until) {
                     self.steps(steps).await?;
                     left = left.map(|left| left - 1);
                     // Steps that take no time must not keep others, nor the end of the run, from their turn.
@@ -178,8 +178,8 @@ impl User {
     }
 
     pub(super) fn ask_for_partner(&mut self, kind: ClientType) -> Result<(), ErrorKind> {
-        self.search = Some(super::Search {
-            from: self.stage.now(),
+        self.search = Some(super::PartnerSearch {
+            from: self.context.now(),
             timed_out: false,
         });
         self.tell(Sample::Searching {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{ConfigError, scenario::ScenarioFlags, values::time};
 use crate::{
     base::rate::rate,
-    plan::{MAX_USERS, Plan, PlanError, Stage, flow::Flow, scenario, size::MIN_PAYLOAD_BYTES},
+    plan::{MAX_USERS, Phase, Plan, PlanError, flow::Flow, scenario, size::MIN_PAYLOAD_BYTES},
 };
 
 /// How long everybody stays, unless told otherwise.
@@ -23,7 +23,7 @@ pub struct LoadFlags {
     /// The flags below change what it says: --users for the most users, --duration for the parts that hold the
     /// load together, --spacing for the pace of its ramps; --stage takes the place of its phases. In a search for the
     /// breaking point --users is the end of the search, and each try is held for --duration. What a scenario goes on
-    /// to is changed alike, but for a share of the capacity, which stays one.
+    /// to is changed alike, but for a fraction of the capacity, which stays one.
     #[arg(long, env = "LOADTEST_SCENARIO", value_name = "NAME|FILE")]
     pub scenario: Option<String>,
 
@@ -56,7 +56,7 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_STAY", value_parser = time, value_name = "TIME", conflicts_with = "scenario")]
     pub stay: Option<Duration>,
 
-    /// How many users the server is known to hold, for a scenario that plays a share of them; else it is searched for
+    /// How many users the server is known to hold, for a scenario that plays a fraction of them; else it is searched for
     #[arg(
         long,
         env = "LOADTEST_CAPACITY",
@@ -136,7 +136,7 @@ impl LoadFlags {
         Ok(plan)
     }
 
-    /// A scenario with what the flags change in it. A number of users takes the place of a share of the capacity only
+    /// A scenario with what the flags change in it. A number of users takes the place of a fraction of the capacity only
     /// in the one that was asked for.
     fn changed(&self, mut plan: Plan, asked_for: bool) -> Result<Plan, PlanError> {
         let fixed = self.users.is_some() || !self.stage.is_empty();
@@ -144,7 +144,7 @@ impl LoadFlags {
             plan.search = None;
         }
         if !self.stage.is_empty() {
-            plan.stages = self.stages();
+            plan.phases = self.phases();
         }
         if let Some(users) = self.users {
             plan = plan.with_users(users)?;
@@ -173,12 +173,12 @@ impl LoadFlags {
         let duration = self.duration.unwrap_or(DURATION);
         let mut plan = if let Some(from) = self.arrival_rate {
             let to = self.ramp_to.unwrap_or(from);
-            Plan::of_stages(vec![Stage::arrivals("arrivals", duration, from, to)])
+            Plan::of_phases(vec![Phase::arrivals("arrivals", duration, from, to)])
         } else if self.stage.is_empty() {
             let spacing = self.spacing.unwrap_or(Duration::from_millis(10));
             Plan::ramp_and_hold(self.users.unwrap_or(100), spacing, duration)
         } else {
-            Plan::of_stages(self.stages())
+            Plan::of_phases(self.phases())
         };
         let stay = self.stay.unwrap_or(Duration::from_secs(30));
         plan.flows = vec![Flow::signaling(
@@ -189,8 +189,8 @@ impl LoadFlags {
         plan
     }
 
-    fn stages(&self) -> Vec<Stage> {
-        let mut stages = Vec::new();
+    fn phases(&self) -> Vec<Phase> {
+        let mut phases = Vec::new();
         let mut before = 0;
         let held = self.duration.map(|duration| (duration, None));
         let given = self.stage.iter().map(|&(time, users)| (time, Some(users)));
@@ -201,10 +201,10 @@ impl LoadFlags {
             } else {
                 format!("{before} to {users}")
             };
-            stages.push(Stage::users(&name, time, before, users));
+            phases.push(Phase::users(&name, time, before, users));
             before = users;
         }
-        stages
+        phases
     }
 }
 
@@ -261,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn storms_shares_and_searches_are_changed() {
+    fn storms_fractions_and_searches_are_changed() {
         let storm = plan(&["--scenario", "reconnect-storm", "--drop", "20%"]).expect("good");
-        let dropped: f64 = storm.stages.iter().map(|stage| stage.drop_percent).sum();
+        let dropped: f64 = storm.phases.iter().map(|phase| phase.drop_percent).sum();
         assert_eq!(dropped, 20.0);
-        let share = [
+        let fraction = [
             "--percent-of-capacity",
             "55",
             "--search-from",
@@ -273,9 +273,9 @@ mod tests {
             "--precision",
             "5%",
         ];
-        let share = plan(&[&["--scenario", "endurance"], &share[..]].concat()).expect("good");
-        assert_eq!(share.percent_of_capacity, Some(55.0));
-        let search = share.search.expect("one");
+        let fraction = plan(&[&["--scenario", "endurance"], &fraction[..]].concat()).expect("good");
+        assert_eq!(fraction.percent_of_capacity, Some(55.0));
+        let search = fraction.search.expect("one");
         assert_eq!((search.from, search.precision_percent), (100, 5.0));
         for flag in [
             "--drop",

@@ -1,10 +1,10 @@
-//! What only some scenarios have: storms, shares of a capacity, searches.
+//! What only some scenarios have: storms, fractions of a capacity, searches.
 
 use clap::Args;
 
 use crate::plan::{MAX_USERS, Plan, PlanError};
 
-/// Changes what a scenario says of its storm, its share of the capacity, or its search.
+/// Changes what a scenario says of its storm, its fraction of the capacity, or its search.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ScenarioFlags {
     /// How many users lose their connection at once in a storm, in percent
@@ -38,7 +38,7 @@ impl ScenarioFlags {
     pub(super) fn change(&self, mut plan: Plan, asked_for: bool) -> Result<Plan, PlanError> {
         let mut unmatched = None;
         if let Some(percent) = self.drop {
-            let mut storms = plan.stages.iter_mut().filter(|it| it.drop_percent > 0.0);
+            let mut storms = plan.phases.iter_mut().filter(|it| it.drop_percent > 0.0);
             match storms.next() {
                 Some(first) => {
                     first.drop_percent = percent;
@@ -49,7 +49,7 @@ impl ScenarioFlags {
         }
         if let Some(percent) = self.percent_of_capacity {
             match &mut plan.percent_of_capacity {
-                Some(share) => *share = percent,
+                Some(fraction) => *fraction = percent,
                 None => unmatched = Some("--percent-of-capacity"),
             }
         }

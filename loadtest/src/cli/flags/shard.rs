@@ -5,18 +5,18 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::ConfigError;
-use crate::plan::{Plan, Share};
+use crate::plan::{Plan, Shard};
 
 /// Which users of the plan are played here, and when all start.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "More than one process")]
 pub struct ShardFlags {
-    /// Plays one share of the plan: 2/5 is the second of five
+    /// Plays one shard of the plan: 2/5 is the second of five
     ///
-    /// Play each share in a process of its own, on any machine, with the same flags and the same --start-at; then
+    /// Play each shard in a process of its own, on any machine, with the same flags and the same --start-at; then
     /// join their --report FILE.json with loadtest merge.
     #[arg(long, env = "LOADTEST_SHARD", value_name = "K/N")]
-    pub shard: Option<Share>,
+    pub shard: Option<Shard>,
 
     /// When the run starts, in UTC: 2026-01-31T12:00:00Z; the processes do not talk to each other
     #[arg(long, env = "LOADTEST_START_AT", value_parser = moment, value_name = "TIME")]
@@ -27,21 +27,21 @@ impl ShardFlags {
     /// Enters in the plans what was given; `capacity`: how many users the server is known to hold.
     ///
     /// # Errors
-    /// A share without the moment at which all of them start, or of a plan that cannot be split.
+    /// A shard without the moment at which all of them start, or of a plan that cannot be split.
     pub(super) fn apply(
         &self,
         plans: &mut [Plan],
         capacity: Option<u32>,
     ) -> Result<(), ConfigError> {
-        let share = self.shard.unwrap_or(Share::WHOLE);
-        if !share.is_whole() && self.start_at.is_none() {
-            return Err(ConfigError::NoStart(share));
+        let shard = self.shard.unwrap_or(Shard::WHOLE);
+        if !shard.is_whole() && self.start_at.is_none() {
+            return Err(ConfigError::NoStart(shard));
         }
-        if share.is_whole() && self.start_at.is_none() {
+        if shard.is_whole() && self.start_at.is_none() {
             return Ok(());
         }
         for plan in plans {
-            (plan.share, plan.start_at) = (share, self.start_at);
+            (plan.shard, plan.start_at) = (shard, self.start_at);
             // What is known need not be searched for.
             if plan.percent_of_capacity.is_some() && capacity.is_some() {
                 plan.search = None;
@@ -72,11 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn a_share_needs_the_moment_of_its_start() {
+    fn a_shard_needs_the_moment_of_its_start() {
         let at = "2026-01-31T12:00:00Z";
         let got = plan(&["--shard", "2/5", "--start-at", at]).expect("good");
-        assert_eq!(got.share, Share { index: 1, count: 5 });
-        assert_eq!(got.share_of_peak(), 20);
+        assert_eq!(got.shard, Shard { index: 1, count: 5 });
+        assert_eq!(got.shard_of_peak(), 20);
         let start_at = humantime::parse_rfc3339(at).expect("good");
         assert_eq!(got.start_at, Some(start_at));
         let held = ["--scenario", "endurance", "--capacity", "1000"];
@@ -93,10 +93,10 @@ mod tests {
             (&["--shard", "2/5"][..], "--shard 2/5 needs --start-at"),
             (&["--shard", "6/5", at], "2/5"),
             (&["--start-at", "soon"], "date -u"),
-            (&["--shard", "5/5", "--users", "4", at], "fewer shares"),
+            (&["--shard", "5/5", "--users", "4", at], "fewer shards"),
             (
                 &["--shard", "1/2", "--scenario", "stress", at],
-                "cannot be played in shares",
+                "cannot be played in shards",
             ),
             (&["--scenario", "stress", at], "or at a set time"),
             (&["--scenario", "endurance", at], "or at a set time"),

@@ -16,8 +16,8 @@ pub(super) fn heading(progress: &Progress) -> String {
         return format!("starts in {}", clock(left));
     }
     let mut line = format!("{} of {}", clock(progress.elapsed), clock(progress.planned));
-    if !progress.stage.is_empty() {
-        let _ = write!(line, "  {}", progress.stage);
+    if !progress.phase.is_empty() {
+        let _ = write!(line, "  {}", progress.phase);
     }
     line
 }
@@ -74,13 +74,13 @@ pub(super) fn plain(progress: &Progress) -> String {
             let _ = write!(line, "  {name} {ms:.1} ms");
         }
     }
-    if !progress.stage.is_empty() {
-        let _ = write!(line, "  [{}]", progress.stage);
+    if !progress.phase.is_empty() {
+        let _ = write!(line, "  [{}]", progress.phase);
     }
     line
 }
 
-/// The last `width` values, each as a block as high as its share of the highest among them.
+/// The last `width` values, each as a block as high as its fraction of the highest among them.
 fn sparkline(course: &Course, width: usize) -> String {
     let shown = course.iter().skip(course.len().saturating_sub(width));
     let highest = shown.clone().flatten().copied().fold(0.0, f64::max);
@@ -92,9 +92,9 @@ fn sparkline(course: &Course, width: usize) -> String {
         .collect()
 }
 
-/// The block for a share of 0 to 1; of nothing, the lowest.
-fn block(share: f64) -> char {
-    let over = |step: &&char| share * 8.0 > (**step as u32 - BLOCKS[0] as u32) as f64;
+/// The block for a fraction of 0 to 1; of nothing, the lowest.
+fn block(fraction: f64) -> char {
+    let over = |step: &&char| fraction * 8.0 > (**step as u32 - BLOCKS[0] as u32) as f64;
     BLOCKS.iter().rev().find(over).copied().unwrap_or(BLOCKS[0])
 }
 
@@ -140,7 +140,7 @@ mod tests {
         let mut progress = Progress {
             users: 10_000,
             planned: Duration::from_secs(7_200),
-            stage: "ramp".to_owned(),
+            phase: "ramp".to_owned(),
             message: Quantiles {
                 p99_ms: Some(12.34),
                 ..Quantiles::default()

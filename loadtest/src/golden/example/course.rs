@@ -25,7 +25,7 @@ impl Noise {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
 
-    /// Values of variance 1, each of which keeps the share `phi` of the one before.
+    /// Values of variance 1, each of which keeps the fraction `phi` of the one before.
     pub fn series(&mut self, n: usize, phi: f64) -> Vec<f64> {
         let mut last = self.normal();
         let step = (1.0 - phi * phi).sqrt();
@@ -150,13 +150,13 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
 fn users_at(ms: f64) -> u64 {
     let phase = PHASES.iter().find(|(_, [_, end], _)| ms < end * MINUTE);
     phase.map_or(5000, |(_, [start, end], [from, to])| {
-        let share = (ms / MINUTE - start) / (end - start);
+        let fraction = (ms / MINUTE - start) / (end - start);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "small and not negative"
         )]
-        let joined = ((to - from) as f64 * share) as u64;
+        let joined = ((to - from) as f64 * fraction) as u64;
         from + joined
     })
 }

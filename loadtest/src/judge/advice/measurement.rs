@@ -49,12 +49,12 @@ pub(super) fn late_generator(record: &Record) -> Option<Advice> {
     )
 }
 
-pub(super) fn missing_shares(record: &Record) -> Option<Advice> {
+pub(super) fn missing_shards(record: &Record) -> Option<Advice> {
     let missing = &record.run.missing_shards;
     (!missing.is_empty()).then_some(())?;
     advice(
-        "Merge again when the missing shares are there: totals and thresholds are those of a part of the plan.",
-        format!("missing shares: {missing:?}"),
+        "Merge again when the missing shards are there: totals and thresholds are those of a part of the plan.",
+        format!("missing shards: {missing:?}"),
     )
 }
 

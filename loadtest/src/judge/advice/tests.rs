@@ -68,7 +68,7 @@ fn what_makes_figures_worthless_is_told() {
             },
             "lateness p99 is 40.0 ms",
         ),
-        (&|r| r.run.missing_shards = vec![3], "missing shares: [3]"),
+        (&|r| r.run.missing_shards = vec![3], "missing shards: [3]"),
         (
             &|r| r.thresholds[0].status = Status::NoData,
             "without data: connection_success",

@@ -7,8 +7,8 @@ use crate::{
 
 /// What counts as a change of a figure.
 struct Margin {
-    /// The least share by which it has to change.
-    share: f64,
+    /// The least fraction by which it has to change.
+    fraction: f64,
     /// The least amount, in its unit.
     amount: f64,
     higher_is_better: bool,
@@ -16,46 +16,46 @@ struct Margin {
 
 /// Two runs of one build, one after the other on a quiet machine, differ by less.
 const LATENCY: Margin = Margin {
-    share: 0.15,
+    fraction: 0.15,
     amount: 0.25,
     higher_is_better: false,
 };
 const CPU: Margin = Margin {
-    share: 0.15,
+    fraction: 0.15,
     amount: 2.0,
     higher_is_better: false,
 };
 const RATE: Margin = Margin {
-    share: 0.05,
+    fraction: 0.05,
     amount: 1.0,
     higher_is_better: true,
 };
 /// In percent of what could succeed: a tenth of a percent point.
 const SUCCESS: Margin = Margin {
-    share: 0.001,
+    fraction: 0.001,
     amount: 0.1,
     higher_is_better: true,
 };
 /// One number for a run has no interval: the margin is all that keeps chance out.
 const MEMORY: Margin = Margin {
-    share: 0.25,
+    fraction: 0.25,
     amount: 8e6,
     higher_is_better: false,
 };
 /// A typical window does not show a stall, which this does: a twentieth of all messages wait for the end of it.
 const STALL: Margin = Margin {
-    share: 2.0,
+    fraction: 2.0,
     amount: 50.0,
     higher_is_better: false,
 };
 /// A percent point.
 const IN_TIME: Margin = Margin {
-    share: 0.01,
+    fraction: 0.01,
     amount: 1.0,
     higher_is_better: true,
 };
 const CALL: Margin = Margin {
-    share: 0.25,
+    fraction: 0.25,
     amount: 1.0,
     higher_is_better: false,
 };
@@ -180,7 +180,7 @@ impl Two<'_> {
         figure(name, unit, values, ratio, margin)
     }
 
-    /// A share of successes. Failures come in bursts, so their number is less sure than if each came by itself.
+    /// A fraction of successes. Failures come in bursts, so their number is less sure than if each came by itself.
     fn success(&self, name: &str, of: fn(&Record) -> (u64, u64)) -> ComparedFigure {
         let (baseline, current) = (
             success_mean(self.baseline, of(self.baseline)),
@@ -246,7 +246,7 @@ fn judged(values: [Option<f64>; 2], [low, high]: [f64; 2], margin: &Margin) -> &
     let [Some(baseline), Some(current)] = values else {
         return "unknown";
     };
-    let (less, more) = (1.0 / (1.0 + margin.share), 1.0 + margin.share);
+    let (less, more) = (1.0 / (1.0 + margin.fraction), 1.0 + margin.fraction);
     let (down, up) = if margin.higher_is_better {
         ("worse", "better")
     } else {
@@ -310,7 +310,7 @@ fn phase(record: &Record, window: &Window) -> usize {
     begun.count()
 }
 
-/// A share of successes with a variance that allows for bursts of failures.
+/// A fraction of successes with a variance that allows for bursts of failures.
 fn success_mean(record: &Record, (succeeded, tried): (u64, u64)) -> Option<Mean> {
     if tried == 0 {
         return None;

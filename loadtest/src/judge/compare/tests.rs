@@ -211,8 +211,8 @@ fn a_second_of_nothing_counts_as_nothing() {
         let found = figures.find(|figure| figure.name == "messages_per_second");
         found.and_then(|figure| figure.current).expect("measured")
     };
-    let share = rate(&paused) / rate(&baseline);
-    assert!((share - 0.9).abs() < 0.01, "{share}");
+    let fraction = rate(&paused) / rate(&baseline);
+    assert!((fraction - 0.9).abs() < 0.01, "{fraction}");
 }
 
 #[test]

@@ -12,11 +12,11 @@ impl Threshold {
     /// `None`: nothing was measured.
     pub fn measure(&self, books: &Books, names: &Names) -> Option<f64> {
         match self.metric {
-            Metric::ConnectLatency => self.of_latencies(&books.told.connect),
-            Metric::MatchLatency => self.of_latencies(&books.told.matching),
-            Metric::MessageLatency => self.of_latencies(&books.told.message),
-            Metric::MessageLatencyAsSent => self.of_latencies(&books.told.as_sent),
-            Metric::OwnLateness => self.of_latencies(&books.told.lateness),
+            Metric::ConnectLatency => self.of_latencies(&books.totals.connect),
+            Metric::MatchLatency => self.of_latencies(&books.totals.matching),
+            Metric::MessageLatency => self.of_latencies(&books.totals.message),
+            Metric::MessageLatencyAsSent => self.of_latencies(&books.totals.as_sent),
+            Metric::OwnLateness => self.of_latencies(&books.totals.lateness),
             Metric::CallLatency => {
                 let mut all = Latencies::default();
                 self.calls(books, names)
@@ -35,7 +35,7 @@ impl Threshold {
                 percent(answered, ended)
             }
             Metric::FlowSuccess => {
-                let flows = books.told.flows.iter().zip(&names.flows);
+                let flows = books.totals.flows.iter().zip(&names.flows);
                 let chosen = flows.filter(|(_, name)| self.is_of(name));
                 let sums = chosen.map(|(ends, _)| *ends);
                 let [completed, not] = sums.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
@@ -69,7 +69,7 @@ impl Threshold {
         books: &'a Books,
         names: &'a Names,
     ) -> impl Iterator<Item = &'a CallCounts> {
-        let calls = books.told.calls.iter().zip(&names.calls);
+        let calls = books.totals.calls.iter().zip(&names.calls);
         calls
             .filter(|(_, name)| self.is_of(name))
             .map(|(call, _)| call)
@@ -90,12 +90,12 @@ impl Threshold {
 
     /// `None`: there was nothing that could have been miscounted, either.
     fn count(&self, books: &Books) -> Option<u64> {
-        let (people, messages) = (&books.told.people, books.told.messages());
+        let (people, messages) = (&books.totals.people, books.totals.messages());
         let received = messages.received + messages.misdelivered();
         let of_messages = |count: u64| (received > 0 || count > 0).then_some(count);
         let of_matches = |count: u64| (people.rooms_joined > 0 || count > 0).then_some(count);
         match self.metric {
-            Metric::Errors => Some(books.failures.total() + books.told.errors.total()),
+            Metric::Errors => Some(books.failures.total() + books.totals.errors.total()),
             Metric::Drops => Some(people.dropped),
             Metric::Matches => Some(people.matched),
             Metric::Messages => Some(messages.sent),
@@ -153,8 +153,8 @@ impl Threshold {
         }
     }
 
-    /// Of one window of a run, or of a `share` of one. `None`: nothing was measured in it.
-    pub fn measure_window(&self, window: &Cell, names: &Names, share: bool) -> Option<f64> {
+    /// Of one window of a run, or of a `shard` of one. `None`: nothing was measured in it.
+    pub fn measure_window(&self, window: &Cell, names: &Names, shard: bool) -> Option<f64> {
         let counts = &window.counts;
         let seconds = window.length.as_secs_f64().max(1e-3);
         let count = match self.metric {
@@ -174,8 +174,8 @@ impl Threshold {
             Metric::MatchSuccess => {
                 return percent(counts.matches, counts.matches + counts.failed_matches);
             }
-            // Where a share's messages went, the others know.
-            Metric::MessageSuccess if share => return None,
+            // Where a shard's messages went, the others know.
+            Metric::MessageSuccess if shard => return None,
             Metric::MessageSuccess => return counts.message_success(),
             Metric::Errors => counts.failures,
             Metric::Drops => counts.drops,

@@ -1,4 +1,4 @@
-//! The books of one share of a run, and those of all shares together.
+//! The books of one shard of a run, and those of all shards together.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,19 +6,19 @@ use super::{Books, GeneratorUse, MatchCounts};
 use crate::measure::{
     crossing::Crossings,
     failures::Failures,
-    ledger::{Ledger, LedgerShare, Scope},
+    ledger::{Ledger, LedgerShard, Scope},
     sample::Unmatched,
     series::Series,
     server_use::ServerUse,
     slice::Slice,
 };
 
-/// What the books of a share tell those of the whole: everything but what its own report is made of.
+/// What the books of a shard tell those of the whole: everything but what its own report is made of.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct ShareOfBooks {
-    pub told: Slice,
+pub struct ShardBooks {
+    pub totals: Slice,
     pub crossings: Crossings,
-    pub ledger: LedgerShare,
+    pub ledger: LedgerShard,
     pub series: Series,
     pub server: ServerUse,
     /// Searches that are still to be told apart, and those that are already.
@@ -29,12 +29,12 @@ pub struct ShareOfBooks {
 }
 
 impl Books {
-    /// What the other shares have to know. To be called before anything is settled that they may settle.
-    pub(super) fn to_share(&self) -> ShareOfBooks {
-        ShareOfBooks {
-            told: self.told.clone(),
+    /// What the other shards have to know. To be called before anything is settled that they may settle.
+    pub(super) fn to_shard(&self) -> ShardBooks {
+        ShardBooks {
+            totals: self.totals.clone(),
             crossings: self.crossings.clone(),
-            ledger: self.ledger.share(),
+            ledger: self.ledger.shard(),
             series: self.series.clone(),
             server: self.server.clone(),
             unmatched: self.searches.kept().to_vec(),
@@ -44,22 +44,22 @@ impl Books {
         }
     }
 
-    /// Adds what a share counted. Its rooms, searches, windows, messages from other shares and readings of the
+    /// Adds what a shard counted. Its rooms, searches, windows, messages from other shards and readings of the
     /// server are for others to join, who know which server it was and what the clocks were.
-    pub fn join(&mut self, share: &ShareOfBooks) {
-        self.told.merge(&share.told);
-        self.failures.merge(&share.failures);
-        self.matches.failed += share.matches.failed;
-        self.matches.odd_one_out += share.matches.odd_one_out;
-        self.matches.pending += share.matches.pending;
-        self.generator.cpu_seconds += share.generator.cpu_seconds;
-        self.generator.rss_peak_bytes += share.generator.rss_peak_bytes;
-        self.generator.fds_peak = self.generator.fds_peak.max(share.generator.fds_peak);
+    pub fn join(&mut self, shard: &ShardBooks) {
+        self.totals.merge(&shard.totals);
+        self.failures.merge(&shard.failures);
+        self.matches.failed += shard.matches.failed;
+        self.matches.odd_one_out += shard.matches.odd_one_out;
+        self.matches.pending += shard.matches.pending;
+        self.generator.cpu_seconds += shard.generator.cpu_seconds;
+        self.generator.rss_peak_bytes += shard.generator.rss_peak_bytes;
+        self.generator.fds_peak = self.generator.fds_peak.max(shard.generator.fds_peak);
     }
 
-    /// Empty books for joining shares.
-    pub fn of_shares(fair_wait: std::time::Duration) -> Self {
-        Self::open(fair_wait, Scope::Shares).0
+    /// Empty books for joining shards.
+    pub fn of_shards(fair_wait: std::time::Duration) -> Self {
+        Self::open(fair_wait, Scope::Shards).0
     }
 
     /// Tells apart the searches of all users of one server.
@@ -72,7 +72,7 @@ impl Books {
         self.told_apart(&known);
     }
 
-    /// Settles what is left once all shares are joined; not `complete`: some are missing.
+    /// Settles what is left once all shards are joined; not `complete`: some are missing.
     pub fn conclude(&mut self, ledger: Ledger, complete: bool, now: std::time::Duration) {
         self.ledger = ledger;
         self.ledger.close(complete);

@@ -41,7 +41,7 @@ pub struct About {
     pub busiest_worker_percent: f64,
     /// The server's metrics were asked for by address.
     pub server_expected: bool,
-    /// For a share: what the others need of it; the books are filled in.
+    /// For a shard: what the others need of it; the books are filled in.
     pub shard: Option<ShardData>,
 }
 
@@ -77,7 +77,7 @@ impl Books {
                     self.generator.cpu_seconds * 100.0 / about.elapsed.as_secs_f64().max(1e-3),
                 ),
                 busiest_worker_percent: digits(about.busiest_worker_percent),
-                longest_pause_ms: millis(self.told.pause),
+                longest_pause_ms: millis(self.totals.pause),
                 rss_peak_bytes: self.generator.rss_peak_bytes,
                 fds: max_open_files().map(|limit| [self.generator.fds_peak, limit]),
             },
@@ -126,7 +126,7 @@ impl Books {
     }
 
     fn connections(&self, peak: u64) -> Connections {
-        let people = &self.told.people;
+        let people = &self.totals.people;
         Connections {
             attempted: people.tried(),
             succeeded: people.connected,
@@ -138,7 +138,7 @@ impl Books {
     }
 
     fn matches(&self) -> Matches {
-        let people = &self.told.people;
+        let people = &self.totals.people;
         Matches {
             searches: people.searches,
             rematches: people.rematches,
@@ -157,7 +157,7 @@ impl Books {
         let known = Kind::KNOWN.into_iter();
         let names: Vec<&str> = known.chain(kinds.iter().map(String::as_str)).collect();
         let mut all = Vec::new();
-        for (kind, routes) in self.told.routes.iter().enumerate() {
+        for (kind, routes) in self.totals.routes.iter().enumerate() {
             for (direction, counts) in Direction::ALL.into_iter().zip(routes) {
                 let settled = &self.ledger.settled[kind][direction as usize];
                 if counts.sent + counts.received + counts.misdelivered() == 0 {
@@ -185,7 +185,7 @@ impl Books {
     }
 
     fn calls(&self, names: &[String]) -> Vec<Call> {
-        let calls = names.iter().zip(&self.told.calls);
+        let calls = names.iter().zip(&self.totals.calls);
         calls
             .map(|(name, call)| Call {
                 name: name.clone(),
@@ -200,7 +200,7 @@ impl Books {
     }
 
     fn flows(&self, names: &[String]) -> Vec<Flow> {
-        let flows = names.iter().zip(&self.told.flows);
+        let flows = names.iter().zip(&self.totals.flows);
         flows
             .map(|(name, [completed, failed])| Flow {
                 name: name.clone(),
@@ -211,18 +211,18 @@ impl Books {
     }
 
     fn latency(&self, calls: &[String]) -> BTreeMap<String, Latency> {
-        let told = &self.told;
+        let totals = &self.totals;
         let mut all: BTreeMap<String, Latency> = [
-            ("connect", &told.connect, 0),
-            ("match", &told.matching, self.matches.failed),
-            ("message", &told.message, 0),
-            ("message_as_sent", &told.as_sent, 0),
-            ("own_lateness", &told.lateness, 0),
+            ("connect", &totals.connect, 0),
+            ("match", &totals.matching, self.matches.failed),
+            ("message", &totals.message, 0),
+            ("message_as_sent", &totals.as_sent, 0),
+            ("own_lateness", &totals.lateness, 0),
         ]
         .into_iter()
         .map(|(name, latencies, censored)| (name.to_owned(), latencies.to_record(censored)))
         .collect();
-        for (name, call) in calls.iter().zip(&told.calls) {
+        for (name, call) in calls.iter().zip(&totals.calls) {
             for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
                 let latency = latencies.to_record(call.timed_out + call.failed);
                 all.insert(format!("{what} {name}"), latency);
@@ -232,7 +232,7 @@ impl Books {
     }
 
     fn errors(&self) -> Vec<record::ErrorEntry> {
-        let errors = self.told.errors.to_record();
+        let errors = self.totals.errors.to_record();
         let mut all: Vec<_> = errors.chain(self.failures.to_record()).collect();
         all.sort_by_key(|error| std::cmp::Reverse(error.count));
         all
@@ -240,7 +240,7 @@ impl Books {
 
     /// How the storm went, if there was one.
     pub fn recovery(&self) -> Option<Recovery> {
-        let storm = &self.told.storm;
+        let storm = &self.totals.storm;
         let dropped_at = storm.first_at?;
         let back = |latencies: &super::Latencies, all: u64| {
             let enough = (all as f64 * 0.99).ceil();

@@ -10,7 +10,7 @@ pub const UNDER_WAY: Duration = Duration::from_secs(1);
 /// Parts of the time that a message may be on its way.
 const PARTS: u32 = 4;
 /// Parts that are counted: a message of the time before the receiver left, and as long again until the sender
-/// was told.
+/// was reported.
 const COUNTED: usize = 2 * PARTS as usize + 1;
 
 /// The latest messages that one user sent in one room, in constant memory: those of twice the time that one
@@ -67,7 +67,7 @@ impl Latest {
     /// under way when the receiver left.
     pub(super) fn under_way(&self, missing: u64, receiver_left: Duration) -> u64 {
         if receiver_left.saturating_add(self.way()) <= self.last {
-            // Long gone, and the sender was not told: nothing is known of when each was sent.
+            // Long gone, and the sender was not reported: nothing is known of when each was sent.
             return missing;
         }
         missing.min(self.sent_after(receiver_left, self.way()))

@@ -12,7 +12,7 @@ use super::{Stay, recent::UNDER_WAY};
 use crate::measure::sample::{Direction, Kind};
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
-/// the other may be in another share of the run, as unknown.
+/// the other may be in another shard of the run, as unknown.
 const MAX_OPEN: usize = 200_000;
 /// Settled rooms that are kept in mind, so that a third member is seen.
 const MAX_REMEMBERED: usize = 65_536;
@@ -61,10 +61,10 @@ pub enum Scope {
     /// All users of a run.
     #[default]
     Whole,
-    /// Those of one share.
-    Share,
-    /// Those of several shares, which each have kept what a ledger keeps.
-    Shares,
+    /// Those of one shard.
+    Shard,
+    /// Those of several shards, which each have kept what a ledger keeps.
+    Shards,
 }
 
 /// A room that is settled.
@@ -182,11 +182,11 @@ impl Ledger {
             lost += part.lost;
             self.settled[kind][sender.direction as usize].merge(&part);
         }
-        let told = match heard && !sender.some_come_back {
+        let reported = match heard && !sender.some_come_back {
             true => u64::from(receiver.inbox.missed()),
             false => 0,
         };
-        self.untold += lost.saturating_sub(told);
+        self.untold += lost.saturating_sub(reported);
         if !sender.partner_left {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }
@@ -221,7 +221,7 @@ impl Ledger {
         if self.closed.insert(room, closed).is_none() {
             self.closed_order.push_back(room);
         }
-        if self.scope != Scope::Shares
+        if self.scope != Scope::Shards
             && self.closed_order.len() > MAX_REMEMBERED
             && let Some(oldest) = self.closed_order.pop_front()
         {
@@ -231,7 +231,7 @@ impl Ledger {
 
     fn forget_oldest(&mut self) {
         // Rooms that were settled in the meantime are still in the order.
-        while self.opened.len() > MAX_OPEN && self.scope != Scope::Shares {
+        while self.opened.len() > MAX_OPEN && self.scope != Scope::Shards {
             let oldest = self.opened.pop_front();
             match oldest.and_then(|room| self.open.remove(&room)) {
                 Some(stay) if self.scope == Scope::Whole => self.one_sided(&stay),

@@ -1,4 +1,4 @@
-//! The ledgers of shares, joined: a room whose members are in two of them is settled by both.
+//! The ledgers of shards, joined: a room whose members are in two of them is settled by both.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::{
 };
 use crate::measure::sample::{Direction, Kind};
 
-/// What the ledger of one share tells that of the whole.
+/// What the ledger of one shard tells that of the whole.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct LedgerShare {
+pub struct LedgerShard {
     settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
     wrongly_refused: u64,
     crowded_users: u64,
     /// Stays that could no longer be kept until the partner's record comes, among others.
     unknown_stays: u64,
     forgotten: bool,
-    /// The stays whose partner's record is not in this share, by room.
+    /// The stays whose partner's record is not in this shard, by room.
     unsettled: Vec<Stay>,
     /// The rooms that were settled last, by room.
     closed: Vec<(u64, Closed)>,
 }
 
-impl LedgerShare {
-    /// Tells times by a clock that is this much behind the share's own. Not `settled`: this share may have ended
+impl LedgerShard {
+    /// Tells times by a clock that is this much behind the shard's own. Not `settled`: this shard may have ended
     /// while users of others were still sending.
     pub fn by_clock(&mut self, ahead_micros: i64, settled: bool) {
         let shift = |time: &mut Duration| *time = shifted(*time, ahead_micros);
@@ -55,12 +55,12 @@ pub fn shifted(time: Duration, ahead_micros: i64) -> Duration {
 
 impl Ledger {
     /// What others have to know. The ledger stays as it is.
-    pub fn share(&self) -> LedgerShare {
+    pub fn shard(&self) -> LedgerShard {
         let mut unsettled: Vec<Stay> = self.open.values().cloned().collect();
         unsettled.sort_by_key(|stay| stay.room);
         let mut closed: Vec<_> = self.closed.iter().map(|(room, at)| (*room, *at)).collect();
         closed.sort_by_key(|(room, _)| *room);
-        LedgerShare {
+        LedgerShard {
             settled: self.settled,
             wrongly_refused: self.wrongly_refused,
             crowded_users: self.crowded_users,
@@ -71,15 +71,15 @@ impl Ledger {
         }
     }
 
-    /// Joins the shares of one server, whose names for rooms are its own. What then still waits for a partner
+    /// Joins the shards of one server, whose names for rooms are its own. What then still waits for a partner
     /// is for [`Ledger::take_unsettled`] or [`Ledger::close`].
-    pub fn of_shares(shares: impl IntoIterator<Item = LedgerShare>) -> Self {
-        let mut all = Self::new(Scope::Shares);
+    pub fn of_shards(shards: impl IntoIterator<Item = LedgerShard>) -> Self {
+        let mut all = Self::new(Scope::Shards);
         let mut unsettled = Vec::new();
-        for mut share in shares {
-            unsettled.append(&mut share.unsettled);
-            let closed = std::mem::take(&mut share.closed);
-            all.add_counts(&share);
+        for mut shard in shards {
+            unsettled.append(&mut shard.unsettled);
+            let closed = std::mem::take(&mut shard.closed);
+            all.add_counts(&shard);
             closed
                 .into_iter()
                 .for_each(|(room, closed)| all.join_closed(room, closed));
@@ -92,10 +92,10 @@ impl Ledger {
     /// Joins ledgers of several servers. Two addresses may lead to one server: what waits for a partner in one
     /// ledger may find them in another.
     pub fn of_servers(ledgers: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = Self::new(Scope::Shares);
+        let mut all = Self::new(Scope::Shards);
         for mut ledger in ledgers {
             let unsettled = ledger.take_unsettled();
-            all.add_counts(&ledger.share());
+            all.add_counts(&ledger.shard());
             unsettled.into_iter().for_each(|stay| all.add(stay));
         }
         all
@@ -107,19 +107,19 @@ impl Ledger {
         stays
     }
 
-    fn add_counts(&mut self, share: &LedgerShare) {
-        for (mine, theirs) in self.settled.iter_mut().zip(&share.settled) {
+    fn add_counts(&mut self, shard: &LedgerShard) {
+        for (mine, theirs) in self.settled.iter_mut().zip(&shard.settled) {
             for (mine, theirs) in mine.iter_mut().zip(theirs) {
                 mine.merge(theirs);
             }
         }
-        self.wrongly_refused += share.wrongly_refused;
-        self.crowded_users += share.crowded_users;
-        self.unknown_stays += share.unknown_stays;
-        self.forgotten |= share.forgotten;
+        self.wrongly_refused += shard.wrongly_refused;
+        self.crowded_users += shard.crowded_users;
+        self.unknown_stays += shard.unknown_stays;
+        self.forgotten |= shard.forgotten;
     }
 
-    /// Enters a room that a share has settled; two members in each of two shares are one too many.
+    /// Enters a room that a shard has settled; two members in each of two shards are one too many.
     fn join_closed(&mut self, room: u64, theirs: Closed) {
         let Some(mine) = self.closed.get_mut(&room) else {
             self.closed.insert(room, theirs);

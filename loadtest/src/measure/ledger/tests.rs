@@ -281,18 +281,18 @@ fn an_echo_is_settled_by_its_sender_alone() {
     assert_eq!((delivered, lost), (2, 1));
 }
 
-fn shared(stays: impl IntoIterator<Item = Stay>) -> LedgerShare {
-    let mut ledger = Ledger::new(Scope::Share);
+fn shared(stays: impl IntoIterator<Item = Stay>) -> LedgerShard {
+    let mut ledger = Ledger::new(Scope::Shard);
     stays.into_iter().for_each(|stay| ledger.add(stay));
-    let saved = serde_json::to_string(&ledger.share()).expect("JSON");
-    serde_json::from_str(&saved).expect("a share")
+    let saved = serde_json::to_string(&ledger.shard()).expect("JSON");
+    serde_json::from_str(&saved).expect("a shard")
 }
 
 #[test]
-fn partners_in_different_shares_are_joined_afterwards() {
+fn partners_in_different_shards_are_joined_afterwards() {
     let there = shared([stay(1, 3, inbox(2, &[0]))]);
     let back = shared([stay(2, 1, inbox(1, &[0, 2]))]);
-    let mut all = Ledger::of_shares([there, back]);
+    let mut all = Ledger::of_shards([there, back]);
     all.close(true);
     let Settled {
         delivered, lost, ..
@@ -301,8 +301,8 @@ fn partners_in_different_shares_are_joined_afterwards() {
 }
 
 #[test]
-fn without_the_partners_share_nothing_is_known() {
-    let mut all = Ledger::of_shares([shared([stay(1, 3, inbox(2, &[0]))])]);
+fn without_the_partners_shard_nothing_is_known() {
+    let mut all = Ledger::of_shards([shared([stay(1, 3, inbox(2, &[0]))])]);
     all.close(false);
     let unknown = Settled {
         unknown: 3,
@@ -313,7 +313,7 @@ fn without_the_partners_share_nothing_is_known() {
 }
 
 #[test]
-fn crowded_rooms_are_seen_across_shares() {
+fn crowded_rooms_are_seen_across_shards() {
     let user = |user| stay(user, 0, Inbox::default());
     for parts in [
         vec![vec![1], vec![2], vec![3]],
@@ -321,10 +321,10 @@ fn crowded_rooms_are_seen_across_shares() {
         vec![vec![3], vec![1, 2]],
         vec![vec![1, 2, 3], vec![]],
     ] {
-        let shares = parts
+        let shards = parts
             .iter()
             .map(|part| shared(part.iter().map(|&n| user(n))));
-        let mut all = Ledger::of_shares(shares);
+        let mut all = Ledger::of_shards(shards);
         all.close(true);
         assert_eq!(
             (all.crowded_users, all.one_sided_rooms),
@@ -332,29 +332,29 @@ fn crowded_rooms_are_seen_across_shares() {
             "{parts:?}"
         );
     }
-    let mut four = Ledger::of_shares([shared([user(1), user(2)]), shared([user(3), user(4)])]);
+    let mut four = Ledger::of_shards([shared([user(1), user(2)]), shared([user(3), user(4)])]);
     four.close(true);
     assert_eq!(four.crowded_users, 4);
     let pairs = [[1, 2], [3, 4], [5, 6]].map(|pair| shared(pair.map(user)));
-    assert_eq!(Ledger::of_shares(pairs).crowded_users, 6);
+    assert_eq!(Ledger::of_shards(pairs).crowded_users, 6);
 }
 
 #[test]
 fn rooms_of_other_servers_are_other_rooms_unless_they_lack_a_partner() {
     let user = |user| stay(user, 0, Inbox::default());
-    let servers = [[1, 2], [3, 4]].map(|users| Ledger::of_shares([shared(users.map(user))]));
+    let servers = [[1, 2], [3, 4]].map(|users| Ledger::of_shards([shared(users.map(user))]));
     let mut all = Ledger::of_servers(servers);
     all.close(true);
     assert_eq!((all.crowded_users, all.one_sided_rooms), (0, 0));
-    let addresses = [1, 2].map(|one| Ledger::of_shares([shared([user(one)])]));
+    let addresses = [1, 2].map(|one| Ledger::of_shards([shared([user(one)])]));
     let mut all = Ledger::of_servers(addresses);
     all.close(true);
     assert_eq!(all.one_sided_rooms, 0, "one server with two addresses");
 }
 
 #[test]
-fn what_a_share_forgets_is_unknown_and_said() {
-    let mut ledger = Ledger::new(Scope::Share);
+fn what_a_shard_forgets_is_unknown_and_said() {
+    let mut ledger = Ledger::new(Scope::Shard);
     for room in 0..200_001 {
         ledger.add(Stay {
             room,

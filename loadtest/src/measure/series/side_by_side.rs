@@ -1,24 +1,24 @@
-//! The windows of shares that ran at the same time, as those of one run.
+//! The windows of shards that ran at the same time, as those of one run.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Cell, Gauges, joined};
 use crate::measure::server_use::Reading;
 
-/// The windows of all shares, side by side. Each share comes with the number of the server that it ran against.
+/// The windows of all shards, side by side. Each shard comes with the number of the server that it ran against.
 ///
-/// The windows are those of which all shares have begin and end; shorter ones of one share are joined first. A
-/// share that is over counts as nobody. Counts and users add up, and so do the resources of generators and of
-/// servers; what several shares read of one server counts once, at its highest.
-pub fn side_by_side(shares: &[(usize, Vec<Cell>)]) -> Vec<Cell> {
+/// The windows are those of which all shards have begin and end; shorter ones of one shard are joined first. A
+/// shard that is over counts as nobody. Counts and users add up, and so do the resources of generators and of
+/// servers; what several shards read of one server counts once, at its highest.
+pub fn side_by_side(shards: &[(usize, Vec<Cell>)]) -> Vec<Cell> {
     let mut rest: Vec<(usize, &[Cell])> = Vec::new();
     rest.extend(
-        shares
+        shards
             .iter()
             .map(|(server, cells)| (*server, cells.as_slice())),
     );
     let mut all = Vec::new();
-    for end in common_ends(shares) {
+    for end in common_ends(shards) {
         let mut parts = Vec::new();
         for (server, cells) in &mut rest {
             let (now, later) = cells.split_at(cells.partition_point(|cell| cell.end() <= end));
@@ -30,14 +30,14 @@ pub fn side_by_side(shares: &[(usize, Vec<Cell>)]) -> Vec<Cell> {
     all
 }
 
-/// The moments at which windows of all shares end that are still on.
-fn common_ends(shares: &[(usize, Vec<Cell>)]) -> BTreeSet<Duration> {
+/// The moments at which windows of all shards end that are still on.
+fn common_ends(shards: &[(usize, Vec<Cell>)]) -> BTreeSet<Duration> {
     let ends = |cells: &[Cell]| cells.iter().map(Cell::end).collect::<BTreeSet<_>>();
-    let of_shares: Vec<BTreeSet<Duration>> = shares.iter().map(|(_, cells)| ends(cells)).collect();
-    let mut common: BTreeSet<Duration> = of_shares.iter().flatten().copied().collect();
+    let of_shards: Vec<BTreeSet<Duration>> = shards.iter().map(|(_, cells)| ends(cells)).collect();
+    let mut common: BTreeSet<Duration> = of_shards.iter().flatten().copied().collect();
     common.retain(|end| {
-        let mut shares = of_shares.iter();
-        shares.all(|ends| ends.contains(end) || ends.last().is_none_or(|last| last < end))
+        let mut shards = of_shards.iter();
+        shards.all(|ends| ends.contains(end) || ends.last().is_none_or(|last| last < end))
     });
     common
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_those_that_all_shares_have() {
+    fn windows_are_those_that_all_shards_have() {
         let one = vec![
             cell(0, 1000, 1),
             cell(1000, 1000, 2),
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn servers_add_up_and_one_that_was_seen_twice_counts_once() {
-        let share = |users| vec![cell(0, 1000, users)];
-        let all = side_by_side(&[(0, share(1)), (0, share(2)), (1, share(3))]);
+        let shard = |users| vec![cell(0, 1000, users)];
+        let all = side_by_side(&[(0, shard(1)), (0, shard(2)), (1, shard(3))]);
         let now = all[0].now;
         assert_eq!(now.connected, 6);
         assert_eq!(

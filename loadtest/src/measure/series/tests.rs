@@ -54,9 +54,9 @@ fn a_long_run_of_many_users_takes_little_memory() {
             .sum()
     };
     // 2,000 messages a second, from 50 us to 100 ms.
-    let mut told = crate::measure::books::Latencies::default();
-    (0..2000_u64).for_each(|n| told.record(Duration::from_micros(50 + n * n / 40)));
-    let message = Spread::of(&told);
+    let mut totals = crate::measure::books::Latencies::default();
+    (0..2000_u64).for_each(|n| totals.record(Duration::from_micros(50 + n * n / 40)));
+    let message = Spread::of(&totals);
     let mut series = Series::default();
     let hours = [0, 1, 2, 3].map(|hour| {
         for n in 0..3600 {

@@ -26,22 +26,22 @@ pub fn describe(plan: &Plan) -> String {
     if let Some(percent) = plan.percent_of_capacity {
         let _ = writeln!(text, "load      {percent} % of the capacity");
     }
-    for (begin, stage) in plan.stages_with_begin() {
-        let load = match stage.load {
+    for (begin, phase) in plan.phases_with_begin() {
+        let load = match phase.load {
             Load::Users { from, to } if from == to => format!("{to} users"),
             Load::Users { from, to } => format!("{from} to {to} users"),
             Load::Arrivals { from, to } => arrivals(from, to),
         };
-        let dropped = match stage.drop_percent {
+        let dropped = match phase.drop_percent {
             0.0 => String::new(),
             percent => format!(", of whom {percent} % are dropped at once"),
         };
         let _ = writeln!(
             text,
             "phase     {:<16} from {:<8} for {:<8} {load}{dropped}",
-            stage.name,
+            phase.name,
             format_duration(begin).to_string(),
-            format_duration(stage.duration).to_string(),
+            format_duration(phase.duration).to_string(),
         );
     }
     let _ = writeln!(text, "in all    {}", format_duration(plan.end()));

@@ -11,7 +11,7 @@ use super::{
     steps::Messages,
 };
 use crate::plan::{
-    Greeting, Load, Plan, Search, Stage,
+    CapacitySearch, Greeting, Load, Phase, Plan,
     flow::{Flow, FlowError},
     threshold::ThresholdError,
 };
@@ -22,7 +22,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         let at = error.span().map_or(0, |span| span.start);
         Wrong::new(at, error.message())
     })?;
-    let mut plan = Plan::of_stages(stages(&file.phase)?);
+    let mut plan = Plan::of_phases(phases(&file.phase)?);
     plan.name = name(file.name.get_ref(), file.name.span().start)?;
     plan.description = file.description.unwrap_or_default().replace('\n', " ");
     if let Some(greeting) = file.greeting {
@@ -40,7 +40,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         *timeout = given.map_or(*timeout, |given| given.0);
     }
     plan.search = file.search.as_ref().map(|table| search(table.get_ref()));
-    plan.percent_of_capacity = file.percent_of_capacity.map(|share| share.0);
+    plan.percent_of_capacity = file.percent_of_capacity.map(|fraction| fraction.0);
     for name in file.then {
         let at = name.span().start;
         let name = name.into_inner();
@@ -95,31 +95,31 @@ fn twice<'a>(names: impl Iterator<Item = (&'a str, usize)>) -> Result<(), Wrong>
     Ok(())
 }
 
-fn search(table: &SearchTable) -> Search {
-    Search {
+fn search(table: &SearchTable) -> CapacitySearch {
+    CapacitySearch {
         from: table.from,
         to: table.to,
         factor: table.factor.unwrap_or(2.0),
-        precision_percent: table.precision.map_or(10.0, |share| share.0),
+        precision_percent: table.precision.map_or(10.0, |fraction| fraction.0),
     }
 }
 
-fn stages(phases: &[Spanned<PhaseTable>]) -> Result<Vec<Stage>, Wrong> {
-    let mut stages = Vec::new();
+fn phases(tables: &[Spanned<PhaseTable>]) -> Result<Vec<Phase>, Wrong> {
+    let mut phases = Vec::new();
     let mut users = 0;
-    for (index, phase) in phases.iter().enumerate() {
-        let at = phase.span().start;
-        let stage = stage(index, phase.get_ref(), &mut users);
-        let stage = stage.map_err(|what| Wrong::new(at, what))?;
-        name(&stage.name, at)?;
-        stages.push(stage);
+    for (index, table) in tables.iter().enumerate() {
+        let at = table.span().start;
+        let phase = phase(index, table.get_ref(), &mut users);
+        let phase = phase.map_err(|what| Wrong::new(at, what))?;
+        name(&phase.name, at)?;
+        phases.push(phase);
     }
-    let places = phases.iter().map(|phase| phase.span().start);
-    twice(stages.iter().map(|stage| stage.name.as_str()).zip(places))?;
-    Ok(stages)
+    let places = tables.iter().map(|table| table.span().start);
+    twice(phases.iter().map(|phase| phase.name.as_str()).zip(places))?;
+    Ok(phases)
 }
 
-fn stage(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Stage, String> {
+fn phase(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Phase, String> {
     let load = match (phase.users, phase.arrival_rate, phase.ramp_to) {
         (Some(to), None, None) => {
             let from = std::mem::replace(users, to);
@@ -143,20 +143,20 @@ fn stage(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Stage, Str
         }
     };
     let name = phase.name.clone();
-    let stage = Stage {
+    let phase = Phase {
         name: name.unwrap_or_else(|| format!("phase {}", index + 1)),
         duration: phase.duration.0,
         load,
-        drop_percent: phase.drop.map_or(0.0, |share| share.0),
+        drop_percent: phase.drop.map_or(0.0, |fraction| fraction.0),
     };
-    if stage.duration.is_zero() && stage.holds() {
+    if phase.duration.is_zero() && phase.holds() {
         return Err(
             "a phase of no time that adds no users does nothing: give it a longer `duration`"
                 .to_owned(),
         );
     }
-    stage.check().map_err(|error| error.to_string())?;
-    Ok(stage)
+    phase.check().map_err(|error| error.to_string())?;
+    Ok(phase)
 }
 
 fn flow(

@@ -87,10 +87,10 @@ steps = ["connect", { loop = "1m", steps = [{ send = "say", every = "1s", times 
         plan.message_timeout,
     ];
     assert_eq!(timeouts, [1, 2, 3].map(Duration::from_secs));
-    assert_eq!(plan.stages[0].load, Load::Arrivals { from: 5.0, to: 8.0 });
-    assert_eq!(plan.stages[1].load, Load::Users { from: 0, to: 3 });
+    assert_eq!(plan.phases[0].load, Load::Arrivals { from: 5.0, to: 8.0 });
+    assert_eq!(plan.phases[1].load, Load::Users { from: 0, to: 3 });
     assert_eq!(
-        (plan.stages[2].drop_percent, &*plan.stages[2].name),
+        (plan.phases[2].drop_percent, &*plan.phases[2].name),
         (50.0, "phase 3")
     );
     let flow = &plan.flows[0];

@@ -40,7 +40,7 @@ pub enum Metric {
 
 /// What kind of figure a metric is: which statistics it has, and in what unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
+pub enum MetricKind {
     /// In milliseconds.
     Latency,
     /// Of the run as a whole, in milliseconds.
@@ -57,54 +57,58 @@ pub enum Sort {
 }
 
 impl Metric {
-    pub const ALL: [(&'static str, Self, Sort); 31] = [
-        ("connect_latency", Self::ConnectLatency, Sort::Latency),
-        ("match_latency", Self::MatchLatency, Sort::Latency),
-        ("message_latency", Self::MessageLatency, Sort::Latency),
+    pub const ALL: [(&'static str, Self, MetricKind); 31] = [
+        ("connect_latency", Self::ConnectLatency, MetricKind::Latency),
+        ("match_latency", Self::MatchLatency, MetricKind::Latency),
+        ("message_latency", Self::MessageLatency, MetricKind::Latency),
         (
             "message_latency_as_sent",
             Self::MessageLatencyAsSent,
-            Sort::Latency,
+            MetricKind::Latency,
         ),
-        ("own_lateness", Self::OwnLateness, Sort::Latency),
-        ("call_latency", Self::CallLatency, Sort::Latency),
-        ("connection_success", Self::ConnectionSuccess, Sort::Success),
-        ("match_success", Self::MatchSuccess, Sort::Success),
-        ("message_success", Self::MessageSuccess, Sort::Success),
-        ("call_success", Self::CallSuccess, Sort::Success),
-        ("flow_success", Self::FlowSuccess, Sort::Success),
-        ("errors", Self::Errors, Sort::Count),
-        ("drops", Self::Drops, Sort::Count),
-        ("matches", Self::Matches, Sort::Count),
-        ("messages", Self::Messages, Sort::Count),
-        ("misdelivered", Self::Misdelivered, Sort::Count),
-        ("lost", Self::Lost, Sort::Count),
-        ("late", Self::Late, Sort::Count),
-        ("duplicate", Self::Duplicate, Sort::Count),
-        ("reordered", Self::Reordered, Sort::Count),
-        ("wrong_peer", Self::WrongPeer, Sort::Count),
-        ("altered", Self::Altered, Sort::Count),
-        ("one_sided", Self::OneSided, Sort::Count),
-        ("double_matches", Self::DoubleMatches, Sort::Count),
-        ("self_matches", Self::SelfMatches, Sort::Count),
-        ("server_rss", Self::ServerRss, Sort::Memory),
-        ("server_cpu", Self::ServerCpu, Sort::Cpu),
-        ("server_fds", Self::ServerFds, Sort::Gauge),
-        ("generator_rss", Self::GeneratorRss, Sort::Memory),
-        ("generator_cpu", Self::GeneratorCpu, Sort::Cpu),
-        ("recovery", Self::Recovery, Sort::Time),
+        ("own_lateness", Self::OwnLateness, MetricKind::Latency),
+        ("call_latency", Self::CallLatency, MetricKind::Latency),
+        (
+            "connection_success",
+            Self::ConnectionSuccess,
+            MetricKind::Success,
+        ),
+        ("match_success", Self::MatchSuccess, MetricKind::Success),
+        ("message_success", Self::MessageSuccess, MetricKind::Success),
+        ("call_success", Self::CallSuccess, MetricKind::Success),
+        ("flow_success", Self::FlowSuccess, MetricKind::Success),
+        ("errors", Self::Errors, MetricKind::Count),
+        ("drops", Self::Drops, MetricKind::Count),
+        ("matches", Self::Matches, MetricKind::Count),
+        ("messages", Self::Messages, MetricKind::Count),
+        ("misdelivered", Self::Misdelivered, MetricKind::Count),
+        ("lost", Self::Lost, MetricKind::Count),
+        ("late", Self::Late, MetricKind::Count),
+        ("duplicate", Self::Duplicate, MetricKind::Count),
+        ("reordered", Self::Reordered, MetricKind::Count),
+        ("wrong_peer", Self::WrongPeer, MetricKind::Count),
+        ("altered", Self::Altered, MetricKind::Count),
+        ("one_sided", Self::OneSided, MetricKind::Count),
+        ("double_matches", Self::DoubleMatches, MetricKind::Count),
+        ("self_matches", Self::SelfMatches, MetricKind::Count),
+        ("server_rss", Self::ServerRss, MetricKind::Memory),
+        ("server_cpu", Self::ServerCpu, MetricKind::Cpu),
+        ("server_fds", Self::ServerFds, MetricKind::Gauge),
+        ("generator_rss", Self::GeneratorRss, MetricKind::Memory),
+        ("generator_cpu", Self::GeneratorCpu, MetricKind::Cpu),
+        ("recovery", Self::Recovery, MetricKind::Time),
     ];
 
-    fn entry(self) -> (&'static str, Sort) {
+    fn entry(self) -> (&'static str, MetricKind) {
         let found = Self::ALL.iter().find(|(_, metric, _)| *metric == self);
-        found.map_or(("", Sort::Count), |(name, _, sort)| (*name, *sort))
+        found.map_or(("", MetricKind::Count), |(name, _, sort)| (*name, *sort))
     }
 
     pub fn name(self) -> &'static str {
         self.entry().0
     }
 
-    pub fn sort(self) -> Sort {
+    pub fn sort(self) -> MetricKind {
         self.entry().1
     }
 
@@ -113,7 +117,7 @@ impl Metric {
         matches!(self, Self::ServerRss | Self::ServerCpu | Self::ServerFds)
     }
 
-    /// Measured on two users, who may be in different shares of a run.
+    /// Measured on two users, who may be in different shards of a run.
     pub fn needs_partners(self) -> bool {
         matches!(
             self,
@@ -139,7 +143,7 @@ impl Metric {
 
     /// Kept for each window of time.
     pub fn has_windows(self) -> bool {
-        !matches!(self.sort(), Sort::Count | Sort::Time)
+        !matches!(self.sort(), MetricKind::Count | MetricKind::Time)
             && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
             || matches!(
                 self,
@@ -149,12 +153,12 @@ impl Metric {
 }
 
 /// The unit of a statistic, by its name in a record.
-pub fn unit(sort: Sort, statistic: Statistic) -> &'static str {
+pub fn unit(sort: MetricKind, statistic: Statistic) -> &'static str {
     match (sort, statistic) {
         (_, Statistic::Rate) => "per_second",
-        (_, Statistic::Count) | (Sort::Count | Sort::Gauge, _) => "count",
-        (Sort::Latency | Sort::Time, _) => "ms",
-        (Sort::Success | Sort::Cpu, _) => "percent",
-        (Sort::Memory, _) => "bytes",
+        (_, Statistic::Count) | (MetricKind::Count | MetricKind::Gauge, _) => "count",
+        (MetricKind::Latency | MetricKind::Time, _) => "ms",
+        (MetricKind::Success | MetricKind::Cpu, _) => "percent",
+        (MetricKind::Memory, _) => "bytes",
     }
 }

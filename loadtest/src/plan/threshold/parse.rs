@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Bound, Metric, Sort, Statistic, Threshold};
+use super::{Bound, Metric, MetricKind, Statistic, Threshold};
 use crate::base::rate::rate;
 
 /// A text that is not a threshold.
@@ -108,18 +108,23 @@ fn subject_of(text: &str) -> Result<(Metric, Option<String>, Statistic), String>
     Ok((metric, of, statistic_of(name, sort, statistic)?))
 }
 
-fn statistic_of(name: &str, sort: Sort, text: &str) -> Result<Statistic, String> {
+fn statistic_of(name: &str, sort: MetricKind, text: &str) -> Result<Statistic, String> {
     let quantile = || {
         let percent: f64 = text.strip_prefix('p')?.parse().ok()?;
         (percent > 0.0 && percent < 100.0).then_some(Statistic::Quantile(percent / 100.0))
     };
-    let gauge = matches!(sort, Sort::Memory | Sort::Cpu | Sort::Gauge);
+    let gauge = matches!(
+        sort,
+        MetricKind::Memory | MetricKind::Cpu | MetricKind::Gauge
+    );
     let statistic = match (sort, text) {
-        (Sort::Latency, "count") => Some(Statistic::Count),
-        (Sort::Success, "" | "rate" | "percent") | (Sort::Time, "") => Some(Statistic::Plain),
-        (Sort::Count, "" | "count") => Some(Statistic::Count),
-        (Sort::Count, "rate") => Some(Statistic::Rate),
-        (Sort::Success | Sort::Count | Sort::Time, _) => None,
+        (MetricKind::Latency, "count") => Some(Statistic::Count),
+        (MetricKind::Success, "" | "rate" | "percent") | (MetricKind::Time, "") => {
+            Some(Statistic::Plain)
+        }
+        (MetricKind::Count, "" | "count") => Some(Statistic::Count),
+        (MetricKind::Count, "rate") => Some(Statistic::Rate),
+        (MetricKind::Success | MetricKind::Count | MetricKind::Time, _) => None,
         (_, "max") => Some(Statistic::Max),
         (_, "mean" | "avg") => Some(Statistic::Mean),
         (_, "med") => Some(Statistic::Quantile(0.5)),
@@ -128,11 +133,13 @@ fn statistic_of(name: &str, sort: Sort, text: &str) -> Result<Statistic, String>
     };
     statistic.ok_or_else(|| {
         let known = match sort {
-            Sort::Latency => "p50, p95, p99.9 and the like, mean, max or count",
-            Sort::Time => "none, as it is one time",
-            Sort::Success => "none, as it is a percentage",
-            Sort::Count => "count or rate (each second)",
-            Sort::Memory | Sort::Cpu | Sort::Gauge => "max, mean, last, p95 and the like",
+            MetricKind::Latency => "p50, p95, p99.9 and the like, mean, max or count",
+            MetricKind::Time => "none, as it is one time",
+            MetricKind::Success => "none, as it is a percentage",
+            MetricKind::Count => "count or rate (each second)",
+            MetricKind::Memory | MetricKind::Cpu | MetricKind::Gauge => {
+                "max, mean, last, p95 and the like"
+            }
         };
         format!("{name} has no statistic {text:?}: give {known}")
     })
@@ -148,13 +155,13 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
     let (limit, example) = match (metric.sort(), statistic) {
         (_, Statistic::Rate) => (rate(text).ok(), "50/s or 10/m"),
         (_, Statistic::Count) => (number(text), "10"),
-        (Sort::Latency | Sort::Time, _) => {
+        (MetricKind::Latency | MetricKind::Time, _) => {
             let time = humantime::parse_duration(text).ok();
             (time.map(|time| time.as_secs_f64() * 1e3), "250ms or 2s")
         }
-        (Sort::Success | Sort::Cpu, _) => (number(text.trim_end_matches('%')), "99.9%"),
-        (Sort::Memory, _) => (bytes(text), "500MB or 2GB"),
-        (Sort::Count | Sort::Gauge, _) => (number(text), "1000"),
+        (MetricKind::Success | MetricKind::Cpu, _) => (number(text.trim_end_matches('%')), "99.9%"),
+        (MetricKind::Memory, _) => (bytes(text), "500MB or 2GB"),
+        (MetricKind::Count | MetricKind::Gauge, _) => (number(text), "1000"),
     };
     let limit = limit.ok_or_else(|| {
         format!(
@@ -162,7 +169,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             metric.name()
         )
     })?;
-    if metric.sort() == Sort::Success {
+    if metric.sort() == MetricKind::Success {
         if limit > 100.0 {
             return Err(format!("{} is never more than 100%", metric.name()));
         }

@@ -34,11 +34,11 @@ impl Axis {
 
     /// From 0 at the bottom to 1 at the top.
     pub(super) fn place(self, value: f64) -> f64 {
-        let share = match self {
+        let fraction = match self {
             Self::Linear(top) => value / top,
             Self::Log(low, high) => (value.max(low) / low).ln() / (high / low).ln(),
         };
-        share.clamp(0.0, 1.0)
+        fraction.clamp(0.0, 1.0)
     }
 
     /// The values to label, from the bottom.

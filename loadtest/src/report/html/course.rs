@@ -290,8 +290,8 @@ fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
         .map_or(frame.end_ms, |window| window.start_ms);
     let trend = frame.columns().iter().map(|column| {
         let at = super::chart::start(column);
-        let share = (at - from) / (to - from).max(1.0);
-        (at >= from && at <= to).then_some(drift.first + (drift.last - drift.first) * share)
+        let fraction = (at - from) / (to - from).max(1.0);
+        (at >= from && at <= to).then_some(drift.first + (drift.last - drift.first) * fraction)
     });
     let trend = trend.collect();
     let unit = unit_of(&drift.figure);

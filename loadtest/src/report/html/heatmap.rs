@@ -86,10 +86,10 @@ fn level(count: u64, most: u64) -> Option<usize> {
     if count == 0 {
         return None;
     }
-    let share = (1.0 + count as f64).ln() / (1.0 + most as f64).ln();
+    let fraction = (1.0 + count as f64).ln() / (1.0 + most as f64).ln();
     (0..LEVELS)
         .rev()
-        .find(|level| share * LEVELS as f64 > *level as f64)
+        .find(|level| fraction * LEVELS as f64 > *level as f64)
 }
 
 /// Powers of ten, and where they lie in percent of the height. Within a row they are placed by the logarithm,
@@ -99,8 +99,8 @@ fn labels(bounds: &[f64], low: usize, rows: usize) -> Vec<(f64, f64)> {
         let row = bounds.iter().position(|bound| *bound >= value)?;
         let (below, above) = (*bounds.get(row.checked_sub(1)?)?, bounds[row]);
         let height = row as f64 + (value / below).ln() / (above / below).ln() - low as f64;
-        let share = height / rows as f64;
-        (below > 0.0 && (0.0..=1.0).contains(&share)).then_some((value, share * 100.0))
+        let fraction = height / rows as f64;
+        (below > 0.0 && (0.0..=1.0).contains(&fraction)).then_some((value, fraction * 100.0))
     };
     (-3..7)
         .filter_map(|power| within(10_f64.powi(power)))

@@ -14,7 +14,7 @@ pub(super) fn funnel(record: &Record) -> String {
     let mut out =
         String::from("<section class=\"card narrow\"><h2>Funnel</h2><ol class=\"funnel\">");
     for step in figures::funnel(record) {
-        let share = if step.of == 0 {
+        let fraction = if step.of == 0 {
             0.0
         } else {
             step.count as f64 / step.of as f64 * 100.0
@@ -26,11 +26,11 @@ pub(super) fn funnel(record: &Record) -> String {
         };
         let _ = write!(
             out,
-            "<li class=\"step{first}\"><span class=\"name\">{}</span><span class=\"bar\"><i style=\"width:{share:.2}%\"></i></span>\
+            "<li class=\"step{first}\"><span class=\"name\">{}</span><span class=\"bar\"><i style=\"width:{fraction:.2}%\"></i></span>\
              <b>{}</b><span class=\"share\">{}</span><span class=\"rest\">{}</span></li>",
             step.name,
             count(step.count),
-            units::percent(share),
+            units::percent(fraction),
             escape(&step.rest)
         );
     }

@@ -86,9 +86,9 @@ pub(super) fn thresholds(record: &Record) -> String {
 fn gauge(threshold: &ThresholdResult) -> String {
     match threshold.measured {
         Some(measured) if threshold.bound.starts_with('<') && threshold.limit > 0.0 => {
-            let share = (measured / threshold.limit * 100.0).clamp(0.5, 100.0);
+            let fraction = (measured / threshold.limit * 100.0).clamp(0.5, 100.0);
             format!(
-                "<span class=\"gauge\" title=\"{:.0} % of the limit\"><i style=\"width:{share:.1}%\"></i></span>",
+                "<span class=\"gauge\" title=\"{:.0} % of the limit\"><i style=\"width:{fraction:.1}%\"></i></span>",
                 measured / threshold.limit * 100.0
             )
         }
@@ -179,13 +179,13 @@ pub(super) fn calls(record: &Record) -> String {
     )
 }
 
-pub(super) fn shares(record: &Record) -> String {
-    let rows = figures::shares(record);
+pub(super) fn shards(record: &Record) -> String {
+    let rows = figures::shards(record);
     let rows = rows
         .iter()
         .map(|cells| cells.iter().map(|cell| escape(cell)).collect());
     let rows: Vec<Vec<String>> = rows.collect();
-    table("Shares", &figures::SHARE_COLUMNS, &rows)
+    table("Shards", &figures::SHARD_COLUMNS, &rows)
 }
 
 pub(super) fn flows(record: &Record) -> String {

@@ -186,13 +186,13 @@ pub(super) fn recovery(out: &mut String, record: &Record) -> Result {
     )
 }
 
-pub(super) fn shares(out: &mut String, record: &Record) -> Result {
-    let shares = figures::shares(record);
-    if shares.is_empty() {
+pub(super) fn shards(out: &mut String, record: &Record) -> Result {
+    let shards = figures::shards(record);
+    if shards.is_empty() {
         return Ok(());
     }
-    let heads = figures::SHARE_COLUMNS.map(str::to_owned);
-    for (i, [index, host, started, clock]) in [heads].iter().chain(&shares).enumerate() {
+    let heads = figures::SHARD_COLUMNS.map(str::to_owned);
+    for (i, [index, host, started, clock]) in [heads].iter().chain(&shards).enumerate() {
         let start = if i == 0 { "\n" } else { "  " };
         let width = if i == 0 { 8 } else { 6 };
         writeln!(

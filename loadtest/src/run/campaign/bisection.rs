@@ -5,7 +5,7 @@
 //! precision above it. Servers are noisy, so either may turn out the other way; the search then goes on from there,
 //! but not for ever.
 
-use crate::plan::Search;
+use crate::plan::CapacitySearch;
 
 /// How often a load may turn out other than before until the search ends with what it has.
 const MAX_REVERSALS: u32 = 3;
@@ -53,7 +53,7 @@ pub(super) struct Answer {
 /// A search and what came of its tries so far.
 #[derive(Debug, Clone)]
 pub(super) struct Hunt {
-    search: Search,
+    search: CapacitySearch,
     /// Users and whether they held, in the order of trying.
     tried: Vec<(u32, bool)>,
     /// Believed to hold; 0: nothing yet.
@@ -66,7 +66,7 @@ pub(super) struct Hunt {
 }
 
 impl Hunt {
-    pub(super) fn new(search: Search) -> Self {
+    pub(super) fn new(search: CapacitySearch) -> Self {
         Self {
             search,
             tried: Vec::new(),
@@ -182,8 +182,8 @@ mod tests {
 
     use super::*;
 
-    fn search(from: u32, to: u32) -> Search {
-        Search {
+    fn search(from: u32, to: u32) -> CapacitySearch {
+        CapacitySearch {
             from,
             to,
             factor: 2.0,
@@ -192,7 +192,10 @@ mod tests {
     }
 
     /// Plays a search against a server that says whether it holds `users` at its n-th try.
-    fn play(search: Search, mut holds: impl FnMut(usize, u32) -> bool) -> (Answer, Vec<Try>) {
+    fn play(
+        search: CapacitySearch,
+        mut holds: impl FnMut(usize, u32) -> bool,
+    ) -> (Answer, Vec<Try>) {
         let mut hunt = Hunt::new(search);
         let mut tries = Vec::new();
         while let Some(next) = hunt.next() {
@@ -282,11 +285,11 @@ mod tests {
             more in 0_u32..60_000,
             factor in 1.1_f64..4.0,
             precision_percent in 0.5_f64..50.0,
-            share in 0.0_f64..1.0,
+            fraction in 0.0_f64..1.0,
         ) {
             let to = from + more;
-            let capacity = from + whole(f64::from(more) * share);
-            let search = Search { from, to, factor, precision_percent };
+            let capacity = from + whole(f64::from(more) * fraction);
+            let search = CapacitySearch { from, to, factor, precision_percent };
             let (answer, tries) = play(search, |_, users| users <= capacity);
             prop_assert!(answer.steady && answer.holds <= capacity);
             prop_assert!(tries.iter().all(|t| (from..=to).contains(&t.users)));

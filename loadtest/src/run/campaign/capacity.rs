@@ -13,7 +13,7 @@ use super::{
 use crate::{
     base::{machine::users_that_fit, units::count},
     judge,
-    plan::{Plan, Search},
+    plan::{CapacitySearch, Plan},
     record::{Capacity, CapacityStep, Finding, Outcome, Record, Validity},
     run::{
         engine::{RunError, run_until},
@@ -61,14 +61,14 @@ struct Tries<'a, 's> {
 /// The first try could not take place. A later one that cannot ends the search with what is known.
 pub(super) async fn search(
     plan: &Plan,
-    search: &Search,
+    search: &CapacitySearch,
     target: &Target,
     stop: Stop<'_>,
     on_progress: &mut (impl FnMut(&Progress) + Send),
 ) -> Result<Record, RunError> {
     let fit = users_that_fit().saturating_sub(SPARE_FILES).max(2);
     let fit = u32::try_from(fit).unwrap_or(u32::MAX);
-    let within = Search {
+    let within = CapacitySearch {
         from: search.from.min(fit),
         to: search.to.min(fit),
         ..search.clone()
@@ -106,14 +106,14 @@ impl Tries<'_, '_> {
     ) -> Result<bool, RunError> {
         let Try { kind, users } = next;
         let number = self.steps.len() + 1;
-        let stage = format!(
+        let phase = format!(
             "try {number}: {} users, {}",
             count(users.into()),
             kind.name()
         );
         let plan = of_users(self.plan, users)?.ending_when_hopeless();
         let start = self.began.elapsed();
-        let record = match self.run(&plan, &stage, on_progress).await {
+        let record = match self.run(&plan, &phase, on_progress).await {
             Ok(record) => record,
             Err(error) if self.steps.is_empty() => return Err(error),
             Err(RunError::Stopped) => return Ok(self.asked_to_end()),
@@ -160,16 +160,16 @@ impl Tries<'_, '_> {
     async fn run(
         &self,
         plan: &Plan,
-        stage: &str,
+        phase: &str,
         on_progress: &mut (impl FnMut(&Progress) + Send),
     ) -> Result<Record, RunError> {
         let mut left = if self.steps.is_empty() { 0 } else { ASK_AGAIN };
         loop {
             let ran = run_until(plan, self.target, self.stop.clone(), |progress| {
                 on_progress(&Progress {
-                    stage: match progress.stage.as_str() {
-                        "" => stage.to_owned(),
-                        phase => format!("{stage}: {phase}"),
+                    phase: match progress.phase.as_str() {
+                        "" => phase.to_owned(),
+                        phase => format!("{phase}: {phase}"),
                     },
                     ..progress.clone()
                 });

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::{judge::thresholds::Watch, measure::books::Books, run::observe::Latest};
 
 /// Where a run is written down and checked while it is on.
-pub(super) struct Desk {
+pub(super) struct Recorder {
     pub books: Books,
     pub watch: Watch,
     pub server: Latest,
 }
 
-impl Desk {
+impl Recorder {
     /// Whether a threshold ends the run, if it is still `on`.
     pub(super) fn tick(&mut self, now: Duration, on: bool) -> bool {
         self.books.tick(now, self.server.get());

@@ -1,4 +1,4 @@
-//! What speaks against trusting a merged record: all that speaks against its shares, and what is between them.
+//! What speaks against trusting a merged record: all that speaks against its shards, and what is between them.
 
 use super::{Crossed, Part};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     record::{Finding, Record, Validity},
 };
 
-/// How late a share may be ready to start, in milliseconds.
+/// How late a shard may be ready to start, in milliseconds.
 const STARTED_LATE_MS: f64 = 100.0;
 
 /// How far the clocks may be apart, in microseconds.
@@ -25,14 +25,14 @@ pub(super) fn findings(
     let mut all = Vec::new();
     for part in parts {
         for mut finding in validity::of_generator(&part.record) {
-            finding.what = format!("share {}: {}", part.shard.index, finding.what);
+            finding.what = format!("shard {}: {}", part.shard.index, finding.what);
             all.push(finding);
         }
         if part.shard.started_late_ms > STARTED_LATE_MS {
             all.push(finding(
                 Validity::Suspect,
                 format!(
-                    "share {} was ready only {} after the start",
+                    "shard {} was ready only {} after the start",
                     part.shard.index,
                     millis(part.shard.started_late_ms)
                 ),
@@ -40,7 +40,11 @@ pub(super) fn findings(
             ));
         }
     }
-    all.extend(validity::of_run(record, books.told.foreign, server_unread));
+    all.extend(validity::of_run(
+        record,
+        books.totals.foreign,
+        server_unread,
+    ));
     all.extend(versions(parts));
     if books.ledger.forgotten {
         all.push(finding(
@@ -76,10 +80,10 @@ fn versions(parts: &[Part]) -> Option<Finding> {
         finding(
             Validity::Suspect,
             format!(
-                "the shares were played by different versions: {}",
+                "the shards were played by different versions: {}",
                 versions.join(", ")
             ),
-            "Play all shares with the same program",
+            "Play all shards with the same program",
         )
     })
 }
@@ -92,11 +96,11 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
         all.push(finding(
             Validity::Suspect,
             format!(
-                "{} of {} messages between shares are in no latency: nothing went the other way, or that share is missing",
+                "{} of {} messages between shards are in no latency: nothing went the other way, or that shard is missing",
                 count(crossed.untimed),
                 count(crossed.messages)
             ),
-            "Merge the records of all shares, or run longer",
+            "Merge the records of all shards, or run longer",
         ));
     }
     if crossed.moved_micros > 0 {
@@ -113,7 +117,7 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
         all.push(finding(
             Validity::Suspect,
             format!(
-                "the shares did not start together: their clocks were up to {} apart",
+                "the shards did not start together: their clocks were up to {} apart",
                 shown(crossed.offset_micros)
             ),
             "Let a time service keep the clocks of all hosts",
@@ -121,7 +125,7 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
     }
     if crossed.messages > crossed.untimed {
         let figures = format!(
-            "{} messages went between shares and are timed by two clocks, whose offsets (at most {}) are taken off and known to ± {}",
+            "{} messages went between shards and are timed by two clocks, whose offsets (at most {}) are taken off and known to ± {}",
             count(crossed.messages - crossed.untimed),
             shown(crossed.offset_micros),
             shown(crossed.uncertainty_micros)

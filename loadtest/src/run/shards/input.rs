@@ -1,4 +1,4 @@
-//! Whether records are shares of one run. Pure.
+//! Whether records are shards of one run. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     base::packed::unpack,
-    measure::books::ShareOfBooks,
+    measure::books::ShardBooks,
     record::{Record, ShardData},
 };
 
@@ -14,17 +14,17 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum MergeError {
     /// None was given.
-    #[error("nothing to merge: give the records of all shares of a run")]
+    #[error("nothing to merge: give the records of all shards of a run")]
     Nothing,
     /// A whole run, or one that was merged before.
     #[error(
-        "{file}: the record of a whole run, not of a share: a share is played with --shard 2/5 --start-at TIME"
+        "{file}: the record of a whole run, not of a shard: a shard is played with --shard 2/5 --start-at TIME"
     )]
     NotAShare {
         /// Where it came from.
         file: String,
     },
-    /// Shares of two runs.
+    /// Shards of two runs.
     #[error("{file} and {other} are of different runs ({found} and {expected}): {why}")]
     OtherRun {
         /// Where the one came from.
@@ -38,8 +38,8 @@ pub enum MergeError {
         /// What differs.
         why: &'static str,
     },
-    /// One share twice.
-    #[error("{file} and {other} are both share {index}: give the record of each share once")]
+    /// One shard twice.
+    #[error("{file} and {other} are both shard {index}: give the record of each shard once")]
     Twice {
         /// Where the one came from.
         file: String,
@@ -49,7 +49,7 @@ pub enum MergeError {
         index: u32,
     },
     /// What only the program reads is damaged.
-    #[error("{file}: the books of the share cannot be read ({error})")]
+    #[error("{file}: the books of the shard cannot be read ({error})")]
     Books {
         /// Where it came from.
         file: String,
@@ -58,12 +58,12 @@ pub enum MergeError {
     },
 }
 
-/// One share, read.
+/// One shard, read.
 pub(super) struct Part {
     pub file: String,
     pub record: Record,
     pub shard: ShardData,
-    pub books: ShareOfBooks,
+    pub books: ShardBooks,
 }
 
 /// Reads records, each with the name of its file, and puts them in order.
@@ -88,7 +88,7 @@ pub(super) fn parts(records: Vec<(String, Record)>) -> Result<Vec<Part>, MergeEr
             Ok(books) if (1..=shard.count).contains(&shard.index) => books,
             Ok(_) => {
                 let error =
-                    std::io::Error::other(format!("no share {} of {}", shard.index, shard.count));
+                    std::io::Error::other(format!("no shard {} of {}", shard.index, shard.count));
                 return Err(MergeError::Books { file, error });
             }
             Err(error) => return Err(MergeError::Books { file, error }),
@@ -113,19 +113,19 @@ fn same_run(
     let differences = [
         (
             record.run.id != first.record.run.id,
-            "start all shares with the same --start-at and the same plan",
+            "start all shards with the same --start-at and the same plan",
         ),
         (
             shard.count != first.shard.count,
-            "the plan was split into another number of shares",
+            "the plan was split into another number of shards",
         ),
         (
             shard.plan.thresholds != first.shard.plan.thresholds,
-            "they have other thresholds; play all shares with the same flags",
+            "they have other thresholds; play all shards with the same flags",
         ),
         (
             shard.plan != first.shard.plan,
-            "their plans differ; play all shares with the same flags",
+            "their plans differ; play all shards with the same flags",
         ),
     ];
     match differences.into_iter().find(|(differ, _)| *differ) {
@@ -140,11 +140,11 @@ fn same_run(
     }
 }
 
-/// The shares that are not there, from 1.
+/// The shards that are not there, from 1.
 pub(super) fn missing(parts: &[Part]) -> Vec<u32> {
     let there: BTreeSet<u32> = parts.iter().map(|part| part.shard.index).collect();
     let count = parts.first().map_or(0, |part| part.shard.count);
-    (1..=count.min(crate::plan::MAX_SHARES))
+    (1..=count.min(crate::plan::MAX_SHARDS))
         .filter(|index| !there.contains(index))
         .collect()
 }

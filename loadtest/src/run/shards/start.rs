@@ -1,4 +1,4 @@
-//! What all shares of a run agree on without talking to each other: its name, and the moment of its start.
+//! What all shards of a run agree on without talking to each other: its name, and the moment of its start.
 
 use std::{
     fs,
@@ -21,11 +21,11 @@ const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 /// Workers are started this long before their first user is.
 const AHEAD: Duration = Duration::from_millis(200);
 
-/// The number of the run of which this plan is a share: the same in all of them, and another for other runs.
+/// The number of the run of which this plan is a shard: the same in all of them, and another for other runs.
 pub fn run_number(plan: &Plan) -> u32 {
     let start = plan.start_at.unwrap_or(UNIX_EPOCH);
     let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (count, users) = (plan.share.count, plan.peak_users());
+    let (count, users) = (plan.shard.count, plan.peak_users());
     let hash = room_key(&format!(
         "{} {count} {users} {}",
         since.as_nanos(),
@@ -71,7 +71,7 @@ pub async fn wait_for_start(
         on_progress(&Progress {
             starts_in: Some(left),
             planned: plan.end(),
-            users: plan.share_of_peak(),
+            users: plan.shard_of_peak(),
             ..Progress::default()
         });
         sleep((left - AHEAD).min(Duration::from_millis(250))).await;
@@ -101,8 +101,8 @@ pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardDa
     let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     ShardData {
-        index: plan.share.index + 1,
-        count: plan.share.count,
+        index: plan.shard.index + 1,
+        count: plan.shard.count,
         host: host.trim().to_owned(),
         started_late_ms: millis(late),
         server_expected,
@@ -111,7 +111,7 @@ pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardDa
             ramp_ms: millis(plan.ramp()),
             fair_wait_ms: millis(plan.fair_wait()),
             message_timeout_ms: millis(plan.message_timeout),
-            phases: phases::phases(plan, &plan.stages),
+            phases: phases::phases(plan, &plan.phases),
             calls: plan.calls(),
             flows: plan.flows.iter().map(|flow| flow.name.clone()).collect(),
             thresholds: plan
@@ -127,18 +127,18 @@ pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardDa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Share;
+    use crate::plan::Shard;
 
     fn plan(index: u32, count: u32, at: u64) -> Plan {
         Plan {
-            share: Share { index, count },
+            shard: Shard { index, count },
             start_at: Some(UNIX_EPOCH + Duration::from_secs(at)),
             ..Plan::new(100, Duration::from_secs(9))
         }
     }
 
     #[test]
-    fn all_shares_of_a_run_have_its_number_and_no_others() {
+    fn all_shards_of_a_run_have_its_number_and_no_others() {
         let one = run_number(&plan(0, 5, 1000));
         assert_eq!(run_number(&plan(4, 5, 1000)), one);
         let named = Plan {
@@ -169,10 +169,10 @@ mod tests {
             start_at: Some(start_at),
             ..plan(0, 2, 0)
         };
-        let mut told = Vec::new();
-        let epoch = wait_for_start(&plan, &mut |progress| told.push(progress.starts_in)).await;
+        let mut totals = Vec::new();
+        let epoch = wait_for_start(&plan, &mut |progress| totals.push(progress.starts_in)).await;
         let epoch = epoch.expect("in time");
-        assert!(!told.is_empty() && told.iter().all(Option::is_some));
+        assert!(!totals.is_empty() && totals.iter().all(Option::is_some));
         let left = epoch.saturating_duration_since(Instant::now());
         let wall = start_at
             .duration_since(SystemTime::now())

@@ -21,7 +21,7 @@ fn secs(n: u64) -> Duration {
 #[derive(Debug, Clone)]
 struct Run {
     rooms: Vec<Room>,
-    /// How far the clock of each share is ahead, in microseconds.
+    /// How far the clock of each shard is ahead, in microseconds.
     clocks: Vec<i64>,
 }
 
@@ -35,10 +35,10 @@ struct Room {
     one_sided: bool,
 }
 
-/// What users of this share tell, or those of all shares.
-fn samples(run: &Run, share: Option<u32>) -> Vec<(Duration, Sample)> {
+/// What users of this shard tell, or those of all shards.
+fn samples(run: &Run, shard: Option<u32>) -> Vec<(Duration, Sample)> {
     let count = u32::try_from(run.clocks.len()).expect("few");
-    let played = |user: u32| share.is_none_or(|share| user % count == share);
+    let played = |user: u32| shard.is_none_or(|shard| user % count == shard);
     let mut all = Vec::new();
     for (id, room) in (0..).zip(&run.rooms) {
         for (me, direction) in [
@@ -86,7 +86,7 @@ fn samples(run: &Run, share: Option<u32>) -> Vec<(Duration, Sample)> {
                 };
                 let missed = missed.into();
                 tell(Sample::Gap { missed });
-                tell(message(run, share, [partner, user], took, back));
+                tell(message(run, shard, [partner, user], took, back));
             }
             tell(Sample::RoomLeft(Box::new(stay)));
             if user.is_multiple_of(5) {
@@ -120,10 +120,10 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
 }
 
 /// A message as its receiver times it.
-fn message(run: &Run, share: Option<u32>, [from, to]: [u32; 2], took: u32, route: Route) -> Sample {
+fn message(run: &Run, shard: Option<u32>, [from, to]: [u32; 2], took: u32, route: Route) -> Sample {
     let count = u32::try_from(run.clocks.len()).expect("few");
     let [from, to] = [from, to].map(|user| user % count);
-    if share.is_none() || from == to {
+    if shard.is_none() || from == to {
         let as_sent = Duration::from_micros(took.into());
         return Sample::Delivered(Delivered {
             route,
@@ -134,7 +134,7 @@ fn message(run: &Run, share: Option<u32>, [from, to]: [u32; 2], took: u32, route
             altered: false,
         });
     }
-    let clock = |share: u32| run.clocks[usize::try_from(share).expect("few")];
+    let clock = |shard: u32| run.clocks[usize::try_from(shard).expect("few")];
     let as_sent_micros = i64::from(took) + clock(to) - clock(from);
     Sample::DeliveredAcross(Across {
         route,
@@ -146,20 +146,20 @@ fn message(run: &Run, share: Option<u32>, [from, to]: [u32; 2], took: u32, route
     })
 }
 
-/// The record of a share, or of the run in one process.
-fn record(run: &Run, share: Option<u32>) -> Record {
-    let scope = if share.is_some() {
-        Scope::Share
+/// The record of a shard, or of the run in one process.
+fn record(run: &Run, shard: Option<u32>) -> Record {
+    let scope = if shard.is_some() {
+        Scope::Shard
     } else {
         Scope::Whole
     };
     let (mut books, sender) = Books::open(secs(2), scope);
-    let mut told = samples(run, share);
-    told.sort_by_key(|(at, _)| *at);
-    let mut told = told.into_iter().peekable();
+    let mut totals = samples(run, shard);
+    totals.sort_by_key(|(at, _)| *at);
+    let mut totals = totals.into_iter().peekable();
     for second in 1..=6 {
         let mut slice = Slice::default();
-        while let Some((at, sample)) = told.next_if(|(at, _)| *at < secs(second)) {
+        while let Some((at, sample)) = totals.next_if(|(at, _)| *at < secs(second)) {
             slice.add(at, sample);
         }
         sender.send(slice).expect("the books are open");
@@ -168,12 +168,12 @@ fn record(run: &Run, share: Option<u32>) -> Record {
     let thresholds = Thresholds::default().list(true, true);
     let facts = facts(&thresholds);
     let (index, count) = (
-        share.unwrap_or(0) + 1,
+        shard.unwrap_or(0) + 1,
         u32::try_from(run.clocks.len()).expect("few"),
     );
     let about = About {
         run: crate::record::Run {
-            shard: share.map(|_| format!("{index}/{count}")),
+            shard: shard.map(|_| format!("{index}/{count}")),
             ..crate::golden::example::record().run
         },
         started_at: SystemTime::UNIX_EPOCH,
@@ -186,7 +186,7 @@ fn record(run: &Run, share: Option<u32>) -> Record {
         workers: 1,
         busiest_worker_percent: 1.0,
         server_expected: false,
-        shard: share.map(|_| ShardData {
+        shard: shard.map(|_| ShardData {
             index,
             count,
             host: format!("host-{index}"),
@@ -215,9 +215,9 @@ fn facts(thresholds: &[Threshold]) -> PlanFacts {
     }
 }
 
-fn shares(run: &Run) -> Vec<(String, Record)> {
+fn shards(run: &Run) -> Vec<(String, Record)> {
     let count = u32::try_from(run.clocks.len()).expect("few");
-    let one = |share| (format!("{}.json", share + 1), record(run, Some(share)));
+    let one = |shard| (format!("{}.json", shard + 1), record(run, Some(shard)));
     (0..count).map(one).collect()
 }
 
@@ -251,12 +251,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn shares_together_are_the_whole(run in runs()) {
+    fn shards_together_are_the_whole(run in runs()) {
         let whole = record(&run, None);
-        let merged = merge(shares(&run)).expect("shares of one run");
+        let merged = merge(shards(&run)).expect("shards of one run");
         prop_assert_eq!(&merged.connections, &crate::record::Connections { peak: merged.connections.peak, ..whole.connections });
         prop_assert_eq!(&merged.matches, &whole.matches);
-        // What was lost between shares is known only once they are merged.
+        // What was lost between shards is known only once they are merged.
         let errors = |record: &Record| record.errors.iter().map(|one| (one.kind.clone(), one.count)).collect::<std::collections::BTreeSet<_>>();
         prop_assert_eq!(errors(&merged), errors(&whole));
         let untimed = merged.measurement.findings.iter().any(|one| one.what.contains("in no latency"));
@@ -274,15 +274,15 @@ proptest! {
         prop_assert_eq!(statuses(&merged), statuses(&whole));
         let sent = |record: &Record| record.series.windows.iter().map(|window| (window.start_ms.to_bits(), window.sent, window.matches)).collect::<Vec<_>>();
         prop_assert_eq!(sent(&merged), sent(&whole));
-        for (share, clock) in merged.run.merged_from.iter().zip(&run.clocks) {
-            let (Some(offset), Some(uncertainty)) = (share.clock_offset_ms, share.clock_uncertainty_ms) else { continue };
+        for (shard, clock) in merged.run.merged_from.iter().zip(&run.clocks) {
+            let (Some(offset), Some(uncertainty)) = (shard.clock_offset_ms, shard.clock_uncertainty_ms) else { continue };
             let ahead = (clock - run.clocks[0]) as f64 / 1e3;
-            prop_assert!((offset - ahead).abs() <= uncertainty + 1e-9, "{:?} is not {}", share, ahead);
+            prop_assert!((offset - ahead).abs() <= uncertainty + 1e-9, "{:?} is not {}", shard, ahead);
         }
     }
 }
 
-/// Twenty rooms whose members are in two shares with clocks 5 ms apart.
+/// Twenty rooms whose members are in two shards with clocks 5 ms apart.
 fn good() -> Run {
     let room = |n: u32| Room {
         users: [2 * n, 2 * n + 1],
@@ -296,8 +296,8 @@ fn good() -> Run {
 }
 
 #[test]
-fn all_shares_of_a_good_run_pass_and_their_clocks_are_stated() {
-    let merged = merge(shares(&good())).expect("shares of one run");
+fn all_shards_of_a_good_run_pass_and_their_clocks_are_stated() {
+    let merged = merge(shards(&good())).expect("shards of one run");
     assert_eq!(
         (merged.outcome, merged.measurement.validity),
         (Outcome::Pass, Validity::Valid),
@@ -322,7 +322,7 @@ fn all_shares_of_a_good_run_pass_and_their_clocks_are_stated() {
         "{note:?}"
     );
     let text = crate::report::terminal(&merged);
-    assert!(text.contains("merged from 2 of 2 shares"), "{text}");
+    assert!(text.contains("merged from 2 of 2 shards"), "{text}");
     assert!(text.contains("+4.950 ± 0.350 ms"), "{text}");
 }
 
@@ -332,7 +332,7 @@ fn hosts_whose_clocks_are_apart_did_not_start_together() {
         clocks: vec![0, 3_000_000],
         ..good()
     };
-    let merged = merge(shares(&run)).expect("shares of one run");
+    let merged = merge(shards(&run)).expect("shards of one run");
     assert_eq!(merged.measurement.validity, Validity::Suspect);
     let what = &merged.measurement.findings[0].what;
     assert!(
@@ -347,34 +347,34 @@ fn hosts_whose_clocks_are_apart_did_not_start_together() {
 }
 
 #[test]
-fn a_share_itself_judges_what_it_could_measure() {
-    let share = record(&good(), Some(0));
-    let status = |name| status(&share, name);
+fn a_shard_itself_judges_what_it_could_measure() {
+    let shard = record(&good(), Some(0));
+    let status = |name| status(&shard, name);
     assert_eq!(
         status("message_latency_p95"),
         Status::NotMeasured,
         "all partners are elsewhere"
     );
     assert_eq!(status("connection_success"), Status::Ok);
-    for row in &share.delivery {
+    for row in &shard.delivery {
         assert_eq!((row.unknown, row.delivered), (row.sent, 0), "{row:?}");
     }
     assert_eq!(
-        (share.exit_code, share.matches.one_sided),
+        (shard.exit_code, shard.matches.one_sided),
         (0, 0),
-        "{share:#?}"
+        "{shard:#?}"
     );
 }
 
 #[test]
-fn without_a_share_the_gap_is_stated_and_nothing_is_made_up() {
+fn without_a_shard_the_gap_is_stated_and_nothing_is_made_up() {
     let run = Run {
         clocks: vec![0, 5_000, -3_000],
         ..good()
     };
-    let mut records = shares(&run);
+    let mut records = shards(&run);
     records.remove(2);
-    let merged = merge(records).expect("two shares of three");
+    let merged = merge(records).expect("two shards of three");
     assert_eq!(merged.run.missing_shards, [3]);
     assert_eq!(merged.measurement.validity, Validity::Suspect);
     assert_eq!((merged.matches.one_sided, merged.matches.failed), (0, 0));
@@ -394,20 +394,20 @@ fn without_a_share_the_gap_is_stated_and_nothing_is_made_up() {
     );
     let text = crate::report::terminal(&merged);
     assert!(
-        text.contains("without share 3") && text.contains("merged from 2 of 3 shares"),
+        text.contains("without shard 3") && text.contains("merged from 2 of 3 shards"),
         "{text}"
     );
 }
 
 #[test]
-fn what_is_no_set_of_shares_is_refused() {
-    let both = shares(&good());
+fn what_is_no_set_of_shards_is_refused() {
+    let both = shards(&good());
     let refused = |records: Vec<(String, Record)>, part: &str| {
         let error = merge(records).expect_err(part).to_string();
         assert!(error.contains(part), "{error}");
     };
     refused(vec![], "nothing to merge");
-    refused(vec![both[0].clone(), both[0].clone()], "both share 1");
+    refused(vec![both[0].clone(), both[0].clone()], "both shard 1");
     refused(
         vec![("whole.json".to_owned(), record(&good(), None))],
         "whole.json: the record of a whole run",
@@ -422,31 +422,31 @@ fn what_is_no_set_of_shares_is_refused() {
         "same --start-at",
     );
     refused(
-        changed(|record| record.shard.as_mut().expect("a share").count = 3),
+        changed(|record| record.shard.as_mut().expect("a shard").count = 3),
         "another number",
     );
     refused(
-        changed(|record| record.shard.as_mut().expect("a share").plan.ramp_ms = 3.0),
+        changed(|record| record.shard.as_mut().expect("a shard").plan.ramp_ms = 3.0),
         "their plans differ",
     );
     refused(
-        changed(|record| record.shard.as_mut().expect("a share").books.truncate(99)),
+        changed(|record| record.shard.as_mut().expect("a shard").books.truncate(99)),
         "cannot be read",
     );
     refused(
-        changed(|record| record.shard.as_mut().expect("a share").index = 9),
-        "no share 9 of 2",
+        changed(|record| record.shard.as_mut().expect("a shard").index = 9),
+        "no shard 9 of 2",
     );
 }
 
 #[test]
-fn what_is_wrong_with_one_share_is_wrong_with_the_whole() {
-    let mut all = shares(&good());
+fn what_is_wrong_with_one_shard_is_wrong_with_the_whole() {
+    let mut all = shards(&good());
     all[1].1.generator.busiest_worker_percent = 97.0;
     all[0].1.run.version = "0.0.1".to_owned();
-    let late = all[1].1.shard.as_mut().expect("a share");
+    let late = all[1].1.shard.as_mut().expect("a shard");
     late.started_late_ms = 700.0;
-    let merged = merge(all).expect("shares of one run");
+    let merged = merge(all).expect("shards of one run");
     assert_eq!((merged.outcome, merged.exit_code), (Outcome::Invalid, 98));
     let findings: Vec<&str> = merged
         .measurement
@@ -455,9 +455,9 @@ fn what_is_wrong_with_one_share_is_wrong_with_the_whole() {
         .map(|one| one.what.as_str())
         .collect();
     for part in [
-        "share 2: a worker",
+        "shard 2: a worker",
         "different versions: 0.0.1",
-        "share 2 was ready only 700.0 ms",
+        "shard 2 was ready only 700.0 ms",
     ] {
         assert!(
             findings.iter().any(|what| what.contains(part)),

@@ -30,14 +30,14 @@ pub struct Pending {
 
 impl User {
     pub fn call_id(&self, name: &str) -> CallId {
-        let found = self.stage.calls.iter().position(|known| known == name);
+        let found = self.context.calls.iter().position(|known| known == name);
         CallId(u16::try_from(found.unwrap_or(0)).unwrap_or(u16::MAX))
     }
 
     /// Sends requests when they are due, and waits until each is answered or has taken too long. Without an
     /// answer the steps go on.
     pub async fn call(&mut self, call: &Call) -> Result<(), Stop> {
-        let now = self.stage.now();
+        let now = self.context.now();
         let mut sending = Sending::new(Sent::Call(call), call.every, call.rounds, now);
         self.live(Some(&mut sending), None, None).await?;
         self.live(None, None, Some(|user| user.pending.is_empty()))
@@ -47,10 +47,10 @@ impl User {
 
     /// Sends a request that was due at this moment.
     pub fn ask(&mut self, call: &Call, due: Duration) -> Result<(), ErrorKind> {
-        let (user, run) = (self.start.user, self.stage.run);
+        let (user, run) = (self.start.user, self.context.run);
         self.requests = self.requests.wrapping_add(1);
         let len = call.size.of(user, self.requests);
-        let sent = self.stage.now();
+        let sent = self.context.now();
         let text = call.template.fill(&Values {
             id: &call_id(run, user, self.requests),
             payload: &"x".repeat(len),
@@ -105,7 +105,7 @@ impl User {
             None => kind.as_deref() != Some("error"),
         };
         let before = self.pending.len();
-        for number in calls_in(text, self.stage.run, self.start.user) {
+        for number in calls_in(text, self.context.run, self.start.user) {
             let found = (self.pending.iter()).position(|pending| pending.number == Some(number));
             if let Some(pending) = found.and_then(|place| self.pending.remove(place)) {
                 self.answered(now, &pending, right_type(&pending));

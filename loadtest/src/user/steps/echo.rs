@@ -27,7 +27,7 @@ impl User {
         len: usize,
         some_come_back: bool,
     ) -> Tag {
-        let (run, user, now) = (self.stage.run, self.start.user, self.stage.now());
+        let (run, user, now) = (self.context.run, self.start.user, self.context.now());
         let connection = self.connections;
         let echo = self.echo.get_or_insert_with(|| Echo {
             stay: Box::new(Stay {
@@ -38,7 +38,7 @@ impl User {
                 direction: Direction::ToServer,
                 sent: [0; Kind::MAX],
                 refused: 0,
-                latest: Latest::new(self.stage.plan.message_timeout),
+                latest: Latest::new(self.context.plan.message_timeout),
                 settled: false,
                 partner_left: false,
                 cut_off: false,
@@ -77,7 +77,7 @@ impl User {
 
     pub fn on_echo(&mut self, now: Duration, tag: Tag, text: &str) {
         let route = tag.route;
-        if tag.run != self.stage.run {
+        if tag.run != self.context.run {
             return self.tell(Sample::Foreign);
         }
         let Some(echo) = &mut self.echo else {
@@ -96,7 +96,7 @@ impl User {
     pub fn end_echo(&mut self, cut_off: bool) {
         if let Some(mut echo) = self.echo.take() {
             echo.stay.cut_off |= cut_off;
-            echo.stay.left = self.stage.now();
+            echo.stay.left = self.context.now();
             self.tell(Sample::RoomLeft(echo.stay));
         }
     }

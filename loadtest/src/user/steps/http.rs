@@ -19,14 +19,14 @@ impl User {
     /// is in it.
     pub async fn http(&mut self, request: &Request) -> Result<(), Stop> {
         let call = self.call_id(&request.name);
-        let sent = self.stage.now();
+        let sent = self.context.now();
         let due = self.due.take().unwrap_or(sent);
         self.requests = self.requests.wrapping_add(1);
         self.tell(Sample::CallSent {
             call,
             lateness: sent.saturating_sub(due),
         });
-        let id = call_id(self.stage.run, self.start.user, self.requests);
+        let id = call_id(self.context.run, self.start.user, self.requests);
         let values = Values {
             id: &id,
             ..self.values(self.requests)
@@ -39,9 +39,9 @@ impl User {
             body: request.body.as_ref().map(|body| body.fill(&values)),
             keep: !request.save.is_empty(),
         };
-        let stage = Rc::clone(&self.stage);
+        let context = Rc::clone(&self.context);
         // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
-        let asking = Box::pin(stage.endpoint.ask(self.start.user, asked));
+        let asking = Box::pin(context.endpoint.ask(self.start.user, asked));
         let mut asking = pin!(timeout(request.within, asking));
         let answer = tokio::select! {
             biased;
@@ -51,12 +51,12 @@ impl User {
                 Ok(_) | Err(Stop::Over) => tokio::select! {
                     biased;
                     answer = &mut asking => answer,
-                    ended = self.listen(&stage) => return Err(ended.map_or_else(Stop::Broken, |()| Stop::Over)),
+                    ended = self.listen(&context) => return Err(ended.map_or_else(Stop::Broken, |()| Stop::Over)),
                 },
                 Err(stop) => return Err(stop),
             },
         };
-        let now = self.stage.now();
+        let now = self.context.now();
         let waited = now.saturating_sub(due);
         let answer = match answer {
             Ok(Ok(answer)) => answer,
@@ -115,11 +115,11 @@ impl User {
 
     /// What the blanks of the user's n-th message are filled in with, but for what only that message has.
     pub fn values(&self, seq: u32) -> Values<'_> {
-        let now = self.stage.now();
+        let now = self.context.now();
         Values {
             user: self.start.user,
             seq,
-            run: self.stage.run,
+            run: self.context.run,
             now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             id: "",
             payload: "",

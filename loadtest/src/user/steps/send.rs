@@ -127,7 +127,7 @@ impl User {
             Message::Custom {
                 template, frame, ..
             } => {
-                let id = call_id(self.stage.run, self.start.user, self.requests);
+                let id = call_id(self.context.run, self.start.user, self.requests);
                 let text = template.fill(&Values {
                     id: &id,
                     payload: &payload,
@@ -149,7 +149,7 @@ impl User {
     ) -> Option<Tag> {
         let stay = &mut self.room.as_mut()?.stay;
         let tag = Tag {
-            run: self.stage.run,
+            run: self.context.run,
             room: stay.room,
             sender: self.start.user,
             seq: stay.sent_in_all(),

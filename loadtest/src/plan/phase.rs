@@ -1,4 +1,4 @@
-//! The stages of a plan: how many users there are, or how many come, at each moment. Pure.
+//! The phases of a plan: how many users there are, or how many come, at each moment. Pure.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use super::{MAX_ARRIVALS, MAX_DURATION, PlanError};
 
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
+pub struct Phase {
     /// What reports call it.
     pub name: String,
     /// How long it takes.
     pub duration: Duration,
     /// How the load changes in it.
     pub load: Load,
-    /// The share of the users who lose their connection at its begin, all at once, in percent.
+    /// The fraction of the users who lose their connection at its begin, all at once, in percent.
     pub drop_percent: f64,
 }
 
-/// How the load changes during a stage, in a straight line.
+/// How the load changes during a phase, in a straight line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Load {
     /// So many users are there, whatever the server does.
@@ -36,7 +36,7 @@ pub enum Load {
     },
 }
 
-impl Stage {
+impl Phase {
     /// From `from` to `to` users; the same number holds.
     pub fn users(name: &str, duration: Duration, from: u32, to: u32) -> Self {
         Self::new(name, duration, Load::Users { from, to })
@@ -56,7 +56,7 @@ impl Stage {
         }
     }
 
-    /// Whether the stage can be played.
+    /// Whether the phase can be played.
     ///
     /// # Errors
     /// The first value that is out of range.
@@ -84,7 +84,7 @@ impl Stage {
             }
         }
         if !(0.0..=100.0).contains(&self.drop_percent) {
-            return Err(PlanError::Share(self.drop_percent));
+            return Err(PlanError::Percent(self.drop_percent));
         }
         Ok(())
     }
@@ -123,12 +123,12 @@ impl Stage {
         u32::try_from(turns).map_or(change, |n| n.min(change))
     }
 
-    /// How many users come in an arrival stage.
+    /// How many users come in an arrival phase.
     pub fn arriving(&self) -> u32 {
         let Load::Arrivals { from, to } = self.load else {
             return 0;
         };
-        // A hair less than a whole one is the rounding of one that would come when the stage is over.
+        // A hair less than a whole one is the rounding of one that would come when the phase is over.
         let all = (f64::midpoint(from, to) * self.duration.as_secs_f64() - 1e-9).ceil();
         count(all)
     }
@@ -155,8 +155,8 @@ impl Stage {
         let Load::Arrivals { from, to } = self.load else {
             return 0.0;
         };
-        let share = t.as_secs_f64() / self.duration.as_secs_f64().max(1e-9);
-        from + (to - from) * share.min(1.0)
+        let fraction = t.as_secs_f64() / self.duration.as_secs_f64().max(1e-9);
+        from + (to - from) * fraction.min(1.0)
     }
 }
 
