@@ -147,3 +147,58 @@ async fn unknown_fields_are_ignored() {
     let offer = partner.expect("offer").await;
     assert_eq!(offer["from"], user.id);
 }
+
+#[tokio::test]
+async fn null_is_as_good_as_absent_where_a_field_is_optional() {
+    let server = TestServer::start(&["--widen-anyone-after", "never"]).await;
+    for criteria in [
+        "null",
+        r#"{"language":null}"#,
+        r#"{"region":null}"#,
+        r#"{"interests":null}"#,
+        r#"{"language":null,"region":null,"interests":null}"#,
+    ] {
+        let mut user = User::connect(&server).await;
+        user.send_text(format!(
+            r#"{{"type":"find_match","criteria":{criteria},"id":null}}"#
+        ))
+        .await;
+        let waiting = user.expect("waiting").await;
+        assert!(waiting.get("id").is_none(), "{waiting}");
+        user.send(json!({"type": "cancel_match", "id": 1})).await;
+        user.expect("ack").await;
+    }
+    let (mut user, mut partner) = pair(&server).await;
+    user.send_text(r#"{"type":"message","to":null,"id":null,"payload":1}"#)
+        .await;
+    assert_eq!(partner.expect("message").await["payload"], 1);
+}
+
+#[tokio::test]
+async fn the_column_in_an_error_is_that_of_the_message() {
+    let server = TestServer::start(&[]).await;
+    let mut user = User::connect(&server).await;
+    for (text, bad) in [
+        (r#"{"type":17}"#, "17"),
+        (r#"{"type":"find_match","criteria":{"interests":7}}"#, "7"),
+        (
+            r#"{"type":"find_match","criteria":{"interests":["tea",7]}}"#,
+            "7]",
+        ),
+        (
+            r#"{"type":"find_match",  "criteria":{"language":"de","region":[]}}"#,
+            "[]",
+        ),
+        (r#"{"type":"find_match","criteria":["en"]}"#, r#"["en"]"#),
+        (r#"{"type":"message","payload":1,"to":5}"#, "5}"),
+    ] {
+        user.send_text(text).await;
+        let error = user.expect_error("bad_message").await;
+        let message = error["message"].as_str().unwrap();
+        let (_, column) = message.rsplit_once("column ").expect(message);
+        let column: usize = column.parse().unwrap();
+        let begins = text.find(bad).unwrap();
+        let expected = begins..=begins + bad.len();
+        assert!(expected.contains(&column), "{text}: {message}");
+    }
+}

@@ -1,8 +1,11 @@
 //! What a client sends.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 
 use crate::code::closed_list;
@@ -69,17 +72,33 @@ fn present<'de, D: Deserializer<'de>>(d: D) -> Result<Option<&'de RawValue>, D::
     <&RawValue>::deserialize(d).map(Some)
 }
 
-/// Criteria by name: a derived reader would take a list of values in the order of the fields as well.
+/// Reads criteria as an object only: a derived reader would take a list of values in the order of the
+/// fields as well. It reads from the message itself, so that the column in an error is that of the message.
 fn object<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Criteria<'de>>, D::Error> {
-    let Some(raw) = Option::<&RawValue>::deserialize(d)? else {
-        return Ok(None);
-    };
-    if !raw.get().starts_with('{') {
-        return Err(D::Error::custom("criteria must be an object"));
+    struct Object;
+
+    impl<'de> Visitor<'de> for Object {
+        type Value = Option<Criteria<'de>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("criteria as an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Criteria::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
     }
-    serde_json::from_str(raw.get())
-        .map(Some)
-        .map_err(D::Error::custom)
+
+    d.deserialize_any(Object)
+}
+
+/// A list in which `null` is as good as absent.
+fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Cow<'de, str>>, D::Error> {
+    Option::deserialize(d).map(Option::unwrap_or_default)
 }
 
 /// Whom a user wants to be matched with. What is absent does not matter to them.
@@ -92,6 +111,11 @@ pub struct Criteria<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Cow<'a, str>>,
     /// Topics, one of which a partner should share.
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub interests: Vec<Cow<'a, str>>,
 }
