@@ -10,15 +10,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use tokio::{
-    net::TcpListener,
     runtime::{Handle, RuntimeMetrics},
     sync::Semaphore,
 };
 
 use crate::{
-    http::{Reply, json_reply, reply},
+    http::{Reply, error::HttpError, json_reply, reply},
+    listen::Listener,
     profile::{MAX_CAPTURE, Profiler, TaskCounts},
     session::Context,
     shutdown::Shutdown,
@@ -45,7 +44,7 @@ pub struct Admin {
 }
 
 /// Serves operators until the future is dropped.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+pub async fn serve(listener: Listener, admin: Arc<Admin>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
@@ -82,10 +81,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return json_reply(
-                StatusCode::METHOD_NOT_ALLOWED,
-                &json!({ "error": "use GET" }),
-            );
+            return HttpError::MethodNotAllowed.reply("use GET");
         }
         let path = request.uri().path();
         match path {
@@ -114,7 +110,7 @@ impl Admin {
                     let message = format!(
                         "there is nothing at {path:.80}; try /metrics, /debug/pprof/, /livez or /readyz"
                     );
-                    json_reply(StatusCode::NOT_FOUND, &json!({ "error": message }))
+                    HttpError::NotFound.reply(&message)
                 }
             },
         }
@@ -133,10 +129,7 @@ impl Admin {
         }
         match metrics.text(&workers) {
             Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
-            Err(error) => json_reply(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &json!({ "error": error.to_string() }),
-            ),
+            Err(error) => HttpError::Internal.reply(&error.to_string()),
         }
     }
 

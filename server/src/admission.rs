@@ -1,3 +1,5 @@
 //! What is decided about a connection before it has a session.
 
 pub mod limits;
+pub mod origin;
+pub mod proxy;

@@ -2,11 +2,12 @@
 
 mod flags;
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use crate::{
-    admission::limits::LimitConfig,
+    admission::{limits::LimitConfig, origin::AllowedOrigins, proxy::TrustedProxies},
     http::HttpConfig,
+    listen::Address,
     matchmaker::{MatchmakerConfig, Widening},
     outbox::OutboxLimits,
     session::SessionConfig,
@@ -18,12 +19,15 @@ pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each part is documented where it is used")]
 pub struct Config {
-    pub listen: SocketAddr,
-    pub admin_listen: SocketAddr,
+    pub listen: Address,
+    pub admin_listen: Address,
+    pub unix_socket_mode: u32,
     pub workers: usize,
     pub drain_timeout: Duration,
     pub max_accepts_per_second: u32,
     pub limits: LimitConfig,
+    pub proxies: TrustedProxies,
+    pub origins: AllowedOrigins,
     pub http: HttpConfig,
     pub ws: WsConfig,
     pub session: SessionConfig,
@@ -97,6 +101,7 @@ impl Flags {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            unix_socket_mode: self.unix_socket_mode,
             workers: if self.workers == 0 {
                 cpus
             } else {
@@ -109,6 +114,8 @@ impl Flags {
                 max_connections_per_address: self.max_connections_per_address,
                 limit_loopback: self.limit_loopback,
             },
+            proxies: TrustedProxies(self.trusted_proxies),
+            origins: AllowedOrigins(self.allowed_origins),
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,
                 max_header_bytes: self.max_header_bytes,
@@ -212,7 +219,13 @@ mod tests {
             (&["--message-burst", "0"], "at least 1"),
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
-            (&["--listen", "8080"], "--listen"),
+            (&["--listen", "8080"], ":8080"),
+            (&["--listen", "unix:"], "path"),
+            (&["--listen", "a b:80"], "localhost:8080"),
+            (&["--listen", ":80800"], "localhost:8080"),
+            (&["--unix-socket-mode", "999"], "660"),
+            (&["--trusted-proxy", "10.0.0.0/40"], "10.0.0.0/8"),
+            (&["--allowed-origin", "app.example"], "https://"),
         ] {
             let error = config(args).expect_err("bad");
             assert!(error.contains(hint), "{args:?}: {error}");

@@ -1,30 +1,37 @@
-//! The public listener's HTTP: `/ws` (handshake checks and upgrade), `/health`, `/stats`.
+//! The public listener's HTTP: `/ws`, `/health`, `/stats`.
 
+pub mod error;
+mod handshake;
 mod stream;
 
 use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
     header::{self, HeaderValue},
+    http::uri::Authority,
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpStream;
 
+use error::HttpError;
 use stream::{Hold, HttpStream};
 
 use crate::{
-    admission::limits::{Permit, Refusal},
+    admission::{
+        limits::{Permit, Refusal},
+        origin::AllowedOrigins,
+        proxy::TrustedProxies,
+    },
+    io::{Peer, Stream},
     metrics::{Percentiles, QUANTILES},
     session::Context,
     shutdown::Shutdown,
-    transport::ws::{self, WsConfig},
+    transport::ws::WsConfig,
 };
 
 /// How HTTP connections behave.
@@ -40,6 +47,10 @@ pub struct HttpConfig {
 pub struct Public {
     /// How they behave.
     pub config: HttpConfig,
+    /// Whose `X-Forwarded-...` headers are believed.
+    pub proxies: TrustedProxies,
+    /// Which pages may connect.
+    pub origins: AllowedOrigins,
     /// How they behave once they are WebSockets.
     pub ws: WsConfig,
     /// What sessions share.
@@ -48,16 +59,27 @@ pub struct Public {
     pub shutdown: Shutdown,
 }
 
+/// A refused connection holds a place among few, so it has little time to send its request.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A response of ours: small, and whole.
 pub type Reply = Response<Full<Bytes>>;
 
 /// Serves one connection until it ends or has become a WebSocket.
-pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
-    let permit = Arc::new(permit);
+pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Public>) {
+    let connection = handshake::Connection {
+        peer,
+        permit: Arc::new(permit),
+        public: public.clone(),
+    };
+    let header_timeout = match connection.permit.refusal() {
+        Some(_) => public.config.handshake_timeout.min(REFUSAL_TIMEOUT),
+        None => public.config.handshake_timeout,
+    };
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| {
-        let mut reply = answer(request, &permit, &public);
+        let mut reply = answer(request, &connection);
         let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
         if !upgrading {
             // One request a connection: pipelined ones would be answered before anybody else is heard.
@@ -83,7 +105,7 @@ pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(public.config.handshake_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(public.config.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -106,113 +128,50 @@ pub async fn serve(stream: TcpStream, permit: Permit, public: Arc<Public>) {
     }
 }
 
-fn answer(mut request: Request<Incoming>, permit: &Arc<Permit>, public: &Arc<Public>) -> Reply {
-    if let Some(refusal) = permit.refusal() {
-        return refused(refusal);
+fn answer(request: Request<Incoming>, connection: &handshake::Connection) -> Reply {
+    if !has_one_host(&request) {
+        return HttpError::BadRequest.reply("a request needs exactly one valid Host header");
     }
+    let public = &connection.public;
     match (request.method(), request.uri().path()) {
-        (_, "/ws") => handshake(&mut request, permit, public),
         (&Method::GET | &Method::HEAD, "/health") => health(public),
         (&Method::GET | &Method::HEAD, "/stats") => json_reply(StatusCode::OK, &stats(public)),
-        (_, "/health" | "/stats") => method_not_allowed(),
-        (_, path) => {
-            let message = format!("there is nothing at {path:.80}; try /ws, /health or /stats");
-            json_reply(StatusCode::NOT_FOUND, &json!({ "error": message }))
-        }
+        // Only these two answer beyond the limits: whether the server is well is not a question of them.
+        (_, path) => match connection.permit.refusal() {
+            Some(refusal) => refused(refusal),
+            None => match (request.method(), path) {
+                (&Method::GET, "/ws") => connection.upgrade(request),
+                (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
+                (_, "/ws" | "/health" | "/stats" | "/favicon.ico") => {
+                    HttpError::MethodNotAllowed.reply("use GET")
+                }
+                _ => HttpError::NotFound.reply(&format!(
+                    "there is nothing at {path:.80}; try /ws, /health or /stats"
+                )),
+            },
+        },
     }
 }
 
-/// Checks a WebSocket handshake (RFC 6455 section 4.2.1) and hands the connection over.
-fn handshake(request: &mut Request<Incoming>, permit: &Arc<Permit>, public: &Arc<Public>) -> Reply {
-    let bad = |status, message: &str| json_reply(status, &json!({ "error": message }));
-    if request.method() != Method::GET {
-        return method_not_allowed();
-    }
-    if request.version() != Version::HTTP_11 {
-        return bad(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "a WebSocket handshake needs HTTP/1.1",
-        );
-    }
-    if !is_upgrade_request(request) {
-        let mut reply = bad(
-            StatusCode::UPGRADE_REQUIRED,
-            "this is a WebSocket endpoint; connect with ws://",
-        );
-        reply
-            .headers_mut()
-            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        return reply;
-    }
-    let headers = request.headers();
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .map(HeaderValue::as_bytes)
-        != Some(b"13")
-    {
-        let mut reply = bad(
-            StatusCode::UPGRADE_REQUIRED,
-            "Sec-WebSocket-Version must be 13",
-        );
-        reply.headers_mut().insert(
-            header::SEC_WEBSOCKET_VERSION,
-            HeaderValue::from_static("13"),
-        );
-        return reply;
-    }
-    if !headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .is_some_and(is_handshake_key)
-    {
-        return bad(
-            StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key must be 16 bytes in base64",
-        );
-    }
-    if public.shutdown.has_begun() {
-        return bad(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "this server is about to stop; connect again to reach another",
-        );
-    }
-    let (response, upgraded) = match upgrade(request) {
-        Ok(upgrade) => upgrade,
-        Err(error) => return bad(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    tokio::spawn(hand_over(upgraded, permit.clone(), public.clone()));
-    response.map(|_| Full::default())
-}
-
-/// Waits until the reply is sent, and gives the bare TCP stream to a task of its own: what HTTP needed for
-/// the handshake is freed before the long wait.
-async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public>) {
-    let Ok(socket) = upgraded.await else { return };
-    let upgraded = socket.into_inner().into_inner();
-    match upgraded.downcast::<TokioIo<HttpStream>>() {
-        Ok(parts) => {
-            let (stream, reply) = parts.io.into_inner().into_parts();
-            tokio::spawn(ws::serve(
-                stream,
-                ws::Handshake {
-                    reply,
-                    early: parts.read_buf.to_vec(),
-                },
-                public.context.clone(),
-                public.ws,
-                permit,
-            ));
-        }
-        Err(_) => tracing::error!("an upgraded connection was not the TCP stream that it began as"),
+/// RFC 9112 section 3.2. HTTP/1.0 has no such header.
+fn has_one_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let is_valid =
+        |host: &HeaderValue| host.is_empty() || Authority::try_from(host.as_bytes()).is_ok();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_valid(host),
+        (None, _) => request.version() == Version::HTTP_10,
+        (Some(_), Some(_)) => false,
     }
 }
 
-/// 16 bytes in base64 are 22 digits and two signs of padding.
-fn is_handshake_key(key: &HeaderValue) -> bool {
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    match key.as_bytes() {
-        [digits @ .., b'=', b'='] => digits.len() == 22 && digits.iter().all(is_digit),
-        _ => false,
-    }
+/// Browsers ask for an icon at each visit; an error would stand in their console.
+fn no_icon() -> Reply {
+    let mut reply = Response::new(Full::default());
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    let value = HeaderValue::from_static("max-age=86400");
+    reply.headers_mut().insert(header::CACHE_CONTROL, value);
+    reply
 }
 
 fn health(public: &Public) -> Reply {
@@ -267,26 +226,11 @@ fn percentiles(found: Percentiles) -> serde_json::Value {
 }
 
 fn refused(refusal: Refusal) -> Reply {
-    let status = match refusal {
-        Refusal::Full => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::AddressFull => StatusCode::TOO_MANY_REQUESTS,
+    let error = match refusal {
+        Refusal::Full => HttpError::ServerFull,
+        Refusal::AddressFull => HttpError::TooManyConnections,
     };
-    let mut reply = json_reply(status, &json!({ "error": refusal.message() }));
-    reply
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    reply
-}
-
-fn method_not_allowed() -> Reply {
-    let mut reply = json_reply(
-        StatusCode::METHOD_NOT_ALLOWED,
-        &json!({ "error": "use GET" }),
-    );
-    reply
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static("GET"));
-    reply
+    error.reply(refusal.message())
 }
 
 /// A reply with a JSON body.

@@ -2,14 +2,16 @@
 //! up a WebRTC call.
 //!
 //! Imports run downward only:
-//! [`listen`] -> [`http`] -> [`transport`] -> [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`], and
-//! [`session`] also -> [`directory`]. [`metrics`], [`admission`] and [`shutdown`] are leaves that others may use.
+//! [`listen`] -> [`http`] -> [`admission`] -> [`io`] -> [`transport`] -> [`session`] -> [`matchmaker`] ->
+//! [`room`] -> [`outbox`], and [`session`] also -> [`directory`]. [`metrics`] and [`shutdown`] are leaves that
+//! others may use.
 
 pub mod admin;
 pub mod admission;
 pub mod config;
 pub mod directory;
 pub mod http;
+pub mod io;
 pub mod listen;
 pub mod matchmaker;
 pub mod metrics;
@@ -22,8 +24,6 @@ pub mod transport;
 
 use std::{
     future::Future,
-    io,
-    net::{SocketAddr, TcpListener},
     sync::{Arc, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::Duration,
@@ -39,6 +39,7 @@ use admission::limits::Admission;
 use config::Config;
 use directory::Directory;
 use http::Public;
+use listen::{Address, Bound, BoundAddress};
 use matchmaker::{Matchmaker, Width};
 use metrics::Metrics;
 use profile::Profiler;
@@ -51,17 +52,17 @@ const LAST_WORDS: Duration = Duration::from_millis(2500);
 /// A server whose addresses are bound.
 pub struct Server {
     config: Config,
-    public: TcpListener,
-    admin: TcpListener,
+    public: Bound,
+    admin: Bound,
 }
 
 /// Where a server listens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Addrs {
     /// `/ws`, `/health`, `/stats`.
-    pub public: SocketAddr,
+    pub public: BoundAddress,
     /// `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
-    pub admin: SocketAddr,
+    pub admin: BoundAddress,
 }
 
 /// Why a server could not start or go on.
@@ -71,15 +72,15 @@ pub enum ServerError {
     #[error("cannot listen on {address}: {error}; choose another address or port with {flag}")]
     Bind {
         /// Which.
-        address: SocketAddr,
+        address: Address,
         /// The flag that says so.
         flag: &'static str,
         /// Why.
-        error: io::Error,
+        error: std::io::Error,
     },
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
-    System(#[from] io::Error),
+    System(#[from] std::io::Error),
     /// Two metrics of one name; a fault of the program.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -88,15 +89,15 @@ pub enum ServerError {
 impl Server {
     /// Binds both addresses. From now on the kernel queues connections; [`Self::run`] accepts them.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let bind = |address, flag| {
-            listen::bind(address).map_err(|error| ServerError::Bind {
-                address,
+        let bind = |address: &Address, flag| {
+            listen::bind(address, config.unix_socket_mode).map_err(|error| ServerError::Bind {
+                address: address.clone(),
                 flag,
                 error,
             })
         };
-        let public = bind(config.listen, "--listen")?;
-        let admin = bind(config.admin_listen, "--admin-listen")?;
+        let public = bind(&config.listen, "--listen")?;
+        let admin = bind(&config.admin_listen, "--admin-listen")?;
         Ok(Self {
             config,
             public,
@@ -105,11 +106,11 @@ impl Server {
     }
 
     /// The bound addresses, with the ports that were taken for port 0.
-    pub fn addrs(&self) -> io::Result<Addrs> {
-        Ok(Addrs {
-            public: self.public.local_addr()?,
-            admin: self.admin.local_addr()?,
-        })
+    pub fn addrs(&self) -> Addrs {
+        Addrs {
+            public: self.public.address().clone(),
+            admin: self.admin.address().clone(),
+        }
     }
 
     /// Serves until `stop`, then drains. Joins all parts: the one place to see what runs beside what.
@@ -119,6 +120,8 @@ impl Server {
             public,
             admin,
         } = self;
+        // The files go when this function ends, whatever way.
+        let (admin, _admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
         let metrics = Arc::new(Metrics::new(config.workers, &Width::LABELS)?);
         let shutdown = Shutdown::default();
@@ -135,32 +138,35 @@ impl Server {
             shutdown: shutdown.clone(),
             profiler: Arc::new(Profiler::default()),
         });
-        let admin = tokio::spawn(admin::serve(
-            tokio::net::TcpListener::from_std(admin)?,
-            admin_state,
-        ));
+        let admin = tokio::spawn(admin::serve(admin, admin_state));
         let shared = Arc::new(Public {
             config: config.http,
+            proxies: config.proxies,
+            origins: config.origins,
             ws: config.ws,
             context: context.clone(),
             shutdown: shutdown.clone(),
         });
-        let accept = {
+        let (accept, _public_file) = {
             let stop = shutdown.clone();
             let admission = Admission::new(config.limits, config.workers, metrics);
             let handles = workers.handles.clone();
+            let (listener, file) = {
+                let _worker = workers.handles[0].enter();
+                public.into_listener()?
+            };
             let accept = async move {
                 listen::accept(
-                    public,
+                    listener,
                     admission,
                     config.max_accepts_per_second,
                     handles,
                     shared,
                     stop.begun(),
                 )
-                .await
+                .await;
             };
-            workers.handles[0].spawn(accept)
+            (workers.handles[0].spawn(accept), file)
         };
         tokio::pin!(accept);
         let accepted = tokio::select! {
@@ -175,8 +181,7 @@ impl Server {
         admin.abort();
         tracing::info!(closed_at_deadline = closed, "stopped");
         match accepted {
-            Some(Ok(Err(error))) => Err(error.into()),
-            Some(Err(error)) => Err(io::Error::other(error).into()),
+            Some(Err(error)) => Err(std::io::Error::other(error).into()),
             _ => Ok(()),
         }
     }
@@ -190,7 +195,7 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(count: usize) -> io::Result<Self> {
+    fn start(count: usize) -> std::io::Result<Self> {
         let mut workers = Self {
             handles: Vec::new(),
             threads: Vec::new(),

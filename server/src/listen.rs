@@ -3,16 +3,12 @@
 //! One loop accepts for all workers and gives each connection to the one that has the fewest. A worker is
 //! a runtime of its own on a thread of its own, and a connection stays where it was dealt.
 
-use std::{
-    future::Future,
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+mod address;
+mod bind;
+
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpStream,
     runtime::Handle,
     time::{Instant, sleep, sleep_until},
 };
@@ -20,46 +16,24 @@ use tokio::{
 use crate::{
     admission::limits::{Admission, Permit},
     http::{self, Public},
+    io::{Detached, Peer, Stream},
     metrics::Metrics,
 };
-
-/// Connections that the kernel keeps for us until we accept them. With less, a burst of connects loses
-/// packets and waits a second for the client to try again.
-const BACKLOG: i32 = 4096;
+pub use address::Address;
+pub use bind::{Bound, BoundAddress, Listener, SocketFile, bind};
 
 /// How long to wait before accepting again, after the descriptors have run out.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
-/// Binds a listener that is not blocking.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: relayed messages are small and must not wait for each other.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// Accepts until `stop`, dealing connections out to `workers`. To be run on the first of them.
 pub async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     admission: Arc<Admission>,
     max_per_second: u32,
     workers: Vec<Handle>,
     public: Arc<Public>,
     stop: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+) {
     let metrics = &*public.context.metrics;
     let mut pace = Pace::new(max_per_second);
     let mut back_off = BACK_OFF[0];
@@ -67,26 +41,28 @@ pub async fn accept(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stop => return Ok(()),
+            () = &mut stop => return,
             accepted = async { pace.wait(metrics).await; listener.accept().await } => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
-                let Some(permit) = admission.enter(peer.ip()) else {
+                // The connections of a proxy are its users', who are known with their requests.
+                let address = (!public.proxies.trusts(peer)).then(|| peer.address());
+                let Some(permit) = admission.enter(address) else {
                     continue;
                 };
                 if permit.refusal().is_none() {
                     pace.count();
                 }
-                deal(stream, permit, &workers, &public);
+                deal(stream, peer, permit, &workers, &public);
             }
             Err(error) => {
                 if !describe_failure(&error, metrics) {
                     continue;
                 }
                 tokio::select! {
-                    () = &mut stop => return Ok(()),
+                    () = &mut stop => return,
                     () = sleep(back_off) => {}
                 }
                 back_off = (back_off * 2).min(BACK_OFF[1]);
@@ -96,17 +72,17 @@ pub async fn accept(
 }
 
 /// Hands a connection to the worker that has the fewest; one other than this watches the socket anew.
-fn deal(stream: TcpStream, mut permit: Permit, workers: &[Handle], public: &Arc<Public>) {
+fn deal(stream: Stream, peer: Peer, mut permit: Permit, workers: &[Handle], public: &Arc<Public>) {
     let public = public.clone();
     let worker = permit.choose_worker();
     if worker == 0 {
-        tokio::spawn(http::serve(stream, permit, public));
+        tokio::spawn(http::serve(stream, peer, permit, public));
         return;
     }
-    let stream = stream.into_std();
+    let stream = stream.detach();
     workers[worker].spawn(async move {
-        match stream.and_then(TcpStream::from_std) {
-            Ok(stream) => http::serve(stream, permit, public).await,
+        match stream.and_then(Detached::attach) {
+            Ok(stream) => http::serve(stream, peer, permit, public).await,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be watched and was dropped")
             }

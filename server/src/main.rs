@@ -14,6 +14,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use voicematch_server::{
     Server,
     config::{Cli, Command, Config, Flags, LogFormat},
+    listen::BoundAddress,
     metrics::process,
     shutdown::Signals,
 };
@@ -36,8 +37,11 @@ pub static MALLOC_CONF: &[u8; 109] =
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::SelfTest { users, duration }) => commands::self_test(users, duration),
-        Some(Command::Healthcheck { url }) => commands::healthcheck(&url),
+        #[cfg(feature = "self-test")]
+        Some(Command::SelfTest { users, duration }) => commands::self_test::run(users, duration),
+        Some(Command::Healthcheck { listen, url }) => {
+            commands::healthcheck::run(&listen, url.as_deref())
+        }
         None => serve(cli.serve),
     };
     outcome.unwrap_or_else(|error| {
@@ -73,16 +77,25 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let server = Server::bind(config)?;
-        let addrs = server.addrs()?;
+        let addrs = server.addrs();
         tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
         // Whoever started the server may not be listening any more.
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "public  ws://{0}/ws  http://{0}/health", addrs.public);
-        let _ = writeln!(
-            out,
-            "admin   http://{0}/metrics  http://{0}/debug/pprof/",
-            addrs.admin
-        );
+        let _ = match &addrs.public {
+            BoundAddress::Tcp(public) => {
+                writeln!(out, "public  ws://{public}/ws  http://{public}/health")
+            }
+            public => writeln!(out, "public  {public}"),
+        };
+        let _ = match &addrs.admin {
+            BoundAddress::Tcp(admin) => {
+                writeln!(
+                    out,
+                    "admin   http://{admin}/metrics  http://{admin}/debug/pprof/"
+                )
+            }
+            admin => writeln!(out, "admin   {admin}"),
+        };
         drop(out);
         let (first, stop) = tokio::sync::oneshot::channel();
         let run = server.run(async { _ = stop.await });
@@ -144,11 +157,10 @@ fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error
         .finish(std::io::stderr());
     let lost = writer.error_counter();
     process::count_lost_log_lines(move || lost.dropped_lines() as u64);
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        .with_ansi(is_terminal)
+        .with_ansi(has_colours())
         // Failing to log must not be fatal.
         .log_internal_errors(false);
     match flags.log_format {
@@ -156,4 +168,11 @@ fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(guard)
+}
+
+/// Whether the log may have colours: not in a file, nor where the user wants none (no-color.org).
+fn has_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::IsTerminal::is_terminal(&std::io::stderr()) && !unwanted && !is_dumb
 }

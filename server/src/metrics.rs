@@ -29,10 +29,11 @@ pub const LATENCY_BUCKETS: [f64; 23] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 ];
 
-/// Why a connection was turned away.
-pub const REFUSALS: [&str; 5] = [
+/// Why a connection was refused.
+pub const REFUSALS: [&str; 6] = [
     "max_connections",
     "max_connections_per_address",
+    "origin",
     "descriptors",
     "accept_error",
     "refusals_busy",
@@ -56,7 +57,7 @@ thread_local! {
     static WORKER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Tells the metrics that this thread is worker `index`.
+/// Sets the number of this worker thread.
 pub fn enter_worker(index: usize) {
     WORKER.set(index);
 }

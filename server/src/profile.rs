@@ -19,7 +19,7 @@ use pprof::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::http::{Reply, json_reply, reply};
+use crate::http::{Reply, error::HttpError, reply};
 
 /// The longest capture.
 pub const MAX_CAPTURE: Duration = Duration::from_secs(300);
@@ -42,12 +42,12 @@ pub struct Profiler {
 }
 
 /// Why there is no profile.
-struct Failure(StatusCode, String);
+struct Failure(HttpError, String);
 
 impl Failure {
     fn internal(error: impl std::fmt::Display) -> Self {
         Self(
-            StatusCode::INTERNAL_SERVER_ERROR,
+            HttpError::Internal,
             format!("the profile could not be taken: {error}"),
         )
     }
@@ -84,12 +84,10 @@ impl Profiler {
             "tasks" => tasks_pprof(&tasks()).map(|body| file(OCTETS, "tasks", body)),
             _ => {
                 let message = format!("there is no profile {name:.40}; see /debug/pprof/");
-                Err(Failure(StatusCode::NOT_FOUND, message))
+                Err(Failure(HttpError::NotFound, message))
             }
         };
-        outcome.unwrap_or_else(|Failure(status, message)| {
-            json_reply(status, &serde_json::json!({ "error": message }))
-        })
+        outcome.unwrap_or_else(|Failure(error, message)| error.reply(&message))
     }
 
     /// Samples all threads for the asked time and renders what was seen.
@@ -117,7 +115,7 @@ impl Profiler {
     fn begin(&self) -> Result<MutexGuard<'_, ()>, Failure> {
         self.capturing.try_lock().map_err(|_| {
             Failure(
-                StatusCode::CONFLICT,
+                HttpError::CaptureRunning,
                 "a capture is running; wait for its end".to_owned(),
             )
         })
@@ -141,7 +139,7 @@ fn capture_length(query: &str) -> Result<Duration, Failure> {
         .ok_or_else(|| {
             let max = MAX_CAPTURE.as_secs();
             Failure(
-                StatusCode::BAD_REQUEST,
+                HttpError::BadRequest,
                 format!("seconds is {seconds:.20}; give a number up to {max}"),
             )
         })
@@ -190,7 +188,7 @@ async fn heap() -> Result<Vec<u8>, Failure> {
     let Some(control) = jemalloc_pprof::PROF_CTL.as_ref() else {
         let message =
             "the allocator was built or started without profiling (MALLOC_CONF=prof:true)";
-        return Err(Failure(StatusCode::NOT_IMPLEMENTED, message.to_owned()));
+        return Err(Failure(HttpError::NotSupported, message.to_owned()));
     };
     let mut control = control.clone().lock_owned().await;
     let dumped = tokio::task::spawn_blocking(move || {

@@ -15,6 +15,7 @@ const SERVER: &[Room] = &[
     (
         "config",
         &[
+            "listen",
             "http",
             "transport",
             "admission",
@@ -23,15 +24,26 @@ const SERVER: &[Room] = &[
             "outbox",
         ],
     ),
-    ("admin", &["http", "profile", "session", "shutdown"]),
-    ("listen", &["http", "admission", "metrics"]),
+    (
+        "admin",
+        &["listen", "http", "profile", "session", "shutdown"],
+    ),
+    ("listen", &["http", "admission", "io", "metrics"]),
     ("profile", &["http"]),
     (
         "http",
-        &["transport", "admission", "session", "shutdown", "metrics"],
+        &[
+            "transport",
+            "admission",
+            "io",
+            "session",
+            "shutdown",
+            "metrics",
+        ],
     ),
     ("transport", &["session", "outbox"]),
-    ("admission", &["metrics"]),
+    ("admission", &["io", "metrics"]),
+    ("io", &["outbox"]),
     ("shutdown", &["session", "room"]),
     (
         "session",
@@ -162,10 +174,10 @@ fn rooms(source: &str) -> BTreeMap<String, String> {
     for path in rust_files(&source) {
         let relative = path.strip_prefix(&source).unwrap().with_extension("");
         // The library's face joins all rooms; `main` and `commands` are the program that uses it.
-        let is_top = |name: &&str| relative.as_path() == Path::new(name);
-        if relative.ends_with("tests")
-            || ["lib", "main", "commands"].iter().any(|name| is_top(name))
-        {
+        let is_top = ["lib", "main", "commands"]
+            .iter()
+            .any(|name| relative.starts_with(name));
+        if relative.ends_with("tests") || is_top {
             continue;
         }
         let room = relative.iter().next().unwrap().to_str().unwrap().to_owned();

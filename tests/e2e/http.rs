@@ -1,7 +1,5 @@
 //! HTTP on both ports, handshakes that are not in order, and starting the program.
 
-use std::net::TcpListener;
-
 use serde_json::Value;
 
 use crate::support::{
@@ -9,6 +7,7 @@ use crate::support::{
     http::{get, request},
     pair,
     raw::handshake,
+    run,
 };
 
 #[tokio::test]
@@ -215,7 +214,7 @@ async fn handshakes_that_look_unusual_and_are_in_order_pass() {
         ("/ws HTTP", "/ws?token=x HTTP"),
         (
             "\r\n\r\n",
-            "\r\nOrigin: https://app.example.org\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+            "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
         ),
     ];
     for (remove, insert) in cases {
@@ -249,65 +248,6 @@ async fn the_answer_to_a_handshake_proves_that_the_key_was_read() {
     );
     assert_eq!(response.header("sec-websocket-extensions"), None);
     assert_eq!(response.header("sec-websocket-protocol"), None);
-}
-
-async fn run(args: &[&str]) -> (Option<i32>, String) {
-    let mut command = binary();
-    command.args(args);
-    let mut process = Process::spawn(command);
-    let code = process.exit_code().await;
-    (code, process.stderr().join("\n"))
-}
-
-#[tokio::test]
-async fn healthcheck_tells_by_its_exit_code() {
-    let mut server = TestServer::start(&[]).await;
-    let url = format!("http://{}/health", server.public);
-    assert_eq!(run(&["healthcheck", "--url", &url]).await.0, Some(0));
-    let lost = format!("http://{}/nowhere", server.public);
-    let (code, said) = run(&["healthcheck", "--url", &lost]).await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains("404"), "{said}");
-    server.process.signal(rustix::process::Signal::TERM);
-    server.process.exit_code().await;
-    let (code, said) = run(&["healthcheck", "--url", &url]).await;
-    assert_eq!(code, Some(1));
-    assert!(said.contains("is the server running?"), "{said}");
-    assert_eq!(run(&["healthcheck", "--url", "nonsense"]).await.0, Some(1));
-}
-
-#[tokio::test]
-async fn the_server_listens_on_ipv6_too() {
-    if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: this machine has no IPv6");
-        return;
-    }
-    let server = TestServer::start_command(binary(), "[::1]:0", &[]).await;
-    assert!(server.public.is_ipv6());
-    pair(&server).await;
-    let url = format!("http://{}/health", server.public);
-    assert_eq!(run(&["healthcheck", "--url", &url]).await.0, Some(0));
-    // One socket for both.
-    let server = TestServer::start_command(binary(), "[::]:0", &[]).await;
-    let port = server.public.port();
-    assert_eq!(
-        get(([127, 0, 0, 1], port).into(), "/health").await.status,
-        200
-    );
-}
-
-#[tokio::test]
-async fn a_port_in_use_is_said_clearly() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    for (flag, other) in [
-        ("--listen", "--admin-listen"),
-        ("--admin-listen", "--listen"),
-    ] {
-        let (code, said) = run(&[flag, &address, other, "127.0.0.1:0"]).await;
-        assert_eq!(code, Some(1));
-        assert!(said.contains(&address) && said.contains(flag), "{said}");
-    }
 }
 
 #[tokio::test]

@@ -96,9 +96,10 @@ async fn a_full_server_refuses_until_somebody_leaves() {
     let first = User::connect(&server).await;
     let _second = User::connect(&server).await;
     assert_eq!(User::try_connect(&server).await.err(), Some(503));
-    let refused = server.public("/health").await;
+    let refused = server.public("/ws").await;
     assert_eq!(refused.status, 503);
     assert_eq!(refused.header("retry-after"), Some("5"));
+    assert_eq!(refused.json()["code"], "server_full");
     assert!(
         refused.json()["error"].as_str().unwrap().contains("full"),
         "{refused:?}"
@@ -137,6 +138,29 @@ async fn one_address_may_only_have_so_many_connections() {
     for user in &mut users {
         user.is_undisturbed().await;
     }
+}
+
+#[tokio::test]
+async fn beyond_the_limits_the_server_still_says_that_it_is_well() {
+    let of_address = ["--max-connections-per-address", "2", "--limit-loopback"];
+    for flags in [&["--max-connections", "2"][..], &of_address] {
+        let server = TestServer::start(flags).await;
+        let _users = join_all((0..2).map(|_| User::connect(&server))).await;
+        assert!(User::try_connect(&server).await.is_err());
+        for path in ["/health", "/stats"] {
+            assert_eq!(server.public(path).await.status, 200, "{flags:?} {path}");
+        }
+        assert!(server.public("/nowhere").await.status >= 429);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_does_not_hold_its_place_for_long() {
+    let flags = ["--max-connections", "1", "--handshake-timeout", "1h"];
+    let server = TestServer::start(&flags).await;
+    let _user = User::connect(&server).await;
+    let mut silent = RawSocket::connect(&server).await;
+    silent.expect_end().await;
 }
 
 #[tokio::test]

@@ -164,3 +164,49 @@ async fn a_quiet_log_is_quiet_and_a_wrong_level_is_said() {
     let said = process.stderr().join("\n");
     assert!(said.contains("--log"), "{said}");
 }
+
+/// What a server logs at its start in a terminal, with this in its environment.
+async fn log_in_a_terminal(name: &str, value: &str) -> String {
+    use rustix::{
+        fs::{Mode, OFlags, open},
+        pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    };
+    let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&reader).unwrap();
+    unlockpt(&reader).unwrap();
+    let name_of_terminal = ptsname(&reader, Vec::new()).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let terminal = open(name_of_terminal.as_c_str(), flags, Mode::empty()).unwrap();
+    let mut command = crate::support::binary();
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.env("TERM", "xterm").env_remove("NO_COLOR");
+    command.env(name, value).stderr(terminal);
+    let mut server = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    drop(command);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = Vec::new();
+        while !text.windows(9).any(|word| word == b"listening") {
+            let mut part = [0; 4096];
+            let n = rustix::io::read(&reader, &mut part).unwrap();
+            text.extend_from_slice(&part[..n]);
+        }
+        String::from_utf8(text).unwrap()
+    });
+    let text = crate::support::within("the log", read).await.unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    text
+}
+
+#[tokio::test]
+async fn in_a_terminal_the_log_has_colours_unless_they_are_unwanted() {
+    for (name, value, colours) in [
+        ("TERM", "xterm", true),
+        ("TERM", "dumb", false),
+        ("NO_COLOR", "1", false),
+        ("NO_COLOR", "", true),
+    ] {
+        let text = log_in_a_terminal(name, value).await;
+        assert_eq!(text.contains('\u{1b}'), colours, "{name}={value} {text:?}");
+    }
+}

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod browsers;
 mod capacity;
 mod criteria;
 mod drain;
@@ -16,11 +17,15 @@ mod heartbeat;
 mod http;
 mod leaving;
 mod limits;
+mod listen;
 mod logs;
 mod metrics;
 mod pairing;
 mod pprof;
+mod proxy;
+mod refusals;
 mod relay;
+#[cfg(feature = "self-test")]
 mod self_test;
 mod slow_consumer;
 mod storm;

@@ -76,3 +76,12 @@ pub(crate) fn becomes<T: PartialEq + Debug>(
         }
     }
 }
+
+/// Runs the program to its end; returns its exit code and what it wrote on stderr.
+pub(crate) async fn run(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = binary();
+    command.args(args);
+    let mut process = Process::spawn(command);
+    let code = process.exit_code().await;
+    (code, process.stderr().join("\n"))
+}

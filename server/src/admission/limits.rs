@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -66,10 +66,10 @@ pub struct Admission {
 /// One counted connection; dropping it ends the count.
 pub struct Permit {
     admission: Arc<Admission>,
-    /// Counted under this address.
-    address: Option<IpAddr>,
+    /// Counted under this address: from the start, or once the user behind a proxy is known.
+    address: OnceLock<IpAddr>,
     /// Counted on this worker.
-    worker: Option<usize>,
+    worker: Option<u32>,
     refusal: Option<Refusal>,
 }
 
@@ -86,30 +86,43 @@ impl Admission {
         })
     }
 
-    /// Counts a new connection. One over a limit gets a permit to send a refusal; `None`: close it at once.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Permit> {
+    /// Counts a new connection. `address`: its user's; `None`: known later, as the connection is that of a
+    /// proxy. One over a limit gets a permit to send a refusal; `None`: close it at once.
+    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
         let max = self.config.max_connections;
         if max > 0 && self.open.load(Ordering::Relaxed) >= max {
             return self.refuse(Refusal::Full);
         }
-        let address = self.counted_address(peer);
-        if let Some(address) = address {
-            let mut count = self.addresses.entry(address).or_insert(0);
-            if *count >= self.config.max_connections_per_address {
-                drop(count);
-                return self.refuse(Refusal::AddressFull);
-            }
-            *count += 1;
+        let address = address.and_then(|address| self.counted_address(address));
+        if address.is_some_and(|address| !self.count(address)) {
+            return self.refuse(Refusal::AddressFull);
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections_open.inc();
         self.metrics.connections_total.inc();
         Some(Permit {
             admission: self.clone(),
-            address,
+            address: address.map_or_else(OnceLock::new, OnceLock::from),
             worker: None,
             refusal: None,
         })
+    }
+
+    /// Counts one more connection of an address; false if there may be no more.
+    fn count(&self, address: IpAddr) -> bool {
+        let mut count = self.addresses.entry(address).or_insert(0);
+        let fits = *count < self.config.max_connections_per_address;
+        *count += usize::from(fits);
+        fits
+    }
+
+    fn forget(&self, address: IpAddr) {
+        if let Entry::Occupied(mut count) = self.addresses.entry(address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     fn refuse(self: &Arc<Self>, refusal: Refusal) -> Option<Permit> {
@@ -122,7 +135,7 @@ impl Admission {
         self.metrics.refused(refusal.label());
         Some(Permit {
             admission: self.clone(),
-            address: None,
+            address: OnceLock::new(),
             worker: None,
             refusal: Some(refusal),
         })
@@ -150,8 +163,26 @@ impl Permit {
         let fewest = loads.min_by_key(|(_, load)| load.load(Ordering::Relaxed));
         let worker = fewest.map_or(0, |(worker, _)| worker);
         self.admission.workers[worker].fetch_add(1, Ordering::Relaxed);
-        self.worker = Some(worker);
+        self.worker = u32::try_from(worker).ok();
         worker
+    }
+
+    /// Counts the connection under the address of the user behind a proxy.
+    pub fn count_user(&self, user: IpAddr) -> Result<(), Refusal> {
+        let admission = &self.admission;
+        let Some(address) = admission.counted_address(user) else {
+            return Ok(());
+        };
+        if !admission.count(address) {
+            let refusal = Refusal::AddressFull;
+            admission.metrics.limit_hit(refusal.label());
+            admission.metrics.refused(refusal.label());
+            return Err(refusal);
+        }
+        if self.address.set(address).is_err() {
+            admission.forget(address);
+        }
+        Ok(())
     }
 
     /// Set if the connection may only receive this refusal.
@@ -164,7 +195,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let admission = &self.admission;
         if let Some(worker) = self.worker {
-            admission.workers[worker].fetch_sub(1, Ordering::Relaxed);
+            admission.workers[worker as usize].fetch_sub(1, Ordering::Relaxed);
         }
         if self.refusal.is_some() {
             admission.refusing.fetch_sub(1, Ordering::Relaxed);
@@ -172,13 +203,8 @@ impl Drop for Permit {
         }
         admission.open.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections_open.dec();
-        if let Some(address) = self.address
-            && let Entry::Occupied(mut count) = admission.addresses.entry(address)
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if let Some(&address) = self.address.get() {
+            admission.forget(address);
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The command line and its environment twins, raw.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use voicematch_protocol::IceServer;
+
+use crate::{
+    admission::{origin::AllowedOrigin, proxy::TrustedProxy},
+    listen::Address,
+};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -15,7 +20,8 @@ use voicematch_protocol::IceServer;
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   voicematch-server                                  serve on 0.0.0.0:8080, admin on 127.0.0.1:6060
-  voicematch-server --listen '[::]:8080' --ice-server stun:stun.example.org:3478
+  voicematch-server --listen :8080 --ice-server stun:stun.example.org:3478
+  voicematch-server --listen unix:/run/voicematch.sock --trusted-proxy unix
   voicematch-server self-test --users 500            play 500 users against a server in this process
   voicematch-server healthcheck                      exit 0 if the server on this machine is well
 
@@ -35,6 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a server inside this process, play users against it, and print what they saw.
+    #[cfg(feature = "self-test")]
     SelfTest {
         /// Users to play.
         #[arg(
@@ -50,13 +57,17 @@ pub enum Command {
     },
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
-        /// What to ask.
+        /// The server's --listen. 0.0.0.0, [::] and :PORT mean loopback
         #[arg(
             long,
-            default_value = "http://127.0.0.1:8080/health",
-            env = "VOICEMATCH_HEALTHCHECK_URL"
+            default_value = DEFAULT_LISTEN,
+            env = "VOICEMATCH_LISTEN",
+            value_name = "ADDR"
         )]
-        url: String,
+        listen: Address,
+        /// Ask this URL instead
+        #[arg(long, env = "VOICEMATCH_HEALTHCHECK_URL")]
+        url: Option<String>,
     },
 }
 
@@ -72,14 +83,15 @@ pub enum LogFormat {
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// Public address: /ws, /health, /stats. Port 0 takes a free one
+    /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, or unix:PATH.
+    /// Port 0 takes a free one
     #[arg(
         long,
-        default_value = "0.0.0.0:8080",
+        default_value = DEFAULT_LISTEN,
         env = "VOICEMATCH_LISTEN",
         value_name = "ADDR"
     )]
-    pub listen: SocketAddr,
+    pub listen: Address,
 
     /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
     #[arg(
@@ -88,7 +100,32 @@ pub struct Flags {
         env = "VOICEMATCH_ADMIN_LISTEN",
         value_name = "ADDR"
     )]
-    pub admin_listen: SocketAddr,
+    pub admin_listen: Address,
+
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, default_value = "660", value_parser = mode, env = "VOICEMATCH_UNIX_SOCKET_MODE", value_name = "MODE")]
+    pub unix_socket_mode: u32,
+
+    /// Proxy whose X-Forwarded-For and X-Forwarded-Host are believed: an address, a network as in
+    /// 10.0.0.0/8, or unix for all that connect to a Unix socket. Repeatable, or separated by commas
+    /// [default: none]
+    #[arg(
+        long = "trusted-proxy",
+        env = "VOICEMATCH_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub trusted_proxies: Vec<TrustedProxy>,
+
+    /// Web pages that may connect besides those of the server's own host, as in https://app.example; * for
+    /// all. Repeatable, or separated by commas [default: none]
+    #[arg(
+        long = "allowed-origin",
+        env = "VOICEMATCH_ALLOWED_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
+    pub allowed_origins: Vec<AllowedOrigin>,
 
     /// Worker threads; 0: one for each CPU that this process may use
     #[arg(
@@ -185,7 +222,8 @@ pub struct Flags {
     )]
     pub max_connections: usize,
 
-    /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; 0: no limit
+    /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; behind a trusted
+    /// proxy the user's address counts; 0: no limit
     #[arg(
         long,
         default_value_t = 256,
@@ -238,6 +276,9 @@ pub struct IceServers(pub Vec<IceServer>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct After(pub Option<Duration>);
 
+/// Where a server listens unless a flag says otherwise.
+const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
+
 /// The longest time a flag takes; far sums of instants must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -252,6 +293,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("longer than a year".into()),
         Err(error) => Err(format!("{error}; write it as 250ms, 25s or 10m")),
     }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|&mode| mode <= 0o777)
+        .ok_or_else(|| "write it in octal, as 660 or 666".into())
 }
 
 fn after(text: &str) -> Result<After, String> {

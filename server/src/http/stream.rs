@@ -11,33 +11,32 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::io::Stream;
 
 /// Set when what is written from now on is to be held back.
 pub(super) type Hold = Arc<AtomicBool>;
 
-/// A TCP stream whose output can be held back.
+/// A stream whose output can be held back.
 pub(super) struct HttpStream {
-    tcp: TcpStream,
+    stream: Stream,
     hold: Hold,
     held: Vec<u8>,
 }
 
 impl HttpStream {
-    pub(super) fn new(tcp: TcpStream, hold: Hold) -> Self {
+    pub(super) fn new(stream: Stream, hold: Hold) -> Self {
         Self {
-            tcp,
+            stream,
             hold,
             held: Vec::new(),
         }
     }
 
     /// The bare stream, and what was held back.
-    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.tcp, self.held)
+    pub(super) fn into_parts(self) -> (Stream, Vec<u8>) {
+        (self.stream, self.held)
     }
 }
 
@@ -47,7 +46,7 @@ impl AsyncRead for HttpStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
@@ -61,7 +60,7 @@ impl AsyncWrite for HttpStream {
             self.held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -73,18 +72,18 @@ impl AsyncWrite for HttpStream {
             bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

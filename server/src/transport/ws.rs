@@ -9,7 +9,6 @@ mod reader;
 
 use std::{
     cell::RefCell,
-    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker, ready},
@@ -18,10 +17,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     time::Sleep,
 };
 use voicematch_protocol::LeaveReason;
@@ -65,39 +60,6 @@ thread_local! {
     });
 }
 
-/// The write side of a socket. Dropping it does not hang up: closing the socket does, without a system
-/// call of its own.
-struct WriteHalf(Option<OwnedWriteHalf>);
-
-impl Link for WriteHalf {
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let half = self.0.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        match parts {
-            [part] => half.try_write(part),
-            parts => half.try_write_vectored(parts),
-        }
-    }
-
-    fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        match &self.0 {
-            Some(half) => half.as_ref().poll_write_ready(cx),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    fn hang_up(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for WriteHalf {
-    fn drop(&mut self) {
-        if let Some(half) = self.0.take() {
-            half.forget();
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
@@ -109,10 +71,10 @@ enum Phase {
     },
 }
 
-/// One WebSocket connection.
-struct Connection {
+/// One WebSocket connection, which reads from `R`.
+struct Connection<R> {
     session: Session,
-    socket: OwnedReadHalf,
+    socket: R,
     reader: Reader,
     config: WsConfig,
     phase: Phase,
@@ -131,16 +93,18 @@ pub struct Handshake {
     pub early: Vec<u8>,
 }
 
-/// Serves a connection whose handshake is done, until it ends; `held` is dropped then. The session is open
-/// when this returns; the future, which is what a connection costs in memory, holds nothing twice.
-pub fn serve<H: Send>(
-    stream: TcpStream,
+/// Serves a connection whose handshake is done, until it ends; `held` is dropped then. It reads from `socket`
+/// and writes to `link`. The session is open when this returns; the future, which is what a connection costs
+/// in memory, holds nothing twice.
+pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
+    socket: R,
+    link: Box<dyn Link>,
     handshake: Handshake,
     context: Arc<Context>,
     config: WsConfig,
     held: H,
 ) -> impl Future<Output = ()> + Send {
-    let mut connection = Connection::new(stream, handshake, context, config);
+    let mut connection = Connection::new(socket, link, handshake, context, config);
     async move {
         let _held = &held;
         let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
@@ -148,23 +112,17 @@ pub fn serve<H: Send>(
     }
 }
 
-impl Connection {
+impl<R: AsyncRead + Unpin> Connection<R> {
     fn new(
-        stream: TcpStream,
+        socket: R,
+        link: Box<dyn Link>,
         handshake: Handshake,
         context: Arc<Context>,
         config: WsConfig,
     ) -> Self {
         let now = Instant::now();
-        let (socket, link) = stream.into_split();
         Self {
-            session: Session::open(
-                context,
-                Box::new(WriteHalf(Some(link))),
-                frame::text_header,
-                &handshake.reply,
-                now,
-            ),
+            session: Session::open(context, link, frame::text_header, &handshake.reply, now),
             socket,
             reader: Reader::new(config.max_message_bytes, handshake.early),
             config,

@@ -1,0 +1,188 @@
+//! Binding: from an [`Address`] to a socket on which the kernel queues connections.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::address::{Address, resolve};
+use crate::io::{Peer, Stream};
+
+/// Connections that the kernel keeps for us until we accept them. With less, a burst of connects loses
+/// packets and waits a second for the client to try again.
+const BACKLOG: i32 = 4096;
+
+/// A bound address, from which a runtime can accept once it has a [`Listener`].
+pub struct Bound {
+    socket: Socket,
+    address: BoundAddress,
+    file: Option<SocketFile>,
+}
+
+/// Where a server listens, with the port that was taken for port 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The file of a Unix socket. Dropping it removes the file, unless it is another server's by then.
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let now = fs::symlink_metadata(&self.path);
+        if now.is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode))
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a Unix socket could not be removed");
+        }
+    }
+}
+
+/// Binds. `unix_mode`: the permissions of a Unix socket.
+pub fn bind(address: &Address, unix_mode: u32) -> io::Result<Bound> {
+    match address {
+        Address::Any(port) => match bind_tcp((Ipv6Addr::UNSPECIFIED, *port).into()) {
+            Err(error) if has_no_ipv6(&error) => bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into()),
+            bound => bound,
+        },
+        Address::Ip(address) => bind_tcp(*address),
+        Address::Name(name, port) => bind_tcp(resolve(name, *port)?),
+        Address::Unix(path) => bind_unix(path, unix_mode),
+    }
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it: relayed messages are small and must not wait for each other.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let bound = socket.local_addr()?.as_socket();
+    Ok(Bound {
+        socket,
+        address: BoundAddress::Tcp(bound.unwrap_or(address)),
+        file: None,
+    })
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::new(path)?;
+    // Nobody can connect before `listen`, so nobody comes in by the permissions that the file begins with.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(Bound {
+        socket,
+        address: BoundAddress::Unix(path.to_owned()),
+        file: Some(file),
+    })
+}
+
+/// Removes the socket of a server that was killed. One that is in use, and a file of another kind, stay.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let file = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    if !file.file_type().is_socket() {
+        return Err(io::Error::other("a file that is not a socket is there"));
+    }
+    let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    client.set_nonblocking(true)?;
+    match client.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // It takes connections, or its queue is full.
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Bound {
+    /// Where it listens.
+    pub fn address(&self) -> &BoundAddress {
+        &self.address
+    }
+
+    /// The listener for this runtime, and the file to be removed at the end.
+    pub fn into_listener(self) -> io::Result<(Listener, Option<SocketFile>)> {
+        let listener = match self.address {
+            BoundAddress::Tcp(_) => Listener::Tcp(TcpListener::from_std(self.socket.into())?),
+            BoundAddress::Unix(_) => Listener::Unix(UnixListener::from_std(self.socket.into())?),
+        };
+        Ok((listener, self.file))
+    }
+}
+
+/// A listener that belongs to a runtime.
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Accepts a connection.
+    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::Ip(peer.ip())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Unix))
+            }
+        }
+    }
+}
