@@ -14,7 +14,7 @@ use crate::{
         failures::Errors,
         histogram::dense::Latencies,
         ledger::Stay,
-        sample::{Across, Delivered, Direction, Kind, Route, Sample, Unmatched},
+        sample::{Across, CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
         slice::calls::CallCounts,
     },
     plan::MAX_NAMES,
@@ -133,97 +133,103 @@ pub struct Storm {
 }
 
 impl Slice {
-    /// Counts what a user told at `at`, since the start of the run.
+    /// Counts a sample that came at `at`, since the start of the run. Each kind has its arm: a new one that is
+    /// counted nowhere does not compile.
     pub fn add(&mut self, at: Duration, sample: Sample) {
+        let people = &mut self.people;
         match sample {
-            Sample::Error { error } => self.errors.add(error, 1, at),
-            Sample::NotConnected { error } => {
-                self.people.not_connected += 1;
-                self.errors.add(error, 1, at);
-            }
-            Sample::Dropped { error } => {
-                self.people.dropped += 1;
-                self.errors.add(error, 1, at);
+            Sample::Connecting { again } => {
+                people.attempted += 1;
+                people.reconnects += u64::from(again);
             }
             Sample::Connected { latency } => {
-                self.people.connected += 1;
+                people.connected += 1;
                 self.connect.record(latency);
             }
+            Sample::NotConnected { error } => {
+                people.not_connected += 1;
+                self.errors.add(error, 1, at);
+            }
+            Sample::ConnectingEnded => people.abandoned += 1,
+            Sample::Dropped { error } => {
+                people.dropped += 1;
+                self.errors.add(error, 1, at);
+            }
+            Sample::Closed => people.closed += 1,
+            // For the progress of the run only.
+            Sample::StoppedSending => {}
+            Sample::Error { error } => self.errors.add(error, 1, at),
+            Sample::Paused { time } => self.pause = self.pause.max(time),
+            Sample::Searching { again } => {
+                people.searches += 1;
+                people.rematches += u64::from(again);
+            }
             Sample::Matched { latency } => {
-                self.people.matched += 1;
+                people.matched += 1;
                 self.matching.record(latency);
             }
             Sample::Unmatched(search) => {
-                self.people.unmatched += 1;
+                people.unmatched += 1;
                 self.unmatched.push(search);
             }
+            Sample::RoomJoined => people.rooms_joined += 1,
             Sample::RoomLeft(stay) => {
-                self.people.rooms_left += 1;
+                people.rooms_left += 1;
                 self.stays.push(*stay);
             }
+            Sample::DoubleMatch => people.double_matches += 1,
+            Sample::SelfMatch => people.self_matches += 1,
             Sample::Sent { route, lateness } => {
                 self.route(route).sent += 1;
                 self.lateness.record(lateness);
             }
             Sample::Delivered(message) => self.delivered(&message),
             Sample::DeliveredAcross(message) => self.delivered_across(message),
+            Sample::Gap { missed } => self.missed += missed,
             Sample::Duplicate { route } => self.route(route).duplicate += 1,
             Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
             Sample::Foreign => self.foreign += 1,
             Sample::Refused => self.refused += 1,
-            Sample::Gap { missed } => self.missed += missed,
-            Sample::FlowEnded { flow, completed } => {
-                at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
-            }
-            Sample::StormDropped { paired } => {
-                self.people.closed += 1;
-                self.storm.dropped += 1;
-                self.storm.paired += u64::from(paired);
-                self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
-            }
-            Sample::Paused { time } => self.pause = self.pause.max(time),
-            Sample::StormConnected { after } => self.storm.connected.record(after),
-            Sample::StormMatched { after } => self.storm.matched.record(after),
-            Sample::CallSent { .. }
-            | Sample::CallAnswered { .. }
-            | Sample::CallTimedOut { .. }
-            | Sample::CallFailed { .. }
-            | Sample::CallWrong { .. } => self.call(&sample),
-            _ => self.people.add(&sample),
-        }
-    }
-
-    fn call(&mut self, sample: &Sample) {
-        match sample {
             Sample::CallSent { call, lateness } => {
-                at_place(&mut self.calls, call.0).sent += 1;
-                self.lateness.record(*lateness);
+                self.call(call).sent += 1;
+                self.lateness.record(lateness);
             }
             Sample::CallAnswered {
                 call,
                 latency,
                 as_sent,
             } => {
-                let call = at_place(&mut self.calls, call.0);
+                let call = self.call(call);
                 call.answered += 1;
-                call.latency.record(*latency);
-                call.as_sent.record(*as_sent);
+                call.took(latency, as_sent);
             }
             Sample::CallTimedOut { call, waited } => {
-                let call = at_place(&mut self.calls, call.0);
+                let call = self.call(call);
                 call.timed_out += 1;
-                call.latency.record(*waited);
-                call.as_sent.record(*waited);
+                call.took(waited, waited);
             }
             Sample::CallFailed { call, waited } => {
-                let call = at_place(&mut self.calls, call.0);
+                let call = self.call(call);
                 call.failed += 1;
-                call.latency.record(*waited);
-                call.as_sent.record(*waited);
+                call.took(waited, waited);
             }
-            Sample::CallWrong { call } => at_place(&mut self.calls, call.0).wrong += 1,
-            _ => {}
+            Sample::CallWrong { call } => self.call(call).wrong += 1,
+            Sample::FlowEnded { flow, completed } => {
+                at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
+            }
+            Sample::StormDropped { paired } => {
+                people.closed += 1;
+                self.storm.dropped += 1;
+                self.storm.paired += u64::from(paired);
+                self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
+            }
+            Sample::StormConnected { after } => self.storm.connected.record(after),
+            Sample::StormMatched { after } => self.storm.matched.record(after),
         }
+    }
+
+    fn call(&mut self, call: CallId) -> &mut CallCounts {
+        at_place(&mut self.calls, call.0)
     }
 
     fn delivered(&mut self, message: &Delivered) {
@@ -300,25 +306,6 @@ fn at_place<T: Default>(list: &mut Vec<T>, place: u16) -> &mut T {
 }
 
 impl People {
-    fn add(&mut self, sample: &Sample) {
-        match sample {
-            Sample::Connecting { again } => {
-                self.attempted += 1;
-                self.reconnects += u64::from(*again);
-            }
-            Sample::ConnectingEnded => self.abandoned += 1,
-            Sample::Closed => self.closed += 1,
-            Sample::Searching { again } => {
-                self.searches += 1;
-                self.rematches += u64::from(*again);
-            }
-            Sample::RoomJoined => self.rooms_joined += 1,
-            Sample::DoubleMatch => self.double_matches += 1,
-            Sample::SelfMatch => self.self_matches += 1,
-            _ => {}
-        }
-    }
-
     fn merge(&mut self, other: &Self) {
         self.attempted += other.attempted;
         self.reconnects += other.reconnects;

@@ -1,5 +1,7 @@
 //! What became of the requests of one name.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::measure::histogram::dense::Latencies;
@@ -24,6 +26,12 @@ impl CallCounts {
     /// Answered in whatever way, or given up.
     pub fn ended(&self) -> u64 {
         self.answered + self.timed_out + self.wrong + self.failed
+    }
+
+    /// Records how long a call took, from the moment due and from the moment of sending.
+    pub fn took(&mut self, latency: Duration, as_sent: Duration) {
+        self.latency.record(latency);
+        self.as_sent.record(as_sent);
     }
 
     pub fn merge(&mut self, other: &Self) {
