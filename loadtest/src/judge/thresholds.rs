@@ -6,6 +6,8 @@ mod tests;
 
 use std::time::Duration;
 
+use measure::Question;
+
 use crate::{
     measure::{
         books::{Books, Names},
@@ -69,13 +71,16 @@ impl Watch {
         let mut ends = None;
         for (place, watched) in self.watched.iter_mut().enumerate() {
             let threshold = &watched.threshold;
+            let question = Question {
+                threshold,
+                names,
+                shard: books.is_shard(),
+            };
             let measured = match threshold.over {
-                None => threshold.measure(books, names),
+                None => question.measure(books),
                 Some(over) => {
                     let window = books.series.last(over);
-                    window.and_then(|window| {
-                        threshold.measure_window(&window, names, books.is_shard())
-                    })
+                    window.and_then(|window| question.measure_window(&window))
                 }
             };
             let Some(measured) = measured else { continue };
@@ -99,10 +104,14 @@ impl Watch {
                 continue;
             };
             for end in books.series.cells().map(Cell::end) {
+                let question = Question {
+                    threshold: &watched.threshold,
+                    names,
+                    shard: false,
+                };
                 let window = books.series.until(end, over);
-                if let Some(window) = window
-                    && let Some(measured) = watched.threshold.measure_window(&window, names, false)
-                {
+                let measured = window.and_then(|window| question.measure_window(&window));
+                if let Some(measured) = measured {
                     watched.see(measured, end);
                 }
             }
@@ -144,14 +153,19 @@ impl Watched {
         now: Duration,
     ) -> ThresholdResult {
         let threshold = &self.threshold;
+        let question = Question {
+            threshold,
+            names,
+            shard: books.is_shard(),
+        };
         let measured = match threshold.over {
             // A run that is shorter than the window is one window.
             Some(over) if self.worst.is_none() => {
                 let all = books.series.between(Duration::ZERO, over);
-                all.and_then(|all| threshold.measure_window(&all, names, books.is_shard()))
+                all.and_then(|all| question.measure_window(&all))
             }
             Some(_) => self.worst,
-            None => threshold.measure(books, names),
+            None => question.measure(books),
         };
         let elsewhere = books.is_shard() && threshold.metric.needs_partners();
         let excused = elsewhere

@@ -15,7 +15,6 @@ pub use crate::measure::failures::{Failure, Failures};
 pub use crate::measure::histogram::dense::Latencies;
 pub use crate::measure::server_use::ServerUse;
 pub use crate::measure::slice::Slice;
-pub use crate::measure::slice::calls::CallCounts;
 use crate::{
     base::{
         machine::{cpu_seconds, open_files, rss_bytes},

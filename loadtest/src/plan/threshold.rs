@@ -177,13 +177,11 @@ impl Threshold {
     /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
     pub fn ending_the_run(mut self, half_way: Duration) -> Self {
         let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
-        let counts = self.metric.sort() == MetricKind::Count && self.statistic == Statistic::Count;
+        let counts = self.metric.kind() == MetricKind::Count && self.statistic == Statistic::Count;
         if self.abort_after.is_some() || (counts && !upper) {
             return self;
         }
-        // A room of which only one side has told yet may look wrong for a moment.
-        let settles = matches!(self.metric, Metric::Lost | Metric::OneSided);
-        let grows = (counts && !settles) || self.statistic == Statistic::Max;
+        let grows = (counts && !self.metric.settles()) || self.statistic == Statistic::Max;
         let lost = self.over.is_some() || (upper && grows);
         self.abort_after = Some(if lost { Duration::ZERO } else { half_way });
         self
@@ -294,7 +292,7 @@ impl Threshold {
             measured: measured.map(record::digits),
             bound: self.bound.sign().to_owned(),
             limit: self.limit,
-            unit: unit(self.metric.sort(), self.statistic).to_owned(),
+            unit: unit(self.metric.kind(), self.statistic).to_owned(),
             status,
             failed_at_ms: None,
             aborted: false,

@@ -1,86 +1,200 @@
-//! What a threshold measures: of the run as a whole, exactly; of a window of time, to three percent.
+//! How each metric is measured: of the run as a whole, exactly; of a window of time, to three percent.
 
 use crate::{
     measure::{
-        books::{Books, CallCounts, Latencies, Names, percent},
-        series::{Cell, Spread},
+        books::{Books, Names, percent},
+        histogram::{dense::Latencies, sparse::Spread},
+        series::Cell,
+        slice::{RouteCounts, calls::CallCounts},
     },
     plan::threshold::{Metric, Statistic, Threshold},
 };
 
-impl Threshold {
-    /// `None`: nothing was measured.
-    pub fn measure(&self, books: &Books, names: &Names) -> Option<f64> {
-        match self.metric {
-            Metric::ConnectLatency => self.of_latencies(&books.totals.connect),
-            Metric::MatchLatency => self.of_latencies(&books.totals.matching),
-            Metric::MessageLatency => self.of_latencies(&books.totals.message),
-            Metric::MessageLatencyAsSent => self.of_latencies(&books.totals.as_sent),
-            Metric::OwnLateness => self.of_latencies(&books.totals.lateness),
-            Metric::CallLatency => {
+/// A threshold, and what its measurement needs besides books or windows.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub threshold: &'a Threshold,
+    pub names: &'a Names,
+    /// The books are those of one shard: other shards know where its messages went.
+    pub shard: bool,
+}
+
+/// Measures the run so far. `None`: nothing was measured.
+type OfRun = fn(&Question, &Books) -> Option<f64>;
+
+/// Measures one window. `None`: nothing was measured in it.
+type OfWindow = fn(&Question, &Cell) -> Option<f64>;
+
+/// The two functions of each metric. The second is missing where [`Metric::has_windows`] is false.
+fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
+    match metric {
+        Metric::ConnectLatency => (
+            |q, books| q.latency(&books.totals.connect),
+            Some(|q, window| q.spread(&window.connect)),
+        ),
+        Metric::MatchLatency => (
+            |q, books| q.latency(&books.totals.matching),
+            Some(|q, window| q.spread(&window.matching)),
+        ),
+        Metric::MessageLatency => (
+            |q, books| q.latency(&books.totals.message),
+            Some(|q, window| q.spread(&window.message)),
+        ),
+        Metric::MessageLatencyAsSent => (
+            |q, books| q.latency(&books.totals.as_sent),
+            Some(|q, window| q.spread(&window.as_sent)),
+        ),
+        Metric::OwnLateness => (
+            |q, books| q.latency(&books.totals.lateness),
+            Some(|q, window| q.spread(&window.lateness)),
+        ),
+        Metric::CallLatency => (
+            |q, books| {
                 let mut all = Latencies::default();
-                self.calls(books, names)
-                    .for_each(|call| all.merge(&call.latency));
-                self.of_latencies(&all)
-            }
-            Metric::ConnectionSuccess => books.connection_success(),
-            Metric::MatchSuccess => books.match_success(),
-            Metric::MessageSuccess => books.message_success(),
-            Metric::CallSuccess => {
-                let (mut answered, mut ended) = (0, 0);
-                for call in self.calls(books, names) {
-                    answered += call.answered;
-                    ended += call.ended();
-                }
+                q.calls(books).for_each(|call| all.merge(&call.latency));
+                q.latency(&all)
+            },
+            Some(|q, window| {
+                let mut all = Spread::default();
+                let calls = q.named(&window.calls, &q.names.calls);
+                calls.for_each(|call| all.join(call));
+                q.spread(&all)
+            }),
+        ),
+        Metric::ConnectionSuccess => (
+            |_, books| books.connection_success(),
+            Some(|_, window| window.counts.connection_success()),
+        ),
+        Metric::MatchSuccess => (
+            |_, books| books.match_success(),
+            Some(|_, window| window.counts.match_success()),
+        ),
+        Metric::MessageSuccess => (
+            |_, books| books.message_success(),
+            Some(|q, window| {
+                let known = (!q.shard).then_some(&window.counts);
+                known.and_then(|counts| counts.message_success())
+            }),
+        ),
+        Metric::CallSuccess => (
+            |q, books| {
+                let ends = q.calls(books).map(|call| [call.answered, call.ended()]);
+                let [answered, ended] = ends.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
                 percent(answered, ended)
-            }
-            Metric::FlowSuccess => {
-                let flows = books.totals.flows.iter().zip(&names.flows);
-                let chosen = flows.filter(|(_, name)| self.is_of(name));
-                let sums = chosen.map(|(ends, _)| *ends);
-                let [completed, not] = sums.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
+            },
+            None,
+        ),
+        Metric::FlowSuccess => (
+            |q, books| {
+                let flows = q.named(&books.totals.flows, &q.names.flows);
+                let [completed, not] = flows.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
                 percent(completed, completed + not)
-            }
-            Metric::Recovery => self.recovery(books),
-            metric if metric.is_of_server() => self.of_server(books),
-            Metric::GeneratorRss | Metric::GeneratorCpu => self.of_gauges(books.series.cells()),
-            _ => {
-                let count = self.count(books)? as f64;
-                if self.statistic == Statistic::Rate {
-                    let seconds = books.series.cells().next_back()?.end().as_secs_f64();
-                    return Some(count / seconds.max(1e-3));
-                }
-                Some(count)
-            }
-        }
+            },
+            None,
+        ),
+        Metric::Errors => (
+            |q, books| q.count(books, books.failures.total() + books.totals.errors.total()),
+            Some(|q, window| q.count_in(window, window.counts.failures)),
+        ),
+        Metric::Drops => (
+            |q, books| q.count(books, books.totals.people.dropped),
+            Some(|q, window| q.count_in(window, window.counts.drops)),
+        ),
+        Metric::Matches => (
+            |q, books| q.count(books, books.totals.people.matched),
+            Some(|q, window| q.count_in(window, window.counts.matches)),
+        ),
+        Metric::Messages => (
+            |q, books| q.count(books, books.totals.messages().sent),
+            Some(|q, window| q.count_in(window, window.counts.sent)),
+        ),
+        Metric::Misdelivered => (
+            |q, books| q.messages(books, RouteCounts::misdelivered),
+            Some(|q, window| q.count_in(window, window.counts.misdelivered)),
+        ),
+        Metric::Lost => (
+            |q, books| {
+                let sent = books.totals.messages().sent > 0;
+                sent.then(|| q.count(books, books.lost())).flatten()
+            },
+            None,
+        ),
+        Metric::Late => (|q, books| q.messages(books, |all| all.late), None),
+        Metric::Duplicate => (|q, books| q.messages(books, |all| all.duplicate), None),
+        Metric::Reordered => (|q, books| q.messages(books, |all| all.reordered), None),
+        Metric::WrongPeer => (|q, books| q.messages(books, |all| all.wrong_peer), None),
+        Metric::Altered => (|q, books| q.messages(books, |all| all.altered), None),
+        Metric::OneSided => (
+            |q, books| q.matches(books, books.ledger.one_sided_rooms),
+            None,
+        ),
+        Metric::DoubleMatches => (|q, books| q.matches(books, books.double_matches()), None),
+        Metric::SelfMatches => (
+            |q, books| q.matches(books, books.totals.people.self_matches),
+            None,
+        ),
+        Metric::ServerRss => (
+            |q, books| match q.threshold.statistic {
+                Statistic::Max => Some(books.server.to_record()?.rss_peak_bytes as f64),
+                _ => q.gauge(books.series.cells(), server_rss),
+            },
+            Some(|q, window| q.gauge([window], server_rss)),
+        ),
+        Metric::ServerCpu => (
+            |q, books| match q.threshold.statistic {
+                Statistic::Mean => Some(books.server.to_record()?.cpu_percent),
+                _ => q.gauge(books.series.cells(), |cell| cell.now.server_cpu_percent),
+            },
+            Some(|q, window| q.gauge([window], |cell| cell.now.server_cpu_percent)),
+        ),
+        Metric::ServerFds => (
+            |q, books| match q.threshold.statistic {
+                Statistic::Max => Some(books.server.to_record()?.fds_peak as f64),
+                _ => q.gauge(books.series.cells(), server_fds),
+            },
+            Some(|q, window| q.gauge([window], server_fds)),
+        ),
+        Metric::GeneratorRss => (
+            |q, books| q.gauge(books.series.cells(), generator_rss),
+            Some(|q, window| q.gauge([window], generator_rss)),
+        ),
+        Metric::GeneratorCpu => (
+            |q, books| q.gauge(books.series.cells(), generator_cpu),
+            Some(|q, window| q.gauge([window], generator_cpu)),
+        ),
+        Metric::Recovery => (|q, books| q.recovery(books), None),
+    }
+}
+
+fn server_rss(cell: &Cell) -> Option<f64> {
+    Some(cell.now.server?.rss_bytes as f64)
+}
+
+fn server_fds(cell: &Cell) -> Option<f64> {
+    Some(cell.now.server?.fds as f64)
+}
+
+fn generator_rss(cell: &Cell) -> Option<f64> {
+    Some(cell.now.generator_rss_bytes as f64)
+}
+
+fn generator_cpu(cell: &Cell) -> Option<f64> {
+    Some(cell.now.generator_cpu_percent)
+}
+
+impl Question<'_> {
+    /// Of the run so far. `None`: nothing was measured.
+    pub fn measure(&self, books: &Books) -> Option<f64> {
+        functions(self.threshold.metric).0(self, books)
     }
 
-    /// Until 99 % of those who were dropped are matched again. As long as they are not it is longer than until now.
-    fn recovery(&self, books: &Books) -> Option<f64> {
-        let recovery = books.recovery()?;
-        let now = books.series.cells().next_back()?.end();
-        let waited = now.as_secs_f64() * 1e3 - recovery.dropped_at_ms;
-        let longer = (waited > self.limit).then_some(waited);
-        recovery.matched_99_percent_ms.or(longer)
+    /// Of one window. `None`: nothing was measured in it.
+    pub fn measure_window(&self, window: &Cell) -> Option<f64> {
+        functions(self.threshold.metric).1?(self, window)
     }
 
-    fn calls<'a>(
-        &'a self,
-        books: &'a Books,
-        names: &'a Names,
-    ) -> impl Iterator<Item = &'a CallCounts> {
-        let calls = books.totals.calls.iter().zip(&names.calls);
-        calls
-            .filter(|(_, name)| self.is_of(name))
-            .map(|(call, _)| call)
-    }
-
-    fn is_of(&self, name: &str) -> bool {
-        self.of.as_deref().is_none_or(|of| of == name)
-    }
-
-    fn of_latencies(&self, latencies: &Latencies) -> Option<f64> {
-        match self.statistic {
+    fn latency(&self, latencies: &Latencies) -> Option<f64> {
+        match self.threshold.statistic {
             Statistic::Quantile(q) => latencies.quantile_ms(q),
             Statistic::Max => latencies.max_ms(),
             Statistic::Mean => latencies.mean_ms(),
@@ -88,53 +202,67 @@ impl Threshold {
         }
     }
 
-    /// `None`: there was nothing that could have been miscounted, either.
-    fn count(&self, books: &Books) -> Option<u64> {
-        let (people, messages) = (&books.totals.people, books.totals.messages());
-        let received = messages.received + messages.misdelivered();
-        let of_messages = |count: u64| (received > 0 || count > 0).then_some(count);
-        let of_matches = |count: u64| (people.rooms_joined > 0 || count > 0).then_some(count);
-        match self.metric {
-            Metric::Errors => Some(books.failures.total() + books.totals.errors.total()),
-            Metric::Drops => Some(people.dropped),
-            Metric::Matches => Some(people.matched),
-            Metric::Messages => Some(messages.sent),
-            Metric::Misdelivered => of_messages(messages.misdelivered()),
-            Metric::Late => of_messages(messages.late),
-            Metric::Duplicate => of_messages(messages.duplicate),
-            Metric::Reordered => of_messages(messages.reordered),
-            Metric::WrongPeer => of_messages(messages.wrong_peer),
-            Metric::Altered => of_messages(messages.altered),
-            Metric::Lost => (messages.sent > 0).then(|| books.lost()),
-            Metric::OneSided => of_matches(books.ledger.one_sided_rooms),
-            Metric::DoubleMatches => of_matches(books.double_matches()),
-            Metric::SelfMatches => of_matches(people.self_matches),
-            _ => None,
+    fn spread(&self, spread: &Spread) -> Option<f64> {
+        match self.threshold.statistic {
+            Statistic::Quantile(q) => spread.quantile_ms(q),
+            Statistic::Max => spread.max_ms(),
+            Statistic::Mean => spread.mean_ms(),
+            _ => Some(spread.count() as f64),
         }
     }
 
-    fn of_server(&self, books: &Books) -> Option<f64> {
-        let server = books.server.to_record()?;
-        match (self.metric, self.statistic) {
-            (Metric::ServerRss, Statistic::Max) => Some(server.rss_peak_bytes as f64),
-            (Metric::ServerFds, Statistic::Max) => Some(server.fds_peak as f64),
-            (Metric::ServerCpu, Statistic::Mean) => Some(server.cpu_percent),
-            _ => self.of_gauges(books.series.cells()),
-        }
+    /// Those of `all` whose name the threshold asks for.
+    fn named<'a, T>(
+        &'a self,
+        all: &'a [T],
+        names: &'a [String],
+    ) -> impl Iterator<Item = &'a T> + use<'a, T> {
+        let of = self.threshold.of.as_deref();
+        let named = all.iter().zip(names);
+        named.filter_map(move |(one, name)| of.is_none_or(|of| of == name).then_some(one))
     }
 
-    fn of_gauges<'a>(&self, cells: impl DoubleEndedIterator<Item = &'a Cell>) -> Option<f64> {
-        let value = |cell: &Cell| match self.metric {
-            Metric::ServerRss => Some(cell.now.server?.rss_bytes as f64),
-            Metric::ServerFds => Some(cell.now.server?.fds as f64),
-            Metric::ServerCpu => cell.now.server_cpu_percent,
-            Metric::GeneratorRss => Some(cell.now.generator_rss_bytes as f64),
-            _ => Some(cell.now.generator_cpu_percent),
-        };
-        let weighed = |cell: &Cell| Some((value(cell)?, cell.length.as_secs_f64()));
-        let mut values: Vec<(f64, f64)> = cells.filter_map(weighed).collect();
+    fn calls<'a>(&'a self, books: &'a Books) -> impl Iterator<Item = &'a CallCounts> + use<'a> {
+        self.named(&books.totals.calls, &self.names.calls)
+    }
+
+    fn count(&self, books: &Books, count: u64) -> Option<f64> {
+        if self.threshold.statistic != Statistic::Rate {
+            return Some(count as f64);
+        }
+        let end = books.series.cells().next_back()?.end();
+        Some(count as f64 / end.as_secs_f64().max(1e-3))
+    }
+
+    fn count_in(&self, window: &Cell, count: u64) -> Option<f64> {
+        if self.threshold.statistic != Statistic::Rate {
+            return Some(count as f64);
+        }
+        Some(count as f64 / window.length.as_secs_f64().max(1e-3))
+    }
+
+    /// Counts faults of messages. `None`: no message came that could have had one.
+    fn messages(&self, books: &Books, of: fn(&RouteCounts) -> u64) -> Option<f64> {
+        let all = books.totals.messages();
+        let came = all.received + all.misdelivered() > 0 || of(&all) > 0;
+        came.then(|| self.count(books, of(&all))).flatten()
+    }
+
+    /// Counts faults of matches. `None`: nobody was matched.
+    fn matches(&self, books: &Books, count: u64) -> Option<f64> {
+        let matched = books.totals.people.rooms_joined > 0 || count > 0;
+        matched.then(|| self.count(books, count)).flatten()
+    }
+
+    fn gauge<'a>(
+        &self,
+        cells: impl IntoIterator<Item = &'a Cell>,
+        of: fn(&Cell) -> Option<f64>,
+    ) -> Option<f64> {
+        let weighed = |cell: &Cell| Some((of(cell)?, cell.length.as_secs_f64()));
+        let mut values: Vec<(f64, f64)> = cells.into_iter().filter_map(weighed).collect();
         let whole: f64 = values.iter().map(|(_, seconds)| seconds).sum();
-        match self.statistic {
+        match self.threshold.statistic {
             Statistic::Last => values.last().map(|(value, _)| *value),
             Statistic::Mean => {
                 let sum: f64 = values.iter().map(|(value, seconds)| value * seconds).sum();
@@ -153,51 +281,26 @@ impl Threshold {
         }
     }
 
-    /// Of one window of a run, or of a `shard` of one. `None`: nothing was measured in it.
-    pub fn measure_window(&self, window: &Cell, names: &Names, shard: bool) -> Option<f64> {
-        let counts = &window.counts;
-        let seconds = window.length.as_secs_f64().max(1e-3);
-        let count = match self.metric {
-            Metric::ConnectLatency => return self.of_spread(&window.connect),
-            Metric::MatchLatency => return self.of_spread(&window.matching),
-            Metric::MessageLatency => return self.of_spread(&window.message),
-            Metric::MessageLatencyAsSent => return self.of_spread(&window.as_sent),
-            Metric::OwnLateness => return self.of_spread(&window.lateness),
-            Metric::CallLatency => {
-                let mut all = Spread::default();
-                let calls = window.calls.iter().zip(&names.calls);
-                let chosen = calls.filter(|(_, name)| self.is_of(name));
-                chosen.for_each(|(call, _)| all.join(call));
-                return self.of_spread(&all);
-            }
-            Metric::ConnectionSuccess => return counts.connection_success(),
-            Metric::MatchSuccess => {
-                return percent(counts.matches, counts.matches + counts.failed_matches);
-            }
-            // Where a shard's messages went, the others know.
-            Metric::MessageSuccess if shard => return None,
-            Metric::MessageSuccess => return counts.message_success(),
-            Metric::Errors => counts.failures,
-            Metric::Drops => counts.drops,
-            Metric::Matches => counts.matches,
-            Metric::Messages => counts.sent,
-            Metric::Misdelivered => counts.misdelivered,
-            _ => return self.of_gauges(std::iter::once(window)),
-        };
-        let rate = self.statistic == Statistic::Rate;
-        Some(if rate {
-            count as f64 / seconds
-        } else {
-            count as f64
-        })
+    /// The time until 99 % of the dropped users were matched again. While they are not, it is longer than the time
+    /// since the drop: that fails a threshold as soon as it is beyond the limit.
+    fn recovery(&self, books: &Books) -> Option<f64> {
+        let recovery = books.recovery()?;
+        let now = books.series.cells().next_back()?.end();
+        let waited = now.as_secs_f64() * 1e3 - recovery.dropped_at_ms;
+        let longer = (waited > self.threshold.limit).then_some(waited);
+        recovery.matched_99_percent_ms.or(longer)
     }
+}
 
-    fn of_spread(&self, spread: &Spread) -> Option<f64> {
-        match self.statistic {
-            Statistic::Quantile(q) => spread.quantile_ms(q),
-            Statistic::Max => spread.max_ms(),
-            Statistic::Mean => spread.mean_ms(),
-            _ => Some(spread.count() as f64),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_has_a_window_function_where_the_plan_lets_it_have_over() {
+        for &metric in Metric::ALL {
+            let has_function = functions(metric).1.is_some();
+            assert_eq!(has_function, metric.has_windows(), "{}", metric.name());
         }
     }
 }

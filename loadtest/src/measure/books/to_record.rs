@@ -117,7 +117,7 @@ impl Books {
         let counts = &all.counts;
         Phase {
             connection_success_percent: counts.connection_success(),
-            match_success_percent: percent(counts.matches, counts.matches + counts.failed_matches),
+            match_success_percent: counts.match_success(),
             match_p95_ms: all.matching.quantile_ms(0.95),
             message_p99_ms: all.message.quantile_ms(0.99),
             errors: counts.failures,

@@ -11,6 +11,11 @@ impl Counts {
         percent(stayed, self.connects + self.failed_connects)
     }
 
+    /// Searches with a partner, in percent of those that could have had one. `None`: there was none.
+    pub fn match_success(&self) -> Option<f64> {
+        percent(self.matches, self.matches + self.failed_matches)
+    }
+
     /// Messages that came, in percent of those that came or were found to be lost: what is under way is neither.
     /// `None`: there was none.
     pub fn message_success(&self) -> Option<f64> {

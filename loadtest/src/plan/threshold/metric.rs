@@ -2,42 +2,6 @@
 
 use super::Statistic;
 
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    ConnectLatency,
-    MatchLatency,
-    MessageLatency,
-    MessageLatencyAsSent,
-    OwnLateness,
-    CallLatency,
-    ConnectionSuccess,
-    MatchSuccess,
-    MessageSuccess,
-    CallSuccess,
-    FlowSuccess,
-    Errors,
-    Drops,
-    Matches,
-    Messages,
-    Misdelivered,
-    Lost,
-    Late,
-    Duplicate,
-    Reordered,
-    WrongPeer,
-    Altered,
-    OneSided,
-    DoubleMatches,
-    SelfMatches,
-    ServerRss,
-    ServerCpu,
-    ServerFds,
-    GeneratorRss,
-    GeneratorCpu,
-    Recovery,
-}
-
 /// What kind of figure a metric is: which statistics it has, and in what unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
@@ -56,105 +20,109 @@ pub enum MetricKind {
     Gauge,
 }
 
+/// What else is special about a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trait {
+    /// Not kept for windows of time, so there is no `over`.
+    RunOnly,
+    /// Of one call or flow, if `{NAME}` follows.
+    ByName,
+    /// Measured on two users, who may be in different shards of a run.
+    Partners,
+    /// Reported by the server about itself.
+    Server,
+    /// May look wrong until both sides of a room have reported.
+    Settles,
+}
+
+/// Makes the metrics from a table: a row has the variant, the name in a threshold, the kind, and what else is
+/// special. How each is measured is the one other `match`, in `judge::thresholds::measure`.
+macro_rules! metrics {
+    ($($metric:ident $name:literal $kind:ident $($special:ident)*;)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Metric { $($metric),* }
+
+        impl Metric {
+            pub const ALL: &[Self] = &[$(Self::$metric),*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$metric => $name),* }
+            }
+
+            pub fn kind(self) -> MetricKind {
+                match self { $(Self::$metric => MetricKind::$kind),* }
+            }
+
+            fn special(self) -> &'static [Trait] {
+                match self { $(Self::$metric => &[$(Trait::$special),*]),* }
+            }
+        }
+    };
+}
+
+metrics! {
+    ConnectLatency       "connect_latency"         Latency;
+    MatchLatency         "match_latency"           Latency;
+    MessageLatency       "message_latency"         Latency Partners;
+    MessageLatencyAsSent "message_latency_as_sent" Latency Partners;
+    OwnLateness          "own_lateness"            Latency;
+    CallLatency          "call_latency"            Latency ByName;
+    ConnectionSuccess    "connection_success"      Success;
+    MatchSuccess         "match_success"           Success;
+    MessageSuccess       "message_success"         Success Partners;
+    CallSuccess          "call_success"            Success ByName RunOnly;
+    FlowSuccess          "flow_success"            Success ByName RunOnly;
+    Errors               "errors"                  Count;
+    Drops                "drops"                   Count;
+    Matches              "matches"                 Count;
+    Messages             "messages"                Count;
+    Misdelivered         "misdelivered"            Count   Partners;
+    Lost                 "lost"                    Count   Partners RunOnly Settles;
+    Late                 "late"                    Count   Partners RunOnly;
+    Duplicate            "duplicate"               Count   Partners RunOnly;
+    Reordered            "reordered"               Count   Partners RunOnly;
+    WrongPeer            "wrong_peer"              Count   Partners RunOnly;
+    Altered              "altered"                 Count   Partners RunOnly;
+    OneSided             "one_sided"               Count   RunOnly Settles;
+    DoubleMatches        "double_matches"          Count   RunOnly;
+    SelfMatches          "self_matches"            Count   RunOnly;
+    ServerRss            "server_rss"              Memory  Server;
+    ServerCpu            "server_cpu"              Cpu     Server;
+    ServerFds            "server_fds"              Gauge   Server;
+    GeneratorRss         "generator_rss"           Memory;
+    GeneratorCpu         "generator_cpu"           Cpu;
+    Recovery             "recovery"                Time    RunOnly;
+}
+
 impl Metric {
-    pub const ALL: [(&'static str, Self, MetricKind); 31] = [
-        ("connect_latency", Self::ConnectLatency, MetricKind::Latency),
-        ("match_latency", Self::MatchLatency, MetricKind::Latency),
-        ("message_latency", Self::MessageLatency, MetricKind::Latency),
-        (
-            "message_latency_as_sent",
-            Self::MessageLatencyAsSent,
-            MetricKind::Latency,
-        ),
-        ("own_lateness", Self::OwnLateness, MetricKind::Latency),
-        ("call_latency", Self::CallLatency, MetricKind::Latency),
-        (
-            "connection_success",
-            Self::ConnectionSuccess,
-            MetricKind::Success,
-        ),
-        ("match_success", Self::MatchSuccess, MetricKind::Success),
-        ("message_success", Self::MessageSuccess, MetricKind::Success),
-        ("call_success", Self::CallSuccess, MetricKind::Success),
-        ("flow_success", Self::FlowSuccess, MetricKind::Success),
-        ("errors", Self::Errors, MetricKind::Count),
-        ("drops", Self::Drops, MetricKind::Count),
-        ("matches", Self::Matches, MetricKind::Count),
-        ("messages", Self::Messages, MetricKind::Count),
-        ("misdelivered", Self::Misdelivered, MetricKind::Count),
-        ("lost", Self::Lost, MetricKind::Count),
-        ("late", Self::Late, MetricKind::Count),
-        ("duplicate", Self::Duplicate, MetricKind::Count),
-        ("reordered", Self::Reordered, MetricKind::Count),
-        ("wrong_peer", Self::WrongPeer, MetricKind::Count),
-        ("altered", Self::Altered, MetricKind::Count),
-        ("one_sided", Self::OneSided, MetricKind::Count),
-        ("double_matches", Self::DoubleMatches, MetricKind::Count),
-        ("self_matches", Self::SelfMatches, MetricKind::Count),
-        ("server_rss", Self::ServerRss, MetricKind::Memory),
-        ("server_cpu", Self::ServerCpu, MetricKind::Cpu),
-        ("server_fds", Self::ServerFds, MetricKind::Gauge),
-        ("generator_rss", Self::GeneratorRss, MetricKind::Memory),
-        ("generator_cpu", Self::GeneratorCpu, MetricKind::Cpu),
-        ("recovery", Self::Recovery, MetricKind::Time),
-    ];
-
-    fn entry(self) -> (&'static str, MetricKind) {
-        let found = Self::ALL.iter().find(|(_, metric, _)| *metric == self);
-        found.map_or(("", MetricKind::Count), |(name, _, sort)| (*name, *sort))
-    }
-
-    pub fn name(self) -> &'static str {
-        self.entry().0
-    }
-
-    pub fn sort(self) -> MetricKind {
-        self.entry().1
-    }
-
-    /// Told by the server of itself.
+    /// Reported by the server about itself.
     pub fn is_of_server(self) -> bool {
-        matches!(self, Self::ServerRss | Self::ServerCpu | Self::ServerFds)
+        self.special().contains(&Trait::Server)
     }
 
     /// Measured on two users, who may be in different shards of a run.
     pub fn needs_partners(self) -> bool {
-        matches!(
-            self,
-            Self::MessageLatency
-                | Self::MessageLatencyAsSent
-                | Self::MessageSuccess
-                | Self::Lost
-                | Self::Misdelivered
-                | Self::Duplicate
-                | Self::Reordered
-                | Self::WrongPeer
-                | Self::Altered
-                | Self::Late
-        )
+        self.special().contains(&Trait::Partners)
     }
 
     pub fn is_by_name(self) -> bool {
-        matches!(
-            self,
-            Self::CallLatency | Self::CallSuccess | Self::FlowSuccess
-        )
+        self.special().contains(&Trait::ByName)
     }
 
     /// Kept for each window of time.
     pub fn has_windows(self) -> bool {
-        !matches!(self.sort(), MetricKind::Count | MetricKind::Time)
-            && !matches!(self, Self::CallSuccess | Self::FlowSuccess)
-            || matches!(
-                self,
-                Self::Errors | Self::Drops | Self::Matches | Self::Messages | Self::Misdelivered
-            )
+        !self.special().contains(&Trait::RunOnly)
+    }
+
+    /// May look wrong until both sides of a room have reported.
+    pub fn settles(self) -> bool {
+        self.special().contains(&Trait::Settles)
     }
 }
 
 /// The unit of a statistic, by its name in a record.
-pub fn unit(sort: MetricKind, statistic: Statistic) -> &'static str {
-    match (sort, statistic) {
+pub fn unit(kind: MetricKind, statistic: Statistic) -> &'static str {
+    match (kind, statistic) {
         (_, Statistic::Rate) => "per_second",
         (_, Statistic::Count) | (MetricKind::Count | MetricKind::Gauge, _) => "count",
         (MetricKind::Latency | MetricKind::Time, _) => "ms",

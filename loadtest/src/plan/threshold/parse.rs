@@ -94,9 +94,9 @@ fn subject_of(text: &str) -> Result<(Metric, Option<String>, Statistic), String>
             None => (text, None, ""),
         },
     };
-    let found = Metric::ALL.iter().find(|(known, ..)| *known == name);
-    let (_, metric, sort) = *found.ok_or_else(|| {
-        let known: Vec<_> = Metric::ALL.iter().map(|(name, ..)| *name).collect();
+    let found = Metric::ALL.iter().find(|metric| metric.name() == name);
+    let metric = *found.ok_or_else(|| {
+        let known: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         format!(
             "there is no metric {name:?}; there are {}",
             known.join(", ")
@@ -105,19 +105,20 @@ fn subject_of(text: &str) -> Result<(Metric, Option<String>, Statistic), String>
     if of.is_some() && !metric.is_by_name() {
         return Err(format!("{name} is not by name: leave out {{...}}"));
     }
-    Ok((metric, of, statistic_of(name, sort, statistic)?))
+    Ok((metric, of, statistic_of(metric, statistic)?))
 }
 
-fn statistic_of(name: &str, sort: MetricKind, text: &str) -> Result<Statistic, String> {
+fn statistic_of(metric: Metric, text: &str) -> Result<Statistic, String> {
+    let (name, kind) = (metric.name(), metric.kind());
     let quantile = || {
         let percent: f64 = text.strip_prefix('p')?.parse().ok()?;
         (percent > 0.0 && percent < 100.0).then_some(Statistic::Quantile(percent / 100.0))
     };
     let gauge = matches!(
-        sort,
+        kind,
         MetricKind::Memory | MetricKind::Cpu | MetricKind::Gauge
     );
-    let statistic = match (sort, text) {
+    let statistic = match (kind, text) {
         (MetricKind::Latency, "count") => Some(Statistic::Count),
         (MetricKind::Success, "" | "rate" | "percent") | (MetricKind::Time, "") => {
             Some(Statistic::Plain)
@@ -132,7 +133,7 @@ fn statistic_of(name: &str, sort: MetricKind, text: &str) -> Result<Statistic, S
         _ => quantile(),
     };
     statistic.ok_or_else(|| {
-        let known = match sort {
+        let known = match kind {
             MetricKind::Latency => "p50, p95, p99.9 and the like, mean, max or count",
             MetricKind::Time => "none, as it is one time",
             MetricKind::Success => "none, as it is a percentage",
@@ -152,7 +153,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             .ok()
             .filter(|n| n.is_finite() && *n >= 0.0)
     };
-    let (limit, example) = match (metric.sort(), statistic) {
+    let (limit, example) = match (metric.kind(), statistic) {
         (_, Statistic::Rate) => (rate(text).ok(), "50/s or 10/m"),
         (_, Statistic::Count) => (number(text), "10"),
         (MetricKind::Latency | MetricKind::Time, _) => {
@@ -169,7 +170,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             metric.name()
         )
     })?;
-    if metric.sort() == MetricKind::Success {
+    if metric.kind() == MetricKind::Success {
         if limit > 100.0 {
             return Err(format!("{} is never more than 100%", metric.name()));
         }
