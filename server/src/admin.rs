@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     http::{Reply, error::HttpError, json_reply, reply},
     listen::Listener,
+    machine::descriptors::{self, Reserve},
     profile::{MAX_CAPTURE, Profiler, TaskCounts},
     session::Context,
     shutdown::Shutdown,
@@ -25,6 +26,9 @@ use crate::{
 
 /// Operators' connections at the same time.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Descriptors kept back for operators.
+const RESERVE: usize = 16;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,15 +50,21 @@ pub struct Admin {
 /// Serves operators until the future is dropped.
 pub async fn serve(listener: Listener, admin: Arc<Admin>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut reserve = Reserve::new(RESERVE);
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
         };
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                reserve.is_whole();
+                stream
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept on the admin address");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if !descriptors::have_run_out(&error) || !reserve.lend(&error) {
+                    tracing::debug!(%error, "cannot accept on the admin address");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
                 continue;
             }
         };

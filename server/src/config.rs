@@ -8,6 +8,7 @@ use crate::{
     admission::{limits::LimitConfig, origin::AllowedOrigins, proxy::TrustedProxies},
     http::HttpConfig,
     listen::Address,
+    machine::{descriptors, memory},
     matchmaker::{MatchmakerConfig, Widening},
     outbox::OutboxLimits,
     session::SessionConfig,
@@ -25,6 +26,7 @@ pub struct Config {
     pub workers: usize,
     pub drain_timeout: Duration,
     pub max_accepts_per_second: u32,
+    pub max_buffered_bytes: usize,
     pub limits: LimitConfig,
     pub proxies: TrustedProxies,
     pub origins: AllowedOrigins,
@@ -32,6 +34,25 @@ pub struct Config {
     pub ws: WsConfig,
     pub session: SessionConfig,
     pub matchmaker: MatchmakerConfig,
+}
+
+impl Config {
+    /// Lowers the limit on connections to those for which there are descriptors.
+    pub fn fit(&mut self, open_files: usize) {
+        let max_connections = &mut self.limits.max_connections;
+        let fits = descriptors::connections(open_files);
+        if *max_connections > fits {
+            tracing::warn!(
+                max_connections = *max_connections,
+                open_files,
+                lowered_to = fits,
+                "the limit on open files does not fit --max-connections; raise it (ulimit -Hn, LimitNOFILE=)"
+            );
+        }
+        if *max_connections > fits || *max_connections == 0 {
+            *max_connections = fits;
+        }
+    }
 }
 
 /// Flags that do not go together.
@@ -46,56 +67,18 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The smallest header buffer that hyper accepts.
-const MIN_HEADER_BYTES: usize = 8 * 1024;
-
-/// Room in the largest message for what stands around a payload.
-const MIN_MESSAGE_BYTES: usize = 256;
+/// Room in an outbox for what stands around the payload of the largest message.
+const ENVELOPE_BYTES: usize = 256;
 
 impl Flags {
     /// Checks the flags against each other.
     pub fn check(self) -> Result<Config, ConfigError> {
-        let positive = [
-            ("--heartbeat", self.heartbeat),
-            ("--heartbeat-deadline", self.heartbeat_deadline),
-            ("--handshake-timeout", self.handshake_timeout),
-        ];
-        for (flag, value) in positive {
-            if value.is_zero() {
-                return Err(ConfigError(format!(
-                    "{flag} is 0; give a time longer than that, such as 10s"
-                )));
-            }
-        }
-        let least = [
-            (
-                "--max-message-bytes",
-                self.max_message_bytes,
-                MIN_MESSAGE_BYTES,
-            ),
-            (
-                "--max-header-bytes",
-                self.max_header_bytes,
-                MIN_HEADER_BYTES,
-            ),
-            ("--outbox-messages", self.outbox_messages, 1),
-            (
-                "--outbox-bytes",
-                self.outbox_bytes,
-                self.max_message_bytes.saturating_add(MIN_MESSAGE_BYTES),
-            ),
-        ];
-        for (flag, value, least) in least {
-            if value < least {
-                return Err(ConfigError(format!(
-                    "{flag} is {value}; give at least {least}"
-                )));
-            }
-        }
-        if self.max_messages_per_second > 0 && self.message_burst == 0 {
-            return Err(ConfigError(
-                "--message-burst is 0, so no message could ever pass; give at least 1".into(),
-            ));
+        let least = self.max_message_bytes + ENVELOPE_BYTES;
+        if self.outbox_bytes < least {
+            return Err(ConfigError(format!(
+                "--outbox-bytes is {}, which cannot hold one message of --max-message-bytes {}; give at least {least}",
+                self.outbox_bytes, self.max_message_bytes
+            )));
         }
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
@@ -105,10 +88,13 @@ impl Flags {
             workers: if self.workers == 0 {
                 cpus
             } else {
-                self.workers.min(MAX_WORKERS)
+                self.workers
             },
             drain_timeout: self.drain_timeout,
             max_accepts_per_second: self.max_accepts_per_second,
+            max_buffered_bytes: self
+                .max_buffered_bytes
+                .unwrap_or_else(memory::default_limit),
             limits: LimitConfig {
                 max_connections: self.max_connections,
                 max_connections_per_address: self.max_connections_per_address,
@@ -152,9 +138,6 @@ impl Flags {
         })
     }
 }
-
-/// More threads than any machine has CPUs; a typing error should not start millions.
-const MAX_WORKERS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -211,12 +194,15 @@ mod tests {
     fn bad_values_say_what_to_do() {
         for (args, hint) in [
             (&["--heartbeat", "soon"][..], "25s"),
-            (&["--heartbeat", "0"], "longer"),
-            (&["--idle-timeout", "9999days"], "year"),
+            (&["--heartbeat", "0"], "100ms to 1h"),
+            (&["--idle-timeout", "9999days"], "100ms to 1year, or 0"),
+            (&["--widen-region-after", "2days"], "0s to 1day"),
             (&["--max-message-bytes", "lots"], "64KiB"),
-            (&["--max-message-bytes", "1"], "at least"),
+            (&["--max-message-bytes", "1"], "256 to 64MiB"),
             (&["--outbox-bytes", "1000"], "at least"),
-            (&["--message-burst", "0"], "at least 1"),
+            (&["--message-burst", "0"], "1..=1000000"),
+            (&["--workers", "1000000"], "0..=1024"),
+            (&["--log", "inof"], "info"),
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
             (&["--listen", "8080"], ":8080"),

@@ -4,7 +4,7 @@ pub mod error;
 mod handshake;
 mod stream;
 
-use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration, time::Instant};
 
 use http_body_util::Full;
 use hyper::{
@@ -24,10 +24,12 @@ use stream::{Hold, HttpStream};
 use crate::{
     admission::{
         limits::{Permit, Refusal},
+        make_room::MakeRoom,
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
     io::{Peer, Stream},
+    machine::memory::Share,
     metrics::{Percentiles, QUANTILES},
     session::Context,
     shutdown::Shutdown,
@@ -57,10 +59,15 @@ pub struct Public {
     pub context: Arc<Context>,
     /// Whether the server is about to stop.
     pub shutdown: Shutdown,
+    /// Asks connections without a request to make room.
+    pub make_room: MakeRoom,
 }
 
 /// A refused connection holds a place among few, so it has little time to send its request.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Memory of a connection until its request is answered: hyper's read buffer.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// A response of ours: small, and whole.
 pub type Reply = Response<Full<Bytes>>;
@@ -76,6 +83,7 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         Some(_) => public.config.handshake_timeout.min(REFUSAL_TIMEOUT),
         None => public.config.handshake_timeout,
     };
+    let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| {
@@ -111,11 +119,9 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
+        biased;
         outcome = connection.as_mut() => outcome,
-        () = public.shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        () = public.make_room.asked(Instant::now()) => return,
     };
     if let Err(error) = outcome {
         let metrics = &public.context.metrics;
@@ -227,7 +233,7 @@ fn percentiles(found: Percentiles) -> serde_json::Value {
 
 fn refused(refusal: Refusal) -> Reply {
     let error = match refusal {
-        Refusal::Full => HttpError::ServerFull,
+        Refusal::Full | Refusal::NoDescriptors => HttpError::ServerFull,
         Refusal::AddressFull => HttpError::TooManyConnections,
     };
     error.reply(refusal.message())

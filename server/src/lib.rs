@@ -13,12 +13,15 @@ pub mod directory;
 pub mod http;
 pub mod io;
 pub mod listen;
+pub mod log;
+pub mod machine;
 pub mod matchmaker;
 pub mod metrics;
 pub mod outbox;
 pub mod profile;
 pub mod room;
 pub mod session;
+pub mod shed;
 pub mod shutdown;
 pub mod transport;
 
@@ -26,28 +29,24 @@ use std::{
     future::Future,
     sync::{Arc, atomic::AtomicBool},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use tokio::{
     runtime::{self, Handle},
     sync::oneshot,
-    time::{Instant, sleep},
 };
 
-use admission::limits::Admission;
+use admission::{limits::Admission, make_room::MakeRoom};
 use config::Config;
 use directory::Directory;
 use http::Public;
 use listen::{Address, Bound, BoundAddress};
+use machine::{memory::Memory, pause};
 use matchmaker::{Matchmaker, Width};
 use metrics::Metrics;
 use profile::Profiler;
-use session::Context;
+use session::{Context, close_log::CloseLog};
 use shutdown::Shutdown;
-
-/// How long connections may take, after the drain, to read that they have been closed.
-const LAST_WORDS: Duration = Duration::from_millis(2500);
 
 /// A server whose addresses are bound.
 pub struct Server {
@@ -113,8 +112,13 @@ impl Server {
         }
     }
 
-    /// Serves until `stop`, then drains. Joins all parts: the one place to see what runs beside what.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+    /// Serves until `drain` is ready, then drains; `stop` ends the drain early. Joins all parts: the one place
+    /// to see what runs beside what.
+    pub async fn run(
+        self,
+        drain: impl Future<Output = ()>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServerError> {
         let Self {
             config,
             public,
@@ -125,11 +129,14 @@ impl Server {
         let workers = Workers::start(config.workers)?;
         let metrics = Arc::new(Metrics::new(config.workers, &Width::LABELS)?);
         let shutdown = Shutdown::default();
+        let make_room = MakeRoom::default();
         let context = Arc::new(Context {
             config: config.session,
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone()),
             directory: Directory::default(),
             metrics: metrics.clone(),
+            memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
+            close_log: CloseLog::default(),
             draining: AtomicBool::new(false),
         });
         let admin_state = Arc::new(admin::Admin {
@@ -146,9 +153,9 @@ impl Server {
             ws: config.ws,
             context: context.clone(),
             shutdown: shutdown.clone(),
+            make_room: make_room.clone(),
         });
         let (accept, _public_file) = {
-            let stop = shutdown.clone();
             let admission = Admission::new(config.limits, config.workers, metrics);
             let handles = workers.handles.clone();
             let (listener, file) = {
@@ -162,23 +169,32 @@ impl Server {
                     config.max_accepts_per_second,
                     handles,
                     shared,
-                    stop.begun(),
                 )
                 .await;
             };
             (workers.handles[0].spawn(accept), file)
         };
+        let watch = tokio::spawn({
+            let (context, make_room) = (context.clone(), make_room.clone());
+            async move {
+                tokio::join!(context.close_log.run(), shed::watch(&context, &make_room));
+            }
+        });
         tokio::pin!(accept);
         let accepted = tokio::select! {
-            () = stop => None,
+            () = drain => None,
             ended = &mut accept => Some(ended),
         };
         shutdown.begin();
         let left = context.directory.len();
         tracing::info!(sessions = left, timeout = ?config.drain_timeout, "draining");
-        let closed = shutdown::drain(&context, config.drain_timeout).await;
-        workers.stop().await;
+        let closed = shutdown::drain(&context, config.drain_timeout, stop).await;
+        // Until here, and while users are still being closed, the listener answers.
+        shutdown::last_words(&context.metrics, &make_room).await;
+        workers.stop();
         admin.abort();
+        watch.abort();
+        context.close_log.sum_up();
         tracing::info!(closed_at_deadline = closed, "stopped");
         match accepted {
             Some(Err(error)) => Err(std::io::Error::other(error).into()),
@@ -208,8 +224,13 @@ impl Workers {
             workers.handles.push(runtime.handle().clone());
             let run = move || {
                 metrics::enter_worker(index);
-                // A dropped sender means stop too.
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(async {
+                    tokio::select! {
+                        // A dropped sender means stop too.
+                        _ = stopped => {}
+                        () = pause::tick() => {}
+                    }
+                });
             };
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
@@ -219,20 +240,11 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Waits a moment for the last connections to end, then ends the threads.
-    async fn stop(self) {
-        let begun = Instant::now();
-        let busy = || {
-            self.handles
-                .iter()
-                .any(|worker| worker.metrics().num_alive_tasks() > 0)
-        };
-        while busy() && begun.elapsed() < LAST_WORDS {
-            sleep(Duration::from_millis(10)).await;
-        }
+    /// Ends the threads, and every connection with them.
+    fn stop(self) {
         for (stop, thread) in self.threads {
             let _ = stop.send(());
-            // The thread ends at once; what it says at the end is logged by the panic hook.
+            // The thread ends at once; a panic is in the log already.
             let _ = thread.join();
         }
     }

@@ -6,50 +6,56 @@
 mod address;
 mod bind;
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use rustix::io::Errno;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    admission::limits::{Admission, Permit},
+    admission::limits::{Admission, Permit, Refusal},
     http::{self, Public},
     io::{Detached, Peer, Stream},
+    machine::descriptors::{self, Reserve},
     metrics::Metrics,
 };
 pub use address::Address;
 pub use bind::{Bound, BoundAddress, Listener, SocketFile, bind};
 
-/// How long to wait before accepting again, after the descriptors have run out.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+/// How long to wait before accepting again after an accept that failed: at first, and at the most.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
 
-/// Accepts until `stop`, dealing connections out to `workers`. To be run on the first of them.
+/// Descriptors kept back for health checks, and for the answers to newcomers.
+const RESERVE: usize = 32;
+
+/// Accepts for ever, dealing connections out to `workers`. To be run on the first of them.
 pub async fn accept(
     listener: Listener,
     admission: Arc<Admission>,
     max_per_second: u32,
     workers: Vec<Handle>,
     public: Arc<Public>,
-    stop: impl Future<Output = ()>,
 ) {
     let metrics = &*public.context.metrics;
     let mut pace = Pace::new(max_per_second);
     let mut back_off = BACK_OFF[0];
-    let mut stop = std::pin::pin!(stop);
+    let mut reserve = Reserve::new(RESERVE);
+    let mut scarce = false;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => return,
-            accepted = async { pace.wait(metrics).await; listener.accept().await } => accepted,
-        };
-        match accepted {
+        pace.wait(metrics).await;
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
-                // The connections of a proxy are its users', who are known with their requests.
-                let address = (!public.proxies.trusts(peer)).then(|| peer.address());
-                let Some(permit) = admission.enter(address) else {
+                scarce = scarce && !reserve.is_whole();
+                let permit = if scarce {
+                    admission.refuse(Refusal::NoDescriptors)
+                } else {
+                    // The connections of a proxy are its users', who are known with their requests.
+                    admission.enter((!public.proxies.trusts(peer)).then(|| peer.address()))
+                };
+                let Some(permit) = permit else {
                     continue;
                 };
                 if permit.refusal().is_none() {
@@ -57,15 +63,20 @@ pub async fn accept(
                 }
                 deal(stream, peer, permit, &workers, &public);
             }
+            Err(error) if descriptors::have_run_out(&error) => {
+                scarce = true;
+                if !reserve.lend(&error) {
+                    sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF[1]);
+                }
+            }
             Err(error) => {
-                if !describe_failure(&error, metrics) {
-                    continue;
+                metrics.refused("accept_error");
+                tracing::debug!(%error, "a connection was lost before it was accepted");
+                if !is_of_the_connection(&error) {
+                    sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF[1]);
                 }
-                tokio::select! {
-                    () = &mut stop => return,
-                    () = sleep(back_off) => {}
-                }
-                back_off = (back_off * 2).min(BACK_OFF[1]);
             }
         }
     }
@@ -84,26 +95,18 @@ fn deal(stream: Stream, peer: Peer, mut permit: Permit, workers: &[Handle], publ
         match stream.and_then(Detached::attach) {
             Ok(stream) => http::serve(stream, peer, permit, public).await,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be watched and was dropped")
+                public.context.metrics.refused("accept_error");
+                tracing::debug!(%error, "a connection could not be watched and was dropped");
             }
         }
     });
 }
 
-/// Counts a failed accept; true if accepting again at once might fail again and again. The others are
-/// faults of the one connection that was to be accepted (accept(2), "Error handling").
-fn describe_failure(error: &io::Error, metrics: &Metrics) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    if let Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = errno {
-        metrics.refused("descriptors");
-        tracing::warn!(%error, "cannot accept; raise the limit on open files or lower --max-connections");
-        return true;
-    }
-    metrics.refused("accept_error");
-    tracing::debug!(%error, "a connection was lost before it was accepted");
-    !matches!(
-        errno,
+/// Whether a failed accept is a fault of the connection that was to be accepted (accept(2), "Error handling"):
+/// then the next may be accepted at once.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
         Some(
             Errno::CONNABORTED
                 | Errno::CONNRESET

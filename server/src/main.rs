@@ -7,15 +7,16 @@
 
 mod commands;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tokio::sync::oneshot;
 use voicematch_server::{
     Server,
     config::{Cli, Command, Config, Flags, LogFormat},
     listen::BoundAddress,
-    metrics::process,
+    log,
+    machine::descriptors,
     shutdown::Signals,
 };
 
@@ -45,23 +46,17 @@ fn main() -> ExitCode {
         None => serve(cli.serve),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("voicematch-server: {error}");
+        log::print_error(&error.to_string());
         ExitCode::FAILURE
     })
 }
 
 fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let _writer = match log_to_stderr(&flags) {
-        Ok(writer) => writer,
-        Err(error) => {
-            eprintln!("voicematch-server: {error}");
-            return Ok(ExitCode::from(2));
-        }
-    };
-    let config = match flags.check() {
+    let _last_lines = log::start(flags.log.clone(), flags.log_format == LogFormat::Json)?;
+    let mut config = match flags.check() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("voicematch-server: {error}");
+            log::print_error(&error.to_string());
             return Ok(ExitCode::from(2));
         }
     };
@@ -70,109 +65,49 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
         workers = config.workers,
         "starting"
     );
-    raise_descriptor_limit(&config);
+    config.fit(descriptors::raise_limit());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let server = Server::bind(config)?;
-        let addrs = server.addrs();
-        tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
-        // Whoever started the server may not be listening any more.
-        let mut out = std::io::stdout().lock();
-        let _ = match &addrs.public {
-            BoundAddress::Tcp(public) => {
-                writeln!(out, "public  ws://{public}/ws  http://{public}/health")
-            }
-            public => writeln!(out, "public  {public}"),
-        };
-        let _ = match &addrs.admin {
-            BoundAddress::Tcp(admin) => {
-                writeln!(
-                    out,
-                    "admin   http://{admin}/metrics  http://{admin}/debug/pprof/"
-                )
-            }
-            admin => writeln!(out, "admin   {admin}"),
-        };
-        drop(out);
-        let (first, stop) = tokio::sync::oneshot::channel();
-        let run = server.run(async { _ = stop.await });
-        let watch = async {
-            let signal = signals.next().await;
-            tracing::info!(signal, "stopping; a second signal ends at once");
-            let _ = first.send(());
-            let signal = signals.next().await;
-            tracing::warn!(signal, "ended at once");
-        };
-        tokio::select! {
-            outcome = run => outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into),
-            () = watch => Ok(ExitCode::from(130)),
-        }
-    })
+    let outcome = runtime.block_on(serve_until_signals(config));
+    // A profile that is being taken does not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
-/// Descriptors besides those of connections: listeners, runtimes, admin, log.
-const RESERVED_DESCRIPTORS: u64 = 128;
-
-/// Every connection needs a file descriptor: takes as many as the system allows, and says so if the
-/// connection limit asks for more. Returns how many there are.
-fn raise_descriptor_limit(config: &Config) -> u64 {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit on open files could not be raised");
+async fn serve_until_signals(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut signals = Signals::new()?;
+    let server = Server::bind(config)?;
+    let addrs = server.addrs();
+    tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
+    let public = match &addrs.public {
+        BoundAddress::Tcp(public) => format!("ws://{public}/ws  http://{public}/health"),
+        public => public.to_string(),
+    };
+    let admin = match &addrs.admin {
+        BoundAddress::Tcp(admin) => format!("http://{admin}/metrics  http://{admin}/debug/pprof/"),
+        admin => admin.to_string(),
+    };
+    log::print(format!("public  {public}\nadmin   {admin}\n"));
+    let (drain, drain_asked) = oneshot::channel();
+    let (stop, stop_asked) = oneshot::channel();
+    let run = server.run(async { _ = drain_asked.await }, async {
+        _ = stop_asked.await;
+    });
+    let mut exit_code = ExitCode::SUCCESS;
+    let watch = async {
+        let signal = signals.stop().await;
+        tracing::info!(signal, "stopping; a second signal ends the drain");
+        let _ = drain.send(());
+        let signal = signals.stop().await;
+        tracing::warn!(signal, "stopping without a drain");
+        exit_code = ExitCode::from(130);
+        let _ = stop.send(());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        outcome = run => outcome?,
+        () = watch => {}
     }
-    let have = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let max_connections = config.limits.max_connections;
-    if max_connections as u64 > have.saturating_sub(RESERVED_DESCRIPTORS) {
-        tracing::warn!(
-            max_connections,
-            open_files = have,
-            fits = have.saturating_sub(RESERVED_DESCRIPTORS),
-            "the limit on open files does not fit --max-connections; raise it (ulimit -Hn, LimitNOFILE=)"
-        );
-    }
-    have
-}
-
-/// Log lines that may wait for a reader that has stopped.
-const MAX_LOG_LINES: usize = 4096;
-
-/// Logs to standard error through a thread of its own: a reader that has stopped, or gone, costs log lines,
-/// which are counted, and never a user. Dropping what is returned writes what is left.
-fn log_to_stderr(flags: &Flags) -> Result<WorkerGuard, Box<dyn std::error::Error>> {
-    use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(&flags.log).map_err(|error| {
-        format!(
-            "--log {:?}: {error}; write info, debug or the like",
-            flags.log
-        )
-    })?;
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(MAX_LOG_LINES)
-        .finish(std::io::stderr());
-    let lost = writer.error_counter();
-    process::count_lost_log_lines(move || lost.dropped_lines() as u64);
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .with_ansi(has_colours())
-        // Failing to log must not be fatal.
-        .log_internal_errors(false);
-    match flags.log_format {
-        LogFormat::Human => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(guard)
-}
-
-/// Whether the log may have colours: not in a file, nor where the user wants none (no-color.org).
-fn has_colours() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    std::io::IsTerminal::is_terminal(&std::io::stderr()) && !unwanted && !is_dumb
+    Ok(exit_code)
 }

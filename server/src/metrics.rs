@@ -5,6 +5,7 @@
 //! Labels come from closed lists only, never from a user.
 
 mod expose;
+mod labels;
 mod percentiles;
 pub mod process;
 
@@ -20,6 +21,8 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, ErrorCode, LeaveReason, RelayKind};
 
+use labels::DROPS;
+pub use labels::{LIMITS, REFUSALS};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
 
@@ -27,30 +30,6 @@ pub use percentiles::{Percentiles, QUANTILES};
 pub const LATENCY_BUCKETS: [f64; 23] = [
     5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5,
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
-];
-
-/// Why a connection was refused.
-pub const REFUSALS: [&str; 6] = [
-    "max_connections",
-    "max_connections_per_address",
-    "origin",
-    "descriptors",
-    "accept_error",
-    "refusals_busy",
-];
-
-/// The limits whose hits are counted.
-pub const LIMITS: [&str; 10] = [
-    "max_message_bytes",
-    "outbox_messages",
-    "outbox_bytes",
-    "max_messages_per_second",
-    "handshake_timeout",
-    "idle_timeout",
-    "max_header_bytes",
-    "max_connections",
-    "max_connections_per_address",
-    "max_accepts_per_second",
 ];
 
 thread_local! {
@@ -91,6 +70,7 @@ pub struct Metrics {
     pub connections_open: IntGauge,
     pub connections_total: IntCounter,
     refused: IntCounterVec,
+    pub buffered_bytes: IntGauge,
     pub sessions_open: IntGauge,
     pub sessions_total: IntCounter,
     /// By kind of pool, as given to [`Metrics::new`].
@@ -156,7 +136,7 @@ impl Metrics {
         for limit in LIMITS {
             limit_hits.with_label_values(&[limit]);
         }
-        for reason in ["outbox_full", "peer_closed", "peer_left", "rate_limited"] {
+        for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
         Ok(Self {
@@ -166,6 +146,10 @@ impl Metrics {
             connections_open: make.gauge("connections_open", "TCP connections that are open on the public port.")?,
             connections_total: make.counter("connections_total", "TCP connections accepted on the public port.")?,
             refused,
+            buffered_bytes: make.gauge(
+                "buffered_bytes",
+                "Memory of unfinished messages, outboxes and handshakes; --max-buffered-bytes is its limit.",
+            )?,
             sessions_open: make.gauge("websocket_active_connections", "Number of active WebSocket connections.")?,
             sessions_total: make.counter("sessions_total", "Sessions begun.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),

@@ -21,7 +21,10 @@ use std::{
 use serde::Serialize;
 use voicematch_protocol::LeaveReason;
 
-use crate::metrics::Metrics;
+use crate::{
+    machine::memory::{Memory, Share},
+    metrics::Metrics,
+};
 pub use batch::{Batch, Framing};
 
 thread_local! {
@@ -74,6 +77,8 @@ struct State {
     link: Option<Box<dyn Link>>,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Memory of the queue that the share knows of.
+    counted: usize,
     /// Bytes of the front message that the socket has taken.
     front_written: usize,
     waker: Option<Waker>,
@@ -94,6 +99,7 @@ pub struct Outbox {
     framing: Framing,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
+    memory: Share,
     /// Something is queued, or the connection is to be closed: the task has to look at the state. Written
     /// with the state locked.
     busy: AtomicBool,
@@ -107,6 +113,7 @@ impl Outbox {
         framing: Framing,
         link: Box<dyn Link>,
         metrics: Arc<Metrics>,
+        memory: Arc<Memory>,
     ) -> Self {
         let state = State {
             link: Some(link),
@@ -116,6 +123,7 @@ impl Outbox {
             framing,
             limits,
             metrics,
+            memory: Share::new(memory, 0),
             busy: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -124,6 +132,11 @@ impl Outbox {
     /// How messages in a [`Batch`] for this outbox must be framed.
     pub fn framing(&self) -> Framing {
         self.framing
+    }
+
+    /// The memory that this user's connection uses.
+    pub fn memory(&self) -> &Share {
+        &self.memory
     }
 
     /// Sends one message.
@@ -192,17 +205,38 @@ impl Outbox {
             };
             self.metrics.limit_hit(limit);
             self.metrics.dropped("outbox_full", state.relays_queued());
-            state.discard_queue();
+            self.discard(state);
             self.close_locked(state, LeaveReason::SlowConsumer);
             return Err(Refused::Full);
         }
+        self.count_memory(state);
         self.wake(state);
         Ok(())
+    }
+
+    /// Tells the share how much memory the queue uses now.
+    fn count_memory(&self, state: &mut State) {
+        let used = state.queued_bytes + state.queue.len() * size_of::<Queued>();
+        self.memory.change(state.counted, used);
+        state.counted = used;
+    }
+
+    fn discard(&self, state: &mut State) {
+        state.discard_queue();
+        self.count_memory(state);
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
     pub fn close(&self, reason: LeaveReason) {
         self.close_locked(&mut self.lock(), reason);
+    }
+
+    /// The same, without what is queued.
+    pub fn abandon(&self, reason: LeaveReason) {
+        let mut state = self.lock();
+        self.metrics.dropped("memory_limit", state.relays_queued());
+        self.discard(&mut state);
+        self.close_locked(&mut state, reason);
     }
 
     fn close_locked(&self, state: &mut State, reason: LeaveReason) {
@@ -228,6 +262,7 @@ impl Outbox {
             bytes: frame.into(),
             read_at: None,
         });
+        self.count_memory(&mut state);
         self.wake(&state);
     }
 
@@ -245,8 +280,10 @@ impl Outbox {
         state.closing.get_or_insert(LeaveReason::Lost);
         *state = State {
             closing: state.closing,
+            counted: state.counted,
             ..State::default()
         };
+        self.count_memory(&mut state);
     }
 
     /// From now on `waker` is woken when [`Self::status`] has something to tell.
@@ -270,6 +307,12 @@ impl Outbox {
     /// Writes what is queued, as far as the socket takes it; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
+        let flushed = self.flush(&mut state, cx);
+        self.count_memory(&mut state);
+        flushed
+    }
+
+    fn flush(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !state.queue.is_empty() {
             let Some(link) = &state.link else {
                 return Poll::Ready(Err(ErrorKind::NotConnected.into()));
@@ -283,7 +326,7 @@ impl Outbox {
             }
             match link.try_write(&slices[..count]) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-                Ok(written) => self.written(&mut state, written),
+                Ok(written) => self.written(state, written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => match link.poll_writable(cx)
                 {
                     Poll::Ready(Ok(())) => {}

@@ -1,6 +1,7 @@
 //! One user's session: idle -> waiting -> in a room -> gone. It knows no sockets: a transport gives it
 //! what the user said, and carries away what lies in the outbox.
 
+pub mod close_log;
 mod rate;
 mod requests;
 
@@ -18,11 +19,13 @@ use voicematch_protocol::{
 
 use crate::{
     directory::Directory,
+    machine::memory::Memory,
     matchmaker::{Avoid, Matchmaker, Ticket},
     metrics::Metrics,
     outbox::{Batch, Framing, Link, Outbox, OutboxLimits},
     room::{Member, Room},
 };
+use close_log::CloseLog;
 use rate::Rate;
 use requests::{Refusal, id_of, parse};
 
@@ -55,6 +58,10 @@ pub struct Context {
     pub directory: Directory,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What connections use.
+    pub memory: Arc<Memory>,
+    /// Where unusual ends of sessions are logged.
+    pub close_log: CloseLog,
     /// Set when the server is about to stop: no new matches.
     pub draining: AtomicBool,
 }
@@ -107,7 +114,13 @@ impl Session {
         let mut draining = false;
         // Nobody reaches the user before they have been greeted: draining waits for the directory, too.
         let member = context.directory.admit(|id| {
-            let outbox = Outbox::new(config.outbox, framing, link, context.metrics.clone());
+            let outbox = Outbox::new(
+                config.outbox,
+                framing,
+                link,
+                context.metrics.clone(),
+                context.memory.clone(),
+            );
             draining = context.draining.load(Ordering::Relaxed);
             greet(config, id, &outbox, preface);
             Member::new(id, outbox)
@@ -181,6 +194,11 @@ impl Session {
     /// Counts bytes that came from the user.
     pub fn count_received(&self, bytes: usize) {
         self.context.metrics.received_bytes(bytes);
+    }
+
+    /// Counts memory of the transport's own: `to` bytes now, `from` before.
+    pub fn count_memory(&self, from: usize, to: usize) {
+        self.member.outbox.memory().change(from, to);
     }
 
     /// Counts a limit of the transport that the user has hit.
@@ -272,7 +290,7 @@ impl Session {
             LeaveReason::Closed | LeaveReason::Lost | LeaveReason::Draining => {
                 tracing::debug!(session = %self.member.id, reason = reason.as_str(), "left");
             }
-            _ => tracing::info!(session = %self.member.id, reason = reason.as_str(), "closed"),
+            _ => self.context.close_log.closed(self.member.id, reason),
         }
     }
 

@@ -1,88 +1,101 @@
 //! The end: signals, drain, deadline.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
     time::{Instant, sleep},
 };
 use voicematch_protocol::{LeaveReason, ServerMessage, SessionId};
 
-use crate::{room::Place, session::Context};
+use crate::{admission::make_room::MakeRoom, metrics::Metrics, room::Place, session::Context};
 
-/// The longest time over which clients are told to spread their reconnects.
+/// The longest time over which reconnects are spread.
 const MAX_SPREAD: Duration = Duration::from_secs(10);
 
-/// How often a draining server looks whether somebody has come to an end.
+/// How often a draining server looks whether sessions have ended.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Whether the server is about to stop; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Shutdown(Arc<watch::Sender<bool>>);
+/// After the drain, the time for users to read that they have been closed. With the end of the process it
+/// has to fit into two seconds.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
-    }
-}
+/// Whether the server is about to stop; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown(Arc<AtomicBool>);
 
 impl Shutdown {
     /// From now on the server is about to stop.
     pub fn begin(&self) {
-        self.0.send_replace(true);
+        self.0.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is.
     pub fn has_begun(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until it is.
-    pub async fn begun(&self) {
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-/// SIGTERM and SIGINT.
+/// The signals that the server listens to.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over from the system's default, which is to die.
+    /// From now on no signal of these ends the process by itself.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for the next one; returns its name.
-    pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Waits for the next signal that asks the server to stop; returns its name. SIGHUP does not: it comes
+    /// when a terminal closes.
+    pub async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing to reload, the server goes on"),
+            }
         }
     }
 }
 
-/// When a user is told to reconnect, from the start of draining: their id decides, which is random.
+/// When a user is to reconnect, from the start of the drain: the id decides, which is random.
 fn reconnect_in(id: SessionId, spread: Duration) -> Duration {
     let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
     Duration::from_millis(id.0 % spread_ms)
 }
 
-/// Tells everybody to reconnect elsewhere, lets rooms go on, and closes who is in none; after `timeout`
-/// closes the rest. Returns how many it had to close at the end.
-pub async fn drain(context: &Context, timeout: Duration) -> usize {
-    let spread = (timeout / 2).min(MAX_SPREAD);
+/// Sends `draining` to all users, lets rooms go on, and closes users outside rooms. After `timeout`, or when
+/// `stop` is ready, closes the rest. Returns how many it had to close then.
+pub async fn drain(context: &Context, timeout: Duration, stop: impl Future<Output = ()>) -> usize {
     context.draining.store(true, Ordering::Relaxed);
+    tokio::select! {
+        () = rooms_end(context, timeout) => {}
+        () = stop => {}
+    }
+    let rest = context.directory.members();
+    for member in &rest {
+        member.outbox.close(LeaveReason::Draining);
+    }
+    rest.len()
+}
+
+/// Waits until nobody is left, and at most for `timeout`.
+async fn rooms_end(context: &Context, timeout: Duration) {
+    let spread = (timeout / 2).min(MAX_SPREAD);
     for member in context.directory.members() {
         let advice = reconnect_in(member.id, spread);
         let reconnect_in_ms = u64::try_from(advice.as_millis()).unwrap_or(u64::MAX);
@@ -92,10 +105,7 @@ pub async fn drain(context: &Context, timeout: Duration) -> usize {
             .send(&ServerMessage::Draining { reconnect_in_ms });
     }
     let begun = Instant::now();
-    while begun.elapsed() < timeout {
-        if context.directory.is_empty() {
-            return 0;
-        }
+    while begun.elapsed() < timeout && !context.directory.is_empty() {
         for member in context.directory.members() {
             let overstayed = begun.elapsed() >= reconnect_in(member.id, spread);
             if overstayed && member.place() != Place::InRoom {
@@ -104,13 +114,13 @@ pub async fn drain(context: &Context, timeout: Duration) -> usize {
         }
         sleep(TICK).await;
     }
-    let rest = context.directory.members();
-    for member in &rest {
-        member.outbox.close(LeaveReason::Draining);
-    }
-    let closing = Instant::now();
-    while !context.directory.is_empty() && closing.elapsed() < Duration::from_secs(1) {
+}
+
+/// Waits until the last connections have ended, and at most for [`LAST_WORDS`].
+pub async fn last_words(metrics: &Metrics, make_room: &MakeRoom) {
+    let begun = Instant::now();
+    while metrics.connections_open.get() > 0 && begun.elapsed() < LAST_WORDS {
+        make_room.ask();
         sleep(TICK).await;
     }
-    rest.len()
 }

@@ -1,4 +1,4 @@
-//! Every limit: what one who goes past it is told, and the metric that counts it.
+//! Every limit: the answer to a user who goes past it, and the metric that counts it.
 
 use std::time::{Duration, Instant};
 
@@ -285,55 +285,4 @@ async fn accepts_are_spread_over_time() {
         .metric(HITS, r#"limit="max_accepts_per_second""#)
         .await;
     assert!(paced >= 5.0, "{paced}");
-}
-
-#[tokio::test]
-async fn running_out_of_descriptors_is_survived() {
-    let server = TestServer::start_with_open_files(64, 64, &["--handshake-timeout", "1h"]).await;
-    let (mut first, mut second) = pair(&server).await;
-    // The kernel takes them all; the server cannot.
-    let mut crowd = Vec::new();
-    for _ in 0..80 {
-        crowd.push(RawSocket::connect(&server).await);
-    }
-    eventually("the server runs out of descriptors", async || {
-        let log = server.process.stderr();
-        log.iter().any(|line| line.contains("cannot accept"))
-    })
-    .await;
-    for i in 0..100 {
-        first.send(json!({"type": "message", "payload": i})).await;
-        assert_eq!(second.expect("message").await["payload"], i);
-        second.send(json!({"type": "answer", "payload": i})).await;
-        first.expect("answer").await;
-    }
-    drop(crowd);
-    let mut third = User::connect(&server).await;
-    third.wait().await;
-    first.send(json!({"type": "next"})).await;
-    assert_eq!(first.expect_match().await.peer, third.id);
-    let refused = server.metric(REFUSED, r#"reason="descriptors""#).await;
-    assert!(refused >= 1.0);
-    // It backs off rather than spin: not many more tries than there were seconds.
-    assert!(refused < 100.0, "{refused}");
-}
-
-#[tokio::test]
-async fn the_limit_on_open_files_is_raised_and_a_warning_says_if_it_is_too_low() {
-    // 128 are for everything that is not a connection.
-    for (connections, fits) in [("873", false), ("872", true)] {
-        let flags = ["--max-connections", connections];
-        let server = TestServer::start_with_open_files(64, 1000, &flags).await;
-        assert_eq!(server.metric("process_max_fds", "").await, 1000.0);
-        let mut log = Vec::new();
-        eventually("the log says that the server listens", async || {
-            log = server.process.stderr();
-            log.iter().any(|line| line.contains("listening"))
-        })
-        .await;
-        let warned = log
-            .iter()
-            .any(|line| line.contains("WARN") && line.contains("--max-connections"));
-        assert_eq!(warned, !fits, "{connections} {log:#?}");
-    }
 }

@@ -1,9 +1,15 @@
-//! What the log says, and what it must never say.
+//! What is in the log, and what must never be.
+
+use std::{
+    fs::File,
+    io::{PipeReader, Write, pipe},
+    process::Stdio,
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{RawSocket, TestServer, User, client_frame, pair};
+use crate::support::{RawSocket, TestServer, User, client_frame, eventually, pair};
 
 const MARKER: &str = "m4rk3r-0f-a-pr1vate-talk";
 
@@ -78,7 +84,7 @@ async fn an_unusual_close_is_one_line_and_a_usual_one_none() {
             .filter(|line: &Value| line.get("reason").is_some())
             .collect()
     };
-    crate::support::eventually("every line is written", async || {
+    eventually("every line is written", async || {
         closed().len() >= reasons.len()
     })
     .await;
@@ -153,16 +159,94 @@ async fn nothing_is_logged_for_each_message() {
 }
 
 #[tokio::test]
-async fn a_quiet_log_is_quiet_and_a_wrong_level_is_said() {
+async fn a_quiet_log_is_quiet() {
     let server = TestServer::start(&["--log", "error"]).await;
     pair(&server).await;
     assert!(server.process.stderr().is_empty());
-    let mut command = crate::support::binary();
-    command.args(["--log", "voicematch=loud=very"]);
-    let mut process = crate::support::Process::spawn(command);
-    assert_ne!(process.exit_code().await, Some(0));
-    let said = process.stderr().join("\n");
-    assert!(said.contains("--log"), "{said}");
+}
+
+#[tokio::test]
+async fn many_sessions_that_end_for_the_same_reason_are_a_sum_in_the_log() {
+    let flags = [
+        "--heartbeat",
+        "300ms",
+        "--heartbeat-deadline",
+        "300ms",
+        "--log-format",
+        "json",
+    ];
+    let server = TestServer::start(&flags).await;
+    // Raw sockets answer no ping.
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(RawSocket::open(&server).await);
+    }
+    let closed = || -> Vec<Value> {
+        let log = server.process.stderr();
+        let lines = log.iter().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["reason"] == "heartbeat_timeout")
+            .collect()
+    };
+    let sessions = |line: &Value| line["sessions"].as_u64().unwrap_or(1);
+    eventually("every session is in the log", async || {
+        closed().iter().map(sessions).sum::<u64>() == 60
+    })
+    .await;
+    assert!(closed().len() <= 30, "{:#?}", closed());
+}
+
+/// A pipe that is full, as long as nobody reads from it.
+fn full_pipe() -> (PipeReader, Stdio) {
+    let (reader, writer) = pipe().unwrap();
+    let mut fill = writer.try_clone().unwrap();
+    // As much as a pipe holds by default, see pipe(7); the thread fills what is left, and waits.
+    fill.write_all(&[b'x'; 1 << 16]).unwrap();
+    std::thread::spawn(move || fill.write_all(&[b'x'; 1 << 20]));
+    (reader, writer.into())
+}
+
+#[tokio::test]
+async fn a_server_serves_and_ends_although_nobody_reads_its_output_or_log() {
+    let flags = ["--drain-timeout", "300ms"];
+    for is_log in [false, true] {
+        let (_reader, pipe) = full_pipe();
+        let (stdout, stderr) = if is_log {
+            (None, Some(pipe))
+        } else {
+            (Some(pipe), None)
+        };
+        let mut server = TestServer::start_into(stdout, stderr, &flags).await;
+        pair(&server).await;
+        server.process.signal(Signal::TERM);
+        assert_eq!(server.process.exit_code().await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn log_lines_that_find_no_room_are_counted() {
+    let (_reader, pipe) = full_pipe();
+    let server = TestServer::start_into(None, Some(pipe), &["--log", "debug"]).await;
+    eventually("lines are lost", async || {
+        for _ in 0..500 {
+            let mut socket = RawSocket::connect(&server).await;
+            socket.write(b"no request\r\n\r\n").await;
+            socket.response().await;
+        }
+        server.metric("log_lines_dropped_total", "").await > 0.0
+    })
+    .await;
+    pair(&server).await;
+}
+
+#[tokio::test]
+async fn log_lines_that_cannot_be_written_are_counted() {
+    let full_disk = File::options().write(true).open("/dev/full").unwrap();
+    let server =
+        TestServer::start_into(None, Some(full_disk.into()), &["--max-connections", "9"]).await;
+    // "starting" and "listening".
+    server.reaches("log_lines_dropped_total", "", 2.0).await;
+    pair(&server).await;
 }
 
 /// What a server logs at its start in a terminal, with this in its environment.
@@ -181,7 +265,7 @@ async fn log_in_a_terminal(name: &str, value: &str) -> String {
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.env("TERM", "xterm").env_remove("NO_COLOR");
     command.env(name, value).stderr(terminal);
-    let mut server = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut server = command.stdout(Stdio::null()).spawn().unwrap();
     drop(command);
     let read = tokio::task::spawn_blocking(move || {
         let mut text = Vec::new();

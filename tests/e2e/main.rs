@@ -19,6 +19,7 @@ mod leaving;
 mod limits;
 mod listen;
 mod logs;
+mod machine;
 mod metrics;
 mod pairing;
 mod pprof;

@@ -43,6 +43,6 @@ async fn a_server_that_turns_users_away_fails() {
 #[tokio::test]
 async fn what_cannot_be_played_is_said() {
     let (code, _, said) = self_test(&[("VOICEMATCH_HEARTBEAT", "0")]).await;
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(said.contains("--heartbeat"), "{said}");
 }

@@ -15,11 +15,12 @@ use std::{
 use voicematch_protocol::{Criteria, SessionId};
 use voicematch_server::{
     directory::Directory,
+    machine::memory::Memory,
     matchmaker::{Matchmaker, MatchmakerConfig, Widening, Width, Wish},
     metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits},
     room::{Member, Place},
-    session::{Context, Pending, Session, SessionConfig},
+    session::{Context, Pending, Session, SessionConfig, close_log::CloseLog},
     transport::ws::frame::text_header,
 };
 
@@ -71,6 +72,11 @@ pub(crate) fn new_metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(2, &Width::LABELS).expect("names are unique"))
 }
 
+/// More than any benchmark uses.
+fn new_memory(metrics: &Metrics) -> Arc<Memory> {
+    Memory::new(1 << 30, metrics.buffered_bytes.clone())
+}
+
 /// Nobody waits yet.
 pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
     let config = MatchmakerConfig {
@@ -86,7 +92,13 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
 
 /// A user without a session, who listens at `sink`.
 pub(crate) fn new_member(id: u64, sink: &Sink, metrics: &Arc<Metrics>) -> Arc<Member> {
-    let outbox = Outbox::new(OUTBOX, text_header, Box::new(sink.clone()), metrics.clone());
+    let outbox = Outbox::new(
+        OUTBOX,
+        text_header,
+        Box::new(sink.clone()),
+        metrics.clone(),
+        new_memory(metrics),
+    );
     Arc::new(Member::new(SessionId(id), outbox))
 }
 
@@ -115,7 +127,9 @@ fn new_context() -> Arc<Context> {
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
+        memory: new_memory(&metrics),
         metrics,
+        close_log: CloseLog::default(),
         draining: AtomicBool::new(false),
     })
 }

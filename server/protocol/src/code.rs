@@ -97,6 +97,8 @@ closed_list! {
         UnsupportedData = "unsupported_data",
         /// Frames that break the transport's protocol.
         ProtocolError = "protocol_error",
+        /// The connections used too much memory together, and this one more than others.
+        MemoryLimit = "memory_limit",
         /// The server is going away; reconnect.
         Draining = "draining",
         /// A fault of the server.
@@ -120,6 +122,7 @@ impl LeaveReason {
             Self::HeartbeatTimeout => Some(4001),
             Self::SlowConsumer => Some(4002),
             Self::IdleTimeout => Some(4003),
+            Self::MemoryLimit => Some(4004),
             Self::RateLimited => Some(4500),
         }
     }

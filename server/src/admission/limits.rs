@@ -33,13 +33,15 @@ pub enum Refusal {
     Full,
     /// `max_connections_per_address` is reached.
     AddressFull,
+    /// The process has run out of file descriptors.
+    NoDescriptors,
 }
 
 impl Refusal {
     /// The text for the client.
     pub fn message(self) -> &'static str {
         match self {
-            Self::Full => "the server is full; try again later",
+            Self::Full | Self::NoDescriptors => "the server is full; try again later",
             Self::AddressFull => "too many connections from your address; close some first",
         }
     }
@@ -48,6 +50,7 @@ impl Refusal {
         match self {
             Self::Full => "max_connections",
             Self::AddressFull => "max_connections_per_address",
+            Self::NoDescriptors => "descriptors",
         }
     }
 }
@@ -125,7 +128,8 @@ impl Admission {
         }
     }
 
-    fn refuse(self: &Arc<Self>, refusal: Refusal) -> Option<Permit> {
+    /// Refuses a connection; `None` if it is to be closed without an answer.
+    pub fn refuse(self: &Arc<Self>, refusal: Refusal) -> Option<Permit> {
         self.metrics.limit_hit(refusal.label());
         if self.refusing.fetch_add(1, Ordering::Relaxed) >= MAX_REFUSALS {
             self.refusing.fetch_sub(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use loadtest::{Plan, Target};
-use voicematch_server::{Server, config::Cli};
+use voicematch_server::{Server, config::Cli, machine::descriptors};
 
 use super::Outcome;
 
@@ -19,11 +19,12 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
     let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let flags = Cli::parse_from(["voicematch-server"].into_iter().chain(addresses)).serve;
-    let config = flags.check()?;
-    let descriptors = crate::raise_descriptor_limit(&config);
+    let mut config = flags.check()?;
     // A user and its connection in the server take one each.
-    let fits = descriptors.saturating_sub(2 * crate::RESERVED_DESCRIPTORS) / 2;
-    if u64::from(users) > fits {
+    let open_files = descriptors::raise_limit() / 2;
+    config.fit(open_files);
+    let fits = descriptors::connections(open_files);
+    if users as usize > fits {
         return Err(format!("{users} users do not fit the limit on open files; at most {fits} do, or raise it (ulimit -n)").into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -33,7 +34,7 @@ pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
         let server = Server::bind(config)?;
         let addrs = server.addrs();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(server.run(async { _ = stopped.await }));
+        let serving = tokio::spawn(server.run(async { _ = stopped.await }, std::future::pending()));
         let admin = format!("http://{}/metrics", addrs.admin);
         let target = Target::new(&format!("ws://{}/ws", addrs.public), Some(&admin))?;
         let plan = Plan::new(users, duration);

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+};
+use tracing_subscriber::filter::Targets;
 use voicematch_protocol::IceServer;
 
 use crate::{
     admission::{origin::AllowedOrigin, proxy::TrustedProxy},
     listen::Address,
+    log,
 };
 
 /// The command line.
@@ -44,15 +49,10 @@ pub enum Command {
     #[cfg(feature = "self-test")]
     SelfTest {
         /// Users to play.
-        #[arg(
-            long,
-            default_value_t = 200,
-            env = "VOICEMATCH_SELF_TEST_USERS",
-            value_name = "N"
-        )]
+        #[arg(long, default_value_t = 200, value_parser = count::<u32>(1, 100_000), env = "VOICEMATCH_SELF_TEST_USERS", value_name = "N")]
         users: u32,
         /// How long they talk once all have come.
-        #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_SELF_TEST_DURATION")]
+        #[arg(long, default_value = "10s", value_parser = time("1s", "1day"), env = "VOICEMATCH_SELF_TEST_DURATION")]
         duration: Duration,
     },
     /// Ask a running server whether it is well; for containers, which have no curl.
@@ -128,12 +128,7 @@ pub struct Flags {
     pub allowed_origins: Vec<AllowedOrigin>,
 
     /// Worker threads; 0: one for each CPU that this process may use
-    #[arg(
-        long,
-        default_value_t = 0,
-        env = "VOICEMATCH_WORKERS",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 0, value_parser = count::<usize>(0, 1024), env = "VOICEMATCH_WORKERS", value_name = "N")]
     pub workers: usize,
 
     /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
@@ -143,11 +138,11 @@ pub struct Flags {
     pub ice_servers: Vec<IceServers>,
 
     /// How often each connection is pinged
-    #[arg(long, default_value = "25s", value_parser = duration, env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
+    #[arg(long, default_value = "25s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Duration,
 
     /// How long after a ping anything at all must have come
-    #[arg(long, default_value = "8s", value_parser = duration, env = "VOICEMATCH_HEARTBEAT_DEADLINE", value_name = "DURATION")]
+    #[arg(long, default_value = "8s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT_DEADLINE", value_name = "DURATION")]
     pub heartbeat_deadline: Duration,
 
     /// Wait after which a shared language is enough, whatever the interests; never: it is not
@@ -163,73 +158,48 @@ pub struct Flags {
     pub widen_anyone_after: After,
 
     /// How long a user who sent next is not matched with the partner they left
-    #[arg(long, default_value = "30s", value_parser = duration, env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
+    #[arg(long, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
     pub avoid_partner_for: Duration,
 
     /// Longest message of a client, in bytes
-    #[arg(long, default_value = "64KiB", value_parser = bytes, env = "VOICEMATCH_MAX_MESSAGE_BYTES", value_name = "BYTES")]
+    #[arg(long, default_value = "64KiB", value_parser = size(256, 64 * MIB), env = "VOICEMATCH_MAX_MESSAGE_BYTES", value_name = "BYTES")]
     pub max_message_bytes: usize,
 
     /// Messages that may wait for a client that does not read, before it is closed
-    #[arg(
-        long,
-        default_value_t = 256,
-        env = "VOICEMATCH_OUTBOX_MESSAGES",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 256, value_parser = count::<usize>(1, 1_000_000), env = "VOICEMATCH_OUTBOX_MESSAGES", value_name = "N")]
     pub outbox_messages: usize,
 
     /// Bytes that may wait for a client that does not read, before it is closed
-    #[arg(long, default_value = "1MiB", value_parser = bytes, env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
+    #[arg(long, default_value = "1MiB", value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
     pub outbox_bytes: usize,
 
     /// Messages a second that a client may send in the long run; 0: no limit
-    #[arg(
-        long,
-        default_value_t = 100,
-        env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 100, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND", value_name = "N")]
     pub max_messages_per_second: u32,
 
     /// Messages that a client may send at once
-    #[arg(
-        long,
-        default_value_t = 200,
-        env = "VOICEMATCH_MESSAGE_BURST",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 200, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_MESSAGE_BURST", value_name = "N")]
     pub message_burst: u32,
 
     /// Time a client has to send its request's header
-    #[arg(long, default_value = "10s", value_parser = duration, env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     pub handshake_timeout: Duration,
 
     /// Time a client may be silent while neither waiting nor in a room; 0: for ever
-    #[arg(long, default_value = "1h", value_parser = duration, env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, default_value = "1h", value_parser = time_or_zero("100ms", "1year"), env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
     pub idle_timeout: Duration,
 
     /// Longest request header, in bytes; at least 8KiB
-    #[arg(long, default_value = "16KiB", value_parser = bytes, env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
+    #[arg(long, default_value = "16KiB", value_parser = size(8 * KIB, MIB), env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
     pub max_header_bytes: usize,
 
     /// Connections in all; 0: as many as there are file descriptors for
-    #[arg(
-        long,
-        default_value_t = 50_000,
-        env = "VOICEMATCH_MAX_CONNECTIONS",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 50_000, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: usize,
 
     /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; behind a trusted
     /// proxy the user's address counts; 0: no limit
-    #[arg(
-        long,
-        default_value_t = 256,
-        env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 256, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     pub max_connections_per_address: usize,
 
     /// Apply --max-connections-per-address to loopback too [default: false]
@@ -237,16 +207,16 @@ pub struct Flags {
     pub limit_loopback: bool,
 
     /// Connections accepted a second; more wait in the kernel's queue; 0: no limit
-    #[arg(
-        long,
-        default_value_t = 0,
-        env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND",
-        value_name = "N"
-    )]
+    #[arg(long, default_value_t = 0, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND", value_name = "N")]
     pub max_accepts_per_second: u32,
 
+    /// Memory that unfinished messages, outboxes and handshakes of all connections may use together
+    /// [default: a quarter of the memory of the machine or container]
+    #[arg(long, value_parser = size(MIB, MIB * MIB), env = "VOICEMATCH_MAX_BUFFERED_BYTES", value_name = "BYTES")]
+    pub max_buffered_bytes: Option<usize>,
+
     /// How long rooms may go on after SIGTERM or SIGINT
-    #[arg(long, default_value = "30s", value_parser = duration, env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
+    #[arg(long, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Duration,
 
     /// How logs are written
@@ -258,14 +228,10 @@ pub struct Flags {
     )]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or a tracing filter
-    #[arg(
-        long,
-        default_value = "info",
-        env = "VOICEMATCH_LOG",
-        value_name = "LEVEL"
-    )]
-    pub log: String,
+    /// What is logged: off, error, warn, info, debug or trace; for a part of the program as in
+    /// warn,voicematch_server::session=debug
+    #[arg(long, default_value = "info", value_parser = log::filter, env = "VOICEMATCH_LOG", value_name = "LEVEL")]
+    pub log: Targets,
 }
 
 /// The STUN and TURN servers that one flag names.
@@ -279,20 +245,48 @@ pub struct After(pub Option<Duration>);
 /// Where a server listens unless a flag says otherwise.
 const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
 
-/// The longest time a flag takes; far sums of instants must not overflow.
-const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// A number between two bounds.
+fn count<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
+    least: u64,
+    most: u64,
+) -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(least..=most)
+}
+
+/// A time between two bounds, each written as the flag is.
+fn time(
+    least: &'static str,
+    most: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let time = duration(text)?;
+        if time < duration(least)? || time > duration(most)? {
+            return Err(format!("give {least} to {most}"));
+        }
+        Ok(time)
+    }
+}
+
+/// The same, where 0 has a meaning of its own.
+fn time_or_zero(
+    least: &'static str,
+    most: &'static str,
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| match duration(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => time(least, most)(text).map_err(|bounds| format!("{bounds}, or 0")),
+    }
+}
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = if text == "0" {
-        Ok(Duration::ZERO)
-    } else {
-        humantime::parse_duration(text)
-    };
-    match parsed {
-        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
-        Ok(_) => Err("longer than a year".into()),
-        Err(error) => Err(format!("{error}; write it as 250ms, 25s or 10m")),
+    if text == "0" {
+        return Ok(Duration::ZERO);
     }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it as 250ms, 25s or 10m"))
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -303,31 +297,39 @@ fn mode(text: &str) -> Result<u32, String> {
 
 fn after(text: &str) -> Result<After, String> {
     if text == "never" {
-        Ok(After(None))
-    } else {
-        duration(text).map(|after| After(Some(after)))
+        return Ok(After(None));
+    }
+    time("0s", "1day")(text).map(|after| After(Some(after)))
+}
+
+/// A number of bytes between two bounds.
+fn size(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let how = "write it as 65536, 64KiB, 1MiB or 2GiB";
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
+        let unit = match unit {
+            "" => 1,
+            "KiB" => KIB,
+            "MiB" => MIB,
+            "GiB" => 1024 * MIB,
+            _ => return Err(how.into()),
+        };
+        let number: usize = digits.parse().map_err(|_| how)?;
+        number
+            .checked_mul(unit)
+            .filter(|bytes| (least..=most).contains(bytes))
+            .ok_or_else(|| format!("give {} to {}", shown(least), shown(most)))
     }
 }
 
-fn bytes(text: &str) -> Result<usize, String> {
-    let (digits, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
-    let unit: usize = match unit {
-        "" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        _ => return Err("write it as 65536, 64KiB or 1MiB".into()),
-    };
-    let number: usize = digits
-        .parse()
-        .map_err(|_| "write it as 65536, 64KiB or 1MiB")?;
-    // Half of the address space of 32 bits: sums of sizes cannot overflow.
-    number
-        .checked_mul(unit)
-        .filter(|&bytes| bytes <= 1 << 30)
-        .ok_or_else(|| "more than 1024MiB".into())
+/// A number of bytes as a flag is written.
+fn shown(bytes: usize) -> String {
+    match bytes {
+        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
+        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        _ => bytes.to_string(),
+    }
 }
 
 pub(super) fn ice_servers(text: &str) -> Result<IceServers, String> {

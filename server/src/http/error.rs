@@ -76,7 +76,9 @@ impl HttpError {
         match self {
             Self::MethodNotAllowed => Some((header::ALLOW, "GET")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),
-            Self::TooManyConnections | Self::ServerFull => Some((header::RETRY_AFTER, "5")),
+            Self::TooManyConnections | Self::ServerFull | Self::Draining => {
+                Some((header::RETRY_AFTER, "5"))
+            }
             _ => None,
         }
     }

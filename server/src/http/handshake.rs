@@ -84,6 +84,10 @@ impl Connection {
         if !self.public.origins.allow(headers, behind_proxy) {
             return Some(self.refuse_origin(headers));
         }
+        if self.public.context.memory.is_exceeded() {
+            let message = "the server has no memory left for you; try again later";
+            return Some(HttpError::ServerFull.reply(message));
+        }
         if self.public.shutdown.has_begun() {
             let message = "this server is about to stop; connect again to reach another";
             return Some(HttpError::Draining.reply(message));

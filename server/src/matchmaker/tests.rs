@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use voicematch_protocol::{Criteria, LeaveReason};
 
 use super::*;
-use crate::outbox::{Link, Outbox, OutboxLimits};
+use crate::{
+    machine::memory::Memory,
+    outbox::{Link, Outbox, OutboxLimits},
+};
 
 /// What one user has been told, in order, one JSON text after another.
 #[derive(Clone, Default)]
@@ -54,7 +57,14 @@ impl User {
             messages: 10,
             bytes: 10_000,
         };
-        let outbox = Outbox::new(limits, |_, _| {}, Box::new(heard.clone()), metrics.clone());
+        let memory = Memory::new(1 << 20, metrics.buffered_bytes.clone());
+        let outbox = Outbox::new(
+            limits,
+            |_, _| {},
+            Box::new(heard.clone()),
+            metrics.clone(),
+            memory,
+        );
         let member = Arc::new(Member::new(SessionId(id), outbox));
         Self {
             member,

@@ -11,6 +11,7 @@ use tokio::runtime::RuntimeMetrics;
 use voicematch_protocol::RelayKind;
 
 use super::{LATENCY_BUCKETS, Metrics, process};
+use crate::log;
 
 /// A label's name and value.
 type Label = (&'static str, String);
@@ -166,8 +167,8 @@ fn process_families() -> Vec<MetricFamily> {
         ),
         counters(
             "log_lines_dropped_total",
-            "Log lines lost because nobody read the log.",
-            vec![(vec![], process::lost_log_lines() as f64)],
+            "Log lines that were not written: the reader was too slow, or the write failed.",
+            vec![(vec![], log::lost_lines() as f64)],
         ),
         gauge(
             "process_resident_memory_bytes",

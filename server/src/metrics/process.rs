@@ -43,20 +43,6 @@ impl Usage {
     }
 }
 
-type Count = Box<dyn Fn() -> u64 + Send + Sync>;
-static LOST_LOG_LINES: OnceLock<Count> = OnceLock::new();
-
-/// Tells how to ask how many log lines were lost because nobody read them.
-pub fn count_lost_log_lines(count: impl Fn() -> u64 + Send + Sync + 'static) {
-    // The log belongs to the process: whoever sets it up first has set it up.
-    let _ = LOST_LOG_LINES.set(Box::new(count));
-}
-
-/// Log lines lost because nobody read them.
-pub fn lost_log_lines() -> u64 {
-    LOST_LOG_LINES.get().map_or(0, |count| count())
-}
-
 fn boot_time() -> Option<f64> {
     static BOOT: OnceLock<Option<f64>> = OnceLock::new();
     *BOOT.get_or_init(|| {

@@ -3,9 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Messages dropped in a row after which a user counts as one who will not listen, as a multiple of the
-/// burst.
+use crate::machine::pause;
+
+/// Messages dropped in a row after which a user is closed, as a multiple of the burst.
 const PATIENCE: u32 = 1;
+
+/// The longest pause of the server for which users get the budget: no client keeps more for it.
+const MAX_CREDIT: Duration = Duration::from_secs(60);
 
 /// A user's budget of messages.
 pub(super) struct Rate {
@@ -13,6 +17,10 @@ pub(super) struct Rate {
     cost: Duration,
     capacity: Duration,
     full_at: Instant,
+    /// Messages left of the budget for the server's own pauses.
+    credit: u32,
+    /// Pauses until here are in the credit.
+    credited_at: Instant,
     dropped: u32,
     patience: u32,
 }
@@ -30,6 +38,8 @@ impl Rate {
             cost,
             capacity: cost * burst,
             full_at: now,
+            credit: 0,
+            credited_at: now,
             dropped: 0,
             patience: burst.saturating_mul(PATIENCE),
         }
@@ -42,8 +52,7 @@ impl Rate {
         }
         let full_at = self.full_at.max(now) + self.cost;
         if full_at - now > self.capacity {
-            self.dropped += 1;
-            return false;
+            return self.takes_credit();
         }
         if self.full_at <= now {
             self.dropped = 0;
@@ -52,7 +61,22 @@ impl Rate {
         true
     }
 
-    /// Whether the user goes on in spite of being told.
+    /// Takes one message from the budget of the time in which the server did not listen, if there is some.
+    fn takes_credit(&mut self) -> bool {
+        if let Some(pause) = pause::since(self.credited_at) {
+            self.credited_at = pause.end;
+            let messages = pause.length.min(MAX_CREDIT).as_nanos() / self.cost.as_nanos();
+            self.credit = u32::try_from(messages).unwrap_or(u32::MAX);
+        }
+        if self.credit > 0 {
+            self.credit -= 1;
+            return true;
+        }
+        self.dropped += 1;
+        false
+    }
+
+    /// Whether the user goes on in spite of the warnings.
     pub(super) fn goes_on(&self) -> bool {
         self.dropped > self.patience
     }

@@ -22,6 +22,7 @@ use tokio::{
 use voicematch_protocol::LeaveReason;
 
 use crate::{
+    machine::pause,
     outbox::Link,
     session::{Context, Pending, Session},
 };
@@ -181,6 +182,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                     return Poll::Ready(LeaveReason::Lost);
                 }
                 let now = Instant::now();
+                pause::runs(now);
                 self.pinged_at = None;
                 self.session.count_received(received.len());
                 if self.phase == Phase::Open {
@@ -286,8 +288,14 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         }
         match self.pinged_at {
             Some(pinged_at) if now >= pinged_at + self.config.heartbeat_deadline => {
-                let reason = LeaveReason::HeartbeatTimeout;
-                self.close(reason, reason.close_code());
+                pause::runs(now);
+                if let Some(pause) = pause::since(pinged_at) {
+                    // The answer may be here, and was not read yet.
+                    self.pinged_at = Some(pause.end);
+                } else {
+                    let reason = LeaveReason::HeartbeatTimeout;
+                    self.close(reason, reason.close_code());
+                }
             }
             None if now >= self.next_ping => {
                 self.session.send_framed(&frame::PING);
@@ -302,6 +310,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     /// Leaves everything at once, and gives the client a moment to hear why.
     fn close(&mut self, reason: LeaveReason, code: Option<u16>) {
         self.session.leave(reason);
+        self.reader.abandon(&self.session);
         let text = if reason == LeaveReason::Closed {
             ""
         } else {

@@ -44,11 +44,15 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Self {
+    /// None for a stream that goes elsewhere.
+    fn of(pipe: Option<impl Read + Send + 'static>) -> Self {
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let filled = lines.clone();
         let reader = std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let lines = pipe
+                .into_iter()
+                .flat_map(|pipe| BufReader::new(pipe).lines());
+            for line in lines.map_while(Result::ok) {
                 filled.lock().unwrap().push(line);
             }
         });
@@ -61,16 +65,20 @@ impl Lines {
 }
 
 impl Process {
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self::spawn_with(command, Stdio::piped(), Stdio::piped())
+    }
+
+    fn spawn_with(mut command: Command, stdout: Stdio, stderr: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self {
-            stdout: Lines::of(child.stdout.take().unwrap()),
-            stderr: Lines::of(child.stderr.take().unwrap()),
+            stdout: Lines::of(child.stdout.take()),
+            stderr: Lines::of(child.stderr.take()),
             child,
         }
     }
@@ -83,6 +91,10 @@ impl Process {
     /// What it has written on stderr: its log.
     pub(crate) fn stderr(&self) -> Vec<String> {
         self.stderr.so_far()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -147,10 +159,27 @@ impl TestServer {
     pub(crate) async fn start_command(mut command: Command, listen: &str, flags: &[&str]) -> Self {
         command.args(["--listen", listen, "--admin-listen", "127.0.0.1:0"]);
         command.args(flags);
-        let mut process = Process::spawn(command);
+        Self::listening(Process::spawn(command)).await
+    }
+
+    /// Starts the server with its output going to `stdout` or its log to `stderr`, but not both.
+    pub(crate) async fn start_into(
+        stdout: Option<Stdio>,
+        stderr: Option<Stdio>,
+        flags: &[&str],
+    ) -> Self {
+        let mut command = binary();
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(flags);
+        let [stdout, stderr] = [stdout, stderr].map(|to| to.unwrap_or_else(Stdio::piped));
+        Self::listening(Process::spawn_with(command, stdout, stderr)).await
+    }
+
+    async fn listening(mut process: Process) -> Self {
         let mut addresses = None;
         eventually("the server says where it listens", async || {
-            addresses = printed_addresses(&process.stdout());
+            addresses = printed_addresses(&process.stdout())
+                .or_else(|| logged_addresses(&process.stderr()));
             addresses.is_some() || process.has_ended()
         })
         .await;
@@ -203,6 +232,13 @@ fn printed_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
         rest.split('/').next()?.parse().ok()
     };
     Some((address("public", "ws://")?, address("admin", "http://")?))
+}
+
+/// The addresses in the log line of a server that listens.
+fn logged_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
+    let line = lines.iter().find(|line| line.contains(" listening "))?;
+    let address = |label: &str| line.split_once(label)?.1.split(' ').next()?.parse().ok();
+    Some((address("public=")?, address("admin=")?))
 }
 
 /// The samples of a scrape: by name, and labels as they are written.

@@ -30,6 +30,8 @@ pub(super) struct Reader {
     unfinished: Vec<u8>,
     /// The fragments of a message so far.
     fragments: Option<Vec<u8>>,
+    /// Memory of the two that the session knows of.
+    counted: usize,
     early: bool,
 }
 
@@ -41,6 +43,7 @@ impl Reader {
             early: !early.is_empty(),
             unfinished: early,
             fragments: None,
+            counted: 0,
         }
     }
 
@@ -51,6 +54,34 @@ impl Reader {
 
     /// Takes what a read brought.
     pub(super) fn read(
+        &mut self,
+        received: &mut [u8],
+        session: &mut Session,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), End> {
+        let outcome = self.take(received, session, now, pending);
+        self.count_memory(session);
+        outcome
+    }
+
+    /// Forgets what is unfinished.
+    pub(super) fn abandon(&mut self, session: &Session) {
+        self.unfinished = Vec::new();
+        self.fragments = None;
+        self.count_memory(session);
+    }
+
+    fn count_memory(&mut self, session: &Session) {
+        let fragments = self.fragments.as_ref().map_or(0, Vec::capacity);
+        let used = self.unfinished.capacity() + fragments;
+        if used != self.counted {
+            session.count_memory(self.counted, used);
+            self.counted = used;
+        }
+    }
+
+    fn take(
         &mut self,
         received: &mut [u8],
         session: &mut Session,
