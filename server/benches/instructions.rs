@@ -5,7 +5,6 @@
 //! another compiler or platform than the file's are only reported.
 
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,

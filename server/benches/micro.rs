@@ -3,7 +3,6 @@
 //! `cargo bench -p voicematch-server --bench micro`; see `waiting.rs` for matching among many.
 
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     reason = "benchmarks: their names say what they are, and they may fail"
 )]

@@ -4,7 +4,6 @@
 //! `cargo bench -p voicematch-server --bench waiting`; a filter such as `/1000$` keeps it short.
 
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "benchmarks: their names say what they are, and they may fail"

@@ -18,7 +18,6 @@ pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
 
 /// Everything the server needs to know, checked.
 #[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "each part is documented where it is used")]
 pub struct Config {
     pub listen: Address,
     pub admin_listen: Address,

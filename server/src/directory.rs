@@ -1,4 +1,4 @@
-//! Who is on this server: every session by its id.
+//! All sessions of this process, by id.
 
 use std::sync::Arc;
 
@@ -7,7 +7,6 @@ use voicematch_protocol::SessionId;
 
 use crate::room::Member;
 
-/// The sessions of this process, in a sharded map.
 #[derive(Default)]
 pub struct Directory {
     members: DashMap<SessionId, Arc<Member>>,
@@ -24,22 +23,19 @@ impl Directory {
         }
     }
 
-    /// Removes a member.
     pub fn remove(&self, id: SessionId) {
         self.members.remove(&id);
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is nobody.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Everybody who is here now.
+    /// A snapshot of all members.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.members
             .iter()

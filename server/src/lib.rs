@@ -42,7 +42,7 @@ use directory::Directory;
 use http::Public;
 use listen::{Address, Bound, BoundAddress};
 use machine::{memory::Memory, pause};
-use matchmaker::{Matchmaker, Width};
+use matchmaker::{Matchmaker, PoolKind};
 use metrics::Metrics;
 use profile::Profiler;
 use session::{Context, close_log::CloseLog};
@@ -127,7 +127,7 @@ impl Server {
         // The files go when this function ends, whatever way.
         let (admin, _admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
-        let metrics = Arc::new(Metrics::new(config.workers, &Width::LABELS)?);
+        let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
         let shutdown = Shutdown::default();
         let make_room = MakeRoom::default();
         let context = Arc::new(Context {

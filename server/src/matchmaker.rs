@@ -1,11 +1,11 @@
 //! Waiting pools and the pairing decision.
 //!
-//! A ticket is a user's wish to be matched. It stands in every pool that its criteria name so far, and
-//! each pool is in order of arrival. A new ticket looks for a partner, posts itself when it finds none,
-//! and looks once more: of two who post at the same time, the one who posts later sees the other. Whom it
-//! finds it takes with [`Claim::pair`], the one place where a match is decided.
+//! A ticket is a user's wish to be matched. It stands in every pool that its criteria name so far; each
+//! pool is in order of arrival. A new ticket looks for a partner, posts itself if there is none, and looks
+//! once more: if two tickets are posted at the same time, the later one sees the earlier one.
+//! [`Claim::pair`] is the one place where a match is decided.
 //!
-//! Lock order: one pool, then claims, older first. Seats are taken with neither held.
+//! Lock order: one pool, then claims, older first. No pool and no claim is held while a seat is taken.
 
 mod claim;
 mod sync {
@@ -30,24 +30,21 @@ use crate::{
     metrics::Metrics,
     room::{Member, Place, Room, Side, WaiterGone},
 };
-pub use claim::{Claim, Fate, Taken};
-pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, Widening, Width, Wish};
+pub use claim::{Claim, ClaimState, Taken};
+pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
 
-/// How the matchmaker behaves.
+/// Settings of the matchmaker.
 #[derive(Debug, Clone, Copy)]
 pub struct MatchmakerConfig {
-    /// When criteria widen.
     pub widening: Widening,
     /// For how long a user who chose `next` is not matched with the partner they left.
     pub avoid_partner_for: Duration,
 }
 
-/// A partner whom a user does not want to meet again at once.
+/// A former partner that a user does not want to meet again for some time.
 #[derive(Debug, Clone, Copy)]
 pub struct Avoid {
-    /// The partner.
     pub partner: SessionId,
-    /// From then on they are a stranger again.
     pub until: Instant,
 }
 
@@ -59,16 +56,15 @@ pub struct Ticket {
     since: Instant,
     avoid: Vec<Avoid>,
     request_id: Option<Box<RawValue>>,
-    /// The widest kind of pool that it stands in. Changed by its owner only.
-    width: AtomicU8,
+    /// The widest kind of pool in which it stands. Only its owner changes it.
+    kind: AtomicU8,
     /// The kind of pool whose gauge counts it.
     counted: AtomicU8,
 }
 
 impl Ticket {
-    /// Whether the user still waits.
     pub fn is_waiting(&self) -> bool {
-        self.claim.fate() == Fate::Waiting
+        self.claim.state() == ClaimState::Waiting
     }
 
     /// The `id` of the request.
@@ -76,8 +72,8 @@ impl Ticket {
         self.request_id.as_deref()
     }
 
-    fn width(&self) -> Width {
-        Width::ALL[usize::from(self.width.load(Ordering::Acquire))]
+    fn kind(&self) -> PoolKind {
+        PoolKind::ALL[usize::from(self.kind.load(Ordering::Acquire))]
     }
 
     fn avoids(&self, other: &Self, now: Instant) -> bool {
@@ -94,22 +90,24 @@ impl Ticket {
         }
     }
 
-    /// The kinds of pool that it stands in, from narrow to wide.
-    fn widths(&self) -> impl Iterator<Item = Width> {
-        let widest = self.width();
-        Width::ALL.into_iter().filter(move |&width| width <= widest)
+    /// The kinds of pool in which it stands, from narrow to wide.
+    fn pool_kinds(&self) -> impl Iterator<Item = PoolKind> {
+        let widest = self.kind();
+        PoolKind::ALL
+            .into_iter()
+            .filter(move |&kind| kind <= widest)
     }
 }
 
-/// People who wait for the same, in order of arrival.
+/// Tickets that wait for the same thing, by order of arrival.
 type Pool = BTreeMap<u64, Arc<Ticket>>;
 
-/// Parts of the map of pools, each with a lock of its own. When a part grows, whoever needs it waits: many
-/// small parts make that short.
+/// Shards of the map of pools, each with its own lock. A shard that grows holds up its users: many small
+/// shards keep that short.
 const POOL_SHARDS: usize = 256;
 
-/// The pools. Users choose the keys, so that the hash is one that they cannot foresee; it is taken some ten
-/// times for a match, so that it is a fast one.
+/// The pools. Users choose the keys, so the hash must be one that they cannot predict; a match takes about
+/// ten of them, so it must be fast.
 pub struct Matchmaker {
     config: MatchmakerConfig,
     pools: DashMap<PoolKey, Pool, ahash::RandomState>,
@@ -118,7 +116,6 @@ pub struct Matchmaker {
 }
 
 impl Matchmaker {
-    /// No pools yet.
     pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>) -> Self {
         Self {
             config,
@@ -128,18 +125,17 @@ impl Matchmaker {
         }
     }
 
-    /// How the matchmaker behaves.
     pub fn config(&self) -> &MatchmakerConfig {
         &self.config
     }
 
-    /// How many pools there are; for tests and diagnosis.
+    /// The number of pools that hold a ticket; for tests and diagnosis.
     pub fn pool_count(&self) -> usize {
         self.pools.iter().filter(|pool| !pool.is_empty()).count()
     }
 
-    /// Makes the user wait for a partner, or matches them at once. They must be idle; otherwise the error
-    /// says where they are. Their ticket serves to cancel, and to [`Self::advance`] when time passes.
+    /// Matches an idle user at once, or lets them wait. A user who is not idle gets their place as the error.
+    /// The ticket serves to cancel the wait, and to [`Self::advance`] it as time passes.
     pub fn find(
         &self,
         member: &Arc<Member>,
@@ -149,7 +145,7 @@ impl Matchmaker {
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
         member.start_waiting()?;
-        let width = wish.narrowest();
+        let kind = wish.narrowest();
         let ticket = Arc::new(Ticket {
             claim: Claim::new(self.arrivals.fetch_add(1, Ordering::Relaxed)),
             member: member.clone(),
@@ -157,17 +153,17 @@ impl Matchmaker {
             since: now,
             avoid,
             request_id,
-            width: AtomicU8::new(width as u8),
+            kind: AtomicU8::new(kind as u8),
             counted: AtomicU8::new(UNCOUNTED),
         });
         if !self.search(&ticket, false, now) {
-            self.post(&ticket, ticket.widths());
+            self.post(&ticket, ticket.pool_kinds());
             self.search_posted(&ticket, now);
         }
         Ok(ticket)
     }
 
-    /// Takes back a wish; false if the match was faster. The user is idle then.
+    /// Cancels a ticket and makes its user idle. False: the ticket was matched first.
     pub fn cancel(&self, ticket: &Arc<Ticket>) -> bool {
         let cancelled = ticket.claim.cancel();
         if cancelled {
@@ -177,55 +173,55 @@ impl Matchmaker {
         cancelled
     }
 
-    /// Joins the wider pools that are due and looks again. Returns when to call next, if ever.
+    /// Joins the wider pools that are due and looks again. Returns the time of the next call, if there is one.
     pub fn advance(&self, ticket: &Arc<Ticket>, now: Instant) -> Option<Instant> {
-        while let Some((wider, after)) = ticket.wish.wider(ticket.width(), &self.config.widening) {
+        while let Some((wider, after)) = ticket.wish.wider(ticket.kind(), &self.config.widening) {
             if now < ticket.since + after || !ticket.is_waiting() {
                 break;
             }
-            ticket.width.store(wider as u8, Ordering::Release);
+            ticket.kind.store(wider as u8, Ordering::Release);
             self.post(ticket, std::iter::once(wider));
         }
         self.search_posted(ticket, now);
         self.next_step(ticket, now)
     }
 
-    /// When [`Self::advance`] has something to do, if ever.
+    /// The next time at which [`Self::advance`] has something to do, if there is one.
     pub fn next_step(&self, ticket: &Ticket, now: Instant) -> Option<Instant> {
         if !ticket.is_waiting() {
             return None;
         }
-        let wider = ticket.wish.wider(ticket.width(), &self.config.widening);
+        let wider = ticket.wish.wider(ticket.kind(), &self.config.widening);
         let widen_at = wider.map(|(_, after)| ticket.since + after);
         let strangers_at = ticket.avoid.iter().map(|avoid| avoid.until);
         let stranger_at = strangers_at.filter(|&until| now < until).min();
         [widen_at, stranger_at].into_iter().flatten().min()
     }
 
-    /// Looks for a partner for a ticket that stands in pools.
+    /// Looks for a partner of a ticket that stands in pools.
     fn search_posted(&self, ticket: &Arc<Ticket>, now: Instant) {
         if !self.search(ticket, true, now) && !ticket.is_waiting() {
             self.withdraw(ticket);
         }
     }
 
-    /// Looks for a partner, from narrow to wide, and makes the match. False: there is nobody.
+    /// Looks for a partner, from narrow to wide pools, and makes the match. False: there is no partner.
     fn search(&self, ticket: &Arc<Ticket>, posted: bool, now: Instant) -> bool {
-        while let Some((found, width)) = self.oldest_for(ticket, now) {
+        while let Some((found, kind)) = self.oldest_for(ticket, now) {
             match Claim::pair(&ticket.claim, &found.claim) {
                 Err(Taken::Mine) => {
-                    // Whoever claimed the ticket may have withdrawn it before it had reached all its pools.
+                    // The claim may have withdrawn the ticket before it had reached all its pools.
                     self.withdraw(ticket);
                     return true;
                 }
                 Err(Taken::Theirs) => self.remove(&found),
                 Ok(()) => {
-                    // Both are out of the pools, and of the count, before they are told.
+                    // Both leave the pools and the count before their users learn of the match.
                     self.withdraw(&found);
                     if posted {
                         self.withdraw(ticket);
                     }
-                    match self.open_room(&found, ticket, width, now) {
+                    match self.open_room(&found, ticket, kind, now) {
                         Ok(()) => return true,
                         Err(WaiterGone) => self.reopen(ticket, posted),
                     }
@@ -235,18 +231,18 @@ impl Matchmaker {
         false
     }
 
-    /// The partner had gone: the survivor waits on, at its old place.
+    /// The partner has gone: the ticket goes on waiting, at its old place in the order.
     fn reopen(&self, ticket: &Arc<Ticket>, posted: bool) {
         self.metrics.partners_gone.inc();
         ticket.claim.reopen();
         if posted {
-            // Whoever met the claimed ticket has taken it out of their pools.
-            self.post(ticket, ticket.widths());
+            // Searches that met the claimed ticket have taken it out of their pools.
+            self.post(ticket, ticket.pool_kinds());
         }
     }
 
-    /// The one who has waited longest in the narrowest pools that have anybody for this ticket.
-    fn oldest_for(&self, ticket: &Ticket, now: Instant) -> Option<(Arc<Ticket>, Width)> {
+    /// The oldest fitting ticket in the narrowest pools that have one.
+    fn oldest_for(&self, ticket: &Ticket, now: Instant) -> Option<(Arc<Ticket>, PoolKind)> {
         let fits = |other: &Ticket| {
             other.member.id != ticket.member.id
                 && !ticket.avoids(other, now)
@@ -256,13 +252,13 @@ impl Matchmaker {
             let pool = self.pools.get(&key)?;
             pool.values().find(|other| fits(other)).cloned()
         };
-        ticket.widths().find_map(|width| {
+        ticket.pool_kinds().find_map(|kind| {
             let found = ticket
                 .wish
-                .keys(width)
+                .keys(kind)
                 .filter_map(oldest_in)
                 .min_by_key(|found| found.claim.sequence);
-            found.map(|found| (found, width))
+            found.map(|found| (found, kind))
         })
     }
 
@@ -270,36 +266,36 @@ impl Matchmaker {
         &self,
         waiter: &Ticket,
         newcomer: &Ticket,
-        width: Width,
+        kind: PoolKind,
         now: Instant,
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
         Room::open(&waiter, &newcomer, &shared, &self.metrics)?;
         self.metrics
-            .matched(width.index(), [waiter.waited, newcomer.waited]);
+            .matched(kind.index(), [waiter.waited, newcomer.waited]);
         Ok(())
     }
 
-    fn post(&self, ticket: &Arc<Ticket>, widths: impl Iterator<Item = Width>) {
-        for key in widths.flat_map(|width| ticket.wish.keys(width)) {
+    fn post(&self, ticket: &Arc<Ticket>, pool_kinds: impl Iterator<Item = PoolKind>) {
+        for key in pool_kinds.flat_map(|kind| ticket.wish.keys(kind)) {
             self.pools
                 .entry(key)
                 .or_default()
                 .insert(ticket.claim.sequence, ticket.clone());
         }
-        self.count(ticket, Some(ticket.width()));
+        self.count(ticket, Some(ticket.kind()));
     }
 
-    /// Takes a ticket whose fate is decided out of its pools, and off the count of those who wait.
+    /// Takes a claimed or cancelled ticket out of its pools and out of the count of waiting users.
     fn withdraw(&self, ticket: &Ticket) {
         self.remove(ticket);
         self.count(ticket, None);
     }
 
-    /// Takes a ticket out of its pools, unless it has been reopened. Pools that nobody needs go too.
+    /// Takes a ticket out of its pools, unless it has been reopened. Empty pools go too.
     fn remove(&self, ticket: &Ticket) {
-        for key in ticket.widths().flat_map(|width| ticket.wish.keys(width)) {
+        for key in ticket.pool_kinds().flat_map(|kind| ticket.wish.keys(kind)) {
             let keep = key == PoolKey::Anyone;
             if let Entry::Occupied(mut pool) = self.pools.entry(key)
                 && !ticket.is_waiting()
@@ -312,9 +308,9 @@ impl Matchmaker {
         }
     }
 
-    /// Counts the ticket as waiting in this kind of pool and in no other.
-    fn count(&self, ticket: &Ticket, width: Option<Width>) {
-        let now = width.map_or(UNCOUNTED, |width| width as u8);
+    /// Counts the ticket in the gauge of this kind of pool and in no other.
+    fn count(&self, ticket: &Ticket, kind: Option<PoolKind>) {
+        let now = kind.map_or(UNCOUNTED, |kind| kind as u8);
         let before = ticket.counted.swap(now, Ordering::AcqRel);
         for (place, change) in [(before, -1), (now, 1)] {
             if let Some(gauge) = self.metrics.waiting.get(usize::from(place)) {
@@ -324,7 +320,7 @@ impl Matchmaker {
     }
 }
 
-/// Stands in [`Ticket::counted`] for "in no gauge".
+/// The value of [`Ticket::counted`] for "in no gauge".
 const UNCOUNTED: u8 = u8::MAX;
 
 #[cfg(test)]

@@ -60,8 +60,7 @@ struct HighWater {
     bytes: AtomicI64,
 }
 
-/// Every metric of the server.
-#[allow(missing_docs, reason = "each metric's help text says what it is")]
+/// Every metric of the server; the help text of each says what it counts.
 pub struct Metrics {
     pub started: Instant,
     registry: Registry,

@@ -1,7 +1,7 @@
-//! Rooms: who is in a room with whom, and who hears what.
+//! Rooms: which users are in a room together, and which messages they hear.
 //!
-//! Matched users hold each other: a member's seat leads to the room, and the room to its members, so that
-//! a relay looks nothing up. Lock order: a seat, then an outbox; two seats only when a room is opened, the
+//! Matched users hold each other: a member's seat points to the room, and the room to its members, so a
+//! relay looks nothing up. Lock order: a seat, then an outbox; two seats only when a room is opened, the
 //! lower id first.
 
 use std::{
@@ -20,16 +20,14 @@ use crate::{
     outbox::{Batch, Outbox, Refused},
 };
 
-/// The part of a session that others hold: how to reach a user, and where the user is.
+/// The part of a session that others hold: the user's outbox and seat.
 pub struct Member {
-    /// Who this is.
     pub id: SessionId,
-    /// How to reach them.
     pub outbox: Outbox,
     seat: Mutex<Seat>,
 }
 
-/// Where a user is.
+/// Where a user is, with the details.
 enum Seat {
     Idle { since: Instant },
     Waiting,
@@ -38,7 +36,6 @@ enum Seat {
 }
 
 impl Seat {
-    /// Idle from now on.
     fn idle() -> Self {
         Self::Idle {
             since: Instant::now(),
@@ -49,11 +46,9 @@ impl Seat {
 /// Where a user is, without the details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Connected, and asking for nothing.
+    /// Connected, neither waiting nor in a room.
     Idle,
-    /// In a pool.
     Waiting,
-    /// In a room.
     InRoom,
     /// Has left the server.
     Gone,
@@ -61,16 +56,14 @@ pub enum Place {
 
 /// Two matched users.
 pub struct Room {
-    /// The room's id.
     pub id: RoomId,
     members: [Arc<Member>; 2],
     closed: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// One of the two sides of a match that is about to be made.
+/// One of the two users of a match that is about to be made.
 pub struct Side<'a> {
-    /// The user.
     pub member: &'a Arc<Member>,
     /// How long they waited.
     pub waited: Duration,
@@ -78,7 +71,7 @@ pub struct Side<'a> {
     pub request_id: Option<&'a RawValue>,
 }
 
-/// The waiting user had gone when they were to be told.
+/// The waiting user had gone before they could be told of the match.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WaiterGone;
 
@@ -93,7 +86,7 @@ pub enum NotRelayed {
 
 impl Room {
     /// Puts both into a new room and tells them. Both seats are held meanwhile: neither can speak to the
-    /// other, or leave, before the other has been told. The one who came second makes the offer.
+    /// other, or leave, before the other knows of the match. The newcomer makes the offer.
     pub fn open(
         waiter: &Side<'_>,
         newcomer: &Side<'_>,
@@ -132,7 +125,7 @@ impl Room {
             })
         };
         tell(waiter, newcomer, false).map_err(|_| WaiterGone)?;
-        // A refusal means that the newcomer's task is closing the connection: the waiter will hear of it.
+        // A refusal means that the newcomer's task is closing the connection; the waiter then gets peer_left.
         let _ = tell(newcomer, waiter, true);
         *waiters_seat = Seat::InRoom(room.clone());
         *newcomers_seat = Seat::InRoom(room.clone());
@@ -141,12 +134,11 @@ impl Room {
         Ok(room)
     }
 
-    /// Whether somebody has left it. Before the other is told, let alone matched anew, it is.
+    /// Whether a member has left. True before the other member is told of it or matched again.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The other member.
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
         if self.members[0].id == id {
             &self.members[1]
@@ -157,7 +149,7 @@ impl Room {
 }
 
 impl Member {
-    /// A user who is idle.
+    /// An idle user.
     pub fn new(id: SessionId, outbox: Outbox) -> Self {
         Self {
             id,
@@ -166,7 +158,6 @@ impl Member {
         }
     }
 
-    /// Where the user is.
     pub fn place(&self) -> Place {
         match *self.lock() {
             Seat::Idle { .. } => Place::Idle,
@@ -176,7 +167,7 @@ impl Member {
         }
     }
 
-    /// Since when the user has been connected and asked for nothing, if that is so.
+    /// Since when the user has been idle, if they are.
     pub fn idle_since(&self) -> Option<Instant> {
         match *self.lock() {
             Seat::Idle { since } => Some(since),
@@ -192,7 +183,7 @@ impl Member {
         }
     }
 
-    /// From idle to waiting; otherwise says where the user is instead.
+    /// From idle to waiting. A user who is not idle gets their place as the error.
     pub fn start_waiting(&self) -> Result<(), Place> {
         let mut seat = self.lock();
         match *seat {
@@ -206,7 +197,7 @@ impl Member {
         }
     }
 
-    /// From waiting to idle, for a user whose ticket has been cancelled.
+    /// From waiting to idle, after the ticket was cancelled.
     pub fn stop_waiting(&self) {
         let mut seat = self.lock();
         if matches!(*seat, Seat::Waiting) {
@@ -214,7 +205,7 @@ impl Member {
         }
     }
 
-    /// Tells the user that they wait, unless they have been matched meanwhile.
+    /// Sends `waiting`, unless the user has been matched meanwhile.
     pub fn confirm_waiting(&self, id: Option<&RawValue>) {
         let seat = self.lock();
         if matches!(*seat, Seat::Waiting) {
@@ -281,7 +272,7 @@ impl Member {
                 peer_id: self.id,
                 reason,
             };
-            // A refusal means that the partner is on the way out too.
+            // A refusal means that the partner is leaving too.
             let _ = peer.outbox.send(&left);
         }
     }

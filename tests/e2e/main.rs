@@ -1,6 +1,5 @@
 //! End-to-end tests: the real server on a free port, real sockets. A file a topic.
 #![allow(
-    missing_docs,
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a test that panics or prints has said what it has to say"
@@ -8,7 +7,6 @@
 
 mod architecture;
 mod browsers;
-mod capacity;
 mod criteria;
 mod drain;
 mod errors;

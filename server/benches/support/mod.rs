@@ -16,7 +16,7 @@ use voicematch_protocol::{Criteria, SessionId};
 use voicematch_server::{
     directory::Directory,
     machine::memory::Memory,
-    matchmaker::{Matchmaker, MatchmakerConfig, Widening, Width, Wish},
+    matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
     metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits},
     room::{Member, Place},
@@ -69,7 +69,7 @@ impl Link for Sink {
 
 /// All at zero, for two workers.
 pub(crate) fn new_metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(2, &Width::LABELS).expect("names are unique"))
+    Arc::new(Metrics::new(2, &PoolKind::LABELS).expect("names are unique"))
 }
 
 /// More than any benchmark uses.

@@ -7,6 +7,7 @@
 //!
 //! Every message is one JSON object with a `type`. Unknown fields are ignored. `fixtures/` holds one
 //! golden example of each message.
+#![warn(missing_docs)]
 
 pub mod client;
 pub mod code;

@@ -56,7 +56,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
     };
     let interests = ["chess".to_owned()];
     let code = ErrorCode::NotInRoom;
-    let message = "you are in no room, or your partner has just left; send find_match";
+    let message = "you are not in a room, or your partner has just left; send find_match";
     let messages = [
         ServerMessage::Session {
             session_id: SELF,

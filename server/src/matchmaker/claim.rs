@@ -1,48 +1,44 @@
 //! The one place where a match is decided.
 //!
-//! This file knows nothing of the rest of the server, so that the model checker can run it with locks of
-//! its own: whoever includes it provides `super::sync::Mutex`.
+//! This file knows nothing of the rest of the server, so that a model checker can run it with its own
+//! locks: the parent module provides `super::sync::Mutex`.
 
 use super::sync::Mutex;
 
-/// What has become of a wish to be matched.
+/// The state of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// Still to be decided.
+pub enum ClaimState {
     Waiting,
-    /// Matched with somebody.
     Claimed,
-    /// Withdrawn by its owner.
     Cancelled,
 }
 
-/// A wish's place in the order of arrival, and its fate.
+/// A ticket's place in the order of arrival, and its state.
 pub struct Claim {
     /// Order of arrival; unique.
     pub sequence: u64,
-    fate: Mutex<Fate>,
+    state: Mutex<ClaimState>,
 }
 
-/// Which of the two was not free any more.
+/// Which of two tickets no longer waited.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// The one who was looking.
+    /// The ticket that was looking.
     Mine,
-    /// The one who had been found.
+    /// The ticket that was found.
     Theirs,
 }
 
 impl Claim {
-    /// A wish that waits.
     pub fn new(sequence: u64) -> Self {
         Self {
             sequence,
-            fate: Mutex::new(Fate::Waiting),
+            state: Mutex::new(ClaimState::Waiting),
         }
     }
 
-    /// Claims both or neither. The older is locked first, so that any number of users who find each other
-    /// at the same time cannot wait for each other in a circle.
+    /// Claims both or neither. The older is locked first, so that tickets which find each other at the same
+    /// time cannot deadlock.
     pub fn pair(mine: &Self, theirs: &Self) -> Result<(), Taken> {
         if mine.sequence == theirs.sequence {
             return Err(Taken::Theirs);
@@ -52,45 +48,46 @@ impl Claim {
         } else {
             (theirs, mine)
         };
-        let mut older_fate = lock(&older.fate);
-        let mut younger_fate = lock(&younger.fate);
-        let (my_fate, their_fate) = if mine.sequence < theirs.sequence {
-            (*older_fate, *younger_fate)
+        let mut older_state = lock(&older.state);
+        let mut younger_state = lock(&younger.state);
+        let (my_state, their_state) = if mine.sequence < theirs.sequence {
+            (*older_state, *younger_state)
         } else {
-            (*younger_fate, *older_fate)
+            (*younger_state, *older_state)
         };
-        if my_fate != Fate::Waiting {
+        if my_state != ClaimState::Waiting {
             return Err(Taken::Mine);
         }
-        if their_fate != Fate::Waiting {
+        if their_state != ClaimState::Waiting {
             return Err(Taken::Theirs);
         }
-        *older_fate = Fate::Claimed;
-        *younger_fate = Fate::Claimed;
+        *older_state = ClaimState::Claimed;
+        *younger_state = ClaimState::Claimed;
         Ok(())
     }
 
-    /// Withdraws a wish; false if it was no longer waiting.
+    /// Cancels; false if it no longer waited.
     pub fn cancel(&self) -> bool {
-        let mut fate = lock(&self.fate);
-        let waiting = *fate == Fate::Waiting;
+        let mut state = lock(&self.state);
+        let waiting = *state == ClaimState::Waiting;
         if waiting {
-            *fate = Fate::Cancelled;
+            *state = ClaimState::Cancelled;
         }
         waiting
     }
 
-    /// Puts a claimed wish back: the partner had gone. Only for the one who made the claim.
+    /// Lets a claimed ticket wait again because its partner has gone. Only for the maker of the claim.
     pub fn reopen(&self) {
-        *lock(&self.fate) = Fate::Waiting;
+        *lock(&self.state) = ClaimState::Waiting;
     }
 
-    /// What has become of it.
-    pub fn fate(&self) -> Fate {
-        *lock(&self.fate)
+    pub fn state(&self) -> ClaimState {
+        *lock(&self.state)
     }
 }
 
-fn lock(fate: &Mutex<Fate>) -> super::sync::MutexGuard<'_, Fate> {
-    fate.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock(state: &Mutex<ClaimState>) -> super::sync::MutexGuard<'_, ClaimState> {
+    state
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

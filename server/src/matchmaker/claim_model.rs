@@ -12,7 +12,7 @@ mod sync {
 )]
 mod claim;
 
-use claim::{Claim, Fate, Taken};
+use claim::{Claim, ClaimState, Taken};
 use loom::{sync::Arc, thread};
 
 /// Every interleaving of three users who find each other in a circle while one cancels: at most one
@@ -35,11 +35,11 @@ fn every_interleaving_of_claims_makes_whole_pairs() {
         let made = pairs.filter(|made| *made).count();
         let claimed = claims
             .iter()
-            .filter(|claim| claim.fate() == Fate::Claimed)
+            .filter(|claim| claim.state() == ClaimState::Claimed)
             .count();
         assert_eq!(claimed, 2 * made);
         assert!(made <= 1);
-        assert_eq!(claims[1].fate() == Fate::Cancelled, cancelled);
+        assert_eq!(claims[1].state() == ClaimState::Cancelled, cancelled);
         assert!(
             cancelled || made == 1,
             "two who are free and look are matched"
@@ -55,7 +55,10 @@ fn nobody_is_matched_with_themself_or_after_the_end() {
         assert!(b.cancel());
         assert_eq!(Claim::pair(&a, &b), Err(Taken::Theirs));
         assert_eq!(Claim::pair(&b, &a), Err(Taken::Mine));
-        assert_eq!((a.fate(), b.fate()), (Fate::Waiting, Fate::Cancelled));
+        assert_eq!(
+            (a.state(), b.state()),
+            (ClaimState::Waiting, ClaimState::Cancelled)
+        );
     });
 }
 
@@ -77,8 +80,8 @@ fn a_survivor_is_there_for_whoever_looks_next() {
         let met = Claim::pair(other, &claims[1]).is_ok();
         let met_late = survivor.join().expect("no panic");
         assert!(met != met_late, "{met} {met_late}");
-        assert_eq!(claims[1].fate(), Fate::Claimed);
-        assert_eq!(other.fate(), Fate::Claimed);
-        assert_ne!(gone.fate(), Fate::Cancelled);
+        assert_eq!(claims[1].state(), ClaimState::Claimed);
+        assert_eq!(other.state(), ClaimState::Claimed);
+        assert_ne!(gone.state(), ClaimState::Cancelled);
     });
 }

@@ -139,7 +139,7 @@ fn config() -> MatchmakerConfig {
 }
 
 fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
-    let metrics = Arc::new(Metrics::new(1, &Width::LABELS).expect("names are unique"));
+    let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
     (Matchmaker::new(config(), metrics.clone()), metrics)
 }
 
@@ -213,21 +213,21 @@ struct Waiting {
 
 impl Model {
     /// The pools in which somebody stands now, with how wide each is.
-    fn pools(&self, waiting: &Waiting) -> Vec<(Width, PoolKey)> {
+    fn pools(&self, waiting: &Waiting) -> Vec<(PoolKind, PoolKey)> {
         let wish = &wishes()[waiting.wish];
         let waited = waiting.looked;
-        let joined = |width: Width| match width {
-            _ if width == wish.narrowest() => true,
-            Width::Interest => false,
-            Width::Language => waited >= 5,
-            Width::Region => waited >= 10,
-            Width::Anyone => waited >= 15,
+        let joined = |kind: PoolKind| match kind {
+            _ if kind == wish.narrowest() => true,
+            PoolKind::Interest => false,
+            PoolKind::Language => waited >= 5,
+            PoolKind::Region => waited >= 10,
+            PoolKind::Anyone => waited >= 15,
         };
-        let joined = Width::ALL.into_iter().filter(|&width| joined(width));
+        let joined = PoolKind::ALL.into_iter().filter(|&kind| joined(kind));
         joined
-            .flat_map(|width| {
-                wish.keys(width)
-                    .map(move |key| (width, key))
+            .flat_map(|kind| {
+                wish.keys(kind)
+                    .map(move |key| (kind, key))
                     .collect::<Vec<_>>()
             })
             .collect()
@@ -240,7 +240,7 @@ impl Model {
     }
 
     /// How narrow a pool the two share, if they may meet.
-    fn shared(&self, a: &Waiting, b: &Waiting) -> Option<Width> {
+    fn shared(&self, a: &Waiting, b: &Waiting) -> Option<PoolKind> {
         if self.avoids(a, b) || self.avoids(b, a) {
             return None;
         }
@@ -249,7 +249,7 @@ impl Model {
             .pools(a)
             .into_iter()
             .filter(|pool| theirs.contains(pool));
-        shared.map(|(width, _)| width).min()
+        shared.map(|(kind, _)| kind).min()
     }
 
     fn look(&mut self, user: usize) {
@@ -264,7 +264,7 @@ impl Model {
             .enumerate()
             .filter(|(_, other)| other.user != user);
         let found = others
-            .filter_map(|(i, other)| self.shared(&me, other).map(|width| (width, i)))
+            .filter_map(|(i, other)| self.shared(&me, other).map(|kind| (kind, i)))
             .min();
         if let Some((_, other)) = found {
             let other = self.waiting[other].user;
@@ -447,8 +447,8 @@ fn threads_at_once_leave_nobody_behind() {
                 );
                 let keys = |ticket: &Ticket| -> Vec<PoolKey> {
                     ticket
-                        .widths()
-                        .flat_map(|width| ticket.wish.keys(width))
+                        .pool_kinds()
+                        .flat_map(|kind| ticket.wish.keys(kind))
                         .collect()
                 };
                 let share = keys(a).iter().any(|key| keys(b).contains(key));

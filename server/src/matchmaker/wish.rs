@@ -1,28 +1,25 @@
-//! Whom a user wants to meet: checked criteria, the pools that they name, and when they widen.
+//! A user's checked criteria, the pools that they name, and when they widen.
 
 use std::{sync::Arc, time::Duration};
 
 use voicematch_protocol::Criteria;
 
-/// Words in `interests`, at the most.
+/// The most words in `interests`.
 pub const MAX_INTERESTS: usize = 10;
-/// Bytes in one word of the criteria, at the most.
+/// The most bytes in one word of the criteria.
 pub const MAX_WORD_BYTES: usize = 64;
 
 /// The kinds of pool, from narrow to wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Width {
-    /// A shared interest, and the same language where one is named.
+pub enum PoolKind {
+    /// A shared interest, and the same language if the criteria name one.
     Interest,
-    /// The same language.
     Language,
-    /// The same region.
     Region,
-    /// Anyone.
     Anyone,
 }
 
-impl Width {
+impl PoolKind {
     /// From narrow to wide.
     pub const ALL: [Self; 4] = [Self::Interest, Self::Language, Self::Region, Self::Anyone];
 
@@ -50,44 +47,38 @@ impl Width {
     }
 }
 
-/// After how long a wait each wider pool is joined; `None`: never. The narrowest pool that a user's
-/// criteria name is joined at once, whatever stands here.
+/// The wait after which a ticket joins each wider pool; `None`: never. The narrowest pool that the criteria
+/// name is always joined at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Widening {
-    /// Same language, whatever the interests.
+    /// The same language, with any interests.
     pub language: Option<Duration>,
-    /// Same region, whatever the language.
+    /// The same region, with any language.
     pub region: Option<Duration>,
-    /// Anyone.
     pub anyone: Option<Duration>,
 }
 
 impl Widening {
-    fn after(&self, width: Width) -> Option<Duration> {
-        match width {
-            Width::Interest => Some(Duration::ZERO),
-            Width::Language => self.language,
-            Width::Region => self.region,
-            Width::Anyone => self.anyone,
+    fn after(&self, kind: PoolKind) -> Option<Duration> {
+        match kind {
+            PoolKind::Interest => Some(Duration::ZERO),
+            PoolKind::Language => self.language,
+            PoolKind::Region => self.region,
+            PoolKind::Anyone => self.anyone,
         }
     }
 }
 
-/// A pool's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PoolKey {
-    /// People who share an interest and, if they name one, a language.
+    /// Users who share an interest and, if they name one, a language.
     Interest {
         /// The language, if the criteria name one.
         language: Option<Arc<str>>,
-        /// The interest.
         interest: Arc<str>,
     },
-    /// People who speak a language.
     Language(Arc<str>),
-    /// People in a region.
     Region(Arc<str>),
-    /// Everybody.
     Anyone,
 }
 
@@ -125,43 +116,43 @@ impl Wish {
     }
 
     /// Whether the criteria name a pool of this kind.
-    fn names(&self, width: Width) -> bool {
-        match width {
-            Width::Interest => !self.interests.is_empty(),
-            Width::Language => self.language.is_some(),
-            Width::Region => self.region.is_some(),
-            Width::Anyone => true,
+    fn names(&self, kind: PoolKind) -> bool {
+        match kind {
+            PoolKind::Interest => !self.interests.is_empty(),
+            PoolKind::Language => self.language.is_some(),
+            PoolKind::Region => self.region.is_some(),
+            PoolKind::Anyone => true,
         }
     }
 
     /// The kind of pool to begin with.
-    pub fn narrowest(&self) -> Width {
-        Width::ALL
+    pub fn narrowest(&self) -> PoolKind {
+        PoolKind::ALL
             .into_iter()
-            .find(|&width| self.names(width))
-            .unwrap_or(Width::Anyone)
+            .find(|&kind| self.names(kind))
+            .unwrap_or(PoolKind::Anyone)
     }
 
-    /// The next kind of pool after `width`, and after how long a wait it is joined.
-    pub fn wider(&self, width: Width, widening: &Widening) -> Option<(Width, Duration)> {
-        Width::ALL
+    /// The next kind of pool after `kind`, and the wait after which it is joined.
+    pub fn wider(&self, kind: PoolKind, widening: &Widening) -> Option<(PoolKind, Duration)> {
+        PoolKind::ALL
             .into_iter()
-            .filter(|&wider| wider > width && self.names(wider))
+            .filter(|&wider| wider > kind && self.names(wider))
             .find_map(|wider| widening.after(wider).map(|after| (wider, after)))
     }
 
     /// The pools of one kind that the criteria name.
-    pub fn keys(&self, width: Width) -> impl Iterator<Item = PoolKey> + '_ {
-        let interests = if width == Width::Interest {
+    pub fn keys(&self, kind: PoolKind) -> impl Iterator<Item = PoolKey> + '_ {
+        let interests = if kind == PoolKind::Interest {
             &*self.interests
         } else {
             &[]
         };
-        let one = match width {
-            Width::Interest => None,
-            Width::Language => self.language.clone().map(PoolKey::Language),
-            Width::Region => self.region.clone().map(PoolKey::Region),
-            Width::Anyone => Some(PoolKey::Anyone),
+        let one = match kind {
+            PoolKind::Interest => None,
+            PoolKind::Language => self.language.clone().map(PoolKey::Language),
+            PoolKind::Region => self.region.clone().map(PoolKey::Region),
+            PoolKind::Anyone => Some(PoolKey::Anyone),
         };
         let interest = |interest: &Arc<str>| PoolKey::Interest {
             language: self.language.clone(),

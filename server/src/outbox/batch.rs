@@ -4,19 +4,19 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-/// How a transport announces a message of `len` bytes: what it writes before it.
+/// Writes what a transport puts before a message of `len` bytes.
 pub type Framing = fn(len: usize, out: &mut Vec<u8>);
 
-/// Messages for one user, framed one after another: what a single read of a partner gave rise to.
+/// Messages for one user, framed one after another: those that one read of the partner brought.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// A message whose length is not known before it is written.
+    /// Scratch space for a message whose length is not known before it is written.
     text: Vec<u8>,
 }
 
-/// A batch keeps its buffers for the next one, unless a burst has made them larger than this.
+/// The most bytes that an emptied batch keeps for the next one.
 const KEPT_BATCH_BYTES: usize = 256 * 1024;
 
 impl Batch {
@@ -46,22 +46,20 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
-    /// How many messages it holds.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// How many bytes it holds, framing included.
+    /// Bytes, framing included.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Forgets everything.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();

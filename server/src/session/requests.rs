@@ -1,4 +1,4 @@
-//! What a user can ask for, and what is done about it.
+//! The requests of users, and how the session carries them out.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -16,13 +16,13 @@ use crate::{
     room::{NotRelayed, Place},
 };
 
-/// Partners that one user avoids at the same time; who leaves more than so many meets the first again.
+/// The most former partners that one user avoids at the same time; one more makes the oldest a stranger again.
 const MAX_AVOIDED: usize = 16;
 
-/// What an error tells of what was wrong with a message, in characters; it may quote the message.
+/// The most characters of detail in an error about a message; the detail may quote the message.
 const MAX_DETAIL_CHARS: usize = 200;
 
-/// A request that was refused: the code, and what to tell the user.
+/// A refused request: the code, and the text for the user.
 pub(super) struct Refusal(pub(super) ErrorCode, pub(super) String);
 
 impl Refusal {
@@ -53,7 +53,7 @@ impl Session {
             }
             _ => {
                 self.context.metrics.request(request.kind);
-                // What follows speaks to users directly: it must not overtake what was said before it.
+                // What follows writes to users directly and must not overtake earlier messages.
                 self.flush(read_at, pending);
                 return self.change_place(request, read_at, pending);
             }
@@ -87,7 +87,7 @@ impl Session {
                     .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
                 if !cancelled {
                     let text =
-                        "you are not waiting: nothing was asked for, or the match was faster";
+                        "you are not waiting: you asked for no match, or it was made already";
                     return Err(Refusal::new(ErrorCode::NotWaiting, text));
                 }
                 self.acknowledge(request.id, pending);
@@ -142,7 +142,7 @@ impl Session {
             ),
         })?;
         self.next_step = self.context.matchmaker.next_step(&ticket, now);
-        // A match that is being made may still come to nothing: what counts is that the user sits nowhere yet.
+        // A match that is being made can still fail; what counts is that the user has no seat in a room yet.
         self.untold = (self.member.place() == Place::Waiting).then(|| ticket.clone());
         self.ticket = ticket.is_waiting().then_some(ticket);
         Ok(())
@@ -181,7 +181,7 @@ impl Session {
         {
             return Err(Refusal::new(
                 ErrorCode::UnknownPeer,
-                "to names nobody in this room",
+                "`to` names no member of this room",
             ));
         }
         let (head, len) = relay_head(kind, self.member.id);
@@ -257,7 +257,6 @@ impl Session {
     }
 }
 
-/// What is read of a message that is otherwise unreadable.
 #[derive(Deserialize)]
 struct IdOnly<'a> {
     #[serde(borrow, default)]
@@ -298,6 +297,6 @@ pub(super) fn id_of(text: &str) -> Option<&RawValue> {
 fn not_in_room() -> Refusal {
     Refusal::new(
         ErrorCode::NotInRoom,
-        "you are in no room, or your partner has just left; send find_match",
+        "you are not in a room, or your partner has just left; send find_match",
     )
 }
