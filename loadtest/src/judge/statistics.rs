@@ -31,16 +31,20 @@ pub fn mean(values: &[f64], groups: &[usize]) -> Option<Mean> {
         block,
         long_run_variance,
     } = dependence(&residuals);
-    let blocks = n as f64 / block;
-    if blocks < MIN_BLOCKS {
-        return None;
-    }
+    // A series that wanders as slowly as this shows less than all of its variance: it then counts as one value.
+    let blocks = (n as f64 / block).max(MIN_BLOCKS);
+    let wanders = n as f64 / block < MIN_BLOCKS;
+    let of_one_value = if wanders {
+        autocovariance(&residuals, 0)
+    } else {
+        0.0
+    };
+    // The two estimates are a little low for short series, because the residuals are from a mean that was fitted to
+    // them: the larger of the two is taken, and corrected for the fit.
+    let of_mean = variance_of_mean(&residuals, block).max(long_run_variance / n as f64);
     Some(Mean {
         value: values.iter().sum::<f64>() / n as f64,
-        // Both are a little low for short series, because the residuals are from a mean that was fitted to them:
-        // the larger of the two, and as much more as fitting a mean to so many stretches takes away.
-        variance: variance_of_mean(&residuals, block).max(long_run_variance / n as f64) * blocks
-            / (blocks - 1.0),
+        variance: of_mean.max(of_one_value) * blocks / (blocks - 1.0),
         blocks,
     })
 }

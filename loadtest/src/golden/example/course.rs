@@ -137,7 +137,7 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         } else {
             spread(p50 * 0.7, stall)
         },
-        own_lateness: spread(0.5, stall * 0.01),
+        own_lateness: spread(0.1, stall * 0.01),
         heat: if second < 3 { vec![] } else { heat.collect() },
         server_cpu_percent: Some((users as f64 / 48.0 + 3.0 * noise).max(0.4)),
         server_rss_bytes: Some(11_000_000 + users * 5_000 + u64::from(second) * 9_000),

@@ -3,11 +3,10 @@ use std::sync::LazyLock;
 use super::*;
 use crate::{
     golden::example::{self, Noise},
-    record::Window,
+    record::{Quantiles, Window},
 };
 
-/// A run whose message latency wanders as it does on a machine that others use too, and whose mean is not
-/// quite that of the last run either.
+/// A run whose message latency drifts as on a shared machine. Its mean also differs a little from run to run.
 fn run(noise: &mut Noise, windows: usize, phi: f64, factor: f64) -> Record {
     static LIKE: LazyLock<Record> = LazyLock::new(|| {
         let mut record = example::record();
@@ -34,6 +33,9 @@ fn run(noise: &mut Noise, windows: usize, phi: f64, factor: f64) -> Record {
             window.message.p50_ms = Some(p99 / 8.0);
             window.message.p95_ms = Some(p99 / 2.0);
             window.message.p99_ms = Some(p99);
+            window.own_lateness.p50_ms = Some(0.02);
+            window.own_lateness.p95_ms = Some(0.1);
+            window.own_lateness.p99_ms = Some(0.2);
             window
         })
         .collect();
@@ -67,6 +69,99 @@ fn two_runs_of_the_same_build_rarely_differ() {
             "{windows} windows, phi {phi}: {false_alarms} %"
         );
     }
+}
+
+/// The windows of recorded runs: message latency and own lateness, each as p50, p95 and p99. Users, messages and build
+/// were the same in all of them, and other programs kept the machine busy.
+#[derive(serde::Deserialize)]
+struct Recorded {
+    /// One build, straight to the server.
+    same: Vec<Vec<[f64; 6]>>,
+    /// The same through a proxy that adds nothing, 3 ms to each message, or 30 ms to 2 % of them.
+    through_proxy: Vec<Vec<[f64; 6]>>,
+    all_3_ms_slower: Vec<Vec<[f64; 6]>>,
+    some_30_ms_slower: Vec<Vec<[f64; 6]>>,
+}
+
+fn recorded() -> Recorded {
+    serde_json::from_str(include_str!("recorded.json")).expect("JSON")
+}
+
+fn replayed(runs: &[Vec<[f64; 6]>]) -> Vec<Record> {
+    let template = run(&mut Noise::new(1), 1, 0.0, 1.0);
+    let quantiles = |values: &[f64]| Quantiles {
+        p50_ms: Some(values[0]),
+        p95_ms: Some(values[1]),
+        p99_ms: Some(values[2]),
+        max_ms: Some(values[2]),
+    };
+    let window = |(second, values): (usize, &[f64; 6])| Window {
+        start_ms: second as f64 * 1e3,
+        message: quantiles(&values[..3]),
+        own_lateness: quantiles(&values[3..]),
+        ..template.series.windows[0].clone()
+    };
+    let replay = |run: &Vec<[f64; 6]>| {
+        let mut record = template.clone();
+        record.series.windows = run.iter().enumerate().map(window).collect();
+        record
+    };
+    runs.iter().map(replay).collect()
+}
+
+/// How many pairs, of how many, have a run that is worse than its baseline. No run is paired with itself.
+fn worse_pairs(baselines: &[Record], runs: &[Record]) -> (usize, usize) {
+    let (mut worse, mut pairs) = (0, 0);
+    for baseline in baselines {
+        for run in runs.iter().filter(|run| *run != baseline) {
+            worse += usize::from(compare(baseline, run, "base.json").regression);
+            pairs += 1;
+        }
+    }
+    (worse, pairs)
+}
+
+#[test]
+fn recorded_runs_of_one_build_are_worse_in_at_most_one_pair_of_a_hundred() {
+    let recorded = recorded();
+    for runs in [&recorded.same, &recorded.through_proxy] {
+        let runs = replayed(runs);
+        let (worse, pairs) = worse_pairs(&runs, &runs);
+        assert!(worse * 100 <= pairs, "{worse} of {pairs}");
+    }
+}
+
+#[test]
+fn three_milliseconds_on_all_messages_or_thirty_on_a_few_are_always_found() {
+    let recorded = recorded();
+    let baselines = replayed(&recorded.through_proxy);
+    for slower in [&recorded.all_3_ms_slower, &recorded.some_30_ms_slower] {
+        let slower = replayed(slower);
+        let (found, pairs) = worse_pairs(&baselines, &slower);
+        assert_eq!(found, pairs);
+        assert_eq!(worse_pairs(&slower, &baselines).0, 0, "a faster run");
+    }
+}
+
+#[test]
+fn a_change_within_the_lateness_of_the_generator_is_not_judged() {
+    let mut noise = Noise::new(1);
+    let baseline = run(&mut noise, 100, 0.0, 1.0);
+    let mut slower = run(&mut noise, 100, 0.0, 1.5);
+    let late = |record: &mut Record, p99_ms: f64| {
+        for window in &mut record.series.windows {
+            window.own_lateness.p99_ms = Some(p99_ms);
+        }
+    };
+    late(&mut slower, 1.0);
+    assert_eq!(judgement(&baseline, &slower, "message_p99_ms"), "worse");
+    late(&mut slower, 5.0);
+    assert_eq!(judgement(&baseline, &slower, "message_p99_ms"), "unknown");
+    // The lateness of the faster run does not make the other one slower.
+    let mut faster = baseline;
+    late(&mut faster, 5.0);
+    late(&mut slower, 1.0);
+    assert_eq!(judgement(&faster, &slower, "message_p99_ms"), "worse");
 }
 
 #[test]
