@@ -124,7 +124,7 @@ impl Server {
             public,
             admin,
         } = self;
-        // The files go when this function ends, whatever way.
+        // The guards remove the socket files when this function ends.
         let (admin, _admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
         let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);

@@ -52,7 +52,7 @@ pub async fn accept(
                 let permit = if scarce {
                     admission.refuse(Refusal::NoDescriptors)
                 } else {
-                    // The connections of a proxy are its users', who are known with their requests.
+                    // A proxy's connections count for its users, who are known only with their requests.
                     admission.enter((!public.proxies.trusts(peer)).then(|| peer.address()))
                 };
                 let Some(permit) = permit else {
@@ -123,7 +123,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Spreads accepts over time: at most so many in each tenth of a second.
+/// Spreads accepts over time: a tenth of the rate in each tenth of a second.
 struct Pace {
     per_tick: u32,
     left: u32,

@@ -1,4 +1,4 @@
-//! The log: one line an event on standard error. Nobody waits for the reader of the log, not even the end of
+//! The log: one line an event on standard error. Nothing waits for the reader of the log, not even the end of
 //! the process: a thread writes the lines, and a line that finds no room or cannot be written is counted.
 
 use std::{

@@ -1,7 +1,7 @@
 //! Every metric, in one struct.
 //!
 //! What happens for each message is counted by the worker it happens on, in cache lines of its own, and
-//! added up when somebody asks; the rest are plain Prometheus metrics. Seconds and bytes throughout.
+//! added up when they are read; the rest are plain Prometheus metrics. Seconds and bytes throughout.
 //! Labels come from closed lists only, never from a user.
 
 mod expose;
@@ -257,7 +257,7 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// Users who wait, in pools of any kind.
+    /// Waiting users, in pools of any kind.
     pub fn waiting_users(&self) -> i64 {
         self.waiting.iter().map(IntGauge::get).sum()
     }

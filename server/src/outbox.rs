@@ -1,8 +1,8 @@
 //! The bounded queue of messages to one user.
 //!
-//! Whoever has something for a user writes it straight into the user's socket, as long as nothing is
-//! queued: no wake-up, no hand-off to the user's own task. Only what the socket does not take is copied
-//! and queued, and only then is the task woken to write it when the socket has room again.
+//! A sender writes straight into the user's socket as long as nothing is queued: no wake-up, no hand-off
+//! to the user's own task. Only the rest that the socket does not take is copied and queued, and only then
+//! is the task woken to write it when the socket has room again.
 
 mod batch;
 
@@ -43,7 +43,7 @@ pub trait Link: Send + Sync {
     /// Waits until [`Link::try_write`] may write again. Only the latest waker is kept.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Tells the user that nothing more will come; what they send can still be read.
+    /// Closes the write side; the user's messages can still be read.
     fn hang_up(&mut self);
 }
 
@@ -85,7 +85,7 @@ struct State {
     closing: Option<LeaveReason>,
 }
 
-/// What a transport's task finds when it looks at its outbox.
+/// What a transport's task has to do for its outbox.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Status {
     /// Something waits to be written.
@@ -178,7 +178,7 @@ impl Outbox {
         self.enqueue(&mut state, batch, written, read_at)
     }
 
-    /// Queues what is left of `batch` behind its first `written` bytes.
+    /// Queues the rest of `batch` after its first `written` bytes.
     fn enqueue(
         &self,
         state: &mut State,
@@ -273,7 +273,7 @@ impl Outbox {
         }
     }
 
-    /// Drops the link and everything queued; whoever still holds the outbox gets [`Refused::Closed`].
+    /// Drops the link and the queue; later senders get [`Refused::Closed`].
     pub fn detach(&self) {
         let mut state = self.lock();
         self.metrics.dropped("peer_closed", state.relays_queued());
@@ -304,7 +304,7 @@ impl Outbox {
         }
     }
 
-    /// Writes what is queued, as far as the socket takes it; ready when the queue is empty.
+    /// Writes queued messages as far as the socket takes them; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         let flushed = self.flush(&mut state, cx);

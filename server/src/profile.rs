@@ -90,7 +90,7 @@ impl Profiler {
         outcome.unwrap_or_else(|Failure(error, message)| error.reply(&message))
     }
 
-    /// Samples all threads for the asked time and renders what was seen.
+    /// Samples all threads for the asked time and renders the samples.
     async fn cpu(
         &self,
         query: &str,
@@ -198,7 +198,7 @@ async fn heap() -> Result<Vec<u8>, Failure> {
 }
 
 /// Functions that `go tool pprof` is to leave out of a heap profile: the allocator's own, and what only
-/// passes on to it. The memory is shown at whoever asked for it.
+/// passes on to it. The memory is shown at the function that allocated it.
 const ALLOCATOR_FRAMES: &str = r"prof_.*|_rjem_.*|do_rallocx|mallocx|rallocx|malloc|calloc|realloc|alloc::.*|<alloc::.*|hashbrown::.*|bytes::.*";
 
 fn hide_allocator(zipped: &[u8]) -> Result<Vec<u8>, Failure> {

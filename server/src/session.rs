@@ -1,5 +1,5 @@
 //! One user's session: idle -> waiting -> in a room -> gone. It knows no sockets: a transport gives it
-//! what the user said, and carries away what lies in the outbox.
+//! the user's messages, and the outbox writes to the user.
 
 pub mod close_log;
 mod rate;
@@ -29,12 +29,12 @@ use close_log::CloseLog;
 use rate::Rate;
 use requests::{Refusal, id_of, parse};
 
-/// What sessions are allowed, and what they are told at the start.
+/// The limits of sessions, and what the greeting says.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Told to the user; the transport keeps it.
+    /// Part of the greeting; the transport keeps to it.
     pub heartbeat: Duration,
-    /// Told to the user; the transport keeps it.
+    /// Part of the greeting; the transport keeps to it.
     pub max_message_bytes: usize,
     /// Messages a second in the long run; 0: no limit.
     pub max_messages_per_second: u32,
@@ -44,19 +44,15 @@ pub struct SessionConfig {
     pub idle_timeout: Duration,
     /// The bounds of each outbox.
     pub outbox: OutboxLimits,
-    /// Told to the user.
+    /// Part of the greeting.
     pub ice_servers: Vec<IceServer>,
 }
 
 /// What all sessions share.
 pub struct Context {
-    /// What sessions are allowed.
     pub config: SessionConfig,
-    /// Who waits.
     pub matchmaker: Matchmaker,
-    /// Who is here.
     pub directory: Directory,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What connections use.
     pub memory: Arc<Memory>,
@@ -67,7 +63,7 @@ pub struct Context {
 }
 
 impl Pending {
-    /// Forgets what a panic may have left behind.
+    /// Clears what a panic may have left behind.
     pub fn clear(&mut self) {
         self.relay.clear();
         self.relayed = Default::default();
@@ -89,9 +85,9 @@ pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     ticket: Option<Arc<Ticket>>,
-    /// What the user waits for without having been told so.
+    /// The ticket for which `waiting` has not been sent yet.
     untold: Option<Arc<Ticket>>,
-    /// When the ticket's criteria widen, or whom it avoids is a stranger again.
+    /// When the ticket's criteria widen, or a former partner may be met again.
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
@@ -112,7 +108,7 @@ impl Session {
     ) -> Self {
         let config = &context.config;
         let mut draining = false;
-        // Nobody reaches the user before they have been greeted: draining waits for the directory, too.
+        // The greeting comes first: no other code, nor the drain, finds the user before `admit` returns.
         let member = context.directory.admit(|id| {
             let outbox = Outbox::new(
                 config.outbox,
@@ -128,7 +124,7 @@ impl Session {
         context.metrics.sessions_open.inc();
         context.metrics.sessions_total.inc();
         if draining {
-            // Too late to be told with the others.
+            // The drain has passed already, so this user gets no `draining`.
             member.outbox.close(LeaveReason::Draining);
         }
         let rate = Rate::new(config.max_messages_per_second, config.message_burst, now);
@@ -146,7 +142,6 @@ impl Session {
         }
     }
 
-    /// Who this is, to others.
     pub fn member(&self) -> &Arc<Member> {
         &self.member
     }
@@ -178,7 +173,7 @@ impl Session {
     }
 
     /// Takes a transport's own frame, such as a ping or a part of a message, out of the user's budget.
-    /// False: there is none left, and the frame is not to be obeyed.
+    /// False: the budget is empty, and the frame must be ignored.
     pub fn control_frame(
         &mut self,
         read_at: Instant,
@@ -219,8 +214,8 @@ impl Session {
         pending.answers.push_framed(frame);
     }
 
-    /// Whether [`Self::tell_waiting`] has something to tell. To be called when others who have spoken
-    /// meanwhile have been heard: often one of them is the partner, and nobody needs to be told to wait.
+    /// Whether [`Self::tell_waiting`] would send. Call that after the other ready connections had their turn:
+    /// often one of them is the partner, and `waiting` need not be sent at all.
     pub fn is_untold(&self) -> bool {
         self.untold.is_some()
     }
@@ -232,7 +227,7 @@ impl Session {
         }
     }
 
-    /// Sends what is pending. To be called at the end of each read.
+    /// Sends all pending messages. Call it at the end of each read.
     pub fn flush(&mut self, read_at: Instant, pending: &mut Pending) {
         if !pending.relay.is_empty()
             && let Err(refusal) = self.flush_relay(read_at, pending)

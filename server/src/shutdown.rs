@@ -93,7 +93,7 @@ pub async fn drain(context: &Context, timeout: Duration, stop: impl Future<Outpu
     rest.len()
 }
 
-/// Waits until nobody is left, and at most for `timeout`.
+/// Waits until all have left, at most for `timeout`.
 async fn rooms_end(context: &Context, timeout: Duration) {
     let spread = (timeout / 2).min(MAX_SPREAD);
     for member in context.directory.members() {

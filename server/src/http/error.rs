@@ -83,7 +83,7 @@ impl HttpError {
         }
     }
 
-    /// The reply. `message`: what was wrong, and what to do.
+    /// The reply. `message` says what was wrong and what to do.
     pub fn reply(self, message: &str) -> Reply {
         let body = json!({ "code": self.code(), "error": message });
         let mut reply = json_reply(self.status(), &body);

@@ -24,7 +24,7 @@ const SUBPROTOCOL: &str = "voicematch.1";
 /// Offers that carry a token. They are never answered: the answer would show the token.
 const TOKEN_PREFIXES: [&str; 2] = ["token.", "resume."];
 
-/// What is known of a connection before it is a WebSocket.
+/// A connection before it is a WebSocket.
 pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) permit: Arc<Permit>,
@@ -128,7 +128,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(answer).ok()
 }
 
-/// Waits until the reply is sent, and gives the bare stream to a task of its own: what HTTP needed for the
+/// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
 /// handshake is freed before the long wait.
 async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public>) {
     let Ok(socket) = upgraded.await else { return };

@@ -1,5 +1,5 @@
 //! The stream under HTTP, which can hold back the reply to a handshake so that it goes out together with
-//! the first message: one system call, and one packet, for each user who comes.
+//! the first message: one system call and one packet for each new user.
 
 use std::{
     io::{self, IoSlice},
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::Stream;
 
-/// Set when what is written from now on is to be held back.
+/// Set while writes are held back.
 pub(super) type Hold = Arc<AtomicBool>;
 
 /// A stream whose output can be held back.
@@ -34,7 +34,7 @@ impl HttpStream {
         }
     }
 
-    /// The bare stream, and what was held back.
+    /// The bare stream, and the bytes that were held back.
     pub(super) fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.held)
     }

@@ -115,7 +115,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::new(path)?;
-    // Nobody can connect before `listen`, so nobody comes in by the permissions that the file begins with.
+    // No client can connect before `listen`, so the permissions are right before the first one does.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(Bound {

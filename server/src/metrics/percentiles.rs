@@ -14,7 +14,7 @@ pub struct Percentiles {
 /// The quantiles of [`Percentiles`].
 pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
-/// Interpolates quantiles from cumulative bucket counts; what lies past the last bound counts as the bound.
+/// Interpolates quantiles from cumulative bucket counts; values past the last bound count as that bound.
 pub(super) fn percentiles(cumulative: &[u64], count: u64) -> Percentiles {
     let quantiles = QUANTILES.map(|quantile| {
         let rank = quantile * count as f64;

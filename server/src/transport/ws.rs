@@ -2,7 +2,7 @@
 //! the time.
 //!
 //! The task is one future that is never cancelled part-way. It reads into a buffer that all connections
-//! of a worker share, and keeps of it only what is left of an unfinished frame.
+//! of a worker share, and keeps only the rest of an unfinished frame.
 
 pub mod frame;
 mod reader;
@@ -82,11 +82,11 @@ struct Connection<R> {
     /// The last ping, if nothing has come since.
     pinged_at: Option<Instant>,
     next_ping: Instant,
-    /// Whom the outbox and the timer wake.
+    /// The waker that the outbox and the timer have.
     waker: Option<Waker>,
 }
 
-/// What is left to do of a handshake.
+/// The rest of a handshake.
 pub struct Handshake {
     /// Our reply, which has not been sent yet: it goes out with the first message.
     pub reply: Vec<u8>,
@@ -158,7 +158,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         if untold {
             self.session.tell_waiting();
         } else if self.session.is_untold() {
-            // Everybody else who is ready comes first.
+            // The other ready connections come first.
             cx.waker().wake_by_ref();
         }
         if (status.queued || self.phase != Phase::Open) && self.poll_write(cx).is_ready() {
@@ -167,12 +167,12 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         self.poll_timer(cx, timer.as_mut(), moved)
     }
 
-    /// Reads and obeys until nothing more is there. Ready when the connection has ended.
+    /// Reads and carries out messages until there are no more. Ready when the connection has ended.
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<LeaveReason> {
         SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
             pending.clear();
             if self.reader.has_early() {
-                self.obey(&mut [], Instant::now(), pending);
+                self.carry_out(&mut [], Instant::now(), pending);
             }
             for _ in 0..READS_PER_POLL {
                 let mut buf = ReadBuf::new(read);
@@ -186,7 +186,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 self.pinged_at = None;
                 self.session.count_received(received.len());
                 if self.phase == Phase::Open {
-                    self.obey(received, now, pending);
+                    self.carry_out(received, now, pending);
                 }
             }
             cx.waker().wake_by_ref();
@@ -194,8 +194,8 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         })
     }
 
-    /// Obeys what a read brought.
-    fn obey(&mut self, received: &mut [u8], now: Instant, pending: &mut Pending) {
+    /// Carries out the messages of one read.
+    fn carry_out(&mut self, received: &mut [u8], now: Instant, pending: &mut Pending) {
         let outcome = self.reader.read(received, &mut self.session, now, pending);
         self.session.flush(now, pending);
         match outcome {

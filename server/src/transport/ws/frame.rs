@@ -15,11 +15,8 @@ pub const MAX_HEADER_BYTES: usize = 14;
 pub struct Header {
     /// Whether the message ends here.
     pub fin: bool,
-    /// What it is.
     pub opcode: OpCode,
-    /// Bytes of payload.
     pub payload_len: usize,
-    /// Bytes of header.
     pub header_len: usize,
     mask: [u8; 4],
 }

@@ -11,9 +11,9 @@ use crate::session::{Pending, Session};
 /// Why reading ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The client said goodbye, with this code.
+    /// The client sent a close frame, with this code.
     ClosedByPeer(Option<u16>),
-    /// The client did what it must not.
+    /// The client broke the protocol or a limit.
     Violation(LeaveReason),
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `early`: what came behind the handshake.
+    /// `early`: bytes that came with the handshake.
     pub(super) fn new(max_message_bytes: usize, early: Vec<u8>) -> Self {
         Self {
             max_message_bytes,
@@ -47,12 +47,12 @@ impl Reader {
         }
     }
 
-    /// Whether there is something to obey although nothing has been read yet.
+    /// Whether bytes came with the handshake; true only once.
     pub(super) fn has_early(&mut self) -> bool {
         std::mem::take(&mut self.early)
     }
 
-    /// Takes what a read brought.
+    /// Takes the bytes of one read.
     pub(super) fn read(
         &mut self,
         received: &mut [u8],
@@ -65,7 +65,7 @@ impl Reader {
         outcome
     }
 
-    /// Forgets what is unfinished.
+    /// Drops the unfinished frame and message.
     pub(super) fn abandon(&mut self, session: &Session) {
         self.unfinished = Vec::new();
         self.fragments = None;
@@ -106,7 +106,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Obeys all whole frames; returns how many bytes they were.
+    /// Carries out all whole frames; returns their length in bytes.
     fn frames(
         &mut self,
         bytes: &mut [u8],
@@ -187,7 +187,7 @@ impl Reader {
     }
 }
 
-/// A message of which a part was not obeyed would make no sense: over the rate it ends at once.
+/// A message makes no sense without all its fragments, so a fragment over the rate ends the connection.
 fn charge_fragment(
     session: &mut Session,
     now: Instant,
