@@ -3,7 +3,10 @@
 pub mod command_line;
 pub mod commands;
 pub mod flags;
+mod output;
+mod reports;
 pub mod screen;
+mod signals;
 
 use std::{
     env,
@@ -14,23 +17,22 @@ use std::{
 
 use crate::{
     Record,
-    cli::flags::{Cli, Config, command_line},
+    cli::{
+        flags::{Cli, Config, command_line},
+        output::Printer,
+        screen::Screen,
+        signals::Stop,
+    },
     judge::compare,
     report::{self, FileError},
     run::{campaign::CampaignEvent, metrics_endpoint::Exposed},
 };
-use clap::{CommandFactory, Parser, error::ErrorKind};
-use tokio::{
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
-
-/// Exit code of a process that was told twice to end.
-const KILLED: i32 = 130;
+use clap::{CommandFactory, error::ErrorKind};
+use tokio::runtime;
 
 /// The program: parses flags, runs, prints, and gives the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,7 +41,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(cli));
-    // A name that is still being looked up keeps nobody waiting.
+    // The lookup of a name that is still under way does not delay the end.
     runtime.shutdown_background();
     code
 }
@@ -60,13 +62,20 @@ async fn run(cli: Cli) -> ExitCode {
             .error(ErrorKind::ValueValidation, error)
             .exit(),
     };
-    match measure(&config).await {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            let _ = writeln!(io::stderr(), "error: {}", failure.message);
-            ExitCode::from(failure.code)
+    let screen = match Screen::start(config.quiet) {
+        Ok(screen) => screen,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: cannot start: {error}");
+            return ExitCode::from(98);
         }
-    }
+    };
+    let ended = measure(&config, &screen).await;
+    let code = ended.unwrap_or_else(|failure| {
+        screen.note(format!("error: {}", failure.message));
+        failure.code
+    });
+    screen.clear();
+    ExitCode::from(code)
 }
 
 struct Failure {
@@ -74,59 +83,70 @@ struct Failure {
     code: u8,
 }
 
-async fn measure(config: &Config) -> Result<u8, Failure> {
-    let stop = asked_to_stop().map_err(|error| Failure {
-        message: error.to_string(),
-        code: 98,
-    })?;
+impl Failure {
+    fn new(code: u8, message: impl ToString) -> Self {
+        Self {
+            message: message.to_string(),
+            code,
+        }
+    }
+}
+
+async fn measure(config: &Config, screen: &Screen) -> Result<u8, Failure> {
+    let own_fault = |error: io::Error| Failure::new(98, error);
+    let stop = Stop::listen(screen).map_err(own_fault)?;
+    let printer = Printer::start().map_err(own_fault)?;
     let exposed = match config.metrics_addr {
-        Some(address) => Some(expose(address).await?),
+        Some(address) => Some(expose(address, screen).await?),
         None => None,
     };
-    let mut live = screen::Live::new(config.quiet);
     let mut codes = vec![0];
     let mut unwritten = None;
+    let stopped = stop.clone().asked();
     let played = config
         .campaign
-        .play(&config.target, stop, |news| match news {
+        .play(&config.target, stopped, |event| match event {
             CampaignEvent::Progress(progress) => {
-                live.show(progress);
+                screen.show(progress);
                 if let Some(exposed) = &exposed {
                     exposed.show(progress);
                 }
             }
             CampaignEvent::Played(mut record) => {
-                live.end();
-                live = screen::Live::new(config.quiet);
+                screen.clear();
                 let written = conclude(config, &mut record);
+                printer.print(report::terminal(&record));
                 codes.push(record.exit_code);
                 unwritten = unwritten.take().or(written.err());
             }
             CampaignEvent::Skipped(scenario) => {
-                live.end();
-                live = screen::Live::new(config.quiet);
-                let _ = writeln!(
-                    io::stderr(),
-                    "{scenario} is not played: no load held before it"
-                );
+                screen.clear();
+                screen.note(format!("{scenario} is not played: no load held before it"));
             }
-        });
-    let played = played.await;
-    live.end();
-    played.map_err(|error| Failure {
-        message: error.to_string(),
-        code: error.exit_code(),
-    })?;
-    match unwritten {
-        Some(error) => Err(Failure {
-            message: error.to_string(),
-            code: 2,
-        }),
+        })
+        .await;
+    screen.clear();
+    let printed = all_printed(printer, stop).await;
+    played.map_err(|error| Failure::new(error.exit_code(), error))?;
+    match unwritten.or(printed.err()) {
+        Some(error) => Err(Failure::new(2, error)),
         None => Ok(worst(&codes)),
     }
 }
 
-/// Judges, prints and writes what a plan has shown.
+/// Waits until the reports are printed; a signal ends the wait. If one has ended the run, it takes a second one, which
+/// ends the process.
+async fn all_printed(printer: Printer, stop: Stop) -> Result<(), FileError> {
+    if stop.is_asked() {
+        return printer.finish().await;
+    }
+    tokio::select! {
+        printed = printer.finish() => printed,
+        () = stop.asked() => Ok(()),
+    }
+}
+
+/// Judges a run against the baseline, and writes its reports.
 fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     let Config {
         campaign, baseline, ..
@@ -139,12 +159,11 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     if let Some((baseline, name)) = baseline.as_ref().filter(|(base, _)| comparable(base)) {
         compare::judge_against(baseline, record, name);
     }
-    let shown = commands::show(&report::terminal(record));
     let files = config.reports.iter().map(|(path, format)| {
         let path = campaign.report_path(path, &record.run.scenario);
         (path, *format)
     });
-    commands::write_all(record, &files.collect::<Vec<_>>()).and(shown)
+    reports::write_all(record, &files.collect::<Vec<_>>())
 }
 
 /// The exit code of several runs: a measurement that is not to be trusted is worse than a threshold that failed, and
@@ -155,40 +174,12 @@ fn worst(codes: &[u8]) -> u8 {
     found.unwrap_or(0)
 }
 
-async fn expose(address: SocketAddr) -> Result<Exposed, Failure> {
-    let exposed = Exposed::start(address).await.map_err(|error| Failure {
-        message: format!("--metrics-addr {address}: {error}; give a free address, or port 0"),
-        code: 2,
+async fn expose(address: SocketAddr, screen: &Screen) -> Result<Exposed, Failure> {
+    let exposed = Exposed::start(address).await.map_err(|error| {
+        let advice = "give a free address, or port 0";
+        Failure::new(2, format!("--metrics-addr {address}: {error}; {advice}"))
     })?;
-    // Whoever asked for port 0 has no other way to learn which it is.
-    let _ = writeln!(
-        io::stderr(),
-        "metrics at http://{}/metrics",
-        exposed.address()
-    );
+    // With port 0, this is where the port is shown.
+    screen.note(format!("metrics at http://{}/metrics", exposed.address()));
     Ok(exposed)
-}
-
-/// Ready at the first SIGINT or SIGTERM. The second ends the process at once.
-fn asked_to_stop() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        either(&mut interrupt, &mut terminate).await;
-        let _ = writeln!(
-            io::stderr(),
-            "ending early: closing all users; once more ends at once, without a report"
-        );
-        tokio::spawn(async move {
-            either(&mut interrupt, &mut terminate).await;
-            std::process::exit(KILLED);
-        });
-    })
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
 }

@@ -107,10 +107,10 @@ impl Plan {
         Self::ramp_and_hold(users, Duration::from_millis(10), duration)
     }
 
-    /// User `i` starts at `i * spacing`; when the last one has started, everybody stays for `duration`. So a
-    /// run takes `(users - 1) * spacing + duration`.
+    /// User `i` starts at `i * spacing`; after the ramp all users stay for `duration`. So a run takes
+    /// `users * spacing + duration`.
     pub fn ramp_and_hold(users: u32, spacing: Duration, duration: Duration) -> Self {
-        let ramp = spacing.saturating_mul(users.saturating_sub(1));
+        let ramp = spacing.saturating_mul(users);
         Self::of_phases(vec![
             Phase::users("ramp", ramp, 0, users),
             Phase::users("hold", duration, users, users),

@@ -7,7 +7,7 @@ mod html;
 mod markdown;
 mod terminal;
 
-pub use file::{FileError, Format, read, touch, write};
+pub use file::{FileError, Format, read, write};
 pub use terminal::{comparison, terminal};
 
 use crate::record::Record;

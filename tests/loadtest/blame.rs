@@ -28,7 +28,7 @@ const LOAD: [&str; 8] = [
 pub(crate) async fn stopped(server: &Server, load: &[&str], time: Duration) -> Ran {
     let file = report_file();
     let url = server.url();
-    let fixed = [&url[..], "--json", file.to_str().expect("UTF-8")];
+    let fixed = [&url[..], "--report", file.to_str().expect("UTF-8")];
     let child = command(&[&fixed, load].concat())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

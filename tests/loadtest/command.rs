@@ -1,69 +1,12 @@
-//! Flags, exit codes and signals.
-
-use std::{
-    process::Stdio,
-    time::{Duration, Instant},
-};
+//! Flags and exit codes.
 
 use serde_json::Value;
 
 use crate::{
     LOAD, command,
-    fake::{Counts, Fake, Faults},
-    read, report_file, run,
+    fake::{Fake, Faults},
+    run,
 };
-
-/// Waits until the run is in full swing.
-async fn begun(fake: &Fake) {
-    let started = Instant::now();
-    while Counts::get(&fake.counts.received) < 100 {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "no messages: {:?}",
-            fake.counts
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn interrupted(signal: rustix::process::Signal) {
-    let fake = Fake::start(Faults::default()).await;
-    let file = report_file();
-    let path = file.to_str().expect("UTF-8");
-    let url = fake.url();
-    let args = [
-        &url,
-        "--admin-url",
-        "none",
-        "--json",
-        path,
-        "--duration",
-        "1h",
-        "--users",
-        "20",
-    ];
-    let child = command(&[&args[..], &["--signal-interval", "100ms"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    begun(&fake).await;
-    let id = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .expect("it runs");
-    let id = rustix::process::Pid::from_raw(id).expect("not zero");
-    rustix::process::kill_process(id, signal).expect("it can be told");
-    let ran = read(&child.wait_with_output().await.expect("it ends"), &file);
-    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
-    assert_eq!(ran.json["run"]["interrupted"], true);
-    assert!(
-        ran.stdout.contains("ended before its plan"),
-        "{}",
-        ran.stdout
-    );
-    ran.assert_books_close(&fake);
-}
 
 #[tokio::test]
 async fn a_run_in_which_nothing_was_sent_is_invalid() {
@@ -126,13 +69,14 @@ async fn nobody_listening_is_unreachable() {
 #[tokio::test]
 async fn wrong_flags_are_named() {
     let far = ["--shard", "1/2", "--start-at", "9999-01-31T12:00:00Z"];
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 11] = [
         (&["--users", "0"], "0 users"),
         (&["--duration", "soon"], "soon"),
-        (&["--min-success", "200"], "200"),
+        (&["--duration", "-5s"], "such as 10ms, 5s, 30m or 1h"),
+        (&["--threshold", "match_success >= 200%"], "100%"),
         (&["--nonsense"], "--nonsense"),
         (&["--users", "900000"], "open files"),
-        (&["--json", "/nonexistent/x.json"], "/nonexistent/x.json"),
+        (&["--report", "/nonexistent/x.json"], "/nonexistent/x.json"),
         (&["--signal-interval", "1us"], "once in 1ms"),
         // An address of documentation (RFC 5737).
         (
@@ -180,14 +124,4 @@ async fn help_names_every_default_and_environment_twin() {
     ] {
         assert!(help.contains(part), "no {part} in {help}");
     }
-}
-
-#[tokio::test]
-async fn ctrl_c_ends_early_and_still_reports() {
-    interrupted(rustix::process::Signal::INT).await;
-}
-
-#[tokio::test]
-async fn sigterm_ends_early_and_still_reports() {
-    interrupted(rustix::process::Signal::TERM).await;
 }

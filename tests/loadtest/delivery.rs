@@ -123,7 +123,7 @@ async fn altered_messages_are_told() {
     );
     assert_eq!(ran.messages("altered"), Counts::get(&fake.counts.altered));
     ran.assert_books_close(&fake);
-    let allowed = ["--max-misdelivered", "1000"];
+    let allowed = ["--threshold", "misdelivered count <= 1000"];
     let (ran, _fake) = against(
         Faults {
             alter: Some(10),

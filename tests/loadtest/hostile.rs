@@ -94,18 +94,22 @@ async fn files_that_never_end_are_refused() {
 }
 
 #[tokio::test]
-async fn a_report_that_cannot_be_kept_is_told_and_costs_no_other() {
+async fn a_report_that_cannot_be_written_is_an_error_and_does_not_cost_the_others() {
     let fake = Fake::start(Faults::default()).await;
     let (file, url) = (report_file(), fake.url());
     let path = file.to_str().expect("UTF-8");
-    let reports = ["--json", "/dev/full", "--report", path];
+    let full = report_file();
+    std::os::unix::fs::symlink("/dev/full", &full).expect("a link");
+    let full = full.to_str().expect("UTF-8");
+    let reports = ["--report", full, "--report", path];
     let fixed = [&url[..], "--admin-url", "none"];
     let mut ran = command(&[&fixed[..], &LOAD[..], &reports[..]].concat());
     let ran = ran.output().await.expect("the binary runs");
     let ran = read(&ran, &file);
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
-    assert!(ran.stderr.contains("/dev/full"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(full), "{}", ran.stderr);
     assert_eq!(ran.json["outcome"], "pass", "the second one is there");
+    std::fs::remove_file(full).expect("the link is still there");
 
     for (to, code) in [("/dev/full", 2), ("/dev/null", 0)] {
         let out = File::options().write(true).open(to).expect("a device");

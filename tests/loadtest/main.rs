@@ -6,6 +6,7 @@ mod command;
 mod delivery;
 mod fake;
 mod faults;
+mod files;
 mod foreign;
 mod hostile;
 mod node;
@@ -14,6 +15,7 @@ mod people;
 mod plans;
 mod records;
 mod shards;
+mod signals;
 mod talk;
 mod tls;
 
@@ -137,7 +139,7 @@ fn read(output: &Output, file: &std::path::Path) -> Ran {
 async fn run(url: &str, args: &[&str]) -> Ran {
     let file = report_file();
     let path = file.to_str().expect("UTF-8");
-    let fixed = [url, "--admin-url", "none", "--json", path];
+    let fixed = [url, "--admin-url", "none", "--report", path];
     let output = command(&[&fixed, args].concat())
         .output()
         .await

@@ -37,6 +37,19 @@ async fn users_come_and_go_by_stages() {
 }
 
 #[tokio::test]
+async fn as_many_users_come_as_a_stage_names() {
+    for (stages, peak) in [("300ms:10,300ms:4", 10), ("300ms:3,300ms:6,0s:1,1s:1", 6)] {
+        let fake = Fake::start(Faults::default()).await;
+        let ran = run(
+            &fake.url(),
+            &["--stage", stages, "--signal-interval", "50ms"],
+        )
+        .await;
+        assert_eq!(ran.count("/connections/succeeded"), peak, "{stages}");
+    }
+}
+
+#[tokio::test]
 async fn users_arrive_by_a_rate_and_leave_when_they_are_through() {
     let fake = Fake::start(Faults::default()).await;
     let rate = [

@@ -38,7 +38,7 @@ async fn play(fake: &Fake, count: usize) -> Vec<PathBuf> {
             &url,
             "--admin-url",
             "none",
-            "--json",
+            "--report",
             &path,
             "--shard",
             &share,

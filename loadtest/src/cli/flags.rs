@@ -9,12 +9,12 @@ mod values;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::{
-    cli::flags::credentials::AccessFlags,
-    plan::{PlanError, Shard, scenario::ScenarioError, threshold::ThresholdError},
+    cli::{flags::credentials::AccessFlags, reports},
+    plan::{Plan, PlanError, Shard, scenario::ScenarioError, threshold::ThresholdError},
     record::Record,
     report::{self, FileError, Format},
     run::campaign::Campaign,
@@ -45,7 +45,7 @@ Examples:
                                                  one load from five processes
 
 TIME is a number and a unit: 10ms, 5s, 30m, 1h.
-A run takes (users - 1) x spacing to bring everybody in, and then --duration under full load.
+A run takes users x spacing to bring everybody in, and then --duration under full load.
 
 Exit code:
   0  every target holds            98  the measurement itself is invalid
@@ -71,6 +71,21 @@ pub struct Cli {
     /// A run.
     #[command(flatten)]
     pub flags: Flags,
+}
+
+impl Cli {
+    /// Reads the command line; ends the process if it is wrong or asks for help.
+    pub fn from_command_line() -> Self {
+        // A value that begins with '-', such as -5s, is judged by its flag, which says what to give instead.
+        let command = Self::command().mut_args(|arg| match arg.get_action() {
+            ArgAction::Set | ArgAction::Append if !arg.is_positional() => {
+                arg.allow_hyphen_values(true)
+            }
+            _ => arg,
+        });
+        let read = Self::from_arg_matches(&command.get_matches());
+        read.unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// What can be done beside a run.
@@ -159,10 +174,6 @@ pub struct Flags {
     /// Compare with this run, the JSON of an earlier report
     #[arg(long, env = "LOADTEST_BASELINE", value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-
-    /// Also write the report as JSON to this file, whatever its name
-    #[arg(long, env = "LOADTEST_JSON", value_name = "FILE")]
-    pub json: Option<PathBuf>,
 
     /// What is under test, such as a version or a commit: reports show it
     #[arg(long, env = "LOADTEST_BUILD", value_name = "TEXT", value_parser = line)]
@@ -258,18 +269,21 @@ impl Flags {
             capacity: self.load.capacity,
         };
         campaign.check()?;
-        // Before anything listens to the server: what is wrong with a file is found now, not in half an hour.
-        let json = self.json.into_iter().map(|path| Ok((path, Format::Json)));
+        // A file that cannot be written is an error now, not after the run.
+        let of_plan = |plan: &Plan| {
+            self.report
+                .iter()
+                .map(|path| campaign.report_path(path, &plan.name))
+                .collect::<Vec<_>>()
+        };
+        reports::checked(&campaign.plans.iter().flat_map(of_plan).collect::<Vec<_>>())?;
+        let format = |path: PathBuf| Format::of(&path).map(|format| (path, format));
         let reports = self
             .report
-            .into_iter()
-            .map(|path| Format::of(&path).map(|format| (path, format)));
-        let reports: Vec<_> = json.chain(reports).collect::<Result<_, FileError>>()?;
-        for plan in &campaign.plans {
-            for (path, _) in &reports {
-                report::touch(&campaign.report_path(path, &plan.name))?;
-            }
-        }
+            .iter()
+            .cloned()
+            .map(format)
+            .collect::<Result<_, FileError>>()?;
         let baseline = match self.baseline {
             Some(path) => Some((report::read(&path)?, path.display().to_string())),
             None => None,
@@ -304,7 +318,7 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
-        let mut plan = crate::Plan::new(100, Duration::from_secs(60));
+        let mut plan = Plan::new(100, Duration::from_secs(60));
         plan.thresholds = Thresholds::default().list(true, true);
         assert_eq!(config.campaign.plans, [plan]);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
@@ -331,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_explained_and_has_an_environment_twin() {
-        let command = <Cli as clap::CommandFactory>::command();
+        let command = Cli::command();
         command.clone().debug_assert();
         for flag in command.get_arguments() {
             let twin = format!("LOADTEST_{}", flag.get_id().as_str().to_uppercase());

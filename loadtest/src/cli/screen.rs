@@ -4,7 +4,9 @@ mod history;
 mod text;
 
 use std::{
-    io::{IsTerminal, Write, stderr},
+    io::{self, IsTerminal, Write, stderr},
+    sync::mpsc::{self, Receiver, SyncSender},
+    thread,
     time::Duration,
 };
 
@@ -13,11 +15,75 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{Progress, cli::screen::history::History};
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-/// How often a log is told that the start is waited for.
+/// How often a log says that the run waits for its start.
 const WAIT_EVERY: Duration = Duration::from_secs(30);
+/// Messages that wait for the screen. Progress comes four times a second; what does not fit is not shown.
+const QUEUE: usize = 64;
+/// How long [`Screen::clear`] waits for a terminal that was stopped or a pipe that nobody reads.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where progress is shown.
-pub enum Live {
+/// What is shown on stderr, by a thread of its own: a reader that does not read does not hold up the run.
+#[derive(Clone)]
+pub struct Screen(SyncSender<Message>);
+
+enum Message {
+    Progress(Box<Progress>),
+    Note(String),
+    Clear(SyncSender<()>),
+}
+
+impl Screen {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(quiet: bool) -> io::Result<Self> {
+        let (messages, to_show) = mpsc::sync_channel(QUEUE);
+        thread::Builder::new()
+            .name("loadtest-screen".to_owned())
+            .spawn(move || draw(&to_show, quiet))?;
+        Ok(Self(messages))
+    }
+
+    /// Shows how the run goes.
+    pub fn show(&self, progress: &Progress) {
+        let _ = self
+            .0
+            .try_send(Message::Progress(Box::new(progress.clone())));
+    }
+
+    /// Prints a line, even if quiet.
+    pub fn note(&self, line: impl ToString) {
+        let _ = self.0.try_send(Message::Note(line.to_string()));
+    }
+
+    /// Removes the progress of this run from the terminal, and waits until all that was to be shown is shown, but
+    /// not for long.
+    pub fn clear(&self) {
+        let (cleared, wait) = mpsc::sync_channel(1);
+        if self.0.try_send(Message::Clear(cleared)).is_ok() {
+            let _ = wait.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+fn draw(messages: &Receiver<Message>, quiet: bool) {
+    let mut live = Live::new(quiet);
+    for message in messages {
+        match message {
+            Message::Progress(progress) => live.show(&progress),
+            Message::Note(line) => live.note(&line),
+            Message::Clear(cleared) => {
+                live.end();
+                live = Live::new(quiet);
+                let _ = cleared.send(());
+            }
+        }
+    }
+}
+
+/// How progress is shown.
+enum Live {
     Quiet,
     Terminal {
         bar: ProgressBar,
@@ -25,14 +91,13 @@ pub enum Live {
     },
     Plain {
         next: Duration,
-        /// While the start is waited for: what is left when that is told again.
+        /// Before the start: the time left at the next line.
         wait: Duration,
     },
 }
 
 impl Live {
-    /// As fits the place that stderr goes to.
-    pub fn new(quiet: bool) -> Self {
+    fn new(quiet: bool) -> Self {
         if quiet {
             return Self::Quiet;
         }
@@ -54,8 +119,7 @@ impl Live {
         }
     }
 
-    /// Shows the picture of now.
-    pub fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &Progress) {
         match (&mut *self, progress.starts_in) {
             (_, None) | (Self::Quiet, _) => {}
             (Self::Terminal { bar, .. }, Some(_)) => {
@@ -95,8 +159,17 @@ impl Live {
         }
     }
 
-    /// Leaves the terminal to the report.
-    pub fn end(&mut self) {
+    /// Prints a line above the progress.
+    fn note(&self, line: &str) {
+        let print = || _ = writeln!(stderr(), "{line}");
+        match self {
+            Self::Terminal { bar, .. } => bar.suspend(print),
+            Self::Quiet | Self::Plain { .. } => print(),
+        }
+    }
+
+    /// Removes the progress from a terminal.
+    fn end(&self) {
         if let Self::Terminal { bar, .. } = self {
             bar.finish_and_clear();
         }

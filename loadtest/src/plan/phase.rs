@@ -105,22 +105,32 @@ impl Phase {
         }
     }
 
-    /// When the k-th (from 0) user who is added or taken away is: the first at the begin and the last at the
-    /// end.
+    /// When the k-th user (from 0) is added or removed, since the begin.
+    ///
+    /// A ramp has one equal interval for each user. A user is added at the begin of an interval and removed at the
+    /// end of one: whatever follows the ramp, the user who completes the peak is there for a while.
     pub(super) fn turn(&self, k: u32) -> Duration {
-        let last = u128::from(self.change().saturating_sub(1).max(1));
-        nanos(self.duration.as_nanos() * u128::from(k) / last)
+        let intervals = u128::from(self.change().max(1));
+        let before = u128::from(k) + u128::from(self.falls());
+        nanos(self.duration.as_nanos() * before / intervals)
     }
 
-    /// How many turns have come at `t` since the begin.
+    /// How many users have been added or removed at `t` since the begin.
     pub(super) fn turns_until(&self, t: Duration) -> u32 {
         let change = self.change();
         let length = self.duration.as_nanos();
-        if change < 2 || length == 0 {
+        if length == 0 {
             return change;
         }
-        let turns = t.as_nanos() * u128::from(change - 1) / length + 1;
+        // The number of intervals that have begun; `turn` rounds down to whole nanoseconds.
+        let begun = ((t.as_nanos() + 1) * u128::from(change)).div_ceil(length);
+        let turns = begun.saturating_sub(u128::from(self.falls()));
         u32::try_from(turns).map_or(change, |n| n.min(change))
+    }
+
+    /// Whether users are removed.
+    fn falls(&self) -> bool {
+        matches!(self.load, Load::Users { from, to } if from > to)
     }
 
     /// How many users come in an arrival phase.

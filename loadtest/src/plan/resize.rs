@@ -33,7 +33,7 @@ impl Plan {
     pub fn with_spacing(mut self, spacing: Duration) -> Self {
         for phase in &mut self.phases {
             if !phase.holds() {
-                phase.duration = spacing.saturating_mul(phase.change().saturating_sub(1));
+                phase.duration = spacing.saturating_mul(phase.change());
             }
         }
         self

@@ -1,6 +1,6 @@
 //! Scenarios: plans as files, and those that are built in.
 
-use std::{fmt::Display, path::Path};
+use std::{io, path::Path};
 
 use thiserror::Error;
 
@@ -71,15 +71,22 @@ pub const SCHEMA: &str = include_str!("../../scenarios/schema.json");
 /// A scenario that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScenarioError {
-    /// No such file.
-    #[error("{name}: {error}; give a file, or one of those that are built in: {known}")]
+    /// Neither a file nor built in.
+    #[error(
+        "{name}: no such file or scenario; give a file, or a built-in scenario: {}",
+        known()
+    )]
     Unknown {
         /// What was asked for.
         name: String,
-        /// Why it cannot be read as a file.
+    },
+    /// A file that cannot be read.
+    #[error("{file}: {error}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong.
         error: String,
-        /// Those that are built in.
-        known: String,
     },
     /// Something wrong in it.
     #[error(
@@ -116,8 +123,16 @@ pub fn load(name: &str) -> Result<Plan, ScenarioError> {
     match built_in(name) {
         Some(text) => read(text, name),
         None => {
-            let text = files::text(Path::new(name), files::SCENARIO_BYTES)
-                .map_err(|error| unknown(name, &error))?;
+            let text =
+                files::text(Path::new(name), files::SCENARIO_BYTES).map_err(|error| match error
+                    .kind()
+                {
+                    io::ErrorKind::NotFound => unknown(name),
+                    _ => ScenarioError::File {
+                        file: name.to_owned(),
+                        error: error.to_string(),
+                    },
+                })?;
             read(&text, name)
         }
     }
@@ -128,7 +143,7 @@ pub fn load(name: &str) -> Result<Plan, ScenarioError> {
 /// # Errors
 /// There is none.
 pub fn text(name: &str) -> Result<&'static str, ScenarioError> {
-    built_in(name).ok_or_else(|| unknown(name, &"no such scenario"))
+    built_in(name).ok_or_else(|| unknown(name))
 }
 
 fn built_in(name: &str) -> Option<&'static str> {
@@ -136,13 +151,15 @@ fn built_in(name: &str) -> Option<&'static str> {
     found.map(|(_, text)| *text)
 }
 
-fn unknown(name: &str, error: &dyn Display) -> ScenarioError {
-    let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+fn unknown(name: &str) -> ScenarioError {
     ScenarioError::Unknown {
         name: name.to_owned(),
-        error: error.to_string(),
-        known: known.join(", "),
     }
+}
+
+/// The names of the built-in scenarios.
+fn known() -> String {
+    BUILT_IN.map(|(name, _)| name).join(", ")
 }
 
 /// Something wrong, at a byte of the file.

@@ -60,28 +60,28 @@ fn the_short_form_is_the_ramp_and_then_the_full_load() {
     let plan = plan();
     let starts: Vec<_> = plan.starts(0, 1).map(|start| start.at).collect();
     assert_eq!((starts[0], starts[99]), (Duration::ZERO, ms(990)));
-    assert_eq!(plan.end(), ms(60_990));
-    let users = [0, 9, 10, 990, 60_989, 60_990].map(|t| plan.users_at(ms(t)));
+    assert_eq!(plan.end(), secs(61));
+    let users = [0, 9, 10, 990, 60_999, 61_000].map(|t| plan.users_at(ms(t)));
     assert_eq!(users, [1, 1, 2, 100, 100, 0]);
     let burst = Plan::ramp_and_hold(100, Duration::ZERO, secs(1));
     assert_eq!(burst.users_at(Duration::ZERO), 100);
 }
 
 #[test]
-fn whoever_came_last_goes_first() {
+fn the_last_to_come_is_the_first_to_go() {
     let phases = vec![
-        Phase::users("up", secs(9), 0, 10),
-        Phase::users("down", secs(9), 10, 0),
-        Phase::users("up again", secs(4), 0, 5),
+        Phase::users("up", secs(10), 0, 10),
+        Phase::users("down", secs(10), 10, 0),
+        Phase::users("up again", secs(5), 0, 5),
     ];
     let plan = Plan::of_phases(phases);
     let starts: Vec<_> = plan.starts(0, 1).collect();
     assert_eq!(starts.len(), 15);
-    assert_eq!(starts[9].until, Some(secs(9)));
-    assert_eq!(starts[0].until, Some(secs(18)));
+    assert_eq!(starts[9].until, Some(secs(11)));
+    assert_eq!(starts[0].until, Some(secs(20)));
     assert_eq!(
         (starts[10].user, starts[10].at, starts[10].until),
-        (0, secs(18), None)
+        (0, secs(20), None)
     );
 }
 
@@ -170,7 +170,7 @@ fn other_users_keep_the_pace_and_another_length_is_that_of_the_hold() {
     assert_eq!(times, [secs(1), secs(5), ms(500), secs(5)]);
     assert_eq!([1, 5, 11].map(|t| small.users_at(secs(t))), [100, 100, 50]);
     let quick = small.with_spacing(ms(1));
-    assert_eq!(quick.phases[0].duration, ms(99));
+    assert_eq!(quick.phases[0].duration, ms(100));
 }
 
 #[test]
@@ -223,7 +223,34 @@ fn phases() -> impl Strategy<Value = Vec<Phase>> {
     })
 }
 
+/// How many users are there at some moment or other.
+fn came(plan: &Plan) -> usize {
+    let stayed = |start: &Start| start.until.is_none_or(|until| until > start.at);
+    let users = plan.starts(0, 1).filter(stayed).map(|start| start.user);
+    users.collect::<std::collections::HashSet<_>>().len()
+}
+
+#[test]
+fn a_cliff_is_reached_before_it_is_fallen_from() {
+    for [up, down] in [[secs(1), secs(0)], [secs(0), secs(1)]] {
+        let plan = Plan::of_phases(vec![
+            Phase::users("up", up, 0, 10),
+            Phase::users("down", down, 10, 4),
+            Phase::users("low", secs(1), 4, 4),
+        ]);
+        assert_eq!(came(&plan), 10);
+        assert_eq!(plan.users_at(secs(1)), 4);
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_peak_of_a_plan_is_reached(phases in phases()) {
+        let plan = Plan::of_phases(phases);
+        prop_assume!(plan.phases.iter().all(|phase| !phase.duration.is_zero()));
+        prop_assert_eq!(came(&plan), plan.steady_users() as usize);
+    }
+
     #[test]
     fn as_many_are_there_as_the_plan_says(phases in phases(), t in 0_u64..40_000) {
         let plan = Plan::of_phases(phases);

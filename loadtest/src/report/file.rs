@@ -1,7 +1,7 @@
 //! Records and reports as files.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -41,6 +41,14 @@ pub enum FileError {
         path: PathBuf,
         /// What the system says.
         error: io::Error,
+    },
+    /// Two reports would be written to one file, and one of them would be lost.
+    #[error("{} is the same file as {}: give each report a file of its own", other.display(), one.display())]
+    SameFile {
+        /// The report that was named first.
+        one: PathBuf,
+        /// The other one.
+        other: PathBuf,
     },
     /// It is no record.
     #[error("{path}: not the JSON of a run ({error}); a record is written by `--report FILE.json`")]
@@ -113,24 +121,12 @@ pub fn read(path: &Path) -> Result<Record, FileError> {
     }
 }
 
-/// Makes sure that a report can be written, and leaves what is there as it is.
-///
-/// # Errors
-/// It cannot.
-pub fn touch(path: &Path) -> Result<(), FileError> {
-    let touched = fs::OpenOptions::new().create(true).append(true).open(path);
-    touched.map(drop).map_err(|error| FileError::Io {
-        path: path.to_owned(),
-        error,
-    })
-}
-
-/// Writes a report.
+/// Writes a report whole; an error leaves what was there before.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn write(record: &Record, path: &Path, format: Format) -> Result<(), FileError> {
-    fs::write(path, render(record, format)).map_err(|error| FileError::Io {
+    files::replace(path, render(record, format).as_bytes()).map_err(|error| FileError::Io {
         path: path.to_owned(),
         error,
     })

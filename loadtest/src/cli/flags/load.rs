@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(plan.peak_users(), 50);
         assert_eq!(plan.end(), secs(90));
         let users = [0, 5, 10, 69, 80, 91].map(|t| plan.users_at(secs(t)));
-        assert_eq!(users, [1, 25, 50, 50, 25, 0]);
+        assert_eq!(users, [1, 26, 50, 50, 25, 0]);
     }
 
     #[test]

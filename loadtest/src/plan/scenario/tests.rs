@@ -40,7 +40,7 @@ fn every_built_in_scenario_and_the_example_can_be_played() {
 #[test]
 fn a_short_file_is_enough() {
     let plan = plan(&format!("name = \"short\"\n{PHASE}"));
-    assert_eq!(plan.users_at(Duration::from_secs(9)), 18);
+    assert_eq!(plan.users_at(Duration::from_secs(9)), 19);
     assert_eq!(plan.greeting, Greeting::Type("session".to_owned()));
     assert_eq!(plan.flows[0].name, "signaling");
     assert_eq!(plan.thresholds, []);
