@@ -3,7 +3,6 @@
 pub mod files;
 pub mod machine;
 pub mod packed;
-pub mod plausible;
 pub mod random;
 pub mod rate;
 pub mod units;

@@ -6,8 +6,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::base::plausible;
-
 /// The most that is unpacked: a file of a few kilobytes must not fill the memory.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -25,9 +23,8 @@ pub fn pack(data: &impl Serialize) -> String {
 /// It was not [`pack`] that gave it, or it was damaged.
 pub fn unpack<T: DeserializeOwned>(text: &str) -> io::Result<T> {
     let bytes = BASE64_STANDARD.decode(text).map_err(io::Error::other)?;
-    let json = || io::BufReader::new(ZlibDecoder::new(bytes.as_slice()).take(MAX_BYTES));
-    plausible::check(&mut serde_json::Deserializer::from_reader(json()))?;
-    Ok(serde_json::from_reader(json())?)
+    let json = io::BufReader::new(ZlibDecoder::new(bytes.as_slice()).take(MAX_BYTES));
+    Ok(serde_json::from_reader(json)?)
 }
 
 #[cfg(test)]
@@ -49,6 +46,5 @@ mod tests {
             assert!(unpack::<Vec<u8>>(bad).is_err(), "{bad}");
         }
         assert!(unpack::<Vec<String>>(&packed).is_err());
-        assert!(unpack::<u64>(&pack(&u64::MAX)).is_err(), "no count");
     }
 }

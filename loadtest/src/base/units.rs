@@ -16,6 +16,12 @@ pub fn value_or_dash(number: Option<f64>, unit: &str) -> String {
     number.map_or_else(|| "–".to_owned(), |number| value(number, unit))
 }
 
+/// `part` in percent of `whole`, to six decimals. `None`: `whole` is 0.
+pub fn percent_of(part: u64, whole: u64) -> Option<f64> {
+    // Rounded down: less than all must not look like all.
+    (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
+}
+
 /// A latency: `0.34 ms`, `12.3 ms`, `1.40 s`.
 pub fn millis(millis: f64) -> String {
     match millis {

@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 mod shard;
 mod to_record;
 
-pub use crate::measure::crossing::Crossings;
-pub use crate::measure::failures::{Failure, Failures};
-pub use crate::measure::histogram::dense::Latencies;
-pub use crate::measure::server_use::ServerUse;
-pub use crate::measure::slice::Slice;
 use crate::{
     base::{
         machine::{cpu_seconds, open_files, rss_bytes},
         packed::pack,
+        units::percent_of,
     },
     measure::{
+        crossing::{Crossing, Crossings},
+        failures::{Failure, Failures},
         ledger::{Ledger, Scope},
-        sample::{ErrorKind, ServerCode},
+        sample::ErrorKind,
         searches::{Searches, ToldApart},
-        series::{Cell, Gauges, Series},
-        server_use::Reading,
+        series::{Gauges, Series},
+        server_code::ServerCode,
+        server_use::{Reading, ServerUse},
+        slice::Slice,
     },
 };
 pub use shard::ShardBooks;
@@ -140,7 +140,7 @@ impl Books {
         self.find_failures(now);
         let gauges = self.gauges(now, server);
         let end = self.end_of_window(now);
-        let mut cell = Cell::new(self.ticked, end, &window, gauges);
+        let mut cell = window.to_cell(self.ticked, end, gauges);
         across
             .iter()
             .for_each(|message| self.crossings.add(message));
@@ -211,7 +211,7 @@ impl Books {
         let missing = messages.sent.saturating_sub(messages.received);
         let silent = self.patience.map_or(0, |patience| {
             let cells = self.series.cells().rev();
-            let latest = cells.take_while(|cell| cell.end() + patience > now);
+            let latest = cells.take_while(|cell| cell.end().saturating_add(patience) > now);
             let latest: u64 = latest.map(|cell| cell.counts.sent).sum();
             let settled = self.ledger.total();
             let excused = settled.undeliverable + settled.pending + settled.unknown;
@@ -295,6 +295,18 @@ impl Books {
         }
     }
 
+    /// Enters messages from another shard, once it is known by how much the receiver's clock is ahead of the senders'.
+    pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
+        let [due, as_sent] = crossing.timed(ahead_micros);
+        due.for_each(|(micros, count)| self.totals.message.record_micros(micros, count));
+        for (micros, count) in as_sent {
+            self.totals.as_sent.record_micros(micros, count);
+            if micros > late_micros {
+                self.totals.route(crossing.route).late += count;
+            }
+        }
+    }
+
     /// Users in rooms of more than two, or told of a second room while in one.
     pub fn double_matches(&self) -> u64 {
         self.totals.people.double_matches + self.ledger.crowded_users
@@ -315,13 +327,13 @@ impl Books {
             true => people.tried(),
             false => people.connected + people.not_connected,
         };
-        percent(people.connected.saturating_sub(people.dropped), tried)
+        percent_of(people.connected.saturating_sub(people.dropped), tried)
     }
 
     /// Good matches in percent of the searches that could have had one.
     pub fn match_success(&self) -> Option<f64> {
         let failed = self.matches.failed + self.matches.presumed;
-        percent(self.good_matches(), self.totals.people.matched + failed)
+        percent_of(self.good_matches(), self.totals.people.matched + failed)
     }
 
     /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
@@ -329,13 +341,13 @@ impl Books {
     pub fn message_success(&self) -> Option<f64> {
         if self.closed {
             let settled = self.ledger.total();
-            return percent(settled.delivered, settled.delivered + settled.lost);
+            return percent_of(settled.delivered, settled.delivered + settled.lost);
         }
         if self.is_shard() {
             return None;
         }
         let received = self.totals.messages().received;
-        percent(received, received + self.lost())
+        percent_of(received, received + self.lost())
     }
 }
 
@@ -343,12 +355,6 @@ impl Books {
 fn difference(now: u64, before: u64) -> i64 {
     let clamped = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     clamped(now) - clamped(before)
-}
-
-/// `part` in percent of `whole`, to six decimals. `None`: there is none.
-pub fn percent(part: u64, whole: u64) -> Option<f64> {
-    // Down: what is not all must not look like all.
-    (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
 }
 
 #[cfg(test)]

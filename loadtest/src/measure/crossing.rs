@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{
-    books::{Books, Latencies},
-    sample::{Across, Route},
-    series::Spread,
+    histogram::{dense::Latencies, sparse::Spread},
+    message::{Across, Route},
 };
 
 /// All of them, by the shard they came from and their type.
@@ -62,7 +61,7 @@ impl Crossing {
 
     /// What they took once the receiver's clock is known to be this much ahead of the senders': from the moment
     /// due, and as sent.
-    fn timed(&self, ahead_micros: i64) -> [impl Iterator<Item = (u64, u64)>; 2] {
+    pub fn timed(&self, ahead_micros: i64) -> [impl Iterator<Item = (u64, u64)>; 2] {
         let zero = self.base.saturating_sub(ahead_micros);
         // Nothing comes before it is sent; what seems to, does so by the uncertainty of the clocks.
         let took = move |(micros, count): (i64, u64)| {
@@ -110,20 +109,6 @@ impl Crossings {
             latencies.record_micros(message.due_micros.max(0).unsigned_abs(), 1);
         }
         Spread::of(&latencies)
-    }
-}
-
-impl Books {
-    /// Enters messages between shards, once the receiver's clock is known to be this much ahead of the senders'.
-    pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
-        let [due, as_sent] = crossing.timed(ahead_micros);
-        due.for_each(|(micros, count)| self.totals.message.record_micros(micros, count));
-        for (micros, count) in as_sent {
-            self.totals.as_sent.record_micros(micros, count);
-            if micros > late_micros {
-                self.totals.route(crossing.route).late += count;
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::sample::{Direction, Kind};
+use crate::measure::message::{Direction, Kind};
 
 mod inbox;
 mod recent;

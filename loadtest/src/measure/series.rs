@@ -3,19 +3,21 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    measure::{books::Slice, server_use::Reading},
+    base::units::percent_of,
+    measure::{
+        histogram::sparse::{Spread, heat_bounds_ms},
+        server_use::Reading,
+    },
     record,
 };
 
-mod late;
 mod side_by_side;
-mod success;
 #[cfg(test)]
 mod tests;
-pub use crate::measure::histogram::sparse::{Spread, heat_bounds_ms};
 pub use side_by_side::side_by_side;
 
 /// How many windows of each length, in seconds, are kept before the oldest are joined to one of the next:
@@ -50,7 +52,7 @@ pub struct Cell {
 }
 
 /// What was counted in one window.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub attempts: u64,
     pub connects: u64,
@@ -86,74 +88,40 @@ pub struct Gauges {
 }
 
 impl Cell {
-    /// A window of what was told in it. Failures and lost matches are known to the one who settles them.
-    pub fn new(start: Duration, end: Duration, totals: &Slice, now: Gauges) -> Self {
-        let (people, messages) = (&totals.people, totals.messages());
-        Self {
-            start,
-            length: end.saturating_sub(start),
-            counts: Counts {
-                attempts: people.attempted,
-                connects: people.connected,
-                failed_connects: people.not_connected,
-                drops: people.dropped,
-                matches: people.matched,
-                sent: messages.sent,
-                delivered: messages.received,
-                refused: totals.refused,
-                misdelivered: messages.misdelivered(),
-                answered: totals.calls.iter().map(|call| call.answered).sum(),
-                ..Counts::default()
-            },
-            now,
-            connect: Spread::of(&totals.connect),
-            matching: Spread::of(&totals.matching),
-            message: Spread::of(&totals.message),
-            across: Spread::default(),
-            as_sent: Spread::of(&totals.as_sent),
-            lateness: Spread::of(&totals.lateness),
-            calls: totals
-                .calls
-                .iter()
-                .map(|call| Spread::of(&call.latency))
-                .collect(),
-        }
-    }
-
     pub fn end(&self) -> Duration {
-        self.start + self.length
+        self.start.saturating_add(self.length)
     }
 
     /// Adds the window that follows.
     pub fn join(&mut self, next: &Self) {
-        let (mine, theirs) = (self.length.as_secs_f64(), next.length.as_secs_f64());
-        let mean =
-            |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs).max(f64::MIN_POSITIVE);
-        let server_cpu = match (self.now.server_cpu_percent, next.now.server_cpu_percent) {
-            (Some(a), Some(b)) => Some(mean(a, b)),
-            (a, b) => a.or(b),
-        };
-        self.now = Gauges {
-            server_cpu_percent: server_cpu,
-            generator_cpu_percent: mean(
-                self.now.generator_cpu_percent,
-                next.now.generator_cpu_percent,
-            ),
-            server: next.now.server.or(self.now.server),
-            ..next.now
-        };
-        self.length += next.length;
-        self.counts.add(&next.counts);
-        self.connect.join(&next.connect);
-        self.matching.join(&next.matching);
-        self.message.join(&next.message);
-        self.across.join(&next.across);
-        self.as_sent.join(&next.as_sent);
-        self.lateness.join(&next.lateness);
-        if self.calls.len() < next.calls.len() {
-            self.calls.resize_with(next.calls.len(), Spread::default);
+        // Without `..`: a new field that is not joined does not compile.
+        let Self {
+            start: _,
+            length,
+            counts,
+            now,
+            connect,
+            matching,
+            message,
+            across,
+            as_sent,
+            lateness,
+            calls,
+        } = next;
+        let weights = [self.length.as_secs_f64(), length.as_secs_f64()];
+        self.now = self.now.followed_by(now, weights);
+        self.length = self.length.saturating_add(*length);
+        self.counts += *counts;
+        self.connect.join(connect);
+        self.matching.join(matching);
+        self.message.join(message);
+        self.across.join(across);
+        self.as_sent.join(as_sent);
+        self.lateness.join(lateness);
+        if self.calls.len() < calls.len() {
+            self.calls.resize_with(calls.len(), Spread::default);
         }
-        for (mine, theirs) in self.calls.iter_mut().zip(&next.calls) {
+        for (mine, theirs) in self.calls.iter_mut().zip(calls) {
             mine.join(theirs);
         }
     }
@@ -190,21 +158,42 @@ impl Cell {
     }
 }
 
+impl Gauges {
+    /// Those of two windows, one after the other: shares of a core are averaged by length, the rest is as it is at
+    /// the end.
+    fn followed_by(&self, next: &Self, [mine, theirs]: [f64; 2]) -> Self {
+        let mean =
+            |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs).max(f64::MIN_POSITIVE);
+        Self {
+            server_cpu_percent: match (self.server_cpu_percent, next.server_cpu_percent) {
+                (Some(a), Some(b)) => Some(mean(a, b)),
+                (a, b) => a.or(b),
+            },
+            generator_cpu_percent: mean(self.generator_cpu_percent, next.generator_cpu_percent),
+            server: next.server.or(self.server),
+            ..*next
+        }
+    }
+}
+
 impl Counts {
-    fn add(&mut self, other: &Self) {
-        self.attempts += other.attempts;
-        self.connects += other.connects;
-        self.failed_connects += other.failed_connects;
-        self.drops += other.drops;
-        self.matches += other.matches;
-        self.failed_matches += other.failed_matches;
-        self.sent += other.sent;
-        self.delivered += other.delivered;
-        self.refused += other.refused;
-        self.lost = self.lost.saturating_add(other.lost);
-        self.misdelivered += other.misdelivered;
-        self.answered += other.answered;
-        self.failures += other.failures;
+    /// Users who connected and stayed connected, in percent of the connections that came about or failed: what is
+    /// under way is neither. `None`: there was none.
+    pub fn connection_success(&self) -> Option<f64> {
+        let stayed = self.connects.saturating_sub(self.drops);
+        percent_of(stayed, self.connects + self.failed_connects)
+    }
+
+    /// Searches with a partner, in percent of those that could have had one. `None`: there was none.
+    pub fn match_success(&self) -> Option<f64> {
+        percent_of(self.matches, self.matches + self.failed_matches)
+    }
+
+    /// Messages that came, in percent of those that came or were found to be lost: what is under way is neither.
+    /// `None`: there was none.
+    pub fn message_success(&self) -> Option<f64> {
+        let lost = u64::try_from(self.lost).unwrap_or(0);
+        percent_of(self.delivered, self.delivered.saturating_add(lost))
     }
 }
 
@@ -222,7 +211,8 @@ impl Series {
                 return;
             };
             // Up to a whole number of the next length: so those of all shards of a run begin and end together.
-            let end = Duration::from_secs((joined.start.as_secs() / seconds + 1) * seconds);
+            let end =
+                Duration::from_secs((joined.start.as_secs() / seconds + 1).saturating_mul(seconds));
             while joined.end() < end
                 && let Some(next) = windows.pop_front()
             {
@@ -250,8 +240,8 @@ impl Series {
         let mut sum = Duration::ZERO;
         for cell in self.cells().rev().skip_while(|cell| cell.end() > end) {
             cells.push(cell);
-            sum += cell.length;
-            if sum + slack >= length {
+            sum = sum.saturating_add(cell.length);
+            if sum.saturating_add(slack) >= length {
                 return joined(cells.into_iter().rev());
             }
         }
@@ -260,8 +250,22 @@ impl Series {
 
     /// Everything from `start` to `end` as one: the windows whose middle lies there.
     pub fn between(&self, start: Duration, end: Duration) -> Option<Cell> {
-        let within = |cell: &&Cell| (start..end).contains(&(cell.start + cell.length / 2));
+        let within =
+            |cell: &&Cell| (start..end).contains(&cell.start.saturating_add(cell.length / 2));
         joined(self.cells().filter(within))
+    }
+
+    /// The latest window.
+    pub fn last_mut(&mut self) -> Option<&mut Cell> {
+        self.levels.iter_mut().find_map(VecDeque::back_mut)
+    }
+
+    /// The window in which this moment is.
+    pub fn at(&mut self, moment: Duration) -> Option<&mut Cell> {
+        self.levels.iter_mut().find_map(|level| {
+            let place = level.partition_point(|cell| cell.end() <= moment);
+            level.get_mut(place).filter(|cell| cell.start <= moment)
+        })
     }
 
     pub fn to_record(&self) -> record::Series {

@@ -4,6 +4,7 @@ pub mod calls;
 
 use std::{fmt, time::Duration};
 
+use derive_more::AddAssign;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
@@ -12,9 +13,11 @@ use serde::{
 use crate::{
     measure::{
         failures::Errors,
-        histogram::dense::Latencies,
+        histogram::{dense::Latencies, sparse::Spread},
         ledger::Stay,
-        sample::{Across, CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
+        message::{Across, Delivered, Direction, Kind, Route},
+        sample::{CallId, Sample, Unmatched},
+        series::{Cell, Counts, Gauges},
         slice::calls::CallCounts,
     },
     plan::MAX_NAMES,
@@ -87,7 +90,7 @@ fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallCounts>, D::Error> 
 }
 
 /// Comings and goings.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct People {
     pub attempted: u64,
     pub reconnects: u64,
@@ -110,7 +113,7 @@ pub struct People {
 }
 
 /// Messages of one type in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteCounts {
     pub sent: u64,
     pub received: u64,
@@ -257,42 +260,98 @@ impl Slice {
         &mut self.routes[route.kind.index()][route.direction as usize]
     }
 
-    /// Adds what others told, but for what is still to be settled.
+    /// Adds another slice, except what is still to be settled.
     pub fn merge(&mut self, other: &Self) {
-        self.people.merge(&other.people);
-        for (mine, theirs) in self.routes.iter_mut().zip(&other.routes) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                mine.merge(theirs);
-            }
+        // Without `..`: a new field that is not added does not compile.
+        let Self {
+            people,
+            routes,
+            foreign,
+            refused,
+            missed,
+            connect,
+            matching,
+            message,
+            as_sent,
+            lateness,
+            pause,
+            calls,
+            flows,
+            storm,
+            errors,
+            across: _,
+            stays: _,
+            unmatched: _,
+        } = other;
+        self.people += *people;
+        for (mine, theirs) in self
+            .routes
+            .iter_mut()
+            .flatten()
+            .zip(routes.iter().flatten())
+        {
+            *mine += *theirs;
         }
-        self.foreign += other.foreign;
-        self.refused += other.refused;
-        self.missed = self.missed.saturating_add(other.missed);
-        self.connect.merge(&other.connect);
-        self.matching.merge(&other.matching);
-        self.message.merge(&other.message);
-        self.as_sent.merge(&other.as_sent);
-        self.lateness.merge(&other.lateness);
-        self.pause = self.pause.max(other.pause);
-        for (call, theirs) in (0..).zip(&other.calls) {
+        self.foreign += foreign;
+        self.refused += refused;
+        self.missed = self.missed.saturating_add(*missed);
+        self.connect.merge(connect);
+        self.matching.merge(matching);
+        self.message.merge(message);
+        self.as_sent.merge(as_sent);
+        self.lateness.merge(lateness);
+        self.pause = self.pause.max(*pause);
+        for (call, theirs) in (0..).zip(calls) {
             at_place(&mut self.calls, call).merge(theirs);
         }
-        for (flow, theirs) in (0..).zip(&other.flows) {
+        for (flow, theirs) in (0..).zip(flows) {
             let mine = at_place(&mut self.flows, flow);
             mine[0] += theirs[0];
             mine[1] += theirs[1];
         }
-        self.storm.merge(&other.storm);
-        self.errors.merge(&other.errors);
+        self.storm.merge(storm);
+        self.errors.merge(errors);
+    }
+
+    /// The window of the series from `start` to `end`. Failures, failed matches and lost messages are left at 0: the
+    /// books settle them.
+    pub fn to_cell(&self, start: Duration, end: Duration, now: Gauges) -> Cell {
+        let (people, messages) = (&self.people, self.messages());
+        Cell {
+            start,
+            length: end.saturating_sub(start),
+            counts: Counts {
+                attempts: people.attempted,
+                connects: people.connected,
+                failed_connects: people.not_connected,
+                drops: people.dropped,
+                matches: people.matched,
+                sent: messages.sent,
+                delivered: messages.received,
+                refused: self.refused,
+                misdelivered: messages.misdelivered(),
+                answered: self.calls.iter().map(|call| call.answered).sum(),
+                ..Counts::default()
+            },
+            now,
+            connect: Spread::of(&self.connect),
+            matching: Spread::of(&self.matching),
+            message: Spread::of(&self.message),
+            across: Spread::default(),
+            as_sent: Spread::of(&self.as_sent),
+            lateness: Spread::of(&self.lateness),
+            calls: self
+                .calls
+                .iter()
+                .map(|call| Spread::of(&call.latency))
+                .collect(),
+        }
     }
 
     /// All routes together.
     pub fn messages(&self) -> RouteCounts {
         let mut all = RouteCounts::default();
-        self.routes
-            .iter()
-            .flatten()
-            .for_each(|route| all.merge(route));
+        self.routes.iter().flatten().for_each(|route| all += *route);
         all
     }
 }
@@ -306,24 +365,6 @@ fn at_place<T: Default>(list: &mut Vec<T>, place: u16) -> &mut T {
 }
 
 impl People {
-    fn merge(&mut self, other: &Self) {
-        self.attempted += other.attempted;
-        self.reconnects += other.reconnects;
-        self.abandoned += other.abandoned;
-        self.connected += other.connected;
-        self.not_connected += other.not_connected;
-        self.dropped += other.dropped;
-        self.closed += other.closed;
-        self.searches += other.searches;
-        self.rematches += other.rematches;
-        self.matched += other.matched;
-        self.unmatched += other.unmatched;
-        self.rooms_joined += other.rooms_joined;
-        self.rooms_left += other.rooms_left;
-        self.double_matches += other.double_matches;
-        self.self_matches += other.self_matches;
-    }
-
     /// Those who tried to connect and got an answer, whichever.
     pub fn tried(&self) -> u64 {
         self.attempted.saturating_sub(self.abandoned)
@@ -343,16 +384,6 @@ impl People {
 }
 
 impl RouteCounts {
-    pub fn merge(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.received += other.received;
-        self.late += other.late;
-        self.duplicate += other.duplicate;
-        self.reordered += other.reordered;
-        self.wrong_peer += other.wrong_peer;
-        self.altered += other.altered;
-    }
-
     /// Received, but not as sent: once, in order, unchanged, by the partner.
     pub fn misdelivered(&self) -> u64 {
         self.duplicate + self.reordered + self.wrong_peer + self.altered
@@ -361,13 +392,20 @@ impl RouteCounts {
 
 impl Storm {
     fn merge(&mut self, other: &Self) {
-        self.dropped += other.dropped;
-        self.paired += other.paired;
-        self.first_at = match (self.first_at, other.first_at) {
+        let Self {
+            dropped,
+            paired,
+            first_at,
+            connected,
+            matched,
+        } = other;
+        self.dropped += dropped;
+        self.paired += paired;
+        self.first_at = match (self.first_at, *first_at) {
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),
         };
-        self.connected.merge(&other.connected);
-        self.matched.merge(&other.matched);
+        self.connected.merge(connected);
+        self.matched.merge(matched);
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::render;
 use crate::{
-    base::{files, plausible},
+    base::files,
     record::{Record, SCHEMA_VERSION},
 };
 
@@ -115,9 +115,7 @@ pub fn read(path: &Path) -> Result<Record, FileError> {
             path: path.to_owned(),
             found,
         }),
-        _ => plausible::check(&mut serde_json::Deserializer::from_str(&text))
-            .and_then(|()| serde_json::from_str(&text))
-            .map_err(not_a_record),
+        _ => serde_json::from_str(&text).map_err(not_a_record),
     }
 }
 

@@ -32,9 +32,10 @@ use input::{Part, missing, parts};
 use crate::{
     judge::{self, thresholds::Watch},
     measure::{
-        books::{About, Books, ServerUse},
+        books::{About, Books},
         ledger::{Ledger, UNDER_WAY, shifted},
         series::{Cell, Series, side_by_side},
+        server_use::ServerUse,
     },
     plan::{MAX_DURATION, threshold::Threshold},
     record::{Record, Run, ShardInfo, ThresholdResult},

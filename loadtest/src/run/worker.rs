@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     base::machine::cpu_seconds,
-    measure::{books::Slice, sample::Sample},
+    measure::{sample::Sample, slice::Slice},
     plan::{Plan, flow::Flow},
     run::progress::Counters,
     user::{

@@ -1,8 +1,9 @@
 //! How each metric is measured: of the run as a whole, exactly; of a window of time, to three percent.
 
 use crate::{
+    base::units::percent_of,
     measure::{
-        books::{Books, Names, percent},
+        books::{Books, Names},
         histogram::{dense::Latencies, sparse::Spread},
         series::Cell,
         slice::{RouteCounts, calls::CallCounts},
@@ -80,7 +81,7 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |q, books| {
                 let ends = q.calls(books).map(|call| [call.answered, call.ended()]);
                 let [answered, ended] = ends.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
-                percent(answered, ended)
+                percent_of(answered, ended)
             },
             None,
         ),
@@ -88,7 +89,7 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |q, books| {
                 let flows = q.named(&books.totals.flows, &q.names.flows);
                 let [completed, not] = flows.fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]]);
-                percent(completed, completed + not)
+                percent_of(completed, completed + not)
             },
             None,
         ),

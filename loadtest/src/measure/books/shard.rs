@@ -47,14 +47,33 @@ impl Books {
     /// Adds what a shard counted. Its rooms, searches, windows, messages from other shards and readings of the
     /// server are for others to join, who know which server it was and what the clocks were.
     pub fn join(&mut self, shard: &ShardBooks) {
-        self.totals.merge(&shard.totals);
-        self.failures.merge(&shard.failures);
-        self.matches.failed += shard.matches.failed;
-        self.matches.odd_one_out += shard.matches.odd_one_out;
-        self.matches.pending += shard.matches.pending;
-        self.generator.cpu_seconds += shard.generator.cpu_seconds;
-        self.generator.rss_peak_bytes += shard.generator.rss_peak_bytes;
-        self.generator.fds_peak = self.generator.fds_peak.max(shard.generator.fds_peak);
+        // Without `..`: a new field that is not joined does not compile.
+        let ShardBooks {
+            totals,
+            matches,
+            failures,
+            generator,
+            crossings: _,
+            ledger: _,
+            series: _,
+            server: _,
+            unmatched: _,
+        } = shard;
+        self.totals.merge(totals);
+        self.failures.merge(failures);
+        let MatchCounts {
+            failed,
+            odd_one_out,
+            pending,
+            // An estimate for searches that are classified only when all shards are joined.
+            presumed: _,
+        } = matches;
+        self.matches.failed += failed;
+        self.matches.odd_one_out += odd_one_out;
+        self.matches.pending += pending;
+        self.generator.cpu_seconds += generator.cpu_seconds;
+        self.generator.rss_peak_bytes += generator.rss_peak_bytes;
+        self.generator.fds_peak = self.generator.fds_peak.max(generator.fds_peak);
     }
 
     /// Empty books for joining shards.

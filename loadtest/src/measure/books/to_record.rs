@@ -5,10 +5,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Books, percent};
+use super::Books;
 use crate::{
-    base::machine::max_open_files,
-    measure::sample::{Direction, Kind},
+    base::{machine::max_open_files, units::percent_of},
+    measure::{
+        histogram::dense::Latencies,
+        message::{Direction, Kind},
+    },
     record::{
         self, Call, Connections, Delivery, Flow, Generator, Latency, Matches, Measurement, Outcome,
         Phase, Record, Recovery, Run, ShardData, Validity, digits,
@@ -177,7 +180,10 @@ impl Books {
                     reordered: counts.reordered,
                     wrong_peer: counts.wrong_peer,
                     altered: counts.altered,
-                    success_percent: percent(settled.delivered, settled.delivered + settled.lost),
+                    success_percent: percent_of(
+                        settled.delivered,
+                        settled.delivered + settled.lost,
+                    ),
                 });
             }
         }
@@ -242,7 +248,7 @@ impl Books {
     pub fn recovery(&self) -> Option<Recovery> {
         let storm = &self.totals.storm;
         let dropped_at = storm.first_at?;
-        let back = |latencies: &super::Latencies, all: u64| {
+        let back = |latencies: &Latencies, all: u64| {
             let enough = (all as f64 * 0.99).ceil();
             let count = latencies.count() as f64;
             // The quantile of those who are back that is 99 % of all who were dropped.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{measure::books::Latencies, record::Quantiles};
+use crate::{measure::histogram::dense::Latencies, record::Quantiles};
 
 /// Buckets of each power of two.
 const PARTS: u64 = 32;

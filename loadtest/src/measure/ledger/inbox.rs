@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::sample::Kind;
+use crate::measure::message::Kind;
 
 /// Messages that one user has received in one room, in constant memory.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use super::{Stay, recent::UNDER_WAY};
-use crate::measure::sample::{Direction, Kind};
+use crate::measure::message::{Direction, Kind};
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
 /// the other may be in another shard of the run, as unknown.
@@ -18,7 +19,7 @@ const MAX_OPEN: usize = 200_000;
 const MAX_REMEMBERED: usize = 65_536;
 
 /// What became of the messages of one type in one direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// Received by the partner at least once.
     pub delivered: u64,
@@ -132,7 +133,7 @@ impl Ledger {
     pub fn total(&self) -> Settled {
         let mut all = Settled::default();
         for part in self.settled.iter().flatten() {
-            all.merge(part);
+            all += *part;
         }
         all
     }
@@ -180,7 +181,7 @@ impl Ledger {
                 part.lost = missing - part.undeliverable - part.pending;
             }
             lost += part.lost;
-            self.settled[kind][sender.direction as usize].merge(&part);
+            self.settled[kind][sender.direction as usize] += part;
         }
         let reported = match heard && !sender.some_come_back {
             true => u64::from(receiver.inbox.missed()),
@@ -242,15 +243,5 @@ impl Ledger {
                 None => {}
             }
         }
-    }
-}
-
-impl Settled {
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.delivered += other.delivered;
-        self.lost += other.lost;
-        self.undeliverable += other.undeliverable;
-        self.pending += other.pending;
-        self.unknown += other.unknown;
     }
 }

@@ -8,7 +8,7 @@ use super::{
     Ledger, Scope, Stay,
     settle::{Closed, Settled},
 };
-use crate::measure::sample::{Direction, Kind};
+use crate::measure::message::{Direction, Kind};
 
 /// What the ledger of one shard tells that of the whole.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -108,15 +108,24 @@ impl Ledger {
     }
 
     fn add_counts(&mut self, shard: &LedgerShard) {
-        for (mine, theirs) in self.settled.iter_mut().zip(&shard.settled) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs) {
-                mine.merge(theirs);
-            }
+        // Without `..`: a new field that is not added does not compile.
+        let LedgerShard {
+            settled,
+            wrongly_refused,
+            crowded_users,
+            unknown_stays,
+            forgotten,
+            unsettled: _,
+            closed: _,
+        } = shard;
+        let mine = self.settled.iter_mut().flatten();
+        for (mine, theirs) in mine.zip(settled.iter().flatten()) {
+            *mine += *theirs;
         }
-        self.wrongly_refused += shard.wrongly_refused;
-        self.crowded_users += shard.crowded_users;
-        self.unknown_stays += shard.unknown_stays;
-        self.forgotten |= shard.forgotten;
+        self.wrongly_refused += wrongly_refused;
+        self.crowded_users += crowded_users;
+        self.unknown_stays += unknown_stays;
+        self.forgotten |= forgotten;
     }
 
     /// Enters a room that a shard has settled; two members in each of two shards are one too many.

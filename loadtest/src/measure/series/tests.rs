@@ -1,4 +1,5 @@
 use super::*;
+use crate::measure::histogram::dense::Latencies;
 
 fn second(n: u64) -> Cell {
     Cell {
@@ -54,7 +55,7 @@ fn a_long_run_of_many_users_takes_little_memory() {
             .sum()
     };
     // 2,000 messages a second, from 50 us to 100 ms.
-    let mut totals = crate::measure::books::Latencies::default();
+    let mut totals = Latencies::default();
     (0..2000_u64).for_each(|n| totals.record(Duration::from_micros(50 + n * n / 40)));
     let message = Spread::of(&totals);
     let mut series = Series::default();

@@ -35,12 +35,21 @@ impl CallCounts {
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        self.timed_out += other.timed_out;
-        self.wrong += other.wrong;
-        self.failed += other.failed;
-        self.latency.merge(&other.latency);
-        self.as_sent.merge(&other.as_sent);
+        let Self {
+            sent,
+            answered,
+            timed_out,
+            wrong,
+            failed,
+            latency,
+            as_sent,
+        } = other;
+        self.sent += sent;
+        self.answered += answered;
+        self.timed_out += timed_out;
+        self.wrong += wrong;
+        self.failed += failed;
+        self.latency.merge(latency);
+        self.as_sent.merge(as_sent);
     }
 }

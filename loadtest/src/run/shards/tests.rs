@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     measure::{
-        books::{Slice, tests::status},
+        books::tests::status,
         ledger::{Inbox, Latest, Receipt, Scope, Stay},
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
+        slice::Slice,
     },
     plan::threshold::Thresholds,
     record::{Outcome, PlanFacts, ShardData, Status, Validity},
