@@ -13,10 +13,6 @@ struct Margin {
     higher_is_better: bool,
 }
 
-/// How often a message waits until the generator gets the CPU: before it is sent and before it is read. Own lateness
-/// measures the first; the second is as long on average.
-const WAITS_FOR_THE_GENERATOR: f64 = 2.0;
-
 /// Two runs of one build, one after the other on a quiet machine, differ by less.
 const LATENCY: Margin = Margin {
     fraction: 0.15,
@@ -64,6 +60,9 @@ const CALL: Margin = Margin {
     higher_is_better: false,
 };
 
+/// Clamp to 1 us: ln(0) is undefined.
+const MIN_MS: f64 = 1e-3;
+
 /// Calls with fewer answers than this are not compared.
 const MIN_CALLS: u64 = 1_000;
 
@@ -84,12 +83,42 @@ pub(super) fn all(baseline: &Record, run: &Record) -> Vec<ComparedFigure> {
             let delivered = sum(|row| row.delivered);
             (delivered, delivered + sum(|row| row.lost))
         }),
-        two.latency("connect_p95_ms", false, |window| window.connect, P95),
-        two.latency("match_p50_ms", false, |window| window.matching, P50),
-        two.latency("match_p95_ms", false, |window| window.matching, P95),
-        two.latency("message_p50_ms", true, |window| window.message, P50),
-        two.latency("message_p95_ms", true, |window| window.message, P95),
-        two.latency("message_p99_ms", true, |window| window.message, P99),
+        two.latency(
+            "connect_p95_ms",
+            false,
+            |window| window.connect,
+            Percentile::P95,
+        ),
+        two.latency(
+            "match_p50_ms",
+            false,
+            |window| window.matching,
+            Percentile::P50,
+        ),
+        two.latency(
+            "match_p95_ms",
+            false,
+            |window| window.matching,
+            Percentile::P95,
+        ),
+        two.latency(
+            "message_p50_ms",
+            true,
+            |window| window.message,
+            Percentile::P50,
+        ),
+        two.latency(
+            "message_p95_ms",
+            true,
+            |window| window.message,
+            Percentile::P95,
+        ),
+        two.latency(
+            "message_p99_ms",
+            true,
+            |window| window.message,
+            Percentile::P99,
+        ),
         two.p95_of_run("whole_run_message_p95_ms", "message", 1, &STALL),
         two.single("messages_in_time_percent", "percent", &IN_TIME, |record| {
             let sum = |of: fn(&Delivery) -> u64| record.delivery.iter().map(of).sum::<u64>();
@@ -118,9 +147,32 @@ pub(super) fn all(baseline: &Record, run: &Record) -> Vec<ComparedFigure> {
     figures
 }
 
-const P50: fn(&Quantiles) -> Option<f64> = |quantiles| quantiles.p50_ms;
-const P95: fn(&Quantiles) -> Option<f64> = |quantiles| quantiles.p95_ms;
-const P99: fn(&Quantiles) -> Option<f64> = |quantiles| quantiles.p99_ms;
+/// A percentile that windows have.
+#[derive(Debug, Clone, Copy)]
+enum Percentile {
+    P50,
+    P95,
+    P99,
+}
+
+impl Percentile {
+    fn of(self, quantiles: &Quantiles) -> Option<f64> {
+        match self {
+            Self::P50 => quantiles.p50_ms,
+            Self::P95 => quantiles.p95_ms,
+            Self::P99 => quantiles.p99_ms,
+        }
+    }
+
+    /// The fraction of values above it.
+    fn above(self) -> f64 {
+        match self {
+            Self::P50 => 0.5,
+            Self::P95 => 0.05,
+            Self::P99 => 0.01,
+        }
+    }
+}
 
 struct Two<'a> {
     baseline: &'a Record,
@@ -134,16 +186,16 @@ impl Two<'_> {
         name: &str,
         steady: bool,
         of: fn(&Window) -> Quantiles,
-        percentile: fn(&Quantiles) -> Option<f64>,
+        percentile: Percentile,
     ) -> ComparedFigure {
         let figure = self.typical(name, "ms", &LATENCY, steady, |window| {
-            percentile(&of(window))
+            percentile.of(&of(window))
         });
-        let lateness = [self.baseline, self.run].map(|record| {
-            let late = measured(record, steady, |window| percentile(&window.own_lateness));
-            average(late.map(|(late, _)| late))
+        let late = [self.baseline, self.run].map(|record| {
+            let windows = measured(record, steady, |window| explained(window, percentile));
+            average(windows.map(|(late, _)| late))
         });
-        unless_explained(figure, lateness)
+        unless_explained(figure, late)
     }
 
     /// The 95th percentile of a latency of the whole run, if there were `enough` of them.
@@ -154,16 +206,18 @@ impl Two<'_> {
         enough: u64,
         margin: &Margin,
     ) -> ComparedFigure {
-        let p95 = |record: &Record, latency: &str| {
+        let of = |record: &Record, latency: &str, quantile: &str| {
             let found = record.latency.get(latency);
-            found.and_then(|found| found.quantiles_ms.get("p95").copied())
+            found.and_then(|found| found.quantiles_ms.get(quantile).copied())
         };
         let figure = self.single(name, "ms", margin, |record| {
             let enough = record.latency.get(latency)?.count >= enough;
-            enough.then(|| p95(record, latency))?
+            enough.then(|| of(record, latency, "p95"))?
         });
-        let lateness = [self.baseline, self.run].map(|record| p95(record, "own_lateness"));
-        unless_explained(figure, lateness)
+        // As in `explained`, but with the next percentile that a record has.
+        let late = [self.baseline, self.run]
+            .map(|record| of(record, "own_lateness", "p99").map(|late| 2.0 * late));
+        unless_explained(figure, late)
     }
 
     /// A figure of a typical window: the geometric mean of all windows, so that one stall does not dominate it.
@@ -297,15 +351,44 @@ fn judged(values: [Option<f64>; 2], [low, high]: [f64; 2], margin: &Margin) -> &
     }
 }
 
-/// Takes back a judgement that the generator's own lateness may explain alone. A run looks slower by what its own
-/// generator was late, so the lateness of the slower run counts.
-fn unless_explained(mut figure: ComparedFigure, lateness: [Option<f64>; 2]) -> ComparedFigure {
+/// How much of a latency's percentile the generator may have caused in a window.
+///
+/// A message waits for the generator twice: to be sent, which own lateness measures, and to be read, which takes as long
+/// on average. Where both waits together exceed `2 x`, one of them exceeds `x`. So if half of the messages above the
+/// percentile are later than `x`, the two waits add at most `2 x` to it.
+fn explained(window: &Window, percentile: Percentile) -> Option<f64> {
+    Some(2.0 * exceeded_by(window, percentile.above() / 2.0)?)
+}
+
+/// The own lateness that a fraction of the messages exceeded. Between the percentiles that a window has, its logarithm
+/// follows that of the fraction.
+fn exceeded_by(window: &Window, above: f64) -> Option<f64> {
+    let late = &window.own_lateness;
+    let max = late.max_ms?;
+    let known = [
+        (0.5, late.p50_ms?),
+        (0.05, late.p95_ms?),
+        (0.01, late.p99_ms?),
+        (1.0 / window.sent.max(1) as f64, max),
+    ];
+    let around = known.windows(2).find(|pair| pair[1].0 <= above);
+    let Some([(from, low), (to, high)]) = around else {
+        return Some(max);
+    };
+    let way = (above / from).ln() / (to / from).ln();
+    let [low, high] = [low, high].map(|late| late.max(MIN_MS).ln());
+    Some((low + way * (high - low)).exp())
+}
+
+/// Takes back a judgement where the generator may have caused the whole difference. A generator makes its own run
+/// slower, so that of the slower run counts.
+fn unless_explained(mut figure: ComparedFigure, late: [Option<f64>; 2]) -> ComparedFigure {
     let [Some(baseline), Some(current)] = [figure.baseline, figure.current] else {
         return figure;
     };
-    let slower = lateness[usize::from(current > baseline)].unwrap_or(0.0);
-    let explained = (current - baseline).abs() <= slower * WAITS_FOR_THE_GENERATOR;
-    if explained && matches!(figure.judgement.as_str(), "better" | "worse") {
+    let slower = late[usize::from(current > baseline)].unwrap_or(0.0);
+    let changed = matches!(figure.judgement.as_str(), "better" | "worse");
+    if changed && (current - baseline).abs() <= slower {
         figure.judgement = "unknown".to_owned();
     }
     figure
@@ -324,8 +407,8 @@ struct Logs {
 
 impl Logs {
     fn of(record: &Record, steady: bool, of: impl Fn(&Window) -> Option<f64>) -> Self {
-        // Clamp to 1 us: ln(0) is undefined.
-        let logs = measured(record, steady, of).map(|(value, phase)| (value.max(1e-3).ln(), phase));
+        let logs =
+            measured(record, steady, of).map(|(value, phase)| (value.max(MIN_MS).ln(), phase));
         let (values, phases) = logs.unzip();
         Self { values, phases }
     }
