@@ -23,7 +23,7 @@ use crate::{
         screen::Screen,
         signals::Stop,
     },
-    judge::compare,
+    judge,
     report::{self, FileError},
     run::{campaign::CampaignEvent, metrics_endpoint::Exposed},
 };
@@ -157,7 +157,7 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     let comparable =
         |base: &Record| campaign.plans.len() == 1 || base.run.scenario == record.run.scenario;
     if let Some((baseline, name)) = baseline.as_ref().filter(|(base, _)| comparable(base)) {
-        compare::judge_against(baseline, record, name);
+        judge::against_baseline(baseline, record, name);
     }
     let files = config.reports.iter().map(|(path, format)| {
         let path = campaign.report_path(path, &record.run.scenario);

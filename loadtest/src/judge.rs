@@ -9,7 +9,7 @@ pub mod validity;
 
 use crate::{
     measure::books::{About, Books},
-    record::{Finding, Record},
+    record::{Finding, Outcome, Record},
 };
 use thresholds::Watch;
 
@@ -44,4 +44,16 @@ pub fn conclude(record: &mut Record, findings: Vec<Finding>) {
     record.measurement.findings = findings;
     validity::conclude(record);
     record.advice = advice::advise(record);
+}
+
+/// Compares `run` with a baseline that reports call `name`. A run that failed or is invalid remains so; one that passed
+/// is a regression if it is worse.
+pub fn against_baseline(baseline: &Record, run: &mut Record, name: &str) {
+    let comparison = compare::compare(baseline, run, name);
+    if comparison.regression && run.outcome == Outcome::Pass {
+        run.outcome = Outcome::Regression;
+        run.exit_code = compare::REGRESSION;
+    }
+    run.comparison = Some(comparison);
+    run.advice = advice::advise(run);
 }

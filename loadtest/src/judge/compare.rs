@@ -1,25 +1,33 @@
-//! One run against another: which figures are worse, with as much certainty as the two allow.
+//! Compares one run with another: which figures are worse by more than chance.
 //!
-//! A figure is worse when the whole of its confidence interval lies beyond what counts as a change at all.
-//! So two runs of one build rarely differ, and a comparison that cannot tell says so.
+//! A figure is worse when its whole confidence interval lies beyond the least change that counts, and the generator
+//! cannot have caused the change by its own lateness. Otherwise it is the same, or unknown.
 
 mod figures;
 #[cfg(test)]
 mod tests;
 
-use crate::record::{ComparedFigure, Comparison, Outcome, Record, Validity};
+use crate::record::{ComparedFigure, Comparison, Record, Validity};
 
-/// The exit code of a run that is worse than its baseline.
+/// The exit code when a run is worse than its baseline.
 pub const REGRESSION: u8 = 97;
 
-/// Compares `run` with `baseline`, which a report calls `name`: its file, say.
+/// Compares `run` with `baseline`. Reports call the baseline `name`.
 pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
     let mut figures = figures::all(baseline, run);
     let mut caveats = caveats(baseline, run);
+    let hidden = figures.iter().filter(|figure| figures::is_hidden(figure));
+    let hidden: Vec<&str> = hidden.map(|figure| figure.name.as_str()).collect();
+    if !hidden.is_empty() {
+        caveats.push(format!(
+            "{}: the generator was late enough to cause the difference; repeat the runs on a quieter machine",
+            hidden.join(", ")
+        ));
+    }
     for (record, which) in [(baseline, "the baseline"), (run, "this run")] {
         if record.measurement.validity == Validity::Invalid {
             caveats.push(format!(
-                "the measurement of {which} is not to be trusted: nothing was judged"
+                "the measurement of {which} is invalid: nothing was judged"
             ));
             for figure in &mut figures {
                 figure.judgement = "unknown".to_owned();
@@ -27,9 +35,7 @@ pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
         }
     }
     if figures.iter().all(|figure| figure.judgement == "unknown") {
-        caveats.push(
-            "no figure of the two could be judged: compare longer runs of one plan".to_owned(),
-        );
+        caveats.push("no figure could be judged: compare longer runs of the same plan".to_owned());
     }
     Comparison {
         baseline: name.to_owned(),
@@ -41,19 +47,8 @@ pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
     }
 }
 
-/// Compares, and lets the outcome and exit code of `run` say what came of it. A run that failed or is invalid by itself remains so.
-pub fn judge_against(baseline: &Record, run: &mut Record, name: &str) {
-    let comparison = compare(baseline, run, name);
-    if comparison.regression && run.outcome == Outcome::Pass {
-        run.outcome = Outcome::Regression;
-        run.exit_code = REGRESSION;
-    }
-    run.comparison = Some(comparison);
-    run.advice = crate::judge::advice::advise(run);
-}
-
-/// What the exit code of a mere comparison is: [`REGRESSION`], 98 when either measurement is not to be trusted or
-/// nothing could be judged, or 0.
+/// The exit code of `loadtest compare`: [`REGRESSION`], 98 when either measurement is invalid or nothing could be
+/// judged, or 0.
 pub fn exit_code(baseline: &Record, run: &Record, comparison: &Comparison) -> u8 {
     let invalid = |record: &Record| record.measurement.validity == Validity::Invalid;
     let judged = |figure: &ComparedFigure| figure.judgement != "unknown";
@@ -65,13 +60,7 @@ pub fn exit_code(baseline: &Record, run: &Record, comparison: &Comparison) -> u8
     }
 }
 
-/// The figures that are worse.
-pub fn worse(comparison: &Comparison) -> impl Iterator<Item = &ComparedFigure> {
-    let figures = comparison.figures.iter();
-    figures.filter(|figure| figure.judgement == "worse")
-}
-
-/// What makes two runs hard to compare.
+/// Differences that make two runs hard to compare.
 fn caveats(baseline: &Record, run: &Record) -> Vec<String> {
     let (b, r) = (&baseline.run, &run.run);
     let mut caveats = Vec::new();
@@ -110,10 +99,10 @@ fn caveats(baseline: &Record, run: &Record) -> Vec<String> {
         ));
     }
     if b.interrupted || r.interrupted {
-        caveats.push("at least one of the two ended before its plan".to_owned());
+        caveats.push("at least one of the two runs ended early".to_owned());
     }
     if !b.missing_shards.is_empty() || !r.missing_shards.is_empty() {
-        caveats.push("at least one of the two lacks a shard".to_owned());
+        caveats.push("at least one of the two runs lacks a shard".to_owned());
     }
     caveats
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::{
+    judge::statistics::{inflation, student_975},
     measure::series::{Cell, Series},
     record::{Drift, digits},
 };
@@ -17,9 +18,6 @@ const STRETCHES: usize = 120;
 const MIN_STRETCHES: usize = 20;
 /// A shorter steady part tells nothing about hours.
 const MIN_LENGTH: Duration = Duration::from_secs(300);
-/// Standard errors to each side of a 95 % confidence interval, for many values.
-const SIGMAS: f64 = 1.96;
-
 /// Until then the generator keeps each second of the run, and grows by that.
 const FILLED: Duration = Duration::from_secs(600);
 
@@ -105,20 +103,10 @@ impl Line {
             .map(|(x, y)| y - y0 - per_hour * (x - x0))
             .collect();
         let squares: f64 = left.iter().map(|r| r * r).sum();
-        let neighbours: f64 = left.windows(2).map(|pair| pair[0] * pair[1]).sum();
-        let correlation = if squares > 0.0 {
-            neighbours / squares
-        } else {
-            0.0
-        };
-        // What is estimated from few values is too low (Kendall 1954).
-        let correlation = (correlation + (1.0 + 4.0 * correlation) / n).clamp(0.0, 0.98);
-        let inflation = (1.0 + correlation) / (1.0 - correlation);
+        let inflation = inflation(&left);
         let error = (squares / (n - 2.0) / spread * inflation).sqrt();
-        // So many independent values is what they are worth: Student's t, not the normal distribution
-        // (the first terms of its expansion by Cornish and Fisher).
-        let freedom = (n / inflation - 2.0).max(1.0);
-        let sigmas = SIGMAS + (SIGMAS.powi(3) + SIGMAS) / (4.0 * freedom);
+        // The values are worth as many independent ones.
+        let sigmas = student_975(n / inflation - 2.0);
         Some(Self {
             at_zero: y0 - per_hour * x0,
             per_hour,

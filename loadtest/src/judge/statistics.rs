@@ -100,6 +100,20 @@ fn dependence(residuals: &[f64]) -> Dependence {
     }
 }
 
+/// How many times larger the variance of a mean or a slope is than if the `residuals` were independent of each other.
+/// At least 1.
+pub fn inflation(residuals: &[f64]) -> f64 {
+    let n = residuals.len() as f64;
+    let variance = autocovariance(residuals, 0);
+    if variance <= f64::EPSILON {
+        return 1.0;
+    }
+    // An estimate from few values is too low (Kendall 1954).
+    let correlation = autocovariance(residuals, 1) / variance;
+    let correlation = (correlation + (1.0 + 4.0 * correlation) / n).clamp(0.0, 0.98);
+    (1.0 + correlation) / (1.0 - correlation)
+}
+
 /// The lag after which the next few correlations are all no more than chance.
 fn last_correlated_lag(residuals: &[f64], variance: f64) -> usize {
     let n = residuals.len() as f64;
@@ -156,7 +170,7 @@ pub fn difference(current: Mean, baseline: Mean) -> [f64; 2] {
 
 /// The 97.5th percentile of Student's distribution (the expansion of Cornish and Fisher; within 1 % for
 /// three or more degrees of freedom).
-fn student_975(freedom: f64) -> f64 {
+pub fn student_975(freedom: f64) -> f64 {
     let z = 1.959_964_f64;
     let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
     let v = freedom.max(3.0);

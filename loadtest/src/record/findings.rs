@@ -102,6 +102,14 @@ pub struct Comparison {
     pub baseline_series: Option<Series>,
 }
 
+impl Comparison {
+    /// The figures that are worse.
+    pub fn worse(&self) -> impl Iterator<Item = &ComparedFigure> {
+        let figures = self.figures.iter();
+        figures.filter(|figure| figure.judgement == "worse")
+    }
+}
+
 /// One figure of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparedFigure {

@@ -3,7 +3,6 @@
 use super::advice;
 use crate::{
     base::units::{clock, count, millis, value_or_dash},
-    judge::compare,
     record::{Advice, Blame, Delivery, Record, Window, steady},
 };
 
@@ -162,7 +161,7 @@ pub(super) fn recovery(record: &Record) -> Option<Advice> {
 
 pub(super) fn regression(record: &Record) -> Option<Advice> {
     let comparison = record.comparison.as_ref()?;
-    let worse = compare::worse(comparison).map(|figure| {
+    let worse = comparison.worse().map(|figure| {
         let interval = figure
             .ratio_interval
             .map_or_else(String::new, |[low, high]| {

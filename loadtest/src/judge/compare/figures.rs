@@ -394,6 +394,15 @@ fn unless_explained(mut figure: ComparedFigure, late: [Option<f64>; 2]) -> Compa
     figure
 }
 
+/// Whether a change was clear, but the generator may have caused it.
+pub(super) fn is_hidden(figure: &ComparedFigure) -> bool {
+    let values = [figure.baseline, figure.current];
+    let clear = figure
+        .ratio_interval
+        .is_some_and(|interval| matches!(judged(values, interval, &LATENCY), "better" | "worse"));
+    figure.unit == "ms" && figure.judgement == "unknown" && clear
+}
+
 fn average(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     (count > 0.0).then_some(sum / count)

@@ -3,7 +3,8 @@ use std::sync::LazyLock;
 use super::*;
 use crate::{
     golden::example::{self, Noise},
-    record::{Quantiles, Window},
+    judge::against_baseline,
+    record::{Outcome, Quantiles, Window},
 };
 
 /// A run whose message latency drifts as on a shared machine. Its mean also differs a little from run to run.
@@ -168,6 +169,13 @@ fn a_change_within_the_lateness_of_the_generator_is_not_judged() {
     assert_eq!(judgement(&baseline, &slower, "message_p99_ms"), "worse");
     late(&mut slower, 5.0);
     assert_eq!(judgement(&baseline, &slower, "message_p99_ms"), "unknown");
+    let caveats = compare(&baseline, &slower, "base.json").caveats;
+    assert_eq!(
+        caveats,
+        [
+            "message_p99_ms: the generator was late enough to cause the difference; repeat the runs on a quieter machine"
+        ]
+    );
     // The lateness of the faster run does not make the other one slower.
     let mut faster = baseline;
     late(&mut faster, 5.0);
@@ -238,14 +246,14 @@ fn lost_messages_are_a_regression_even_if_nothing_is_slow() {
         "worse"
     );
     (current.outcome, current.exit_code) = (Outcome::Pass, 0);
-    judge_against(&baseline, &mut current, "base.json");
+    against_baseline(&baseline, &mut current, "base.json");
     assert_eq!(
         (current.outcome, current.exit_code),
         (Outcome::Regression, REGRESSION)
     );
     // What failed by itself stays failed.
     (current.outcome, current.exit_code) = (Outcome::Fail, 99);
-    judge_against(&baseline, &mut current, "base.json");
+    against_baseline(&baseline, &mut current, "base.json");
     assert_eq!((current.outcome, current.exit_code), (Outcome::Fail, 99));
 }
 
@@ -275,7 +283,7 @@ fn what_cannot_be_compared_is_said() {
     for part in [
         "users: 5000 in the baseline, 7 in this run",
         "duration",
-        "ended before",
+        "ended early",
     ] {
         assert!(caveats.contains(part), "{caveats}");
     }
