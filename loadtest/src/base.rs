@@ -4,5 +4,4 @@ pub mod files;
 pub mod machine;
 pub mod packed;
 pub mod random;
-pub mod rate;
 pub mod units;

@@ -1,10 +1,12 @@
 //! A record, rendered. Everything is computed before; nothing is decided here.
 
 mod csv;
+mod document;
 mod figures;
 mod file;
 mod html;
 mod markdown;
+mod sections;
 mod terminal;
 
 pub use file::{FileError, Format, read, write};

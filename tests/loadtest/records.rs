@@ -63,7 +63,7 @@ async fn a_run_is_reported_in_every_format_and_shown_again() {
     let (code, stdout) = record(Faults::default(), &files, &ends).await;
     assert_eq!(code, Some(0), "{stdout}");
     let html = files.read("html");
-    assert!(html.starts_with("<!doctype html>"), "{html:.200}");
+    assert!(html.starts_with("<!DOCTYPE html>"), "{html:.200}");
     for outside in ["http-equiv", "src=\"http", "href=\"http", "@import", "url("] {
         assert!(!html.contains(outside), "the page needs {outside}");
     }
@@ -100,7 +100,7 @@ async fn a_run_is_not_worse_than_itself_and_worse_than_one_that_lost_nothing() {
     assert!(
         stdout
             .lines()
-            .any(|line| line.contains("worse") && line.contains("message_success")),
+            .any(|line| line.contains("WORSE") && line.contains("message_success")),
         "{stdout}"
     );
 }

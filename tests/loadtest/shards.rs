@@ -146,7 +146,7 @@ async fn a_missing_share_is_a_gap_and_not_a_wrong_number() {
         merged.stdout
     );
     assert!(
-        merged.stdout.contains("without share 3"),
+        merged.stdout.contains("without shard 3"),
         "{}",
         merged.stdout
     );

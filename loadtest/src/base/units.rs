@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers with units, printed for readers, and rates as they are typed.
 
 /// A number in the unit that a record gives it: `ms`, `percent`, `bytes`, `per_second` or `count`.
 pub fn value(number: f64, unit: &str) -> String {
@@ -103,7 +103,9 @@ pub fn clock(millis: f64) -> String {
 
 /// A change against a baseline: `+12.5 %`.
 pub fn change(ratio: f64) -> String {
-    format!("{:+.1} %", (ratio - 1.0) * 100.0)
+    let percent = (ratio - 1.0) * 100.0;
+    // What rounds to zero has no sign of its own: never -0.0.
+    format!("{:+.1} %", if percent.abs() < 0.05 { 0.0 } else { percent })
 }
 
 fn grouped(digits: &str) -> String {
@@ -116,6 +118,38 @@ fn grouped(digits: &str) -> String {
         out.push(digit);
     }
     out
+}
+
+/// Reads `50/s`, `50` or `10/m` as a number per second.
+///
+/// # Errors
+/// The text is not a rate.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit.trim() {
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        _ => None,
+    };
+    let number = number.trim().parse::<f64>().ok();
+    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+    let rate = number
+        .zip(seconds)
+        .map(|(number, seconds)| number / seconds);
+    rate.ok_or_else(|| {
+        format!("{text:?} is not a rate: give a number and a unit, such as 50/s or 10/m")
+    })
+}
+
+/// Rates without fractions where possible: per second, or else per minute.
+pub fn rate_in_words<const N: usize>(each_second: [f64; N]) -> ([f64; N], &'static str) {
+    let each_minute = each_second.map(|rate| (rate * 60.0 * 1e6).round() / 1e6);
+    let whole = |rates: &[f64]| rates.iter().all(|rate| rate.fract() == 0.0);
+    if !whole(&each_second) && whole(&each_minute) {
+        (each_minute, "minute")
+    } else {
+        (each_second, "second")
+    }
 }
 
 #[cfg(test)]
@@ -154,5 +188,37 @@ mod tests {
     fn almost_all_does_not_read_as_all() {
         assert_eq!(percent(99.9999), "99.99 %");
         assert_eq!(percent(100.0), "100.00 %");
+    }
+
+    #[test]
+    fn a_rate_is_per_second_or_per_minute() {
+        let good = [
+            ("50/s", 50.0),
+            ("50", 50.0),
+            (" 0.5 / s ", 0.5),
+            ("30/m", 0.5),
+            ("0/s", 0.0),
+        ];
+        for (text, each_second) in good {
+            assert_eq!(parse_rate(text), Ok(each_second), "{text}");
+        }
+        for bad in ["", "/s", "fast", "5/h", "5/s/s", "-1/s", "inf", "NaN/m"] {
+            let error = parse_rate(bad).expect_err(bad);
+            assert!(error.contains("10/m") && error.contains(bad), "{error}");
+        }
+    }
+
+    #[test]
+    fn rates_have_no_fractions_where_that_is_possible() {
+        for n in 1..200 {
+            let read = parse_rate(&format!("{n}/m")).expect("good");
+            let expected = match n % 60 {
+                0 => ([f64::from(n / 60)], "second"),
+                _ => ([f64::from(n)], "minute"),
+            };
+            assert_eq!(rate_in_words([read]), expected);
+        }
+        assert_eq!(rate_in_words([0.5, 2.0]), ([30.0, 120.0], "minute"));
+        assert_eq!(rate_in_words([1.0 / 7.0, 1.0]).1, "second");
     }
 }

@@ -1,14 +1,10 @@
-//! The few figures that every report leads with, taken from a record.
+//! Figures and words that several sections of a report use.
 
 use crate::{
-    base::{rate::said, units},
-    record::{
-        Blame, Call, Connections, Delivery, Flow, Matches, Outcome, Record, ShardInfo, Status,
-        Validity,
-    },
+    base::units::{self, rate_in_words},
+    record::{Blame, Call, Delivery, Flow, Latency, Outcome, Record, Status, Validity},
 };
 
-/// The outcome as one word in capitals.
 pub(super) fn outcome(record: &Record) -> &'static str {
     match record.outcome {
         Outcome::Pass => "PASS",
@@ -18,26 +14,23 @@ pub(super) fn outcome(record: &Record) -> &'static str {
     }
 }
 
-/// Whether the measurement is to be trusted, as one word in capitals.
 pub(super) fn validity(validity: Validity) -> &'static str {
     match validity {
-        Validity::Valid => "VALID",
-        Validity::Suspect => "SUSPECT",
-        Validity::Invalid => "INVALID",
+        Validity::Valid => "valid",
+        Validity::Suspect => "suspect",
+        Validity::Invalid => "invalid",
     }
 }
 
-/// How a threshold turned out, in a word.
 pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Ok => "ok",
-        Status::Failed => "FAILED",
-        Status::NoData => "NO DATA",
+        Status::Failed => "failed",
+        Status::NoData => "no data",
         Status::NotMeasured => "not measured",
     }
 }
 
-/// Who has to mend an error.
 pub(super) fn blame(blame: Blame) -> &'static str {
     match blame {
         Blame::Generator => "generator",
@@ -58,7 +51,7 @@ pub(super) fn conclusion(record: &Record) -> String {
     };
     let judged = record.thresholds.len() - with(Status::NotMeasured);
     match record.outcome {
-        Outcome::Invalid => "the measurement itself is not to be trusted".to_owned(),
+        Outcome::Invalid => "the measurement is invalid: do not trust its figures".to_owned(),
         Outcome::Regression => "worse than the baseline".to_owned(),
         Outcome::Pass if judged == 0 => "no threshold was judged".to_owned(),
         Outcome::Pass => {
@@ -75,7 +68,7 @@ pub(super) fn conclusion(record: &Record) -> String {
     }
 }
 
-/// The answer of a search: `5,000 users hold, 5,500 do not`.
+/// The answer of a capacity search: `5,000 users hold, 5,500 do not`.
 pub(super) fn capacity(record: &Record) -> Option<String> {
     let capacity = record.capacity.as_ref()?;
     let holds = units::count(capacity.holds);
@@ -94,10 +87,10 @@ pub(super) fn about(record: &Record) -> String {
         .flat_map(|phase| phase.arrivals_per_second);
     let most = rates.flatten().fold(0.0, f64::max);
     let users = record.phases.iter().any(|phase| phase.users.is_some());
-    // How many are there at once is then the server's doing.
+    // With arrivals alone, the number of users at once depends on the server.
     let load = if most > 0.0 && !users {
-        let ([most], time) = said([most]);
-        format!("{} arrivals a {time}", units::decimal(most))
+        let ([most], time) = rate_in_words([most]);
+        format!("{} arrivals per {time}", units::decimal(most))
     } else {
         format!("{} users", units::count(run.users))
     };
@@ -122,16 +115,17 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
     let ended_by = record.thresholds.iter().find(|threshold| threshold.aborted);
     match ended_by {
         Some(threshold) => remarks.push(format!("ended by `{}`", threshold.expression)),
-        None if run.interrupted => remarks.push("ended before its plan, on request".to_owned()),
+        None if run.interrupted => {
+            remarks.push("ended before its plan was over, on request".to_owned())
+        }
         None => {}
     }
     if let Some(shard) = &run.shard {
         remarks.push(format!(
-            "shard {shard} of a plan: join it with the others (loadtest merge)"
+            "shard {shard} of a plan: merge it with the others (loadtest merge)"
         ));
         remarks.push(
-            "what became of messages to the others is unknown here, as are their latencies"
-                .to_owned(),
+            "delivery and latency of messages to users of other shards are unknown here".to_owned(),
         );
     }
     if !run.merged_from.is_empty() {
@@ -144,45 +138,14 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
     if !run.missing_shards.is_empty() {
         let missing: Vec<String> = run.missing_shards.iter().map(u32::to_string).collect();
         remarks.push(format!(
-            "without shard {}: what it would have told is missing, not zero",
+            "without shard {}: its figures are missing, not zero",
             missing.join(", ")
         ));
     }
     remarks
 }
 
-/// The names of the columns of [`shards`].
-pub(super) const SHARD_COLUMNS: [&str; 4] = [
-    "Shard",
-    "Host",
-    "Started",
-    "Clock against the first shard's",
-];
-
-/// The shards that a record was merged of, and those that are missing; empty for a run of one process.
-pub(super) fn shards(record: &Record) -> Vec<[String; 4]> {
-    let run = &record.run;
-    let clock = |shard: &ShardInfo| match (shard.clock_offset_ms, shard.clock_uncertainty_ms) {
-        _ if run.merged_from.first() == Some(shard) => "the measure".to_owned(),
-        (Some(offset), Some(uncertainty)) => format!("{offset:+.3} ± {uncertainty:.3} ms"),
-        _ => "unknown: no messages in both directions".to_owned(),
-    };
-    let there = run.merged_from.iter().map(|shard| {
-        let cells = [shard.host.clone(), shard.started_at.clone(), clock(shard)];
-        (shard.index, cells)
-    });
-    let missing = run.missing_shards.iter().map(|index| {
-        let dash = "–".to_owned();
-        (*index, ["missing".to_owned(), dash.clone(), dash])
-    });
-    let mut all: Vec<(u32, [String; 3])> = there.chain(missing).collect();
-    all.sort_by_key(|(index, _)| *index);
-    let all = all.into_iter();
-    all.map(|(index, [host, started, clock])| [index.to_string(), host, started, clock])
-        .collect()
-}
-
-/// All types and directions together.
+/// The sum of all types and directions.
 pub(super) fn delivery(record: &Record) -> Delivery {
     let mut all = Delivery::default();
     for row in &record.delivery {
@@ -209,35 +172,34 @@ pub(super) fn quantile(record: &Record, latency: &str, quantile: &str) -> Option
     latency.quantiles_ms.get(quantile).copied()
 }
 
-/// The flows that were played to an end, or to a step that did not succeed. Those that go on until the end of
-/// the run are none of them.
+/// Without flows that every user plays until the run ends.
 pub(super) fn ended_flows(record: &Record) -> impl Iterator<Item = &Flow> {
     let flows = record.flows.iter();
     flows.filter(|flow| flow.completed + flow.failed > 0)
 }
 
-/// Messages delivered in a second while users could act.
+/// Messages delivered per second while users could act.
 pub(super) fn messages_per_second(record: &Record) -> Option<f64> {
     let delivered = delivery(record).delivered;
     (record.run.active_ms > 0.0 && delivered > 0)
         .then(|| delivered as f64 / record.run.active_ms * 1e3)
 }
 
-/// Messages not delivered, in percent of those that could have been.
+/// Lost messages, in percent of delivered and lost.
 pub(super) fn message_error_percent(record: &Record) -> Option<f64> {
     delivery(record)
         .success_percent
         .map(|success| 100.0 - success)
 }
 
-/// Requests answered in a second while users could act.
+/// Calls answered per second while users could act.
 pub(super) fn calls_per_second(record: &Record) -> Option<f64> {
     let answered: u64 = record.calls.iter().map(|call| call.answered).sum();
     (record.run.active_ms > 0.0 && answered > 0)
         .then(|| answered as f64 / record.run.active_ms * 1e3)
 }
 
-/// Requests without the right answer, in percent of those that were not under way at the end.
+/// Calls without the right answer, in percent of those that were not pending at the end.
 pub(super) fn call_error_percent(record: &Record) -> Option<f64> {
     let sum = |of: fn(&Call) -> u64| record.calls.iter().map(of).sum::<u64>();
     let bad = sum(|call| call.timed_out + call.wrong + call.failed);
@@ -252,7 +214,6 @@ pub(super) fn slowest_call_p95(record: &Record) -> Option<f64> {
     p95.reduce(f64::max)
 }
 
-/// The name of a direction as people say it.
 pub(super) fn direction(name: &str) -> String {
     match name {
         "offerer_to_answerer" => "offerer → answerer".to_owned(),
@@ -261,138 +222,35 @@ pub(super) fn direction(name: &str) -> String {
     }
 }
 
-/// One step of the way from setting out to a delivered message.
-pub(super) struct Step {
-    pub(super) name: &'static str,
-    pub(super) count: u64,
-    /// The first of its group, against which its size is shown.
-    pub(super) of: u64,
-    /// Where the rest is.
-    pub(super) rest: String,
-}
-
-/// The funnel: connections, searches, messages and requests, each from what was tried to what went well. What
-/// nobody tried is left out.
-pub(super) fn funnel(record: &Record) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if record.connections.attempted > 0 {
-        steps.extend(connecting(&record.connections));
-    }
-    if record.matches.searches > 0 {
-        steps.extend(matching(&record.matches));
-    }
-    let messages = delivery(record);
-    if messages.sent > 0 {
-        steps.extend(messaging(&messages));
-    }
-    if !record.calls.is_empty() {
-        steps.extend(requesting(&record.calls));
-    }
-    steps
-}
-
-fn step(name: &'static str, count: u64, of: u64, rest: &[(u64, &str)]) -> Step {
-    Step {
-        name,
-        count,
-        of,
-        rest: losses(rest),
-    }
-}
-
-fn connecting(connections: &Connections) -> Vec<Step> {
-    let Connections {
-        attempted,
-        succeeded,
-        dropped,
-        reconnects,
-        ..
-    } = *connections;
-    let failed = attempted.saturating_sub(succeeded);
-    let stayed = succeeded.saturating_sub(dropped);
-    vec![
-        step(
-            "set out to connect",
-            attempted,
-            attempted,
-            &[(reconnects, "of them again")],
-        ),
-        step(
-            "connected",
-            succeeded,
-            attempted,
-            &[(failed, "not connected")],
-        ),
-        step(
-            "stayed connected",
-            stayed,
-            attempted,
-            &[(dropped, "cut off")],
-        ),
-    ]
-}
-
-fn matching(matches: &Matches) -> Vec<Step> {
-    let searches = matches.searches;
-    let rest = [
-        (matches.failed, "failed"),
-        (matches.pending, "pending"),
-        (matches.odd_one_out, "odd one out"),
-        (matches.one_sided, "one-sided"),
-        (matches.double, "double"),
-        (matches.self_matches, "with themselves"),
+/// The latencies that were measured at all, in the order of a user's life; calls last.
+pub(super) fn latencies(record: &Record) -> Vec<(&str, &Latency)> {
+    const ORDER: [&str; 5] = [
+        "connect",
+        "match",
+        "message",
+        "message_as_sent",
+        "own_lateness",
     ];
-    vec![
-        step(
-            "searched for a partner",
-            searches,
-            searches,
-            &[(matches.rematches, "of them again")],
-        ),
-        step("matched", matches.matched, searches, &rest),
-    ]
+    let known = ORDER
+        .iter()
+        .filter_map(|name| record.latency.get_key_value(*name));
+    let calls = record
+        .latency
+        .iter()
+        .filter(|(name, _)| !ORDER.contains(&name.as_str()));
+    let all = known.chain(calls);
+    let measured = all.filter(|(_, latency)| latency.count > 0);
+    measured
+        .map(|(name, latency)| (name.as_str(), latency))
+        .collect()
 }
 
-fn messaging(messages: &Delivery) -> Vec<Step> {
-    let sent = messages.sent;
-    let rest = [
-        (messages.lost, "lost"),
-        (messages.undeliverable, "to users who had left"),
-        (messages.pending, "pending"),
-        (messages.unknown, "unknown"),
-    ];
-    let in_time = messages.delivered.saturating_sub(messages.late);
-    vec![
-        step("messages sent", sent, sent, &[]),
-        step("delivered", messages.delivered, sent, &rest),
-        step(
-            "delivered in time",
-            in_time,
-            sent,
-            &[(messages.late, "late")],
-        ),
-    ]
-}
-
-fn requesting(calls: &[Call]) -> Vec<Step> {
-    let sum = |of: fn(&Call) -> u64| calls.iter().map(of).sum();
-    let sent = sum(|call| call.sent);
-    let rest = [
-        (sum(|call| call.timed_out), "timed out"),
-        (sum(|call| call.wrong), "wrong"),
-        (sum(|call| call.failed), "failed"),
-    ];
-    vec![
-        step("requests sent", sent, sent, &[]),
-        step("answered", sum(|call| call.answered), sent, &rest),
-    ]
-}
-
-/// `3 lost, 1 pending`, without what there is none of.
-fn losses(parts: &[(u64, &str)]) -> String {
-    let parts = parts.iter().filter(|(count, _)| *count > 0);
-    parts
-        .map(|(count, what)| format!("{} {what}", units::count(*count)))
-        .collect::<Vec<_>>()
-        .join(", ")
+/// The unit of a figure by its name.
+pub(super) fn unit_of(figure: &str) -> &'static str {
+    match figure {
+        _ if figure.ends_with("_ms") => "ms",
+        _ if figure.ends_with("_bytes") => "bytes",
+        _ if figure.ends_with("_percent") => "percent",
+        _ => "count",
+    }
 }

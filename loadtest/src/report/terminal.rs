@@ -1,137 +1,200 @@
-//! The report for a terminal: at most 90 columns of plain text, the verdict and thresholds first.
+//! A report as plain text for a terminal, at most 90 columns wide.
 
-mod parts;
-
-pub(super) use parts::{columns, unit_of};
-
-use std::fmt::{Result, Write as _};
-
-use super::figures;
-use crate::{
-    base::units::{self, bare_millis, bytes, count},
-    record::{Latency, Record, Status},
+use super::{
+    document::{Bar, Block, Cell, Column, Document, Section, Table, Tone, Verdict},
+    sections,
 };
+use crate::record::Record;
 
-const RULE: &str =
-    "───────────────────────────────────────────────────────────────────────────────────────";
+const WIDTH: usize = 88;
 
-/// Renders a record as text that ends in a line break.
+/// The text of a report; it ends in a line break.
 pub fn terminal(record: &Record) -> String {
+    let document = Document::of(record);
     let mut out = String::with_capacity(8192);
-    // Writing to a String cannot fail, so what the sections return is not looked at.
-    let _ = all(&mut out, record);
-    // Some of it is what a server said: nothing of that is a command to the terminal.
-    out.retain(|character| character == '\n' || !character.is_control());
-    out
+    verdict(&mut out, &document.verdict);
+    section(&mut out, &document.measurement);
+    // Advice comes last: next to the prompt, where a reader begins.
+    let figures = document.overview.iter().chain(&document.details);
+    for one in figures.chain([&document.advice]) {
+        section(&mut out, one);
+    }
+    without_commands(out)
 }
 
-/// Renders a comparison alone.
+/// The text of a comparison alone.
 pub fn comparison(record: &Record) -> String {
     let mut out = String::new();
-    let _ = parts::comparison(&mut out, record);
+    section(&mut out, &sections::comparison(record));
+    without_commands(out)
+}
+
+/// Some of the text comes from the server: none of it may command the terminal.
+fn without_commands(mut text: String) -> String {
+    text.retain(|character| character == '\n' || !character.is_control());
+    text
+}
+
+fn verdict(out: &mut String, verdict: &Verdict) {
+    let rule = "─".repeat(WIDTH);
+    let start = format!("{:<11}", verdict.outcome.text);
+    line(out, &rule);
+    wrapped(out, &start, &verdict.conclusion);
+    let about = [&verdict.about, &verdict.facts.join(", ")];
+    for fact in about.into_iter().chain(&verdict.remarks) {
+        wrapped(out, "           ", fact);
+    }
+    line(out, &rule);
+}
+
+fn section(out: &mut String, section: &Section) {
+    let blocks = section.blocks.iter();
+    let mut blocks = blocks.filter(|block| !matches!(block, Block::Drawing(_)));
+    let (first, rest) = (blocks.next(), blocks);
+    match (&section.summary, first) {
+        (None, None) => return,
+        (Some(summary), _) => {
+            out.push('\n');
+            wrapped(out, "", &format!("{}: {}", section.title, shown(summary)));
+            out.extend(first.map(block));
+        }
+        (None, Some(Block::Table(first))) => {
+            out.push('\n');
+            out.push_str(&table(first, Some(&section.title)));
+        }
+        (None, Some(first)) => {
+            out.push('\n');
+            line(out, &section.title);
+            out.push_str(&block(first));
+        }
+    }
+    out.extend(rest.map(block));
+}
+
+fn block(block: &Block) -> String {
+    let mut out = String::new();
+    match block {
+        Block::Table(one) => return table(one, None),
+        Block::List(items) => {
+            for item in items {
+                wrapped(&mut out, "  • ", &item.text);
+                if let Some(evidence) = &item.evidence {
+                    wrapped(&mut out, "    because: ", evidence);
+                }
+            }
+        }
+        Block::Note(text) => wrapped(&mut out, "  ", text),
+        Block::Caveat(text) => wrapped(&mut out, "  note: ", text),
+        Block::Code(text) => text
+            .lines()
+            .for_each(|text| line(&mut out, &format!("  {text}"))),
+        Block::Drawing(_) => {}
+    }
     out
 }
 
-fn all(out: &mut String, record: &Record) -> Result {
-    head(out, record)?;
-    thresholds(out, record)?;
-    funnel(out, record)?;
-    latencies(out, record)?;
-    parts::delivery(out, record)?;
-    parts::calls(out, record)?;
-    parts::flows(out, record)?;
-    phases(out, record)?;
-    errors(out, record)?;
-    parts::capacity(out, record)?;
-    parts::drift(out, record)?;
-    parts::recovery(out, record)?;
-    resources(out, record)?;
-    parts::shards(out, record)?;
-    parts::comparison(out, record)?;
-    advice(out, record)
-}
-
-fn head(out: &mut String, record: &Record) -> Result {
-    writeln!(out, "{RULE}")?;
-    writeln!(
-        out,
-        "{:<11}{} (exit code {})",
-        figures::outcome(record),
-        figures::conclusion(record),
-        record.exit_code
-    )?;
-    writeln!(out, "{:11}{}", "", figures::about(record))?;
-    if let Some(build) = &record.run.build {
-        writeln!(out, "{:11}build {}", "", short(build, 72))?;
-    }
-    for remark in figures::remarks(record) {
-        writeln!(out, "{:11}{remark}", "")?;
-    }
-    writeln!(out, "{RULE}")?;
-    writeln!(
-        out,
-        "Measurement {}",
-        figures::validity(record.measurement.validity)
-    )?;
-    for finding in &record.measurement.findings {
-        let line = format!("{}: {}", finding.what, finding.advice);
-        wrapped(out, "  ", &line)?;
-    }
-    Ok(())
-}
-
-fn thresholds(out: &mut String, record: &Record) -> Result {
-    writeln!(out, "\nThresholds")?;
-    if record.thresholds.is_empty() {
-        writeln!(out, "  none")?;
-    }
-    for threshold in &record.thresholds {
-        let measured = match threshold.status {
-            Status::NoData | Status::NotMeasured => "–".to_owned(),
-            _ => units::value_or_dash(threshold.measured, &threshold.unit),
-        };
-        let mut end = String::new();
-        if let Some(at) = threshold.failed_at_ms {
-            end = format!("  first at {}", units::clock(at));
+/// A table below its heads. A title stands in the place of the first head.
+fn table(table: &Table, title: Option<&str>) -> String {
+    let columns = columns(table, title);
+    let mut out = String::new();
+    // A title begins two columns to the left of the cells below it.
+    let indent = if title.is_some() { "" } else { "  " };
+    let heads = columns.iter().map(|(i, ..)| match title {
+        Some(title) if *i == 0 => format!("{title:<0$}", columns[0].2 + 2),
+        _ => table.columns[*i].name().to_owned(),
+    });
+    let widths = columns.iter().map(|(i, column, width)| match title {
+        Some(_) if *i == 0 => (*column, width + 2),
+        _ => (*column, *width),
+    });
+    row(
+        &mut out,
+        indent,
+        heads.collect(),
+        &widths.collect::<Vec<_>>(),
+    );
+    let widths = columns.iter().map(|(_, column, width)| (*column, *width));
+    let widths: Vec<_> = widths.collect();
+    for cells in &table.rows {
+        let texts = columns.iter().map(|(i, ..)| shown(&cells[*i]));
+        row(&mut out, "  ", texts.collect(), &widths);
+        for (column, cell) in table.columns.iter().zip(cells) {
+            if matches!(column, Column::Prose(_)) && !cell.text.is_empty() {
+                wrapped(&mut out, "      ", &cell.text);
+            }
         }
-        if threshold.aborted {
-            end.push_str(", ended the run");
+    }
+    out
+}
+
+/// The columns that fit on a line: their places in the table and their widths.
+fn columns(table: &Table, title: Option<&str>) -> Vec<(usize, Column, usize)> {
+    let all = table.columns.iter().enumerate();
+    let fit = all.filter(|(_, column)| !matches!(column, Column::Wide(_) | Column::Prose(_)));
+    let mut columns: Vec<_> = fit
+        .map(|(i, column)| {
+            let head = match title {
+                Some(title) if i == 0 => title.chars().count().saturating_sub(2),
+                _ => column.name().chars().count(),
+            };
+            let cells = table.rows.iter().map(|row| shown(&row[i]).chars().count());
+            (i, *column, cells.max().unwrap_or(0).max(head))
+        })
+        .collect();
+    let all: usize = columns.iter().map(|(_, _, width)| width + 2).sum();
+    let excess = all.saturating_sub(WIDTH);
+    // A text in the last column continues on the next line; another one is cut.
+    let wraps = columns
+        .last()
+        .is_some_and(|(_, column, _)| !column.is_number());
+    let cut = if wraps {
+        columns.last_mut()
+    } else {
+        let texts = columns.iter_mut();
+        let texts = texts.filter(|(_, column, _)| !column.is_number());
+        texts.max_by_key(|(_, _, width)| *width)
+    };
+    if let Some((_, _, width)) = cut {
+        *width = width.saturating_sub(excess).max(8);
+    }
+    columns
+}
+
+fn row(out: &mut String, indent: &str, mut texts: Vec<String>, widths: &[(Column, usize)]) {
+    let wraps = widths.last().is_some_and(|(column, _)| !column.is_number());
+    let last = texts.pop_if(|_| wraps).unwrap_or_default();
+    let cells = texts.iter().zip(widths).map(|(text, (column, width))| {
+        let text = short(text, *width);
+        match column.is_number() {
+            true => format!("{text:>width$}"),
+            false => format!("{text:<width$}"),
         }
-        let status = figures::status(threshold.status);
-        let line = format!(
-            "  {status:<13}{:<44}{measured:>12}{end}",
-            threshold.expression
-        );
-        writeln!(out, "{}", line.trim_end())?;
+    });
+    let cells: Vec<String> = cells.collect();
+    let start = format!("{indent}{}", cells.join("  "));
+    if last.is_empty() {
+        line(out, start.trim_end());
+    } else {
+        wrapped(out, &format!("{start}  "), &last);
     }
-    Ok(())
 }
 
-fn funnel(out: &mut String, record: &Record) -> Result {
-    writeln!(out, "\nFunnel")?;
-    for step in figures::funnel(record) {
-        let fraction = if step.of == 0 {
-            0.0
-        } else {
-            step.count as f64 / step.of as f64
-        };
-        let bar = bar(fraction, 12);
-        let line = format!(
-            "  {:<24}{:>12} {bar} {:>9}  {}",
-            step.name,
-            count(step.count),
-            units::percent(fraction * 100.0),
-            step.rest
-        );
-        writeln!(out, "{}", line.trim_end())?;
+/// A cell as text, a bad one in capitals.
+fn shown(cell: &Cell) -> String {
+    let text = match cell.tone {
+        Tone::Bad | Tone::Warn if cell.bar.is_none() => cell.text.to_uppercase(),
+        _ => cell.text.clone(),
+    };
+    match cell.bar {
+        Some(Bar::Fraction(fraction)) => format!("{} {text:>9}", bar(fraction)),
+        _ => text,
     }
-    Ok(())
 }
 
-/// A bar of `width` columns at the most; a fraction that is not nothing shows.
-fn bar(fraction: f64, width: u32) -> String {
-    let filled = (fraction.clamp(0.0, 1.0) * f64::from(width)).floor();
-    let columns = (0..width).map(|column| {
+/// Twelve columns; a fraction above zero fills at least one.
+fn bar(fraction: f64) -> String {
+    let filled = (fraction.clamp(0.0, 1.0) * 12.0).floor();
+    let columns = (0..12).map(|column| {
         if f64::from(column) < filled || (column == 0 && fraction > 0.0) {
             '█'
         } else {
@@ -141,175 +204,8 @@ fn bar(fraction: f64, width: u32) -> String {
     columns.collect()
 }
 
-fn latencies(out: &mut String, record: &Record) -> Result {
-    const QUANTILES: [&str; 5] = ["p50", "p90", "p95", "p99", "p99.9"];
-    write!(out, "\n{:<22}{:>11}", "Latency (ms)", "count")?;
-    for name in QUANTILES {
-        write!(out, "{name:>9}")?;
-    }
-    writeln!(out, "{:>9}", "max")?;
-    let mut censored = 0;
-    for (name, latency) in ordered(record) {
-        let Latency {
-            quantiles_ms,
-            max_ms,
-            ..
-        } = latency;
-        let shown = name.replace('_', " ");
-        write!(
-            out,
-            "  {:<20}{:>11}",
-            short(&shown, 19),
-            count(latency.count)
-        )?;
-        for quantile in QUANTILES
-            .map(|name| quantiles_ms.get(name).copied())
-            .iter()
-            .chain([max_ms])
-        {
-            let cell = quantile.map_or_else(|| "–".to_owned(), bare_millis);
-            write!(out, "{cell:>9}")?;
-        }
-        writeln!(out)?;
-        // From the moment of sending they are the same ones again.
-        if !as_sent(name) {
-            censored += latency.censored;
-        }
-    }
-    if censored > 0 {
-        wrapped(
-            out,
-            "  ",
-            &format!(
-                "{} of these failed and count with the time that they had, as taking at least so long.",
-                count(censored)
-            ),
-        )?;
-    }
-    Ok(())
-}
-
-/// Of what is there from the moment due, too.
-fn as_sent(latency: &str) -> bool {
-    latency == "message_as_sent" || latency.starts_with("call_as_sent ")
-}
-
-/// The latencies of which there are any, in the order of a user's life; calls last.
-pub(super) fn ordered(record: &Record) -> Vec<(&str, &Latency)> {
-    const ORDER: [&str; 5] = [
-        "connect",
-        "match",
-        "message",
-        "message_as_sent",
-        "own_lateness",
-    ];
-    let known = ORDER
-        .iter()
-        .filter_map(|name| record.latency.get_key_value(*name));
-    let others = record
-        .latency
-        .iter()
-        .filter(|(name, _)| !ORDER.contains(&name.as_str()));
-    let all = known.chain(others);
-    let all = all.filter(|(_, latency)| latency.count > 0);
-    all.map(|(name, latency)| (name.as_str(), latency))
-        .collect()
-}
-
-fn phases(out: &mut String, record: &Record) -> Result {
-    if record.phases.len() < 2 {
-        return Ok(());
-    }
-    writeln!(
-        out,
-        "\n{:<22}{:>8}{:>9}{:>8}{:>11}{:>11}{:>11}{:>8}",
-        "Phases", "begin", "length", "peak", "connected", "match p95", "msg p99", "errors"
-    )?;
-    for phase in &record.phases {
-        writeln!(
-            out,
-            "  {:<20}{:>8}{:>9}{:>8}{:>11}{:>11}{:>11}{:>8}",
-            short(&phase.name, 19),
-            units::clock(phase.start_ms),
-            units::span(phase.end_ms - phase.start_ms),
-            count(phase.peak_connected),
-            units::value_or_dash(phase.connection_success_percent, "percent"),
-            units::value_or_dash(phase.match_p95_ms, "ms"),
-            units::value_or_dash(phase.message_p99_ms, "ms"),
-            count(phase.errors)
-        )?;
-    }
-    Ok(())
-}
-
-fn errors(out: &mut String, record: &Record) -> Result {
-    if record.errors.is_empty() {
-        return writeln!(out, "\nErrors      none");
-    }
-    writeln!(
-        out,
-        "\n{:<42}{:>11}  {:<11}first seen",
-        "Errors", "count", "blame"
-    )?;
-    for error in &record.errors {
-        writeln!(
-            out,
-            "  {:<40}{:>11}  {:<11}at {}",
-            short(&error.kind, 39),
-            count(error.count),
-            figures::blame(error.blame),
-            units::clock(error.first_at_ms)
-        )?;
-        if !error.meaning.is_empty() {
-            wrapped(out, "      ", &error.meaning)?;
-        }
-    }
-    Ok(())
-}
-
-fn resources(out: &mut String, record: &Record) -> Result {
-    match &record.server {
-        None => writeln!(out, "\nServer      its metrics were not read")?,
-        Some(server) => writeln!(
-            out,
-            "\nServer      CPU {:.1} s, {:.1} % of a core; RSS {} to {}; {} open files",
-            server.cpu_seconds,
-            server.cpu_percent,
-            bytes(server.rss_first_bytes as f64),
-            bytes(server.rss_peak_bytes as f64),
-            count(server.fds_peak)
-        )?,
-    }
-    let used = &record.generator;
-    writeln!(
-        out,
-        "Generator   CPU {:.1} s, {:.1} % of a core; {}, the busiest {:.1} %; RSS {}",
-        used.cpu_seconds,
-        used.cpu_percent,
-        if used.workers == 1 {
-            "1 thread".to_owned()
-        } else {
-            format!("{} threads", used.workers)
-        },
-        used.busiest_worker_percent,
-        bytes(used.rss_peak_bytes as f64)
-    )
-}
-
-fn advice(out: &mut String, record: &Record) -> Result {
-    if record.advice.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\nAdvice")?;
-    for advice in &record.advice {
-        wrapped(out, "  • ", &advice.text)?;
-        wrapped(out, "    because: ", &advice.evidence)?;
-    }
-    Ok(())
-}
-
-/// A text of at most `width` columns: what is too long ends in an ellipsis.
-pub(super) fn short(text: &str, width: usize) -> String {
+/// Text of at most `width` characters: a longer one ends in an ellipsis.
+fn short(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -317,22 +213,28 @@ pub(super) fn short(text: &str, width: usize) -> String {
     kept + "…"
 }
 
-/// Words over as many lines of 88 columns as they need, the first behind `start`, the others below it.
-fn wrapped(out: &mut String, start: &str, text: &str) -> Result {
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+/// Words over as many lines as they need, the first behind `start`, the others below it.
+fn wrapped(out: &mut String, start: &str, text: &str) {
     let indent = start.chars().count();
+    let mut current = start.to_owned();
     let mut column = indent;
-    write!(out, "{start}")?;
     for (i, word) in text.split_whitespace().enumerate() {
         let length = word.chars().count();
-        if i > 0 && column + 1 + length > 88 {
-            write!(out, "\n{:indent$}", "")?;
+        if i > 0 && column + 1 + length > WIDTH {
+            line(out, &current);
+            current = " ".repeat(indent);
             column = indent;
         } else if i > 0 {
-            write!(out, " ")?;
+            current.push(' ');
             column += 1;
         }
-        write!(out, "{word}")?;
+        current.push_str(word);
         column += length;
     }
-    writeln!(out)
+    line(out, &current);
 }

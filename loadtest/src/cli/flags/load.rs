@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{ConfigError, scenario::ScenarioFlags, values::time};
 use crate::{
-    base::rate::rate,
+    base::units::parse_rate,
     plan::{MAX_USERS, Phase, Plan, PlanError, flow::Flow, scenario, size::MIN_PAYLOAD_BYTES},
 };
 
@@ -45,11 +45,11 @@ pub struct LoadFlags {
     pub stage: Vec<(Duration, u32)>,
 
     /// Users who come each second whatever the server does, for --duration: 50/s, or 10/m
-    #[arg(long, env = "LOADTEST_ARRIVAL_RATE", value_parser = rate, value_name = "N/s", conflicts_with_all = ["users", "spacing"])]
+    #[arg(long, env = "LOADTEST_ARRIVAL_RATE", value_parser = parse_rate, value_name = "N/s", conflicts_with_all = ["users", "spacing"])]
     pub arrival_rate: Option<f64>,
 
     /// What --arrival-rate grows or shrinks to until the end
-    #[arg(long, env = "LOADTEST_RAMP_TO", value_parser = rate, value_name = "N/s", requires = "arrival_rate", conflicts_with = "scenario")]
+    #[arg(long, env = "LOADTEST_RAMP_TO", value_parser = parse_rate, value_name = "N/s", requires = "arrival_rate", conflicts_with = "scenario")]
     pub ramp_to: Option<f64>,
 
     /// How long a user stays who came by --arrival-rate [default: 30s]

@@ -6,7 +6,7 @@ use humantime::format_duration;
 
 use super::BUILT_IN;
 use crate::{
-    base::{rate::said, units::decimal},
+    base::units::{decimal, rate_in_words},
     plan::{Load, Plan},
 };
 
@@ -58,7 +58,7 @@ pub fn describe(plan: &Plan) -> String {
 }
 
 fn arrivals(from: f64, to: f64) -> String {
-    let ([begin, end], time) = said([from, to]);
+    let ([begin, end], time) = rate_in_words([from, to]);
     match (decimal(begin), decimal(end)) {
         (_, one) if from == to && one == "1" => format!("1 user arrives each {time}"),
         (_, end) if from == to => format!("{end} users arrive each {time}"),

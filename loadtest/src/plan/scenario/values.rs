@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Value;
 
 use crate::{
-    base::rate::rate,
+    base::units::parse_rate,
     plan::{
         flow::{Between, Rounds},
         size::Size,
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Rate {
         let value = Value::deserialize(from)?;
         let read = match (&value, number(&value)) {
             (_, Some(number)) => Ok(number),
-            (Value::String(text), None) => rate(text),
+            (Value::String(text), None) => parse_rate(text),
             _ => Err("a rate is users per second, such as \"50/s\"".to_owned()),
         };
         read.map(Self).map_err(D::Error::custom)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Bound, Metric, MetricKind, Statistic, Threshold};
-use crate::base::rate::rate;
+use crate::base::units::parse_rate;
 
 /// A text that is not a threshold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -154,7 +154,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
             .filter(|n| n.is_finite() && *n >= 0.0)
     };
     let (limit, example) = match (metric.kind(), statistic) {
-        (_, Statistic::Rate) => (rate(text).ok(), "50/s or 10/m"),
+        (_, Statistic::Rate) => (parse_rate(text).ok(), "50/s or 10/m"),
         (_, Statistic::Count) => (number(text), "10"),
         (MetricKind::Latency | MetricKind::Time, _) => {
             let time = humantime::parse_duration(text).ok();

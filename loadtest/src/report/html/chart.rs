@@ -1,18 +1,17 @@
 //! A chart over the time of a run. The lines are SVG that stretches to its place; all text is HTML beside it, so that it stays as
-//! large as it is on any screen. It is complete without scripts; with them it tells the values under the pointer.
+//! large as it is on any screen. It is complete without scripts; with them it shows the values under the pointer.
 
 use std::fmt::Write as _;
 
-use super::{
-    axis::{self, Axis},
-    escape,
-};
+use maud::{Markup, PreEscaped, html};
+
+use super::axis::{self, Axis};
 use crate::{
     base::units,
     record::{Phase, Record, Series, Window},
 };
 
-/// More columns than this are not to be told apart.
+/// More columns than this cannot be distinguished.
 const MAX_COLUMNS: usize = 480;
 
 /// What all charts of a run share: its time, in columns, and its phases.
@@ -46,7 +45,7 @@ impl<'a> Frame<'a> {
         self.columns.iter().map(largest).collect()
     }
 
-    /// What is counted in each column, a second.
+    /// The count of each column, per second.
     pub(super) fn per_second(&self, of: impl Fn(&Window) -> u64) -> Vec<Option<f64>> {
         let rate = |column: &&[Window]| {
             let seconds = column.iter().map(|window| window.length_ms).sum::<f64>() / 1e3;
@@ -73,7 +72,7 @@ impl<'a> Frame<'a> {
         self.columns.iter().map(within).collect()
     }
 
-    /// Where a moment lies, in percent of the width.
+    /// The place of a moment, in percent of the width.
     pub(super) fn x(&self, ms: f64) -> f64 {
         (ms / self.end_ms * 100.0).clamp(0.0, 100.0)
     }
@@ -92,18 +91,17 @@ pub(super) fn end(column: &[Window]) -> f64 {
 /// One line of a chart: a value for each column.
 pub(super) struct Line {
     pub(super) name: String,
-    /// How it is drawn: a class of the style sheet.
+    /// A class of the style sheet.
     pub(super) class: &'static str,
     pub(super) values: Vec<Option<f64>>,
 }
 
-/// A line across, that a threshold draws.
+/// The limit of a threshold: a line across the chart.
 pub(super) struct Limit {
     pub(super) label: String,
     pub(super) at: f64,
 }
 
-/// A chart.
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) note: String,
@@ -114,137 +112,109 @@ pub(super) struct Chart {
 }
 
 impl Chart {
-    /// As HTML; empty if there is nothing to draw.
-    pub(super) fn draw(&self, frame: &Frame<'_>) -> String {
-        let values = self
-            .lines
-            .iter()
-            .flat_map(|line| line.values.iter().flatten().copied());
+    /// Empty if there is nothing to draw.
+    pub(super) fn draw(&self, frame: &Frame<'_>) -> Markup {
+        let lines = self.lines.iter();
+        let values = lines.flat_map(|line| line.values.iter().flatten().copied());
         let Some(largest) = values.clone().reduce(f64::max) else {
-            return String::new();
+            return Markup::default();
         };
         // A limit far above all values would press them to the ground.
         let near = |limit: &&Limit| limit.at <= largest * if self.log { 300.0 } else { 2.5 };
-        let limits = self.limits.iter().filter(near).map(|limit| limit.at);
-        let shown = values.chain(limits);
+        let (limits, far): (Vec<_>, Vec<_>) = self.limits.iter().partition(near);
+        let shown = values.chain(limits.iter().map(|limit| limit.at));
         let axis = if self.log {
             Axis::log(shown)
         } else {
             Axis::linear(shown)
         };
-        let mut out = String::with_capacity(16 * 1024);
-        let _ = write!(
-            out,
-            "<figure class=\"chart card\" data-unit=\"{}\"><figcaption><h3>{}</h3>{}{}</figcaption>",
-            self.unit,
-            escape(&self.title),
-            self.note_below(near),
-            self.legend()
-        );
-        out.push_str("<div class=\"plot\"><div class=\"ys\">");
-        for tick in axis.ticks() {
-            let label = short_value(tick, self.unit);
-            let _ = write!(
-                out,
-                "<span style=\"bottom:{:.1}%\">{label}</span>",
-                axis.place(tick) * 100.0
-            );
+        let far = far.iter();
+        let far = far.map(|limit| format!("limit {} is far above", limit.label));
+        let note = Some(self.note.clone()).filter(|note| !note.is_empty());
+        let notes: Vec<String> = note.into_iter().chain(far).collect();
+        html! {
+            figure.chart.card data-unit=(self.unit) {
+                figcaption {
+                    h3 { (self.title) }
+                    @if !notes.is_empty() { p.note { (notes.join("; ")) } }
+                    (self.legend())
+                }
+                div.plot {
+                    div.ys {
+                        @for tick in axis.ticks() {
+                            span style=(bottom(axis.place(tick))) { (short_value(tick, self.unit)) }
+                        }
+                    }
+                    div.area {
+                        (bands(frame))
+                        (self.svg(frame, axis))
+                        @for limit in limits {
+                            @let place = axis.place(limit.at);
+                            div.limit.high[place > 0.85] style=(bottom(place)) { span { (limit.label) } }
+                        }
+                        i.cursor {}
+                    }
+                    (time_labels(frame))
+                }
+                script type="application/json" { (PreEscaped(self.data(frame))) }
+            }
         }
-        out.push_str("</div><div class=\"area\">");
-        out.push_str(&bands(frame));
-        self.svg(&mut out, frame, axis);
-        for limit in self.limits.iter().filter(near) {
-            let _ = write!(
-                out,
-                "<div class=\"limit{}\" style=\"bottom:{:.1}%\"><span>{}</span></div>",
-                if axis.place(limit.at) > 0.85 {
-                    " high"
-                } else {
-                    ""
-                },
-                axis.place(limit.at) * 100.0,
-                escape(&limit.label)
-            );
-        }
-        out.push_str("<i class=\"cursor\"></i></div>");
-        out.push_str(&time_labels(frame));
-        out.push_str("</div>");
-        self.data(&mut out, frame);
-        out.push_str("</figure>");
-        out
     }
 
-    /// What the chart shows, and limits that lie beyond it.
-    fn note_below(&self, near: impl Fn(&&Limit) -> bool) -> String {
-        let far = self.limits.iter().filter(|limit| !near(limit));
-        let far: Vec<String> = far
-            .map(|limit| format!("limit {} is far above", limit.label))
+    fn legend(&self) -> Markup {
+        let largest = |line: &Line| line.values.iter().flatten().copied().reduce(f64::max);
+        html! {
+            ul.legend {
+                @for line in &self.lines {
+                    li class=(line.class) {
+                        i {}
+                        (line.name) " "
+                        b { (units::value_or_dash(largest(line), self.unit)) }
+                    }
+                }
+                li.when { "highest" }
+            }
+        }
+    }
+
+    fn svg(&self, frame: &Frame<'_>, axis: Axis) -> Markup {
+        let y = |tick| (1.0 - axis.place(tick)) * 1000.0;
+        html! {
+            svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label=(self.title) {
+                @for tick in axis.ticks() { path.grid d=(format!("M0 {:.1}H1000", y(tick))) {} }
+                @for line in &self.lines {
+                    path class={ "line " (line.class) } d=(path(frame, axis, &line.values)) {}
+                }
+            }
+        }
+    }
+
+    /// The values that the script shows under the pointer: numbers only, which need no escaping.
+    fn data(&self, frame: &Frame<'_>) -> String {
+        let times = frame.columns().iter();
+        let times: Vec<String> = times
+            .map(|column| format!("{:.0}", start(column)))
             .collect();
-        let note: Vec<&str> = [self.note.as_str()]
-            .into_iter()
-            .chain(far.iter().map(String::as_str))
-            .filter(|part| !part.is_empty())
-            .collect();
-        if note.is_empty() {
-            return String::new();
-        }
-        format!("<p class=\"note\">{}</p>", escape(&note.join("; ")))
-    }
-
-    fn legend(&self) -> String {
-        let mut out = String::from("<ul class=\"legend\">");
-        for line in &self.lines {
-            let largest = line.values.iter().flatten().copied().reduce(f64::max);
-            let _ = write!(
-                out,
-                "<li class=\"{}\"><i></i>{} <b>{}</b></li>",
-                line.class,
-                escape(&line.name),
-                units::value_or_dash(largest, self.unit)
-            );
-        }
-        out.push_str("<li class=\"when\">highest</li></ul>");
-        out
-    }
-
-    fn svg(&self, out: &mut String, frame: &Frame<'_>, axis: Axis) {
-        let _ = write!(
-            out,
-            "<svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">",
-            escape(&self.title)
-        );
-        for tick in axis.ticks() {
-            let y = (1.0 - axis.place(tick)) * 1000.0;
-            let _ = write!(out, "<path class=\"grid\" d=\"M0 {y:.1}H1000\"/>");
-        }
-        for line in &self.lines {
-            let points = path(frame, axis, &line.values);
-            let _ = write!(out, "<path class=\"line {}\" d=\"{points}\"/>", line.class);
-        }
-        out.push_str("</svg>");
-    }
-
-    /// What the script tells under the pointer: the middle of each column in percent, and the values.
-    fn data(&self, out: &mut String, frame: &Frame<'_>) {
-        out.push_str("<script type=\"application/json\">{\"t\":[");
-        let times = frame
-            .columns()
-            .iter()
-            .map(|column| format!("{:.0}", start(column)));
-        out.push_str(&times.collect::<Vec<_>>().join(","));
-        let _ = write!(out, "],\"end\":{:.0},\"v\":[", frame.end_ms);
-        for (i, line) in self.lines.iter().enumerate() {
-            out.push_str(if i > 0 { ",[" } else { "[" });
+        let lines = self.lines.iter().map(|line| {
             let values = line.values.iter().map(|value| match value {
                 Some(value) if value.abs() >= 1000.0 => format!("{value:.0}"),
                 Some(value) => format!("{value:.2}"),
                 None => "null".to_owned(),
             });
-            out.push_str(&values.collect::<Vec<_>>().join(","));
-            out.push(']');
-        }
-        out.push_str("]}</script>");
+            format!("[{}]", values.collect::<Vec<_>>().join(","))
+        });
+        format!(
+            "{{\"t\":[{}],\"end\":{:.0},\"v\":[{}]}}",
+            times.join(","),
+            frame.end_ms,
+            lines.collect::<Vec<_>>().join(",")
+        )
     }
+}
+
+/// A height from 0 to 1 as a style.
+pub(super) fn bottom(height: f64) -> String {
+    format!("bottom:{:.1}%", height * 100.0)
 }
 
 /// A line that breaks where nothing was measured.
@@ -270,36 +240,30 @@ fn path(frame: &Frame<'_>, axis: Axis, values: &[Option<f64>]) -> String {
 }
 
 /// The phases of the plan behind a chart, every other one shaded.
-pub(super) fn bands(frame: &Frame<'_>) -> String {
-    let mut out = String::new();
-    for phase in frame.phases {
+pub(super) fn bands(frame: &Frame<'_>) -> Markup {
+    let style = |phase: &Phase| {
         let (left, right) = (frame.x(phase.start_ms), frame.x(phase.end_ms));
-        let _ = write!(
-            out,
-            "<div class=\"band\" style=\"left:{left:.2}%;width:{:.2}%\" title=\"{name}\"><span>{name}</span></div>",
-            right - left,
-            name = escape(&phase.name)
-        );
+        format!("left:{left:.2}%;width:{:.2}%", right - left)
+    };
+    html! {
+        @for phase in frame.phases {
+            div.band style=(style(phase)) title=(phase.name) { span { (phase.name) } }
+        }
     }
-    out
 }
 
 /// The labels below a chart.
-pub(super) fn time_labels(frame: &Frame<'_>) -> String {
-    let mut out = String::from("<div class=\"xs\">");
-    for at in axis::times(frame.end_ms) {
-        let _ = write!(
-            out,
-            "<span style=\"left:{:.2}%\">{}</span>",
-            frame.x(at),
-            units::clock(at)
-        );
+pub(super) fn time_labels(frame: &Frame<'_>) -> Markup {
+    html! {
+        div.xs {
+            @for at in axis::times(frame.end_ms) {
+                span style=(format!("left:{:.2}%", frame.x(at))) { (units::clock(at)) }
+            }
+        }
     }
-    out.push_str("</div>");
-    out
 }
 
-/// A value as an axis has room for it.
+/// A value that fits beside an axis.
 pub(super) fn short_value(value: f64, unit: &str) -> String {
     let digits = |value: f64| {
         let text = format!("{value:.2}");

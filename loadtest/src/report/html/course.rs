@@ -1,4 +1,6 @@
-//! The charts of a run's course: who was there, how long things took, what it cost.
+//! The charts of a run over time.
+
+use maud::{Markup, html};
 
 use super::{
     chart::{Chart, Frame, Limit, Line},
@@ -6,12 +8,11 @@ use super::{
 };
 use crate::{
     base::units,
-    record::{Drift, Quantiles, Record, Window, steady},
-    report::terminal::unit_of,
+    record::{Drift, Quantiles, Record, Series, Window, steady},
+    report::{figures::unit_of, sections::drift_end},
 };
 
-/// All charts, as HTML.
-pub(super) fn charts(record: &Record) -> String {
+pub(super) fn charts(record: &Record) -> Markup {
     let frame = Frame::new(record);
     let charts = [
         users(record, &frame),
@@ -41,17 +42,13 @@ pub(super) fn charts(record: &Record) -> String {
         ),
         generator(&frame),
     ];
-    charts.concat()
+    html! { @for chart in charts { (chart) } }
 }
 
-/// The charts of what changes with time, each with its line.
-pub(super) fn drifts(record: &Record) -> String {
+/// The figures that change with time, each with its trend.
+pub(super) fn drifts(record: &Record) -> Markup {
     let frame = Frame::new(record);
-    record
-        .drift
-        .iter()
-        .map(|drift| drift_chart(record, &frame, drift))
-        .collect()
+    html! { @for drift in &record.drift { (drift_chart(record, &frame, drift)) } }
 }
 
 fn line(name: impl Into<String>, class: &'static str, values: Vec<Option<f64>>) -> Line {
@@ -62,14 +59,14 @@ fn line(name: impl Into<String>, class: &'static str, values: Vec<Option<f64>>) 
     }
 }
 
-/// Requests over HTTP alone have charts of their own.
+/// Users who only send HTTP requests.
 fn nobody_connects(record: &Record) -> bool {
     !record.calls.is_empty() && record.connections.attempted == 0
 }
 
-fn users(record: &Record, frame: &Frame<'_>) -> String {
+fn users(record: &Record, frame: &Frame<'_>) -> Markup {
     if nobody_connects(record) {
-        return String::new();
+        return Markup::default();
     }
     let mut lines = vec![line(
         "connected",
@@ -91,34 +88,34 @@ fn users(record: &Record, frame: &Frame<'_>) -> String {
     plain("Users", "count", lines).draw(frame)
 }
 
-fn throughput(record: &Record, frame: &Frame<'_>) -> String {
+fn throughput(record: &Record, frame: &Frame<'_>) -> Markup {
     if nobody_connects(record) {
-        return String::new();
+        return Markup::default();
     }
     let mut lines = vec![line("delivered", "main", frame.per_second(|w| w.delivered))];
     lines.push(line("connects", "second", frame.per_second(|w| w.connects)));
     if record.matches.searches > 0 {
         lines.push(line("matches", "third", frame.per_second(|w| w.matches)));
     }
-    plain("In a second", "per_second", lines).draw(frame)
+    plain("Per second", "per_second", lines).draw(frame)
 }
 
-fn answered(record: &Record, frame: &Frame<'_>) -> String {
+fn answered(record: &Record, frame: &Frame<'_>) -> Markup {
     if record.calls.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let rate = frame.per_second(|w| w.answered);
     let lines = vec![line("answered", "main", rate)];
-    plain("Calls in a second", "per_second", lines).draw(frame)
+    plain("Calls per second", "per_second", lines).draw(frame)
 }
 
-fn errors(frame: &Frame<'_>) -> String {
+fn errors(frame: &Frame<'_>) -> Markup {
     let values = frame.per_second(|w| w.errors);
     if values.iter().flatten().all(|rate| *rate == 0.0) {
-        return String::new();
+        return Markup::default();
     }
     plain(
-        "Errors in a second",
+        "Errors per second",
         "per_second",
         vec![line("errors", "bad", values)],
     )
@@ -136,6 +133,11 @@ fn plain(title: &str, unit: &'static str, lines: Vec<Line>) -> Chart {
     }
 }
 
+fn baseline(record: &Record) -> Option<&Series> {
+    let comparison = record.comparison.as_ref()?;
+    comparison.baseline_series.as_ref()
+}
+
 /// Percentiles over time, with the limits of their thresholds, and the baseline's `overlay` percentile.
 fn latency(
     record: &Record,
@@ -144,7 +146,7 @@ fn latency(
     name: &str,
     overlay: &str,
     of: fn(&Window) -> Quantiles,
-) -> String {
+) -> Markup {
     let quantile: fn(Quantiles) -> Option<f64> = match overlay {
         "p95" => |q| q.p95_ms,
         _ => |q| q.p99_ms,
@@ -155,11 +157,7 @@ fn latency(
         line("p95", "p95", frame.largest(|w| of(w).p95_ms)),
         line("p50", "p50", frame.largest(|w| of(w).p50_ms)),
     ];
-    let baseline = record
-        .comparison
-        .as_ref()
-        .and_then(|c| c.baseline_series.as_ref());
-    if let Some(baseline) = baseline {
+    if let Some(baseline) = baseline(record) {
         let values = frame.of_other(baseline, |w| quantile(of(w)));
         lines.push(line(format!("baseline {overlay}"), "base", values));
     }
@@ -203,7 +201,7 @@ fn limits(record: &Record, prefix: &str) -> Vec<Limit> {
     limits
 }
 
-fn server_cpu(record: &Record, frame: &Frame<'_>) -> String {
+fn server_cpu(record: &Record, frame: &Frame<'_>) -> Markup {
     let values = frame.largest(|w| w.server_cpu_percent);
     let mut chart = plain(
         "Server CPU",
@@ -211,11 +209,7 @@ fn server_cpu(record: &Record, frame: &Frame<'_>) -> String {
         vec![line("of one core", "main", values)],
     );
     chart.limits = limits(record, "server_cpu");
-    if let Some(baseline) = record
-        .comparison
-        .as_ref()
-        .and_then(|c| c.baseline_series.as_ref())
-    {
+    if let Some(baseline) = baseline(record) {
         chart.lines.push(line(
             "baseline",
             "base",
@@ -225,7 +219,7 @@ fn server_cpu(record: &Record, frame: &Frame<'_>) -> String {
     chart.draw(frame)
 }
 
-fn server_memory(record: &Record, frame: &Frame<'_>) -> String {
+fn server_memory(record: &Record, frame: &Frame<'_>) -> Markup {
     let rss = |w: &Window| w.server_rss_bytes.map(|bytes| bytes as f64);
     let mut chart = plain(
         "Server memory",
@@ -233,11 +227,7 @@ fn server_memory(record: &Record, frame: &Frame<'_>) -> String {
         vec![line("resident", "main", frame.largest(rss))],
     );
     chart.limits = limits(record, "server_rss");
-    if let Some(baseline) = record
-        .comparison
-        .as_ref()
-        .and_then(|c| c.baseline_series.as_ref())
-    {
+    if let Some(baseline) = baseline(record) {
         chart
             .lines
             .push(line("baseline", "base", frame.of_other(baseline, rss)));
@@ -249,27 +239,21 @@ fn server_memory(record: &Record, frame: &Frame<'_>) -> String {
         vec![line("open", "main", fds)],
     );
     files.limits = limits(record, "server_fds");
-    chart.draw(frame) + &files.draw(frame)
+    html! { (chart.draw(frame)) (files.draw(frame)) }
 }
 
-fn generator(frame: &Frame<'_>) -> String {
+fn generator(frame: &Frame<'_>) -> Markup {
     let cpu = frame.largest(|w| Some(w.generator_cpu_percent));
     let rss = frame.largest(|w| Some(w.generator_rss_bytes as f64));
-    plain(
-        "Generator CPU",
-        "percent",
-        vec![line("of one core", "main", cpu)],
-    )
-    .draw(frame)
-        + &plain(
-            "Generator memory",
-            "bytes",
-            vec![line("resident", "main", rss)],
-        )
-        .draw(frame)
+    let cpu = vec![line("of one core", "main", cpu)];
+    let rss = vec![line("resident", "main", rss)];
+    html! {
+        (plain("Generator CPU", "percent", cpu).draw(frame))
+        (plain("Generator memory", "bytes", rss).draw(frame))
+    }
 }
 
-/// How a figure of a drift is found in a window.
+/// A figure of a drift, in one window.
 fn figure_of(name: &str) -> fn(&Window) -> Option<f64> {
     match name {
         "server_rss_bytes" => |w| w.server_rss_bytes.map(|bytes| bytes as f64),
@@ -281,7 +265,7 @@ fn figure_of(name: &str) -> fn(&Window) -> Option<f64> {
     }
 }
 
-fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
+fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> Markup {
     let from = steady::windows(record)
         .next()
         .map_or(0.0, |window| window.start_ms);
@@ -295,16 +279,15 @@ fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
     });
     let trend = trend.collect();
     let unit = unit_of(&drift.figure);
-    let hour = format!(
-        "{} ± {} an hour",
+    let mut note = format!(
+        "{} ± {} per hour",
         units::value(drift.per_hour, unit),
         units::value(drift.uncertainty, unit)
     );
-    let note = match drift.hours_to_limit {
-        Some(hours) => format!("{hour}; meets its limit {hours:.1} h after the end"),
-        None if drift.per_hour.abs() <= drift.uncertainty => format!("{hour}: none that is sure"),
-        None => hour,
-    };
+    let end = drift_end(drift);
+    if !end.is_empty() {
+        note = format!("{note}; {end}");
+    }
     let limit = drift.limit.map(|at| Limit {
         label: units::value(at, unit),
         at,
@@ -313,7 +296,7 @@ fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> String {
         title: format!("Drift of {}", drift.figure),
         note,
         unit,
-        // One stall would press all else to the ground.
+        // On a linear axis, one stall would hide the rest.
         log: unit == "ms",
         lines: vec![
             line("measured", "p50", frame.largest(figure_of(&drift.figure))),

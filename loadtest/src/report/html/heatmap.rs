@@ -1,15 +1,17 @@
-//! Messages by time and latency: how many took how long, when.
+//! Messages by time and latency.
 
 use std::fmt::Write as _;
 
-use super::chart::{Frame, bands, end, short_value, start, time_labels};
+use maud::{Markup, html};
+
+use super::chart::{Frame, bands, bottom, end, short_value, start, time_labels};
 use crate::record::Record;
 
 /// Shades of a cell.
 const LEVELS: usize = 7;
 
-/// As HTML; empty without messages.
-pub(super) fn draw(record: &Record, frame: &Frame<'_>) -> String {
+/// Empty without messages.
+pub(super) fn draw(record: &Record, frame: &Frame<'_>) -> Markup {
     let bounds = &record.series.heat_bounds_ms;
     let columns: Vec<Vec<u64>> = frame
         .columns()
@@ -29,33 +31,35 @@ pub(super) fn draw(record: &Record, frame: &Frame<'_>) -> String {
         (0..=bounds.len()).find(|row| used(*row)),
         (0..=bounds.len()).rev().find(|row| used(*row)),
     ) else {
-        return String::new();
+        return Markup::default();
     };
     let rows = high - low + 1;
-    let mut out = String::from(
-        "<figure class=\"chart card heat\"><figcaption><h3>Message latency, all of it</h3>\
-         <p class=\"note\">the stronger the colour, the more messages took that long at that time</p></figcaption>\
-         <div class=\"plot\"><div class=\"ys\">",
-    );
-    for (value, bottom) in labels(bounds, low, rows) {
-        let label = short_value(value, "ms");
-        let _ = write!(out, "<span style=\"bottom:{bottom:.1}%\">{label}</span>");
-    }
-    out.push_str("</div><div class=\"area\">");
-    out.push_str(
-        "<svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\" role=\"img\" aria-label=\"Heatmap of message latency\">",
-    );
-    for (level, path) in paths(frame, &columns, low, rows).iter().enumerate() {
-        if !path.is_empty() {
-            let _ = write!(out, "<path class=\"h{}\" d=\"{path}\"/>", level + 1);
+    let paths = paths(frame, &columns, low, rows);
+    html! {
+        figure.chart.card.heat {
+            figcaption {
+                h3 { "All message latencies" }
+                p.note { "the stronger the colour, the more messages took that long at that time" }
+            }
+            div.plot {
+                div.ys {
+                    @for (value, height) in labels(bounds, low, rows) {
+                        span style=(bottom(height)) { (short_value(value, "ms")) }
+                    }
+                }
+                div.area {
+                    svg viewBox="0 0 1000 1000" preserveAspectRatio="none" shape-rendering="crispEdges"
+                        role="img" aria-label="Heatmap of message latency" {
+                        @for (level, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+                            path class={ "h" (level + 1) } d=(path) {}
+                        }
+                    }
+                    (bands(frame))
+                }
+                (time_labels(frame))
+            }
         }
     }
-    out.push_str("</svg>");
-    out.push_str(&bands(frame));
-    out.push_str("</div>");
-    out.push_str(&time_labels(frame));
-    out.push_str("</div></figure>");
-    out
 }
 
 /// For each level the outline of its cells: one path is far smaller than a thousand rectangles.
@@ -81,7 +85,7 @@ fn paths(frame: &Frame<'_>, columns: &[Vec<u64>], low: usize, rows: usize) -> Ve
     paths
 }
 
-/// By the logarithm: a few slow messages are what the chart is for.
+/// By the logarithm, so that a few slow messages show.
 fn level(count: u64, most: u64) -> Option<usize> {
     if count == 0 {
         return None;
@@ -92,15 +96,15 @@ fn level(count: u64, most: u64) -> Option<usize> {
         .find(|level| fraction * LEVELS as f64 > *level as f64)
 }
 
-/// Powers of ten, and where they lie in percent of the height. Within a row they are placed by the logarithm,
-/// as the bounds of the rows grow.
+/// Powers of ten and their heights from 0 to 1. Within a row they are placed by the logarithm, as the bounds of
+/// the rows grow.
 fn labels(bounds: &[f64], low: usize, rows: usize) -> Vec<(f64, f64)> {
     let within = |value: f64| {
         let row = bounds.iter().position(|bound| *bound >= value)?;
         let (below, above) = (*bounds.get(row.checked_sub(1)?)?, bounds[row]);
         let height = row as f64 + (value / below).ln() / (above / below).ln() - low as f64;
         let fraction = height / rows as f64;
-        (below > 0.0 && (0.0..=1.0).contains(&fraction)).then_some((value, fraction * 100.0))
+        (below > 0.0 && (0.0..=1.0).contains(&fraction)).then_some((value, fraction))
     };
     (-3..7)
         .filter_map(|power| within(10_f64.powi(power)))
@@ -124,10 +128,10 @@ mod tests {
         let labels_of = |bounds: &[f64]| {
             let labels = labels(bounds, 1, 3).into_iter();
             labels
-                .map(|(value, bottom)| format!("{value} at {bottom:.1}"))
+                .map(|(value, height)| format!("{value} at {height:.3}"))
                 .collect::<Vec<_>>()
         };
-        let expected = ["1 at 33.3", "10 at 66.7", "100 at 100.0"];
+        let expected = ["1 at 0.333", "10 at 0.667", "100 at 1.000"];
         assert_eq!(labels_of(&[0.1, 1.0, 10.0, 100.0]), expected);
         assert_eq!(labels(&[], 0, 1), []);
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::golden::example;
 
 #[test]
-fn the_page_needs_nothing_else() {
+fn the_page_loads_nothing() {
     let page = html(&example::everything());
     for outside in ["http://", "https://", "src=", "href=", "@import", "url("] {
         let mut places = page
@@ -14,16 +14,16 @@ fn the_page_needs_nothing_else() {
 }
 
 #[test]
-fn every_part_is_there_and_every_number_is_one() {
+fn every_part_is_there_and_every_figure_is_a_number() {
     let page = html(&example::everything());
     for part in [
         "Thresholds",
         "Advice",
         "Against main.json",
-        "Breaking point",
+        "class=\"stairs\"",
         "Recovery",
         "Drift of server_rss_bytes",
-        "Message latency, all of it",
+        "All message latencies",
         "Match latency",
         "Connection time",
         "Server CPU",
@@ -59,7 +59,7 @@ fn an_empty_run_is_a_page_too() {
 }
 
 #[test]
-fn what_a_server_says_is_no_markup() {
+fn texts_from_the_server_are_not_markup() {
     let mut record = example::everything();
     let evil = "</script><script>alert(1)</script>\"'".to_owned();
     record.errors[0].kind.clone_from(&evil);
@@ -72,28 +72,4 @@ fn what_a_server_says_is_no_markup() {
         page.matches("<script").count(),
         page.matches("</script>").count()
     );
-}
-
-/// Every element that is opened is closed, in order; table rows and cells close themselves.
-#[test]
-fn elements_are_balanced() {
-    const ALONE: [&str; 7] = ["meta", "path", "td", "th", "!doctype", "br", "hr"];
-    let page = html(&example::everything());
-    // Script and style are no elements inside.
-    let page = page.replace(STYLE, "").replace(SCRIPT, "");
-    let mut open: Vec<&str> = Vec::new();
-    for tag in page.split('<').skip(1) {
-        let name = tag.split([' ', '>']).next().unwrap_or("");
-        if let Some(name) = name.strip_prefix('/') {
-            assert_eq!(
-                open.pop(),
-                Some(name),
-                "before {}",
-                &tag[..tag.len().min(40)]
-            );
-        } else if !ALONE.contains(&name) {
-            open.push(name);
-        }
-    }
-    assert!(open.is_empty(), "{open:?}");
 }
