@@ -218,12 +218,12 @@ pub(super) fn comparison(record: &Record) -> Section {
     let mut section = table(
         &format!("Against {}", comparison.baseline),
         &[
+            Text(""),
             Text("figure"),
             Number("baseline"),
             Number("this run"),
             Wide("change"),
             Number("change, 95 % interval"),
-            Text(""),
         ],
         comparison.figures.iter().map(compared),
     );
@@ -257,6 +257,7 @@ fn compared(figure: &ComparedFigure) -> Vec<Cell> {
         |[low, high]| format!("{} to {}", units::change(low), units::change(high)),
     );
     row![
+        Cell::toned(tone, &*figure.judgement),
         Cell::toned(Tone::Code, &*figure.name),
         value_or_dash(figure.baseline, &figure.unit),
         value_or_dash(figure.current, &figure.unit),
@@ -266,7 +267,6 @@ fn compared(figure: &ComparedFigure) -> Vec<Cell> {
             tone,
             bar: figure.ratio_interval.map(Bar::Interval),
         },
-        Cell::toned(tone, &*figure.judgement),
     ]
 }
 
