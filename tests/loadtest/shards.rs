@@ -56,7 +56,7 @@ async fn play(fake: &Fake, count: usize) -> Vec<PathBuf> {
         let (out, error) = (&output.stdout, &output.stderr);
         let said = String::from_utf8_lossy(out) + String::from_utf8_lossy(error);
         assert_eq!(output.status.code(), Some(0), "{said}");
-        let named = format!("share {}/{count} of a plan", files.len() + 1);
+        let named = format!("shard {}/{count} of a plan", files.len() + 1);
         assert!(said.contains(&named), "{said}");
         assert!(said.contains("starts in"), "{said}");
         files.push(file);
@@ -164,7 +164,7 @@ async fn a_missing_share_is_a_gap_and_not_a_wrong_number() {
     assert_eq!(merged.count("/matches/matched"), 8);
     let twice = merge(&[files[0].clone(), files[0].clone()]).await;
     assert_eq!(twice.code, Some(2));
-    assert!(twice.stderr.contains("both share 1"), "{}", twice.stderr);
+    assert!(twice.stderr.contains("both shard 1"), "{}", twice.stderr);
     remove(&files);
 }
 

@@ -140,7 +140,6 @@ impl Verdict {
         let run = &record.run;
         let mut facts = vec![
             format!("started {}", run.started_at),
-            format!("took {}", units::span(run.elapsed_ms)),
             format!("exit code {}", record.exit_code),
         ];
         facts.extend(run.build.as_ref().map(|build| format!("build {build}")));

@@ -584,7 +584,12 @@ pub(super) fn command(record: &Record) -> Section {
         title: "Command".to_owned(),
         blocks: vec![
             Block::Code(run.command.clone()),
-            Block::Note(format!("loadtest {}, run {}", run.version, run.id)),
+            Block::Note(format!(
+                "loadtest {}, run {}, {} from the first start of a user to the last close",
+                run.version,
+                run.id,
+                units::span(run.elapsed_ms)
+            )),
         ],
         folded: true,
         ..Section::default()
