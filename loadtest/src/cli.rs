@@ -24,6 +24,7 @@ use crate::{
         signals::Stop,
     },
     judge,
+    record::Exit,
     report::{self, FileError},
     run::{campaign::CampaignEvent, metrics_endpoint::Exposed},
 };
@@ -37,7 +38,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: cannot start: {error}");
-            return ExitCode::from(98);
+            return Exit::Invalid.into();
         }
     };
     let code = runtime.block_on(run(cli));
@@ -49,10 +50,10 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> ExitCode {
     if let Some(command) = cli.command {
         return match commands::run(command) {
-            Ok(code) => ExitCode::from(code),
+            Ok(code) => code.into(),
             Err(error) => {
                 let _ = writeln!(io::stderr(), "error: {error}");
-                ExitCode::from(2)
+                Exit::Usage.into()
             }
         };
     }
@@ -66,7 +67,7 @@ async fn run(cli: Cli) -> ExitCode {
         Ok(screen) => screen,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: cannot start: {error}");
-            return ExitCode::from(98);
+            return Exit::Invalid.into();
         }
     };
     let ended = measure(&config, &screen).await;
@@ -75,16 +76,16 @@ async fn run(cli: Cli) -> ExitCode {
         failure.code
     });
     screen.clear();
-    ExitCode::from(code)
+    code.into()
 }
 
 struct Failure {
     message: String,
-    code: u8,
+    code: Exit,
 }
 
 impl Failure {
-    fn new(code: u8, message: impl ToString) -> Self {
+    fn new(code: Exit, message: impl ToString) -> Self {
         Self {
             message: message.to_string(),
             code,
@@ -92,15 +93,15 @@ impl Failure {
     }
 }
 
-async fn measure(config: &Config, screen: &Screen) -> Result<u8, Failure> {
-    let own_fault = |error: io::Error| Failure::new(98, error);
+async fn measure(config: &Config, screen: &Screen) -> Result<Exit, Failure> {
+    let own_fault = |error: io::Error| Failure::new(Exit::Invalid, error);
     let stop = Stop::listen(screen).map_err(own_fault)?;
     let printer = Printer::start().map_err(own_fault)?;
     let exposed = match config.metrics_addr {
         Some(address) => Some(expose(address, screen).await?),
         None => None,
     };
-    let mut codes = vec![0];
+    let mut codes = Vec::new();
     let mut unwritten = None;
     let stopped = stop.clone().asked();
     let played = config
@@ -129,8 +130,8 @@ async fn measure(config: &Config, screen: &Screen) -> Result<u8, Failure> {
     let printed = all_printed(printer, stop).await;
     played.map_err(|error| Failure::new(error.exit_code(), error))?;
     match unwritten.or(printed.err()) {
-        Some(error) => Err(Failure::new(2, error)),
-        None => Ok(worst(&codes)),
+        Some(error) => Err(Failure::new(Exit::Usage, error)),
+        None => Ok(Exit::worst(&codes)),
     }
 }
 
@@ -166,18 +167,13 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     reports::write_all(record, &files.collect::<Vec<_>>())
 }
 
-/// The exit code of several runs: a measurement that is not to be trusted is worse than a threshold that failed, and
-/// that than a regression.
-fn worst(codes: &[u8]) -> u8 {
-    const WORST_FIRST: [u8; 3] = [98, 99, 97];
-    let found = WORST_FIRST.into_iter().find(|code| codes.contains(code));
-    found.unwrap_or(0)
-}
-
 async fn expose(address: SocketAddr, screen: &Screen) -> Result<Exposed, Failure> {
     let exposed = Exposed::start(address).await.map_err(|error| {
         let advice = "give a free address, or port 0";
-        Failure::new(2, format!("--metrics-addr {address}: {error}; {advice}"))
+        Failure::new(
+            Exit::Usage,
+            format!("--metrics-addr {address}: {error}; {advice}"),
+        )
     })?;
     // With port 0, this is where the port is shown.
     screen.note(format!("metrics at http://{}/metrics", exposed.address()));

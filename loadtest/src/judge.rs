@@ -9,7 +9,7 @@ pub mod validity;
 
 use crate::{
     measure::books::{About, Books},
-    record::{Finding, Outcome, Record},
+    record::{Exit, Finding, Outcome, Record},
 };
 use thresholds::Watch;
 
@@ -52,7 +52,7 @@ pub fn against_baseline(baseline: &Record, run: &mut Record, name: &str) {
     let comparison = compare::compare(baseline, run, name);
     if comparison.regression && run.outcome == Outcome::Pass {
         run.outcome = Outcome::Regression;
-        run.exit_code = compare::REGRESSION;
+        run.exit_code = Exit::Regression;
     }
     run.comparison = Some(comparison);
     run.advice = advice::advise(run);

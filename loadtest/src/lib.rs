@@ -18,7 +18,7 @@
 //! let plan = loadtest::Plan::new(100, Duration::from_secs(10));
 //! let target = loadtest::Target::new("ws://127.0.0.1:8080/ws", None)?;
 //! let record = loadtest::run(&plan, &target, |_progress| {}).await?;
-//! assert_eq!(record.exit_code, 0);
+//! assert_eq!(record.exit_code, loadtest::record::Exit::Pass);
 //! # Ok(())
 //! # }
 //! ```

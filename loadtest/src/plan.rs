@@ -14,7 +14,7 @@ use crate::{
         flow::{Flow, Message, Step},
         origin::Origin,
         size::MIN_PAYLOAD_BYTES,
-        threshold::{Threshold, Thresholds},
+        threshold::Threshold,
     },
 };
 
@@ -318,23 +318,24 @@ impl Plan {
         origins
     }
 
-    /// What is asked of the server, or what is asked of any.
+    /// The thresholds of the plan, or the defaults.
     pub fn thresholds_or_defaults(&self) -> Vec<Threshold> {
-        let defaults = Thresholds::default();
-        let mut all = self.thresholds.clone();
-        if all.is_empty() {
-            all = defaults.list(self.has_matches(), self.has_relays());
-        }
-        self.hold_to_expected(&mut all, &defaults);
-        all
+        self.thresholds_with(Vec::new())
     }
 
-    /// Adds what is asked where users wait for messages, unless something was asked of flows.
-    pub fn hold_to_expected(&self, all: &mut Vec<Threshold>, limits: &Thresholds) {
+    /// The same, where each of `given` replaces the one of the same name.
+    pub fn thresholds_with(&self, given: Vec<Threshold>) -> Vec<Threshold> {
+        let mut all = self.thresholds.clone();
+        if all.is_empty() {
+            all = threshold::defaults(self.has_matches(), self.has_relays());
+        }
+        all.retain(|one| given.iter().all(|other| other.name() != one.name()));
+        all.extend(given);
         let waits = self.any_step(&|step| matches!(step, Step::Expect { .. }));
         if waits && !all.iter().any(Threshold::is_on_flows) {
-            all.extend(limits.of_expecting());
+            all.push(threshold::flows());
         }
+        all
     }
 
     /// The names of the calls, in the order of their ids.

@@ -3,11 +3,12 @@
 //! again as it did at first.
 //!
 //! Times are milliseconds since the start of the run, and latencies milliseconds, as their names say; sizes
-//! are bytes; shares are percent. `None`, in JSON `null`: not measured.
+//! are bytes; fractions are percent. `None`, in JSON `null`: not measured.
 
 mod blame;
 mod counts;
 mod course;
+mod exit;
 mod findings;
 mod shard;
 pub mod steady;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use blame::Blame;
 pub use counts::{Call, Connections, Delivery, ErrorEntry, Flow, Latency, Matches};
 pub use course::{Generator, Quantiles, Series, Server, Window};
+pub use exit::Exit;
 pub use findings::{Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Recovery};
 pub use shard::{PlanFacts, ShardData};
 
@@ -38,7 +40,7 @@ pub struct Record {
     /// What the run has shown.
     pub outcome: Outcome,
     /// What the process ended with because of it.
-    pub exit_code: u8,
+    pub exit_code: Exit,
     /// Whether the measurement itself is to be trusted.
     pub measurement: Measurement,
     /// What was asked of the server, and how it turned out.

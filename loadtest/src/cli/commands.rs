@@ -10,6 +10,7 @@ use crate::{
     cli::{flags::Command, output::print, reports},
     judge::compare,
     plan::scenario,
+    record::Exit,
     report::{self, FileError},
     run::shards,
 };
@@ -18,14 +19,14 @@ use crate::{
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn run(command: Command) -> Result<u8, Box<dyn Error>> {
+pub fn run(command: Command) -> Result<Exit, Box<dyn Error>> {
     match command {
         Command::Report { record, to } => {
             let files = reports::checked(&to)?;
             let record = report::read(&record)?;
             let written = reports::write_all(&record, &files);
             written.and(print(&report::terminal(&record)))?;
-            Ok(0)
+            Ok(Exit::Pass)
         }
         Command::Compare {
             baseline,
@@ -53,11 +54,11 @@ pub fn run(command: Command) -> Result<u8, Box<dyn Error>> {
         }
         Command::Scenarios => {
             print(&scenario::list())?;
-            Ok(0)
+            Ok(Exit::Pass)
         }
         Command::Check { scenario } => {
             print(&scenario::describe(&scenario::load(&scenario)?))?;
-            Ok(0)
+            Ok(Exit::Pass)
         }
         Command::Init { file, from } => {
             let text = match from {
@@ -69,11 +70,11 @@ pub fn run(command: Command) -> Result<u8, Box<dyn Error>> {
             print(&format!(
                 "{path} is written. Check it: loadtest check {path}\n"
             ))?;
-            Ok(0)
+            Ok(Exit::Pass)
         }
         Command::Schema => {
             print(scenario::SCHEMA)?;
-            Ok(0)
+            Ok(Exit::Pass)
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 pub use crate::cli::command_line::command_line;
 pub use load::LoadFlags;
 pub use shard::ShardFlags;
-pub use thresholds::TargetFlags;
+pub use thresholds::ThresholdFlags;
 use values::line;
 
 const EXAMPLES: &str = "\
@@ -48,9 +48,10 @@ TIME is a number and a unit: 10ms, 5s, 30m, 1h.
 A run takes users x spacing to bring everybody in, and then --duration under full load.
 
 Exit code:
-  0  every target holds            98  the measurement itself is invalid
-  2  a flag or a file is wrong     99  a target does not hold
-  3  the server cannot be reached  97  worse than the baseline
+  0  every threshold holds         97  worse than the baseline
+  2  a flag or a file is wrong     98  the measurement cannot be trusted
+  3  no server answers             99  a threshold failed
+  130  ended by a second signal, without a report
 
 A search for the breaking point exits 0 when some load held.
 Of several scenarios the worst counts: 98, then 99, then 97.";
@@ -195,9 +196,9 @@ pub struct Flags {
     #[command(flatten)]
     pub shard: ShardFlags,
 
-    /// What is asked of the server.
+    /// What the server must hold.
     #[command(flatten)]
-    pub targets: TargetFlags,
+    pub thresholds: ThresholdFlags,
 }
 
 /// What the flags mean.
@@ -242,12 +243,6 @@ pub enum ConfigError {
     /// A report or a baseline.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A shard that is none.
-    #[error("--min-success {0} is not a percentage: give a number from 0 to 100, such as 99.9")]
-    Percent(f64),
-    /// A limit that nothing can hold.
-    #[error("{0} of zero can never hold: give more")]
-    Zero(&'static str),
 }
 
 impl Flags {
@@ -261,7 +256,7 @@ impl Flags {
         let target = Target::new(&self.url, self.admin_url.as_deref())?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
         for plan in &mut plans {
-            plan.thresholds = self.targets.thresholds(plan)?;
+            plan.thresholds = self.thresholds.thresholds(plan)?;
             plan.check_names()?;
         }
         let campaign = Campaign {
@@ -305,7 +300,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::threshold::Thresholds;
+    use crate::plan::threshold;
 
     fn check(args: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from([&["loadtest"], args].concat());
@@ -319,21 +314,20 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
         let mut plan = Plan::new(100, Duration::from_secs(60));
-        plan.thresholds = Thresholds::default().list(true, true);
+        plan.thresholds = threshold::defaults(true, true);
         assert_eq!(config.campaign.plans, [plan]);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
     }
 
     #[test]
     fn a_wrong_value_is_named_with_what_to_give() {
-        let wrong: [(&[&str], &str); 9] = [
+        let wrong: [(&[&str], &str); 8] = [
             (&["--users", "1"], "1 users"),
             (&["--users", "x"], "x"),
             (&["--duration", "5"], "5s"),
             (&["--duration", "0s"], "duration of 0"),
             (&["--signal-interval", "0s"], "signal interval"),
-            (&["--min-success", "101"], "--min-success 101"),
-            (&["--max-server-rss", "2XB"], "500MB"),
+            (&["--threshold", "server_rss < 2XB"], "500MB"),
             (&["--payload-bytes", "12"], "192 to 65000"),
             (&["http://localhost"], "ws://"),
         ];

@@ -7,7 +7,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::cli::screen::Screen;
+use crate::{cli::screen::Screen, record::Exit};
 
 /// Whether a signal has asked the run to end.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl Stop {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            std::process::exit(130);
+            std::process::exit(Exit::Killed.code().into());
         });
         Ok(Self(asked))
     }

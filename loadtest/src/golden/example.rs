@@ -30,7 +30,7 @@ pub fn record() -> Record {
     Record {
         schema_version: SCHEMA_VERSION,
         outcome: Outcome::Fail,
-        exit_code: 99,
+        exit_code: Exit::Fail,
         measurement: measurement(),
         thresholds: thresholds(),
         run: run_info(),

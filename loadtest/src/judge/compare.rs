@@ -7,10 +7,7 @@ mod figures;
 #[cfg(test)]
 mod tests;
 
-use crate::record::{ComparedFigure, Comparison, Record, Validity};
-
-/// The exit code when a run is worse than its baseline.
-pub const REGRESSION: u8 = 97;
+use crate::record::{ComparedFigure, Comparison, Exit, Record, Validity};
 
 /// Compares `run` with `baseline`. Reports call the baseline `name`.
 pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
@@ -47,16 +44,15 @@ pub fn compare(baseline: &Record, run: &Record, name: &str) -> Comparison {
     }
 }
 
-/// The exit code of `loadtest compare`: [`REGRESSION`], 98 when either measurement is invalid or nothing could be
-/// judged, or 0.
-pub fn exit_code(baseline: &Record, run: &Record, comparison: &Comparison) -> u8 {
+/// The exit code of a comparison: invalid if either measurement cannot be trusted or nothing could be judged.
+pub fn exit_code(baseline: &Record, run: &Record, comparison: &Comparison) -> Exit {
     let invalid = |record: &Record| record.measurement.validity == Validity::Invalid;
     let judged = |figure: &ComparedFigure| figure.judgement != "unknown";
     match () {
-        () if invalid(baseline) || invalid(run) => 98,
-        () if !comparison.figures.iter().any(judged) => 98,
-        () if comparison.regression => REGRESSION,
-        () => 0,
+        () if invalid(baseline) || invalid(run) => Exit::Invalid,
+        () if !comparison.figures.iter().any(judged) => Exit::Invalid,
+        () if comparison.regression => Exit::Regression,
+        () => Exit::Pass,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a measurement is to be trusted, and what a run has shown. Pure.
 
-use crate::record::{Blame, Finding, Outcome, Record, Status, Validity};
+use crate::record::{Blame, Exit, Finding, Outcome, Record, Status, Validity};
 
 /// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
 const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
@@ -175,8 +175,8 @@ pub fn conclude(record: &mut Record) {
         .iter()
         .any(|one| one.status == Status::Failed);
     (record.outcome, record.exit_code) = match (record.measurement.validity, failed) {
-        (Validity::Invalid, _) => (Outcome::Invalid, 98),
-        (_, true) => (Outcome::Fail, 99),
-        (_, false) => (Outcome::Pass, 0),
+        (Validity::Invalid, _) => (Outcome::Invalid, Exit::Invalid),
+        (_, true) => (Outcome::Fail, Exit::Fail),
+        (_, false) => (Outcome::Pass, Exit::Pass),
     };
 }

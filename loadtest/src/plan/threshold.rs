@@ -6,107 +6,15 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use crate::record;
 
+mod defaults;
 mod metric;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub use defaults::{defaults, flows};
 pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
-
-/// What every run is held to unless something else was asked: the baseline of a server for 5,000 users.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Thresholds {
-    /// The 95th percentile of match latency must be below this.
-    pub match_p95: Duration,
-    /// The 95th percentile of message latency must be below this.
-    pub message_p95: Duration,
-    /// Connections, matches and messages must succeed at least this often, in percent.
-    pub success_percent: f64,
-    /// The server's resident memory must stay below this, in bytes.
-    pub server_rss_bytes: u64,
-    /// At most this many messages may be duplicate, reordered, altered or with the wrong peer.
-    pub misdelivered: u64,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            match_p95: Duration::from_secs(2),
-            message_p95: Duration::from_millis(100),
-            success_percent: 99.9,
-            server_rss_bytes: 2_000_000_000,
-            misdelivered: 0,
-        }
-    }
-}
-
-impl Thresholds {
-    /// What a plan is held to in which users wait for messages: without it one that never comes would be an error
-    /// that nothing judges.
-    pub fn of_expecting(&self) -> Option<Threshold> {
-        let text = format!("flow_success >= {}%", self.success_percent);
-        let parsed: Option<Threshold> = text.parse().ok();
-        parsed.map(|threshold| Threshold {
-            asked_for: false,
-            ..threshold
-        })
-    }
-
-    /// One by one. Without searches for a partner (`matching`) or messages between users (`relaying`) a plan has
-    /// nothing to judge the ones about them by.
-    pub fn list(&self, matching: bool, relaying: bool) -> Vec<Threshold> {
-        let Self {
-            success_percent,
-            server_rss_bytes,
-            misdelivered,
-            ..
-        } = self;
-        let time = humantime::format_duration;
-        let all = [
-            (true, format!("connection_success >= {success_percent}%")),
-            (matching, format!("match_success >= {success_percent}%")),
-            (relaying, format!("message_success >= {success_percent}%")),
-            (
-                matching,
-                format!("match_latency p95 < {}", compact(time(self.match_p95))),
-            ),
-            (
-                relaying,
-                format!("message_latency p95 < {}", compact(time(self.message_p95))),
-            ),
-            (relaying, format!("misdelivered count <= {misdelivered}")),
-            (
-                true,
-                format!("server_rss max < {}", size(*server_rss_bytes)),
-            ),
-        ];
-        let wanted = all.into_iter().filter(|(wanted, _)| *wanted);
-        let parsed = wanted.filter_map(|(_, text)| text.parse().ok());
-        parsed
-            .map(|threshold| Threshold {
-                asked_for: false,
-                ..threshold
-            })
-            .collect()
-    }
-}
-
-/// `1s 500ms` as one word.
-fn compact(time: humantime::FormattedDuration) -> String {
-    time.to_string().replace(' ', "")
-}
-
-/// `2GB`, where that is exact.
-fn size(bytes: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
-    let fitting = units
-        .iter()
-        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    fitting.map_or(format!("{bytes}B"), |(name, unit)| {
-        format!("{}{name}", bytes / unit)
-    })
-}
 
 /// One thing that is asked of a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +126,20 @@ impl Threshold {
         };
         upper.then_some((figure, self.limit))
     }
+
+    pub fn result(&self, measured: Option<f64>, status: record::Status) -> record::ThresholdResult {
+        record::ThresholdResult {
+            expression: self.expression.clone(),
+            name: self.name(),
+            measured: measured.map(record::digits),
+            bound: self.bound.sign().to_owned(),
+            limit: self.limit,
+            unit: unit(self.metric.kind(), self.statistic).to_owned(),
+            status,
+            failed_at_ms: None,
+            aborted: false,
+        }
+    }
 }
 
 impl FromStr for Threshold {
@@ -280,22 +202,6 @@ impl fmt::Display for Statistic {
             Self::Count => f.write_str("count"),
             Self::Rate => f.write_str("rate"),
             Self::Plain => Ok(()),
-        }
-    }
-}
-
-impl Threshold {
-    pub fn result(&self, measured: Option<f64>, status: record::Status) -> record::ThresholdResult {
-        record::ThresholdResult {
-            expression: self.expression.clone(),
-            name: self.name(),
-            measured: measured.map(record::digits),
-            bound: self.bound.sign().to_owned(),
-            limit: self.limit,
-            unit: unit(self.metric.kind(), self.statistic).to_owned(),
-            status,
-            failed_at_ms: None,
-            aborted: false,
         }
     }
 }

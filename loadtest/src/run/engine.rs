@@ -26,7 +26,7 @@ use crate::{
         ledger::Scope,
     },
     plan::{Plan, PlanError},
-    record::{Record, Run},
+    record::{Exit, Record, Run},
     run::{
         observe::{Latest, Observer},
         phases::phases,
@@ -107,15 +107,15 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// 2 for what the caller asked, 3 for a target out of reach, 98 for a fault of the generator.
-    pub fn exit_code(&self) -> u8 {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> Exit {
         match self {
             Self::Plan(_)
             | Self::TooFewFiles { .. }
             | Self::TooLate { .. }
-            | Self::TooFar { .. } => 2,
-            Self::Unreachable { .. } => 3,
-            Self::Stopped | Self::Worker(_) => 98,
+            | Self::TooFar { .. } => Exit::Usage,
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Stopped | Self::Worker(_) => Exit::Invalid,
         }
     }
 }

@@ -245,16 +245,19 @@ fn lost_messages_are_a_regression_even_if_nothing_is_slow() {
         judgement(&baseline, &current, "message_success_percent"),
         "worse"
     );
-    (current.outcome, current.exit_code) = (Outcome::Pass, 0);
+    (current.outcome, current.exit_code) = (Outcome::Pass, Exit::Pass);
     against_baseline(&baseline, &mut current, "base.json");
     assert_eq!(
         (current.outcome, current.exit_code),
-        (Outcome::Regression, REGRESSION)
+        (Outcome::Regression, Exit::Regression)
     );
     // What failed by itself stays failed.
-    (current.outcome, current.exit_code) = (Outcome::Fail, 99);
+    (current.outcome, current.exit_code) = (Outcome::Fail, Exit::Fail);
     against_baseline(&baseline, &mut current, "base.json");
-    assert_eq!((current.outcome, current.exit_code), (Outcome::Fail, 99));
+    assert_eq!(
+        (current.outcome, current.exit_code),
+        (Outcome::Fail, Exit::Fail)
+    );
 }
 
 #[test]
@@ -264,12 +267,12 @@ fn an_invalid_measurement_judges_nothing() {
     let mut current = run(&mut noise, 100, 0.0, 3.0);
     assert_eq!(
         exit_code(&baseline, &current, &compare(&baseline, &current, "b")),
-        97
+        Exit::Regression
     );
     current.measurement.validity = Validity::Invalid;
     let comparison = compare(&baseline, &current, "b");
     assert!(!comparison.regression);
-    assert_eq!(exit_code(&baseline, &current, &comparison), 98);
+    assert_eq!(exit_code(&baseline, &current, &comparison), Exit::Invalid);
 }
 
 #[test]
@@ -340,6 +343,6 @@ fn when_nothing_is_judged_it_is_no_pass() {
     other.connections.attempted = 0;
     (other.matches.matched, other.matches.failed) = (0, 0);
     let comparison = compare(&baseline, &other, "base.json");
-    assert_eq!(exit_code(&baseline, &other, &comparison), 98);
+    assert_eq!(exit_code(&baseline, &other, &comparison), Exit::Invalid);
     assert!(comparison.caveats.iter().any(|it| it.contains("no figure")));
 }

@@ -7,8 +7,8 @@ use crate::{
         ledger::{Inbox, Latest, Scope, Stay},
         sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
     },
-    plan::threshold::Thresholds,
-    record::{Outcome, Record, Run, Status, Validity},
+    plan::threshold,
+    record::{Exit, Outcome, Record, Run, Status, Validity},
 };
 
 pub const ROUTE: Route = Route {
@@ -165,7 +165,7 @@ fn record(samples: impl IntoIterator<Item = Sample>, change: impl FnOnce(&mut Ab
     }
     let mut about = about();
     change(&mut about);
-    let thresholds = Thresholds::default().list(true, true);
+    let thresholds = threshold::defaults(true, true);
     let calls = vec!["search".to_owned()];
     let mut watch = Watch::new(thresholds, calls, Vec::new(), about.server_expected);
     books.close(secs(1), None);
@@ -184,7 +184,11 @@ pub fn status(record: &Record, name: &str) -> Status {
 #[test]
 fn a_good_run_passes() {
     let got = good_and([]);
-    assert_eq!((got.outcome, got.exit_code), (Outcome::Pass, 0), "{got:#?}");
+    assert_eq!(
+        (got.outcome, got.exit_code),
+        (Outcome::Pass, Exit::Pass),
+        "{got:#?}"
+    );
     assert_eq!(got.measurement.validity, Validity::Valid);
     assert_eq!(status(&got, "server_rss_max"), Status::NotMeasured);
     assert_eq!(got.errors, []);
@@ -211,7 +215,10 @@ fn a_record_reads_back() {
 #[test]
 fn nothing_measured_is_never_a_pass() {
     let got = record([], |_| {});
-    assert_eq!((got.outcome, got.exit_code), (Outcome::Invalid, 98));
+    assert_eq!(
+        (got.outcome, got.exit_code),
+        (Outcome::Invalid, Exit::Invalid)
+    );
     let findings = &got.measurement.findings;
     assert!(
         findings
@@ -248,13 +255,13 @@ fn each_default_can_fail() {
         let got = good_and(samples);
         assert_eq!(
             (got.exit_code, status(&got, name)),
-            (99, Status::Failed),
+            (Exit::Fail, Status::Failed),
             "{name}"
         );
     }
     // Nothing was matched or sent, but the cause is known: that is a failure, not a void measurement.
     let all_refused = record([Sample::Connecting { again: false }, refused()], |_| {});
-    assert_eq!(all_refused.exit_code, 99);
+    assert_eq!(all_refused.exit_code, Exit::Fail);
 }
 
 #[test]
@@ -267,20 +274,24 @@ fn a_generator_that_cannot_keep_up_makes_the_run_void() {
         }))
     };
     assert_eq!(late(50).measurement.validity, Validity::Suspect);
-    assert_eq!(late(500).exit_code, 98);
+    assert_eq!(late(500).exit_code, Exit::Invalid);
     let busy = |percent| record(good(), |about| about.busiest_worker_percent = percent);
     assert_eq!(
         (busy(80.0).exit_code, busy(80.0).measurement.validity),
-        (0, Validity::Suspect)
+        (Exit::Pass, Validity::Suspect)
     );
-    assert_eq!(busy(97.0).exit_code, 98);
+    assert_eq!(busy(97.0).exit_code, Exit::Invalid);
     let ports = good_and([
         Sample::Connecting { again: false },
         Sample::NotConnected {
             error: ErrorKind::PortsExhausted,
         },
     ]);
-    assert_eq!(ports.exit_code, 98, "void, though a threshold failed too");
+    assert_eq!(
+        ports.exit_code,
+        Exit::Invalid,
+        "void, though a threshold failed too"
+    );
 }
 
 #[test]
@@ -288,7 +299,7 @@ fn metrics_that_were_asked_for_are_missed() {
     let got = record(good(), |about| about.server_expected = true);
     assert_eq!(
         (status(&got, "server_rss_max"), got.exit_code),
-        (Status::NoData, 98)
+        (Status::NoData, Exit::Invalid)
     );
 }
 

@@ -54,7 +54,7 @@ impl Books {
         Record {
             schema_version: record::SCHEMA_VERSION,
             outcome: Outcome::Pass,
-            exit_code: 0,
+            exit_code: record::Exit::Pass,
             measurement: Measurement {
                 validity: Validity::Valid,
                 findings: Vec::new(),

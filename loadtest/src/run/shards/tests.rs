@@ -10,8 +10,8 @@ use crate::{
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
         slice::Slice,
     },
-    plan::threshold::Thresholds,
-    record::{Outcome, PlanFacts, ShardData, Status, Validity},
+    plan::threshold,
+    record::{Exit, Outcome, PlanFacts, ShardData, Status, Validity},
 };
 
 fn secs(n: u64) -> Duration {
@@ -166,7 +166,7 @@ fn record(run: &Run, shard: Option<u32>) -> Record {
         sender.send(slice).expect("the books are open");
         books.tick(secs(second), None);
     }
-    let thresholds = Thresholds::default().list(true, true);
+    let thresholds = threshold::defaults(true, true);
     let facts = facts(&thresholds);
     let (index, count) = (
         shard.unwrap_or(0) + 1,
@@ -362,7 +362,7 @@ fn a_shard_itself_judges_what_it_could_measure() {
     }
     assert_eq!(
         (shard.exit_code, shard.matches.one_sided),
-        (0, 0),
+        (Exit::Pass, 0),
         "{shard:#?}"
     );
 }
@@ -391,7 +391,7 @@ fn without_a_shard_the_gap_is_stated_and_nothing_is_made_up() {
     let status = |name| status(&merged, name);
     assert_eq!(
         (status("message_success"), merged.exit_code),
-        (Status::Ok, 0)
+        (Status::Ok, Exit::Pass)
     );
     let text = crate::report::terminal(&merged);
     assert!(
@@ -448,7 +448,10 @@ fn what_is_wrong_with_one_shard_is_wrong_with_the_whole() {
     let late = all[1].1.shard.as_mut().expect("a shard");
     late.started_late_ms = 700.0;
     let merged = merge(all).expect("shards of one run");
-    assert_eq!((merged.outcome, merged.exit_code), (Outcome::Invalid, 98));
+    assert_eq!(
+        (merged.outcome, merged.exit_code),
+        (Outcome::Invalid, Exit::Invalid)
+    );
     let findings: Vec<&str> = merged
         .measurement
         .findings
