@@ -19,28 +19,21 @@ use crate::{
 };
 
 mod check;
+pub mod limits;
 mod phase;
 mod resize;
+mod resolve;
 mod schedule;
 mod shard;
 pub mod size;
 #[cfg(test)]
 mod tests;
 
-pub use check::MAX_NAMES;
 pub use check::PlanError;
 pub use phase::{Load, Phase};
+pub use resolve::ResolvedPlan;
 pub use schedule::Start;
-pub use shard::{MAX_SHARDS, Shard};
-
-/// The most users that one process may be asked to play.
-pub const MAX_USERS: u32 = 1_000_000;
-
-/// The longest that any one duration of a plan may be.
-pub const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// The most users that may come in a second.
-pub const MAX_ARRIVALS: f64 = 100_000.0;
+pub use shard::Shard;
 
 const FAIR_WAIT: Duration = Duration::from_secs(2);
 
@@ -177,7 +170,7 @@ impl Plan {
     }
 
     /// How long it takes until the most users are there.
-    pub fn ramp(&self) -> Duration {
+    fn ramp(&self) -> Duration {
         let peak = self.steady_users();
         let before = self.phases_with_begin().find_map(|(begin, phase)| {
             let Load::Users { to, .. } = phase.load else {
@@ -255,12 +248,12 @@ impl Plan {
     }
 
     /// Whether users ask for partners.
-    pub fn has_matches(&self) -> bool {
+    fn has_matches(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::FindMatch | Step::Next))
     }
 
     /// Every message that carries a tag is to come to somebody.
-    pub fn all_come_back(&self) -> bool {
+    fn all_come_back(&self) -> bool {
         !self.any_step(&|step| {
             let Step::Send { message, .. } = step else {
                 return false;
@@ -278,7 +271,7 @@ impl Plan {
     /// Two users who wait at the same time, both at least this long, could have been paired with each other.
     /// Where users go from one partner to the next, that takes longer: a server does not give them the partner
     /// whom they have just left.
-    pub fn fair_wait(&self) -> Duration {
+    fn fair_wait(&self) -> Duration {
         if self.any_step(&|step| matches!(step, Step::Next)) {
             self.match_timeout
         } else {
@@ -287,7 +280,7 @@ impl Plan {
     }
 
     /// Whether users send each other messages.
-    pub fn has_relays(&self) -> bool {
+    fn has_relays(&self) -> bool {
         self.any_step(&|step| {
             matches!(
                 step,
@@ -299,18 +292,13 @@ impl Plan {
         })
     }
 
-    /// Whether users open WebSocket connections.
-    pub fn has_connections(&self) -> bool {
-        self.any_step(&|step| matches!(step, Step::Connect | Step::ConnectTo(_)))
-    }
-
     /// Whether users open WebSocket connections to the URL of the server as it is given.
-    pub fn has_plain_connections(&self) -> bool {
+    fn has_plain_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
     }
 
     /// The servers beside the one under test that users ask over HTTP.
-    pub fn origins(&self) -> Vec<Origin> {
+    fn origins(&self) -> Vec<Origin> {
         let mut origins = Vec::new();
         for flow in &self.flows {
             flow.origins(&mut origins);
@@ -319,7 +307,7 @@ impl Plan {
     }
 
     /// The thresholds of the plan, or the defaults.
-    pub fn thresholds_or_defaults(&self) -> Vec<Threshold> {
+    fn thresholds_or_defaults(&self) -> Vec<Threshold> {
         self.thresholds_with(Vec::new())
     }
 
@@ -339,7 +327,7 @@ impl Plan {
     }
 
     /// The names of the calls, in the order of their ids.
-    pub fn calls(&self) -> Vec<String> {
+    fn calls(&self) -> Vec<String> {
         let mut names = Vec::new();
         for flow in &self.flows {
             flow.calls(&mut names);

@@ -9,7 +9,7 @@ pub mod run_state;
 mod steps;
 pub mod tag;
 
-use std::{collections::VecDeque, pin::pin, rc::Rc, time::Duration};
+use std::{collections::VecDeque, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -21,7 +21,7 @@ use crate::{
         ledger::Stay,
         sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
     },
-    plan::{Plan, Start},
+    plan::{ResolvedPlan, Start},
     user::{
         clock::{pacer::Pacer, stall::Pulse},
         net::websocket::{Connection, Endpoint, Event},
@@ -37,12 +37,8 @@ const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 
 /// What all users of a worker share.
 pub struct WorkerContext {
-    pub plan: Plan,
+    pub plan: Arc<ResolvedPlan>,
     pub endpoint: Endpoint,
-    /// The names of the calls; their places are their ids.
-    pub calls: Vec<String>,
-    /// The types of messages that the steps of each flow wait for.
-    pub expected: Vec<Rc<[String]>>,
     /// The start of the run.
     pub epoch: Instant,
     /// Tells this run's messages from those of another.
@@ -181,7 +177,7 @@ pub async fn play(start: Start, context: Rc<WorkerContext>) {
 impl User {
     fn new(start: Start, context: Rc<WorkerContext>) -> Self {
         let drop_at = context.plan.dropped_after(start.user, start.at);
-        let kinds = Rc::clone(&context.expected[context.plan.flow_of(start.user)]);
+        let kinds = Arc::clone(&context.plan.expected[context.plan.flow_of(start.user)]);
         Self {
             start,
             context,

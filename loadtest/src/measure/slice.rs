@@ -20,7 +20,7 @@ use crate::{
         series::{Cell, Counts, Gauges},
         slice::calls::CallCounts,
     },
-    plan::MAX_NAMES,
+    plan::limits::MAX_NAMES,
 };
 
 /// What users told in a stretch of time. Two of them add up to one.

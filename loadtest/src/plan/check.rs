@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{CapacitySearch, MAX_ARRIVALS, MAX_DURATION, MAX_USERS, Plan, Shard};
+use super::{
+    CapacitySearch, Plan, Shard,
+    limits::{MAX_ARRIVALS, MAX_DURATION, MAX_NAMES, MAX_USERS},
+};
 use crate::plan::{flow::FlowError, threshold::Threshold};
-
-/// The most phases, the most flows, and the most calls of a plan.
-pub const MAX_NAMES: usize = 200;
 
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]

@@ -1,6 +1,6 @@
 //! What a user does: steps, one after the other. Pure.
 
-use std::{rc::Rc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hyper::Method;
 use voicematch_protocol::ClientType;
@@ -271,7 +271,7 @@ impl Flow {
     }
 
     /// The types of messages that its steps wait for, each once.
-    pub fn expected(&self) -> Rc<[String]> {
+    pub fn expected(&self) -> Arc<[String]> {
         let mut kinds = Vec::new();
         expected(&self.steps, &mut kinds);
         kinds.into()

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{MAX_ARRIVALS, MAX_DURATION, PlanError};
+use super::{
+    PlanError,
+    limits::{MAX_ARRIVALS, MAX_DURATION},
+};
 
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Load, Phase, Plan, PlanError};
-
-/// The most shards that a plan may be split into.
-pub const MAX_SHARDS: u32 = 500;
+use super::{Load, Phase, Plan, PlanError, limits::MAX_SHARDS};
 
 /// Which users of a plan are played: those whose number leaves `index` when divided by `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +60,7 @@ impl fmt::Display for Shard {
 
 impl Plan {
     /// As [`Plan::peak_users`], of this plan's shard alone.
-    pub fn shard_of_peak(&self) -> u32 {
+    pub fn peak_of_shard(&self) -> u32 {
         let steady = self.steady_users();
         let arrived = self.peak_users() - steady;
         // Whoever arrives has any number, so that of ten arrivals each of four shards may get three.
@@ -79,7 +76,7 @@ impl Plan {
     }
 
     /// The phases as this plan's shard plays them: their users and rates are those of the shard.
-    pub fn phases_of_shard(&self) -> Vec<Phase> {
+    pub(super) fn phases_of_shard(&self) -> Vec<Phase> {
         let mut phases = self.phases.clone();
         for phase in &mut phases {
             match &mut phase.load {
@@ -103,7 +100,7 @@ impl Plan {
         if self.search.is_some() || !self.then.is_empty() {
             return Err(PlanError::NotInShards(self.name.clone()));
         }
-        if self.shard_of_peak() == 0 {
+        if self.peak_of_shard() == 0 {
             return Err(PlanError::EmptyShard {
                 shard: self.shard,
                 users: self.peak_users(),

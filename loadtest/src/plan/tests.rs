@@ -196,7 +196,7 @@ fn impossible_plans_are_refused() {
     let none = Plan::of_phases(Vec::new());
     assert_eq!(none.check(), Err(PlanError::Empty("phase")));
     assert_eq!(Plan::new(1, secs(1)).check(), Err(PlanError::Users(1)));
-    let endless = Plan::ramp_and_hold(MAX_USERS, secs(60), secs(1));
+    let endless = Plan::ramp_and_hold(limits::MAX_USERS, secs(60), secs(1));
     assert!(matches!(endless.check(), Err(PlanError::Duration { .. })));
     let nobody = Plan::of_phases(vec![Phase::arrivals("some", secs(1), 0.0, 0.0)]);
     assert_eq!(nobody.check(), Err(PlanError::Arrivals(0.0)));

@@ -25,7 +25,7 @@ use crate::{
         books::{About, Books},
         ledger::Scope,
     },
-    plan::{Plan, PlanError},
+    plan::{Plan, PlanError, ResolvedPlan},
     record::{Exit, Record, Run},
     run::{
         observe::{Latest, Observer},
@@ -146,17 +146,21 @@ pub async fn run_until(
     mut on_progress: impl FnMut(&Progress) + Send,
 ) -> Result<Record, RunError> {
     let mut stop = pin!(stop);
+    let plan = &Arc::new(plan.resolve()?);
     let (endpoint, epoch) = tokio::select! {
         ready = get_ready(plan, target, &mut on_progress) => ready?,
         () = &mut stop => return Err(RunError::Stopped),
     };
     let late = epoch.elapsed();
     let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
-    let flows = plan.flows.iter().map(|flow| flow.name.clone()).collect();
     let shared = !plan.shard.is_whole();
     let shard = shared.then(|| shard_data(plan, server_expected, late));
-    let thresholds = plan.thresholds_or_defaults();
-    let watch = Watch::new(thresholds, plan.calls(), flows, server_expected);
+    let watch = Watch::new(
+        plan.thresholds.clone(),
+        plan.calls.clone(),
+        plan.flow_names.clone(),
+        server_expected,
+    );
     let (mut workers, mut recorder) = Workers::start(plan, endpoint, epoch, watch)?;
     let observer = Observer::new(workers.epoch, recorder.server.clone());
     let leading = workers.lead(stop, &mut recorder, &mut on_progress);
@@ -176,8 +180,8 @@ pub async fn run_until(
         elapsed,
         active: outcome.active,
         kinds: Vec::new(),
-        phases: phases(plan, &plan.phases_of_shard()),
-        steady: [plan.ramp(), outcome.active],
+        phases: phases(plan, &plan.phases_of_shard),
+        steady: [plan.ramp, outcome.active],
         peak_connected: outcome.peak_users,
         workers: workers.counters.len() as u64,
         busiest_worker_percent,
@@ -189,13 +193,12 @@ pub async fn run_until(
 
 /// Checks what can be checked, and waits for the start. Gives how to connect, and the moment of the start.
 async fn get_ready(
-    plan: &Plan,
+    plan: &ResolvedPlan,
     target: &Target,
     on_progress: &mut impl FnMut(&Progress),
 ) -> Result<(Endpoint, Instant), RunError> {
-    plan.check()?;
     check_start(plan)?;
-    let (users, fit) = (plan.shard_of_peak(), users_that_fit());
+    let (users, fit) = (plan.peak_of_shard, users_that_fit());
     if u64::from(users) > fit {
         return Err(RunError::TooFewFiles { users, fit });
     }
@@ -204,7 +207,7 @@ async fn get_ready(
 }
 
 /// How long the run waits for what is under way at its end, if there are messages among it or only requests.
-fn settling(plan: &Plan, messages: bool) -> Duration {
+fn settling(plan: &ResolvedPlan, messages: bool) -> Duration {
     let [least, most] = SETTLE;
     match messages {
         true => (plan.message_timeout + LAST_MOMENT).clamp(least, most),
@@ -213,7 +216,7 @@ fn settling(plan: &Plan, messages: bool) -> Duration {
 }
 
 /// What was run. Times are filled in when the books are closed.
-fn describe(plan: &Plan, target: &Target, workers: &Workers, interrupted: bool) -> Run {
+fn describe(plan: &ResolvedPlan, target: &Target, workers: &Workers, interrupted: bool) -> Run {
     let shared = !plan.shard.is_whole();
     Run {
         id: format!("{:08x}", workers.run),
@@ -227,7 +230,7 @@ fn describe(plan: &Plan, target: &Target, workers: &Workers, interrupted: bool) 
         elapsed_ms: 0.0,
         active_ms: 0.0,
         interrupted,
-        users: u64::from(plan.shard_of_peak()),
+        users: u64::from(plan.peak_of_shard),
         load: None,
         shard: shared.then(|| plan.shard.to_string()),
         merged_from: Vec::new(),
@@ -237,7 +240,7 @@ fn describe(plan: &Plan, target: &Target, workers: &Workers, interrupted: bool) 
 
 /// The workers of a run, from the outside.
 struct Workers {
-    plan: Plan,
+    plan: Arc<ResolvedPlan>,
     /// Tells this run's messages from those of another.
     run: u32,
     epoch: Instant,
@@ -257,13 +260,13 @@ struct RunOutcome {
 
 impl Workers {
     fn start(
-        plan: &Plan,
+        plan: &Arc<ResolvedPlan>,
         endpoint: Endpoint,
         epoch: Instant,
         watch: Watch,
     ) -> Result<(Self, Recorder), RunError> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let wanted = plan.shard_of_peak().div_ceil(USERS_PER_WORKER);
+        let wanted = plan.peak_of_shard.div_ceil(USERS_PER_WORKER);
         let threads = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
         let (state, states) = watch::channel(RunState::Running);
         let (run, scope) = if plan.shard.is_whole() {
@@ -273,11 +276,11 @@ impl Workers {
         } else {
             (run_number(plan), Scope::Shard)
         };
-        let (books, slices) = Books::open(plan.fair_wait(), scope);
+        let (books, slices) = Books::open(plan.fair_wait, scope);
         let patience = Some(plan.message_timeout.max(PATIENCE));
-        let books = books.with_patience(patience.filter(|_| plan.all_come_back()));
+        let books = books.with_patience(patience.filter(|_| plan.all_come_back));
         let mut workers = Self {
-            plan: plan.clone(),
+            plan: Arc::clone(plan),
             run,
             epoch,
             started_at: plan.start_at.unwrap_or_else(SystemTime::now),
@@ -290,7 +293,7 @@ impl Workers {
             let counters = Arc::new(Counters::default());
             workers.counters.push(Arc::clone(&counters));
             let job = Job {
-                plan: plan.clone(),
+                plan: Arc::clone(plan),
                 endpoint: endpoint.clone(),
                 run: workers.run,
                 epoch: workers.epoch,
@@ -324,15 +327,15 @@ impl Workers {
     ) -> RunOutcome {
         let mut outcome = RunOutcome::default();
         let mut progress = Progress {
-            planned: self.plan.end(),
-            users: self.plan.shard_of_peak(),
+            planned: self.plan.end,
+            users: self.plan.peak_of_shard,
             ..Progress::default()
         };
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = pin!(stop);
         let alone = self.plan.shard.is_whole();
-        let end = self.epoch + self.plan.end();
+        let end = self.epoch + self.plan.end;
         // A little after the workers hand over their slices, which they do at whole seconds.
         let mut next_look = Duration::from_millis(1100);
         let mut look = |workers: &Self, outcome: &mut RunOutcome, on: bool| {

@@ -37,7 +37,7 @@ use crate::{
         series::{Cell, Series, side_by_side},
         server_use::ServerUse,
     },
-    plan::{MAX_DURATION, threshold::Threshold},
+    plan::{limits::MAX_DURATION, threshold::Threshold},
     record::{Record, Run, ShardInfo, ThresholdResult},
 };
 

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     base::machine::cpu_seconds,
     measure::{sample::Sample, slice::Slice},
-    plan::{Plan, flow::Flow},
+    plan::ResolvedPlan,
     run::progress::Counters,
     user::{
         WorkerContext,
@@ -36,7 +36,7 @@ use crate::{
 
 /// What a worker needs to know.
 pub struct Job {
-    pub plan: Plan,
+    pub plan: Arc<ResolvedPlan>,
     pub endpoint: Endpoint,
     pub run: u32,
     pub epoch: Instant,
@@ -86,8 +86,6 @@ async fn run(job: Job) -> io::Result<WorkerResult> {
         })
     };
     let context = Rc::new(WorkerContext {
-        calls: job.plan.calls(),
-        expected: job.plan.flows.iter().map(Flow::expected).collect(),
         plan: job.plan,
         endpoint: job.endpoint,
         epoch: job.epoch,

@@ -7,7 +7,9 @@ use clap::Args;
 use super::{ConfigError, scenario::ScenarioFlags, values::time};
 use crate::{
     base::units::parse_rate,
-    plan::{MAX_USERS, Phase, Plan, PlanError, flow::Flow, scenario, size::MIN_PAYLOAD_BYTES},
+    plan::{
+        Phase, Plan, PlanError, flow::Flow, limits::MAX_USERS, scenario, size::MIN_PAYLOAD_BYTES,
+    },
 };
 
 /// How long everybody stays, unless told otherwise.

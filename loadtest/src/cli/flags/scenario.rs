@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::plan::{MAX_USERS, Plan, PlanError};
+use crate::plan::{Plan, PlanError, limits::MAX_USERS};
 
 /// Changes what a scenario says of its storm, its fraction of the capacity, or its search.
 #[derive(Debug, Clone, Default, Args)]

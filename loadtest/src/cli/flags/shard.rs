@@ -76,7 +76,7 @@ mod tests {
         let at = "2026-01-31T12:00:00Z";
         let got = plan(&["--shard", "2/5", "--start-at", at]).expect("good");
         assert_eq!(got.shard, Shard { index: 1, count: 5 });
-        assert_eq!(got.shard_of_peak(), 20);
+        assert_eq!(got.peak_of_shard(), 20);
         let start_at = humantime::parse_rfc3339(at).expect("good");
         assert_eq!(got.start_at, Some(start_at));
         let held = ["--scenario", "endurance", "--capacity", "1000"];

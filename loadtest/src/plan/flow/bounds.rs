@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Between, Message, Request, Rounds, Step};
-use crate::plan::{MAX_DURATION, size::Size, template::Template};
+use crate::plan::{limits::MAX_DURATION, size::Size, template::Template};
 
 /// Loops in loops.
 const MAX_DEPTH: usize = 8;

@@ -7,12 +7,12 @@ use tokio::time::timeout;
 use super::RunError;
 use crate::{
     measure::sample::ErrorKind,
-    plan::Plan,
+    plan::ResolvedPlan,
     user::net::{target::Target, websocket::Endpoint},
 };
 
 /// Opens one connection, so that a wrong address is one clear error and not one per user.
-pub(super) async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunError> {
+pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Endpoint, RunError> {
     let unreachable = |reason: String, advice| {
         let url = target.url();
         RunError::Unreachable {
@@ -33,7 +33,7 @@ pub(super) async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunE
         let reason = format!("{} at {address}", kind.name());
         return Err(unreachable(reason, advice(&kind)));
     }
-    let others = endpoint.with_others(plan.origins()).await;
+    let others = endpoint.with_others(plan.origins.clone()).await;
     others.map_err(|(origin, reason)| RunError::Unreachable {
         url: format!("{}, which an http step asks", origin.authority),
         reason,
@@ -43,8 +43,8 @@ pub(super) async fn probe(plan: &Plan, target: &Target) -> Result<Endpoint, RunE
 
 /// Connects as users do, as far as that is possible without playing their steps: who is let in by what an earlier
 /// step brings home is not let in here.
-async fn enter(plan: &Plan, endpoint: &Endpoint) -> Result<(), ErrorKind> {
-    if !plan.has_plain_connections() {
+async fn enter(plan: &ResolvedPlan, endpoint: &Endpoint) -> Result<(), ErrorKind> {
+    if !plan.has_plain_connections {
         return endpoint.reach().await;
     }
     let connection = endpoint.connect(0, None).await?;

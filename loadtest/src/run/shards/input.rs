@@ -144,7 +144,7 @@ fn same_run(
 pub(super) fn missing(parts: &[Part]) -> Vec<u32> {
     let there: BTreeSet<u32> = parts.iter().map(|part| part.shard.index).collect();
     let count = parts.first().map_or(0, |part| part.shard.count);
-    (1..=count.min(crate::plan::MAX_SHARDS))
+    (1..=count.min(crate::plan::limits::MAX_SHARDS))
         .filter(|index| !there.contains(index))
         .collect()
 }

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    plan::{Plan, threshold::Threshold},
+    plan::{ResolvedPlan, threshold::Threshold},
     record::{PlanFacts, ShardData},
     run::{engine::RunError, phases, progress::Progress},
     user::tag::room_key,
@@ -22,10 +22,10 @@ const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
 const AHEAD: Duration = Duration::from_millis(200);
 
 /// The number of the run of which this plan is a shard: the same in all of them, and another for other runs.
-pub fn run_number(plan: &Plan) -> u32 {
+pub fn run_number(plan: &ResolvedPlan) -> u32 {
     let start = plan.start_at.unwrap_or(UNIX_EPOCH);
     let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (count, users) = (plan.shard.count, plan.peak_users());
+    let (count, users) = (plan.shard.count, plan.peak_users);
     let hash = room_key(&format!(
         "{} {count} {users} {}",
         since.as_nanos(),
@@ -39,7 +39,7 @@ pub fn run_number(plan: &Plan) -> u32 {
 ///
 /// # Errors
 /// It is past by more than a little, or far away.
-pub fn check_start(plan: &Plan) -> Result<(), RunError> {
+pub fn check_start(plan: &ResolvedPlan) -> Result<(), RunError> {
     let Some(at) = plan.start_at else {
         return Ok(());
     };
@@ -57,7 +57,7 @@ pub fn check_start(plan: &Plan) -> Result<(), RunError> {
 /// # Errors
 /// The moment is past.
 pub async fn wait_for_start(
-    plan: &Plan,
+    plan: &ResolvedPlan,
     on_progress: &mut impl FnMut(&Progress),
 ) -> Result<Instant, RunError> {
     check_start(plan)?;
@@ -70,8 +70,8 @@ pub async fn wait_for_start(
     {
         on_progress(&Progress {
             starts_in: Some(left),
-            planned: plan.end(),
-            users: plan.shard_of_peak(),
+            planned: plan.end,
+            users: plan.peak_of_shard,
             ..Progress::default()
         });
         sleep((left - AHEAD).min(Duration::from_millis(250))).await;
@@ -97,7 +97,7 @@ fn instant_of(at: SystemTime) -> Instant {
 }
 
 /// What the record holds for the others, but for the books.
-pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardData {
+pub fn shard_data(plan: &ResolvedPlan, server_expected: bool, late: Duration) -> ShardData {
     let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     ShardData {
@@ -107,18 +107,14 @@ pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardDa
         started_late_ms: millis(late),
         server_expected,
         plan: PlanFacts {
-            users: u64::from(plan.peak_users()),
-            ramp_ms: millis(plan.ramp()),
-            fair_wait_ms: millis(plan.fair_wait()),
+            users: u64::from(plan.peak_users),
+            ramp_ms: millis(plan.ramp),
+            fair_wait_ms: millis(plan.fair_wait),
             message_timeout_ms: millis(plan.message_timeout),
             phases: phases::phases(plan, &plan.phases),
-            calls: plan.calls(),
-            flows: plan.flows.iter().map(|flow| flow.name.clone()).collect(),
-            thresholds: plan
-                .thresholds_or_defaults()
-                .iter()
-                .map(Threshold::saved)
-                .collect(),
+            calls: plan.calls.clone(),
+            flows: plan.flow_names.clone(),
+            thresholds: plan.thresholds.iter().map(Threshold::saved).collect(),
         },
         books: String::new(),
     }
@@ -127,7 +123,7 @@ pub fn shard_data(plan: &Plan, server_expected: bool, late: Duration) -> ShardDa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Shard;
+    use crate::plan::{Plan, Shard};
 
     fn plan(index: u32, count: u32, at: u64) -> Plan {
         Plan {
@@ -137,16 +133,24 @@ mod tests {
         }
     }
 
+    fn resolved(plan: &Plan) -> ResolvedPlan {
+        plan.resolve().expect("it can be played")
+    }
+
+    fn number(plan: &Plan) -> u32 {
+        run_number(&resolved(plan))
+    }
+
     #[test]
     fn all_shards_of_a_run_have_its_number_and_no_others() {
-        let one = run_number(&plan(0, 5, 1000));
-        assert_eq!(run_number(&plan(4, 5, 1000)), one);
+        let one = number(&plan(0, 5, 1000));
+        assert_eq!(number(&plan(4, 5, 1000)), one);
         let named = Plan {
             name: "other".to_owned(),
             ..plan(0, 5, 1000)
         };
         for other in [plan(0, 4, 1000), plan(0, 5, 1001), named] {
-            assert_ne!(run_number(&other), one, "{other:?}");
+            assert_ne!(number(&other), one, "{other:?}");
         }
     }
 
@@ -156,10 +160,12 @@ mod tests {
             start_at: Some(SystemTime::now() - Duration::from_secs(seconds)),
             ..plan(0, 2, 0)
         };
-        let error = check_start(&in_past(90)).expect_err("past").to_string();
+        let error = check_start(&resolved(&in_past(90)))
+            .expect_err("past")
+            .to_string();
         assert!(error.contains("1m 30s ago"), "{error}");
-        assert!(check_start(&in_past(0)).is_ok());
-        assert!(check_start(&Plan::new(2, Duration::from_secs(1))).is_ok());
+        assert!(check_start(&resolved(&in_past(0))).is_ok());
+        assert!(check_start(&resolved(&Plan::new(2, Duration::from_secs(1)))).is_ok());
     }
 
     #[tokio::test]
@@ -170,7 +176,10 @@ mod tests {
             ..plan(0, 2, 0)
         };
         let mut totals = Vec::new();
-        let epoch = wait_for_start(&plan, &mut |progress| totals.push(progress.starts_in)).await;
+        let epoch = wait_for_start(&resolved(&plan), &mut |progress| {
+            totals.push(progress.starts_in)
+        })
+        .await;
         let epoch = epoch.expect("in time");
         assert!(!totals.is_empty() && totals.iter().all(Option::is_some));
         let left = epoch.saturating_duration_since(Instant::now());

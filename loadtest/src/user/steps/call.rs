@@ -30,7 +30,12 @@ pub struct Pending {
 
 impl User {
     pub fn call_id(&self, name: &str) -> CallId {
-        let found = self.context.calls.iter().position(|known| known == name);
+        let found = self
+            .context
+            .plan
+            .calls
+            .iter()
+            .position(|known| known == name);
         CallId(u16::try_from(found.unwrap_or(0)).unwrap_or(u16::MAX))
     }
 

@@ -1,11 +1,11 @@
 //! The messages that steps of a flow wait for, which may come before the step does.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// How often each type came that some step of the flow waits for, and that none has taken yet.
 pub struct Expecting {
     /// The types; of a flow that waits for none, nothing.
-    kinds: Rc<[String]>,
+    kinds: Arc<[String]>,
     /// How often each has come.
     come: Box<[u32]>,
     /// The one that is waited for now.
@@ -13,7 +13,7 @@ pub struct Expecting {
 }
 
 impl Expecting {
-    pub fn new(kinds: Rc<[String]>) -> Self {
+    pub fn new(kinds: Arc<[String]>) -> Self {
         let come = vec![0; kinds.len()].into();
         Self {
             kinds,
