@@ -327,7 +327,7 @@ mod tests {
             (&["--duration", "5"], "5s"),
             (&["--duration", "0s"], "duration of 0"),
             (&["--signal-interval", "0s"], "signal interval"),
-            (&["--threshold", "server_rss < 2XB"], "500MB"),
+            (&["--threshold", "server_rss max < 2XB"], "500MB"),
             (&["--payload-bytes", "12"], "192 to 65000"),
             (&["http://localhost"], "ws://"),
         ];
