@@ -15,7 +15,7 @@ use crate::{Ran, command, node::Server, read, report_file, run};
 /// Twenty users, ten messages a second each.
 const LOAD: [&str; 8] = [
     "--scenario",
-    "audio-streaming-text",
+    "echo-audio-streaming-text",
     "--users",
     "20",
     "--spacing",

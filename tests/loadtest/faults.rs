@@ -15,7 +15,7 @@ use crate::{
 /// Forty users, ten messages a second each, for two seconds.
 const LOAD: [&str; 8] = [
     "--scenario",
-    "audio-streaming-text",
+    "echo-audio-streaming-text",
     "--users",
     "40",
     "--spacing",
@@ -235,7 +235,7 @@ async fn a_stall_slows_every_message_that_was_due_in_it() {
 async fn what_is_under_way_when_a_user_leaves_is_waited_for() {
     let stages = [
         "--scenario",
-        "concurrent-sessions",
+        "echo-concurrent-sessions",
         "--stage",
         "100ms:30,1500ms:30,500ms:0",
     ];

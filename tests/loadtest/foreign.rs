@@ -42,7 +42,7 @@ fn assert_all_came_back(ran: &Ran, sent: usize) {
 #[tokio::test]
 async fn concurrent_sessions_pass() {
     let (ran, tally) = play(
-        "concurrent-sessions",
+        "echo-concurrent-sessions",
         &["--stage", "100ms:50,2s:50,100ms:0"],
     )
     .await;
@@ -53,7 +53,7 @@ async fn concurrent_sessions_pass() {
 
 #[tokio::test]
 async fn chunks_of_audio_go_as_binary_frames_every_32_ms() {
-    let (ran, tally) = play("audio-streaming", &ARRIVALS).await;
+    let (ran, tally) = play("echo-audio-streaming", &ARRIVALS).await;
     assert_all_came_back(&ran, tally.get("binary"));
     assert_eq!(ran.count("/connections/succeeded"), 30);
     // Thirty streams, which begin 100 ms after one another.
@@ -67,7 +67,7 @@ async fn chunks_of_audio_go_as_binary_frames_every_32_ms() {
 
 #[tokio::test]
 async fn chunks_of_audio_go_as_text_every_100_ms() {
-    let (ran, tally) = play("audio-streaming-text", &USERS).await;
+    let (ran, tally) = play("echo-audio-streaming-text", &USERS).await;
     assert_all_came_back(&ran, tally.get("text"));
     // For 55 ms and 2 s.
     assert!(
@@ -80,7 +80,7 @@ async fn chunks_of_audio_go_as_text_every_100_ms() {
 #[tokio::test]
 async fn calls_are_timed_by_their_name() {
     let (ran, tally) = play(
-        "tool-execution",
+        "echo-tool-execution",
         &["--arrival-rate", "10/s", "--duration", "5s"],
     )
     .await;

@@ -74,7 +74,7 @@ async fn an_answer_without_what_is_needed_of_it_is_wrong_and_ends_the_flow() {
 
 #[tokio::test]
 async fn a_server_need_not_answer_all_that_it_is_told() {
-    let (ran, tally) = play(&[], "transcription", "100ms:10,300ms:20,2s:20").await;
+    let (ran, tally) = play(&[], "echo-transcription", "100ms:10,300ms:20,2s:20").await;
     ran.assert_ended(0);
     assert_eq!((tally.get("tokens"), tally.get("connections")), (20, 20));
     assert_eq!(ran.messages("sent"), tally.get("chunks"));

@@ -8,7 +8,7 @@ use crate::{Ran, node::Server, report_file, run};
 
 const LOAD: [&str; 8] = [
     "--scenario",
-    "audio-streaming",
+    "echo-audio-streaming",
     "--arrival-rate",
     "5/s",
     "--duration",

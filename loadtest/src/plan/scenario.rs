@@ -17,50 +17,33 @@ mod values;
 
 pub use describe::{describe, list};
 
-/// The scenarios that are built in, by name; each is a file that may be taken as an example.
-pub const BUILT_IN: [(&str, &str); 17] = [
-    (
-        "connection",
-        include_str!("../../scenarios/connection.toml"),
-    ),
-    (
-        "matchmaking",
-        include_str!("../../scenarios/matchmaking.toml"),
-    ),
-    ("signaling", include_str!("../../scenarios/signaling.toml")),
-    ("stress", include_str!("../../scenarios/stress.toml")),
-    ("endurance", include_str!("../../scenarios/endurance.toml")),
-    ("gradual", include_str!("../../scenarios/gradual.toml")),
-    ("plan", include_str!("../../scenarios/plan.toml")),
-    (
-        "reconnect-storm",
-        include_str!("../../scenarios/reconnect-storm.toml"),
-    ),
-    ("churn", include_str!("../../scenarios/churn.toml")),
-    ("http", include_str!("../../scenarios/http.toml")),
-    ("chat", include_str!("../../scenarios/chat.toml")),
-    ("chat-ack", include_str!("../../scenarios/chat-ack.toml")),
-    (
-        "transcription",
-        include_str!("../../scenarios/transcription.toml"),
-    ),
-    (
-        "concurrent-sessions",
-        include_str!("../../scenarios/concurrent-sessions.toml"),
-    ),
-    (
-        "audio-streaming",
-        include_str!("../../scenarios/audio-streaming.toml"),
-    ),
-    (
-        "audio-streaming-text",
-        include_str!("../../scenarios/audio-streaming-text.toml"),
-    ),
-    (
-        "tool-execution",
-        include_str!("../../scenarios/tool-execution.toml"),
-    ),
-];
+/// Each name with the text of its file.
+macro_rules! files {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../scenarios/", $name, ".toml")))),*]
+    };
+}
+
+/// The built-in scenarios by name: for voicematch, and from `http` on for servers of another make.
+pub const BUILT_IN: &[(&str, &str)] = files! {
+    "connection"
+    "matchmaking"
+    "signaling"
+    "stress"
+    "endurance"
+    "gradual"
+    "plan"
+    "reconnect-storm"
+    "churn"
+    "http"
+    "chat"
+    "chat-ack"
+    "echo-transcription"
+    "echo-concurrent-sessions"
+    "echo-audio-streaming"
+    "echo-audio-streaming-text"
+    "echo-tool-execution"
+};
 
 /// What `loadtest init` writes.
 pub const EXAMPLE: &str = include_str!("../../scenarios/example.toml");
@@ -159,7 +142,8 @@ fn unknown(name: &str) -> ScenarioError {
 
 /// The names of the built-in scenarios.
 fn known() -> String {
-    BUILT_IN.map(|(name, _)| name).join(", ")
+    let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
 }
 
 /// Something wrong, at a byte of the file.
