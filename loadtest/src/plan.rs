@@ -170,7 +170,7 @@ impl Plan {
     }
 
     /// How long it takes until the most users are there.
-    fn ramp(&self) -> Duration {
+    pub fn ramp(&self) -> Duration {
         let peak = self.steady_users();
         let before = self.phases_with_begin().find_map(|(begin, phase)| {
             let Load::Users { to, .. } = phase.load else {

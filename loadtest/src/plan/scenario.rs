@@ -24,7 +24,7 @@ macro_rules! files {
     };
 }
 
-/// The built-in scenarios by name: for voicematch, and from `http` on for servers of another make.
+/// The built-in scenarios by name. Those with `echo-` are for any server that sends back what it gets.
 pub const BUILT_IN: &[(&str, &str)] = files! {
     "connection"
     "matchmaking"

@@ -26,7 +26,7 @@ fn wrong(text: &str) -> (usize, usize, String) {
 
 #[test]
 fn every_built_in_scenario_and_the_example_can_be_played() {
-    for (name, text) in BUILT_IN {
+    for &(name, text) in BUILT_IN {
         let plan = read(text, name).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(plan.name, name);
         assert!(
