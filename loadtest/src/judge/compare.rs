@@ -4,6 +4,7 @@
 //! cannot have caused the change by its own lateness. Otherwise it is the same, or unknown.
 
 mod figures;
+mod lateness;
 #[cfg(test)]
 mod tests;
 
