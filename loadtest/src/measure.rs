@@ -1,4 +1,4 @@
-//! From samples to figures: ledger, slices, books, series, histograms. Pure.
+//! Turns samples into figures: ledger, slices, books, series, histograms. No I/O except for reading the generator's own use.
 
 pub mod books;
 pub mod crossing;

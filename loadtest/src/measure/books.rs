@@ -1,7 +1,7 @@
-//! What all users measured together, in memory that grows neither with users nor with time.
+//! The books of a run: what all users measured, in memory that grows neither with users nor with time.
 //!
-//! Each worker counts into a [`Slice`] of its own and hands it over once a second; the books add the slices
-//! up, settle rooms and searches, and keep the course of the run.
+//! Each worker counts into its own [`Slice`] and hands it over once a second. The books add up the slices, settle rooms
+//! and searches, and keep one window of the series per second.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -31,17 +31,17 @@ use crate::{
 pub use shard::ShardBooks;
 pub use to_record::{About, Names};
 
-/// The open files are counted once in so many ticks: with many users that takes milliseconds.
+/// Ticks between two counts of the open files: with many users a count takes milliseconds.
 const COUNT_FILES_EVERY: u32 = 10;
 
-/// A reading of the server's metrics counts for so long.
+/// An older reading of the server's metrics is ignored.
 const MAX_READING_AGE: Duration = Duration::from_secs(3);
 
-/// The books of a run, kept by the one who leads it.
+/// The books of a run. The thread that leads the run keeps them.
 #[derive(Debug)]
 pub struct Books {
     slices: mpsc::Receiver<Slice>,
-    /// Everything that was told so far.
+    /// The sum of all slices so far.
     pub totals: Slice,
     pub ledger: Ledger,
     pub series: Series,
@@ -51,23 +51,23 @@ pub struct Books {
     pub matches: MatchCounts,
     /// Messages from users of other shards.
     pub crossings: Crossings,
-    /// What is packed for the other shards when the books of one are closed.
+    /// The books of this shard for the merge, packed when the books are closed.
     packed: Option<String>,
     searches: Searches,
-    /// What has not come for so long does not come any more; `None`: nobody knows what is to come.
+    /// A message that has not come for this long counts as lost. `None`: messages are not expected to come back.
     patience: Option<Duration>,
-    /// Messages that are lost as far as is known.
+    /// Messages that are lost as far as is known before the books are closed.
     lost: u64,
     ticked: Duration,
     closed: bool,
 }
 
-/// Searches that ended, told apart.
+/// Searches that ended without a match, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatchCounts {
-    /// Could have been paired, and were not in time.
+    /// Searches that could have been paired, but were not in time.
     pub failed: u64,
-    /// Of those, how many are estimated: they are told apart at the end.
+    /// An estimate of searches that failed and are not classified yet.
     pub presumed: u64,
     /// Nobody else was waiting.
     pub odd_one_out: u64,
@@ -87,7 +87,7 @@ pub struct GeneratorUse {
 }
 
 impl Books {
-    /// Opens the books of users in this `scope`; workers hand their slices to the sender.
+    /// Opens the books. Workers send their slices to the sender.
     pub fn open(fair_wait: Duration, scope: Scope) -> (Self, mpsc::Sender<Slice>) {
         let (sender, slices) = mpsc::channel();
         let books = Self {
@@ -113,13 +113,13 @@ impl Books {
         (books, sender)
     }
 
-    /// Counts messages as lost while the run is on when nothing has come for so long.
+    /// While the run is on, counts messages as lost that have not come for this long.
     pub fn with_patience(mut self, patience: Option<Duration>) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Takes in what was told since the last time; `now`: since the start of the run. To be called once a second.
+    /// Adds the slices that came since the last tick. `now` is the time since the start of the run. Call it once a second.
     pub fn tick(&mut self, now: Duration, server: Option<Reading>) {
         let mut window = Slice::default();
         let (mut unmatched, mut across) = (Vec::new(), Vec::new());
@@ -153,8 +153,8 @@ impl Books {
         self.ticked = end;
     }
 
-    /// Takes in the rest and settles what is still open. What a shard does not know of its rooms because others
-    /// do is unknown to its own record, and packed for theirs.
+    /// Adds the last slices and settles what is open. A shard cannot settle rooms with users of other shards: they are
+    /// unknown in its own record and packed for the merge.
     pub fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
         if self.is_shard() {
@@ -166,7 +166,7 @@ impl Books {
         self.settle(now);
     }
 
-    /// Whether other shards of the run hold a part of what there is to know.
+    /// Whether these are the books of one shard of a run.
     pub fn is_shard(&self) -> bool {
         self.ledger.scope == Scope::Shard
     }
@@ -185,14 +185,14 @@ impl Books {
         }
         let all = self.failures.total() + self.totals.errors.total();
         let lost = difference(self.lost(), u64::try_from(lost).unwrap_or(0));
-        // What is found only now belongs to no other window.
+        // Faults that are found only now have no time: they go into the last window.
         if let Some(last) = self.series.last_mut() {
             last.counts.lost = last.counts.lost.saturating_add(lost.max(0));
             last.counts.failures += all.saturating_sub(failures);
         }
     }
 
-    /// Messages that are lost: before the end, those that were overtaken, or that have not come for very long.
+    /// Messages that are lost. Before the books are closed: messages that were overtaken, or have not come for long.
     pub fn lost(&self) -> u64 {
         match self.closed {
             true => self.ledger.total().lost,
@@ -200,7 +200,7 @@ impl Books {
         }
     }
 
-    /// The same at `now`, at the end of a window.
+    /// [`Self::lost`] at the end of a window, before the books are closed.
     fn lost_by(&self, now: Duration, window: &Slice) -> u64 {
         let missed = u64::try_from(self.totals.missed).unwrap_or(0);
         let missed = missed.saturating_add(self.ledger.untold);
@@ -220,8 +220,7 @@ impl Books {
         missed.min(missing).max(silent)
     }
 
-    /// Enters searches that are told apart, those that failed as errors of the moment at which they did: so many
-    /// are in their window.
+    /// Records classified searches. Returns how many failures went into windows that already existed.
     fn told_apart(&mut self, known: &ToldApart) -> u64 {
         let mut dated = 0;
         for search in &known.failed {
@@ -262,14 +261,13 @@ impl Books {
         }
     }
 
-    /// Slices are cut at whole seconds, and come in a little later.
+    /// Workers cut slices at whole seconds; the slices arrive a little later.
     fn end_of_window(&self, now: Duration) -> Duration {
         let whole = Duration::from_secs(now.as_secs());
         if whole > self.ticked { whole } else { now }
     }
 
     fn gauges(&mut self, now: Duration, server: Option<Reading>) -> Gauges {
-        // An old reading says nothing about this window.
         let server = server.filter(|reading| now.saturating_sub(reading.at) < MAX_READING_AGE);
         let people = &self.totals.people;
         let rss = rss_bytes();
@@ -295,7 +293,7 @@ impl Books {
         }
     }
 
-    /// Enters messages from another shard, once it is known by how much the receiver's clock is ahead of the senders'.
+    /// Records messages from another shard. The receiver's clock is `ahead_micros` ahead of the senders'.
     pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
         let [due, as_sent] = crossing.timed(ahead_micros);
         due.for_each(|(micros, count)| self.totals.message.record_micros(micros, count));
@@ -307,20 +305,20 @@ impl Books {
         }
     }
 
-    /// Users in rooms of more than two, or told of a second room while in one.
+    /// Users in rooms of more than two, or matched again while in a room.
     pub fn double_matches(&self) -> u64 {
         self.totals.people.double_matches + self.ledger.crowded_users
     }
 
-    /// Matched in time, with a room of exactly two that both know.
+    /// Matches in time, into a room of exactly two users that both know of.
     fn good_matches(&self) -> u64 {
         let bad =
             self.ledger.one_sided_rooms + self.double_matches() + self.totals.people.self_matches;
         self.totals.people.matched.saturating_sub(bad)
     }
 
-    /// Users who connected and stayed connected, in percent of those who tried, and before the end are not still on
-    /// their way. `None`: nobody did.
+    /// Users who connected and stayed connected, in percent of attempts. While the run is on, attempts under way do not
+    /// count. `None`: there were none.
     pub fn connection_success(&self) -> Option<f64> {
         let people = &self.totals.people;
         let tried = match self.closed {
@@ -336,8 +334,8 @@ impl Books {
         percent_of(self.good_matches(), self.totals.people.matched + failed)
     }
 
-    /// Messages that the partner received, in percent of those whose partner was there. Before the end, what
-    /// may still come is neither received nor lost; a shard does not know where its messages went.
+    /// Messages that the partner received, in percent of those whose partner was there. While the run is on, messages
+    /// under way do not count, and a shard does not know where its messages went.
     pub fn message_success(&self) -> Option<f64> {
         if self.closed {
             let settled = self.ledger.total();
@@ -351,7 +349,7 @@ impl Books {
     }
 }
 
-/// How much more `now` is than `before`.
+/// `now - before`.
 fn difference(now: u64, before: u64) -> i64 {
     let clamped = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     clamped(now) - clamped(before)

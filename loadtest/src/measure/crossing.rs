@@ -1,5 +1,5 @@
-//! Messages from users of other shards: sent by one clock and received by another, so that how long they took
-//! is known only once the clocks are.
+//! Messages between shards: one clock stamps the sending, another the receipt. The latency is known only when the
+//! offset of the clocks is.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,26 @@ use crate::measure::{
     message::{Across, Route},
 };
 
-/// All of them, by the shard they came from and their type.
+/// Messages from other shards, by sending shard and type.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Crossings(Vec<Crossing>);
 
-/// Those of one type from one other shard.
+/// Messages of one type from one other shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Crossing {
     /// The shard of the senders, from 0.
     pub from: u32,
     pub route: Route,
-    /// What the first one took. Others are kept by how much they differ from it: so they are as exact as their
-    /// spread is small, however far apart the clocks are.
+    /// The time of the first one. Others are stored as differences from it, which keeps them exact however far apart the
+    /// clocks are.
     base: i64,
-    /// The least that one took since it was sent, exactly.
+    /// The shortest time since sending, exactly.
     pub min_micros: i64,
     due: Tally,
     as_sent: Tally,
 }
 
-/// How often each number of microseconds occurred, to within a thousandth of it. Few of them do: memory is spent on
-/// those alone.
+/// How often each number of microseconds occurred, to within a thousandth. Sparse: few numbers occur.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Tally(BTreeMap<i64, u64>);
 
@@ -45,7 +44,7 @@ impl Tally {
     }
 }
 
-/// The first eleven binary digits.
+/// Keeps the first eleven binary digits.
 fn rounded(micros: i64) -> i64 {
     const DIGITS: u32 = 11;
     let length = u64::BITS - micros.unsigned_abs().leading_zeros();
@@ -54,16 +53,14 @@ fn rounded(micros: i64) -> i64 {
 }
 
 impl Crossing {
-    /// How many.
     pub fn count(&self) -> u64 {
         self.as_sent.0.values().sum()
     }
 
-    /// What they took once the receiver's clock is known to be this much ahead of the senders': from the moment
-    /// due, and as sent.
+    /// Latencies from the moment due and from sending, if the receiver's clock is `ahead_micros` ahead of the senders'.
     pub fn timed(&self, ahead_micros: i64) -> [impl Iterator<Item = (u64, u64)>; 2] {
         let zero = self.base.saturating_sub(ahead_micros);
-        // Nothing comes before it is sent; what seems to, does so by the uncertainty of the clocks.
+        // A message that seems to arrive before it was sent does so only because the offset is uncertain.
         let took = move |(micros, count): (i64, u64)| {
             (zero.saturating_add(micros).max(0).unsigned_abs(), count)
         };
@@ -102,7 +99,7 @@ impl Crossings {
         self.0.iter()
     }
 
-    /// How long they took by the clocks as they are.
+    /// Latencies by the clocks as they are.
     pub fn raw(messages: &[Across]) -> Spread {
         let mut latencies = Latencies::default();
         for message in messages {

@@ -1,4 +1,4 @@
-//! What went wrong, by kind, in memory that does not grow with the number of kinds a server invents.
+//! Errors by kind, in memory that does not grow with the number of kinds that a server invents.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,10 +9,9 @@ use crate::{
     record::{self, Blame},
 };
 
-/// Kinds of error that are told apart.
+/// Further kinds count as [`ErrorKind::Other`].
 const MAX_ERROR_KINDS: usize = 64;
 
-/// How often something went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occurred {
     pub count: u64,
@@ -20,7 +19,7 @@ pub struct Occurred {
     pub first_at: Duration,
 }
 
-/// What users were told or ran into, by kind.
+/// Errors that users saw, by kind.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(
     into = "Vec<(ErrorKind, Occurred)>",
@@ -49,7 +48,7 @@ impl Errors {
         if count == 0 {
             return;
         }
-        // A server could send a new code each time: what is kept must not grow with it.
+        // A server may send a new code each time.
         let full = self.0.len() >= MAX_ERROR_KINDS && !self.0.contains_key(&kind);
         let kind = if full { ErrorKind::Other } else { kind };
         let occurred = Occurred { count: 0, first_at };
@@ -79,7 +78,7 @@ impl Errors {
     }
 }
 
-/// What the books show to have failed, although nobody was told of an error.
+/// Faults that no user saw as an error, but that follow from the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Failure {
     MessageLost,
@@ -143,10 +142,10 @@ impl Failure {
 pub struct Failures(BTreeMap<Failure, Occurred>);
 
 impl Failures {
-    /// Takes the count as it is at `now`.
+    /// Sets the count as of `now`.
     pub fn set(&mut self, failure: Failure, count: u64, now: Duration) {
         if count == 0 {
-            // What seemed so was not.
+            // It was presumed, and proved wrong.
             self.0.remove(&failure);
         } else {
             let first = Occurred {
@@ -157,7 +156,7 @@ impl Failures {
         }
     }
 
-    /// Something that is found only now, and counted later, happened at `at`.
+    /// Sets the time of a fault that is counted later.
     pub fn date(&mut self, failure: Failure, at: Duration) {
         let first = Occurred {
             count: 0,
@@ -167,7 +166,6 @@ impl Failures {
         mine.first_at = mine.first_at.min(at);
     }
 
-    /// Adds what was found elsewhere, with its first time.
     pub fn merge(&mut self, other: &Self) {
         for (failure, theirs) in &other.0 {
             let mine = self.0.entry(*failure).or_insert(Occurred {

@@ -1,10 +1,10 @@
-//! Tells the searches that failed from those that had nobody to find.
+//! Classifies searches without a match: failed, or nobody was there to find.
 
 use std::time::Duration;
 
 use crate::measure::sample::Unmatched;
 
-/// Searches without a match that are kept one by one, until they are told apart together.
+/// Searches that are kept until they are classified together; with more they are classified at once.
 const MAX_KEPT: usize = 50_000;
 /// Searches that ended without a match.
 #[derive(Debug)]
@@ -14,10 +14,10 @@ pub struct Searches {
     told_apart: ToldApart,
 }
 
-/// How many were what.
+/// Searches by class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToldApart {
-    /// Those that could have been paired.
+    /// Searches that could have been paired.
     pub failed: Vec<Unmatched>,
     pub odd_one_out: u64,
     pub pending: u64,
@@ -33,25 +33,24 @@ impl Searches {
         }
     }
 
-    /// Enters searches; gives what there is to tell apart once there are too many to be kept.
+    /// Adds searches. Classifies all of them if there are too many to keep.
     pub fn add(&mut self, searches: impl IntoIterator<Item = Unmatched>) -> Option<ToldApart> {
         self.kept.extend(searches);
         (self.kept.len() > MAX_KEPT).then(|| self.tell_apart())
     }
 
-    /// Those that are not told apart yet.
+    /// Searches that are not classified yet.
     pub fn kept(&self) -> &[Unmatched] {
         &self.kept
     }
 
-    /// How many of them presumably failed: all who waited, but for one who may have been alone.
+    /// Estimates how many of these failed: all that waited long enough, except for one user who may have been alone.
     pub fn presumed_failed(&self, searches: &[Unmatched]) -> u64 {
         let waited = searches.iter().filter(|search| search.waited >= self.fair);
         (waited.count() as u64).saturating_sub(1)
     }
 
-    /// Two unmatched users who waited at the same time could have been paired with each other. Pairing
-    /// them off in order of arrival leaves the odd ones out.
+    /// Pairs unmatched users who waited at the same time, in order of arrival: these failed. The others had nobody to find.
     pub fn tell_apart(&mut self) -> ToldApart {
         let mut alone: Option<Unmatched> = None;
         self.kept.sort_by_key(|search| search.from);
@@ -61,7 +60,7 @@ impl Searches {
                     self.told_apart.failed.extend([other, search]);
                 }
                 Some(other) => {
-                    // The one who stays longer is the one whom a later user may still find.
+                    // A later user may still find the one that stays longer.
                     let (gone, stays) = if other.to > search.to {
                         (search, other)
                     } else {
@@ -112,7 +111,7 @@ mod tests {
             (&[(1, 60), (20, 60)], (2, 0, 0)),
             (&[(1, 60), (2, 60), (3, 60)], (2, 1, 0)),
             (&[(0, 10), (10, 30), (29, 60)], (0, 3, 0)),
-            // One who stays is found by a later one even if a short visit lies between.
+            // A short visit in between does not hide a user who stays from a later one.
             (&[(0, 60), (10, 11), (20, 60)], (2, 0, 1)),
             (&[(59, 60), (59, 60)], (0, 0, 2)),
         ] {

@@ -1,5 +1,4 @@
-//! The course of a run: one window a second, joined to longer ones as they age, so that a day takes no more
-//! memory than it must.
+//! The windows of a run: one a second. Old ones are joined to longer ones, so that a run of days fits into memory.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,7 +19,7 @@ mod side_by_side;
 mod tests;
 pub use side_by_side::side_by_side;
 
-/// How many windows of each length, in seconds, are kept before the oldest are joined to one of the next:
+/// Number and length in seconds of the windows of each level. The oldest of a full level are joined to one of the next:
 /// seconds for ten minutes, ten seconds for an hour, two minutes for two days, then ten minutes.
 const LEVELS: [(usize, u64); 4] = [(600, 1), (360, 10), (1500, 120), (4500, 600)];
 
@@ -28,22 +27,22 @@ const LEVELS: [(usize, u64); 4] = [(600, 1), (360, 10), (1500, 120), (4500, 600)
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Cell>", into = "Vec<Cell>")]
 pub struct Series {
-    /// The first level is that of seconds.
+    /// As in [`LEVELS`].
     levels: [VecDeque<Cell>; LEVELS.len()],
 }
 
-/// What happened in one window.
+/// One window.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Cell {
     pub start: Duration,
     pub length: Duration,
     pub counts: Counts,
-    /// As it was at the end.
+    /// At the end of the window.
     pub now: Gauges,
     pub connect: Spread,
     pub matching: Spread,
     pub message: Spread,
-    /// From users of other shards, by both clocks as they are; not among the others.
+    /// Latencies of messages between shards, by both clocks as they are; not in `message`.
     pub across: Spread,
     pub as_sent: Spread,
     pub lateness: Spread,
@@ -51,7 +50,7 @@ pub struct Cell {
     pub calls: Vec<Spread>,
 }
 
-/// What was counted in one window.
+/// Counts of one window.
 #[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub attempts: u64,
@@ -64,17 +63,17 @@ pub struct Counts {
     pub sent: u64,
     pub delivered: u64,
     pub refused: u64,
-    /// Found to be lost; negative: fewer than it seemed before.
+    /// Newly found to be lost. Negative: messages presumed lost came after all.
     #[serde(default)]
     pub lost: i64,
     pub misdelivered: u64,
-    /// Calls.
+    /// Calls that were answered.
     #[serde(default)]
     pub answered: u64,
     pub failures: u64,
 }
 
-/// What was so at the end of a window.
+/// Gauges at the end of a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gauges {
     pub connected: u64,
@@ -159,8 +158,7 @@ impl Cell {
 }
 
 impl Gauges {
-    /// Those of two windows, one after the other: shares of a core are averaged by length, the rest is as it is at
-    /// the end.
+    /// The gauges of this window and the next as one: CPU is averaged by length, the rest is that of the end.
     fn followed_by(&self, next: &Self, [mine, theirs]: [f64; 2]) -> Self {
         let mean =
             |a: f64, b: f64| (a * mine + b * theirs) / (mine + theirs).max(f64::MIN_POSITIVE);
@@ -177,20 +175,18 @@ impl Gauges {
 }
 
 impl Counts {
-    /// Users who connected and stayed connected, in percent of the connections that came about or failed: what is
-    /// under way is neither. `None`: there was none.
+    /// Users who connected and stayed connected, in percent of attempts that succeeded or failed. `None`: there were none.
     pub fn connection_success(&self) -> Option<f64> {
         let stayed = self.connects.saturating_sub(self.drops);
         percent_of(stayed, self.connects + self.failed_connects)
     }
 
-    /// Searches with a partner, in percent of those that could have had one. `None`: there was none.
+    /// Matches in percent of searches that could have had one. `None`: there were none.
     pub fn match_success(&self) -> Option<f64> {
         percent_of(self.matches, self.matches + self.failed_matches)
     }
 
-    /// Messages that came, in percent of those that came or were found to be lost: what is under way is neither.
-    /// `None`: there was none.
+    /// Messages that came, in percent of messages that came or were lost. `None`: there were none.
     pub fn message_success(&self) -> Option<f64> {
         let lost = u64::try_from(self.lost).unwrap_or(0);
         percent_of(self.delivered, self.delivered.saturating_add(lost))
@@ -210,7 +206,7 @@ impl Series {
             let Some(mut joined) = windows.pop_front() else {
                 return;
             };
-            // Up to a whole number of the next length: so those of all shards of a run begin and end together.
+            // Ends at a multiple of the next length, so that the windows of all shards begin and end together.
             let end =
                 Duration::from_secs((joined.start.as_secs() / seconds + 1).saturating_mul(seconds));
             while joined.end() < end
@@ -227,14 +223,14 @@ impl Series {
         self.levels.iter().rev().flatten()
     }
 
-    /// The last windows that together are at least `length` long, as one. `None`: the run is not that old.
+    /// The last windows with a total of at least `length`, as one. `None`: the run is shorter.
     pub fn last(&self, length: Duration) -> Option<Cell> {
         self.until(Duration::MAX, length)
     }
 
-    /// The same, as it was at `end`.
+    /// [`Self::last`] as of `end`.
     pub fn until(&self, end: Duration, length: Duration) -> Option<Cell> {
-        // Ticks come a little early or late: a window of 30 s is 30 ticks.
+        // Ticks are not exactly a second apart: a window of 30 s is 30 ticks.
         let slack = Duration::from_millis(500);
         let mut cells: Vec<&Cell> = Vec::new();
         let mut sum = Duration::ZERO;
@@ -248,7 +244,7 @@ impl Series {
         None
     }
 
-    /// Everything from `start` to `end` as one: the windows whose middle lies there.
+    /// The windows whose middle lies between `start` and `end`, as one.
     pub fn between(&self, start: Duration, end: Duration) -> Option<Cell> {
         let within =
             |cell: &&Cell| (start..end).contains(&cell.start.saturating_add(cell.length / 2));
@@ -260,7 +256,7 @@ impl Series {
         self.levels.iter_mut().find_map(VecDeque::back_mut)
     }
 
-    /// The window in which this moment is.
+    /// The window that contains this moment.
     pub fn at(&mut self, moment: Duration) -> Option<&mut Cell> {
         self.levels.iter_mut().find_map(|level| {
             let place = level.partition_point(|cell| cell.end() <= moment);
@@ -282,7 +278,7 @@ impl From<Series> for Vec<Cell> {
     }
 }
 
-/// Windows of a run that is over: none is joined any more.
+/// For a run that is over: its windows stay as they are.
 impl From<Vec<Cell>> for Series {
     fn from(cells: Vec<Cell>) -> Self {
         let mut series = Self::default();

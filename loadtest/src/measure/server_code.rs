@@ -1,10 +1,10 @@
-//! The code of an error, as a server gives it.
+//! The code of an error, as the server sent it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A server's error code, cut to a length and an alphabet that cannot spoil a report.
+/// A server's error code, limited in length and characters so that it cannot spoil a report.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String")]
 pub struct ServerCode(Box<str>);
@@ -18,7 +18,6 @@ impl From<String> for ServerCode {
 impl ServerCode {
     const MAX_LEN: usize = 40;
 
-    /// Takes what is printable of `code`.
     pub fn new(code: &str) -> Self {
         let clean = |c: char| {
             if c.is_ascii_alphanumeric() || "_-.".contains(c) {

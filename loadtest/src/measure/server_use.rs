@@ -1,4 +1,4 @@
-//! What the server used, from one reading of its metrics a second.
+//! The server's CPU, memory and files, from its metrics once a second.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::record;
 
-/// Bytes, seconds and files of a process: what is beyond was not measured.
+/// Other numbers of bytes, seconds or files are ignored.
 const POSSIBLE: std::ops::RangeInclusive<f64> = 0.0..=1e15;
 
-/// One look at the server.
+/// One reading of the server's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Since the start of the run.
@@ -17,7 +17,7 @@ pub struct Reading {
     pub cpu_seconds: f64,
     pub rss_bytes: u64,
     pub fds: u64,
-    /// As many as it may have.
+    /// The limit of open files.
     pub max_fds: Option<u64>,
 }
 
@@ -62,7 +62,6 @@ pub fn whole(value: f64) -> u64 {
     value as u64
 }
 
-/// What the server used, by its own metrics.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ServerUse {
     first: Option<Reading>,
@@ -74,7 +73,7 @@ pub struct ServerUse {
 }
 
 impl ServerUse {
-    /// Adds a reading, unless it is the last one again, and gives the fraction of a core since the one before.
+    /// Adds a reading. Returns the CPU since the last one, in percent of a core.
     pub fn add(&mut self, reading: Reading) -> Option<f64> {
         self.first.get_or_insert(reading);
         let before = self.last.replace(reading);
@@ -85,19 +84,19 @@ impl ServerUse {
         self.fds_peak = self.fds_peak.max(reading.fds);
         let before = before?;
         let seconds = reading.at.saturating_sub(before.at).as_secs_f64();
-        // A server that was started anew counts from zero.
+        // A restarted server counts from zero.
         let cpu = (reading.cpu_seconds - before.cpu_seconds).max(0.0);
         self.cpu_seconds += cpu;
         (seconds > 0.0).then(|| cpu * 100.0 / seconds)
     }
 
-    /// The same server, seen by somebody else.
+    /// Adds what another shard read of the same server.
     pub fn merge_same(&mut self, other: &Self) {
         self.readings = self.readings.max(other.readings);
         self.merge(other, |a, b| a.max(b), f64::max);
     }
 
-    /// Another server. Peaks add up as if they had come at the same moment, so that the sum is never too small.
+    /// Adds another server. Peaks are added as if they were at the same time, so that the sum is never too small.
     pub fn merge_other(&mut self, other: &Self) {
         self.readings += other.readings;
         self.merge(other, u64::saturating_add, |a, b| a + b);
@@ -123,7 +122,7 @@ impl ServerUse {
         self.fds_peak = whole(self.fds_peak, other.fds_peak);
     }
 
-    /// As many files as it may have open, if it says so.
+    /// The server's limit of open files, if its metrics have it.
     pub fn max_fds(&self) -> Option<u64> {
         self.last?.max_fds
     }

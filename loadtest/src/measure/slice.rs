@@ -1,4 +1,4 @@
-//! What happened in a stretch of time: counted by each worker without a lock, then added up.
+//! What each worker counts in a stretch of time, without a lock; slices add up.
 
 pub mod calls;
 
@@ -23,7 +23,7 @@ use crate::{
     plan::limits::MAX_NAMES,
 };
 
-/// What users told in a stretch of time. Two of them add up to one.
+/// The samples of a stretch of time, counted.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Slice {
     pub people: People,
@@ -32,16 +32,16 @@ pub struct Slice {
     pub foreign: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
-    /// Messages that were overtaken, and did not come later.
+    /// Messages that were overtaken and have not come.
     #[serde(default)]
     pub missed: i64,
-    /// From the planned start to being ready.
+    /// From the planned start to the greeting.
     pub connect: Latencies,
-    /// From asking for a partner to having one.
+    /// From asking for a partner to the match.
     pub matching: Latencies,
-    /// From the moment a message was due to its receipt.
+    /// From the moment due to the receipt.
     pub message: Latencies,
-    /// From the moment it was sent.
+    /// From sending to the receipt.
     pub as_sent: Latencies,
     /// How late the generator itself sent.
     pub lateness: Latencies,
@@ -54,18 +54,18 @@ pub struct Slice {
     pub flows: Vec<[u64; 2]>,
     pub storm: Storm,
     pub errors: Errors,
-    /// To be timed once both clocks are known.
+    /// Their latency is known once the offset of the clocks is.
     #[serde(skip)]
     pub across: Vec<Across>,
-    /// To be entered in the ledger.
+    /// For the ledger.
     #[serde(skip)]
     pub stays: Vec<Stay>,
-    /// To be told apart: failed, or nobody there to find.
+    /// To be classified: failed, or nobody was there to find.
     #[serde(skip)]
     pub unmatched: Vec<Unmatched>,
 }
 
-/// Calls that a plan can have: each takes much more memory than its text.
+/// Reads at most as many calls as a plan can have: each takes much more memory than its text.
 fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallCounts>, D::Error> {
     struct Few;
     impl<'de> Visitor<'de> for Few {
@@ -89,15 +89,14 @@ fn few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CallCounts>, D::Error> 
     from.deserialize_seq(Few)
 }
 
-/// Comings and goings.
+/// Counts of users who connect, search, meet and leave.
 #[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct People {
     pub attempted: u64,
     pub reconnects: u64,
-    /// Still on the way when the run ended.
+    /// Attempts under way when the run ended.
     pub abandoned: u64,
     pub connected: u64,
-    /// Tried, and did not.
     #[serde(default)]
     pub not_connected: u64,
     pub dropped: u64,
@@ -128,7 +127,7 @@ pub struct RouteCounts {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Storm {
     pub dropped: u64,
-    /// Who of them had a partner, or was looking for one.
+    /// Of these, users with a partner or searching for one.
     pub paired: u64,
     pub first_at: Option<Duration>,
     pub connected: Latencies,
@@ -250,7 +249,7 @@ impl Slice {
         route.received += 1;
         route.reordered += u64::from(!message.in_order);
         route.altered += u64::from(message.altered);
-        // One with other bytes may name another time than it was sent at.
+        // The time of sending may be among the altered bytes.
         if !message.altered {
             self.across.push(message);
         }
@@ -365,7 +364,7 @@ fn at_place<T: Default>(list: &mut Vec<T>, place: u16) -> &mut T {
 }
 
 impl People {
-    /// Those who tried to connect and got an answer, whichever.
+    /// Attempts to connect that succeeded or failed.
     pub fn tried(&self) -> u64 {
         self.attempted.saturating_sub(self.abandoned)
     }
@@ -384,7 +383,7 @@ impl People {
 }
 
 impl RouteCounts {
-    /// Received, but not as sent: once, in order, unchanged, by the partner.
+    /// Messages that did not arrive once, in order, unchanged and at the partner.
     pub fn misdelivered(&self) -> u64 {
         self.duplicate + self.reordered + self.wrong_peer + self.altered
     }

@@ -1,4 +1,4 @@
-//! How a run is going: counters that workers add to, and the picture that is made of them.
+//! The progress of a run: counters of the workers, and their sum.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::{measure::sample::Sample, record::Quantiles};
 
-/// One worker's counters. Each is written by that worker alone and read by the one who reports.
+/// One worker's counters. Only this worker writes them; the thread that reports reads them.
 #[derive(Debug, Default)]
 pub struct Counters {
     started: AtomicU64,
@@ -63,7 +63,7 @@ impl Counters {
             | Sample::CallTimedOut { .. }
             | Sample::CallFailed { .. }
             | Sample::CallWrong { .. } => add(&self.calls_ended),
-            // Not part of the picture.
+            // Progress does not show these.
             Sample::Connecting { .. }
             | Sample::ConnectingEnded
             | Sample::Paused { .. }
@@ -86,13 +86,13 @@ impl Counters {
 /// A run at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
-    /// How long until the run starts; `None`: it has.
+    /// Time until the start; `None`: the run has started.
     pub starts_in: Option<Duration>,
-    /// The part of the plan that is being played; empty for a plan of one part.
+    /// The current phase; empty for a plan of one phase.
     pub phase: String,
     /// Since the start of the run.
     pub elapsed: Duration,
-    /// How long sending goes on in all, by the plan.
+    /// The planned time of sending.
     pub planned: Duration,
     /// Users in the plan.
     pub users: u32,
@@ -104,30 +104,29 @@ pub struct Progress {
     pub sending: u64,
     /// Users in a room now.
     pub in_rooms: u64,
-    /// Times that a user came into a room.
+    /// How often a user joined a room.
     pub matches: u64,
     /// Messages sent.
     pub sent: u64,
-    /// Messages received by the partner, each once.
+    /// Messages that the partner received, without duplicates.
     pub delivered: u64,
-    /// Messages sent per second, of late.
+    /// A moving average.
     pub messages_per_second: f64,
-    /// Errors of all kinds.
     pub errors: u64,
     /// Messages answered with `not_in_room`.
     pub refused: u64,
-    /// Requests whose answer has not come.
+    /// Calls without an answer so far.
     pub open_calls: u64,
     /// Match latency in the last complete second.
     pub matching: Quantiles,
     /// Message latency from the moment due, in the last complete second.
     pub message: Quantiles,
-    /// How late the generator itself was in the last complete second.
+    /// How late the generator sent in the last complete second.
     pub own_lateness: Quantiles,
 }
 
 impl Progress {
-    /// Adds up the workers. `before` is the last picture, for the rate.
+    /// Adds up the workers. `before`: the last result, for the rate.
     pub fn read<'a>(
         counters: impl Iterator<Item = &'a Counters>,
         elapsed: Duration,
@@ -145,7 +144,7 @@ impl Progress {
             ..Self::default()
         };
         for worker in counters {
-            // Read first: once nobody sends, what is read after it is final.
+            // Read first: once nobody sends, the counts that are read after it are final.
             let stopped = worker.stopped_sending.load(Acquire);
             let connected = worker.connected.load(Relaxed);
             now.sending += connected.saturating_sub(stopped);
@@ -164,19 +163,18 @@ impl Progress {
         let seconds = elapsed.saturating_sub(before.elapsed).as_secs_f64();
         if seconds > 0.0 {
             let rate = now.sent.saturating_sub(before.sent) as f64 / seconds;
-            // Half old, half new: steady enough to be read, quick enough to show a stall.
+            // Half old, half new: steady enough to read, quick enough to show a stall.
             now.messages_per_second = f64::midpoint(before.messages_per_second, rate);
         }
         now
     }
 
-    /// Whether nobody sends any more and nothing is under way, as far as can be known before the books are
-    /// closed.
+    /// Whether nobody sends any more and nothing is under way, as far as is known while the run is on.
     pub fn settled(&self) -> bool {
         self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
     }
 
-    /// Messages that have not come yet, or never will.
+    /// Messages that have not come, or are lost.
     pub fn in_flight(&self) -> u64 {
         self.sent
             .saturating_sub(self.delivered)
@@ -184,7 +182,6 @@ impl Progress {
     }
 }
 
-/// One line, for people.
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

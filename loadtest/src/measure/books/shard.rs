@@ -13,7 +13,7 @@ use crate::measure::{
     slice::Slice,
 };
 
-/// What the books of a shard tell those of the whole: everything but what its own report is made of.
+/// The books of a shard, as the merge needs them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ShardBooks {
     pub totals: Slice,
@@ -21,7 +21,7 @@ pub struct ShardBooks {
     pub ledger: LedgerShard,
     pub series: Series,
     pub server: ServerUse,
-    /// Searches that are still to be told apart, and those that are already.
+    /// Searches that are not classified yet.
     pub unmatched: Vec<Unmatched>,
     matches: MatchCounts,
     failures: Failures,
@@ -29,7 +29,7 @@ pub struct ShardBooks {
 }
 
 impl Books {
-    /// What the other shards have to know. To be called before anything is settled that they may settle.
+    /// The books for the merge. Call it before open rooms are settled: other shards may know the partners.
     pub(super) fn to_shard(&self) -> ShardBooks {
         ShardBooks {
             totals: self.totals.clone(),
@@ -44,8 +44,8 @@ impl Books {
         }
     }
 
-    /// Adds what a shard counted. Its rooms, searches, windows, messages from other shards and readings of the
-    /// server are for others to join, who know which server it was and what the clocks were.
+    /// Adds the counts of a shard. The caller joins rooms, searches, windows, crossings and readings of the server: that
+    /// takes the clocks and the server of each shard.
     pub fn join(&mut self, shard: &ShardBooks) {
         // Without `..`: a new field that is not joined does not compile.
         let ShardBooks {
@@ -81,9 +81,9 @@ impl Books {
         Self::open(fair_wait, Scope::Shards).0
     }
 
-    /// Tells apart the searches of all users of one server.
+    /// Classifies the searches of all users of one server.
     pub fn tell_apart(&mut self, searches: Vec<Unmatched>) {
-        // Too many to be kept are told apart at once.
+        // Too many to keep are classified at once.
         if let Some(known) = self.searches.add(searches) {
             self.told_apart(&known);
         }
@@ -91,7 +91,7 @@ impl Books {
         self.told_apart(&known);
     }
 
-    /// Settles what is left once all shards are joined; not `complete`: some are missing.
+    /// Settles the rest after all shards are joined. Not `complete`: shards are missing.
     pub fn conclude(&mut self, ledger: Ledger, complete: bool, now: std::time::Duration) {
         self.ledger = ledger;
         self.ledger.close(complete);

@@ -1,4 +1,4 @@
-//! Closes the books of a run into its record.
+//! Makes the record of a run from its books.
 
 use std::{
     collections::BTreeMap,
@@ -25,26 +25,26 @@ pub struct Names {
     pub flows: Vec<String>,
 }
 
-/// What a run was, besides what its users measured.
+/// Facts of a run that its books do not know.
 #[derive(Debug)]
 pub struct About {
-    /// [`Run::elapsed_ms`], `active_ms`, `peak` and the like are filled in from the fields below.
+    /// Its times are filled in from the fields below.
     pub run: Run,
     pub started_at: SystemTime,
     pub elapsed: Duration,
     pub active: Duration,
     /// Types of messages beyond [`Kind::KNOWN`].
     pub kinds: Vec<String>,
-    /// Names, times and loads of the phases; what was measured is filled in.
+    /// Names, times and loads of the phases; the measured figures are filled in.
     pub phases: Vec<Phase>,
-    /// The part of the run in which its load stood still.
+    /// The part of the run with a steady load.
     pub steady: [Duration; 2],
     pub peak_connected: u64,
     pub workers: u64,
     pub busiest_worker_percent: f64,
-    /// The server's metrics were asked for by address.
+    /// The user gave the address of the server's metrics.
     pub server_expected: bool,
-    /// For a shard: what the others need of it; the books are filled in.
+    /// For a shard: data for the merge; the books are filled in.
     pub shard: Option<ShardData>,
 }
 
@@ -113,7 +113,7 @@ impl Books {
             peak_connected: cells.map(|cell| cell.now.connected).max().unwrap_or(0),
             ..phase
         };
-        // A phase that is shorter than a window has none for itself.
+        // A phase that is shorter than a window has no window.
         let Some(all) = self.series.between(start, end) else {
             return phase;
         };
@@ -244,14 +244,14 @@ impl Books {
         all
     }
 
-    /// How the storm went, if there was one.
+    /// How fast users came back after the drop of a storm. `None`: there was no storm.
     pub fn recovery(&self) -> Option<Recovery> {
         let storm = &self.totals.storm;
         let dropped_at = storm.first_at?;
         let back = |latencies: &Latencies, all: u64| {
             let enough = (all as f64 * 0.99).ceil();
             let count = latencies.count() as f64;
-            // The quantile of those who are back that is 99 % of all who were dropped.
+            // The users who are back are fewer than all: their quantile must be higher to be 99 % of all.
             (count >= enough && all > 0)
                 .then(|| latencies.quantile_ms((enough / count).min(1.0)))
                 .flatten()

@@ -1,4 +1,4 @@
-//! Latencies, in memory that does not grow with their number.
+//! The latencies of a run: exact to three digits, in memory that does not grow with their number.
 
 use std::{io::Read, time::Duration};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record;
 
-/// The longest latency that is told apart: one hour.
+/// Longer latencies count as one hour.
 const MAX_MICROS: u64 = 3_600_000_000;
 
 /// The quantiles that a record holds, with their names.
@@ -25,7 +25,7 @@ const QUANTILES: [(&str, f64); 7] = [
     ("p99.99", 0.9999),
 ];
 
-/// Latencies in microseconds, to three digits. About 180 KB once there is one: never one per user.
+/// Latencies in microseconds, to three digits. Takes about 180 KB as soon as it is not empty, so never have one per user.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(into = "Option<String>", try_from = "Option<String>")]
 pub struct Latencies(Option<Box<Histogram<u64>>>);
@@ -50,7 +50,7 @@ impl TryFrom<Option<String>> for Latencies {
         let theirs: Histogram<u64> = Deserializer::new()
             .deserialize(&mut bytes.as_slice())
             .map_err(|error| format!("a histogram: {error}"))?;
-        // Whatever its bounds are, ours stay the same for all.
+        // All histograms here must have the same bounds.
         let mut latencies = Self::default();
         for step in theirs.iter_recorded() {
             latencies.record_micros(step.value_iterated_to(), step.count_at_value());
@@ -84,12 +84,11 @@ impl Latencies {
         }
     }
 
-    /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.0.as_ref().map_or(0, |histogram| histogram.len())
     }
 
-    /// The latency that the share `q` (0 to 1) did not exceed, in milliseconds. `None`: nothing was recorded.
+    /// The latency that the fraction `q` did not exceed. `None`: nothing was recorded.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
         let histogram = self.0.as_ref()?;
         Some(histogram.value_at_quantile(q) as f64 / 1e3)
@@ -103,7 +102,7 @@ impl Latencies {
         Some(self.0.as_ref()?.mean() / 1e3)
     }
 
-    /// Each latency that occurred, in microseconds and rising, with how often it did.
+    /// Each latency that occurred, in rising microseconds, and how often.
     pub fn recorded(&self) -> impl Iterator<Item = (u64, u64)> {
         let histogram = self.0.iter();
         histogram.flat_map(|histogram| {
@@ -112,7 +111,7 @@ impl Latencies {
         })
     }
 
-    /// As a record holds it; `censored` of them are only known to have taken at least as long.
+    /// `censored` of the latencies are lower bounds.
     pub fn to_record(&self, censored: u64) -> record::Latency {
         let quantile = |(name, q): (&str, f64)| Some((name.to_owned(), self.quantile_ms(q)?));
         record::Latency {
@@ -126,8 +125,7 @@ impl Latencies {
     }
 }
 
-/// The bytes within the compressed form of a histogram. `None`: what they say of their own length would fill the
-/// memory, or there are none.
+/// Decompresses a histogram. `None`: it is damaged, or claims a length that would fill the memory.
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     const BEGIN: [u8; 4] = 0x1c84_9313_u32.to_be_bytes();
     const HEADER_BYTES: u64 = 40;

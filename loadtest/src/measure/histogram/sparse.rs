@@ -1,4 +1,4 @@
-//! A distribution in a few hundred bytes, to three percent: one for each figure of each window.
+//! A distribution to three percent, in a few hundred bytes: each figure of each window has one.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +12,12 @@ const PART_BITS: u32 = PARTS.trailing_zeros();
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "(Vec<(u16, u32)>, u32)", from = "(Vec<(u16, u32)>, u32)")]
 pub struct Spread {
-    /// Rising; only those that are not empty.
+    /// Rising, without empty ones.
     bins: Vec<Bin>,
     max_micros: u32,
 }
 
-/// A bucket and how many fell into it, in six bytes: there are many in a long run.
+/// A bucket and its count, in six bytes: a long run has many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bin([u16; 3]);
 
@@ -79,7 +79,6 @@ impl Spread {
         spread
     }
 
-    /// Adds another.
     pub fn join(&mut self, other: &Self) {
         self.max_micros = self.max_micros.max(other.max_micros);
         if other.bins.is_empty() {
@@ -104,7 +103,7 @@ impl Spread {
         self.bins.shrink_to_fit();
     }
 
-    /// What it takes besides itself.
+    /// Memory on the heap.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bins.capacity() * size_of::<Bin>()
@@ -114,7 +113,7 @@ impl Spread {
         self.bins.iter().map(|bin| u64::from(bin.count())).sum()
     }
 
-    /// The value that the share `q` (0 to 1) did not exceed, in milliseconds: the middle of its bucket.
+    /// The value that the fraction `q` did not exceed: the middle of its bucket.
     pub fn quantile_ms(&self, q: f64) -> Option<f64> {
         let count = self.count();
         let mut below = 0;
@@ -148,7 +147,7 @@ impl Spread {
         }
     }
 
-    /// Counts between the bounds of [`heat_bounds_ms`], and beyond the last; empty without any.
+    /// Counts in the buckets of [`heat_bounds_ms`], and one beyond; an empty spread gives an empty list.
     pub fn heat(&self) -> Vec<u64> {
         if self.bins.is_empty() {
             return Vec::new();
@@ -163,7 +162,7 @@ impl Spread {
     }
 }
 
-/// The bounds of a heat map, in milliseconds: two to each power of two, from 64 us to 50 s.
+/// The bounds of a heat map: two for each power of two, from 64 us to 50 s.
 pub fn heat_bounds_ms() -> Vec<f64> {
     let bounds = heat_bounds_micros();
     bounds.iter().map(|micros| *micros as f64 / 1e3).collect()
@@ -186,7 +185,7 @@ fn bucket(micros: u64) -> u16 {
     u16::try_from(octave * PARTS + part).unwrap_or(u16::MAX)
 }
 
-/// The least value of a bucket, in microseconds.
+/// The smallest value of a bucket, in microseconds.
 fn lower(bucket: u16) -> u64 {
     let (octave, part) = (u64::from(bucket) / PARTS, u64::from(bucket) % PARTS);
     if octave == 0 {

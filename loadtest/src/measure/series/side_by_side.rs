@@ -1,15 +1,14 @@
-//! The windows of shards that ran at the same time, as those of one run.
+//! Joins the windows of shards that ran at the same time to those of one run.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Cell, Gauges, joined};
 use crate::measure::server_use::Reading;
 
-/// The windows of all shards, side by side. Each shard comes with the number of the server that it ran against.
+/// Joins the windows of shards. Each shard comes with the number of its server.
 ///
-/// The windows are those of which all shards have begin and end; shorter ones of one shard are joined first. A
-/// shard that is over counts as nobody. Counts and users add up, and so do the resources of generators and of
-/// servers; what several shards read of one server counts once, at its highest.
+/// A window ends where windows of all running shards end; shorter ones of one shard are joined first. Counts, users and
+/// resources add up. If several shards read the metrics of one server, the highest reading counts.
 pub fn side_by_side(shards: &[(usize, Vec<Cell>)]) -> Vec<Cell> {
     let mut rest: Vec<(usize, &[Cell])> = Vec::new();
     rest.extend(
@@ -30,7 +29,7 @@ pub fn side_by_side(shards: &[(usize, Vec<Cell>)]) -> Vec<Cell> {
     all
 }
 
-/// The moments at which windows of all shards end that are still on.
+/// The moments at which all shards that still run have the end of a window.
 fn common_ends(shards: &[(usize, Vec<Cell>)]) -> BTreeSet<Duration> {
     let ends = |cells: &[Cell]| cells.iter().map(Cell::end).collect::<BTreeSet<_>>();
     let of_shards: Vec<BTreeSet<Duration>> = shards.iter().map(|(_, cells)| ends(cells)).collect();
@@ -42,7 +41,7 @@ fn common_ends(shards: &[(usize, Vec<Cell>)]) -> BTreeSet<Duration> {
     common
 }
 
-/// Windows of the same time as one, each with the number of its server.
+/// Joins windows of the same time, each with the number of its server.
 fn beside(parts: Vec<(usize, Cell)>) -> Option<Cell> {
     let gauges: Vec<(usize, Gauges)> = parts
         .iter()

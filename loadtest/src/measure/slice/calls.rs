@@ -1,4 +1,4 @@
-//! What became of the requests of one name.
+//! Calls: requests with an answer, counted by name.
 
 use std::time::Duration;
 
@@ -6,24 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::histogram::dense::Latencies;
 
-/// Requests of one name.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct CallCounts {
     pub sent: u64,
     pub answered: u64,
     pub timed_out: u64,
     pub wrong: u64,
-    /// Without a connection, or cut off.
+    /// There was no connection, or it broke.
     #[serde(default)]
     pub failed: u64,
     /// From the moment due.
     pub latency: Latencies,
-    /// From the moment of sending; those that were not answered are only known to have taken longer.
+    /// From the moment of sending. Calls without an answer count as long as they waited.
     pub as_sent: Latencies,
 }
 
 impl CallCounts {
-    /// Answered in whatever way, or given up.
+    /// Answered, rightly or wrongly, or given up.
     pub fn ended(&self) -> u64 {
         self.answered + self.timed_out + self.wrong + self.failed
     }
