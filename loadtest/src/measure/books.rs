@@ -21,7 +21,7 @@ use crate::{
         failures::{Failure, Failures},
         ledger::{Ledger, Scope},
         sample::ErrorKind,
-        searches::{Searches, ToldApart},
+        searches::{Classified, Searches},
         series::{Gauges, Series},
         server_code::ServerCode,
         server_use::{Reading, ServerUse},
@@ -132,7 +132,7 @@ impl Books {
         let presumed = self.searches.presumed_failed(&unmatched);
         self.matches.presumed += presumed;
         let known = self.searches.add(unmatched);
-        let dated = known.map_or(0, |known| self.told_apart(&known));
+        let dated = known.map_or(0, |known| self.record_searches(&known));
         self.totals.merge(&window);
         let lost = self.lost;
         self.lost = self.lost_by(now, &window);
@@ -161,8 +161,8 @@ impl Books {
             self.packed = Some(pack(&self.to_shard()));
         }
         self.ledger.close(!self.is_shard());
-        let known = self.searches.tell_apart();
-        self.told_apart(&known);
+        let known = self.searches.classify();
+        self.record_searches(&known);
         self.settle(now);
     }
 
@@ -203,7 +203,7 @@ impl Books {
     /// [`Self::lost`] at the end of a window, before the books are closed.
     fn lost_by(&self, now: Duration, window: &Slice) -> u64 {
         let missed = u64::try_from(self.totals.missed).unwrap_or(0);
-        let missed = missed.saturating_add(self.ledger.untold);
+        let missed = missed.saturating_add(self.ledger.unreported);
         if self.is_shard() {
             return missed;
         }
@@ -221,7 +221,7 @@ impl Books {
     }
 
     /// Records classified searches. Returns how many failures went into windows that already existed.
-    fn told_apart(&mut self, known: &ToldApart) -> u64 {
+    fn record_searches(&mut self, known: &Classified) -> u64 {
         let mut dated = 0;
         for search in &known.failed {
             self.totals.matching.record(search.waited);

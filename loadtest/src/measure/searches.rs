@@ -11,12 +11,12 @@ const MAX_KEPT: usize = 50_000;
 pub struct Searches {
     fair: Duration,
     kept: Vec<Unmatched>,
-    told_apart: ToldApart,
+    classified: Classified,
 }
 
 /// Searches by class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ToldApart {
+pub struct Classified {
     /// Searches that could have been paired.
     pub failed: Vec<Unmatched>,
     pub odd_one_out: u64,
@@ -29,14 +29,14 @@ impl Searches {
         Self {
             fair,
             kept: Vec::new(),
-            told_apart: ToldApart::default(),
+            classified: Classified::default(),
         }
     }
 
     /// Adds searches. Classifies all of them if there are too many to keep.
-    pub fn add(&mut self, searches: impl IntoIterator<Item = Unmatched>) -> Option<ToldApart> {
+    pub fn add(&mut self, searches: impl IntoIterator<Item = Unmatched>) -> Option<Classified> {
         self.kept.extend(searches);
-        (self.kept.len() > MAX_KEPT).then(|| self.tell_apart())
+        (self.kept.len() > MAX_KEPT).then(|| self.classify())
     }
 
     /// Searches that are not classified yet.
@@ -51,13 +51,13 @@ impl Searches {
     }
 
     /// Pairs unmatched users who waited at the same time, in order of arrival: these failed. The others had nobody to find.
-    pub fn tell_apart(&mut self) -> ToldApart {
+    pub fn classify(&mut self) -> Classified {
         let mut alone: Option<Unmatched> = None;
         self.kept.sort_by_key(|search| search.from);
         for search in std::mem::take(&mut self.kept) {
             match alone.take() {
                 Some(other) if other.to.min(search.to).saturating_sub(search.from) >= self.fair => {
-                    self.told_apart.failed.extend([other, search]);
+                    self.classified.failed.extend([other, search]);
                 }
                 Some(other) => {
                     // A later user may still find the one that stays longer.
@@ -75,14 +75,14 @@ impl Searches {
         if let Some(last) = alone {
             self.excuse(&last);
         }
-        std::mem::take(&mut self.told_apart)
+        std::mem::take(&mut self.classified)
     }
 
     fn excuse(&mut self, search: &Unmatched) {
         if search.waited >= self.fair {
-            self.told_apart.odd_one_out += 1;
+            self.classified.odd_one_out += 1;
         } else {
-            self.told_apart.pending += 1;
+            self.classified.pending += 1;
         }
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     /// Failed, odd ones out and pending of searches from one second to another.
-    fn told_apart(searches: &[(u64, u64)]) -> (usize, u64, u64) {
+    fn classified(searches: &[(u64, u64)]) -> (usize, u64, u64) {
         let mut all = Searches::new(Duration::from_secs(2));
         let unmatched = searches.iter().map(|&(from, to)| Unmatched {
             from: Duration::from_secs(from),
@@ -100,7 +100,7 @@ mod tests {
             waited: Duration::from_secs((to - from).min(30)),
         });
         assert_eq!(all.add(unmatched), None);
-        let got = all.tell_apart();
+        let got = all.classify();
         (got.failed.len(), got.odd_one_out, got.pending)
     }
 
@@ -115,7 +115,7 @@ mod tests {
             (&[(0, 60), (10, 11), (20, 60)], (2, 0, 1)),
             (&[(59, 60), (59, 60)], (0, 0, 2)),
         ] {
-            assert_eq!(told_apart(searches), expected, "{searches:?}");
+            assert_eq!(classified(searches), expected, "{searches:?}");
         }
     }
 

@@ -223,7 +223,7 @@ fn settle(books: &mut Books, parts: &mut [Part]) -> Ledger {
             ledger.push(std::mem::take(&mut part.books.ledger));
             server.merge_same(&part.books.server);
         }
-        books.tell_apart(searches);
+        books.classify(searches);
         books.server.merge_other(&server);
         ledgers.push(Ledger::of_shards(ledger));
     }

@@ -82,13 +82,13 @@ impl Books {
     }
 
     /// Classifies the searches of all users of one server.
-    pub fn tell_apart(&mut self, searches: Vec<Unmatched>) {
+    pub fn classify(&mut self, searches: Vec<Unmatched>) {
         // Too many to keep are classified at once.
         if let Some(known) = self.searches.add(searches) {
-            self.told_apart(&known);
+            self.record_searches(&known);
         }
-        let known = self.searches.tell_apart();
-        self.told_apart(&known);
+        let known = self.searches.classify();
+        self.record_searches(&known);
     }
 
     /// Settles the rest after all shards are joined. Not `complete`: shards are missing.

@@ -39,7 +39,7 @@ pub struct Ledger {
     pub scope: Scope,
     pub settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
     /// Of those that are lost, how many no gap told of while the run was on.
-    pub untold: u64,
+    pub unreported: u64,
     /// Refused with `not_in_room` although the partner had not left; these are lost.
     pub wrongly_refused: u64,
     /// Rooms that only one user was told of.
@@ -187,7 +187,7 @@ impl Ledger {
             true => u64::from(receiver.inbox.missed()),
             false => 0,
         };
-        self.untold += lost.saturating_sub(reported);
+        self.unreported += lost.saturating_sub(reported);
         if !sender.partner_left {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }
