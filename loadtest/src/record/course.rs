@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Record;
+
+/// A window is steady from this fraction of the peak of connected users.
+const STEADY: f64 = 0.9;
+
 /// The course of a run, in windows of one second that are joined as they age.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -12,107 +17,103 @@ pub struct Series {
     pub windows: Vec<Window>,
 }
 
-/// What happened in one stretch of time.
+impl Record {
+    /// The windows in which nearly all users were connected: after the ramp, before they leave. The first one is
+    /// left out, because the ramp still shows in it.
+    pub fn steady_windows(&self) -> impl Iterator<Item = &Window> + Clone {
+        let windows = &self.series.windows;
+        let peak = windows.iter().map(|window| window.connected).max();
+        let full = peak.unwrap_or(0) as f64 * STEADY;
+        windows
+            .iter()
+            .filter(move |window| window.connected > 0 && window.connected as f64 >= full)
+            .skip(1)
+    }
+}
+
+/// One stretch of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Its begin.
     pub start_ms: f64,
-    /// Its length.
     pub length_ms: f64,
     /// Connected users at its end.
     pub connected: u64,
-    /// Users in search of a partner at its end.
+    /// Users searching for a partner at its end.
     pub searching: u64,
     /// Users in rooms at its end.
     pub in_rooms: u64,
-    /// Users who set out to connect.
+    /// Connections that users tried to open.
     pub attempts: u64,
-    /// Users who got ready to act.
+    /// Connections that became ready.
     pub connects: u64,
-    /// Users who got a partner.
+    /// Matched users.
     pub matches: u64,
-    /// Messages sent.
     pub sent: u64,
-    /// Messages delivered.
     pub delivered: u64,
-    /// Calls answered as expected; in records of before, 0.
+    /// Calls answered as expected; 0 in an older record.
     #[serde(default)]
     pub answered: u64,
-    /// Errors.
     pub errors: u64,
-    /// From the planned start to being ready.
+    /// From the planned start until the connection is ready.
     pub connect: Quantiles,
-    /// From asking for a partner to having one.
+    /// From the search to the match.
     pub matching: Quantiles,
-    /// From the moment due to the receipt.
+    /// From the moment due until the receipt.
     pub message: Quantiles,
-    /// From the moment that a call was due to its answer, all calls together; in records of before, none.
+    /// From the moment due until the answer, all calls together; none in an older record.
     #[serde(default)]
     pub call: Quantiles,
-    /// How late the generator itself was.
+    /// How late the generator was.
     pub own_lateness: Quantiles,
     /// Messages by latency, in the buckets of [`Series::heat_bounds_ms`]; empty without any.
     pub heat: Vec<u64>,
     /// The server's CPU, in percent of one core.
     pub server_cpu_percent: Option<f64>,
-    /// The server's resident memory.
     pub server_rss_bytes: Option<u64>,
-    /// The server's open files.
     pub server_fds: Option<u64>,
     /// The generator's CPU, in percent of one core.
     pub generator_cpu_percent: f64,
-    /// The generator's resident memory.
     pub generator_rss_bytes: u64,
 }
 
 /// A few quantiles, in milliseconds; `None` for a window without any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
-    /// The median.
     pub p50_ms: Option<f64>,
-    /// The 95th percentile.
     pub p95_ms: Option<f64>,
-    /// The 99th percentile.
     pub p99_ms: Option<f64>,
-    /// The largest.
     pub max_ms: Option<f64>,
 }
 
 /// What the load generator used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
-    /// Threads that played users.
+    /// Threads that ran users.
     pub workers: u64,
-    /// CPU time of the process, in seconds.
     pub cpu_seconds: f64,
-    /// The same, in percent of one core over the run.
+    /// Of one core, over the run.
     pub cpu_percent: f64,
-    /// What the busiest thread used of its core, in percent.
+    /// Of one core.
     pub busiest_worker_percent: f64,
-    /// The longest time that it did not run at all: stopped, or starved of CPU.
+    /// The longest time in which it did not run: stopped, or starved of CPU.
     #[serde(default)]
     pub longest_pause_ms: f64,
-    /// The largest resident memory.
     pub rss_peak_bytes: u64,
-    /// Open files at the most, and as many as there may be.
+    /// The peak of open files, and their limit.
     pub fds: Option<[u64; 2]>,
 }
 
 /// What the server used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Server {
-    /// Times that its metrics were read.
+    /// How often its metrics were read.
     pub readings: u64,
     /// CPU time between the first and the last reading, in seconds.
     pub cpu_seconds: f64,
-    /// The same, in percent of one core.
+    /// Of one core.
     pub cpu_percent: f64,
-    /// Resident memory at the first reading.
     pub rss_first_bytes: u64,
-    /// At the last.
     pub rss_last_bytes: u64,
-    /// The largest.
     pub rss_peak_bytes: u64,
-    /// The most open files.
     pub fds_peak: u64,
 }

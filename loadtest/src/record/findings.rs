@@ -1,19 +1,19 @@
-//! What was found out beyond counting: capacity, drift, recovery, advice, comparison.
+//! Conclusions from the figures: capacity, drift, recovery, advice, comparison.
 
 use serde::{Deserialize, Serialize};
 
 use super::Series;
 
-/// What a search for the breaking point found.
+/// The result of a search for the breaking point.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
     /// The most users with whom all thresholds held, confirmed.
     pub holds: u64,
     /// The fewest users with whom one did not; `None`: never reached.
     pub breaks: Option<u64>,
-    /// What gave out first, in words.
+    /// The threshold that failed first, in words.
     pub gave_out: Option<String>,
-    /// Every load that was tried, in order.
+    /// Each load that was tried, in order.
     pub steps: Vec<CapacityStep>,
 }
 
@@ -22,23 +22,17 @@ pub struct Capacity {
 pub struct CapacityStep {
     /// `step`, `bisect` or `confirm`.
     pub kind: String,
-    /// Users.
     pub users: u64,
-    /// When it was held.
     pub start_ms: f64,
-    /// Until when.
     pub end_ms: f64,
     /// All thresholds held.
     pub held: bool,
-    /// What did not hold.
+    /// The thresholds that did not hold.
     pub failed: Vec<String>,
-    /// The 95th percentile of match latency.
     pub match_p95_ms: Option<f64>,
-    /// The 99th percentile of message latency.
     pub message_p99_ms: Option<f64>,
-    /// The server's CPU, in percent of one core.
+    /// Of one core.
     pub server_cpu_percent: Option<f64>,
-    /// The server's resident memory.
     pub server_rss_bytes: Option<u64>,
 }
 
@@ -47,39 +41,35 @@ pub struct CapacityStep {
 pub struct Drift {
     /// `server_rss_bytes`, `server_fds`, `message_p99_ms`, `match_p95_ms` or `generator_rss_bytes`.
     pub figure: String,
-    /// Change in an hour.
     pub per_hour: f64,
     /// Half of its 95 % confidence interval.
     pub uncertainty: f64,
-    /// Value at the begin of the line.
+    /// The line at its start.
     pub first: f64,
-    /// Value at its end.
+    /// The line at its end.
     pub last: f64,
-    /// The limit that a threshold sets, if any.
+    /// The limit of its threshold.
     pub limit: Option<f64>,
-    /// Hours from the end of the run until the line meets the limit, if it does.
+    /// Hours from the end of the run until the line reaches the limit.
     pub hours_to_limit: Option<f64>,
 }
 
 /// A reconnect storm.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// When users were dropped.
     pub dropped_at_ms: f64,
-    /// How many.
     pub dropped: u64,
-    /// How many of them had a partner, or were looking for one.
+    /// Of those, how many had a partner or searched for one.
     pub paired: u64,
-    /// Until 99 % of the latter were matched again; `None`: not within the run.
+    /// Until 99 % of `paired` were matched again; `None`: not within the run.
     pub matched_99_percent_ms: Option<f64>,
-    /// Until 99 % of them were connected again.
+    /// Until 99 % of `dropped` were connected again.
     pub connected_99_percent_ms: Option<f64>,
 }
 
-/// Something to do.
+/// Something to do, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
-    /// What.
     pub text: String,
     /// The figures that it follows from.
     pub evidence: String,
@@ -88,17 +78,15 @@ pub struct Advice {
 /// Two runs against each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Which run it was compared with: its file, or its start.
+    /// The file of the other run, or its start.
     pub baseline: String,
-    /// When that started.
     pub baseline_started_at: String,
     /// Worse in at least one figure.
     pub regression: bool,
-    /// Each figure.
     pub figures: Vec<ComparedFigure>,
-    /// What makes the two hard to compare: other users, other duration, other machine.
+    /// Differences that make the two hard to compare: users, duration, machine.
     pub caveats: Vec<String>,
-    /// The course of the baseline, to be drawn behind this run's.
+    /// Drawn behind the series of this run.
     pub baseline_series: Option<Series>,
 }
 
@@ -117,11 +105,9 @@ pub struct ComparedFigure {
     pub name: String,
     /// `ms`, `percent`, `bytes` or `count`.
     pub unit: String,
-    /// In the baseline.
     pub baseline: Option<f64>,
-    /// In this run.
     pub current: Option<f64>,
-    /// The confidence interval (95 %) of the ratio current / baseline, if it could be made.
+    /// The 95 % confidence interval of current / baseline.
     pub ratio_interval: Option<[f64; 2]>,
     /// `better`, `same`, `worse` or `unknown`.
     pub judgement: String,

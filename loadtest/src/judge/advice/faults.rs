@@ -3,7 +3,7 @@
 use super::advice;
 use crate::{
     base::units::{clock, count, millis, value_or_dash},
-    record::{Advice, Blame, Delivery, Record, Window, steady},
+    record::{Advice, Blame, Delivery, Record, Window},
 };
 
 pub(super) fn misdelivery(record: &Record) -> Option<Advice> {
@@ -75,7 +75,8 @@ pub(super) fn most_frequent_error(record: &Record) -> Option<Advice> {
 /// A second in which all users waited: its worst is far above that of the seconds around it.
 pub(super) fn stall(record: &Record) -> Option<Advice> {
     let longest = |window: &Window| window.message.max_ms;
-    let windows: Vec<&Window> = steady::windows(record)
+    let windows: Vec<&Window> = record
+        .steady_windows()
         .filter(|w| w.message.p50_ms.is_some())
         .collect();
     let mut usual: Vec<f64> = windows

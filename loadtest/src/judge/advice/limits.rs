@@ -3,7 +3,7 @@
 use super::{advice, limit_of};
 use crate::{
     base::units::{bytes, clock, count, percent, value},
-    record::{Advice, Drift, Record, Status, Window, steady},
+    record::{Advice, Drift, Record, Status, Window},
 };
 
 /// The number of users from which on a latency no longer holds its limit.
@@ -44,7 +44,9 @@ pub(super) fn knee(record: &Record) -> Option<Advice> {
 }
 
 pub(super) fn busy_server(record: &Record) -> Option<Advice> {
-    let windows = steady::windows(record).filter(|w| w.server_cpu_percent.is_some());
+    let windows = record
+        .steady_windows()
+        .filter(|w| w.server_cpu_percent.is_some());
     let (mut seconds, mut cpu, mut delivered) = (0.0, 0.0, 0);
     for window in windows {
         seconds += window.length_ms / 1e3;
@@ -71,7 +73,7 @@ pub(super) fn busy_server(record: &Record) -> Option<Advice> {
 
 /// Users who search come in faster than they are matched.
 pub(super) fn growing_queue(record: &Record) -> Option<Advice> {
-    let windows: Vec<&Window> = steady::windows(record).collect();
+    let windows: Vec<&Window> = record.steady_windows().collect();
     let third = windows.len() / 3;
     if third < 5 {
         return None;

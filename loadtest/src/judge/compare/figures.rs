@@ -3,7 +3,7 @@
 use super::lateness::{MIN_MS, Percentile, explained, unless_explained};
 use crate::{
     judge::statistics::{Mean, difference, mean},
-    record::{ComparedFigure, Delivery, Quantiles, Record, Window, steady},
+    record::{ComparedFigure, Delivery, Quantiles, Record, Window},
 };
 
 /// The least change of a figure that counts: both limits must be exceeded.
@@ -367,7 +367,7 @@ fn measured(
     of: impl Fn(&Window) -> Option<f64>,
 ) -> impl Iterator<Item = (f64, usize)> {
     let windows: Vec<&Window> = if steady {
-        steady::windows(record).collect()
+        record.steady_windows().collect()
     } else {
         record.series.windows.iter().collect()
     };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     base::units,
-    record::{Drift, Quantiles, Record, Series, Window, steady},
+    record::{Drift, Quantiles, Record, Series, Window},
     report::{figures::unit_of, sections::drift_end},
 };
 
@@ -266,10 +266,12 @@ fn figure_of(name: &str) -> fn(&Window) -> Option<f64> {
 }
 
 fn drift_chart(record: &Record, frame: &Frame<'_>, drift: &Drift) -> Markup {
-    let from = steady::windows(record)
+    let from = record
+        .steady_windows()
         .next()
         .map_or(0.0, |window| window.start_ms);
-    let to = steady::windows(record)
+    let to = record
+        .steady_windows()
         .last()
         .map_or(frame.end_ms, |window| window.start_ms);
     let trend = frame.columns().iter().map(|column| {
