@@ -44,8 +44,5 @@ pub use cli::main;
 pub use plan::Plan;
 pub use record::Record;
 pub use report::terminal;
-pub use run::{
-    engine::{RunError, run},
-    progress::Progress,
-};
+pub use run::{engine::run, error::RunError, progress::Progress};
 pub use user::net::target::{Target, TargetError};

@@ -1,7 +1,6 @@
 //! The shape of the load: who starts when, what they do, and when it is over. Pure.
 
 pub mod flow;
-pub mod origin;
 pub mod scenario;
 pub mod template;
 pub mod threshold;
@@ -9,10 +8,12 @@ pub mod threshold;
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    base::random::{fraction_of, mixed},
+    base::{
+        random::{fraction_of, mixed},
+        server_url::ServerUrl,
+    },
     plan::{
         flow::{Flow, Message, Step},
-        origin::Origin,
         size::MIN_PAYLOAD_BYTES,
         threshold::Threshold,
     },
@@ -298,7 +299,7 @@ impl Plan {
     }
 
     /// The servers beside the one under test that users ask over HTTP.
-    fn origins(&self) -> Vec<Origin> {
+    fn origins(&self) -> Vec<ServerUrl> {
         let mut origins = Vec::new();
         for flow in &self.flows {
             flow.origins(&mut origins);

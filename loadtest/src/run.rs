@@ -2,6 +2,7 @@
 
 pub mod campaign;
 pub mod engine;
+pub mod error;
 pub mod metrics_endpoint;
 pub mod observe;
 pub mod phases;

@@ -24,7 +24,10 @@ use crate::{
     plan::{ResolvedPlan, Start},
     user::{
         clock::{pacer::Pacer, stall::Pulse},
-        net::websocket::{Connection, Endpoint, Event},
+        net::{
+            servers::Servers,
+            websocket::{Connection, Event},
+        },
         run_state::{RunState, reached},
         steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
     },
@@ -38,7 +41,7 @@ const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 /// What all users of a worker share.
 pub struct WorkerContext {
     pub plan: Arc<ResolvedPlan>,
-    pub endpoint: Endpoint,
+    pub servers: Arc<Servers>,
     /// The start of the run.
     pub epoch: Instant,
     /// Tells this run's messages from those of another.
@@ -68,6 +71,17 @@ enum Stop {
     Failed,
     /// The plan drops the connection.
     Storm,
+}
+
+/// How long a user listens before the next step. Moments are in time since the start of the run.
+enum Until<'a, 'b> {
+    /// The run, or the user's part in it, is over.
+    Stopped,
+    Time(Duration),
+    Holds(fn(&User) -> bool),
+    HoldsOrTime(fn(&User) -> bool, Duration),
+    /// All of it is sent.
+    Sent(&'a mut Sending<'b>),
 }
 
 /// A user's wait for a partner.
@@ -214,7 +228,7 @@ impl User {
             });
         }
         if played.is_ok() && !self.start.arrived && self.connection.is_some() {
-            self.live(None, None, None).await?;
+            self.listen_until(Until::Stopped).await?;
         }
         played
     }
@@ -243,35 +257,30 @@ impl User {
         self.tell(Sample::Error { error });
     }
 
-    /// Listens and, while the run is on, sends, until something of this has come: the deadline, the last
-    /// message, or what is `awaited`. True: the latter.
-    async fn live(
-        &mut self,
-        mut sending: Option<&mut Sending<'_>>,
-        deadline: Option<Duration>,
-        awaited: Option<fn(&Self) -> bool>,
-    ) -> Result<bool, Stop> {
+    /// Listens, and sends what is due, for as long as the run and the user's part in it last.
+    async fn listen_until(&mut self, mut until: Until<'_, '_>) -> Result<(), Stop> {
         let context = Rc::clone(&self.context);
         let mut end = pin!(reached(&context.state, RunState::Draining));
         let mut timer = pin!(context.pacer.until(context.epoch));
         loop {
-            if awaited.is_some_and(|awaited| awaited(self)) {
-                return Ok(true);
-            }
             let now = context.now();
-            if let Some(sending) = &mut sending {
-                if sending.needs_partner() && self.room.is_none() && self.search.is_none() {
-                    return Err(Stop::Failed);
+            let over = match &mut until {
+                Until::Stopped => false,
+                Until::Time(moment) => now >= *moment,
+                Until::Holds(holds) => holds(self),
+                Until::HoldsOrTime(holds, moment) => holds(self) || now >= *moment,
+                Until::Sent(sending) => {
+                    if sending.needs_partner() && self.room.is_none() && self.search.is_none() {
+                        return Err(Stop::Failed);
+                    }
+                    self.send_due(sending, now).map_err(Stop::Broken)?;
+                    sending.is_done(now)
                 }
-                self.send_due(sending, now).map_err(Stop::Broken)?;
-                if sending.is_done(now) {
-                    return Ok(false);
-                }
+            };
+            if over {
+                return Ok(());
             }
-            if deadline.is_some_and(|deadline| now >= deadline) {
-                return Ok(false);
-            }
-            let wake = self.next_wake(sending.as_deref(), deadline);
+            let wake = self.next_wake(&until);
             if let Some(wake) = wake {
                 let moment = context.epoch + wake;
                 if timer.moment() != moment {
@@ -289,17 +298,15 @@ impl User {
         }
     }
 
-    /// When there is something to do without being told by the server.
-    fn next_wake(
-        &self,
-        sending: Option<&Sending<'_>>,
-        deadline: Option<Duration>,
-    ) -> Option<Duration> {
-        let matched = self.room.is_some();
+    /// When there is something to do even if the server sends nothing.
+    fn next_wake(&self, until: &Until<'_, '_>) -> Option<Duration> {
         let searching = self.search.filter(|search| !search.timed_out);
         let moments = [
-            deadline,
-            sending.and_then(|sending| sending.next_wake(matched)),
+            match until {
+                Until::Stopped | Until::Holds(_) => None,
+                Until::Time(moment) | Until::HoldsOrTime(_, moment) => Some(*moment),
+                Until::Sent(sending) => sending.next_wake(self.room.is_some()),
+            },
             self.next_time_out(),
             searching.map(|search| search.from + self.context.plan.match_timeout),
             self.start.until,

@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod foreign;
 mod hostile;
+mod network;
 mod node;
 mod paced;
 mod people;
@@ -176,6 +177,13 @@ impl Ran {
                 .expect("an HDR histogram");
         let slow = histogram.count_between(ms * 1000, u64::MAX);
         usize::try_from(slow).expect("a small number")
+    }
+
+    /// The exit code is 0, on a quiet machine.
+    #[track_caller]
+    fn assert_passed(&self, what: &str) {
+        assert!(self.json.is_object(), "{what}: {}", self.stderr);
+        self.assert_ended(0);
     }
 
     fn findings(&self) -> String {

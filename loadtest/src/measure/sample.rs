@@ -127,6 +127,10 @@ pub enum ErrorKind {
     HandshakeRejected(u16),
     /// The answer to the handshake was no valid one.
     HandshakeInvalid,
+    /// The server did not choose a subprotocol that was asked for, or chose one that was not.
+    SubprotocolMismatch,
+    /// The headers of an answer are longer than what is read.
+    HeadersTooLong,
     /// The connection stood, and no `session` message came in time.
     NoSession,
     /// The server answered `error` with this code.
@@ -145,6 +149,8 @@ pub enum ErrorKind {
     MessageTooLong,
     /// The server closed the connection with this code (1005: none).
     ClosedByServer(u16),
+    /// The server sent a close frame with this code, which must not be sent.
+    CloseCodeInvalid(u16),
     /// The other side ended the connection without a close frame.
     Ended,
     /// The connection broke: nobody ended it.
@@ -169,6 +175,8 @@ impl ErrorKind {
             Self::TlsFailed => "tls_failed",
             Self::HandshakeRejected(status) => return format!("handshake_rejected:{status}"),
             Self::HandshakeInvalid => "handshake_invalid",
+            Self::SubprotocolMismatch => "subprotocol_mismatch",
+            Self::HeadersTooLong => "headers_too_long",
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
             Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
@@ -178,6 +186,7 @@ impl ErrorKind {
             Self::FrameInvalid => "frame_invalid",
             Self::MessageTooLong => "message_too_long",
             Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
+            Self::CloseCodeInvalid(code) => return format!("close_code_invalid:{code}"),
             Self::Ended => "ended_without_close",
             Self::Reset => "reset",
             Self::ServerNotReading => "server_not_reading",
@@ -193,6 +202,9 @@ impl ErrorKind {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
             Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
             Self::HandshakeInvalid
+            | Self::SubprotocolMismatch
+            | Self::HeadersTooLong
+            | Self::CloseCodeInvalid(_)
             | Self::HttpInvalid
             | Self::BadMessage
             | Self::FrameInvalid
@@ -232,6 +244,12 @@ impl ErrorKind {
                 "the server refused the WebSocket handshake with this HTTP status"
             }
             Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
+            Self::SubprotocolMismatch => {
+                "the server chose no subprotocol of --header Sec-WebSocket-Protocol, or one that is not in it"
+            }
+            Self::HeadersTooLong => {
+                "the headers of an answer are longer than what loadtest reads: 100 lines, and 400 KiB"
+            }
             Self::NoSession => {
                 "the connection stood, and the greeting did not come in time: a server that says nothing first needs a \
                  scenario with greeting = \"none\""
@@ -251,6 +269,9 @@ impl ErrorKind {
             }
             Self::ClosedByServer(_) => {
                 "the server closed the connection with this code before the user wanted to leave"
+            }
+            Self::CloseCodeInvalid(_) => {
+                "the server sent a close frame with this code, which must not be sent (RFC 6455, section 7.4)"
             }
             Self::Ended => {
                 "the server, or a proxy in front of it, ended the connection without a close frame: a crash, a restart or a time limit"

@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use hyper::Method;
 use voicematch_protocol::ClientType;
 
-use crate::plan::{
-    origin::Origin,
-    size::Size,
-    template::{Frame, Template},
+use crate::{
+    base::server_url::ServerUrl,
+    plan::{
+        size::Size,
+        template::{Frame, Template},
+    },
 };
 
 mod bounds;
@@ -109,7 +111,7 @@ pub struct Request {
     /// `GET`, `POST` and so on.
     pub method: Method,
     /// Who is asked; `None`: the server under test.
-    pub origin: Option<Origin>,
+    pub origin: Option<ServerUrl>,
     /// Path and query, such as `/health`.
     pub path: Template,
     /// What is sent.
@@ -212,6 +214,37 @@ pub enum Rounds {
     Endless,
 }
 
+impl Rounds {
+    /// The rounds that are left at the start.
+    pub fn start(self, now: Duration) -> RoundsLeft {
+        let (times, until) = match self {
+            Self::Times(times) => (Some(times), None),
+            Self::For(time) => (None, Some(now + time)),
+            Self::Endless => (None, None),
+        };
+        RoundsLeft { times, until }
+    }
+}
+
+/// The rounds that are left of something that is repeated.
+#[derive(Debug, Clone, Copy)]
+pub struct RoundsLeft {
+    pub times: Option<u32>,
+    /// In time since the start of the run.
+    pub until: Option<Duration>,
+}
+
+impl RoundsLeft {
+    pub fn is_over(self, now: Duration) -> bool {
+        self.times == Some(0) || self.until.is_some_and(|until| now >= until)
+    }
+
+    /// One round is done.
+    pub fn count(&mut self) {
+        self.times = self.times.map(|times| times.saturating_sub(1));
+    }
+}
+
 /// A time between two others, each as likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Between {
@@ -278,7 +311,7 @@ impl Flow {
     }
 
     /// Adds the servers that are asked over HTTP and are not in `origins` yet.
-    pub fn origins(&self, origins: &mut Vec<Origin>) {
+    pub fn origins(&self, origins: &mut Vec<ServerUrl>) {
         origins_of(&self.steps, origins);
     }
 
@@ -351,7 +384,7 @@ fn expected(steps: &[Step], kinds: &mut Vec<String>) {
     }
 }
 
-fn origins_of(steps: &[Step], origins: &mut Vec<Origin>) {
+fn origins_of(steps: &[Step], origins: &mut Vec<ServerUrl>) {
     for step in steps {
         match step {
             Step::Http(Request {

@@ -2,7 +2,9 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use super::{Phase, Plan, PlanError, flow::Flow, origin::Origin, threshold::Threshold};
+use crate::base::server_url::ServerUrl;
+
+use super::{Phase, Plan, PlanError, flow::Flow, threshold::Threshold};
 
 /// A plan that can be played, and the values that a run needs of it, computed once. It reads as the plan itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +31,7 @@ pub struct ResolvedPlan {
     /// After this long two waiting users should have been matched.
     pub fair_wait: Duration,
     /// The servers, beside the one under test, that users ask over HTTP.
-    pub origins: Vec<Origin>,
+    pub origins: Vec<ServerUrl>,
     /// Every message with a tag should reach a user.
     pub all_come_back: bool,
     /// Users connect to the URL of the server as it is given.

@@ -16,10 +16,7 @@ use crate::{
     base::units::count,
     plan::{Plan, PlanError},
     record::Record,
-    run::{
-        engine::{RunError, run_until},
-        progress::Progress,
-    },
+    run::{engine::run_until, error::RunError, progress::Progress},
     user::net::target::Target,
 };
 

@@ -9,14 +9,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use thiserror::Error;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
 mod probe;
-mod recorder;
 
 use crate::{
     base::machine::users_that_fit,
@@ -25,9 +23,10 @@ use crate::{
         books::{About, Books},
         ledger::Scope,
     },
-    plan::{Plan, PlanError, ResolvedPlan},
-    record::{Exit, Record, Run},
+    plan::{Plan, ResolvedPlan},
+    record::{Record, Run},
     run::{
+        error::RunError,
         observe::{Latest, Observer},
         phases::phases,
         progress::{Counters, Progress},
@@ -35,12 +34,11 @@ use crate::{
         worker::{self, Job, WorkerResult},
     },
     user::{
-        net::{target::Target, websocket::Endpoint},
+        net::{servers::Servers, target::Target},
         run_state::RunState,
     },
 };
 use probe::probe;
-use recorder::Recorder;
 
 /// How often progress is reported.
 const TICK: Duration = Duration::from_millis(250);
@@ -52,73 +50,6 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Users that one worker plays before another is started.
 const USERS_PER_WORKER: u32 = 5_000;
-
-/// A run that could not take place.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// The plan cannot be played.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The first connection failed.
-    #[error("cannot reach {url}: {reason}. {advice}")]
-    Unreachable {
-        /// What was tried.
-        url: String,
-        /// What happened.
-        reason: String,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// Each user takes a file descriptor, and there are not enough.
-    #[error(
-        "{users} users need more open files than this process may have: {fit} fit. \
-         Raise the hard limit (ulimit -Hn, LimitNOFILE=), give fewer users, or split the plan with --shard"
-    )]
-    TooFewFiles {
-        /// Asked for.
-        users: u32,
-        /// Possible.
-        fit: u64,
-    },
-    /// The moment at which all shards start was missed.
-    #[error(
-        "the start was {} ago, and the other shards did not wait: start all of them anew with a later --start-at",
-        humantime::format_duration(Duration::from_secs(late.as_secs()))
-    )]
-    TooLate {
-        /// By how much.
-        late: Duration,
-    },
-    /// The moment at which all shards start is far away, and so perhaps not what was meant.
-    #[error(
-        "the start is {} away: give --start-at a moment of the next 24 hours, by UTC",
-        humantime::format_duration(Duration::from_secs(left.as_secs()))
-    )]
-    TooFar {
-        /// How long it is until then.
-        left: Duration,
-    },
-    /// Asked to end while the first connection was under way.
-    #[error("ended before the first user started: nothing was measured")]
-    Stopped,
-    /// A worker thread could not start, or died.
-    #[error("a worker of the load generator failed: {0}")]
-    Worker(#[source] io::Error),
-}
-
-impl RunError {
-    /// What the process ends with.
-    pub fn exit_code(&self) -> Exit {
-        match self {
-            Self::Plan(_)
-            | Self::TooFewFiles { .. }
-            | Self::TooLate { .. }
-            | Self::TooFar { .. } => Exit::Usage,
-            Self::Unreachable { .. } => Exit::Unreachable,
-            Self::Stopped | Self::Worker(_) => Exit::Invalid,
-        }
-    }
-}
 
 /// Plays `plan` against `target`, and tells of its progress four times a second.
 ///
@@ -147,7 +78,7 @@ pub async fn run_until(
 ) -> Result<Record, RunError> {
     let mut stop = pin!(stop);
     let plan = &Arc::new(plan.resolve()?);
-    let (endpoint, epoch) = tokio::select! {
+    let (servers, epoch) = tokio::select! {
         ready = get_ready(plan, target, &mut on_progress) => ready?,
         () = &mut stop => return Err(RunError::Stopped),
     };
@@ -161,7 +92,7 @@ pub async fn run_until(
         plan.flow_names.clone(),
         server_expected,
     );
-    let (mut workers, mut recorder) = Workers::start(plan, endpoint, epoch, watch)?;
+    let (mut workers, mut recorder) = Workers::start(plan, servers, epoch, watch)?;
     let observer = Observer::new(workers.epoch, recorder.server.clone());
     let leading = workers.lead(stop, &mut recorder, &mut on_progress);
     let outcome = match &target.admin {
@@ -196,14 +127,14 @@ async fn get_ready(
     plan: &ResolvedPlan,
     target: &Target,
     on_progress: &mut impl FnMut(&Progress),
-) -> Result<(Endpoint, Instant), RunError> {
+) -> Result<(Arc<Servers>, Instant), RunError> {
     check_start(plan)?;
     let (users, fit) = (plan.peak_of_shard, users_that_fit());
     if u64::from(users) > fit {
         return Err(RunError::TooFewFiles { users, fit });
     }
-    let endpoint = probe(plan, target).await?;
-    Ok((endpoint, wait_for_start(plan, on_progress).await?))
+    let servers = Arc::new(probe(plan, target).await?);
+    Ok((servers, wait_for_start(plan, on_progress).await?))
 }
 
 /// How long the run waits for what is under way at its end, if there are messages among it or only requests.
@@ -250,6 +181,27 @@ struct Workers {
     results: Vec<oneshot::Receiver<io::Result<WorkerResult>>>,
 }
 
+/// The books of a run, and the thresholds that may end it.
+struct Recorder {
+    books: Books,
+    watch: Watch,
+    server: Latest,
+}
+
+impl Recorder {
+    /// Whether a threshold ends the run, if it is still `on`.
+    fn tick(&mut self, now: Duration, on: bool) -> bool {
+        self.books.tick(now, self.server.get());
+        self.watch.look(&self.books, now, on).is_some()
+    }
+
+    /// Counts what is left.
+    fn close(&mut self, now: Duration) {
+        self.books.close(now, self.server.get());
+        self.watch.look(&self.books, now, false);
+    }
+}
+
 /// What was seen while leading.
 #[derive(Default)]
 struct RunOutcome {
@@ -261,7 +213,7 @@ struct RunOutcome {
 impl Workers {
     fn start(
         plan: &Arc<ResolvedPlan>,
-        endpoint: Endpoint,
+        servers: Arc<Servers>,
         epoch: Instant,
         watch: Watch,
     ) -> Result<(Self, Recorder), RunError> {
@@ -294,7 +246,7 @@ impl Workers {
             workers.counters.push(Arc::clone(&counters));
             let job = Job {
                 plan: Arc::clone(plan),
-                endpoint: endpoint.clone(),
+                servers: Arc::clone(&servers),
                 run: workers.run,
                 epoch: workers.epoch,
                 state: states.clone(),

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,7 +10,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
     measure::server_use::Reading,
-    plan::origin::{bare_host, port},
     user::net::{http, target::Admin},
 };
 
@@ -29,7 +27,7 @@ pub struct Observer {
     latest: Latest,
 }
 
-/// The latest reading, for whoever keeps the books.
+/// The latest reading.
 #[derive(Debug, Clone, Default)]
 pub struct Latest(Arc<Mutex<Option<Reading>>>);
 
@@ -46,13 +44,13 @@ impl Observer {
         Self { epoch, latest }
     }
 
-    /// Reads on and on; never ends by itself. Cancel-safe: each reading counts when it is complete.
+    /// Reads until it is dropped. Cancel-safe: each reading counts when it is complete.
     pub async fn watch(&self, admin: &Admin) -> Infallible {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Ok(Ok(text)) = timeout(READ_TIMEOUT, fetch(admin)).await
+            if let Ok(Some(text)) = timeout(READ_TIMEOUT, fetch(admin)).await
                 && (admin.given || text.contains(OURS))
                 && let Some(reading) = Reading::parse(&text, self.epoch.elapsed())
             {
@@ -63,20 +61,10 @@ impl Observer {
     }
 }
 
-async fn fetch(admin: &Admin) -> io::Result<String> {
-    let host = bare_host(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
-    let port = port(&admin.uri).ok_or(io::ErrorKind::InvalidInput)?;
-    let path = admin.uri.path_and_query();
-    let authority = admin.uri.authority();
-    let answer = http::get(
-        (host.as_str(), port),
-        authority.map_or(host.as_str(), |authority| authority.as_str()),
-        path.map_or("/metrics", |path| path.as_str()),
-    )
-    .await?;
-    if answer.status != 200 {
-        return Err(io::Error::other(answer.status.to_string()));
-    }
-    let page = answer.body.ok_or_else(|| io::Error::other("too long"))?;
-    String::from_utf8(page).map_err(io::Error::other)
+/// `None`: there is no page, or it is not text.
+async fn fetch(admin: &Admin) -> Option<String> {
+    let url = &admin.url;
+    let page = http::get((url.host.as_str(), url.port), url.authority(), url.path()).await;
+    let page = page.ok().filter(|page| page.status == 200)?;
+    String::from_utf8(page.body?).ok()
 }

@@ -28,7 +28,7 @@ use crate::{
             pacer::Pacer,
             stall::{BEAT, Pulse},
         },
-        net::websocket::Endpoint,
+        net::servers::Servers,
         play,
         run_state::{RunState, reached},
     },
@@ -37,7 +37,7 @@ use crate::{
 /// What a worker needs to know.
 pub struct Job {
     pub plan: Arc<ResolvedPlan>,
-    pub endpoint: Endpoint,
+    pub servers: Arc<Servers>,
     pub run: u32,
     pub epoch: Instant,
     pub state: watch::Receiver<RunState>,
@@ -87,7 +87,7 @@ async fn run(job: Job) -> io::Result<WorkerResult> {
     };
     let context = Rc::new(WorkerContext {
         plan: job.plan,
-        endpoint: job.endpoint,
+        servers: job.servers,
         epoch: job.epoch,
         run: job.run,
         state: job.state,

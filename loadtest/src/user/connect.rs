@@ -144,7 +144,7 @@ async fn join(
 ) -> Result<(Connection, Option<u64>), ErrorKind> {
     let mut error = ErrorKind::ConnectTimeout;
     let joining = async {
-        let mut connection = context.endpoint.connect(user, path).await?;
+        let mut connection = Connection::open(&context.servers.own, user, path).await?;
         error = ErrorKind::NoSession;
         let Greeting::Type(greeting) = &context.plan.greeting else {
             return Ok((connection, None));

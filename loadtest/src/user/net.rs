@@ -1,10 +1,14 @@
 //! The way to the server: addresses, credentials, TLS, WebSocket, HTTP.
 
+mod close_code;
 pub mod credentials;
-pub mod endpoint_http;
+pub mod endpoint;
+mod handshake;
 pub mod http;
-pub mod ip_list;
-pub mod source_pool;
+mod ip_list;
+pub mod servers;
+mod source_pool;
+mod stream;
 pub mod target;
-pub mod tls;
+mod tls;
 pub mod websocket;

@@ -13,12 +13,12 @@ use voicematch_protocol::ClientType;
 
 use send::{Sending, Sent};
 
-use super::{Stop, User};
+use super::{Stop, Until, User};
 use crate::{
     base::random::mixed,
     measure::sample::{ErrorKind, Sample, ServerCode},
     plan::{
-        flow::{Between, MATCH_FOUND, Rounds, Step},
+        flow::{Between, MATCH_FOUND, Step},
         template::Frame,
     },
     user::tag::{request, request_with_id},
@@ -26,15 +26,6 @@ use crate::{
 
 /// The id of every request to leave a room.
 pub(super) const LEAVE_ID: &str = "\"leave\"";
-
-/// When something that is done so often is over.
-pub(super) fn rounds(rounds: Rounds, now: Duration) -> (Option<u32>, Option<Duration>) {
-    match rounds {
-        Rounds::Times(times) => (Some(times), None),
-        Rounds::For(time) => (None, Some(now + time)),
-        Rounds::Endless => (None, None),
-    }
-}
 
 type Played<'a> = Pin<Box<dyn Future<Output = Result<(), Stop>> + 'a>>;
 
@@ -97,8 +88,8 @@ impl User {
             }
             Step::Expect { kind, within } => {
                 self.expecting.want(kind);
-                let deadline = Some(now.saturating_add(*within));
-                self.live(None, deadline, Some(|user| user.expecting.is_met()))
+                let deadline = now.saturating_add(*within);
+                self.listen_until(Until::HoldsOrTime(|user| user.expecting.is_met(), deadline))
                     .await?;
                 if self.expecting.take() {
                     return Ok(());
@@ -112,23 +103,21 @@ impl User {
                 rounds: often,
             } => {
                 let mut sending = Sending::new(Sent::Message(message), *every, *often, now);
-                self.live(Some(&mut sending), None, None).await?;
-                Ok(())
+                self.listen_until(Until::Sent(&mut sending)).await
             }
             Step::Think(between) => {
                 self.due = None;
-                self.live(None, now.checked_add(self.between(*between)), None)
-                    .await?;
-                Ok(())
+                let deadline = now.saturating_add(self.between(*between));
+                self.listen_until(Until::Time(deadline)).await
             }
             Step::Loop {
                 rounds: often,
                 steps,
             } => {
-                let (mut left, until) = rounds(*often, now);
-                while left != Some(0) && until.is_none_or(|until| self.context.now() < until) {
+                let mut left = often.start(now);
+                while !left.is_over(self.context.now()) {
                     self.steps(steps).await?;
-                    left = left.map(|left| left - 1);
+                    left.count();
                     // Steps that take no time must not keep others, nor the end of the run, from their turn.
                     tokio::task::yield_now().await;
                     if self.is_over() {
@@ -191,9 +180,9 @@ impl User {
     async fn wait_for_partner(&mut self) -> Result<(), Stop> {
         let over =
             |user: &Self| user.room.is_some() || user.search.is_none_or(|search| search.timed_out);
-        self.live(None, None, Some(over)).await?;
-        // Who found nobody in time stays in the queue, and goes on once somebody has come.
-        self.live(None, None, Some(|user| user.room.is_some()))
+        self.listen_until(Until::Holds(over)).await?;
+        // A user who found nobody in time stays in the queue, and goes on once somebody has come.
+        self.listen_until(Until::Holds(|user| user.room.is_some()))
             .await?;
         self.expecting.drop_one(MATCH_FOUND);
         Ok(())

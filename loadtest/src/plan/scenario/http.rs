@@ -6,10 +6,12 @@ use super::{
     file::{FlowTable, StepTable, StepText},
     steps::WITHIN,
 };
-use crate::plan::{
-    flow::{Request, Step},
-    origin::Origin,
-    template::{Names, Template},
+use crate::{
+    base::server_url::ServerUrl,
+    plan::{
+        flow::{Request, Step},
+        template::{Names, Template},
+    },
 };
 
 const METHODS: [Method; 5] = [
@@ -63,12 +65,13 @@ pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, 
         None => (None, url),
         Some((_, rest)) => {
             let path = rest.find('/').map_or("/", |at| &rest[at..]);
-            let origin = Origin::of(url.strip_suffix(path).unwrap_or(url));
+            let origin =
+                ServerUrl::parse(url.strip_suffix(path).unwrap_or(url), &["http", "https"]);
             let wrong = || {
                 "an address of another server is like https://api.example.org/token, without blanks or names in \
                  its host"
             };
-            (Some(origin.ok_or_else(wrong)?), path)
+            (Some(origin.map_err(|_bad| wrong())?), path)
         }
     };
     // What stands behind the path may be a secret.

@@ -151,7 +151,11 @@ steps = [
         (requests[1].status, requests[1].within),
         (201, Duration::from_secs(2))
     );
-    let ports: Vec<_> = plan.origins().iter().map(|it| (it.tls, it.port)).collect();
+    let ports: Vec<_> = plan
+        .origins()
+        .iter()
+        .map(|it| (it.is_tls(), it.port))
+        .collect();
     assert_eq!(ports, [(true, 5), (false, 80)]);
 }
 

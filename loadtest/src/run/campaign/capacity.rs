@@ -15,10 +15,7 @@ use crate::{
     judge,
     plan::{CapacitySearch, Plan},
     record::{Capacity, CapacityStep, Finding, Outcome, Record, Validity},
-    run::{
-        engine::{RunError, run_until},
-        progress::Progress,
-    },
+    run::{engine::run_until, error::RunError, progress::Progress},
     user::net::target::Target,
 };
 

@@ -1,60 +1,52 @@
 //! The first connection of a run.
 
-use std::net::SocketAddr;
-
 use tokio::time::timeout;
 
-use super::RunError;
 use crate::{
     measure::sample::ErrorKind,
     plan::ResolvedPlan,
-    user::net::{target::Target, websocket::Endpoint},
+    run::error::RunError,
+    user::net::{servers::Servers, target::Target, websocket::Connection},
 };
 
 /// Opens one connection, so that a wrong address is one clear error and not one per user.
-pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Endpoint, RunError> {
-    let unreachable = |reason: String, advice| {
-        let url = target.url();
-        RunError::Unreachable {
-            url,
-            reason,
-            advice,
-        }
-    };
-    const NAME: &str = "Check the host name.";
-    let address: SocketAddr = match target.resolve().await {
-        Ok(Some(address)) => address,
-        Ok(None) => return Err(unreachable("the host has no address".to_owned(), NAME)),
-        Err(error) => return Err(unreachable(error.to_string(), NAME)),
-    };
-    let endpoint = Endpoint::new(target, address);
-    let connected = timeout(plan.connect_timeout, enter(plan, &endpoint)).await;
-    if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
-        let reason = format!("{} at {address}", kind.name());
-        return Err(unreachable(reason, advice(&kind)));
-    }
-    let others = endpoint.with_others(plan.origins.clone()).await;
-    others.map_err(|(origin, reason)| RunError::Unreachable {
-        url: format!("{}, which an http step asks", origin.authority),
+pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Servers, RunError> {
+    let unreachable = |reason: String, advice| RunError::Unreachable {
+        url: target.url(),
         reason,
-        advice: "Check its address in the scenario.",
-    })
+        advice,
+    };
+    let found = Servers::find(target, plan.connect_timeout).await;
+    let servers = found.map_err(|reason| unreachable(reason, "Check the host name.".to_owned()))?;
+    let connected = timeout(plan.connect_timeout, enter(plan, &servers)).await;
+    if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
+        let reason = format!("{} at {}", kind.name(), servers.own.addresses());
+        return Err(unreachable(reason, advice(&kind, target)));
+    }
+    let others = servers.with_others(target, plan.origins.clone(), plan.connect_timeout);
+    others
+        .await
+        .map_err(|(origin, reason)| RunError::Unreachable {
+            url: format!("{}, which an http step asks", origin.authority()),
+            reason,
+            advice: "Check its address in the scenario.".to_owned(),
+        })
 }
 
-/// Connects as users do, as far as that is possible without playing their steps: who is let in by what an earlier
-/// step brings home is not let in here.
-async fn enter(plan: &ResolvedPlan, endpoint: &Endpoint) -> Result<(), ErrorKind> {
+/// Connects as users do, as far as that is possible without playing their steps: a server that lets in only those
+/// who have done an earlier step would refuse this connection.
+async fn enter(plan: &ResolvedPlan, servers: &Servers) -> Result<(), ErrorKind> {
     if !plan.has_plain_connections {
-        return endpoint.reach().await;
+        return servers.own.open(0).await.map(drop);
     }
-    let connection = endpoint.connect(0, None).await?;
+    let connection = Connection::open(&servers.own, 0, None).await?;
     // How the server takes a close is measured on the users, not here.
     let _ = connection.close().await;
     Ok(())
 }
 
-fn advice(kind: &ErrorKind) -> &'static str {
-    match kind {
+fn advice(kind: &ErrorKind, target: &Target) -> String {
+    let advice = match kind {
         ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
         ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
         ErrorKind::TlsFailed => {
@@ -70,9 +62,24 @@ fn advice(kind: &ErrorKind) -> &'static str {
             "Check the path of the URL: /ws is the usual one."
         }
         ErrorKind::HandshakeRejected(_) => "The server refuses users: see its log and its limits.",
+        ErrorKind::SubprotocolMismatch => {
+            return match target.access.subprotocols() {
+                Some(asked) => format!(
+                    "The server did not choose the subprotocol that --header Sec-WebSocket-Protocol asks for ({asked}): \
+                     give one that it speaks."
+                ),
+                None => {
+                    "The server chose a subprotocol that no user asked for: give it with --header \
+                         'Sec-WebSocket-Protocol: NAME'."
+                        .to_owned()
+                }
+            };
+        }
+        ErrorKind::HeadersTooLong => "Its answer has more headers than loadtest reads.",
         ErrorKind::HandshakeInvalid | ErrorKind::Ended | ErrorKind::Reset => {
             "Is it a WebSocket server? Check the port; behind TLS its URL begins with wss://."
         }
         _ => "Check the address.",
-    }
+    };
+    advice.to_owned()
 }

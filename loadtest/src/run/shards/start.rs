@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     plan::{ResolvedPlan, threshold::Threshold},
     record::{PlanFacts, ShardData},
-    run::{engine::RunError, phases, progress::Progress},
+    run::{error::RunError, phases, progress::Progress},
     user::tag::room_key,
 };
 

@@ -7,9 +7,12 @@ use std::{
     sync::Arc,
 };
 
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderName, HeaderValue},
+};
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::base::files;
 
@@ -184,6 +187,13 @@ impl Access {
 
     pub fn source_ips(&self) -> &[IpAddr] {
         &self.source_ips
+    }
+
+    /// The subprotocols that a header asks for.
+    pub fn subprotocols(&self) -> Option<&str> {
+        let mut headers = self.headers.iter().rev();
+        let asked = headers.find(|(name, _)| name == header::SEC_WEBSOCKET_PROTOCOL);
+        asked.and_then(|(_, value)| value.to_str().ok())
     }
 
     /// Adds the headers of a user's handshake or request.

@@ -1,13 +1,13 @@
 //! One request over HTTP/1.1, on a connection of its own.
 
-use std::{error::Error, io};
+use std::{error::Error, io, pin::pin};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request,
+    Method, Request,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header,
+    header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -15,8 +15,21 @@ use tokio::{
     net::{TcpStream, ToSocketAddrs},
 };
 
-/// How long a page may be.
-const MAX_PAGE_BYTES: usize = 4 << 20;
+use crate::{measure::sample::ErrorKind, user::net::endpoint::Endpoint};
+
+/// How much of an answer is kept when something in it is wanted.
+const MAX_KEPT_BYTES: usize = 64 << 10;
+/// How much of a page of metrics is read.
+const MAX_METRICS_BYTES: usize = 4 << 20;
+
+/// A user's request.
+pub struct UserRequest<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub body: Option<String>,
+    /// Something in the answer is wanted.
+    pub keep: bool,
+}
 
 /// An answer.
 pub struct Answer {
@@ -25,70 +38,100 @@ pub struct Answer {
     pub body: Option<Vec<u8>>,
 }
 
-/// Asks for the page at `path`. There is no time limit in here.
+/// Sends the request of the user with this index to a server, and reads its answer. There is no time limit in here.
 ///
 /// # Errors
 /// No connection, or no valid answer.
-pub async fn get(address: impl ToSocketAddrs, authority: &str, path: &str) -> io::Result<Answer> {
-    let stream = TcpStream::connect(address).await?;
+pub async fn ask(
+    endpoint: &Endpoint,
+    user: u32,
+    asked: UserRequest<'_>,
+) -> Result<Answer, ErrorKind> {
+    let mut headers = endpoint.headers(user);
+    let any = HeaderValue::from_static("*/*");
+    headers.entry(header::ACCEPT).or_insert(any);
+    if asked.body.is_some() {
+        let json = HeaderValue::from_static("application/json");
+        headers.entry(header::CONTENT_TYPE).or_insert(json);
+    }
+    let mut request = Request::builder()
+        .method(asked.method.clone())
+        .uri(asked.path)
+        .body(asked.body.map_or_else(Full::default, Full::from))
+        .map_err(|_unusable| ErrorKind::HttpInvalid)?;
+    *request.headers_mut() = headers;
+    let kept = if asked.keep { MAX_KEPT_BYTES } else { 0 };
+    exchange(endpoint.open(user).await?, request, kept).await
+}
+
+/// Asks for a page of metrics. There is no time limit in here.
+///
+/// # Errors
+/// No connection, or no valid answer.
+pub async fn get(
+    address: impl ToSocketAddrs,
+    authority: &str,
+    path: &str,
+) -> Result<Answer, ErrorKind> {
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|error| ErrorKind::of_io(&error, false))?;
     let request = Request::get(path)
         .header(header::HOST, authority)
         .header(header::ACCEPT, "text/plain, */*;q=0.1")
         .body(Full::default())
-        .map_err(io::Error::other)?;
-    ask(stream, request, MAX_PAGE_BYTES).await
+        .map_err(|_unusable| ErrorKind::HttpInvalid)?;
+    exchange(stream, request, MAX_METRICS_BYTES).await
 }
 
-/// Sends a request, and reads its answer to the end, of which no more than `kept` bytes are kept. There is no
-/// time limit in here.
-///
-/// # Errors
-/// No valid answer.
-pub async fn ask(
+/// Sends a request, and reads its answer to the end, of which no more than `kept` bytes are kept.
+async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     mut request: Request<Full<Bytes>>,
     kept: usize,
-) -> io::Result<Answer> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io_error)?;
-    let close = header::HeaderValue::from_static("close");
+) -> Result<Answer, ErrorKind> {
+    let failed = |error| kind_of(&error, ErrorKind::HttpInvalid);
+    let opened = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = opened.map_err(failed)?;
+    let close = HeaderValue::from_static("close");
     request.headers_mut().insert(header::CONNECTION, close);
     let answer = async {
-        let response = sender.send_request(request).await;
-        let response = response.map_err(io_error)?;
+        let response = sender.send_request(request).await?;
         Ok(Answer {
             status: response.status().as_u16(),
             body: read(response.into_body(), kept).await?,
         })
     };
-    let mut answer = std::pin::pin!(answer);
+    let mut answer = pin!(answer);
     // The connection has to be driven for the answer to come. It may end first: the answer is then
     // there already, or never will be.
-    tokio::select! {
+    let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = connection => answer.await,
+    };
+    answer.map_err(failed)
+}
+
+/// Why an exchange failed: the system's error, an answer that is `invalid`, or one that breaks off.
+pub fn kind_of(error: &hyper::Error, invalid: ErrorKind) -> ErrorKind {
+    if error.is_parse_too_large() {
+        return ErrorKind::HeadersTooLong;
+    }
+    if error.is_parse() {
+        return invalid;
+    }
+    let source = error.source().and_then(|source| source.downcast_ref());
+    match source {
+        // The TLS library reports so what it does not accept.
+        Some(error) if io::Error::kind(error) == io::ErrorKind::InvalidData => ErrorKind::TlsFailed,
+        Some(error) => ErrorKind::of_io(error, true),
+        None => ErrorKind::Ended,
     }
 }
 
-/// What the system said, where it was that; an answer that breaks off is an unexpected end, and one that is no HTTP
-/// invalid data.
-fn io_error(error: hyper::Error) -> io::Error {
-    let source = error.source().and_then(|source| source.downcast_ref());
-    let kind = match source.map(|source: &io::Error| (source.raw_os_error(), source.kind())) {
-        Some((Some(code), _)) => return io::Error::from_raw_os_error(code),
-        Some((None, kind)) => kind,
-        None if error.is_parse() => io::ErrorKind::InvalidData,
-        None => io::ErrorKind::UnexpectedEof,
-    };
-    io::Error::new(kind, error)
-}
-
-async fn read(mut body: Incoming, most: usize) -> io::Result<Option<Vec<u8>>> {
+async fn read(mut body: Incoming, most: usize) -> hyper::Result<Option<Vec<u8>>> {
     let mut kept = Some(Vec::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(io_error)?;
-        if let Some(data) = frame.data_ref() {
+        if let Some(data) = frame?.data_ref() {
             kept = kept.filter(|kept| kept.len() + data.len() <= most);
             if let Some(kept) = &mut kept {
                 kept.extend_from_slice(data);
@@ -96,4 +139,66 @@ async fn read(mut body: Incoming, most: usize) -> io::Result<Option<Vec<u8>>> {
         }
     }
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{base::server_url::ServerUrl, record::Blame};
+
+    async fn asked(address: SocketAddr, source: &[&str]) -> Result<u16, ErrorKind> {
+        let url = ServerUrl::parse(&format!("http://{address}/"), &["http"]).expect("good");
+        let source_ips: Vec<_> = source.iter().map(|ip| ip.parse().expect("one")).collect();
+        let within = Duration::from_secs(10);
+        let endpoint = Endpoint::find(&url, None, &source_ips, within).await;
+        let request = UserRequest {
+            method: &Method::GET,
+            path: "/",
+            body: None,
+            keep: false,
+        };
+        let answer = ask(&endpoint.expect("an address"), 0, request).await;
+        answer.map(|answer| answer.status)
+    }
+
+    #[tokio::test]
+    async fn a_request_without_an_answer_says_why_and_who_is_to_blame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        // An address of documentation (RFC 5737) is as good as one without a port left.
+        let unbound = asked(address, &["192.0.2.1"]).await;
+        let error = unbound.expect_err("not of this machine");
+        assert_eq!(
+            (error.blame(), error),
+            (Blame::Generator, ErrorKind::PortsExhausted)
+        );
+        let long = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: b\r\n".repeat(1000));
+        for (said, kind) in [
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", Ok(503)),
+            ("", Err(ErrorKind::Ended)),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
+                Err(ErrorKind::Ended),
+            ),
+            ("SSH-2.0-OpenSSH_9.6\r\n", Err(ErrorKind::HttpInvalid)),
+            (&long, Err(ErrorKind::HeadersTooLong)),
+        ] {
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.expect("somebody");
+                let _ = stream.read(&mut [0; 1024]).await.expect("a request");
+                stream.write_all(said.as_bytes()).await.expect("open");
+            };
+            let (got, ()) = tokio::join!(asked(address, &[]), answering);
+            assert_eq!(got, kind, "{said:?}");
+        }
+        drop(listener);
+        assert_eq!(asked(address, &[]).await, Err(ErrorKind::ConnectRefused));
+    }
 }

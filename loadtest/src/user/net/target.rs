@@ -1,29 +1,23 @@
 //! The server under test: where its users connect, and where its metrics are.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use thiserror::Error;
-use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::{
-    plan::origin::{bare_host, port, resolve},
+    base::server_url::{BadUrl, ServerUrl},
     user::net::credentials::{Access, AccessError},
 };
 
-/// Where a server on the same machine has its metrics, unless told otherwise.
-/// The server's own default; on another port runs another server, whose metrics are elsewhere.
+/// The server's default port. On another port runs another server, whose metrics are elsewhere.
 const DEFAULT_PORT: u16 = 8080;
+/// Where a server on this machine has its metrics by default.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:6060/metrics";
 
 /// A server under test.
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub(crate) uri: Uri,
-    pub(crate) host: String,
-    pub(crate) port: u16,
+    pub(crate) url: ServerUrl,
     pub(crate) admin: Option<Admin>,
     pub(crate) access: Arc<Access>,
 }
@@ -31,7 +25,7 @@ pub struct Target {
 /// Where the server's metrics are.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    pub uri: Uri,
+    pub url: ServerUrl,
     /// Given by the user, who then expects it to be read.
     pub given: bool,
 }
@@ -79,39 +73,27 @@ impl Target {
     /// # Errors
     /// Which address cannot be used, and why.
     pub fn new(url: &str, admin_url: Option<&str>) -> Result<Self, TargetError> {
-        let not_a_url = || TargetError::NotAUrl {
-            url: url.to_owned(),
-        };
-        let uri: Uri = url.parse().map_err(|_bad| not_a_url())?;
-        match uri.scheme_str() {
-            Some("ws" | "wss") => {}
-            Some(scheme) => {
-                return Err(TargetError::Scheme {
-                    url: url.to_owned(),
-                    scheme: scheme.to_owned(),
-                });
-            }
-            None => return Err(not_a_url()),
-        }
-        if uri.authority().is_some_and(|it| it.as_str().contains('@')) {
-            return Err(TargetError::Credentials);
-        }
-        let host = bare_host(&uri).ok_or_else(not_a_url)?;
-        let port = port(&uri).ok_or_else(not_a_url)?;
-        let access = Access::default().prepared(uri.scheme_str() == Some("wss"))?;
+        let given = || url.to_owned();
+        let url = ServerUrl::parse(url, &["ws", "wss"]).map_err(|bad| match bad {
+            BadUrl::Syntax => TargetError::NotAUrl { url: given() },
+            BadUrl::Scheme(scheme) => TargetError::Scheme {
+                url: given(),
+                scheme,
+            },
+            BadUrl::User => TargetError::Credentials,
+        })?;
+        let access = Access::default().prepared(url.is_tls())?;
         let admin = match admin_url {
             Some("none") => None,
             Some(given) => Some(admin(given)?),
-            None if is_loopback(&host) && port == DEFAULT_PORT => Some(Admin {
-                uri: Uri::from_static(DEFAULT_ADMIN),
+            None if is_loopback(&url.host) && url.port == DEFAULT_PORT => Some(Admin {
                 given: false,
+                ..admin(DEFAULT_ADMIN)?
             }),
             None => None,
         };
         Ok(Self {
-            uri,
-            host,
-            port,
+            url,
             admin,
             access: Arc::new(access),
         })
@@ -122,34 +104,23 @@ impl Target {
     /// # Errors
     /// Which of them cannot be used with this server.
     pub fn with_access(mut self, access: Access) -> Result<Self, TargetError> {
-        self.access = Arc::new(access.prepared(self.uses_tls())?);
+        self.access = Arc::new(access.prepared(self.url.is_tls())?);
         Ok(self)
-    }
-
-    fn uses_tls(&self) -> bool {
-        self.uri.scheme_str() == Some("wss")
     }
 
     /// The URL that users connect to.
     pub fn url(&self) -> String {
-        self.uri.to_string()
-    }
-
-    /// Looks the host up, once for all users.
-    pub async fn resolve(&self) -> std::io::Result<Option<SocketAddr>> {
-        resolve(&self.host, self.port).await
+        self.url.to_string()
     }
 }
 
 fn admin(url: &str) -> Result<Admin, TargetError> {
-    let bad = || TargetError::Admin {
-        url: url.to_owned(),
-    };
-    let uri: Uri = url.parse().map_err(|_bad| bad())?;
-    if uri.scheme_str() != Some("http") || bare_host(&uri).is_none() || port(&uri).is_none() {
-        return Err(bad());
+    match ServerUrl::parse(url, &["http"]) {
+        Ok(url) => Ok(Admin { url, given: true }),
+        Err(_bad) => Err(TargetError::Admin {
+            url: url.to_owned(),
+        }),
     }
-    Ok(Admin { uri, given: true })
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -167,7 +138,7 @@ mod tests {
         let target = Target::new(url, admin_url).expect("a good target");
         target
             .admin
-            .map(|admin| (admin.uri.to_string(), admin.given))
+            .map(|admin| (admin.url.to_string(), admin.given))
     }
 
     #[test]
@@ -180,14 +151,6 @@ mod tests {
         assert_eq!(admin_of("ws://127.0.0.1:8080/ws", Some("none")), None);
         let given = Some(("http://h:1/m".to_owned(), true));
         assert_eq!(admin_of("ws://example.org/ws", Some("http://h:1/m")), given);
-    }
-
-    #[test]
-    fn hosts_and_ports_are_read() {
-        let target = Target::new("ws://[::1]/ws", None).expect("a good target");
-        assert_eq!((target.host.as_str(), target.port), ("::1", 80));
-        let target = Target::new("wss://h/ws", None).expect("a good target");
-        assert_eq!((target.host.as_str(), target.port), ("h", 443));
     }
 
     #[test]

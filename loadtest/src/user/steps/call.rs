@@ -9,7 +9,7 @@ use crate::{
         template::{Values, call_id, calls_in},
     },
     user::{
-        Stop, User,
+        Stop, Until, User,
         inbound::type_of,
         steps::send::{Sending, Sent},
     },
@@ -44,10 +44,9 @@ impl User {
     pub async fn call(&mut self, call: &Call) -> Result<(), Stop> {
         let now = self.context.now();
         let mut sending = Sending::new(Sent::Call(call), call.every, call.rounds, now);
-        self.live(Some(&mut sending), None, None).await?;
-        self.live(None, None, Some(|user| user.pending.is_empty()))
-            .await?;
-        Ok(())
+        self.listen_until(Until::Sent(&mut sending)).await?;
+        self.listen_until(Until::Holds(|user| user.pending.is_empty()))
+            .await
     }
 
     /// Sends a request that was due at this moment.

@@ -11,7 +11,10 @@ use crate::{
         flow::Request,
         template::{MAX_SAVED_BYTES, Values, call_id},
     },
-    user::{Stop, User, net::websocket::Asked},
+    user::{
+        Stop, Until, User,
+        net::http::{self, UserRequest},
+    },
 };
 
 impl User {
@@ -32,23 +35,28 @@ impl User {
             ..self.values(self.requests)
         };
         let path = request.path.fill_path(&values);
-        let asked = Asked {
+        let asked = UserRequest {
             method: &request.method,
-            origin: request.origin.as_ref(),
             path: &path,
             body: request.body.as_ref().map(|body| body.fill(&values)),
             keep: !request.save.is_empty(),
         };
         let context = Rc::clone(&self.context);
+        let user = self.start.user;
+        let asking = async {
+            let server = context.servers.get(request.origin.as_ref());
+            let server = server.ok_or(ErrorKind::ConnectFailed)?;
+            http::ask(server, user, asked).await
+        };
         // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
-        let asking = Box::pin(context.endpoint.ask(self.start.user, asked));
+        let asking = Box::pin(asking);
         let mut asking = pin!(timeout(request.within, asking));
         let answer = tokio::select! {
             biased;
             answer = &mut asking => answer,
-            stopped = self.live(None, None, None) => match stopped {
+            stopped = self.listen_until(Until::Stopped) => match stopped {
                 // What is under way then may still be answered.
-                Ok(_) | Err(Stop::Over) => tokio::select! {
+                Ok(()) | Err(Stop::Over) => tokio::select! {
                     biased;
                     answer = &mut asking => answer,
                     ended = self.listen(&context) => return Err(ended.map_or_else(Stop::Broken, |()| Stop::Over)),

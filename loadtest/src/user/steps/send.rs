@@ -6,12 +6,11 @@ use crate::{
     base::random::due_at_or_after,
     measure::sample::{ErrorKind, Kind, Route, Sample},
     plan::{
-        flow::{Call, Message, Relayed, Rounds},
+        flow::{Call, Message, Relayed, Rounds, RoundsLeft},
         template::{Frame, Values, call_id},
     },
     user::{
         User,
-        steps::rounds,
         tag::{Tag, relay},
     },
 };
@@ -27,20 +26,17 @@ pub enum Sent<'a> {
 pub struct Sending<'a> {
     what: Sent<'a>,
     every: Duration,
-    left: Option<u32>,
-    until: Option<Duration>,
+    left: RoundsLeft,
     /// When the next one is due; `None`: to be found out when there is a partner.
     next_due: Option<Duration>,
 }
 
 impl<'a> Sending<'a> {
     pub fn new(what: Sent<'a>, every: Duration, often: Rounds, now: Duration) -> Self {
-        let (left, until) = rounds(often, now);
         Self {
             what,
             every,
-            left,
-            until,
+            left: often.start(now),
             next_due: None,
         }
     }
@@ -50,12 +46,12 @@ impl<'a> Sending<'a> {
     }
 
     pub fn is_done(&self, now: Duration) -> bool {
-        self.left == Some(0) || self.until.is_some_and(|until| now >= until)
+        self.left.is_over(now)
     }
 
     pub fn next_wake(&self, matched: bool) -> Option<Duration> {
         let due = self.next_due.filter(|_| matched || !self.needs_partner());
-        match (due, self.until) {
+        match (due, self.left.until) {
             (Some(due), Some(until)) => Some(due.min(until)),
             (due, until) => due.or(until),
         }
@@ -71,7 +67,7 @@ impl User {
         }
         let mut due = match sending.next_due {
             Some(due) => due,
-            None if sending.left.is_some() => now,
+            None if sending.left.times.is_some() => now,
             None => due_at_or_after(self.start.user, sending.every, now),
         };
         while due <= now && !sending.is_done(now) {
@@ -79,7 +75,7 @@ impl User {
                 Sent::Message(message) => self.send_one(message, due, now)?,
                 Sent::Call(call) => self.ask(call, due)?,
             }
-            sending.left = sending.left.map(|left| left - 1);
+            sending.left.count();
             due += sending.every;
         }
         sending.next_due = Some(due);

@@ -1,0 +1,73 @@
+//! The servers of a run: the one under test, and others that its http steps ask.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    base::server_url::ServerUrl,
+    user::net::{endpoint::Endpoint, target::Target},
+};
+
+/// The servers of a run.
+pub struct Servers {
+    /// The server under test.
+    pub own: Endpoint,
+    others: Vec<(ServerUrl, Endpoint)>,
+}
+
+impl Servers {
+    /// The server under test alone, looked up once for all users.
+    ///
+    /// # Errors
+    /// Why it cannot be connected to.
+    pub async fn find(target: &Target, within: Duration) -> Result<Self, String> {
+        let access = &target.access;
+        let own = Endpoint::find(&target.url, access.tls(), access.source_ips(), within).await?;
+        Ok(Self {
+            own: own.with_access(Arc::clone(access)),
+            others: Vec::new(),
+        })
+    }
+
+    /// Looks up the other servers. Headers and tokens are for those on the same host as the server under test only.
+    ///
+    /// # Errors
+    /// The first that cannot be connected to, and why.
+    pub async fn with_others(
+        mut self,
+        target: &Target,
+        origins: Vec<ServerUrl>,
+        within: Duration,
+    ) -> Result<Self, (ServerUrl, String)> {
+        let access = &target.access;
+        let mut tls = access.tls();
+        for origin in origins {
+            if origin.is_tls() && tls.is_none() {
+                match access.tls_config() {
+                    Ok(config) => tls = Some(config),
+                    Err(error) => return Err((origin, error.to_string())),
+                }
+            }
+            let tls = tls.clone().filter(|_| origin.is_tls());
+            match Endpoint::find(&origin, tls, access.source_ips(), within).await {
+                Ok(other) if origin.host == target.url.host => {
+                    let other = other.with_access(Arc::clone(access));
+                    self.others.push((origin, other));
+                }
+                Ok(other) => self.others.push((origin, other)),
+                Err(reason) => return Err((origin, reason)),
+            }
+        }
+        Ok(self)
+    }
+
+    /// The server that a request goes to; `None`: the one under test.
+    pub fn get(&self, origin: Option<&ServerUrl>) -> Option<&Endpoint> {
+        let Some(origin) = origin else {
+            return Some(&self.own);
+        };
+        let mut others = self.others.iter();
+        others
+            .find(|(known, _)| known == origin)
+            .map(|(_, endpoint)| endpoint)
+    }
+}
