@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -18,6 +17,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use prometheus::{Counter, Gauge, GaugeVec, Opts, Registry, TextEncoder};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle, time::timeout};
 
 use crate::{
@@ -25,9 +25,9 @@ use crate::{
     run::progress::Progress,
 };
 
-/// The most that read at the same time.
+/// The most readers at the same time.
 const MAX_READERS: usize = 16;
-/// How long one may take.
+/// How long one reading may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves `GET /metrics` until dropped.
@@ -60,7 +60,7 @@ impl Exposed {
         self.address
     }
 
-    /// Takes the picture of now.
+    /// Serves these figures from now on.
     pub fn show(&self, progress: &Progress) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.clone_from(progress);
@@ -76,12 +76,12 @@ impl Drop for Exposed {
 async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
     let readers = Arc::new(Semaphore::new(MAX_READERS));
     loop {
-        // Those beyond wait in the kernel's queue: descriptors are for users.
+        // More readers wait in the kernel's queue: descriptors are for users.
         let Ok(reader) = Arc::clone(&readers).acquire_owned().await else {
             return;
         };
         let Ok((stream, _peer)) = listener.accept().await else {
-            // Out of file descriptors: users need them more. The next reading may be luckier.
+            // No file descriptor is left: users need them more.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -94,7 +94,7 @@ async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
             async move { Ok::<_, Infallible>(respond(request.uri().path(), &progress)) }
         });
         tokio::spawn(async move {
-            // A reader that goes away in the middle is no concern of the run.
+            // A reader that goes away does not matter to the run.
             let reading = http1::Builder::new()
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answer);
@@ -105,16 +105,18 @@ async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
 }
 
 fn respond(path: &str, progress: &Progress) -> Response<Full<Bytes>> {
-    let found = path == "/metrics";
-    let text = if found {
-        metrics(progress)
-    } else {
-        "metrics are at /metrics\n".to_owned()
+    let (status, text) = match path {
+        "/metrics" => match metrics(progress) {
+            Ok(text) => (StatusCode::OK, text),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        _ => (
+            StatusCode::NOT_FOUND,
+            "metrics are at /metrics\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::from(text));
-    if !found {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-    }
+    *response.status_mut() = status;
     let text_format = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response
         .headers_mut()
@@ -123,132 +125,120 @@ fn respond(path: &str, progress: &Progress) -> Response<Full<Bytes>> {
 }
 
 /// The Prometheus text format: seconds and bytes.
-fn metrics(now: &Progress) -> String {
-    let gauges = [
+fn metrics(now: &Progress) -> prometheus::Result<String> {
+    let registry = Registry::new();
+    for (name, help, value) in [
         (
-            "users_planned",
+            "loadtest_users_planned",
             "Most users of the plan at the same time.",
             f64::from(now.users),
         ),
         (
-            "users_connected",
+            "loadtest_users_connected",
             "Users connected now.",
             now.connected as f64,
         ),
         (
-            "users_in_rooms",
+            "loadtest_users_in_rooms",
             "Users in a room now.",
             now.in_rooms as f64,
         ),
         (
-            "elapsed_seconds",
+            "loadtest_elapsed_seconds",
             "Since the start of the run.",
             now.elapsed.as_secs_f64(),
         ),
         (
-            "planned_seconds",
+            "loadtest_planned_seconds",
             "Length of the plan.",
             now.planned.as_secs_f64(),
         ),
-    ];
-    let counters = [
         (
-            "matches_total",
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            rss_bytes() as f64,
+        ),
+    ] {
+        let gauge = Gauge::new(name, help)?;
+        gauge.set(value);
+        registry.register(Box::new(gauge))?;
+    }
+    for (name, help, value) in [
+        (
+            "loadtest_matches_total",
             "Times that a user came into a room.",
-            now.matches,
+            now.matches as f64,
         ),
-        ("messages_sent_total", "Messages sent.", now.sent),
         (
-            "messages_delivered_total",
+            "loadtest_messages_sent_total",
+            "Messages sent.",
+            now.sent as f64,
+        ),
+        (
+            "loadtest_messages_delivered_total",
             "Messages received by the partner, each once.",
-            now.delivered,
+            now.delivered as f64,
         ),
-        ("errors_total", "Errors of all kinds.", now.errors),
-    ];
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    for (name, help, value) in gauges {
-        let _ = metric(&mut text, &format!("loadtest_{name}"), "gauge", help, value);
-    }
-    for (name, help, value) in counters {
-        let _ = metric(
-            &mut text,
-            &format!("loadtest_{name}"),
-            "counter",
-            help,
-            value as f64,
-        );
-    }
-    let latencies = [
         (
-            "match_latency_seconds",
+            "loadtest_errors_total",
+            "Errors of all kinds.",
+            now.errors as f64,
+        ),
+        (
+            "process_cpu_seconds_total",
+            "CPU time used.",
+            cpu_seconds(false),
+        ),
+    ] {
+        let counter = Counter::new(name, help)?;
+        counter.inc_by(value);
+        registry.register(Box::new(counter))?;
+    }
+    for (name, help, quantiles) in [
+        (
+            "loadtest_match_latency_seconds",
             "Match latency in the last second.",
             now.matching,
         ),
         (
-            "message_latency_seconds",
+            "loadtest_message_latency_seconds",
             "Message latency in the last second, from the moment due.",
             now.message,
         ),
         (
-            "own_lateness_seconds",
+            "loadtest_own_lateness_seconds",
             "How late the generator itself was in the last second.",
             now.own_lateness,
         ),
-    ];
-    for (name, help, quantiles) in latencies {
-        let _ = writeln!(
-            text,
-            "# HELP loadtest_{name} {help}\n# TYPE loadtest_{name} gauge"
-        );
-        let values = [
+    ] {
+        let gauges = GaugeVec::new(Opts::new(name, help), &["quantile"])?;
+        for (quantile, ms) in [
             ("0.5", quantiles.p50_ms),
             ("0.95", quantiles.p95_ms),
             ("0.99", quantiles.p99_ms),
             ("1", quantiles.max_ms),
-        ];
-        for (quantile, ms) in values {
+        ] {
             if let Some(ms) = ms {
-                let _ = writeln!(
-                    text,
-                    "loadtest_{name}{{quantile=\"{quantile}\"}} {}",
-                    ms / 1e3
-                );
+                gauges.with_label_values(&[quantile]).set(ms / 1e3);
             }
         }
+        registry.register(Box::new(gauges))?;
     }
-    let (cpu, rss) = (cpu_seconds(false), rss_bytes() as f64);
-    let _ = metric(
-        &mut text,
-        "process_cpu_seconds_total",
-        "counter",
-        "CPU time used.",
-        cpu,
-    );
-    let _ = metric(
-        &mut text,
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory.",
-        rss,
-    );
-    text
-}
-
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: f64) -> std::fmt::Result {
-    writeln!(
-        text,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-    )
+    TextEncoder::new().encode_to_string(&registry.gather())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
     use super::*;
     use crate::record::Quantiles;
 
     #[test]
-    fn every_line_is_prometheus_text() {
+    fn the_metrics_are_prometheus_text() {
         let progress = Progress {
             users: 7,
             sent: 3,
@@ -258,15 +248,7 @@ mod tests {
             },
             ..Progress::default()
         };
-        let text = metrics(&progress);
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (name, value) = line.split_once(' ').expect("a name and a value");
-            assert!(
-                name.starts_with("loadtest_") || name.starts_with("process_"),
-                "{line}"
-            );
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-        }
+        let text = metrics(&progress).expect("good names");
         for line in [
             "loadtest_users_planned 7",
             "loadtest_messages_sent_total 3",
@@ -274,10 +256,31 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "no {line} in {text}");
         }
+        check_with_promtool(&text);
+    }
+
+    #[expect(clippy::print_stderr, reason = "a test that skips a check says so")]
+    fn check_with_promtool(text: &str) {
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut promtool) = promtool else {
+            eprintln!("skipped: promtool is not installed (Debian: prometheus)");
+            return;
+        };
+        let mut input = promtool.stdin.take().expect("piped");
+        input.write_all(text.as_bytes()).expect("it reads");
+        drop(input);
+        let output = promtool.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
     }
 
     #[tokio::test]
-    async fn who_says_nothing_keeps_others_waiting_but_not_for_ever() {
+    async fn a_silent_reader_does_not_keep_others_out_for_good() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let exposed = Exposed::start(address).await.expect("a free port");
         let mut silent = Vec::new();
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_says_where_it_is() {
+    fn another_path_says_where_the_metrics_are() {
         let response = respond("/", &Progress::default());
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         assert_eq!(
