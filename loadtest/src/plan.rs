@@ -13,9 +13,9 @@ use crate::{
         server_url::ServerUrl,
     },
     plan::{
-        flow::{Flow, Message, Step},
+        flow::{Flow, Message, Relayed, Step},
         size::MIN_PAYLOAD_BYTES,
-        threshold::Threshold,
+        threshold::{Parts, Threshold},
     },
 };
 
@@ -293,6 +293,24 @@ impl Plan {
         })
     }
 
+    /// What the users of the plan do, so that thresholds can judge it.
+    pub fn parts(&self) -> Parts {
+        let sends = |wanted: Relayed| {
+            self.any_step(&move |step| {
+                let Step::Send { message, .. } = step else {
+                    return false;
+                };
+                matches!(message, Message::Relay { kind, .. } if *kind == wanted)
+            })
+        };
+        Parts {
+            matches: self.has_matches(),
+            relays: self.has_relays(),
+            setups: sends(Relayed::Offer) || sends(Relayed::Answer),
+            calls: !self.calls().is_empty(),
+        }
+    }
+
     /// Whether users open WebSocket connections to the URL of the server as it is given.
     fn has_plain_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
@@ -316,7 +334,7 @@ impl Plan {
     pub fn thresholds_with(&self, given: Vec<Threshold>) -> Vec<Threshold> {
         let mut all = self.thresholds.clone();
         if all.is_empty() {
-            all = threshold::defaults(self.has_matches(), self.has_relays());
+            all = threshold::defaults(self.parts());
         }
         all.retain(|one| given.iter().all(|other| other.name() != one.name()));
         all.extend(given);

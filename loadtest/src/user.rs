@@ -56,6 +56,12 @@ impl WorkerContext {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
+
+    /// How long the server had to answer: what came while this process did not run was not late by its doing.
+    fn waited(&self, from: Duration, now: Duration) -> Duration {
+        let paused = self.pulse.paused(from, now);
+        now.saturating_sub(from).saturating_sub(paused)
+    }
 }
 
 /// Why a user does not go on with the steps.
@@ -91,13 +97,6 @@ struct PartnerSearch {
     timed_out: bool,
 }
 
-/// The room a user is in.
-struct Room {
-    stay: Stay,
-    /// As for the session.
-    peer_id: Option<u64>,
-}
-
 /// A user.
 struct User {
     start: Start,
@@ -116,7 +115,7 @@ struct User {
     /// A number that stands for it: a server may choose a long one.
     session_id: Option<u64>,
     search: Option<PartnerSearch>,
-    room: Option<Room>,
+    room: Option<Stay>,
     echo: Option<Echo>,
     /// Requests whose answers have not come, in the order of sending.
     pending: VecDeque<Pending>,
@@ -308,7 +307,10 @@ impl User {
                 Until::Sent(sending) => sending.next_wake(self.room.is_some()),
             },
             self.next_time_out(),
-            searching.map(|search| search.from + self.context.plan.match_timeout),
+            searching.map(|search| {
+                let paused = self.context.pulse.paused(search.from, self.context.now());
+                search.from + self.context.plan.match_timeout + paused
+            }),
             self.start.until,
             self.drop_at.filter(|_| self.connection.is_some()),
         ];
@@ -327,7 +329,7 @@ impl User {
         let timeout = self.context.plan.match_timeout;
         if let Some(search) = &mut self.search {
             // The user stays in the queue: whoever comes later may still be paired with them.
-            search.timed_out |= now.saturating_sub(search.from) >= timeout;
+            search.timed_out |= self.context.waited(search.from, now) >= timeout;
         }
         Ok(())
     }
@@ -349,12 +351,12 @@ impl User {
     }
 
     fn leave_room(&mut self, partner_left: bool) {
-        let Some(mut room) = self.room.take() else {
+        let Some(mut stay) = self.room.take() else {
             return;
         };
-        room.stay.partner_left |= partner_left;
-        room.stay.left = self.context.now();
-        self.tell(Sample::RoomLeft(Box::new(room.stay)));
+        stay.partner_left |= partner_left;
+        stay.left = self.context.now();
+        self.tell(Sample::RoomLeft(Box::new(stay)));
     }
 
     /// Listens until everybody closes.

@@ -252,13 +252,15 @@ impl Server {
             return;
         };
         let room = format!("room-{}", me.id);
-        let found = |peer: &Member| {
+        let found = |peer: &Member, initiator| {
             let peer_id = peer.id.to_string();
-            text(&json!({"type": "match_found", "room_id": room, "peer_id": peer_id}))
+            text(&json!({
+                "type": "match_found", "room_id": room, "peer_id": peer_id, "initiator": initiator
+            }))
         };
-        let _ = first.outbox.send(found(me));
+        let _ = first.outbox.send(found(me, true));
         if !self.faults.one_sided {
-            let _ = me.outbox.send(found(&first));
+            let _ = me.outbox.send(found(&first, false));
         }
         state.partners.insert(first.id, me.clone());
         state.partners.insert(me.id, first);

@@ -314,7 +314,7 @@ mod tests {
     fn the_defaults_are_those_of_the_library() {
         let config = check(&[]).expect("defaults are good");
         let mut plan = Plan::new(100, Duration::from_secs(60));
-        plan.thresholds = threshold::defaults(true, true);
+        plan.thresholds = threshold::defaults(plan.parts());
         assert_eq!(config.campaign.plans, [plan]);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
     }

@@ -7,19 +7,22 @@ mod measurement;
 #[cfg(test)]
 mod tests;
 
-use crate::record::{Advice, Record, ThresholdResult};
+use crate::record::{Advice, Record, ThresholdResult, Validity};
 
 /// What a record gives reason to, or nothing.
 type Rule = fn(&Record) -> Option<Advice>;
 
-/// In the order in which their advice is given: what makes the figures worthless, what is wrong, what is
-/// slow, and what is near its limits.
-const RULES: [Rule; 18] = [
+/// On the measurement itself.
+const OF_MEASUREMENT: [Rule; 5] = [
     measurement::measurement,
     measurement::generator_errors,
     measurement::late_generator,
     measurement::missing_shards,
     measurement::no_data,
+];
+
+/// On the server: what is wrong, what is slow, and what is near its limits.
+const OF_SERVER: [Rule; 12] = [
     faults::misdelivery,
     faults::wrong_rooms,
     faults::most_frequent_error,
@@ -32,12 +35,18 @@ const RULES: [Rule; 18] = [
     faults::regression,
     limits::capacity,
     limits::memory_room,
-    measurement::few_samples,
 ];
 
 /// All advice on a run, the most pressing first.
 pub fn advise(record: &Record) -> Vec<Advice> {
-    RULES.iter().filter_map(|rule| rule(record)).collect()
+    // What an invalid measurement shows may be the doing of the generator, so it is no reason to change the server.
+    let of_server: &[Rule] = match record.measurement.validity {
+        Validity::Invalid => &[],
+        Validity::Valid | Validity::Suspect => &OF_SERVER,
+    };
+    let rules = OF_MEASUREMENT.iter().chain(of_server);
+    let rules = rules.chain(&[measurement::few_samples as Rule]);
+    rules.filter_map(|rule| rule(record)).collect()
 }
 
 fn advice(text: impl Into<String>, evidence: impl Into<String>) -> Option<Advice> {

@@ -1,11 +1,15 @@
 //! Whether a measurement is to be trusted, and what a run has shown. Pure.
 
-use crate::record::{Blame, Exit, Finding, Outcome, Record, Status, Validity};
+use crate::{
+    base::units::clock,
+    measure::sample::ErrorKind,
+    record::{Blame, Exit, Finding, Outcome, Record, Status, Validity},
+};
 
 /// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
 const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
-/// How long the generator may not run at all, in milliseconds, before its measurement is doubtful.
-const PAUSE_MS: f64 = 500.0;
+/// How long the generator may not run at all, in milliseconds, before its measurement is doubtful, and void.
+const PAUSE_MS: [f64; 2] = [500.0, 1000.0];
 /// The share of its core that a worker may use, in percent, before its measurement is doubtful, and void.
 const WORKER_PERCENT: [f64; 2] = [75.0, 90.0];
 /// The share of the files that may be open, in percent, before it is doubtful.
@@ -34,6 +38,18 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
             Validity::Suspect,
             format!("{foreign} messages came from another load test against the same server"),
             "Run one load test at a time, or all shards of one with the same run",
+        );
+    }
+    let drain = (record.errors.iter()).find(|error| error.kind == ErrorKind::DRAINING);
+    if let Some(drain) = drain {
+        add(
+            Validity::Suspect,
+            format!(
+                "the server was draining from {} on, as it told {} users",
+                clock(drain.first_at_ms),
+                drain.count
+            ),
+            "Do not stop or replace the server while a run is on",
         );
     }
     if server_unread {
@@ -118,9 +134,9 @@ pub fn of_generator(record: &Record) -> Vec<Finding> {
         );
     }
     let pause = record.generator.longest_pause_ms;
-    if pause > PAUSE_MS {
+    if let Some(validity) = beyond(pause, PAUSE_MS) {
         add(
-            Validity::Suspect,
+            validity,
             format!(
                 "the generator itself stood still for up to {pause:.0} ms: latencies of that time are its own"
             ),

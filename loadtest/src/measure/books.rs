@@ -20,6 +20,7 @@ use crate::{
         crossing::{Crossing, Crossings},
         failures::{Failure, Failures},
         ledger::{Ledger, Scope},
+        message::Kind,
         sample::ErrorKind,
         searches::{Classified, Searches},
         series::{Gauges, Series},
@@ -241,6 +242,7 @@ impl Books {
 
     fn find_failures(&mut self, now: Duration) {
         let (people, messages) = (&self.totals.people, self.totals.messages());
+        let contradictions = self.ledger.contradictions;
         let late_calls = self.totals.calls.iter().map(|call| call.timed_out).sum();
         let wrong_calls = self.totals.calls.iter().map(|call| call.wrong).sum();
         for (failure, count) in [
@@ -254,6 +256,10 @@ impl Books {
             (Failure::MatchOneSided, self.ledger.one_sided_rooms),
             (Failure::MatchDouble, self.double_matches()),
             (Failure::MatchSelf, people.self_matches),
+            (Failure::MatchSameRole, contradictions.same_roles),
+            (Failure::MatchWrongPeer, contradictions.wrong_peers),
+            (Failure::PartnerWasThere, contradictions.partner_was_there),
+            (Failure::LeaveUntold, contradictions.untold_leaves),
             (Failure::CallTimedOut, late_calls),
             (Failure::CallWrong, wrong_calls),
         ] {
@@ -310,10 +316,12 @@ impl Books {
         self.totals.people.double_matches + self.ledger.crowded_users
     }
 
-    /// Matches in time, into a room of exactly two users that both know of.
+    /// Matches in time, into a room of exactly two users that both know of, one of whom makes the offer.
     fn good_matches(&self) -> u64 {
-        let bad =
-            self.ledger.one_sided_rooms + self.double_matches() + self.totals.people.self_matches;
+        let bad = self.ledger.one_sided_rooms
+            + self.double_matches()
+            + self.totals.people.self_matches
+            + self.ledger.contradictions.same_roles;
         self.totals.people.matched.saturating_sub(bad)
     }
 
@@ -346,6 +354,17 @@ impl Books {
         }
         let received = self.totals.messages().received;
         percent_of(received, received + self.lost())
+    }
+
+    /// Offers and answers that the partner received, in percent of those whose partner was there. Before the end, of
+    /// the rooms that are settled.
+    pub fn setup_success(&self) -> Option<f64> {
+        let kinds = [Kind::OFFER, Kind::ANSWER].map(|kind| &self.ledger.settled[kind.index()]);
+        let settled = kinds.into_iter().flatten();
+        let [delivered, lost] = settled.fold([0, 0], |sum, one| {
+            [sum[0] + one.delivered, sum[1] + one.lost]
+        });
+        percent_of(delivered, delivered + lost)
     }
 }
 

@@ -91,6 +91,10 @@ pub enum Failure {
     MatchOneSided,
     MatchDouble,
     MatchSelf,
+    MatchSameRole,
+    MatchWrongPeer,
+    PartnerWasThere,
+    LeaveUntold,
     CallTimedOut,
     CallWrong,
 }
@@ -108,6 +112,10 @@ impl Failure {
             Self::MatchOneSided => "match_one_sided",
             Self::MatchDouble => "match_double",
             Self::MatchSelf => "match_self",
+            Self::MatchSameRole => "match_same_role",
+            Self::MatchWrongPeer => "match_wrong_peer",
+            Self::PartnerWasThere => "peer_left_wrong",
+            Self::LeaveUntold => "peer_left_missing",
             Self::CallTimedOut => "call_timed_out",
             Self::CallWrong => "call_wrong",
         }
@@ -124,13 +132,23 @@ impl Failure {
             Self::MessageDuplicated => "a message was delivered more than once",
             Self::MessageReordered => "a message was delivered after a later one",
             Self::MessageMisrouted => "a message was delivered to somebody whom it was not for",
-            Self::MessageAltered => "a message was delivered with other bytes than were sent",
+            Self::MessageAltered => {
+                "a message was delivered with other bytes, as another type or from another sender than it was sent"
+            }
             Self::MatchFailed => {
                 "two users waited at the same time, and neither got a partner in time"
             }
             Self::MatchOneSided => "a user was told of a room that nobody else was told of",
             Self::MatchDouble => "a user was put into a second room, or a third user into a room",
             Self::MatchSelf => "a user was matched with themselves",
+            Self::MatchSameRole => {
+                "both users of a room were told to make the offer, or neither: initiator must be true for one"
+            }
+            Self::MatchWrongPeer => "match_found named another session than the partner's",
+            Self::PartnerWasThere => {
+                "a user got peer_left although the partner had not left: the server gave the partner up"
+            }
+            Self::LeaveUntold => "a user left the room, and the partner got no peer_left",
             Self::CallTimedOut => "a request was not answered in time",
             Self::CallWrong => "a request was answered with something else than was expected",
         }

@@ -28,6 +28,9 @@ pub struct Stay {
     pub room: u64,
     /// The user.
     pub user: u32,
+    /// The user's session, and that of the partner as the server named it.
+    pub session: Option<u64>,
+    pub peer: Option<u64>,
     /// When the user was told of the room, since the start of the run.
     pub joined: Duration,
     /// When the user was out of it.

@@ -16,7 +16,7 @@ pub struct Delivered {
     pub in_order: bool,
     /// Later than the message time-out.
     pub late: bool,
-    /// With other bytes than were sent.
+    /// Not as it was sent: other bytes, another type, or another sender's name.
     pub altered: bool,
 }
 
@@ -99,6 +99,15 @@ impl Direction {
             Self::OffererToAnswerer
         } else {
             Self::AnswererToOfferer
+        }
+    }
+
+    /// The direction of the answers.
+    pub fn reverse(self) -> Self {
+        match self {
+            Self::OffererToAnswerer => Self::AnswererToOfferer,
+            Self::AnswererToOfferer => Self::OffererToAnswerer,
+            Self::ToServer => Self::ToServer,
         }
     }
 

@@ -37,7 +37,7 @@ pub enum Sample {
     RoomJoined,
     /// Out of it.
     RoomLeft(Box<Stay>),
-    /// Told of a second room without having asked, or while in one.
+    /// Put into a second room without having asked, or while in one.
     DoubleMatch,
     /// Told to be their own partner.
     SelfMatch,
@@ -50,7 +50,9 @@ pub enum Sample {
     /// So many messages were overtaken by one that was sent after them, and are lost; if negative, they came after
     /// all.
     Gap { missed: i64 },
-    /// The same, once more.
+    /// A message whose tag was changed on the way: nothing else is known of it.
+    Unreadable { route: Route },
+    /// A message that came before.
     Duplicate { route: Route },
     /// A message that was meant for somebody else.
     WrongPeer { route: Route },
@@ -143,6 +145,10 @@ pub enum ErrorKind {
     HttpInvalid,
     /// A message that is not what the wire allows.
     BadMessage,
+    /// A message in a binary frame, where the wire has text.
+    BinaryFrame,
+    /// A message about a room or a partner that is not the user's own.
+    WrongRoom,
     /// Frames that break RFC 6455.
     FrameInvalid,
     /// A message that is longer than what is read.
@@ -157,6 +163,8 @@ pub enum ErrorKind {
     Reset,
     /// The server did not read; what was to be sent no longer fitted the buffer.
     ServerNotReading,
+    /// The server said that it is about to stop.
+    ServerDraining,
     /// No answer to the close at the end.
     CloseTimeout,
     /// Kinds beyond the number that is told apart.
@@ -164,6 +172,9 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// The name of [`Self::ServerDraining`].
+    pub const DRAINING: &str = "server_draining";
+
     /// The stable name; the kinds that carry a value end in `:value`.
     pub fn name(&self) -> String {
         let name = match self {
@@ -183,6 +194,8 @@ impl ErrorKind {
             Self::HttpStatus(status) => return format!("http_status:{status}"),
             Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
+            Self::BinaryFrame => "binary_frame",
+            Self::WrongRoom => "wrong_room",
             Self::FrameInvalid => "frame_invalid",
             Self::MessageTooLong => "message_too_long",
             Self::ClosedByServer(code) => return format!("closed_by_server:{code}"),
@@ -190,6 +203,7 @@ impl ErrorKind {
             Self::Ended => "ended_without_close",
             Self::Reset => "reset",
             Self::ServerNotReading => "server_not_reading",
+            Self::ServerDraining => Self::DRAINING,
             Self::CloseTimeout => "close_timeout",
             Self::Other => "other",
         };
@@ -207,6 +221,8 @@ impl ErrorKind {
             | Self::CloseCodeInvalid(_)
             | Self::HttpInvalid
             | Self::BadMessage
+            | Self::BinaryFrame
+            | Self::WrongRoom
             | Self::FrameInvalid
             | Self::MessageTooLong => Blame::Protocol,
             _ => Blame::Server,
@@ -263,6 +279,10 @@ impl ErrorKind {
             }
             Self::HttpInvalid => "the answer to a request is no valid HTTP/1.1",
             Self::BadMessage => "a message is not what the wire allows",
+            Self::BinaryFrame => {
+                "a message came in a binary frame, and the wire is JSON in text frames"
+            }
+            Self::WrongRoom => "the server named a room or a partner that is not the user's own",
             Self::FrameInvalid => "frames break RFC 6455",
             Self::MessageTooLong => {
                 "the server sent a message of more than 1 MiB, which is the most that is read"
@@ -281,6 +301,9 @@ impl ErrorKind {
             }
             Self::ServerNotReading => {
                 "the server did not read what it was sent until the buffer was full"
+            }
+            Self::ServerDraining => {
+                "the server said during the run that it is draining: it makes no new matches and is about to stop"
             }
             Self::CloseTimeout => "the server did not answer the close",
             Self::Other => "kinds of error beyond the number that is told apart",

@@ -188,6 +188,13 @@ impl Slice {
             Sample::Delivered(message) => self.delivered(&message),
             Sample::DeliveredAcross(message) => self.delivered_across(message),
             Sample::Gap { missed } => self.missed += missed,
+            Sample::Unreadable { route } => {
+                let route = self.route(route);
+                route.received += 1;
+                route.altered += 1;
+                // A later message shows a gap in its place.
+                self.missed -= 1;
+            }
             Sample::Duplicate { route } => self.route(route).duplicate += 1,
             Sample::WrongPeer { route } => self.route(route).wrong_peer += 1,
             Sample::Foreign => self.foreign += 1,

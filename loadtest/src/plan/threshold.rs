@@ -12,7 +12,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use defaults::{defaults, flows};
+pub use defaults::{Parts, defaults, flows};
 pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
 

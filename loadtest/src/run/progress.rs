@@ -56,7 +56,9 @@ impl Counters {
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) => add(&self.rooms_left),
             Sample::Sent { .. } => add(&self.sent),
-            Sample::Delivered(_) | Sample::DeliveredAcross(_) => add(&self.delivered),
+            Sample::Delivered(_) | Sample::DeliveredAcross(_) | Sample::Unreadable { .. } => {
+                add(&self.delivered)
+            }
             Sample::Refused => add(&self.refused),
             Sample::CallSent { .. } => add(&self.calls),
             Sample::CallAnswered { .. }

@@ -1,6 +1,6 @@
 //! How a user's connection begins and ends.
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -51,8 +51,8 @@ impl User {
 
     /// Enters in the books what ends with the connection.
     pub(super) fn end_talk(&mut self, cut_off: bool) {
-        if let Some(room) = &mut self.room {
-            room.stay.cut_off |= cut_off;
+        if let Some(stay) = &mut self.room {
+            stay.cut_off |= cut_off;
         }
         self.leave_room(false);
         self.end_echo(cut_off);
@@ -120,8 +120,8 @@ impl User {
                 self.end_talk(true);
                 return self.tell(Sample::Dropped { error });
             }
-            if let Some(room) = &mut self.room {
-                room.stay.settled = true;
+            if let Some(stay) = &mut self.room {
+                stay.settled = true;
             }
             self.take_turns().await;
         }
@@ -142,10 +142,10 @@ async fn join(
     path: Option<&str>,
     context: &WorkerContext,
 ) -> Result<(Connection, Option<u64>), ErrorKind> {
-    let mut error = ErrorKind::ConnectTimeout;
+    let connected = Cell::new(false);
     let joining = async {
         let mut connection = Connection::open(&context.servers.own, user, path).await?;
-        error = ErrorKind::NoSession;
+        connected.set(true);
         let Greeting::Type(greeting) = &context.plan.greeting else {
             return Ok((connection, None));
         };
@@ -158,8 +158,18 @@ async fn join(
             }
         }
     };
-    match timeout(context.plan.connect_timeout, joining).await {
-        Ok(joined) => joined,
-        Err(_elapsed) => Err(error),
+    let mut joining = pin!(joining);
+    let mut time = context.plan.connect_timeout;
+    while !time.is_zero() {
+        let from = context.now();
+        if let Ok(joined) = timeout(time, &mut joining).await {
+            return joined;
+        }
+        // A pause of this process is not the server's time.
+        time = context.pulse.paused(from, context.now());
     }
+    Err(match connected.get() {
+        true => ErrorKind::NoSession,
+        false => ErrorKind::ConnectTimeout,
+    })
 }

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
-use super::{Room, User, steps::LEAVE_ID};
+use super::{User, steps::LEAVE_ID};
 use crate::{
     measure::{
         ledger::{Inbox, Latest, Receipt, Stay},
-        sample::{Across, Delivered, Direction, ErrorKind, Kind, Sample, ServerCode},
+        sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode},
     },
     plan::Greeting,
     user::{
@@ -44,12 +44,15 @@ impl User {
     pub(super) fn on_event(&mut self, event: Event, active: bool) -> Result<(), ErrorKind> {
         let now = self.context.now();
         let bytes;
-        let text = match event {
+        let (text, binary) = match event {
             Event::Text(text) => {
                 bytes = text;
-                Cow::Borrowed(bytes.as_str())
+                (Cow::Borrowed(bytes.as_str()), false)
             }
-            Event::Binary(frame) => Cow::Owned(String::from_utf8_lossy(&frame).into_owned()),
+            Event::Binary(frame) => {
+                let text = String::from_utf8_lossy(&frame).into_owned();
+                (Cow::Owned(text), true)
+            }
         };
         if self.expecting.listens()
             && let Some(kind) = type_of(&text)
@@ -66,16 +69,26 @@ impl User {
             self.on_echo(now, tag, &text);
             return Ok(());
         }
-        match serde_json::from_str::<ServerView<'_>>(&text) {
-            Ok(view) => self.on_message(now, &view, tag, active),
-            Err(_) => {
-                // A server that greets in another way may say what it likes.
-                if self.context.plan.greeting == Greeting::Type("session".to_owned()) {
-                    self.tell_error(ErrorKind::BadMessage);
-                }
-                Ok(())
-            }
+        if tag.is_none() && self.room.is_none() && self.echo.is_some() && Tag::begins_in(&text) {
+            self.on_unreadable_echo();
+            return Ok(());
         }
+        let view = serde_json::from_str::<ServerView<'_>>(&text);
+        if (binary || view.is_err()) && self.speaks_our_wire() {
+            self.tell_error(match binary {
+                true => ErrorKind::BinaryFrame,
+                false => ErrorKind::BadMessage,
+            });
+        }
+        match view {
+            Ok(view) => self.on_message(now, &view, tag, active),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A server that greets in another way may say what it likes.
+    fn speaks_our_wire(&self) -> bool {
+        matches!(&self.context.plan.greeting, Greeting::Type(greeting) if greeting == "session")
     }
 
     fn on_message(
@@ -92,16 +105,13 @@ impl User {
         match view.kind {
             ServerType::Waiting => self.leaving = None,
             ServerType::MatchFound => self.on_match(now, view),
-            ServerType::PeerLeft => return self.on_peer_left(active),
-            ServerType::Offer
-            | ServerType::Answer
-            | ServerType::IceCandidate
-            | ServerType::Message => match (view.payload, tag) {
-                (Some(payload), Some(tag)) => {
-                    self.on_relay(now, payload, tag, view.from.as_deref());
-                }
-                _ => self.tell_error(ErrorKind::BadMessage),
-            },
+            ServerType::PeerLeft => return self.on_peer_left(view, active),
+            ServerType::Offer => self.on_relay(now, Kind::OFFER, view, tag),
+            ServerType::Answer => self.on_relay(now, Kind::ANSWER, view, tag),
+            ServerType::IceCandidate => self.on_relay(now, Kind::ICE_CANDIDATE, view, tag),
+            ServerType::Message => self.on_relay(now, Kind::MESSAGE, view, tag),
+            // After the run the server may stop.
+            ServerType::Draining if active => self.tell_error(ErrorKind::ServerDraining),
             ServerType::Error => self.on_error(view.code.as_deref().unwrap_or_default()),
             _ => {}
         }
@@ -109,18 +119,24 @@ impl User {
     }
 
     fn on_match(&mut self, now: Duration, view: &ServerView<'_>) {
-        let Some(search) = self.search else {
-            return self.tell(Sample::DoubleMatch);
-        };
-        if self.session_id.is_some() && self.session_id == view.peer_id.as_deref().map(room_key) {
+        let peer = view.peer_id.as_deref().map(room_key);
+        if self.session_id.is_some() && self.session_id == peer {
             self.tell(Sample::SelfMatch);
         }
-        let latency = now.saturating_sub(search.from);
-        if search.timed_out || latency > self.context.plan.match_timeout {
-            self.end_search();
-        } else {
-            self.tell(Sample::Matched { latency });
+        match self.search {
+            Some(search) => {
+                let late = self.context.waited(search.from, now) > self.context.plan.match_timeout;
+                if search.timed_out || late {
+                    self.end_search();
+                } else {
+                    let latency = now.saturating_sub(search.from);
+                    self.tell(Sample::Matched { latency });
+                }
+            }
+            None => self.tell(Sample::DoubleMatch),
         }
+        // The server's last word counts: the partner of the new room was told of it, too.
+        self.leave_room(false);
         self.search = None;
         self.leaving = None;
         self.had_partner = true;
@@ -130,29 +146,35 @@ impl User {
             });
         }
         self.tell(Sample::RoomJoined);
-        self.room = Some(Room {
-            stay: Stay {
-                room: room_key(view.room_id.as_deref().unwrap_or_default()),
-                user: self.start.user,
-                joined: now,
-                left: now,
-                direction: Direction::of_sender(view.initiator == Some(true)),
-                sent: [0; Kind::MAX],
-                refused: 0,
-                latest: Latest::new(self.context.plan.message_timeout),
-                settled: false,
-                partner_left: false,
-                cut_off: false,
-                foreign: false,
-                some_come_back: false,
-                inbox: Inbox::default(),
-            },
-            peer_id: view.peer_id.as_deref().map(room_key),
+        self.room = Some(Stay {
+            room: room_key(view.room_id.as_deref().unwrap_or_default()),
+            user: self.start.user,
+            session: self.session_id,
+            peer,
+            joined: now,
+            left: now,
+            direction: Direction::of_sender(view.initiator == Some(true)),
+            sent: [0; Kind::MAX],
+            refused: 0,
+            latest: Latest::new(self.context.plan.message_timeout),
+            settled: false,
+            partner_left: false,
+            cut_off: false,
+            foreign: false,
+            some_come_back: false,
+            inbox: Inbox::default(),
         });
     }
 
-    fn on_peer_left(&mut self, active: bool) -> Result<(), ErrorKind> {
-        if self.room.is_none() {
+    fn on_peer_left(&mut self, view: &ServerView<'_>, active: bool) -> Result<(), ErrorKind> {
+        let Some(stay) = &self.room else {
+            return Ok(());
+        };
+        let room = view.room_id.as_deref().map(room_key);
+        let peer = view.peer_id.as_deref().map(room_key);
+        let other_peer = stay.peer.is_some() && peer.is_some_and(|peer| stay.peer != Some(peer));
+        if room.is_some_and(|room| room != stay.room) || other_peer {
+            self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
         }
         self.leave_room(true);
@@ -165,12 +187,15 @@ impl User {
     }
 
     /// Checks a relayed message against the room the user is in.
-    fn on_relay(&mut self, now: Duration, payload: &RawValue, tag: Tag, from: Option<&str>) {
+    fn on_relay(&mut self, now: Duration, kind: Kind, view: &ServerView<'_>, tag: Option<Tag>) {
+        let (Some(payload), Some(tag)) = (view.payload, tag) else {
+            return self.on_unreadable(kind, view.payload);
+        };
         let user = self.start.user;
         let route = tag.route;
         if tag.run != self.context.run {
-            if let Some(room) = &mut self.room {
-                room.stay.foreign = true;
+            if let Some(stay) = &mut self.room {
+                stay.foreign = true;
             }
             return self.tell(Sample::Foreign);
         }
@@ -179,18 +204,40 @@ impl User {
             // under way to a user who had left.
             return;
         }
-        let Some(room) = &mut self.room else {
+        let Some(stay) = &mut self.room else {
             return self.tell(Sample::WrongPeer { route });
         };
-        let named_other =
-            from.is_some_and(|from| room.peer_id.is_some_and(|id| id != room_key(from)));
-        if tag.room != room.stay.room || tag.sender == user || named_other {
+        if tag.room != stay.room || tag.sender == user {
             return self.tell(Sample::WrongPeer { route });
         }
-        let receipt = (room.stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
-        let altered = tag.altered(payload.get());
+        let receipt = (stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
+        let from = view.from.as_deref().map(room_key);
+        let from_partner = from.is_some_and(|from| stay.peer.is_none_or(|peer| peer == from));
+        let altered = !from_partner || route.kind != kind || tag.altered(payload.get());
+        let took = self.context.waited(tag.due + tag.lateness, now);
+        // Other shards have other clocks.
+        let same_clock =
+            self.context.plan.shard.of_user(tag.sender) == self.context.plan.shard.index;
+        stay.inbox.slow = same_clock && took > self.context.plan.message_timeout / 2;
         self.tell_gap(receipt);
         self.on_receipt(now, tag, receipt, altered);
+    }
+
+    /// Checks a relayed message that does not say which one it is.
+    fn on_unreadable(&mut self, kind: Kind, payload: Option<&RawValue>) {
+        let tagged = payload.is_some_and(|payload| Tag::begins_in(payload.get()));
+        match &mut self.room {
+            // One who does not send tags is no user of a load test.
+            Some(stay) if tagged || stay.inbox.knows_partner() => {
+                stay.inbox.receive_unreadable(kind);
+                let direction = stay.direction.reverse();
+                let route = Route { kind, direction };
+                self.tell(Sample::Unreadable { route });
+            }
+            // It was under way when the user left.
+            None if self.leaving.is_some() => {}
+            _ => self.tell_error(ErrorKind::BadMessage),
+        }
     }
 
     /// Tells whether a message shows that others are lost, or one of them is not.
@@ -228,15 +275,13 @@ impl User {
             }));
         }
         let latency = now.saturating_sub(tag.due);
-        let as_sent = latency.saturating_sub(tag.lateness);
-        // What came while this process did not run was not late by the server's doing.
-        let paused = self.context.pulse.paused(tag.due + tag.lateness, now);
+        let took = self.context.waited(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
             latency,
-            as_sent,
+            as_sent: latency.saturating_sub(tag.lateness),
             in_order,
-            late: as_sent.saturating_sub(paused) > self.context.plan.message_timeout,
+            late: took > self.context.plan.message_timeout,
             altered,
         }));
     }
@@ -248,8 +293,8 @@ impl User {
         // Right when the partner has just left, which the server may say before or after this. The
         // ledger decides, once the stay is over.
         self.tell(Sample::Refused);
-        if let Some(room) = &mut self.room {
-            room.stay.refused += 1;
+        if let Some(stay) = &mut self.room {
+            stay.refused += 1;
         }
     }
 }

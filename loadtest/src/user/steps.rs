@@ -138,7 +138,7 @@ impl User {
     }
 
     fn leave_by_choice(&mut self) {
-        self.leaving = self.room.as_ref().map(|room| room.stay.room);
+        self.leaving = self.room.as_ref().map(|stay| stay.room);
         self.leave_room(false);
     }
 

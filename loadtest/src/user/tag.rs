@@ -15,6 +15,10 @@ const MAX_DUE: Duration = Duration::from_secs(100_000_000);
 
 /// What stands before a tag.
 const MARK: &str = " vm ";
+/// The fields of a tag, each with a dot behind it.
+const FIELDS: usize = 10;
+/// The checksum of a tag has 24 bits: no change of one byte leaves it as it was.
+const CHECKSUM_BITS: u64 = 0xff_ffff;
 
 /// Who sent a message to which room, which one it was, and when it was due.
 ///
@@ -49,6 +53,8 @@ impl Tag {
         let (head, tail) = dress(self.route.kind);
         let mut out = String::with_capacity(self.len.max(MIN_PAYLOAD_BYTES));
         out.push_str(head);
+        out.push_str(MARK);
+        let start = out.len();
         let Self {
             run,
             room,
@@ -68,21 +74,30 @@ impl Tag {
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{MARK}{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}.{}.{}.{len}.",
+            "{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}.{}.{}.{len}.",
             route.kind.index(),
             due.as_micros(),
             lateness.as_micros(),
         );
+        let sum = checksum(&out[start..]);
+        let _ = write!(out, "{sum:06x}.");
         let padding = len.saturating_sub(out.len() + tail.len());
         out.extend(std::iter::repeat_n('x', padding));
         out.push_str(tail);
         out
     }
 
-    /// Reads the tag of a received payload or of a whole message. `None`: there is none.
+    /// Reads the tag of a received payload or of a whole message. `None`: there is none, or it was changed on the
+    /// way.
     pub fn read(text: &str) -> Option<Self> {
         let (_, tag) = text.split_once(MARK)?;
-        let mut parts = tag.split('.');
+        let (last_dot, _) = tag.match_indices('.').nth(FIELDS - 1)?;
+        let (fields, rest) = tag.split_at(last_dot + 1);
+        let (sum, _padding) = rest.split_once('.')?;
+        if u64::from_str_radix(sum, 16) != Ok(checksum(fields)) {
+            return None;
+        }
+        let mut parts = fields.split('.');
         let run = u32::from_str_radix(parts.next()?, 16).ok()?;
         let room = u64::from_str_radix(parts.next()?, 16).ok()?;
         let sender = parts.next()?.parse().ok()?;
@@ -108,7 +123,12 @@ impl Tag {
         };
         let sound = (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&tag.len)
             && tag.due.max(tag.lateness) <= MAX_DUE;
-        parts.next().filter(|_| sound).map(|_padding| tag)
+        sound.then_some(tag)
+    }
+
+    /// Whether a tag begins in `text`, even if it cannot be read any more.
+    pub fn begins_in(text: &str) -> bool {
+        text.contains(MARK)
     }
 
     /// Whether `text`, a payload or a message around one, has other bytes than were sent.
@@ -118,6 +138,10 @@ impl Tag {
         }
         text != self.to_payload()
     }
+}
+
+fn checksum(fields: &str) -> u64 {
+    room_key(fields) & CHECKSUM_BITS
 }
 
 /// What stands around the tag in payloads of this type.

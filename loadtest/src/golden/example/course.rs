@@ -91,7 +91,7 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         noise,
     } = scene;
     let spread = |middle: f64, more: f64| Quantiles {
-        p50_ms: Some(middle),
+        p50_ms: Some(middle + more * 0.35),
         p95_ms: Some(middle * (3.1 + 0.4 * noise.abs()) + more * 0.8),
         p99_ms: Some(middle * (7.0 + 2.0 * noise.abs()) + more * 0.95),
         max_ms: Some(middle * (16.0 + 9.0 * noise.abs()) + more),

@@ -72,7 +72,7 @@ pub(super) fn most_frequent_error(record: &Record) -> Option<Advice> {
     advice(format!("{look}{around}: {}.", error.meaning), evidence)
 }
 
-/// A second in which all users waited: its worst is far above that of the seconds around it.
+/// Seconds in which messages waited: one in twenty, or most of them, took far longer than in the seconds around.
 pub(super) fn stall(record: &Record) -> Option<Advice> {
     let longest = |window: &Window| window.message.max_ms;
     let windows: Vec<&Window> = record
@@ -85,11 +85,11 @@ pub(super) fn stall(record: &Record) -> Option<Advice> {
         .collect();
     usual.sort_by(f64::total_cmp);
     let middle = *usual.get(usual.len() / 2)?;
-    // Most of those who were under way have to have waited: p95 too, not one unlucky message.
-    let stalls: Vec<&&Window> = windows
-        .iter()
-        .filter(|w| w.message.p95_ms > Some(middle.max(50.0) * 3.0))
-        .collect();
+    let long = Some(middle.max(50.0) * 3.0);
+    // One in twenty at least: not one unlucky message.
+    let stalls = windows.iter().filter(|w| w.message.p95_ms > long);
+    let stalls: Vec<&&Window> = stalls.collect();
+    let most = stalls.iter().filter(|w| w.message.p50_ms > long).count();
     let worst = stalls.iter().max_by(|a, b| {
         longest(a)
             .unwrap_or(0.0)
@@ -106,19 +106,23 @@ pub(super) fn stall(record: &Record) -> Option<Advice> {
             ),
         );
     }
+    let at = clock(worst.start_ms);
+    let (text, seen, which) = if most > 0 {
+        let text = format!(
+            "Find what the server did at {at}: it paused (blocking work, a lock, a flush to disk, a collection of garbage)."
+        );
+        (text, most, "most messages")
+    } else {
+        let text = format!(
+            "Find what slowed a part of the messages at {at}: the path of some connections, or a short pause of the server."
+        );
+        (text, stalls.len(), "one message in twenty, or more,")
+    };
+    let windows = if seen == 1 { "window" } else { "windows" };
     advice(
+        text,
         format!(
-            "Find what the server did at {}: it paused (blocking work, a lock, a flush to disk, a collection of garbage).",
-            clock(worst.start_ms)
-        ),
-        format!(
-            "{} {} in which nearly all messages waited; the longest took {}, where {} is usual, while the generator was at most {} late",
-            stalls.len(),
-            if stalls.len() == 1 {
-                "window"
-            } else {
-                "windows"
-            },
+            "{seen} {windows} in which {which} waited; the longest took {}, where {} is usual, while the generator was at most {} late",
             millis(longest(worst)?),
             millis(middle),
             millis(lateness)

@@ -77,6 +77,7 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
                 known.and_then(|counts| counts.message_success())
             }),
         ),
+        Metric::SetupSuccess => (|_, books| books.setup_success(), None),
         Metric::CallSuccess => (
             |q, books| {
                 let ends = q.calls(books).map(|call| [call.answered, call.ended()]);

@@ -7,7 +7,7 @@ use crate::{
         ledger::{Inbox, Latest, Scope, Stay},
         sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
     },
-    plan::threshold,
+    plan::threshold::{self, Parts},
     record::{Exit, Outcome, Record, Run, Status, Validity},
 };
 
@@ -90,6 +90,8 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
     Sample::RoomLeft(Box::new(Stay {
         room,
         user,
+        session: None,
+        peer: None,
         joined: secs(0),
         left: secs(1),
         direction: Direction::of_sender(user == 1),
@@ -165,7 +167,11 @@ fn record(samples: impl IntoIterator<Item = Sample>, change: impl FnOnce(&mut Ab
     }
     let mut about = about();
     change(&mut about);
-    let thresholds = threshold::defaults(true, true);
+    let thresholds = threshold::defaults(Parts {
+        matches: true,
+        relays: true,
+        ..Parts::default()
+    });
     let calls = vec!["search".to_owned()];
     let mut watch = Watch::new(thresholds, calls, Vec::new(), about.server_expected);
     books.close(secs(1), None);

@@ -13,6 +13,9 @@ pub struct Inbox {
     pub(super) unique: [u32; Kind::MAX],
     /// One more than the highest number received, for each type.
     pub(super) next_nth: [u32; Kind::MAX],
+    /// The last message took so long that the next one may be on its way for longer than messages are waited for.
+    #[serde(default)]
+    pub slow: bool,
     /// Bit `k` stands for sequence number `next_seq - 1 - k`.
     #[serde(skip)]
     seen: u128,
@@ -44,6 +47,15 @@ impl Inbox {
             *next = (*next).max(nth.saturating_add(1));
         }
         receipt
+    }
+
+    /// Enters a message that came changed, so that nothing but its type is known.
+    pub fn receive_unreadable(&mut self, kind: Kind) {
+        self.unique[kind.index()] += 1;
+    }
+
+    pub fn knows_partner(&self) -> bool {
+        self.partner.is_some()
     }
 
     /// Messages of all types received at least once.

@@ -83,6 +83,11 @@ impl Latest {
         self.timeout.max(UNDER_WAY)
     }
 
+    /// How long the news that the partner left may take: at least twice what is common.
+    pub(super) fn news(&self) -> Duration {
+        self.way().saturating_mul(2)
+    }
+
     fn part(&self) -> Duration {
         self.way() / PARTS
     }

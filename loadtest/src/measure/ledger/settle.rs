@@ -33,6 +33,19 @@ pub struct Settled {
     pub unknown: u64,
 }
 
+/// Where the two users of a room were told what cannot both be true.
+#[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contradictions {
+    /// Users who were told that their partner left, and the partner was there.
+    pub partner_was_there: u64,
+    /// Users who were not told that their partner left.
+    pub untold_leaves: u64,
+    /// Users of rooms in which both, or neither, were to make the offer.
+    pub same_roles: u64,
+    /// Users to whom another session than their partner's was named.
+    pub wrong_peers: u64,
+}
+
 /// All rooms of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -46,6 +59,7 @@ pub struct Ledger {
     pub one_sided_rooms: u64,
     /// Users in rooms of more than two.
     pub crowded_users: u64,
+    pub contradictions: Contradictions,
     /// Users whose partner's record is missing.
     pub unknown_stays: u64,
     /// Some of those were given up because too many waited.
@@ -97,6 +111,7 @@ impl Ledger {
         if let Some(partner) = self.open.remove(&stay.room) {
             self.settle(&stay, &partner);
             self.settle(&partner, &stay);
+            self.contradictions += Contradictions::of(&stay, &partner);
             let from = stay.joined.max(partner.joined);
             self.remember(stay.room, from, stay.left.min(partner.left));
             return;
@@ -140,7 +155,8 @@ impl Ledger {
 
     /// What `sender` sent, against what `receiver` got.
     fn settle(&mut self, sender: &Stay, receiver: &Stay) {
-        let heard = receiver.inbox.partner == Some(sender.user);
+        let partner = receiver.inbox.partner;
+        let heard = partner.is_none_or(|partner| partner == sender.user);
         // The server may hold for gone who does not know it yet.
         let left = match sender.partner_left {
             true => receiver.left.min(sender.left),
@@ -173,7 +189,11 @@ impl Ledger {
             } else {
                 // What had its time to come and did not is lost; the receiver left, or the run is over.
                 if receiver.settled {
-                    part.pending = (sender.latest.in_time(after, receiver.left)).min(unanswered);
+                    let in_time = match receiver.inbox.slow {
+                        true => after,
+                        false => sender.latest.in_time(after, receiver.left),
+                    };
+                    part.pending = in_time.min(unanswered);
                     unanswered -= part.pending;
                 } else {
                     part.undeliverable = sender.latest.under_way(after, left);
@@ -242,6 +262,33 @@ impl Ledger {
                 }
                 None => {}
             }
+        }
+    }
+}
+
+impl Contradictions {
+    /// What the two users of a room were told, against each other.
+    fn of(a: &Stay, b: &Stay) -> Self {
+        let count =
+            |wrong: fn(&Stay, &Stay) -> bool| u64::from(wrong(a, b)) + u64::from(wrong(b, a));
+        Self {
+            partner_was_there: count(|told, partner| {
+                let left_first = partner.left <= told.left.saturating_add(UNDER_WAY);
+                // When the server noticed that a connection was cut is not known here.
+                let gone = partner.cut_off || (!partner.partner_left && left_first);
+                told.partner_left && !gone
+            }),
+            untold_leaves: count(|user, partner| {
+                let in_time = partner.left.saturating_add(user.latest.news());
+                let cut_off = user.cut_off || partner.cut_off;
+                let told = user.partner_left || partner.partner_left;
+                !cut_off && !told && user.left > in_time
+            }),
+            same_roles: count(|user, partner| user.direction == partner.direction),
+            wrong_peers: count(|user, partner| match (user.peer, partner.session) {
+                (Some(named), Some(session)) => named != session,
+                _ => false,
+            }),
         }
     }
 }

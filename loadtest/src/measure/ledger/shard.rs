@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Ledger, Scope, Stay,
-    settle::{Closed, Settled},
+    settle::{Closed, Contradictions, Settled},
 };
 use crate::measure::message::{Direction, Kind};
 
@@ -16,6 +16,8 @@ pub struct LedgerShard {
     settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
     wrongly_refused: u64,
     crowded_users: u64,
+    #[serde(default)]
+    contradictions: Contradictions,
     /// Stays that could no longer be kept until the partner's record comes, among others.
     unknown_stays: u64,
     forgotten: bool,
@@ -64,6 +66,7 @@ impl Ledger {
             settled: self.settled,
             wrongly_refused: self.wrongly_refused,
             crowded_users: self.crowded_users,
+            contradictions: self.contradictions,
             unknown_stays: self.unknown_stays,
             forgotten: self.forgotten,
             unsettled,
@@ -113,6 +116,7 @@ impl Ledger {
             settled,
             wrongly_refused,
             crowded_users,
+            contradictions,
             unknown_stays,
             forgotten,
             unsettled: _,
@@ -124,6 +128,7 @@ impl Ledger {
         }
         self.wrongly_refused += wrongly_refused;
         self.crowded_users += crowded_users;
+        self.contradictions += *contradictions;
         self.unknown_stays += unknown_stays;
         self.forgotten |= forgotten;
     }

@@ -28,6 +28,8 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
     Stay {
         room: 7,
         user,
+        session: None,
+        peer: None,
         joined: secs(1),
         left: secs(9),
         direction: Direction::of_sender(user == 1),

@@ -2,36 +2,40 @@
 
 use super::Threshold;
 
-/// What a plan must have for a threshold to have data.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    Nothing,
-    /// Searches for a partner.
-    Matches,
-    /// Messages between users.
-    Relays,
+/// What the users of a plan do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts {
+    /// They search for partners.
+    pub matches: bool,
+    /// They send each other messages.
+    pub relays: bool,
+    /// They send each other offers or answers, without which no call can be set up.
+    pub setups: bool,
+    /// They send requests that need an answer.
+    pub calls: bool,
 }
 
-const DEFAULTS: [(Needs, &str); 7] = [
-    (Needs::Nothing, "connection_success >= 99.9%"),
-    (Needs::Matches, "match_success >= 99.9%"),
-    (Needs::Relays, "message_success >= 99.9%"),
-    (Needs::Matches, "match_latency p95 < 2s"),
-    (Needs::Relays, "message_latency p95 < 100ms"),
-    (Needs::Relays, "misdelivered count <= 0"),
-    (Needs::Nothing, "server_rss max < 2GB"),
+/// A part of a plan without which a threshold has no data.
+type Needs = fn(Parts) -> bool;
+
+const DEFAULTS: [(Needs, &str); 9] = [
+    (|_| true, "connection_success >= 99.9%"),
+    (|parts| parts.matches, "match_success >= 99.9%"),
+    (|parts| parts.relays, "message_success >= 99.9%"),
+    (|parts| parts.setups, "setup_success >= 99.9%"),
+    (|parts| parts.calls, "call_success >= 99.9%"),
+    (|parts| parts.matches, "match_latency p95 < 2s"),
+    (|parts| parts.relays, "message_latency p95 < 100ms"),
+    (|parts| parts.relays, "misdelivered count <= 0"),
+    (|_| true, "server_rss max < 2GB"),
 ];
 
 /// Where users wait for messages: without it, nothing would judge a message that never comes.
 const FLOWS: &str = "flow_success >= 99.9%";
 
-/// The defaults for a plan with or without searches for a partner and messages between users.
-pub fn defaults(matches: bool, relays: bool) -> Vec<Threshold> {
-    let wanted = DEFAULTS.iter().filter(|(needs, _)| match needs {
-        Needs::Nothing => true,
-        Needs::Matches => matches,
-        Needs::Relays => relays,
-    });
+/// The defaults for a plan with these parts.
+pub fn defaults(parts: Parts) -> Vec<Threshold> {
+    let wanted = DEFAULTS.iter().filter(|(needs, _)| needs(parts));
     wanted.map(|(_, text)| default(text)).collect()
 }
 
@@ -54,17 +58,27 @@ mod tests {
 
     #[test]
     fn a_plan_is_held_to_what_it_can_show() {
-        let names = |matches, relays| {
-            let all = defaults(matches, relays).into_iter();
+        let names = |parts| {
+            let all = defaults(parts).into_iter();
             all.map(|threshold| threshold.name()).collect::<Vec<_>>()
         };
-        assert_eq!(defaults(true, true).len(), 7);
-        assert!(defaults(true, true).iter().all(|one| !one.asked_for));
+        let all = Parts {
+            matches: true,
+            relays: true,
+            setups: true,
+            calls: true,
+        };
+        assert_eq!(defaults(all).len(), 9);
+        assert!(defaults(all).iter().all(|one| !one.asked_for));
         assert_eq!(
-            names(false, false),
+            names(Parts::default()),
             ["connection_success", "server_rss_max"]
         );
-        assert_eq!(names(true, false).len(), 4);
+        let matches = Parts {
+            matches: true,
+            ..Parts::default()
+        };
+        assert_eq!(names(matches).len(), 4);
         assert_eq!(flows().name(), "flow_success");
     }
 }

@@ -70,6 +70,7 @@ metrics! {
     ConnectionSuccess    "connection_success"      Success;
     MatchSuccess         "match_success"           Success;
     MessageSuccess       "message_success"         Success Partners;
+    SetupSuccess         "setup_success"           Success Partners RunOnly;
     CallSuccess          "call_success"            Success ByName RunOnly;
     FlowSuccess          "flow_success"            Success ByName RunOnly;
     Errors               "errors"                  Count;

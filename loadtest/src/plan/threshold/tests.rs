@@ -115,9 +115,16 @@ fn what_is_no_threshold_is_told_what_would_be_right() {
     }
 }
 
+const ALL_PARTS: Parts = Parts {
+    matches: true,
+    relays: true,
+    setups: true,
+    calls: true,
+};
+
 #[test]
 fn the_defaults_are_the_baseline() {
-    let all = defaults(true, true);
+    let all = defaults(ALL_PARTS);
     let texts: Vec<_> = all.iter().map(Threshold::expression).collect();
     assert_eq!(
         texts,
@@ -125,6 +132,8 @@ fn the_defaults_are_the_baseline() {
             "connection_success >= 99.9%",
             "match_success >= 99.9%",
             "message_success >= 99.9%",
+            "setup_success >= 99.9%",
+            "call_success >= 99.9%",
             "match_latency p95 < 2s",
             "message_latency p95 < 100ms",
             "misdelivered count <= 0",

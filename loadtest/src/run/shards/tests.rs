@@ -10,7 +10,7 @@ use crate::{
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
         slice::Slice,
     },
-    plan::threshold,
+    plan::threshold::{self, Parts},
     record::{Exit, Outcome, PlanFacts, ShardData, Status, Validity},
 };
 
@@ -105,6 +105,8 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
     Stay {
         room,
         user,
+        session: None,
+        peer: None,
         joined: secs(1),
         left: secs(9),
         direction,
@@ -166,7 +168,11 @@ fn record(run: &Run, shard: Option<u32>) -> Record {
         sender.send(slice).expect("the books are open");
         books.tick(secs(second), None);
     }
-    let thresholds = threshold::defaults(true, true);
+    let thresholds = threshold::defaults(Parts {
+        matches: true,
+        relays: true,
+        ..Parts::default()
+    });
     let facts = facts(&thresholds);
     let (index, count) = (
         shard.unwrap_or(0) + 1,

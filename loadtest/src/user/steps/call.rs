@@ -80,7 +80,10 @@ impl User {
     /// When the next request will have taken too long. All that are under way are of one step, so that this is
     /// the one that was sent first.
     pub fn next_time_out(&self) -> Option<Duration> {
-        self.pending.front().map(|pending| pending.until)
+        let pending = self.pending.front()?;
+        // A pause of this process is not the server's time.
+        let paused = (self.context.pulse).paused(pending.sent, self.context.now());
+        Some(pending.until + paused)
     }
 
     /// Gives up the requests that have taken too long.

@@ -33,6 +33,8 @@ impl User {
             stay: Box::new(Stay {
                 room: room_key(&format!("{run:x} {user} {connection}")),
                 user,
+                session: None,
+                peer: None,
                 joined: now,
                 left: now,
                 direction: Direction::ToServer,
@@ -91,6 +93,15 @@ impl User {
             self.tell_gap(receipt);
         }
         self.on_receipt(now, tag, receipt, tag.altered(text));
+    }
+
+    /// An echo whose tag was changed on the way.
+    pub fn on_unreadable_echo(&mut self) {
+        let Some(echo) = &mut self.echo else { return };
+        echo.stay.inbox.receive_unreadable(Kind::ECHO);
+        let (kind, direction) = (Kind::ECHO, Direction::ToServer);
+        let route = Route { kind, direction };
+        self.tell(Sample::Unreadable { route });
     }
 
     pub fn end_echo(&mut self, cut_off: bool) {

@@ -143,7 +143,7 @@ impl User {
         lateness: Duration,
         len: usize,
     ) -> Option<Tag> {
-        let stay = &mut self.room.as_mut()?.stay;
+        let stay = self.room.as_mut()?;
         let tag = Tag {
             run: self.context.run,
             room: stay.room,

@@ -54,7 +54,7 @@ fn a_tag_reads_back_from_a_payload_of_the_length_asked_for() {
                 assert_eq!(payload.len(), len, "{payload}");
                 assert_eq!(Tag::read(&payload), Some(tag));
                 assert!(!tag.altered(&payload));
-                assert!(tag.altered(&payload.replacen("xxx", "xyx", 1)));
+                assert!(tag.altered(&payload.replacen(".x", ".y", 1)));
             }
         }
     }
@@ -96,6 +96,21 @@ fn what_is_not_ours_is_no_tag() {
         "a vm 00000000.0000000000000000.1.1.1.1.s.1.1.99999999999.",
     ] {
         assert_eq!(Tag::read(other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_tag_with_one_changed_letter_is_no_other_tag() {
+    let payload = LONGEST.to_payload();
+    let (start, end) = (payload.find(MARK), payload.find('x'));
+    let (start, end) = (start.expect("a tag") + MARK.len(), end.expect("padding"));
+    for at in start..end {
+        for letter in ["0", "1", "a", "."] {
+            let mut changed = payload.clone();
+            changed.replace_range(at..=at, letter);
+            let read = Tag::read(&changed);
+            assert!(changed == payload || read.is_none(), "{changed}");
+        }
     }
 }
 
