@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -32,6 +32,32 @@ pub(crate) struct Faults {
     pub misroute: Option<usize>,
     /// Changes the payload on the way.
     pub alter: Option<usize>,
+    /// Changes one digit of the tag in the payload.
+    pub alter_tag: Option<usize>,
+    /// Names another sender than the partner; or none.
+    pub wrong_from: Option<usize>,
+    pub no_from: Option<usize>,
+    /// Relays a message in a binary frame.
+    pub binary: Option<usize>,
+    /// Says `peer_left` although nobody left: to the partner, or to the sender too.
+    pub false_left: Option<usize>,
+    pub false_left_both: Option<usize>,
+    /// Does not say `peer_left` to the partner of one who goes on to the next.
+    pub leave_untold: bool,
+    /// Names both users of a room as the one who makes the offer.
+    pub same_role: bool,
+    /// Names another session than the partner's.
+    pub wrong_peer_id: bool,
+    /// Once: pairs two who are in rooms with each other, and their partners with each other.
+    pub swap: Option<usize>,
+    /// Relays no message of this type.
+    pub drop_type: Option<&'static str>,
+    /// Relays each message so many milliseconds later.
+    pub late_ms: Option<u64>,
+    /// Answers no ping.
+    pub no_pong: Option<usize>,
+    /// Once: tells everybody that it is about to stop.
+    pub draining: Option<usize>,
     /// Answers a message with an error of this code instead of relaying it.
     pub error: Option<(usize, &'static str)>,
     pub never_match: bool,
@@ -57,6 +83,12 @@ pub(crate) struct Counts {
     pub reordered: AtomicUsize,
     pub misrouted: AtomicUsize,
     pub altered: AtomicUsize,
+    pub misnamed: AtomicUsize,
+    pub binary: AtomicUsize,
+    pub told_wrongly: AtomicUsize,
+    pub untold: AtomicUsize,
+    pub rooms: AtomicUsize,
+    pub unanswered: AtomicUsize,
     pub refused: AtomicUsize,
     pub closed: AtomicUsize,
     pub errors: AtomicUsize,
@@ -93,6 +125,8 @@ struct State {
     /// Partner by user id.
     partners: std::collections::BTreeMap<usize, Member>,
     held: std::collections::BTreeMap<usize, Message>,
+    /// Of everybody who is connected.
+    outboxes: std::collections::BTreeMap<usize, Outbox>,
 }
 
 impl State {
@@ -147,6 +181,11 @@ fn nth(counter: &AtomicUsize, every: Option<usize>, message: usize) -> bool {
     hit
 }
 
+fn tell_left(user: &Member) {
+    let left = json!({"type": "peer_left", "reason": "lost"});
+    let _ = user.outbox.send(text(&left));
+}
+
 fn text(value: &Value) -> Message {
     Message::text(value.to_string())
 }
@@ -190,6 +229,7 @@ impl Server {
             ));
         }
         let me = Member { id, outbox };
+        self.lock().outboxes.insert(id, me.outbox.clone());
         loop {
             tokio::select! {
                 message = queue.recv() => match message {
@@ -210,8 +250,13 @@ impl Server {
         let _ = write.close().await;
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic")
+    }
+
     fn leave(&self, id: usize) {
-        let mut state = self.state.lock().expect("no panic");
+        let mut state = self.lock();
+        state.outboxes.remove(&id);
         if state
             .waiting
             .as_ref()
@@ -219,11 +264,17 @@ impl Server {
         {
             state.waiting = None;
         }
+        self.leave_room(&mut state, id);
+    }
+
+    fn leave_room(&self, state: &mut State, id: usize) {
         if let Some(partner) = state.partners.remove(&id) {
             state.partners.remove(&partner.id);
-            let _ = partner
-                .outbox
-                .send(text(&json!({"type": "peer_left", "reason": "lost"})));
+            if self.faults.leave_untold {
+                self.counts.untold.fetch_add(1, SeqCst);
+            } else {
+                tell_left(&partner);
+            }
         }
     }
 
@@ -231,10 +282,18 @@ impl Server {
         let request: Request<'_> = serde_json::from_str(request).expect("loadtest sends JSON");
         match (request.kind, request.payload) {
             ("find_match", None) => self.find_match(me),
-            (kind @ ("ice_candidate" | "message"), Some(payload)) => {
+            ("next", None) => {
+                self.leave_room(&mut self.lock(), me.id);
+                self.find_match(me);
+            }
+            (kind @ ("offer" | "answer" | "ice_candidate" | "message"), Some(payload)) => {
                 self.relay(me, kind, payload.get());
             }
             ("ping", None) => {
+                let number = self.counts.received.fetch_add(1, SeqCst) + 1;
+                if nth(&self.counts.unanswered, self.faults.no_pong, number) {
+                    return;
+                }
                 let pong = json!({"type": "pong", "id": request.id});
                 let _ = me.outbox.send(text(&pong));
             }
@@ -246,30 +305,46 @@ impl Server {
         if self.faults.never_match {
             return;
         }
-        let mut state = self.state.lock().expect("no panic");
+        let mut state = self.lock();
         let Some(first) = state.waiting.take() else {
             state.waiting = Some(me.clone());
             return;
         };
-        let room = format!("room-{}", me.id);
-        let found = |peer: &Member, initiator| {
-            let peer_id = peer.id.to_string();
+        self.pair(&mut state, &first, me);
+    }
+
+    fn pair(&self, state: &mut State, first: &Member, second: &Member) {
+        let room = format!("room-{}", self.counts.rooms.fetch_add(1, SeqCst));
+        let found = |peer: &Member, initiator: bool| {
+            let peer_id = match self.faults.wrong_peer_id {
+                true => "nobody".to_owned(),
+                false => peer.id.to_string(),
+            };
+            let initiator = initiator || self.faults.same_role;
             text(&json!({
                 "type": "match_found", "room_id": room, "peer_id": peer_id, "initiator": initiator
             }))
         };
-        let _ = first.outbox.send(found(me, true));
+        let _ = first.outbox.send(found(second, true));
         if !self.faults.one_sided {
-            let _ = me.outbox.send(found(&first, false));
+            let _ = second.outbox.send(found(first, false));
         }
-        state.partners.insert(first.id, me.clone());
-        state.partners.insert(me.id, first);
+        state.partners.insert(first.id, second.clone());
+        state.partners.insert(second.id, first.clone());
+    }
+
+    /// Pairs two users with a stranger and the stranger's partner; all four are told.
+    fn swap(&self, state: &mut State, me: &Member, partner: &Member) {
+        let stranger = state.stranger_to(me.id, partner.id);
+        let other = state.partners[&stranger.id].clone();
+        self.pair(state, me, &stranger);
+        self.pair(state, partner, &other);
     }
 
     fn relay(&self, me: &Member, kind: &str, payload: &str) {
         let (faults, counts) = (&self.faults, &self.counts);
         let number = counts.received.fetch_add(1, SeqCst) + 1;
-        let mut state = self.state.lock().expect("no panic");
+        let mut state = self.lock();
         let Some(partner) = state.partners.get(&me.id).cloned() else {
             let _ = me
                 .outbox
@@ -297,13 +372,72 @@ impl Server {
         if nth(&counts.dropped, faults.drop, number) {
             return;
         }
+        if faults.drop_type == Some(kind) {
+            counts.dropped.fetch_add(1, SeqCst);
+            return;
+        }
+        if faults.swap == Some(number) {
+            self.swap(&mut state, me, &partner);
+            return;
+        }
+        if faults.draining == Some(number) {
+            let drains = text(&json!({"type": "draining", "reconnect_in_ms": 10_000}));
+            for outbox in state.outboxes.values() {
+                let _ = outbox.send(drains.clone());
+            }
+        }
+        let both = nth(&counts.told_wrongly, faults.false_left_both, number);
+        if both || nth(&counts.told_wrongly, faults.false_left, number) {
+            state.partners.remove(&partner.id);
+            tell_left(&partner);
+            if both {
+                counts.told_wrongly.fetch_add(1, SeqCst);
+                state.partners.remove(&me.id);
+                tell_left(me);
+            } else {
+                // Relays of this side vanish from now on.
+                let (gone, _) = unbounded_channel();
+                let nobody = Member {
+                    outbox: gone,
+                    ..partner
+                };
+                state.partners.insert(me.id, nobody);
+            }
+            return;
+        }
         let mut payload = payload.to_owned();
         if nth(&counts.altered, faults.alter, number) {
             payload = payload.replace("candidate:1", "candidate:2");
         }
-        let from = me.id;
-        let relayed = format!(r#"{{"type":"{kind}","from":"{from}","payload":{payload}}}"#);
-        let message = Message::text(relayed);
+        if nth(&counts.altered, faults.alter_tag, number) {
+            // A digit of the room.
+            let at = payload.find(" vm ").expect("a tag") + 14;
+            let digit = if payload[at..].starts_with('1') {
+                "2"
+            } else {
+                "1"
+            };
+            payload.replace_range(at..=at, digit);
+        }
+        let mut from = format!(r#""from":"{}","#, me.id);
+        if nth(&counts.misnamed, faults.wrong_from, number) {
+            from = r#""from":"nobody","#.to_owned();
+        }
+        if nth(&counts.misnamed, faults.no_from, number) {
+            from.clear();
+        }
+        let relayed = format!(r#"{{"type":"{kind}",{from}"payload":{payload}}}"#);
+        let message = match nth(&counts.binary, faults.binary, number) {
+            true => Message::binary(relayed),
+            false => Message::text(relayed),
+        };
+        if let Some(ms) = faults.late_ms {
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+                let _ = partner.outbox.send(message);
+            });
+            return;
+        }
         let to = if nth(&counts.misrouted, faults.misroute, number) {
             state.stranger_to(me.id, partner.id)
         } else {

@@ -1,6 +1,7 @@
 //! Runs the real `loadtest` binary against servers whose faults are known, and compares its report with them.
 
 mod blame;
+mod both_sides;
 mod campaigns;
 mod command;
 mod delivery;

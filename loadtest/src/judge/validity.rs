@@ -196,3 +196,22 @@ pub fn conclude(record: &mut Record) {
         (_, false) => (Outcome::Pass, Exit::Pass),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden::example;
+
+    #[test]
+    fn a_generator_that_did_not_run_for_a_second_measured_nothing() {
+        let pause = |ms| {
+            let mut record = example::record();
+            record.generator.longest_pause_ms = ms;
+            let findings = of_generator(&record);
+            let pause = findings.iter().find(|one| one.what.contains("stood still"));
+            pause.map(|one| one.validity)
+        };
+        let expected = [None, Some(Validity::Suspect), Some(Validity::Invalid)];
+        assert_eq!([400.0, 900.0, 1100.0].map(pause), expected);
+    }
+}

@@ -16,7 +16,7 @@ mod tests;
 pub use inbox::{Inbox, Receipt};
 pub use recent::{Latest, UNDER_WAY};
 #[cfg(test)]
-use settle::Settled;
+use settle::{Contradictions, Settled};
 pub use settle::{Ledger, Scope};
 pub use shard::{LedgerShard, shifted};
 

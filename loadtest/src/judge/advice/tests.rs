@@ -109,6 +109,36 @@ fn what_went_wrong_is_told() {
     ]);
 }
 
+/// A tenth of the connections stood still: p95 shows it, and p50 does not.
+#[test]
+fn a_part_of_the_messages_that_waited_is_not_most_of_them() {
+    let advice = after(|record| {
+        record.series = example::record().series;
+        for window in &mut record.series.windows {
+            window.message.p50_ms = window.message.p50_ms.map(|p50| p50.min(5.0));
+        }
+    });
+    assert!(
+        advice.contains("slowed a part of the messages at 7:12"),
+        "{advice}"
+    );
+    assert!(!advice.contains("it paused") && !advice.contains("most messages"));
+}
+
+#[test]
+fn an_invalid_measurement_is_no_reason_to_change_the_server() {
+    let advice = after(|record| {
+        record.errors = example::record().errors;
+        record.delivery[0].wrong_peer = 7;
+        record.measurement = example::record().measurement;
+        record.measurement.validity = Validity::Invalid;
+    });
+    assert!(
+        !advice.contains("server's log") && !advice.contains("wrong peer"),
+        "{advice}"
+    );
+}
+
 #[test]
 fn what_is_near_its_limits_is_told() {
     each_brings(&[

@@ -366,3 +366,68 @@ fn what_a_shard_forgets_is_unknown_and_said() {
     assert!(ledger.forgotten && ledger.open.len() == 200_000);
     assert_eq!((ledger.total().unknown, ledger.one_sided_rooms), (1, 0));
 }
+
+/// A room of two, of which both were told all, and each changed in its way.
+fn contradictions(change: impl FnOnce(&mut Stay, &mut Stay)) -> Contradictions {
+    let (mut a, mut b) = (stay(1, 0, Inbox::default()), stay(2, 0, Inbox::default()));
+    (a.session, a.peer, b.session, b.peer) = (Some(10), Some(20), Some(20), Some(10));
+    change(&mut a, &mut b);
+    settle([a, b]).contradictions
+}
+
+#[test]
+fn what_two_users_were_told_of_one_room_is_compared() {
+    let none = Contradictions::default();
+    let there = |partner_was_there| Contradictions {
+        partner_was_there,
+        ..none
+    };
+    let untold = Contradictions {
+        untold_leaves: 1,
+        ..none
+    };
+    assert_eq!(contradictions(|_, _| ()), none);
+    // The first left and the second was told, soon or, since the news was on its way, later.
+    for left in [9, 15] {
+        let told = contradictions(|_, b| (b.left, b.partner_left) = (secs(left), true));
+        assert_eq!(told, none);
+    }
+    let both = contradictions(|a, b| (a.partner_left, b.partner_left) = (true, true));
+    assert_eq!(both, there(2));
+    let stayed =
+        contradictions(|a, b| (a.left, b.left, b.partner_left) = (secs(12), secs(9), true));
+    assert_eq!(stayed, there(1));
+    // When the server noticed that a connection was cut is not known.
+    let cut = contradictions(|a, b| {
+        (a.left, b.left, b.partner_left, a.cut_off) = (secs(12), secs(9), true, true);
+    });
+    assert_eq!(cut, none);
+    assert_eq!(contradictions(|_, b| b.left = secs(12)), untold);
+    assert_eq!(contradictions(|_, b| b.left = secs(10)), none);
+    let cut = contradictions(|a, b| (a.cut_off, b.left) = (true, secs(12)));
+    assert_eq!(cut, none);
+    let same_roles = contradictions(|a, b| a.direction = b.direction).same_roles;
+    let wrong_peers = contradictions(|a, _| a.peer = Some(30)).wrong_peers;
+    assert_eq!((same_roles, wrong_peers), (2, 1));
+    assert_eq!(contradictions(|a, _| a.peer = None), none);
+}
+
+#[test]
+fn after_a_message_that_took_long_the_next_ones_may_be_under_way() {
+    let sender = stay(1, 6, Inbox::default());
+    let pending = |slow| {
+        let mut receiver = stay(2, 0, inbox(1, &[0, 2]));
+        (receiver.settled, receiver.left, receiver.inbox.slow) = (true, secs(30), slow);
+        let total = settle([sender.clone(), receiver]).total();
+        (total.lost, total.pending)
+    };
+    assert_eq!((pending(false), pending(true)), ((4, 0), (1, 3)));
+}
+
+#[test]
+fn a_message_that_cannot_be_read_is_delivered() {
+    let mut receiver = stay(2, 0, inbox(1, &[0, 2]));
+    receiver.inbox.receive_unreadable(Kind::MESSAGE);
+    let total = settle([stay(1, 3, Inbox::default()), receiver]).total();
+    assert_eq!((total.delivered, total.lost), (3, 0));
+}
