@@ -88,6 +88,7 @@ pub(crate) struct Counts {
     pub told_wrongly: AtomicUsize,
     pub untold: AtomicUsize,
     pub rooms: AtomicUsize,
+    pub pings: AtomicUsize,
     pub unanswered: AtomicUsize,
     pub refused: AtomicUsize,
     pub closed: AtomicUsize,
@@ -290,7 +291,7 @@ impl Server {
                 self.relay(me, kind, payload.get());
             }
             ("ping", None) => {
-                let number = self.counts.received.fetch_add(1, SeqCst) + 1;
+                let number = self.counts.pings.fetch_add(1, SeqCst) + 1;
                 if nth(&self.counts.unanswered, self.faults.no_pong, number) {
                     return;
                 }

@@ -256,10 +256,7 @@ impl Slice {
         route.received += 1;
         route.reordered += u64::from(!message.in_order);
         route.altered += u64::from(message.altered);
-        // The time of sending may be among the altered bytes.
-        if !message.altered {
-            self.across.push(message);
-        }
+        self.across.push(message);
     }
 
     pub fn route(&mut self, route: Route) -> &mut RouteCounts {

@@ -70,7 +70,7 @@ pub struct Delivery {
     pub reordered: u64,
     /// Received by a user for whom they were not.
     pub wrong_peer: u64,
-    /// Received with other bytes than were sent.
+    /// Received not as it was sent: with other bytes, as another type, or from another sender.
     pub altered: u64,
     /// Delivered, in percent of delivered and lost.
     pub success_percent: Option<f64>,
