@@ -344,7 +344,7 @@ async fn a_request_that_is_refused_at_once_is_no_fast_answer() {
         assert!(ran.ms(name, "p99") >= 5000.0, "{}", ran.stdout);
     }
     assert_eq!(ran.target("call_latency{health}_p99"), "failed");
-    let once = format!("{failed} of these failed");
+    let once = format!("{failed} had no answer in time");
     assert!(ran.stdout.contains(&once), "{once}\n{}", ran.stdout);
 }
 

@@ -10,12 +10,12 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, ToSocketAddrs},
-};
+use tokio::net::{TcpStream, ToSocketAddrs};
 
-use crate::{measure::sample::ErrorKind, user::net::endpoint::Endpoint};
+use crate::{
+    measure::sample::ErrorKind,
+    user::net::{endpoint::Endpoint, stream::Stream},
+};
 
 /// How much of an answer is kept when something in it is wanted.
 const MAX_KEPT_BYTES: usize = 64 << 10;
@@ -80,12 +80,12 @@ pub async fn get(
         .header(header::ACCEPT, "text/plain, */*;q=0.1")
         .body(Full::default())
         .map_err(|_unusable| ErrorKind::HttpInvalid)?;
-    exchange(stream, request, MAX_METRICS_BYTES).await
+    exchange(Stream::plain(stream), request, MAX_METRICS_BYTES).await
 }
 
 /// Sends a request, and reads its answer to the end, of which no more than `kept` bytes are kept.
 async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: Stream,
     mut request: Request<Full<Bytes>>,
     kept: usize,
 ) -> Result<Answer, ErrorKind> {

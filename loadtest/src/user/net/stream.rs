@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
@@ -15,8 +15,14 @@ use tokio_rustls::client::TlsStream;
 use crate::user::net::close_code::CloseCode;
 
 /// A connection, and, once it is a WebSocket, the code of the server's close frame.
+///
+/// Nothing is read before the first write: a server that refuses a request may answer before it reads it, and an HTTP
+/// client takes an answer without a request for a fault.
 pub struct Stream {
     transport: Transport,
+    has_written: bool,
+    /// Wants to read, and waits for the first write.
+    reader: Option<Waker>,
     close_code: Option<CloseCode>,
 }
 
@@ -38,6 +44,8 @@ impl Stream {
     fn new(transport: Transport) -> Self {
         Self {
             transport,
+            has_written: false,
+            reader: None,
             close_code: None,
         }
     }
@@ -59,6 +67,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.has_written {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -77,10 +89,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.transport {
+        let written = ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        });
+        self.has_written = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
