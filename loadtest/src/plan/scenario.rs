@@ -48,8 +48,10 @@ pub const BUILT_IN: &[(&str, &str)] = files! {
 /// What `loadtest init` writes.
 pub const EXAMPLE: &str = include_str!("../../scenarios/example.toml");
 
-/// The JSON schema of scenario files.
-pub const SCHEMA: &str = include_str!("../../scenarios/schema.json");
+/// The JSON schema of scenario files, from the types that read them.
+pub fn schema() -> String {
+    format!("{:#}\n", schemars::schema_for!(file::File).as_value())
+}
 
 /// A scenario that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -2,38 +2,59 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
 
-#[derive(Debug, Deserialize)]
+/// A scenario of loadtest.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "A scenario of loadtest")]
 pub(super) struct File {
     #[serde(rename = "$schema")]
     pub _schema: Option<String>,
+    /// The name in reports.
+    #[schemars(with = "String")]
     pub name: Spanned<String>,
     pub description: Option<String>,
+    /// The type of the first message of the server, or `none`. Default: `session`.
     pub greeting: Option<String>,
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Such as `match_latency p95 < 2s over 30s abort after 1m`. Without any: the defaults.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub thresholds: Vec<Spanned<String>>,
+    /// Values for placeholders; of a list, users take turns.
     #[serde(default)]
     pub variables: BTreeMap<String, ManyOrOne>,
+    /// Messages that steps send by name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, MessageTable>")]
     pub message: BTreeMap<String, Spanned<MessageTable>>,
+    /// The parts of the load, one after the other.
     #[serde(default)]
+    #[schemars(with = "Vec<PhaseTable>", required, length(min = 1))]
     pub phase: Vec<Spanned<PhaseTable>>,
+    /// What users do.
     #[serde(default)]
+    #[schemars(with = "Vec<FlowTable>")]
     pub flow: Vec<Spanned<FlowTable>>,
+    /// Searches for the number of users that the server holds.
+    #[schemars(with = "Option<SearchTable>")]
     pub search: Option<Spanned<SearchTable>>,
+    /// The load is this part of the capacity that is given or found.
     pub percent_of_capacity: Option<Percent>,
+    /// Built-in scenarios that run after this one.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub then: Vec<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How long users wait.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Timeouts {
     pub connect: Option<Time>,
@@ -42,72 +63,155 @@ pub(super) struct Timeouts {
     pub message: Option<Time>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A part of the load: give `users` or `arrival_rate`.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["users"] }, { "required": ["arrival_rate"] }]))]
 pub(super) struct PhaseTable {
     pub name: Option<String>,
     pub duration: Time,
+    /// The number of users at its end.
     pub users: Option<u32>,
+    /// New users each second.
     pub arrival_rate: Option<Rate>,
+    /// New users each second at its end.
     pub ramp_to: Option<Rate>,
+    /// The percentage of users who lose their connection at its beginning.
     pub drop: Option<Percent>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What a user does.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowTable {
     pub name: String,
+    /// How many users play it, beside the weights of other flows. Default: 1.
     pub weight: Option<u32>,
+    /// A user whose partner leaves searches again. Default: true.
     pub rematch: Option<bool>,
+    /// A user whose connection is lost connects again. Default: false.
     pub reconnect: Option<bool>,
+    #[schemars(with = "Vec<StepText>", length(min = 1))]
     pub steps: Vec<Spanned<StepText>>,
 }
 
 /// A step: a word, or a table.
-#[derive(Debug)]
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum StepText {
-    Word(String),
+    Word(#[schemars(with = "StepWord")] String),
     Table(Box<StepTable>),
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The steps without values.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "the schema's list of words; a word is read as text, for a better error"
+)]
+enum StepWord {
+    Connect,
+    FindMatch,
+    Next,
+    Leave,
+    Reconnect,
+    Close,
+    Stay,
+}
+
+/// A step with values: exactly one of `connect`, `expect`, `send`, `think`, `loop`, `call` and `http`, and what belongs
+/// to it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["connect"] },
+    { "required": ["expect"] },
+    { "required": ["send"] },
+    { "required": ["think"] },
+    { "required": ["loop", "steps"] },
+    { "required": ["call"] },
+    { "required": ["http"] },
+]))]
 pub(super) struct StepTable {
+    /// Path and query instead of those of the server's URL; saved values are encoded.
+    #[schemars(regex(pattern = "^/"))]
     pub connect: Option<String>,
+    /// The type of the message to wait for.
     pub expect: Option<String>,
+    /// The name of the message to send.
     pub send: Option<String>,
+    /// How long to wait.
     pub think: Option<Pause>,
+    /// How often, or for how long, to repeat `steps`.
     #[serde(rename = "loop")]
     pub repeat: Option<Count>,
+    /// The name of the message to send; its answer is timed.
     pub call: Option<String>,
+    /// A path of the server under test, or the URL of another server.
+    #[schemars(regex(pattern = "^(/|https?://)"))]
     pub http: Option<String>,
+    /// The name of the call in reports.
     pub name: Option<String>,
+    /// The time between two of them.
     pub every: Option<Time>,
     #[serde(rename = "for")]
     pub time: Option<Time>,
+    #[schemars(range(min = 1))]
     pub times: Option<u32>,
+    /// How long the answer may take.
     pub within: Option<Time>,
+    /// Default: POST with a `text`, else GET.
+    #[schemars(with = "Option<Method>")]
     pub method: Option<String>,
+    /// The body, as JSON.
     pub text: Option<String>,
+    /// The expected status. Default: any of 200 to 299.
     pub status: Option<u16>,
+    /// Variables of the user, and the JSON pointers (RFC 6901) to their values in the answer.
+    #[schemars(with = "Option<BTreeMap<String, Pointer>>")]
     pub save: Option<BTreeMap<String, String>>,
     pub size: Option<SizeText>,
+    #[schemars(with = "Option<Vec<StepText>>")]
     pub steps: Option<Vec<Spanned<StepText>>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(JsonSchema)]
+#[schemars(rename_all = "UPPERCASE")]
+#[expect(
+    dead_code,
+    reason = "the schema's list of methods; a method is read as text, for a better error"
+)]
+enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only in the schema")]
+struct Pointer(#[schemars(regex(pattern = "^/"))] String);
+
+/// A message that users send.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MessageTable {
+    /// May have {{user}}, {{seq}}, {{run}}, {{id}}, {{now_ms}}, {{payload}} and variables in it.
     pub text: String,
     #[serde(default)]
     pub frame: FrameText,
+    /// Bytes of the payload.
     pub size: Option<SizeText>,
+    /// The type that the answer to a call must have.
     pub answer: Option<String>,
+    /// Whether the server sends back each message with a {{payload}}.
     #[serde(default)]
     pub comes_back: ComesBack,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ComesBack {
     #[default]
@@ -115,7 +219,7 @@ pub(super) enum ComesBack {
     Some,
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FrameText {
     #[default]
@@ -123,12 +227,18 @@ pub(super) enum FrameText {
     Binary,
 }
 
-#[derive(Debug, Deserialize)]
+/// A search for the number of users that the server holds.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchTable {
+    #[schemars(range(min = 2))]
     pub from: u32,
+    #[schemars(range(min = 2))]
     pub to: u32,
+    /// By which a load that held grows. Default: 2.
+    #[schemars(range(min = 1.1))]
     pub factor: Option<f64>,
+    /// How near the answer must be. Default: 10 %.
     pub precision: Option<Percent>,
 }
 

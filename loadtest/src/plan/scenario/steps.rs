@@ -77,6 +77,9 @@ impl<'a> Messages<'a> {
     fn step(&self, step: &Spanned<StepText>) -> Result<Step, Wrong> {
         let read = match step.get_ref() {
             StepText::Word(word) => plain(word),
+            StepText::Table(table) if kinds(table) > 1 => {
+                Err(format!("this is more than one step; a step is {TABLES}"))
+            }
             StepText::Table(table) => match (&table.repeat, &table.steps) {
                 (Some(rounds), Some(steps)) => {
                     return Ok(Step::Loop {
@@ -167,6 +170,20 @@ impl<'a> Messages<'a> {
             rounds,
         }))
     }
+}
+
+/// How many kinds of step a table names.
+fn kinds(table: &StepTable) -> usize {
+    let named = [
+        table.connect.is_some(),
+        table.expect.is_some(),
+        table.send.is_some(),
+        table.think.is_some(),
+        table.repeat.is_some(),
+        table.call.is_some(),
+        table.http.is_some(),
+    ];
+    named.into_iter().filter(|named| *named).count()
 }
 
 /// The time from one to the next, and how often.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use super::*;
 use crate::plan::{
@@ -22,6 +22,44 @@ fn wrong(text: &str) -> (usize, usize, String) {
         }) => (line, column, what),
         other => panic!("{text}: {other:?}"),
     }
+}
+
+fn json(text: &str) -> serde_json::Value {
+    let value: toml::Value = toml::from_str(text).expect("TOML");
+    serde_json::to_value(value).expect("JSON has all that these files use")
+}
+
+#[test]
+fn the_schema_fits_the_scenarios_that_can_be_played() {
+    let schema = serde_json::from_str(&schema()).expect("JSON");
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    for (name, text) in BUILT_IN.iter().chain(&[("example", EXAMPLE)]) {
+        let file = json(text);
+        let errors = validator.iter_errors(&file);
+        let errors: Vec<_> = errors
+            .map(|error| format!("{name}: {}: {error}", error.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
+}
+
+#[test]
+fn schema_and_reader_refuse_the_same_wrong_files() {
+    let schema = serde_json::from_str(&schema()).expect("JSON");
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios/wrong");
+    let mut seen = 0;
+    for file in fs::read_dir(folder).expect("the folder is there") {
+        let path = file.expect("readable").path();
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(
+            !validator.is_valid(&json(&text)),
+            "the schema allows {path:?}"
+        );
+        assert!(read(&text, "my.toml").is_err(), "{path:?} can be read");
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen} files");
 }
 
 #[test]
