@@ -8,10 +8,9 @@ use toml::Spanned;
 
 use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
 
-/// A scenario of loadtest.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "A scenario of loadtest")]
+#[schemars(title = "A scenario of loadtest", extend("required" = ["name", "phase"]))]
 pub(super) struct File {
     #[serde(rename = "$schema")]
     pub _schema: Option<String>,
@@ -36,7 +35,7 @@ pub(super) struct File {
     pub message: BTreeMap<String, Spanned<MessageTable>>,
     /// The parts of the load, one after the other.
     #[serde(default)]
-    #[schemars(with = "Vec<PhaseTable>", required, length(min = 1))]
+    #[schemars(with = "Vec<PhaseTable>", length(min = 1))]
     pub phase: Vec<Spanned<PhaseTable>>,
     /// What users do.
     #[serde(default)]
