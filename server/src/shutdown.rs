@@ -116,7 +116,7 @@ async fn rooms_end(context: &Context, timeout: Duration) {
     }
 }
 
-/// Waits until the last connections have ended, and at most for [`LAST_WORDS`].
+/// Waits until the last connections have ended, and at most for `LAST_WORDS`.
 pub async fn last_words(metrics: &Metrics, make_room: &MakeRoom) {
     let begun = Instant::now();
     while metrics.connections_open.get() > 0 && begun.elapsed() < LAST_WORDS {

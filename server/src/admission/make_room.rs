@@ -16,7 +16,7 @@ const SILENT_FOR: Duration = Duration::from_millis(500);
 pub struct MakeRoom(Arc<watch::Sender<()>>);
 
 impl MakeRoom {
-    /// Connections that have been silent for [`SILENT_FOR`] are closed.
+    /// Connections that have been silent for `SILENT_FOR` are closed.
     pub fn ask(&self) {
         self.0.send_replace(());
     }

@@ -57,7 +57,7 @@ pub enum Command {
     },
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
-        /// The server's --listen. 0.0.0.0, [::] and :PORT mean loopback
+        /// The server's --listen. 0.0.0.0, `[::]` and :PORT mean loopback
         #[arg(
             long,
             default_value = DEFAULT_LISTEN,
@@ -117,7 +117,7 @@ pub struct Flags {
     )]
     pub trusted_proxies: Vec<TrustedProxy>,
 
-    /// Web pages that may connect besides those of the server's own host, as in https://app.example; * for
+    /// Web pages that may connect besides those of the server's own host, as in `https://app.example`; * for
     /// all. Repeatable, or separated by commas [default: none]
     #[arg(
         long = "allowed-origin",

@@ -2,7 +2,7 @@
 //! nothing wrong while the server did not listen, and what they sent meanwhile arrives at once.
 //!
 //! Each worker keeps the last moment at which it ran. A tick makes sure that there is one in each
-//! [`TICK`]; a longer gap was a pause.
+//! `TICK`; a longer gap was a pause.
 
 use std::{
     cell::Cell,
