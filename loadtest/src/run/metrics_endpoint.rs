@@ -211,15 +211,16 @@ fn metrics(now: &Progress) -> prometheus::Result<String> {
             now.own_lateness,
         ),
     ] {
-        let gauges = GaugeVec::new(Opts::new(name, help), &["quantile"])?;
-        for (quantile, ms) in [
-            ("0.5", quantiles.p50_ms),
-            ("0.95", quantiles.p95_ms),
-            ("0.99", quantiles.p99_ms),
-            ("1", quantiles.max_ms),
+        // Not `quantile`: Prometheus keeps that label for summaries, which count from the start.
+        let gauges = GaugeVec::new(Opts::new(name, help), &["percentile"])?;
+        for (percentile, ms) in [
+            ("50", quantiles.p50_ms),
+            ("95", quantiles.p95_ms),
+            ("99", quantiles.p99_ms),
+            ("100", quantiles.max_ms),
         ] {
             if let Some(ms) = ms {
-                gauges.with_label_values(&[quantile]).set(ms / 1e3);
+                gauges.with_label_values(&[percentile]).set(ms / 1e3);
             }
         }
         registry.register(Box::new(gauges))?;
@@ -252,7 +253,7 @@ mod tests {
         for line in [
             "loadtest_users_planned 7",
             "loadtest_messages_sent_total 3",
-            "loadtest_message_latency_seconds{quantile=\"0.99\"} 0.0025",
+            "loadtest_message_latency_seconds{percentile=\"99\"} 0.0025",
         ] {
             assert!(text.lines().any(|have| have == line), "no {line} in {text}");
         }
