@@ -1,4 +1,4 @@
-//! What a person types and sees: flags, commands, the live screen.
+//! The user interface: flags, commands, the live screen.
 
 pub mod command_line;
 pub mod commands;
@@ -31,7 +31,7 @@ use crate::{
 use clap::{CommandFactory, error::ErrorKind};
 use tokio::runtime;
 
-/// The program: parses flags, runs, prints, and gives the exit code.
+/// The program: parses flags, runs, prints, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::from_command_line();
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(cli));
-    // The lookup of a name that is still under way does not delay the end.
+    // A name lookup that is still running does not delay the end.
     runtime.shutdown_background();
     code
 }
@@ -135,8 +135,8 @@ async fn measure(config: &Config, screen: &Screen) -> Result<Exit, Failure> {
     }
 }
 
-/// Waits until the reports are printed; a signal ends the wait. If one has ended the run, it takes a second one, which
-/// ends the process.
+/// Waits until the reports are printed. A signal ends the wait. If a signal has ended the run, the wait needs a second
+/// one, which ends the process.
 async fn all_printed(printer: Printer, stop: Stop) -> Result<(), FileError> {
     if stop.is_asked() {
         return printer.finish().await;
@@ -154,7 +154,7 @@ fn conclude(config: &Config, record: &mut Record) -> Result<(), FileError> {
     } = config;
     record.run.build.clone_from(&config.build);
     record.run.command = command_line(env::args_os().skip(1), env::vars_os());
-    // Another scenario's run says nothing about this one.
+    // A run of another scenario says nothing about this one.
     let comparable =
         |base: &Record| campaign.plans.len() == 1 || base.run.scenario == record.run.scenario;
     if let Some((baseline, name)) = baseline.as_ref().filter(|(base, _)| comparable(base)) {
@@ -175,7 +175,7 @@ async fn expose(address: SocketAddr, screen: &Screen) -> Result<Exposed, Failure
             format!("--metrics-addr {address}: {error}; {advice}"),
         )
     })?;
-    // With port 0, this is where the port is shown.
+    // The address of the flag may have port 0; this line shows the real port.
     screen.note(format!("metrics at http://{}/metrics", exposed.address()));
     Ok(exposed)
 }

@@ -1,4 +1,4 @@
-//! The shape of the load: who starts when, what they do, and when it is over. Pure.
+//! The shape of the load: who starts when, what users do, and when the run ends. Pure.
 
 pub mod flow;
 pub mod scenario;
@@ -41,15 +41,15 @@ const FAIR_WAIT: Duration = Duration::from_secs(2);
 /// The load that one run puts on a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
-    /// What it is for, in a sentence or two.
+    /// The purpose, in a sentence or two.
     pub description: String,
     /// The parts of the run, one after the other.
     pub phases: Vec<Phase>,
-    /// What users do; each user plays one of these, as often as its weight says.
+    /// What users do. Each user plays one flow; a flow's weight says how many users play it.
     pub flows: Vec<Flow>,
-    /// What a server says first.
+    /// What the server sends first.
     pub greeting: Greeting,
     /// How long a user waits for a partner before the search counts as failed.
     pub match_timeout: Duration,
@@ -57,35 +57,35 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// A message that takes longer than this is late.
     pub message_timeout: Duration,
-    /// What is asked of the server; empty: the defaults.
+    /// The thresholds; empty: the defaults.
     pub thresholds: Vec<Threshold>,
-    /// How the breaking point is searched for, in a plan that does.
+    /// How to search for the server's capacity, if the plan does.
     pub search: Option<CapacitySearch>,
-    /// The load is this much of the most that the server is known or found to hold.
+    /// The load is this percentage of the server's known or measured capacity.
     pub percent_of_capacity: Option<f64>,
-    /// The names of built-in scenarios that are run after it.
+    /// The names of built-in scenarios that run after this one.
     pub then: Vec<String>,
-    /// The users of the plan who are played; the others are played elsewhere.
+    /// The part of the users that this process plays; other processes play the rest.
     pub shard: Shard,
-    /// When the run starts, by the clock on the wall; `None`: at once.
+    /// The wall-clock time of the start; `None`: at once.
     pub start_at: Option<SystemTime>,
 }
 
-/// How the breaking point is searched for: ever more users until a threshold fails, then the middle between
-/// what held and what did not, then a confirmation.
+/// The search for the server's capacity: more and more users until a threshold fails, then the middle between
+/// the highest load that held and the lowest that failed, then a confirmation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CapacitySearch {
     /// Users of the first try.
     pub from: u32,
-    /// The most users that are tried.
+    /// The most users to try.
     pub to: u32,
-    /// Users of a step in terms of the one before: 2 doubles.
+    /// Users of a step divided by those of the step before: 2 doubles.
     pub factor: f64,
-    /// How close the two ends of the answer are to be, in percent.
+    /// How far apart the two ends of the answer may be, in percent.
     pub precision_percent: f64,
 }
 
-/// What a server says when somebody has connected.
+/// What the server sends after a user has connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Greeting {
     /// Nothing: a user is ready once the handshake is over.
@@ -135,8 +135,7 @@ impl Plan {
         }
     }
 
-    /// The most users that are to be there at the same time; of arrivals, as many as may still be there by
-    /// the length of their flows.
+    /// The most users at the same time. For arrivals: an upper bound from the length of their flows.
     pub fn peak_users(&self) -> u32 {
         let longest = self.flows.iter().map(Flow::longest).max();
         let longest = longest.unwrap_or(Duration::MAX);
@@ -150,7 +149,7 @@ impl Plan {
             .saturating_add(arrived.max().unwrap_or(0))
     }
 
-    /// The most users of the phases that say how many there are.
+    /// The most users of the phases that name a number of users.
     pub fn steady_users(&self) -> u32 {
         let users = self.phases.iter().map(|phase| match phase.load {
             Load::Users { from, to } => from.max(to),
@@ -170,7 +169,7 @@ impl Plan {
         durations.fold(Duration::ZERO, Duration::saturating_add)
     }
 
-    /// How long it takes until the most users are there.
+    /// The time until the most users are there.
     pub fn ramp(&self) -> Duration {
         let peak = self.steady_users();
         let before = self.phases_with_begin().find_map(|(begin, phase)| {
@@ -192,7 +191,7 @@ impl Plan {
         })
     }
 
-    /// The phase at `t`, and how long it has been on.
+    /// The phase at `t`, and how long it has run by then.
     pub fn phase_at(&self, t: Duration) -> Option<(&Phase, Duration)> {
         let at = |(begin, phase): (Duration, _)| (phase, t.saturating_sub(begin));
         let mut phases = self.phases_with_begin();
@@ -201,7 +200,7 @@ impl Plan {
             .map(at)
     }
 
-    /// How many users the plan wants to be there at `t`, without those who arrive by a rate.
+    /// How many users should be there at `t`, without users of arrival phases.
     pub fn users_at(&self, t: Duration) -> u32 {
         let mut users = 0;
         for (begin, phase) in self.phases_with_begin() {
@@ -222,13 +221,13 @@ impl Plan {
         if t >= self.end() { 0 } else { users }
     }
 
-    /// How many users come each second at `t`.
+    /// How many users arrive each second at `t`.
     pub fn arrivals_at(&self, t: Duration) -> f64 {
         self.phase_at(t)
             .map_or(0.0, |(phase, since)| phase.arrival_rate(since))
     }
 
-    /// When user `user` loses the connection on purpose for the first time after `t`.
+    /// When user `user` first loses the connection on purpose after `t`.
     pub fn dropped_after(&self, user: u32, t: Duration) -> Option<Duration> {
         self.phases_with_begin()
             .find(|(begin, phase)| *begin > t && mixed(user, u32::MAX) < phase.drop_percent / 100.0)
@@ -253,7 +252,7 @@ impl Plan {
         self.any_step(&|step| matches!(step, Step::FindMatch | Step::Next))
     }
 
-    /// Every message that carries a tag is to come to somebody.
+    /// Every message with a tag should reach a user.
     fn all_come_back(&self) -> bool {
         !self.any_step(&|step| {
             let Step::Send { message, .. } = step else {
@@ -269,9 +268,9 @@ impl Plan {
         })
     }
 
-    /// Two users who wait at the same time, both at least this long, could have been paired with each other.
-    /// Where users go from one partner to the next, that takes longer: a server does not give them the partner
-    /// whom they have just left.
+    /// Two users who have both waited at least this long could have been matched with each other.
+    /// It takes longer where users go from partner to partner: a server does not match a user again with the
+    /// partner whom they have just left.
     fn fair_wait(&self) -> Duration {
         if self.any_step(&|step| matches!(step, Step::Next)) {
             self.match_timeout
@@ -293,7 +292,7 @@ impl Plan {
         })
     }
 
-    /// What the users of the plan do, so that thresholds can judge it.
+    /// What the users of the plan do: it decides which thresholds have data.
     pub fn parts(&self) -> Parts {
         let sends = |wanted: Relayed| {
             self.any_step(&move |step| {
@@ -311,7 +310,7 @@ impl Plan {
         }
     }
 
-    /// Whether users open WebSocket connections to the URL of the server as it is given.
+    /// Whether users connect to the server's URL as it is given.
     fn has_plain_connections(&self) -> bool {
         self.any_step(&|step| matches!(step, Step::Connect))
     }
@@ -330,7 +329,7 @@ impl Plan {
         self.thresholds_with(Vec::new())
     }
 
-    /// The same, where each of `given` replaces the one of the same name.
+    /// The same, where each of `given` replaces the threshold of the same name.
     pub fn thresholds_with(&self, given: Vec<Threshold>) -> Vec<Threshold> {
         let mut all = self.thresholds.clone();
         if all.is_empty() {

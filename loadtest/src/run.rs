@@ -1,4 +1,4 @@
-//! Conducts runs: one (engine, workers), several in a row (campaign), several side by side (shards).
+//! Runs: one (engine, workers), several in a row (campaign), several side by side (shards).
 
 pub mod campaign;
 pub mod engine;

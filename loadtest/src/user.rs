@@ -34,8 +34,8 @@ use crate::{
 };
 use back_off::back_off;
 
-/// Between a flow that has ended and the next one of the same user, so that one in which nothing takes time
-/// does not take all of the generator's.
+/// The pause between two flows of a user, so that a flow whose steps take no time does not use all of the
+/// generator's CPU.
 const BETWEEN_VISITS: Duration = Duration::from_millis(10);
 
 /// What all users of a worker share.
@@ -44,7 +44,7 @@ pub struct WorkerContext {
     pub servers: Arc<Servers>,
     /// The start of the run.
     pub epoch: Instant,
-    /// Tells this run's messages from those of another.
+    /// The number of this run in its messages.
     pub run: u32,
     pub state: watch::Receiver<RunState>,
     pub sink: Sink,
@@ -57,36 +57,36 @@ impl WorkerContext {
         self.epoch.elapsed()
     }
 
-    /// How long the server had to answer: what came while this process did not run was not late by its doing.
+    /// The time that the server had to answer: pauses of this process are not the server's.
     fn waited(&self, from: Duration, now: Duration) -> Duration {
         let paused = self.pulse.paused(from, now);
         now.saturating_sub(from).saturating_sub(paused)
     }
 }
 
-/// Why a user does not go on with the steps.
+/// Why a user stops the steps.
 #[derive(Debug)]
 enum Stop {
-    /// The run, or the user's part in it, is over.
+    /// The run, or the user's part in it, has ended.
     Over,
     /// The connection is lost.
     Broken(ErrorKind),
-    /// There is no connection to be had.
+    /// A connection could not be opened.
     NotConnected(ErrorKind),
-    /// A step did not succeed.
+    /// A step failed.
     Failed,
     /// The plan drops the connection.
     Storm,
 }
 
-/// How long a user listens before the next step. Moments are in time since the start of the run.
+/// How long a user listens before the next step. Times are since the start of the run.
 enum Until<'a, 'b> {
-    /// The run, or the user's part in it, is over.
+    /// Until the run, or the user's part in it, ends.
     Stopped,
     Time(Duration),
     Holds(fn(&User) -> bool),
     HoldsOrTime(fn(&User) -> bool, Duration),
-    /// All of it is sent.
+    /// Until every message is sent.
     Sent(&'a mut Sending<'b>),
 }
 
@@ -102,39 +102,38 @@ struct User {
     start: Start,
     context: Rc<WorkerContext>,
     connection: Option<Connection>,
-    /// The path of the connection, if it is not that of the server's URL.
+    /// The path of the connection, unless it is that of the server's URL.
     path: Option<Box<str>>,
-    /// When the plan lets the user come, until they have done something.
+    /// When the user should start, until the first step is done.
     due: Option<Duration>,
-    /// What later steps need of answers over HTTP: names and values.
+    /// Values saved from answers over HTTP, for later steps.
     saved: Vec<(Box<str>, Box<str>)>,
     /// Connections so far.
     connections: u32,
-    /// Has had a partner.
     had_partner: bool,
-    /// A number that stands for it: a server may choose a long one.
+    /// A hash of the room's id: servers may choose long ids.
     session_id: Option<u64>,
     search: Option<PartnerSearch>,
     room: Option<Stay>,
     echo: Option<Echo>,
-    /// Requests whose answers have not come, in the order of sending.
+    /// Requests without an answer yet, in the order of sending.
     pending: VecDeque<Pending>,
     /// Requests so far.
     requests: u32,
     /// Messages so far.
     messages: u32,
     expecting: Expecting,
-    /// The room that the user has left by choice, until the server has said that it knows.
+    /// The room that the user has left by choice, until the server confirms it.
     leaving: Option<u64>,
-    /// When the plan dropped the connection, until there is another.
+    /// When the plan dropped the connection; `None` once there is a new one.
     dropped_at: Option<Duration>,
-    /// When the plan tore the user from a partner or a search for one, until there is a partner again.
+    /// When the plan interrupted a call or a search; `None` once the user has a partner again.
     torn_at: Option<Duration>,
     /// When the plan drops the connection next.
     drop_at: Option<Duration>,
 }
 
-/// Plays one user until the plan takes them out or the run is over; one who arrived, to the end of their flow.
+/// Plays one user until the plan removes the user or the run ends. A user of an arrival phase ends with the flow.
 pub async fn play(start: Start, context: Rc<WorkerContext>) {
     let flow = context.plan.flow_of(start.user);
     let reconnects = context.plan.flows[flow].reconnect;
@@ -149,7 +148,7 @@ pub async fn play(start: Start, context: Rc<WorkerContext>) {
         match played {
             Err(Stop::Over) => break,
             Ok(()) | Err(Stop::Failed) if start.arrived => break,
-            // Whoever has left comes again, so that as many are there as the plan says.
+            // A user who has left comes back, so that the number of users stays as planned.
             Ok(()) => {
                 failures = 0;
                 sleep(BETWEEN_VISITS).await;
@@ -157,7 +156,7 @@ pub async fn play(start: Start, context: Rc<WorkerContext>) {
             }
             Err(Stop::Storm) => {
                 user.torn_away();
-                // Whoever is dropped with many others comes back at once, as they all do.
+                // Users of a storm reconnect at once, as real clients do.
                 continue;
             }
             Err(Stop::Failed) => {
@@ -215,8 +214,8 @@ impl User {
         }
     }
 
-    /// Plays a flow to its end. A user who then is still connected, and did not come for this flow only,
-    /// listens until there is another reason to stop.
+    /// Plays a flow to its end. A user who is then still connected listens until there is a reason to stop; a user of
+    /// an arrival phase does not.
     async fn play_flow(&mut self, flow: usize) -> Result<(), Stop> {
         let context = Rc::clone(&self.context);
         let played = self.steps(&context.plan.flows[flow].steps).await;
@@ -232,7 +231,7 @@ impl User {
         played
     }
 
-    /// The run, or the user's part in it, is over.
+    /// The run, or the user's part in it, has ended.
     fn is_over(&self) -> bool {
         let until = self.start.until;
         *self.context.state.borrow() >= RunState::Draining
@@ -256,7 +255,7 @@ impl User {
         self.tell(Sample::Error { error });
     }
 
-    /// Listens, and sends what is due, for as long as the run and the user's part in it last.
+    /// Listens, and sends what is due, until the run or the user's part in it ends.
     async fn listen_until(&mut self, mut until: Until<'_, '_>) -> Result<(), Stop> {
         let context = Rc::clone(&self.context);
         let mut end = pin!(reached(&context.state, RunState::Draining));
@@ -297,7 +296,7 @@ impl User {
         }
     }
 
-    /// When there is something to do even if the server sends nothing.
+    /// The next moment at which there is something to do even if the server sends nothing.
     fn next_wake(&self, until: &Until<'_, '_>) -> Option<Duration> {
         let searching = self.search.filter(|search| !search.timed_out);
         let moments = [
@@ -328,13 +327,13 @@ impl User {
         self.time_out_calls(now);
         let timeout = self.context.plan.match_timeout;
         if let Some(search) = &mut self.search {
-            // The user stays in the queue: whoever comes later may still be paired with them.
+            // The user stays in the queue: the server may still match them.
             search.timed_out |= self.context.waited(search.from, now) >= timeout;
         }
         Ok(())
     }
 
-    /// The search is over without a match in time.
+    /// The search has timed out without a match.
     fn end_search(&mut self) {
         let Some(search) = self.search.take() else {
             return;
@@ -359,7 +358,7 @@ impl User {
         self.tell(Sample::RoomLeft(Box::new(stay)));
     }
 
-    /// Listens until everybody closes.
+    /// Listens until all users close.
     async fn listen(&mut self, context: &WorkerContext) -> Result<(), ErrorKind> {
         let mut end = pin!(reached(&context.state, RunState::Closing));
         loop {
@@ -372,7 +371,7 @@ impl User {
     }
 }
 
-/// The next thing that the server says; without a connection it never comes.
+/// The next message from the server. Without a connection, none ever comes.
 async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorKind> {
     match connection {
         Some(connection) => connection.next().await,
@@ -384,14 +383,14 @@ async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorK
 mod tests {
     use super::*;
 
-    /// The bytes of what a function's future holds.
+    /// The bytes of the future that a function returns.
     fn size_of_future<A, B, F: Future>(_of: fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_user_is_small() {
-        // There are ten thousand of them: what is large and seldom is boxed.
+        // There are ten thousand of them: large and rare parts are boxed.
         let (user, connection) = (size_of_future(play), size_of::<Connection>());
         assert!(user <= 1792 && connection <= 384, "{user}, {connection}");
     }

@@ -35,7 +35,7 @@ const INTERESTS: usize = 3;
 /// Operations that are timed together; not more than there are languages.
 const GROUP: usize = 50;
 
-/// Tickets that wait. Nobody fits anybody: each pair of a language and an interest is named once, as it
+/// Tickets that wait. No two fit each other: each pair of a language and an interest occurs once, as it
 /// must be where so many wait.
 struct Crowd {
     matchmaker: Matchmaker,
@@ -82,7 +82,7 @@ fn held() -> u64 {
 }
 
 impl Crowd {
-    /// Lets so many wait, and says what that took.
+    /// Puts `count` tickets into a matchmaker, and measures the memory.
     fn gather(count: usize) -> Self {
         let (metrics, sink) = (new_metrics(), Sink::default());
         let member = |i: usize| new_member(i as u64, &sink, &metrics);

@@ -82,7 +82,7 @@ pub async fn accept(
     }
 }
 
-/// Hands a connection to the worker that has the fewest; one other than this watches the socket anew.
+/// Hands a connection to the worker that has the fewest; if that is another worker, the socket is registered there.
 fn deal(stream: Stream, peer: Peer, mut permit: Permit, workers: &[Handle], public: &Arc<Public>) {
     let public = public.clone();
     let worker = permit.choose_worker();

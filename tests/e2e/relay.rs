@@ -304,7 +304,7 @@ async fn what_was_said_before_leaving_arrives_before_the_leaving() {
             assert_eq!(socket.expect("error").await["code"], "not_in_room");
             socket.send(r#"{"type":"cancel_match","id":1}"#).await;
             socket.expect("ack").await;
-            // The one who was left asks first, and is not avoided by one who asks anew elsewhere.
+            // The user who was left asks first. A user with a new session may still get them.
             socket = RawSocket::open(&server).await;
             socket.meet(&mut user).await;
         }

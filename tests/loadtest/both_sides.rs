@@ -5,7 +5,7 @@ use crate::{
     fake::{Counts, Fake, Faults},
 };
 
-/// So many errors of this kind, with this blame and exit code. A busy machine may void the measurement.
+/// Expects this number of errors of a kind, with a blame and an exit code. A busy machine may void the measurement.
 #[track_caller]
 fn assert_reported(ran: &Ran, error: &str, count: usize, blame: &str, code: i32) {
     assert!(count > 0, "the fault did not occur");

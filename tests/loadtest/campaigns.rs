@@ -1,4 +1,4 @@
-//! More than one run: searches for the breaking point, shares of it, one scenario after another, storms.
+//! More than one run: searches for the capacity, percentages of it, one scenario after another, storms.
 
 use std::{
     path::{Path, PathBuf},

@@ -52,7 +52,7 @@ pub(crate) struct Faults {
     pub swap: Option<usize>,
     /// Relays no message of this type.
     pub drop_type: Option<&'static str>,
-    /// Relays each message so many milliseconds later.
+    /// Delays each relayed message by this many milliseconds.
     pub late_ms: Option<u64>,
     /// Answers no ping.
     pub no_pong: Option<usize>,
@@ -68,7 +68,7 @@ pub(crate) struct Faults {
     pub close: Option<(usize, u16)>,
     /// Rejects each n-th handshake with 503.
     pub refuse: Option<usize>,
-    /// Rejects handshakes with 503 while so many users are connected.
+    /// Rejects handshakes with 503 while this many users are connected.
     pub room_for: Option<usize>,
 }
 

@@ -301,7 +301,7 @@ async fn calls_answered_with_an_error_are_wrong() {
     ran.assert_only(&[], &[("call_wrong", "server", wrong)]);
 }
 
-/// Answers so many requests over HTTP, and listens no more.
+/// Answers this many requests over HTTP, then stops listening.
 async fn gone_after(answers: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");

@@ -168,7 +168,7 @@ impl Ran {
             .unwrap_or_else(|| panic!("no {quantile} of {latency}: {of}"))
     }
 
-    /// How many took longer than so many milliseconds.
+    /// How many took longer than `ms` milliseconds.
     fn slower(&self, latency: &str, ms: u64) -> usize {
         let text = self.json["latency"][latency]["histogram"].as_str();
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text.expect("one"));

@@ -242,7 +242,7 @@ async fn the_job_has_each_pod_play_a_share_and_print_its_record() {
         shell.args(["-c", &script]).env("JOB_COMPLETION_INDEX", pod);
         shell.env("TMPDIR", &tmp).env("PATH", path_with(programs));
         for (name, value) in [
-            ("SHARES", "2"),
+            ("SHARDS", "2"),
             ("LOADTEST_URL", &url),
             ("LOADTEST_ADMIN_URL", "none"),
             ("LOADTEST_USERS", "12"),

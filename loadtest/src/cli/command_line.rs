@@ -1,12 +1,12 @@
-//! The command line that would repeat a run.
+//! The command line that repeats a run.
 
 use std::ffi::OsString;
 
-/// Flags whose value is nobody else's business.
+/// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["token", "header"];
 const PREFIX: &str = "LOADTEST_";
 
-/// The command line of `args` (without the program) in the environment `variables`, for a shell; secrets are
+/// The command line of `args` (without the program) in the environment `variables`, quoted for a shell; secrets are
 /// replaced by dots.
 pub fn command_line(
     args: impl IntoIterator<Item = OsString>,
@@ -46,7 +46,7 @@ fn lossy(text: &OsString) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// The value of a flag, as others may see it; of a header the name.
+/// The value of a flag without secrets: of a header, only the name.
 fn shown(flag: &str, value: &str) -> String {
     match value.split_once(':') {
         _ if !SECRET.contains(&flag) => value.to_owned(),

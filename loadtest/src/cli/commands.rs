@@ -1,4 +1,4 @@
-//! What is done with the records of runs that are over.
+//! Commands on the records of earlier runs.
 
 use std::{
     error::Error,
@@ -15,7 +15,7 @@ use crate::{
     run::shards,
 };
 
-/// Does what is asked; returns the exit code.
+/// Runs the command, and returns the exit code.
 ///
 /// # Errors
 /// A file that cannot be read or written.

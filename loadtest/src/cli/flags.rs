@@ -1,4 +1,4 @@
-//! The command line: raw flags, and what they mean once checked.
+//! The command line: the flags, and their checked values.
 
 pub mod credentials;
 mod load;
@@ -53,10 +53,10 @@ Exit code:
   3  no server answers             99  a threshold failed
   130  ended by a second signal, without a report
 
-A search for the breaking point exits 0 when some load held.
+A search for the capacity exits 0 when some load held.
 Of several scenarios the worst counts: 98, then 99, then 97.";
 
-/// Plays thousands of users against a realtime server, and says whether it holds them.
+/// Plays thousands of users against a realtime server, and says whether the server can serve them.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "loadtest",
@@ -66,18 +66,17 @@ Of several scenarios the worst counts: 98, then 99, then 97.";
     after_help = EXAMPLES
 )]
 pub struct Cli {
-    /// Something other than a run.
+    /// A command other than a run.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// A run.
     #[command(flatten)]
     pub flags: Flags,
 }
 
 impl Cli {
-    /// Reads the command line; ends the process if it is wrong or asks for help.
+    /// Parses the command line. Ends the process if it is wrong or asks for help.
     pub fn from_command_line() -> Self {
-        // A value that begins with '-', such as -5s, is judged by its flag, which says what to give instead.
+        // A value that begins with '-', such as -5s, reaches its flag, whose error says what to give instead.
         let command = Self::command().mut_args(|arg| match arg.get_action() {
             ArgAction::Set | ArgAction::Append if !arg.is_positional() => {
                 arg.allow_hyphen_values(true)
@@ -89,49 +88,49 @@ impl Cli {
     }
 }
 
-/// What can be done beside a run.
+/// The commands other than a run.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Shows a run again, from the JSON that it was reported as
+    /// Shows an earlier run again, from its JSON record
     Report {
-        /// What `--report FILE.json` wrote
+        /// The file that `--report FILE.json` wrote
         record: PathBuf,
         /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
-    /// Tells whether a run is worse than another, by figures that allow for chance
+    /// Tells whether one run is worse than another, beyond what chance explains
     Compare {
         /// The run to compare with
         baseline: PathBuf,
-        /// The run to be judged
+        /// The run to judge
         record: PathBuf,
-        /// Also write the run, with the comparison in it, to this file; repeatable
+        /// Also write the judged run, with the comparison, to this file; repeatable
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
-    /// Joins the records of all shards of a run to the record of the run
+    /// Joins the records of all shards of a run into one record
     Merge {
-        /// What each shard wrote with `--report FILE.json`
+        /// The files that the shards wrote with `--report FILE.json`
         #[arg(required = true, value_name = "RUN")]
         records: Vec<PathBuf>,
         /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
     },
-    /// Lists the scenarios that are built in
+    /// Lists the built-in scenarios
     Scenarios,
-    /// Tells whether a scenario can be played, and what it will do
+    /// Checks a scenario, and shows what it does
     Check {
-        /// A file, or the name of one that is built in
+        /// A file, or the name of a built-in scenario
         scenario: String,
     },
-    /// Writes a scenario to start from, with comments
+    /// Writes a scenario file to start from, with comments
     Init {
-        /// A new file
+        /// The file to write; it must not exist
         #[arg(default_value = "scenario.toml")]
         file: PathBuf,
-        /// Starts from one that is built in
+        /// Start from this built-in scenario
         #[arg(long, value_name = "NAME")]
         from: Option<String>,
     },
@@ -139,11 +138,11 @@ pub enum Command {
     Schema,
 }
 
-/// Plays thousands of users against a voicematch server, and judges what they saw.
+/// Plays thousands of users against a voicematch server, and judges the result.
 ///
-/// Each user connects, asks for a partner, sends an ICE candidate every --signal-interval and checks what the
-/// partner's side delivers. A message counts as delivered only when the partner has received it. Latency is
-/// timed from the moment an action was due, so that a server that stalls cannot hide it.
+/// Each user connects, searches for a partner, sends an ICE candidate every --signal-interval, and checks the
+/// messages from the partner. A message counts as delivered only when the partner has received it. Latency is
+/// measured from the moment when an action was due, so a server that stalls cannot hide it.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// WebSocket URL of the server
@@ -156,14 +155,14 @@ pub struct Flags {
 
     /// Address of the server's Prometheus metrics, or none
     ///
-    /// From there come the server's CPU, memory and open files. [default: http://127.0.0.1:6060/metrics when
+    /// The report shows the server's CPU, memory and open files from there. [default: http://127.0.0.1:6060/metrics if
     /// the server is on this machine and its port is 8080, else none]
     #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
     pub admin_url: Option<String>,
 
     /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
     ///
-    /// Of several scenarios each has files of its own: run.html becomes run-stress.html and so on.
+    /// Each of several scenarios gets files of its own: run.html becomes run-stress.html and so on.
     #[arg(
         long,
         env = "LOADTEST_REPORT",
@@ -176,11 +175,11 @@ pub struct Flags {
     #[arg(long, env = "LOADTEST_BASELINE", value_name = "FILE")]
     pub baseline: Option<PathBuf>,
 
-    /// What is under test, such as a version or a commit: reports show it
+    /// Name of the software under test, such as a version or a commit, for the reports
     #[arg(long, env = "LOADTEST_BUILD", value_name = "TEXT", value_parser = line)]
     pub build: Option<String>,
 
-    /// What users need to get in.
+    /// What users need to be let in.
     #[command(flatten)]
     pub access: AccessFlags,
 
@@ -192,55 +191,48 @@ pub struct Flags {
     #[arg(long, short, env = "LOADTEST_QUIET")]
     pub quiet: bool,
 
-    /// Which users are played here.
+    /// The users that this process plays.
     #[command(flatten)]
     pub shard: ShardFlags,
 
-    /// What the server must hold.
+    /// The requirements on the server.
     #[command(flatten)]
     pub thresholds: ThresholdFlags,
 }
 
-/// What the flags mean.
+/// The checked values of the flags.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The loads, one after the other.
     pub campaign: Campaign,
-    /// The server.
     pub target: Target,
-    /// Where the report goes.
+    /// The files for the report.
     pub reports: Vec<(PathBuf, Format)>,
     /// The run to compare with, and its name.
     pub baseline: Option<(Record, String)>,
-    /// What is under test, in words.
+    /// The name of the software under test.
     pub build: Option<String>,
-    /// No progress.
     pub quiet: bool,
-    /// Where the generator's own metrics are served.
+    /// The address that serves the generator's own metrics.
     pub metrics_addr: Option<SocketAddr>,
 }
 
-/// A flag that cannot be meant.
+/// A flag with a wrong value.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The load cannot be played.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A scenario file.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// The server's address.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// What is asked of the server.
     #[error(transparent)]
     Threshold(#[from] ThresholdError),
-    /// Nobody knows when the other shards start.
+    /// A shard needs a start time that the other shards know too.
     #[error(
         "--shard {0} needs --start-at: all shards start at the same moment, such as $(date -u -d '+1 min' +%FT%TZ)"
     )]
     NoStart(Shard),
-    /// A report or a baseline.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -249,7 +241,7 @@ impl Flags {
     /// Checks the flags against each other.
     ///
     /// # Errors
-    /// The first value that cannot be meant, and what to give instead.
+    /// The first wrong value, and what to give instead.
     pub fn check(self) -> Result<Config, ConfigError> {
         let mut plans = self.load.plans()?;
         self.shard.apply(&mut plans, self.load.capacity)?;
@@ -264,7 +256,7 @@ impl Flags {
             capacity: self.load.capacity,
         };
         campaign.check()?;
-        // A file that cannot be written is an error now, not after the run.
+        // A file that cannot be written is an error before the run, not after it.
         let of_plan = |plan: &Plan| {
             self.report
                 .iter()

@@ -1,4 +1,4 @@
-//! The report on stdout, printed by a thread of its own: a reader that does not read holds up neither the run nor
+//! The report on stdout, printed by its own thread: a slow reader of stdout delays neither the run nor
 //! its end.
 
 use std::{
@@ -21,7 +21,7 @@ impl Printer {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The system refuses a new thread.
     pub fn start() -> io::Result<Self> {
         let (texts, to_print) = mpsc::channel::<String>();
         let (printed, done) = oneshot::channel();
@@ -34,7 +34,7 @@ impl Printer {
         Ok(Self { texts, done })
     }
 
-    /// Prints `text` after those before it. Does not wait.
+    /// Prints `text` after earlier texts. Does not wait.
     pub fn print(&self, text: String) {
         let _ = self.texts.send(text);
     }
@@ -49,10 +49,10 @@ impl Printer {
     }
 }
 
-/// Prints to stdout. A reader that is gone (`| head`) is no error: files and exit code count all the same.
+/// Prints to stdout. A reader that has gone (`| head`) is no error: files and exit code are still right.
 ///
 /// # Errors
-/// stdout is a file that takes no more.
+/// stdout is a file that cannot be written.
 pub fn print(text: &str) -> Result<(), FileError> {
     let mut out = io::stdout();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -1,4 +1,4 @@
-//! The files that reports go to.
+//! The files for reports.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use crate::{
     report::{self, FileError, Format},
 };
 
-/// Files, each with the format that the end of its name asks for. No two of them are the same file.
+/// Files, each with the format of its extension. No two of them are the same file.
 ///
 /// # Errors
-/// A name that asks for no format, a file that cannot be written, or two names of one file.
+/// An unknown extension, a file that cannot be written, or two names of one file.
 pub fn checked(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>, FileError> {
     let mut known: Vec<(PathBuf, &PathBuf)> = Vec::new();
     let mut files = Vec::new();
@@ -35,7 +35,7 @@ pub fn checked(paths: &[PathBuf]) -> Result<Vec<(PathBuf, Format)>, FileError> {
     Ok(files)
 }
 
-/// Writes a record to every file: a file that cannot be written does not keep the others from it.
+/// Writes a record to every file, also when one of them fails.
 ///
 /// # Errors
 /// The first file that cannot be written.

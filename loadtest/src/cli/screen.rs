@@ -15,14 +15,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{Progress, cli::screen::history::History};
 
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-/// How often a log says that the run waits for its start.
+/// How often the log says that the run waits for its start.
 const WAIT_EVERY: Duration = Duration::from_secs(30);
-/// Messages that wait for the screen. Progress comes four times a second; what does not fit is not shown.
+/// The queue of messages to the screen. Progress comes four times a second; what does not fit is skipped.
 const QUEUE: usize = 64;
-/// How long [`Screen::clear`] waits for a terminal that was stopped or a pipe that nobody reads.
+/// How long [`Screen::clear`] waits for a stopped terminal or a pipe that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is shown on stderr, by a thread of its own: a reader that does not read does not hold up the run.
+/// The output on stderr, printed by its own thread: a slow reader of stderr does not delay the run.
 #[derive(Clone)]
 pub struct Screen(SyncSender<Message>);
 
@@ -36,7 +36,7 @@ impl Screen {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The system refuses a new thread.
     pub fn start(quiet: bool) -> io::Result<Self> {
         let (messages, to_show) = mpsc::sync_channel(QUEUE);
         thread::Builder::new()
@@ -45,7 +45,7 @@ impl Screen {
         Ok(Self(messages))
     }
 
-    /// Shows how the run goes.
+    /// Shows the progress of the run.
     pub fn show(&self, progress: &Progress) {
         let _ = self
             .0
@@ -57,8 +57,7 @@ impl Screen {
         let _ = self.0.try_send(Message::Note(line.to_string()));
     }
 
-    /// Removes the progress of this run from the terminal, and waits until all that was to be shown is shown, but
-    /// not for long.
+    /// Removes the progress from the terminal, and waits a short time until everything is shown.
     pub fn clear(&self) {
         let (cleared, wait) = mpsc::sync_channel(1);
         if self.0.try_send(Message::Clear(cleared)).is_ok() {
@@ -91,7 +90,7 @@ enum Live {
     },
     Plain {
         next: Duration,
-        /// Before the start: the time left at the next line.
+        /// Before the start: when the next line says how long it waits.
         wait: Duration,
     },
 }

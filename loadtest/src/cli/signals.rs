@@ -14,7 +14,7 @@ use crate::{cli::screen::Screen, record::Exit};
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens from now on. SIGINT, SIGTERM and SIGHUP end the run, with its reports. A second SIGINT or SIGTERM
+    /// Starts to listen. SIGINT, SIGTERM and SIGHUP end the run, with its reports. A second SIGINT or SIGTERM
     /// ends the process at once. A second SIGHUP does not: the kernel, the shell and systemd each send one when a
     /// terminal closes.
     ///
@@ -66,7 +66,7 @@ async fn received(hangup: &mut Option<Signal>) {
     }
 }
 
-/// Whether this process was started to outlive its terminal, as `nohup` does.
+/// Whether this process was started to outlive its terminal, as with `nohup`.
 fn ignores_hangup() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status

@@ -3,7 +3,7 @@
 //! A second of a run resembles the second before it, so that 300 windows tell less than 300 independent
 //! measurements would: taken as independent, two runs of one build would differ all the time. The variance of the mean is that
 //! of the stationary bootstrap (Politis and Romano 1994), which has a closed form for a mean: nothing is
-//! drawn at random, and the same two files always compare alike. Its blocks are as long as the series asks
+//! drawn at random, and comparing the same two files always gives the same result. Its blocks are as long as the series asks
 //! for (Politis and White 2004, corrected by Patton, Politis and White 2009).
 
 /// A mean, its variance, and how many independent stretches it was made of.
@@ -221,7 +221,7 @@ mod tests {
                     let [low, high] = difference(current, baseline);
                     f64::from(low <= 0.0 && 0.0 <= high)
                 }
-                // Too much alike to tell: nothing false is said.
+                // Too similar: the comparison must not say anything wrong.
                 _ => 1.0,
             };
         }

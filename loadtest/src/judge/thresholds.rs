@@ -96,7 +96,7 @@ impl Watch {
         ends.map(|place| &self.watched[place].threshold)
     }
 
-    /// Looks at each stretch of a run that is over, as far as its windows are still told apart.
+    /// Checks each complete stretch of the run for which separate windows are still kept.
     pub fn look_back(&mut self, books: &Books) {
         let names = &self.names;
         for watched in &mut self.watched {

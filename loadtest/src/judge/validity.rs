@@ -10,9 +10,9 @@ use crate::{
 const LATENESS_P99_MS: [f64; 2] = [20.0, 100.0];
 /// How long the generator may not run at all, in milliseconds, before its measurement is doubtful, and void.
 const PAUSE_MS: [f64; 2] = [500.0, 1000.0];
-/// The share of its core that a worker may use, in percent, before its measurement is doubtful, and void.
+/// How much of its core a worker may use, in percent, before its measurement is doubtful, and void.
 const WORKER_PERCENT: [f64; 2] = [75.0, 90.0];
-/// The share of the files that may be open, in percent, before it is doubtful.
+/// How many of the allowed files may be open, in percent, before it is doubtful.
 const FILES_PERCENT: f64 = 95.0;
 
 /// Judges the measurement of a record by what else is in it. `foreign`: messages of another load test that came in;
@@ -64,7 +64,7 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
         add(
             Validity::Suspect,
             format!("the run was ended after {seconds:.0} s, before its plan was"),
-            "Let it come to its end",
+            "Let it run to its end",
         );
     }
     if !record.run.missing_shards.is_empty() {

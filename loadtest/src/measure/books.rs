@@ -281,7 +281,7 @@ impl Books {
         let cpu = cpu_seconds(false) - used.cpu_at_start;
         let seconds = now.saturating_sub(used.at).as_secs_f64().max(1e-3);
         used.at = now;
-        let share = (cpu - used.cpu_seconds) * 100.0 / seconds;
+        let percent = (cpu - used.cpu_seconds) * 100.0 / seconds;
         used.cpu_seconds = cpu;
         used.rss_peak_bytes = used.rss_peak_bytes.max(rss);
         if used.ticks.is_multiple_of(COUNT_FILES_EVERY) {
@@ -294,7 +294,7 @@ impl Books {
             in_rooms: people.in_rooms_now(),
             server,
             server_cpu_percent: server.and_then(|reading| self.server.add(reading)),
-            generator_cpu_percent: share,
+            generator_cpu_percent: percent,
             generator_rss_bytes: rss,
         }
     }

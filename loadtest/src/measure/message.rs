@@ -54,7 +54,7 @@ impl From<u8> for Kind {
 }
 
 impl Kind {
-    /// How many types are told apart.
+    /// The most types that are counted separately.
     pub const MAX: usize = 8;
     /// The types that every run has.
     pub const KNOWN: [&'static str; 5] = ["offer", "answer", "ice_candidate", "message", "echo"];
@@ -64,7 +64,7 @@ impl Kind {
     pub const MESSAGE: Self = Self(3);
     pub const ECHO: Self = Self(4);
 
-    /// The type at this place of the run's list; those beyond the last that is told apart count as it.
+    /// The type at this index of the run's list; types beyond the last index count as the last.
     pub fn new(index: usize) -> Self {
         Self(u8::try_from(index.min(Self::MAX - 1)).unwrap_or(0))
     }

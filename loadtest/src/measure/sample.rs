@@ -33,7 +33,7 @@ pub enum Sample {
     Matched { latency: Duration },
     /// A search that ended without one.
     Unmatched(Unmatched),
-    /// In a room, whoever's turn it was.
+    /// In a room; either member may have left first.
     RoomJoined,
     /// Out of it.
     RoomLeft(Box<Stay>),
@@ -47,7 +47,7 @@ pub enum Sample {
     Delivered(Delivered),
     /// The same, from a user whom another process plays.
     DeliveredAcross(Across),
-    /// So many messages were overtaken by one that was sent after them, and are lost; if negative, they came after
+    /// This many messages were overtaken by a later one, and are lost; if negative, they arrived after
     /// all.
     Gap { missed: i64 },
     /// A message whose tag was changed on the way: nothing else is known of it.
@@ -102,7 +102,7 @@ pub struct FlowId(pub u16);
 pub struct Unmatched {
     /// When the search began.
     pub from: Duration,
-    /// When the user was no longer to be had: matched after all, gone, or the end of the run.
+    /// When the user stopped being available: matched late, gone, or the end of the run.
     pub to: Duration,
     /// How long it is known to have taken at least.
     pub waited: Duration,
@@ -167,7 +167,7 @@ pub enum ErrorKind {
     ServerDraining,
     /// No answer to the close at the end.
     CloseTimeout,
-    /// Kinds beyond the number that is told apart.
+    /// Kinds beyond the number that is counted separately.
     Other,
 }
 
@@ -306,7 +306,7 @@ impl ErrorKind {
                 "the server said during the run that it is draining: it makes no new matches and is about to stop"
             }
             Self::CloseTimeout => "the server did not answer the close",
-            Self::Other => "kinds of error beyond the number that is told apart",
+            Self::Other => "kinds of error beyond those counted separately",
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whether a plan can be played, before anybody plays it.
+//! Whether a plan can be played. Checked before the run.
 
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use crate::plan::{flow::FlowError, threshold::Threshold};
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum PlanError {
-    /// Nothing to do.
     #[error("a plan without {0}: give at least one")]
     Empty(&'static str),
-    /// None, or too many to fit in a process.
+    /// Too few users, or too many for one process.
     #[error("{0} users cannot be played: give 2 to {MAX_USERS} users (one alone has no partner)")]
     Users(u32),
     /// Not a rate.
@@ -25,23 +24,23 @@ pub enum PlanError {
     /// A duration that is zero or too long.
     #[error("a {name} of {value:?} is out of range: give more than 0 and at most 30 days")]
     Duration {
-        /// What it is, in words.
+        /// The setting, in words.
         name: &'static str,
-        /// What was given.
+        /// The value.
         value: Duration,
     },
-    /// Users were asked for where there are arrivals.
+    /// The plan has arrivals, and a number of users was given.
     #[error(
         "this plan says how many users come each second, not how many are there: give --arrival-rate"
     )]
     NoUsers,
-    /// Arrivals were asked for where there are users.
+    /// The plan has users, and an arrival rate was given.
     #[error("this plan says how many users are there, not how many come each second: give --users")]
     NoArrivals,
     /// Not a percentage.
-    #[error("a share of {0} percent: give 0 to 100")]
+    #[error("{0} is not a percentage: give 0 to 100")]
     Percent(f64),
-    /// A search that never ends.
+    /// A search that would never end.
     #[error(
         "a search from {from} to {to} users by a factor of {factor}: give 2 or more users, not fewer at the \
              end than at the begin, and a factor of 1.1 or more"
@@ -51,56 +50,45 @@ pub enum PlanError {
         from: u32,
         /// The last one.
         to: u32,
-        /// From one to the next.
         factor: f64,
     },
-    /// Something that the scenario does not have was to be changed.
+    /// A flag tries to change something that the scenario does not have.
     #[error(
-        "{flag} changes nothing in {scenario}: `loadtest check {scenario}` tells what is in it"
+        "{flag} changes nothing in {scenario}: `loadtest check {scenario}` shows what is in it"
     )]
     NotInIt {
-        /// The flag.
         flag: &'static str,
-        /// What was to be played.
         scenario: String,
     },
-    /// A share of a capacity that nobody knows.
+    /// A percentage of a capacity that is not known.
     #[error(
-        "{0} plays a share of what the server holds: give --capacity, or --users, or a [search] in the scenario"
+        "{0} plays a percentage of the server's capacity: give --capacity, or --users, or a [search] in the scenario"
     )]
     NoCapacity(String),
-    /// A threshold on a call or flow that the plan does not have.
+    /// A threshold on an unknown call or flow.
     #[error(
         "a threshold names {name:?}, which is neither a call nor a flow here: give one of {known}"
     )]
     Unknown {
-        /// What it names.
+        /// The unknown name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
-    /// More to tell apart than memory is spent on: each call has latencies of its own.
+    /// Too many names: each call keeps latencies of its own, and memory is bounded.
     #[error("{count} {what}: give {MAX_NAMES} at the most")]
     TooMany {
-        /// Of what.
+        /// What there is too much of.
         what: &'static str,
-        /// How many.
         count: usize,
     },
-    /// More shards than users.
-    #[error("shard {shard} of {users} users has none of them: split the plan into fewer shards")]
-    EmptyShard {
-        /// Which.
-        shard: Shard,
-        /// Of the whole plan.
-        users: u32,
-    },
-    /// One shard alone cannot know when to go on.
+    #[error("shard {shard} of {users} users would have no users: split the plan into fewer shards")]
+    EmptyShard { shard: Shard, users: u32 },
+    /// A series of runs cannot be split: one shard alone cannot know when to go on.
     #[error(
         "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shards or at a set time"
     )]
     NotInShards(String),
-    /// A flow that cannot be played.
     #[error(transparent)]
     Flow(#[from] FlowError),
 }
@@ -153,10 +141,10 @@ impl Plan {
         self.check_names()
     }
 
-    /// Whether the calls and flows that thresholds name are there.
+    /// Whether the plan has all calls and flows that its thresholds name.
     ///
     /// # Errors
-    /// The first name that is not.
+    /// The first unknown name.
     pub fn check_names(&self) -> Result<(), PlanError> {
         let mut known = self.calls();
         known.extend(self.flows.iter().map(|flow| flow.name.clone()));

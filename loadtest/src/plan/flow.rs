@@ -26,15 +26,14 @@ pub const MATCH_FOUND: &str = "match_found";
 /// What some of the users do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
-    /// How many users play it, in terms of the other flows' weights.
+    /// How many users play it, relative to the weights of the other flows.
     pub weight: u32,
-    /// What they do, in this order.
     pub steps: Vec<Step>,
-    /// A user whose partner leaves asks for another one.
+    /// A user whose partner leaves searches again.
     pub rematch: bool,
-    /// A user whose connection breaks or fails connects again, later each time; without it they stay away.
+    /// A user whose connection is lost connects again, with growing waits; otherwise the user stays away.
     pub reconnect: bool,
 }
 
@@ -43,43 +42,36 @@ pub struct Flow {
 pub enum Step {
     /// Opens a connection, and waits for the greeting.
     Connect,
-    /// The same with this path and query in the place of those of the server's URL.
+    /// Like `Connect`, with this path and query instead of those of the server's URL.
     ConnectTo(Template),
-    /// Asks for a partner, and waits until there is one.
+    /// Searches for a partner, and waits for the match.
     FindMatch,
-    /// Leaves the partner, asks for another, and waits until there is one.
+    /// Leaves the partner, searches for another one, and waits for the match.
     Next,
     /// Leaves the room.
     Leave,
-    /// Closes the connection in good order, and opens another.
+    /// Closes the connection with a close frame, and opens another.
     Reconnect,
-    /// Closes the connection in good order.
+    /// Closes the connection with a close frame.
     Close,
-    /// Waits for a message, unless one has come that no other step has waited for.
+    /// Waits for a message, unless it came before and no other step has waited for it.
     Expect {
         /// The value of its field `type`.
         kind: String,
-        /// How long; without the message there is an error, and the flow ends there.
+        /// How long to wait. Without the message, the flow ends there with an error.
         within: Duration,
     },
     /// Sends a message again and again.
     Send {
-        /// What.
         message: Message,
-        /// The time from one to the next.
+        /// The time between two messages.
         every: Duration,
-        /// How often.
         rounds: Rounds,
     },
-    /// Does nothing.
+    /// Waits.
     Think(Between),
-    /// Does steps again and again.
-    Loop {
-        /// How often.
-        rounds: Rounds,
-        /// What.
-        steps: Vec<Self>,
-    },
+    /// Repeats steps.
+    Loop { rounds: Rounds, steps: Vec<Self> },
     /// Sends a request, and waits for its answer.
     Call(Call),
     /// Sends a request over HTTP, and waits for its answer.
@@ -87,7 +79,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// What the step sends that is filled in.
+    /// The texts with blanks that the step sends.
     fn templates(&self) -> impl Iterator<Item = &Template> {
         let templates = match self {
             Self::ConnectTo(path) => [Some(path), None],
@@ -106,49 +98,46 @@ impl Step {
 /// A request over HTTP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
     /// `GET`, `POST` and so on.
     pub method: Method,
-    /// Who is asked; `None`: the server under test.
+    /// The server to ask; `None`: the server under test.
     pub origin: Option<ServerUrl>,
     /// Path and query, such as `/health`.
     pub path: Template,
-    /// What is sent.
+    /// The body.
     pub body: Option<Template>,
-    /// The status that is right.
+    /// The expected status.
     pub status: u16,
-    /// How long it may take.
+    /// How long the answer may take.
     pub within: Duration,
-    /// What later steps need of the answer: the name of a variable, and where in the JSON its value is, as a JSON
-    /// pointer (RFC 6901).
+    /// What later steps need of the answer: the name of a variable, and a JSON pointer (RFC 6901) to its
+    /// value.
     pub save: Vec<(String, String)>,
 }
 
 /// What is sent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// A message for the partner, which the ledger follows.
+    /// A message for the partner. The ledger follows it.
     Relay {
-        /// Its type.
         kind: Relayed,
         /// The bytes of its payload.
         size: Size,
     },
-    /// Any message; the ledger follows one that has `{{payload}}` in it and comes back as it was.
+    /// Any message. The ledger follows it if it has `{{payload}}` and the server sends it back unchanged.
     Custom {
-        /// Its text.
         template: Template,
-        /// Text or binary.
         frame: Frame,
-        /// The bytes of `{{payload}}`.
+        /// The size of `{{payload}}`, in bytes.
         size: Size,
-        /// The server sends back some of them only: those that do not come are not missed.
+        /// The server sends back only some of these messages: a missing one is no error.
         some_come_back: bool,
     },
 }
 
-/// The types that a server gives on to the partner.
+/// The types of message that the server relays to the partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relayed {
     /// `offer`
@@ -162,7 +151,7 @@ pub enum Relayed {
 }
 
 impl Relayed {
-    /// All of them, with their names on the wire.
+    /// All types, with their names on the wire.
     pub const ALL: [(&'static str, Self); 4] = [
         ("offer", Self::Offer),
         ("answer", Self::Answer),
@@ -184,31 +173,29 @@ impl Relayed {
 /// A request with an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
-    /// The request. The answer to one with `{{id}}` is the message that has the same id in it; to one
-    /// without, the next message of type `answer`.
+    /// The request. Its answer is the message that contains the same id if the request has `{{id}}`; otherwise
+    /// the next message of type `answer`.
     pub template: Template,
-    /// Text or binary.
     pub frame: Frame,
-    /// The bytes of `{{payload}}`.
+    /// The size of `{{payload}}`, in bytes.
     pub size: Size,
-    /// The type that the answer has to be of; with another one it is wrong.
+    /// The expected type of the answer; an answer of another type is an error.
     pub answer: Option<String>,
-    /// How long it may take.
+    /// How long the answer may take.
     pub within: Duration,
-    /// The time from one request to the next, whether or not that one has been answered.
+    /// The time between two requests, whether the first is answered or not.
     pub every: Duration,
-    /// How often it is sent.
     pub rounds: Rounds,
 }
 
-/// How often something is done.
+/// How often to repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounds {
-    /// So many times.
+    /// A number of times.
     Times(u32),
-    /// For so long.
+    /// For this time.
     For(Duration),
     /// Until the run is over.
     Endless,
@@ -226,11 +213,11 @@ impl Rounds {
     }
 }
 
-/// The rounds that are left of something that is repeated.
+/// The rounds that are left of a repetition.
 #[derive(Debug, Clone, Copy)]
 pub struct RoundsLeft {
     pub times: Option<u32>,
-    /// In time since the start of the run.
+    /// Until this time since the start of the run.
     pub until: Option<Duration>,
 }
 
@@ -239,23 +226,21 @@ impl RoundsLeft {
         self.times == Some(0) || self.until.is_some_and(|until| now >= until)
     }
 
-    /// One round is done.
+    /// Counts one round as done.
     pub fn count(&mut self) {
         self.times = self.times.map(|times| times.saturating_sub(1));
     }
 }
 
-/// A time between two others, each as likely.
+/// A random time between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Between {
-    /// The shortest.
     pub from: Duration,
-    /// The longest.
     pub to: Duration,
 }
 
 impl Between {
-    /// Until the plan or the run is over for the user.
+    /// Until the user's part of the plan ends.
     pub const ENDLESS: Self = Self {
         from: Duration::MAX,
         to: Duration::MAX,
@@ -263,7 +248,7 @@ impl Between {
 }
 
 impl Flow {
-    /// A flow with these steps, with the defaults for everything else.
+    /// A flow with these steps, and defaults for everything else.
     pub fn new(name: &str, steps: Vec<Step>) -> Self {
         Self {
             name: name.to_owned(),
@@ -274,7 +259,7 @@ impl Flow {
         }
     }
 
-    /// Finds a partner, and sends ICE candidates of `bytes` bytes every `interval` for so long, or for the
+    /// Finds a partner, and sends ICE candidates of `bytes` bytes every `interval`, for a time or for the
     /// whole run.
     pub fn signaling(interval: Duration, bytes: usize, stay: Option<Duration>) -> Self {
         let send = Step::Send {
@@ -288,29 +273,29 @@ impl Flow {
         Self::new("signaling", vec![Step::Connect, Step::FindMatch, send])
     }
 
-    /// Gives what is sent to partners without end another interval, and all that is sent to them another size.
+    /// Changes the interval of endless messages to partners, and the size of all messages to partners.
     pub fn adjust(&mut self, interval: Option<Duration>, bytes: Option<usize>) {
         adjust(&mut self.steps, interval, bytes);
     }
 
-    /// The longest that the steps take by themselves, without waiting for partners.
+    /// The longest time that the steps take, without waits for partners.
     pub fn longest(&self) -> Duration {
         longest(&self.steps)
     }
 
-    /// Whether one of the steps, in loops too, is `wanted`.
+    /// Whether one of the steps is `wanted`, also inside loops.
     pub fn any_step(&self, wanted: &dyn Fn(&Step) -> bool) -> bool {
         any(&self.steps, wanted)
     }
 
-    /// The types of messages that its steps wait for, each once.
+    /// The types of message that its steps wait for, each once.
     pub fn expected(&self) -> Arc<[String]> {
         let mut kinds = Vec::new();
         expected(&self.steps, &mut kinds);
         kinds.into()
     }
 
-    /// Adds the servers that are asked over HTTP and are not in `origins` yet.
+    /// Adds the servers that the steps ask over HTTP and that are not in `origins` yet.
     pub fn origins(&self, origins: &mut Vec<ServerUrl>) {
         origins_of(&self.steps, origins);
     }

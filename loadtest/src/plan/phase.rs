@@ -10,27 +10,25 @@ use super::{
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
-    /// How long it takes.
     pub duration: Duration,
-    /// How the load changes in it.
     pub load: Load,
-    /// The fraction of the users who lose their connection at its begin, all at once, in percent.
+    /// The percentage of the users who lose their connection at its begin, all at once.
     pub drop_percent: f64,
 }
 
 /// How the load changes during a phase, in a straight line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Load {
-    /// So many users are there, whatever the server does.
+    /// A number of users, whatever the server does.
     Users {
         /// At the begin.
         from: u32,
         /// At the end.
         to: u32,
     },
-    /// So many users come each second, and leave when they are through with their flow.
+    /// A number of new users each second, who leave at the end of their flow.
     Arrivals {
         /// Users per second at the begin.
         from: f64,
@@ -40,7 +38,7 @@ pub enum Load {
 }
 
 impl Phase {
-    /// From `from` to `to` users; the same number holds.
+    /// From `from` to `to` users; equal numbers hold the load.
     pub fn users(name: &str, duration: Duration, from: u32, to: u32) -> Self {
         Self::new(name, duration, Load::Users { from, to })
     }
@@ -92,7 +90,7 @@ impl Phase {
         Ok(())
     }
 
-    /// Whether so many users stay, or users arrive: whether it is no ramp.
+    /// Whether the number of users is constant, or users arrive: no ramp.
     pub fn holds(&self) -> bool {
         match self.load {
             Load::Users { from, to } => from == to,
@@ -100,7 +98,7 @@ impl Phase {
         }
     }
 
-    /// Users who are added or taken away.
+    /// Users who are added or removed.
     pub(super) fn change(&self) -> u32 {
         match self.load {
             Load::Users { from, to } => from.abs_diff(to),
@@ -111,7 +109,7 @@ impl Phase {
     /// When the k-th user (from 0) is added or removed, since the begin.
     ///
     /// A ramp has one equal interval for each user. A user is added at the begin of an interval and removed at the
-    /// end of one: whatever follows the ramp, the user who completes the peak is there for a while.
+    /// end of one: so the user who completes the peak is there for a while, whatever follows the ramp.
     pub(super) fn turn(&self, k: u32) -> Duration {
         let intervals = u128::from(self.change().max(1));
         let before = u128::from(k) + u128::from(self.falls());
@@ -141,7 +139,7 @@ impl Phase {
         let Load::Arrivals { from, to } = self.load else {
             return 0;
         };
-        // A hair less than a whole one is the rounding of one that would come when the phase is over.
+        // Just below a whole number is a rounding error: that user would come after the phase is over.
         let all = (f64::midpoint(from, to) * self.duration.as_secs_f64() - 1e-9).ceil();
         count(all)
     }
@@ -153,7 +151,7 @@ impl Phase {
         };
         let slope = (to - from) / self.duration.as_secs_f64();
         // After t seconds from*t + slope*t*t/2 users have come. This is that solved for t, in the form that
-        // also stands when the slope is zero.
+        // also holds when the slope is zero.
         let root = (from * from + 2.0 * slope * f64::from(k)).max(0.0).sqrt();
         let seconds = if k == 0 {
             0.0
@@ -177,7 +175,7 @@ fn nanos(n: u128) -> Duration {
     Duration::from_nanos(u64::try_from(n).unwrap_or(u64::MAX))
 }
 
-/// A whole number from one that is not negative; what is too large is the largest.
+/// Rounds down to a whole number; saturates.
 fn count(n: f64) -> u32 {
     #[allow(
         clippy::cast_possible_truncation,

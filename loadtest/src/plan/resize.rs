@@ -1,11 +1,11 @@
-//! The same plan with other numbers of users, another pace, or another length. Pure.
+//! Changes a plan's number of users, pace, or length. Pure.
 
 use std::time::Duration;
 
 use super::{Load, Plan, PlanError};
 
 impl Plan {
-    /// The same with `users` at the most; what ramps keeps its pace.
+    /// The same plan with `users` at the most; ramps keep their pace.
     ///
     /// # Errors
     /// The plan has arrivals and no number of users.
@@ -29,7 +29,7 @@ impl Plan {
         Ok(self)
     }
 
-    /// The same, and whatever ramps takes `spacing` from one user to the next.
+    /// The same plan, with `spacing` between two users of each ramp.
     pub fn with_spacing(mut self, spacing: Duration) -> Self {
         for phase in &mut self.phases {
             if !phase.holds() {
@@ -39,7 +39,7 @@ impl Plan {
         self
     }
 
-    /// The same, and the parts in which the load is held or users arrive take `duration` together.
+    /// The same plan, where the phases that are no ramps take `duration` together.
     pub fn with_duration(mut self, duration: Duration) -> Self {
         let constant = self.phases.iter().filter(|phase| phase.holds());
         let together: Duration = constant.map(|phase| phase.duration).sum();
@@ -56,14 +56,14 @@ impl Plan {
         self
     }
 
-    /// The same, and the load is held for `longest` at the most.
+    /// The same plan, where the phases that are no ramps take `longest` together at the most.
     pub fn with_hold_of_at_most(self, longest: Duration) -> Self {
         let constant = self.phases.iter().filter(|phase| phase.holds());
         let together: Duration = constant.map(|phase| phase.duration).sum();
         self.with_duration(together.min(longest))
     }
 
-    /// The same, and it ends as soon as one of its thresholds has no hope to hold.
+    /// The same plan, which ends as soon as one of its thresholds can no longer hold.
     pub fn ending_when_hopeless(mut self) -> Self {
         let half_way = (self.ramp() + self.end()) / 2;
         let thresholds = self.thresholds_or_defaults().into_iter();
@@ -73,7 +73,7 @@ impl Plan {
         self
     }
 
-    /// The same with `rate` arrivals a second at the most.
+    /// The same plan with `rate` arrivals a second at the most.
     ///
     /// # Errors
     /// The plan has no arrivals.

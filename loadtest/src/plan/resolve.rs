@@ -1,4 +1,4 @@
-//! A plan that has been checked, with everything that follows from it.
+//! A checked plan, with every value that follows from it.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -6,19 +6,19 @@ use crate::base::server_url::ServerUrl;
 
 use super::{Phase, Plan, PlanError, flow::Flow, threshold::Threshold};
 
-/// A plan that can be played, and the values that a run needs of it, computed once. It reads as the plan itself.
+/// A plan that can be played, with the values that a run needs, computed once. It dereferences to the plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPlan {
     plan: Plan,
-    /// The most users at the same time, of all shards.
+    /// The most users at the same time, of all shards together.
     pub peak_users: u32,
-    /// The same, of this shard.
+    /// The most users at the same time of this shard.
     pub peak_of_shard: u32,
     /// The phases with the loads of this shard.
     pub phases_of_shard: Vec<Phase>,
     /// When the users stop sending, since the start of the run.
     pub end: Duration,
-    /// When the most users are there for the first time.
+    /// When the number of users first reaches its maximum.
     pub ramp: Duration,
     /// The names of the calls, in the order of their ids.
     pub calls: Vec<String>,
@@ -28,21 +28,21 @@ pub struct ResolvedPlan {
     pub expected: Vec<Arc<[String]>>,
     /// The thresholds of the plan, or the defaults.
     pub thresholds: Vec<Threshold>,
-    /// After this long two waiting users should have been matched.
+    /// Two users who both wait longer than this should have been matched.
     pub fair_wait: Duration,
     /// The servers, beside the one under test, that users ask over HTTP.
     pub origins: Vec<ServerUrl>,
     /// Every message with a tag should reach a user.
     pub all_come_back: bool,
-    /// Users connect to the URL of the server as it is given.
+    /// Users connect to the server's URL as it is given.
     pub has_plain_connections: bool,
 }
 
 impl Plan {
-    /// The plan with everything that follows from it.
+    /// Checks the plan, and computes its values.
     ///
     /// # Errors
-    /// It cannot be played.
+    /// The plan cannot be played.
     pub fn resolve(&self) -> Result<ResolvedPlan, PlanError> {
         self.check()?;
         Ok(ResolvedPlan {

@@ -1,4 +1,4 @@
-//! Scenarios: plans as files, and those that are built in.
+//! Scenarios: plans in files, and the built-in plans.
 
 use std::{io, path::Path};
 
@@ -24,7 +24,7 @@ macro_rules! files {
     };
 }
 
-/// The built-in scenarios by name. Those with `echo-` are for any server that sends back what it gets.
+/// The built-in scenarios by name. Those with `echo-` work with any server that sends messages back.
 pub const BUILT_IN: &[(&str, &str)] = files! {
     "connection"
     "matchmaking"
@@ -53,33 +53,24 @@ pub fn schema() -> String {
     format!("{:#}\n", schemars::schema_for!(file::File).as_value())
 }
 
-/// A scenario that cannot be played.
+/// Why a scenario cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScenarioError {
-    /// Neither a file nor built in.
+    /// Neither a file nor a built-in scenario.
     #[error(
         "{name}: no such file or scenario; give a file, or a built-in scenario: {}",
         known()
     )]
-    Unknown {
-        /// What was asked for.
-        name: String,
-    },
-    /// A file that cannot be read.
+    Unknown { name: String },
+    /// The file cannot be read.
     #[error("{file}: {error}")]
-    File {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        error: String,
-    },
-    /// Something wrong in it.
+    File { file: String, error: String },
+    /// The file has an error.
     #[error(
         "{file}:{line}:{column}: {what}\n{line:>5} | {text}\n      | {mark:>column$}",
         mark = "^"
     )]
     Wrong {
-        /// The file.
         file: String,
         /// From 1.
         line: usize,
@@ -87,23 +78,23 @@ pub enum ScenarioError {
         column: usize,
         /// What is wrong, and what to give.
         what: String,
-        /// The line itself.
+        /// The text of the line.
         text: String,
     },
 }
 
-/// Reads a scenario from `text`, which errors call `file`.
+/// Reads a scenario from `text`; errors call it `file`.
 ///
 /// # Errors
-/// The first thing in it that cannot be played.
+/// The first mistake in the text.
 pub fn read(text: &str, file: &str) -> Result<Plan, ScenarioError> {
     read::plan(text).map_err(|wrong| wrong.at(text, file))
 }
 
-/// The built-in scenario of this name, or else the one in the file of this name.
+/// The built-in scenario with this name, or else the scenario in the file with this name.
 ///
 /// # Errors
-/// There is none, or it cannot be played.
+/// There is no such scenario, or it cannot be played.
 pub fn load(name: &str) -> Result<Plan, ScenarioError> {
     match built_in(name) {
         Some(text) => read(text, name),
@@ -123,10 +114,10 @@ pub fn load(name: &str) -> Result<Plan, ScenarioError> {
     }
 }
 
-/// The text of the built-in scenario of this name.
+/// The text of the built-in scenario with this name.
 ///
 /// # Errors
-/// There is none.
+/// There is no such scenario.
 pub fn text(name: &str) -> Result<&'static str, ScenarioError> {
     built_in(name).ok_or_else(|| unknown(name))
 }
@@ -148,7 +139,7 @@ fn known() -> String {
     names.join(", ")
 }
 
-/// Something wrong, at a byte of the file.
+/// A mistake, at a byte offset of the file.
 #[derive(Debug)]
 struct Wrong {
     at: usize,

@@ -1,4 +1,4 @@
-//! Who starts when, and when the plan takes them out again. Pure.
+//! When each user starts, and when the plan removes the user. Pure.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::{Load, Plan, phase::Phase};
 pub struct Start {
     /// Since the start of the run.
     pub at: Duration,
-    /// The user's number, which no two users have who are there at the same time.
+    /// The user's number. Users who are there at the same time have different numbers.
     pub user: u32,
-    /// When the plan takes the user out; `None`: when the flow or the run is over.
+    /// When the plan removes the user; `None`: at the end of the flow or of the run.
     pub until: Option<Duration>,
-    /// Came in an arrival phase, and leaves when the flow is over.
+    /// The user came in an arrival phase, and leaves at the end of the flow.
     pub arrived: bool,
 }
 
 impl Plan {
-    /// The starts of all users whose number leaves `first` when divided by `step`, in order of time.
+    /// The starts of the users with numbers `first`, `first + step`, and so on, in order of time.
     pub fn starts(&self, first: u32, step: u32) -> impl Iterator<Item = Start> + '_ {
         let step = step.max(1);
         let mut begin = Duration::ZERO;
@@ -30,7 +30,7 @@ impl Plan {
             let base = arrived;
             arrived = arrived.saturating_add(phase.arriving());
             let (lowest, count) = newcomers(phase, base);
-            // The first of them whose number is ours.
+            // The first user of the phase with such a number.
             let skip = (first + step - lowest % step) % step;
             (skip..count)
                 .step_by(usize::try_from(step).unwrap_or(usize::MAX))
@@ -57,7 +57,7 @@ impl Plan {
         }
     }
 
-    /// When user `user` is taken out by the phases from `index` on, the first of which begins at `begin`.
+    /// When the phases from `index` on, which begin at `begin`, remove user `user`.
     fn taken_out(&self, user: u32, index: usize, mut begin: Duration) -> Option<Duration> {
         for phase in self.phases.get(index..)? {
             if let Load::Users { from, to } = phase.load

@@ -1,23 +1,22 @@
-//! One shard of a plan, of several that are played by different processes at the same time. Pure.
+//! One shard of a plan. Several processes play the shards of a plan at the same time. Pure.
 
 use std::{fmt, str::FromStr};
 
 use super::{Load, Phase, Plan, PlanError, limits::MAX_SHARDS};
 
-/// Which users of a plan are played: those whose number leaves `index` when divided by `count`.
+/// The users with a number `n` where `n % count == index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// From 0; people count from 1.
+    /// From 0. Users of the command line count from 1.
     pub index: u32,
-    /// Shards in all.
     pub count: u32,
 }
 
 impl Shard {
-    /// All users.
+    /// The whole plan.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Whether there are no others.
+    /// Whether it is the whole plan.
     pub fn is_whole(self) -> bool {
         self.count <= 1
     }
@@ -59,23 +58,23 @@ impl fmt::Display for Shard {
 }
 
 impl Plan {
-    /// As [`Plan::peak_users`], of this plan's shard alone.
+    /// Like [`Plan::peak_users`], for this shard alone.
     pub fn peak_of_shard(&self) -> u32 {
         let steady = self.steady_users();
         let arrived = self.peak_users() - steady;
-        // Whoever arrives has any number, so that of ten arrivals each of four shards may get three.
+        // Arrivals have any number: of ten arrivals, one of four shards may get three.
         self.shard
             .of(steady)
             .saturating_add(arrived.div_ceil(self.shard.count.max(1)))
     }
 
-    /// The users of the `worker`-th of several workers who play this shard: the first, and the step to the next.
+    /// The users of the `worker`-th worker of this shard: the first number, and the step to the next.
     pub fn users_of_worker(&self, worker: u32, workers: u32) -> (u32, u32) {
         let Shard { index, count } = self.shard;
         (index + count * worker, count * workers)
     }
 
-    /// The phases as this plan's shard plays them: their users and rates are those of the shard.
+    /// The phases of this shard: its users and rates only.
     pub(super) fn phases_of_shard(&self) -> Vec<Phase> {
         let mut phases = self.phases.clone();
         for phase in &mut phases {

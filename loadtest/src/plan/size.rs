@@ -1,25 +1,25 @@
-//! How long payloads are.
+//! Sizes of payloads.
 
 use crate::base::random::mixed;
 
-/// The shortest payload that holds a tag with its longest numbers.
+/// The shortest payload that has room for a tag with the longest numbers.
 pub const MIN_PAYLOAD_BYTES: usize = 192;
 
-/// The longest payload: a message of 64 KiB, which servers commonly allow, less its envelope.
+/// The longest payload: a message of 64 KiB, which most servers allow, minus its envelope.
 pub const MAX_PAYLOAD_BYTES: usize = 65_000;
 
-/// How long payloads are, in bytes.
+/// The sizes of payloads, in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Size {
-    /// All the same.
+    /// One size.
     Fixed(usize),
-    /// Each of these as likely.
+    /// Any size between two bounds, with equal probability.
     Between(usize, usize),
-    /// Each of these as likely as its weight says.
+    /// Sizes with weights.
     Weighted(Vec<(u32, usize)>),
-    /// Many short ones and a few long ones (log-normal).
+    /// Many short payloads and a few long ones (log-normal).
     LogNormal {
-        /// Half are shorter.
+        /// Half of the payloads are shorter.
         median: usize,
         /// One in a hundred is longer.
         p99: usize,
@@ -27,7 +27,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Whether all of them can carry what the receiver checks, and are short enough for servers.
+    /// Whether every payload has room for a tag, and is short enough for servers.
     ///
     /// # Errors
     /// What to give instead.
@@ -47,7 +47,7 @@ impl Size {
         if good { Ok(()) } else { Err(error) }
     }
 
-    /// The most.
+    /// The largest size.
     pub fn longest(&self) -> usize {
         match self {
             Self::Fixed(bytes) | Self::Between(_, bytes) => *bytes,
@@ -76,7 +76,7 @@ impl Size {
             Self::LogNormal { median, p99 } => {
                 // The 99th percentile of the normal distribution is 2.326 standard deviations up.
                 let sigma = (*p99 as f64 / *median as f64).ln() / 2.326;
-                // Twelve even numbers less six are normal enough, and need no table.
+                // The sum of twelve uniform numbers minus six is nearly normal, and needs no table.
                 let normal: f64 = (0..12)
                     .map(|k| mixed(user, n ^ (k << 28 | k << 20)))
                     .sum::<f64>()

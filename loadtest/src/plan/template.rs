@@ -20,7 +20,7 @@ pub enum Frame {
     Binary,
 }
 
-/// A text with blanks that are filled in anew for each message.
+/// A text with blanks, which are filled in for each message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -30,13 +30,12 @@ pub struct Template {
 enum Part {
     Text(String),
     Blank(Blank),
-    /// One of these for each user.
+    /// A list of values; users take turns.
     OneOf(Vec<String>),
-    /// What the user has saved under this name.
+    /// A value that the user has saved under this name.
     Saved(String),
 }
 
-/// What is filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blank {
     User,
@@ -56,60 +55,58 @@ const BLANKS: [(&str, Blank); 6] = [
     ("payload", Blank::Payload),
 ];
 
-/// The names of what blanks may be filled in with, beside those that are built in.
+/// The variables that blanks may name, beside the built-in ones.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
-    /// One of these for each user.
+    /// A list of values; users take turns.
     pub variables: BTreeMap<String, Vec<String>>,
-    /// What users save on their way.
+    /// A value that users save during the flow.
     pub saved: BTreeSet<String>,
 }
 
 impl Names {
-    /// Whether a blank of this name is filled in with something else than what users save.
+    /// Whether a variable of this name exists that is not a saved value.
     pub fn is_taken(&self, name: &str) -> bool {
         self.variables.contains_key(name) || BLANKS.iter().any(|(known, _)| *known == name)
     }
 }
 
-/// The longest value that a user saves.
+/// The longest value that a user may save.
 pub const MAX_SAVED_BYTES: usize = 8 << 10;
 
-/// The most blanks of a message, and values that may come into them.
+/// The most blanks of a message, and values of its variables.
 const MAX_PARTS: usize = 100_000;
 
-/// A text whose blanks cannot be filled in.
+/// Why the blanks of a text cannot be filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
-    /// Not closed.
     #[error("a blank begins with {{{{ and has no }}}} behind it")]
     Open,
-    /// Neither built in nor given.
+    /// An unknown name.
     #[error(
-        "nothing is known as {{{{{0}}}}}: give it under [variables], `save` it in an http step, or use user, seq, run, id, now_ms or payload"
+        "{{{{{0}}}}} is unknown: give it under [variables], `save` it in an http step, or use user, seq, run, id, now_ms or payload"
     )]
     Unknown(String),
-    /// More than memory is spent on.
+    /// More blanks or values than the memory is bounded to.
     #[error(
         "a message with more than {MAX_PARTS} blanks, and values of their variables: give fewer"
     )]
     TooMany,
-    /// A list of no values.
     #[error("the variable {0:?} has no values: give at least one")]
     NoValues(String),
 }
 
-/// What the blanks of one message are filled in with.
+/// The values for the blanks of one message.
 #[derive(Debug, Clone, Copy)]
 pub struct Values<'a> {
     pub user: u32,
     pub seq: u32,
     pub run: u32,
     pub now_ms: u64,
-    /// Tells a request from all others, as [`call_id`] gives it.
+    /// A unique id of the request, from [`call_id`].
     pub id: &'a str,
     pub payload: &'a str,
-    /// What the user has saved: names and values.
+    /// The user's saved names and values.
     pub saved: &'a [(Box<str>, Box<str>)],
 }
 
@@ -142,12 +139,12 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Whether an answer can be told by the request's id.
+    /// Whether the answer can be found by the request's id.
     pub fn has_id(&self) -> bool {
         self.has(Blank::Id)
     }
 
-    /// Whether the message has a payload, by which its receiver can tell it.
+    /// Whether the message has a payload, by which its receiver can identify it.
     pub fn has_payload(&self) -> bool {
         self.has(Blank::Payload)
     }
@@ -156,7 +153,7 @@ impl Template {
         self.parts.contains(&Part::Blank(blank))
     }
 
-    /// The names of what has to be saved before it can be filled in.
+    /// The names of the saved values that it needs.
     pub fn saved(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Saved(name) => Some(name.as_str()),
@@ -164,25 +161,25 @@ impl Template {
         })
     }
 
-    /// The bytes of the longest message with a payload of so many.
+    /// The bytes of the longest message with a payload of `payload` bytes.
     pub fn longest(&self, payload: usize) -> usize {
         let parts = self.parts.iter().map(|part| match part {
             Part::Text(text) => text.len(),
             Part::OneOf(list) => list.iter().map(String::len).max().unwrap_or(0),
             Part::Saved(_) => MAX_SAVED_BYTES,
             Part::Blank(Blank::Payload) => payload,
-            // The longest are ids and numbers of 64 bits.
+            // Ids and 64-bit numbers are the longest values.
             Part::Blank(_) => 26,
         });
         parts.fold(0, usize::saturating_add)
     }
 
-    /// The message. What was saved is escaped, so that it stays within the quotes of a JSON text.
+    /// Fills in a message. Saved values are escaped for a JSON string.
     pub fn fill(&self, values: &Values<'_>) -> String {
         self.fill_with(values, json_escaped)
     }
 
-    /// The path of a URL: what was saved is encoded, so that all of it is one segment, or one value of the query.
+    /// Fills in the path of a URL. Saved values are percent-encoded: each stays one segment, or one value of the query.
     pub fn fill_path(&self, values: &Values<'_>) -> String {
         self.fill_with(values, percent_encoded)
     }
@@ -218,7 +215,7 @@ fn json_escaped(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// All but the unreserved characters of RFC 3986 as `%XX`.
+/// Percent-encodes all but the unreserved characters of RFC 3986.
 fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -244,19 +241,19 @@ fn part(name: &str, names: &Names) -> Result<Part, TemplateError> {
     }
 }
 
-/// The id of the n-th request of a user: of one length, so that none is a part of another.
+/// The id of the n-th request of a user. All ids have one length, so none is part of another.
 pub fn call_id(run: u32, user: u32, n: u32) -> String {
     format!("{}{n:08x}", ids_of(run, user))
 }
 
-/// Which requests of a user have their id in a text.
+/// The requests of a user whose ids a text contains.
 pub fn calls_in(text: &str, run: u32, user: u32) -> Vec<u32> {
     let number = |rest: &str| u32::from_str_radix(rest.get(..8)?, 16).ok();
     let begin = ids_of(run, user);
     text.split(&begin).skip(1).filter_map(number).collect()
 }
 
-/// What the ids of all requests of a user begin with.
+/// The common beginning of all request ids of a user.
 fn ids_of(run: u32, user: u32) -> String {
     format!("vm{run:08x}{user:08x}")
 }

@@ -111,7 +111,7 @@ fn arrivals_follow_their_rate() {
 #[test]
 fn arrivals_are_counted_with_those_who_are_still_there() {
     let mut plan = Plan::of_phases(vec![Phase::arrivals("visits", secs(600), 10.0, 10.0)]);
-    assert_eq!(plan.peak_users(), 6000, "whoever signals without end stays");
+    assert_eq!(plan.peak_users(), 6000, "users who signal without end stay");
     plan.flows = vec![Flow::new(
         "visit",
         vec![

@@ -1,4 +1,4 @@
-//! What is asked of a server, as `match_latency p95 < 2s`: read from text, and checked during the run.
+//! A requirement on the server, such as `match_latency p95 < 2s`: read from text, checked during the run.
 //!
 //! A threshold is `METRIC[{NAME}] [STATISTIC] BOUND LIMIT [over TIME] [abort [after TIME]] [if measured]`.
 
@@ -16,27 +16,27 @@ pub use defaults::{Parts, defaults, flows};
 pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
 
-/// One thing that is asked of a server.
+/// One requirement on the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
     pub expression: String,
     pub metric: Metric,
-    /// Which call or flow, for a metric that is by name; `None`: all together.
+    /// The call or flow, for a metric that has one for each name; `None`: all together.
     pub of: Option<String>,
     pub statistic: Statistic,
     pub bound: Bound,
     /// In the metric's unit.
     pub limit: f64,
-    /// Holds for each stretch of this length, and not for the run as a whole.
+    /// Must hold for each stretch of this length, and not for the run as a whole.
     pub over: Option<Duration>,
-    /// Ends the run when it does not hold this long after the start or later.
+    /// Ends the run when it fails this long after the start, or later.
     pub abort_after: Option<Duration>,
-    /// Somebody asked for it; otherwise it is one that every run is held to where it can be measured.
+    /// A user asked for it; a default counts only where it can be measured.
     pub asked_for: bool,
 }
 
 impl Threshold {
-    /// As it was written.
+    /// The text as written.
     pub fn expression(&self) -> &str {
         &self.expression
     }
@@ -57,23 +57,23 @@ impl Threshold {
         name.replace(' ', "")
     }
 
-    /// Which call or flow it names, so that a plan without it can be refused.
+    /// The call or flow that it names. A plan without that name is refused.
     pub fn names(&self) -> Option<&str> {
         self.of.as_deref()
     }
 
-    /// Of the flows that were played to their end.
+    /// Only flows that were played to their end.
     pub fn is_on_flows(&self) -> bool {
         self.metric == Metric::FlowSuccess
     }
 
-    /// As it was written, and whether somebody asked for it: enough to read it again.
+    /// The text, and whether a user asked for it: enough to read it again.
     pub fn saved(&self) -> (String, bool) {
         (self.expression.clone(), self.asked_for)
     }
 
     /// # Errors
-    /// It is not what [`Self::saved`] gave.
+    /// The text does not come from [`Self::saved`].
     pub fn read((text, asked_for): &(String, bool)) -> Result<Self, ThresholdError> {
         Ok(Self {
             asked_for: *asked_for,
@@ -81,8 +81,8 @@ impl Threshold {
         })
     }
 
-    /// The same, and it ends the run when it does not hold from `half_way` on; at once if it cannot recover. One that
-    /// says itself when it ends the run stays as it is, and one that waits for a count to be reached never does.
+    /// The same threshold, which ends the run when it fails at `half_way` or later; at once if it cannot recover. A
+    /// threshold with its own `abort` stays as it is, and a threshold that waits for a count never ends the run.
     pub fn ending_the_run(mut self, half_way: Duration) -> Self {
         let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
         let counts = self.metric.kind() == MetricKind::Count && self.statistic == Statistic::Count;
@@ -104,7 +104,7 @@ impl Threshold {
         }
     }
 
-    /// The one of two measurements that is nearer to breaking it, or further beyond.
+    /// The worse of two measurements.
     pub fn worse(&self, a: f64, b: f64) -> f64 {
         match self.bound {
             Bound::Below | Bound::AtMost => a.max(b),
@@ -112,7 +112,7 @@ impl Threshold {
         }
     }
 
-    /// The figure of [`record::Drift`] whose limit this is, if it is one.
+    /// The figure of [`record::Drift`] that it limits, if any.
     pub fn drift_limit(&self) -> Option<(&'static str, f64)> {
         let quantile = |q: f64| self.statistic == Statistic::Quantile(q);
         let upper = matches!(self.bound, Bound::Below | Bound::AtMost);
@@ -156,7 +156,7 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// The side of the limit on which a measurement has to be.
+/// The side of the limit where measurements must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     Below,
@@ -176,7 +176,7 @@ impl Bound {
     }
 }
 
-/// What is made of many measurements.
+/// What is computed from many measurements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Statistic {
     /// From 0 to 1.
@@ -185,16 +185,16 @@ pub enum Statistic {
     Mean,
     Last,
     Count,
-    /// Each second.
+    /// Per second.
     Rate,
-    /// The figure itself: it is one already.
+    /// The metric is a single value.
     Plain,
 }
 
 impl fmt::Display for Statistic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Ten digits are exact for any quantile that was written by a person.
+            // Ten digits are exact for any quantile that a person writes.
             Self::Quantile(q) => write!(f, "p{}", (q * 1e12).round() / 1e10),
             Self::Max => f.write_str("max"),
             Self::Mean => f.write_str("mean"),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Series;
 
-/// The result of a search for the breaking point.
+/// The result of a search for the capacity.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Capacity {
     /// The most users with whom all thresholds held, confirmed.

@@ -64,7 +64,7 @@ fn line(out: &mut String, window: &Window, phase: &str) {
     cell(out, window.server_cpu_percent);
     cell(out, window.server_rss_bytes);
     cell(out, window.server_fds);
-    // What is new comes last, so that whoever counts columns finds the others where they were.
+    // New columns come last, so that the positions of the others stay.
     let _ = write!(
         out,
         ",{},{},{}",

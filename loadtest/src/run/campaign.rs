@@ -1,5 +1,5 @@
-//! What a plan asks for beyond one run: to search for the breaking point, to put a share of what was found on the
-//! server, and to go on with other plans.
+//! Runs that depend on each other: a search for the server's capacity, a load that is a percentage of it, and the plans
+//! that follow.
 
 use std::{
     ffi::OsStr,
@@ -24,47 +24,47 @@ mod bisection;
 mod capacity;
 mod explain;
 
-/// How long the loads of a search are held whose plan is to be run for longer with its answer.
+/// How long a search holds each load, if a longer run with its answer follows.
 const TRY: Duration = Duration::from_secs(30);
 
-/// Ready when somebody asks to end, for as many runs as there are.
+/// Ready when the user asks to end; may be used for several runs.
 type Stop<'a> = Shared<BoxFuture<'a, ()>>;
 
-/// Plans to be played one after the other.
+/// Plans to play one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Campaign {
-    /// In their order.
     pub plans: Vec<Plan>,
-    /// How many users the server is known to hold.
+    /// The server's capacity in users, if it is known.
     pub capacity: Option<u32>,
 }
 
-/// What is told of a campaign that is on.
+/// An event of a campaign.
 #[derive(Debug)]
 pub enum CampaignEvent<'a> {
-    /// How the run that is on goes; four times a second.
+    /// The progress of the present run; four times a second.
     Progress(&'a Progress),
     /// A plan has been played.
     Played(Box<Record>),
-    /// The plan of this name is not played, because there is no load for it.
+    /// The plan of this name is skipped, because no load is known for it.
     Skipped(&'a str),
 }
 
-/// How many users the server holds.
+/// The server's capacity in users.
 #[derive(Debug, Clone, PartialEq)]
 struct KnownCapacity {
     users: u32,
-    /// Perhaps more: it was never seen to break.
+    /// Perhaps more: no load has failed.
     at_least: bool,
-    /// In words.
+    /// The origin of the number, in words.
     from: String,
 }
 
 impl Campaign {
-    /// Whether every plan has a load: a share of the capacity needs one that is given, found before, or searched for.
+    /// Checks that every plan has a load: a percentage of the capacity needs a capacity that is given, found before, or
+    /// searched for.
     ///
     /// # Errors
-    /// The first plan that has none.
+    /// The first plan without a load.
     pub fn check(&self) -> Result<(), PlanError> {
         let mut known = self.capacity.is_some();
         for plan in &self.plans {
@@ -77,7 +77,8 @@ impl Campaign {
         Ok(())
     }
 
-    /// Where the report of a scenario goes: of several each has a file of its own, run-stress.html beside run-plan.html.
+    /// The file for a scenario's report. Each of several scenarios gets its own file: run-stress.html beside
+    /// run-plan.html.
     pub fn report_path(&self, path: &Path, scenario: &str) -> PathBuf {
         if self.plans.len() < 2 {
             return path.to_owned();
@@ -96,11 +97,11 @@ impl Campaign {
         path.with_file_name(format!("{stem}-{scenario}{end}"))
     }
 
-    /// Plays all plans against `target`, and tells of them. When `stop` is ready the run that is on ends in good
-    /// order, and no other one begins.
+    /// Plays all plans against `target`, and reports events. When `stop` is ready, the present run ends with its
+    /// reports, and no other run begins.
     ///
     /// # Errors
-    /// The first run that could not take place; what was played before has been reported.
+    /// The first run that could not take place. Earlier runs have been reported.
     pub async fn play(
         &self,
         target: &Target,
@@ -129,7 +130,7 @@ impl Campaign {
     }
 }
 
-/// Plays one plan; `None`: there is no load for it.
+/// Plays one plan. `None`: no load is known for it.
 async fn play(
     plan: &Plan,
     known: &mut Option<KnownCapacity>,

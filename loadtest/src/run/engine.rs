@@ -1,4 +1,4 @@
-//! Leads a run: checks, workers, phases, and the books at the end.
+//! Leads a run: checks, workers, run states, and the ledgers at the end.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -42,19 +42,19 @@ use probe::probe;
 
 /// How often progress is reported.
 const TICK: Duration = Duration::from_millis(250);
-/// How long messages under way at the end may still take at the least, and at the most.
+/// How long messages under way at the end may still take: the least and the most.
 const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
-/// What was sent in the last moment is to have all of its time.
+/// Added, so that messages of the last moment have their full time.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// A message that has not come for so long is lost, as far as is known while the run is on.
+/// While the run goes on, a message that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Users that one worker plays before another is started.
+/// The users of one worker before another worker is started.
 const USERS_PER_WORKER: u32 = 5_000;
 
-/// Plays `plan` against `target`, and tells of its progress four times a second.
+/// Plays `plan` against `target`, and reports progress four times a second.
 ///
-/// Users are played on threads of their own, so this may be called from any tokio runtime with its I/O and
-/// time drivers on. Dropping the future ends the run.
+/// Users run on separate threads, so this may be called from any tokio runtime with its I/O and
+/// time drivers enabled. Dropping the future ends the run.
 ///
 /// # Errors
 /// The run could not take place. A run in which everything failed has a [`Record`]; it is no error.
@@ -66,7 +66,7 @@ pub async fn run(
     run_until(plan, target, std::future::pending(), on_progress).await
 }
 
-/// Like [`run`], and ends the run early, in good order, when `stop` is ready.
+/// Like [`run`], and ends the run early, with a record, when `stop` is ready.
 ///
 /// # Errors
 /// As for [`run`].
@@ -122,7 +122,7 @@ pub async fn run_until(
     Ok(judge::judge(&recorder.books, about, &mut recorder.watch))
 }
 
-/// Checks what can be checked, and waits for the start. Gives how to connect, and the moment of the start.
+/// Makes all checks before a run, and waits for the start. Returns the servers and the moment of the start.
 async fn get_ready(
     plan: &ResolvedPlan,
     target: &Target,
@@ -137,7 +137,7 @@ async fn get_ready(
     Ok((servers, wait_for_start(plan, on_progress).await?))
 }
 
-/// How long the run waits for what is under way at its end, if there are messages among it or only requests.
+/// How long the run waits at its end for messages, or requests, under way.
 fn settling(plan: &ResolvedPlan, messages: bool) -> Duration {
     let [least, most] = SETTLE;
     match messages {
@@ -146,7 +146,7 @@ fn settling(plan: &ResolvedPlan, messages: bool) -> Duration {
     }
 }
 
-/// What was run. Times are filled in when the books are closed.
+/// The settings of the run, for the record. Times are filled in at the end.
 fn describe(plan: &ResolvedPlan, target: &Target, workers: &Workers, interrupted: bool) -> Run {
     let shared = !plan.shard.is_whole();
     Run {
@@ -169,10 +169,10 @@ fn describe(plan: &ResolvedPlan, target: &Target, workers: &Workers, interrupted
     }
 }
 
-/// The workers of a run, from the outside.
+/// The leader's view of the workers.
 struct Workers {
     plan: Arc<ResolvedPlan>,
-    /// Tells this run's messages from those of another.
+    /// The number of this run in its messages.
     run: u32,
     epoch: Instant,
     started_at: SystemTime,
@@ -202,7 +202,7 @@ impl Recorder {
     }
 }
 
-/// What was seen while leading.
+/// What the leader saw during the run.
 #[derive(Default)]
 struct RunOutcome {
     active: Duration,
@@ -222,7 +222,7 @@ impl Workers {
         let threads = wanted.clamp(1, u32::try_from(cores).unwrap_or(1));
         let (state, states) = watch::channel(RunState::Running);
         let (run, scope) = if plan.shard.is_whole() {
-            // A fresh RandomState is seeded by the system: unlike enough for two runs at the same time.
+            // The system seeds a fresh RandomState: different for two runs at the same time.
             let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
             (u32::from_ne_bytes([a, b, c, d]), Scope::Whole)
         } else {
@@ -270,7 +270,7 @@ impl Workers {
         ))
     }
 
-    /// Takes the run through its phases, until all workers are done.
+    /// Leads the run through its states, until all workers are done.
     async fn lead(
         &mut self,
         stop: impl Future<Output = ()>,
@@ -288,7 +288,7 @@ impl Workers {
         let mut stop = pin!(stop);
         let alone = self.plan.shard.is_whole();
         let end = self.epoch + self.plan.end;
-        // A little after the workers hand over their slices, which they do at whole seconds.
+        // Shortly after the workers hand over their slices at whole seconds.
         let mut next_look = Duration::from_millis(1100);
         let mut look = |workers: &Self, outcome: &mut RunOutcome, on: bool| {
             let now = workers.epoch.elapsed();
@@ -309,7 +309,7 @@ impl Workers {
             while next_look <= now {
                 next_look += Duration::from_secs(1);
             }
-            // Users of other shards may still be sending to these.
+            // Users of other shards may still send to these.
             let awaited = !alone || progress.in_flight() > 0;
             (alone && progress.settled(), ends, awaited)
         };
@@ -324,14 +324,14 @@ impl Workers {
         self.state.send_replace(RunState::Draining);
         let settling_from = Instant::now();
         ticks.reset();
-        // An answer to a request may take an hour; only messages are waited for in full.
+        // An answer to a request may take an hour; the run waits in full only for messages.
         while let (false, _, awaited) = look(self, &mut outcome, false)
             && settling_from.elapsed() < settling(&self.plan, awaited)
         {
             ticks.tick().await;
         }
         self.state.send_replace(RunState::Closing);
-        // Each worker drops its counters when it is done.
+        // Each worker drops its counters at its end.
         while self
             .counters
             .iter()
@@ -343,11 +343,11 @@ impl Workers {
         outcome
     }
 
-    /// Waits for the workers, and says how busy the busiest was, in percent.
+    /// Waits for the workers. Returns the CPU of the busiest one, in percent.
     async fn collect(&mut self) -> Result<f64, RunError> {
         let mut busiest = 0.0_f64;
         for result in self.results.drain(..) {
-            let died = "it died, which is a fault of loadtest itself: report what it said above";
+            let died = "it panicked, which is a fault in loadtest: please report the message above";
             let ended = result.await.map_err(|_gone| io::Error::other(died));
             let done = ended.and_then(|done| done).map_err(RunError::Worker)?;
             busiest = busiest.max(done.cpu_percent);

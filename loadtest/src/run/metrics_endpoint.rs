@@ -1,4 +1,4 @@
-//! The generator's own metrics, for a Prometheus server to read while a run is on.
+//! The generator's own metrics, for a Prometheus server to read during the run.
 
 use std::{
     convert::Infallible,
@@ -42,7 +42,7 @@ impl Exposed {
     /// Listens on `address`; port 0 takes a free one.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The address cannot be used.
     pub async fn start(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -81,7 +81,7 @@ async fn serve(listener: TcpListener, latest: Arc<Mutex<Progress>>) {
             return;
         };
         let Ok((stream, _peer)) = listener.accept().await else {
-            // No file descriptor is left: users need them more.
+            // There is no free descriptor: users need them more.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -166,7 +166,7 @@ fn metrics(now: &Progress) -> prometheus::Result<String> {
     for (name, help, value) in [
         (
             "loadtest_matches_total",
-            "Times that a user came into a room.",
+            "How often a user joined a room.",
             now.matches as f64,
         ),
         (

@@ -1,4 +1,4 @@
-//! Reads what the server says of itself while the run is on.
+//! Reads the server's metrics during the run.
 
 use std::{
     convert::Infallible,
@@ -17,10 +17,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long one reading may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A metric that tells our server from another program at the guessed address.
+/// A metric that another program at the guessed address does not have.
 const OURS: &str = "websocket_active_connections";
 
-/// Reads the server's metrics once a second, for as long as it is polled.
+/// Reads the server's metrics once a second, while it is polled.
 #[derive(Debug)]
 pub struct Observer {
     epoch: Instant,
@@ -32,7 +32,7 @@ pub struct Observer {
 pub struct Latest(Arc<Mutex<Option<Reading>>>);
 
 impl Latest {
-    /// `None`: nothing was read yet.
+    /// `None`: none yet.
     pub fn get(&self) -> Option<Reading> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The parts of a plan, as a record has them.
+//! The phases of a plan, in the form of a record.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{
     record,
 };
 
-/// The parts of the plan, with the loads of `phases`, as a record has them.
+/// The phases of the plan, with the loads of `phases`, in the form of a record.
 pub fn phases(plan: &Plan, phases: &[Phase]) -> Vec<record::Phase> {
     let phase = |((begin, _), phase): ((Duration, &Phase), &Phase)| {
         let (users, arrivals) = match phase.load {

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{measure::sample::Sample, record::Quantiles};
 
-/// One worker's counters. Only this worker writes them; the thread that reports reads them.
+/// One worker's counters. The worker writes them; the leader reads them.
 #[derive(Debug, Default)]
 pub struct Counters {
     started: AtomicU64,
@@ -29,7 +29,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts one sample; each kind is named, so that a new one that is forgotten here does not compile.
+    /// Counts one sample. Each kind is named, so a forgotten new kind does not compile.
     pub fn add(&self, sample: &Sample) {
         let add = |counter: &AtomicU64| {
             counter.fetch_add(1, Relaxed);
@@ -85,7 +85,7 @@ impl Counters {
     }
 }
 
-/// A run at one moment.
+/// The progress at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     /// Time until the start; `None`: the run has started.
@@ -146,7 +146,7 @@ impl Progress {
             ..Self::default()
         };
         for worker in counters {
-            // Read first: once nobody sends, the counts that are read after it are final.
+            // Read first: when no user sends any more, the counts that are read after it are final.
             let stopped = worker.stopped_sending.load(Acquire);
             let connected = worker.connected.load(Relaxed);
             now.sending += connected.saturating_sub(stopped);
@@ -165,18 +165,18 @@ impl Progress {
         let seconds = elapsed.saturating_sub(before.elapsed).as_secs_f64();
         if seconds > 0.0 {
             let rate = now.sent.saturating_sub(before.sent) as f64 / seconds;
-            // Half old, half new: steady enough to read, quick enough to show a stall.
+            // Half old, half new: steady enough to read, quick enough to show a pause.
             now.messages_per_second = f64::midpoint(before.messages_per_second, rate);
         }
         now
     }
 
-    /// Whether nobody sends any more and nothing is under way, as far as is known while the run is on.
+    /// Whether no user sends any more and no message is under way, as far as is known during the run.
     pub fn settled(&self) -> bool {
         self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
     }
 
-    /// Messages that have not come, or are lost.
+    /// Messages that are under way or lost.
     pub fn in_flight(&self) -> u64 {
         self.sent
             .saturating_sub(self.delivered)

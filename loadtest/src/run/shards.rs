@@ -1,17 +1,17 @@
-//! The records of all shards of a run, joined to one. Pure.
+//! Merges the records of all shards of a run into one. Pure.
 //!
-//! The books of a shard are in its record. They are added up and settled by the very code that settles those of a
-//! run in one process, and what comes out is judged in the same way; so a merged record says what the record of
-//! the whole run would have said, but for what clocks of several hosts leave open, which it states.
+//! The ledgers of a shard are in its record. The code that settles a run in one process adds them up and settles
+//! them, and the result is judged in the same way. So a merged record says what the record of the whole run would
+//! have said, except for what the clocks of several hosts leave open, which it states.
 //!
 //! * Counts and histograms add up.
-//! * Rooms with a member in each of two shards are settled by both; searches are told apart among all who were on
+//! * A room with members in two shards is settled by both; searches are classified among all users of
 //!   the same server.
-//! * A message from one shard to another was timed by two clocks. The offset between those is estimated from the
-//!   least that messages took in each direction, and taken off.
+//! * A message from one shard to another was timed by two clocks. Their offset is estimated from the shortest
+//!   times of messages in each direction, and subtracted.
 //! * Windows of time are those of all shards side by side: counts, users and resources add up, and distributions
-//!   are joined, so that their quantiles are those of all values, to three percent.
-//! * Servers with different addresses add up; one that several shards looked at counts once.
+//!   are merged, so that their quantiles are those of all values, to three percent.
+//! * Servers with different addresses add up; a server that several shards observed counts once.
 
 mod clocks;
 mod findings;
@@ -41,13 +41,13 @@ use crate::{
     record::{Record, Run, ShardInfo, ThresholdResult},
 };
 
-/// How far clocks may be apart for a curve of latencies that was drawn by both to be worth showing.
+/// The largest difference of clocks with which a common curve of latencies is still useful.
 const NEGLIGIBLE_MICROS: u64 = 1_000;
 
 /// The end of the year 9999.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
 
-/// Merges the records of the shards of a run, each with the name by which errors call it.
+/// Merges the records of the shards of a run, each with its name for errors.
 ///
 /// # Errors
 /// They are not shards of one run.
@@ -80,7 +80,7 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
         about(&parts, missing, elapsed, &books, &clocks),
         &mut watch,
     );
-    // Of the shard that came nearest to its limit, as each process has one of its own.
+    // From the shard that came nearest to its limit: each process has its own limit.
     let open = parts.iter().filter_map(|part| part.record.generator.fds);
     record.generator.fds =
         open.max_by_key(|[open, limit]| open.saturating_mul(1000) / (*limit).max(1));
@@ -93,7 +93,7 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
 }
 
 fn time(millis: f64) -> Duration {
-    // What is longer than any run is no time to add to others.
+    // A time longer than any run is damaged: it must not be added to others.
     let time = Duration::try_from_secs_f64(millis / 1e3).ok();
     time.filter(|time| *time <= 100 * MAX_DURATION)
         .unwrap_or_default()
@@ -115,21 +115,21 @@ fn clocks(parts: &[Part]) -> Clocks {
     Clocks::new(parts.len(), &least)
 }
 
-/// What became of messages between shards.
+/// The messages between shards.
 #[derive(Debug, Default)]
 struct Crossed {
     messages: u64,
-    /// Of those, how many from shards whose clock is not known.
+    /// How many of them came from shards with an unknown clock.
     untimed: u64,
-    /// The furthest that two of the clocks were apart, and the greatest uncertainty of that.
+    /// The largest difference between two clocks, and the largest uncertainty.
     offset_micros: u64,
     uncertainty_micros: u64,
     moved_micros: i64,
-    /// Whether the curves of latencies show them.
+    /// Whether the curves of latencies include them.
     curve: bool,
 }
 
-/// Times the messages between shards.
+/// Computes the latencies of messages between shards.
 fn cross(books: &mut Books, parts: &[Part], clocks: &Clocks, late_ms: f64) -> Crossed {
     let mut crossed = Crossed {
         moved_micros: clocks.moved_micros,
@@ -158,7 +158,7 @@ fn cross(books: &mut Books, parts: &[Part], clocks: &Clocks, late_ms: f64) -> Cr
     crossed
 }
 
-/// The places of the servers in order of their first shard, by their address.
+/// The index of each shard's server, by its address, in order of first use.
 fn servers(parts: &[Part]) -> BTreeMap<&str, usize> {
     let mut servers = BTreeMap::new();
     for part in parts {
@@ -170,7 +170,7 @@ fn servers(parts: &[Part]) -> BTreeMap<&str, usize> {
     servers
 }
 
-/// The windows of all; `curve`: messages between shards are among the others.
+/// The windows of all shards; `curve`: with messages between shards.
 fn windows(parts: &mut [Part], curve: bool) -> Series {
     let of_shard: Vec<usize> = {
         let servers = servers(parts);
@@ -194,7 +194,7 @@ fn windows(parts: &mut [Part], curve: bool) -> Series {
     side_by_side(&shards).into()
 }
 
-/// Lets all shards tell times by the clock of the first, as far as that is known.
+/// Converts the times of all shards to the clock of the first, as far as it is known.
 fn by_one_clock(parts: &mut [Part], clocks: &Clocks) {
     let ahead = |at| clocks.ahead(0, at).map_or(0, |ahead| ahead.micros);
     let all = (0..parts.len()).map(ahead);
@@ -209,7 +209,7 @@ fn by_one_clock(parts: &mut [Part], clocks: &Clocks) {
     }
 }
 
-/// Joins what is by server: rooms, searches, and what the server said of itself. Gives the ledger, not closed yet.
+/// Merges what belongs to a server: rooms, searches, and its own metrics. Returns the ledger, not settled yet.
 fn settle(books: &mut Books, parts: &mut [Part]) -> Ledger {
     let targets: Vec<String> = servers(parts).into_keys().map(str::to_owned).collect();
     let mut ledgers = Vec::new();
@@ -291,7 +291,7 @@ fn info(part: &Part, ahead: Option<Ahead>) -> ShardInfo {
     }
 }
 
-/// When a threshold failed first, and whether it ended the run, shards saw while they ran.
+/// The first failures of thresholds, and whether one ended a run: the shards saw them during the run.
 fn as_seen_by_shards(threshold: &mut ThresholdResult, parts: &[Part]) {
     let of_shards = parts.iter().flat_map(|part| &part.record.thresholds);
     let same: Vec<_> = of_shards

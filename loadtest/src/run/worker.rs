@@ -1,4 +1,4 @@
-//! A thread that plays its share of the users, and counts what they tell without a lock.
+//! A thread that plays its part of the users, and counts their samples without a lock.
 
 use std::{
     cell::RefCell,
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// What a worker needs to know.
+/// The inputs of a worker.
 pub struct Job {
     pub plan: Arc<ResolvedPlan>,
     pub servers: Arc<Servers>,
@@ -42,23 +42,23 @@ pub struct Job {
     pub epoch: Instant,
     pub state: watch::Receiver<RunState>,
     pub counters: Arc<Counters>,
-    /// What was measured, once a second.
+    /// The channel for the measurements of each second.
     pub slices: mpsc::Sender<Slice>,
     /// Plays users `first`, `first + step`, ...
     pub first: u32,
     pub step: u32,
 }
 
-/// What a worker brings home.
+/// The result of a worker.
 pub struct WorkerResult {
-    /// The share of a core that it used, in percent.
+    /// Its CPU, in percent of one core.
     pub cpu_percent: f64,
 }
 
-/// Starts a worker. The receiver gets its result, or an error if it could not run to its end.
+/// Starts a worker. The receiver gets its result, or an error if it panicked.
 ///
 /// # Errors
-/// The system gives no thread or runtime.
+/// The system refuses a thread or a runtime.
 pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<WorkerResult>>> {
     let (done, result) = oneshot::channel();
     let runtime = runtime::Builder::new_current_thread()
@@ -68,7 +68,7 @@ pub fn start(job: Job) -> io::Result<oneshot::Receiver<io::Result<WorkerResult>>
     thread::Builder::new()
         .name(format!("loadtest-{}", job.first))
         .spawn(move || {
-            // The other side is gone when the run was dropped; nobody wants the result then.
+            // The receiver is gone if the run was dropped.
             let _ = done.send(LocalSet::new().block_on(&runtime, run(job)));
         })?;
     Ok(result)
@@ -100,7 +100,7 @@ async fn run(job: Job) -> io::Result<WorkerResult> {
             (context.sink)(Sample::Paused { time });
         }
     };
-    // Nobody listens any more when the run was dropped.
+    // The receiver is gone if the run was dropped.
     let hand_over = || _ = job.slices.send(slice.take());
     tokio::select! {
         () = play_all(&context, job.first, job.step) => {}
@@ -119,7 +119,7 @@ async fn run(job: Job) -> io::Result<WorkerResult> {
     })
 }
 
-/// Calls `act` at every whole `period` of the run; never ends.
+/// Calls `act` at every whole `period` of the run, forever.
 async fn every(period: Duration, epoch: Instant, act: impl Fn()) {
     let mut ticks = interval_at(epoch + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -129,14 +129,14 @@ async fn every(period: Duration, epoch: Instant, act: impl Fn()) {
     }
 }
 
-/// Starts each user in their turn, and waits until all are gone.
+/// Starts each user in turn, and waits until all are gone.
 async fn play_all(context: &Rc<WorkerContext>, first: u32, step: u32) {
     let mut users = JoinSet::new();
     let starting = async {
         for start in context.plan.starts(first, step) {
             sleep_until(context.epoch + start.at).await;
             users.spawn_local(play(start, Rc::clone(context)));
-            // Who is gone is forgotten: users may come and go for days.
+            // Ended users are forgotten: users may come and go for days.
             while let Some(gone) = users.try_join_next() {
                 end(gone);
             }
@@ -151,7 +151,7 @@ async fn play_all(context: &Rc<WorkerContext>, first: u32, step: u32) {
     }
 }
 
-/// A user who panicked has told nothing of what went wrong: the run must not pass for one without them.
+/// A user who panicked has recorded no failure: the run must not pass without that user.
 fn end(gone: Result<(), JoinError>) {
     if let Err(error) = gone
         && let Ok(panic) = error.try_into_panic()

@@ -7,8 +7,8 @@ use crate::base::random::mixed;
 const FIRST: Duration = Duration::from_millis(500);
 const MOST: Duration = Duration::from_secs(30);
 
-/// The wait after so many failures in a row before the last one: 500 ms, doubled each time, up to 30 s; and up to
-/// 20 % more or less, so that those who failed together do not come together. The same in each run.
+/// The wait after this many failures in a row: 500 ms, doubled each time, up to 30 s; and up to
+/// 20 % more or less, so that users who failed together do not come back together. The same in each run.
 pub(super) fn back_off(user: u32, failures: u32) -> Duration {
     let doubled = FIRST.saturating_mul(2_u32.saturating_pow(failures));
     doubled.min(MOST).mul_f64(0.8 + 0.4 * mixed(user, failures))

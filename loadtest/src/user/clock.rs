@@ -1,4 +1,4 @@
-//! The users' clocks: when the next message is due, and how late this process was.
+//! The users' clocks: when the next message is due, and when this process paused.
 
 pub mod pacer;
 pub mod stall;

@@ -22,7 +22,7 @@ impl User {
         self.tell(Sample::Connecting {
             again: self.connections > 0,
         });
-        // Who comes only to connect is due when the plan lets them come, whatever fails until then.
+        // Connect latency starts at the planned start (or the forced drop), so failed attempts count.
         let from = self
             .dropped_at
             .or(self.due)
@@ -33,7 +33,7 @@ impl User {
                 self.tell(Sample::ConnectingEnded);
                 return Err(Stop::Over);
             }
-            // Boxed, as it is large: it would be a part of each user for as long as they are there.
+            // Boxed, because it is large: otherwise it would be part of every user's state.
             joined = Box::pin(join(self.start.user, self.path.as_deref(), &context)) => joined,
         };
         let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
@@ -49,21 +49,21 @@ impl User {
         Ok(())
     }
 
-    /// Enters in the books what ends with the connection.
+    /// Records what ends with the connection.
     pub(super) fn end_talk(&mut self, cut_off: bool) {
         if let Some(stay) = &mut self.room {
             stay.cut_off |= cut_off;
         }
         self.leave_room(false);
         self.end_echo(cut_off);
-        // Calls under way are neither answered nor failed.
+        // Open calls are neither answered nor failed.
         self.pending.clear();
         self.end_search();
         self.expecting.forget();
         self.leaving = None;
     }
 
-    /// The connection is gone, or is to go without a word.
+    /// The connection is lost, or is dropped without a close frame.
     pub(super) fn drop_connection(&mut self, sample: Sample) {
         self.tell(Sample::StoppedSending);
         self.end_talk(true);
@@ -71,7 +71,7 @@ impl User {
         self.tell(sample);
     }
 
-    /// Lets come back what is under way, and closes in good order.
+    /// Waits for the echoes of messages under way, then closes with a close frame.
     pub(super) async fn close(&mut self) {
         if let Err(error) = self.await_echoes().await {
             self.end_talk(true);
@@ -88,11 +88,11 @@ impl User {
         self.tell(Sample::Closed);
     }
 
-    /// Listens until everything has come back that the server was sent, but no longer than messages may take.
+    /// Listens until the server has sent every echo back, but no longer than messages may take.
     async fn await_echoes(&mut self) -> Result<(), ErrorKind> {
         let context = Rc::clone(&self.context);
         let deadline = Instant::now() + context.plan.message_timeout;
-        // At the end of the run all have waited together.
+        // At the end of the run, all users have waited together already.
         let mut end = pin!(reached(&context.state, RunState::Closing));
         while self.awaits_echo() {
             tokio::select! {
@@ -108,7 +108,7 @@ impl User {
         Ok(())
     }
 
-    /// Lets arrive what is under way, and closes in good order.
+    /// Waits for messages under way, then closes with a close frame.
     pub(super) async fn leave(&mut self) {
         if self.connection.is_none() {
             return;
@@ -128,7 +128,7 @@ impl User {
         self.close().await;
     }
 
-    /// Not all users close in the same instant.
+    /// Spreads the users' closes over a time.
     async fn take_turns(&self) {
         const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
         let turn = self.start.user / self.context.plan.shard.count.max(1);
@@ -136,7 +136,7 @@ impl User {
     }
 }
 
-/// Connects and reads the greeting; returns the id in it, too.
+/// Connects and reads the greeting. Returns the session id in it, too.
 async fn join(
     user: u32,
     path: Option<&str>,

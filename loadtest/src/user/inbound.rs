@@ -1,4 +1,4 @@
-//! What the server says, checked.
+//! Checks the messages from the server.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What is read of a message of any server.
+/// The fields that are read from a message of any server.
 #[derive(Deserialize)]
 struct TypeOnly<'a> {
     #[serde(borrow, rename = "type")]
@@ -28,7 +28,7 @@ struct TypeOnly<'a> {
     session_id: Option<Cow<'a, str>>,
 }
 
-/// The type of a message, and the id of the session that it may begin.
+/// The type of a message, and the session id if it is a greeting.
 pub(super) fn greeting(text: &str) -> Option<(Cow<'_, str>, Option<String>)> {
     let message: TypeOnly<'_> = serde_json::from_str(text).ok()?;
     Some((message.kind, message.session_id.map(Cow::into_owned)))
@@ -86,7 +86,7 @@ impl User {
         }
     }
 
-    /// A server that greets in another way may say what it likes.
+    /// After a greeting of another type, any message is allowed.
     fn speaks_our_wire(&self) -> bool {
         matches!(&self.context.plan.greeting, Greeting::Type(greeting) if greeting == "session")
     }
@@ -110,7 +110,7 @@ impl User {
             ServerType::Answer => self.on_relay(now, Kind::ANSWER, view, tag),
             ServerType::IceCandidate => self.on_relay(now, Kind::ICE_CANDIDATE, view, tag),
             ServerType::Message => self.on_relay(now, Kind::MESSAGE, view, tag),
-            // After the run the server may stop.
+            // The server may stop after the run.
             ServerType::Draining if active => self.tell_error(ErrorKind::ServerDraining),
             ServerType::Error => self.on_error(view.code.as_deref().unwrap_or_default()),
             _ => {}
@@ -135,7 +135,7 @@ impl User {
             }
             None => self.tell(Sample::DoubleMatch),
         }
-        // The server's last word counts: the partner of the new room was told of it, too.
+        // The server's latest word counts: it told the new partner of the room, too.
         self.leave_room(false);
         self.search = None;
         self.leaving = None;
@@ -186,7 +186,7 @@ impl User {
         }
     }
 
-    /// Checks a relayed message against the room the user is in.
+    /// Checks a relayed message against the user's room.
     fn on_relay(&mut self, now: Duration, kind: Kind, view: &ServerView<'_>, tag: Option<Tag>) {
         let (Some(payload), Some(tag)) = (view.payload, tag) else {
             return self.on_unreadable(kind, view.payload);
@@ -200,8 +200,8 @@ impl User {
             return self.tell(Sample::Foreign);
         }
         if self.leaving == Some(tag.room) {
-            // The server did not know yet that the user had left. Of its sender's messages this is one that was
-            // under way to a user who had left.
+            // The server did not know yet that the user had left. The message was under way at that time, one of its
+            // sender's last in that room.
             return;
         }
         let Some(stay) = &mut self.room else {
@@ -223,11 +223,11 @@ impl User {
         self.on_receipt(now, tag, receipt, altered);
     }
 
-    /// Checks a relayed message that does not say which one it is.
+    /// Checks a relayed message without a tag.
     fn on_unreadable(&mut self, kind: Kind, payload: Option<&RawValue>) {
         let tagged = payload.is_some_and(|payload| Tag::begins_in(payload.get()));
         match &mut self.room {
-            // One who does not send tags is no user of a load test.
+            // A sender without tags is not a user of a load test.
             Some(stay) if tagged || stay.inbox.knows_partner() => {
                 stay.inbox.receive_unreadable(kind);
                 let direction = stay.direction.reverse();
@@ -240,7 +240,7 @@ impl User {
         }
     }
 
-    /// Tells whether a message shows that others are lost, or one of them is not.
+    /// Records messages that this one shows to be lost, or to be late instead of lost.
     pub(super) fn tell_gap(&self, receipt: Receipt) {
         match receipt {
             Receipt::InOrder { missed } if missed > 0 => {
@@ -252,7 +252,7 @@ impl User {
         }
     }
 
-    /// Tells what a received message turned out to be.
+    /// Records the result for a received message.
     pub(super) fn on_receipt(&self, now: Duration, tag: Tag, receipt: Receipt, altered: bool) {
         let route = tag.route;
         let in_order = match receipt {
@@ -290,8 +290,8 @@ impl User {
         if code != ErrorCode::NotInRoom.as_str() {
             return self.tell_error(ErrorKind::ServerError(ServerCode::new(code)));
         }
-        // Right when the partner has just left, which the server may say before or after this. The
-        // ledger decides, once the stay is over.
+        // Right if the partner has just left, which the server may report before or after this. The
+        // ledger decides at the end of the stay.
         self.tell(Sample::Refused);
         if let Some(stay) = &mut self.room {
             stay.refused += 1;

@@ -1,21 +1,21 @@
-//! The parts of a run that all users go through together.
+//! The states of a run, which all users go through together.
 
 use tokio::sync::watch;
 
-/// The part of the run that everybody is in.
+/// The present state of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunState {
     /// Users start, search and send.
     Running,
-    /// Nobody starts or sends any more; what is under way may still arrive.
+    /// No user starts or sends any more; messages under way may still arrive.
     Draining,
-    /// Everybody closes.
+    /// All users close.
     Closing,
 }
 
-/// Waits until the run has come to `phase`, or nobody leads it any more.
-pub async fn reached(phases: &watch::Receiver<RunState>, phase: RunState) {
-    let mut phases = phases.clone();
-    // An error says that the run was dropped; it is then over for this user too.
-    let _ = phases.wait_for(|now| *now >= phase).await;
+/// Waits until the run has reached `state`, or its leader is gone.
+pub async fn reached(states: &watch::Receiver<RunState>, state: RunState) {
+    let mut states = states.clone();
+    // An error means that the run was dropped: it is over for this user, too.
+    let _ = states.wait_for(|now| *now >= state).await;
 }

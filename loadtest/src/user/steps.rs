@@ -1,4 +1,4 @@
-//! The steps of a flow, played.
+//! Plays the steps of a flow.
 
 pub mod call;
 pub mod echo;
@@ -30,7 +30,7 @@ pub(super) const LEAVE_ID: &str = "\"leave\"";
 type Played<'a> = Pin<Box<dyn Future<Output = Result<(), Stop>> + 'a>>;
 
 impl User {
-    /// Plays steps in their order. Boxed, because a loop has steps again.
+    /// Plays steps in order. Boxed, because a loop contains steps.
     pub(super) fn steps<'a>(&'a mut self, steps: &'a [Step]) -> Played<'a> {
         Box::pin(async move {
             for step in steps {
@@ -60,7 +60,7 @@ impl User {
             }
             Step::Next => {
                 self.expecting.forget();
-                // Whose partner has just left is looking for the next one already.
+                // A user whose partner has just left is searching already.
                 if self.search.is_none() {
                     self.leave_by_choice();
                     self.ask_for_partner(ClientType::Next)
@@ -118,7 +118,7 @@ impl User {
                 while !left.is_over(self.context.now()) {
                     self.steps(steps).await?;
                     left.count();
-                    // Steps that take no time must not keep others, nor the end of the run, from their turn.
+                    // Steps that take no time must not block other users or the end of the run.
                     tokio::task::yield_now().await;
                     if self.is_over() {
                         return Err(Stop::Over);
@@ -142,7 +142,7 @@ impl User {
         self.leave_room(false);
     }
 
-    /// The answer is told by its id: it may be that the partner was faster, which is no fault.
+    /// The answer is found by its id: it may say that the partner left first, which is no fault.
     fn say_leave(&mut self) -> Result<(), ErrorKind> {
         let id = RawValue::from_string(LEAVE_ID.to_owned());
         let text = id.and_then(|id| request_with_id(ClientType::LeaveRoom, Some(&id), None));
@@ -157,7 +157,7 @@ impl User {
         self.send(Frame::Text, text)
     }
 
-    /// Sends what is no request of a call.
+    /// Sends a message that needs no answer.
     pub(super) fn send(&mut self, frame: Frame, text: String) -> Result<(), ErrorKind> {
         match (&mut self.connection, frame) {
             (Some(connection), Frame::Text) => connection.send(text),
@@ -181,7 +181,7 @@ impl User {
         let over =
             |user: &Self| user.room.is_some() || user.search.is_none_or(|search| search.timed_out);
         self.listen_until(Until::Holds(over)).await?;
-        // A user who found nobody in time stays in the queue, and goes on once somebody has come.
+        // A user whose search timed out stays in the queue, and goes on after a late match.
         self.listen_until(Until::Holds(|user| user.room.is_some()))
             .await?;
         self.expecting.drop_one(MATCH_FOUND);

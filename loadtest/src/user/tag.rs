@@ -1,4 +1,4 @@
-//! What a message carries, so that its receiver can check it without asking the sender. Pure.
+//! The tag in a message, by which its receiver checks it without asking the sender. Pure.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,33 +10,33 @@ use crate::{
     plan::size::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES},
 };
 
-/// Three years: no run is as long, nor are clocks so far apart.
+/// Three years: no run is longer, and no clocks are further apart.
 const MAX_DUE: Duration = Duration::from_secs(100_000_000);
 
-/// What stands before a tag.
+/// The text before a tag.
 const MARK: &str = " vm ";
-/// The fields of a tag, each with a dot behind it.
+/// The fields of a tag, each followed by a dot.
 const FIELDS: usize = 10;
-/// The checksum of a tag has 24 bits: no change of one byte leaves it as it was.
+/// The checksum of a tag has 24 bits; every change of one byte changes it.
 const CHECKSUM_BITS: u64 = 0xff_ffff;
 
-/// Who sent a message to which room, which one it was, and when it was due.
+/// The sender, room, number and due time of a message.
 ///
-/// In an ICE candidate it travels as an extension attribute (RFC 8839, section 5.1), so that the payload is
-/// what a browser would send.
+/// In an ICE candidate it is an extension attribute (RFC 8839, section 5.1), so that the payload looks like
+/// a browser's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag {
-    /// The run; tells apart two load tests against one server.
+    /// The run: several load tests may use one server.
     pub run: u32,
     /// The sender's room, as [`room_key`] gives it.
     pub room: u64,
     /// The sender's index in the plan.
     pub sender: u32,
-    /// Counts the sender's messages in this room, from 0.
+    /// The number of the message among the sender's in this room, from 0.
     pub seq: u32,
-    /// Counts those of its type among them, from 0.
+    /// Its number among those of its type, from 0.
     pub nth: u32,
-    /// Its type and from whom to whom.
+    /// Its type and direction.
     pub route: Route,
     /// When it was due to be sent, since the start of the run. Whole microseconds.
     pub due: Duration,
@@ -47,8 +47,8 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// The payload, padded to its length: JSON for a message to a partner, and plain text within JSON
-    /// strings or binary frames for any other.
+    /// The payload, padded to its length: JSON for a message to a partner; otherwise plain text that fits into JSON
+    /// strings and binary frames.
     pub fn to_payload(self) -> String {
         let (head, tail) = dress(self.route.kind);
         let mut out = String::with_capacity(self.len.max(MIN_PAYLOAD_BYTES));
@@ -87,7 +87,7 @@ impl Tag {
         out
     }
 
-    /// Reads the tag of a received payload or of a whole message. `None`: there is none, or it was changed on the
+    /// Reads the tag in a received payload or message. `None`: there is none, or it was changed on the
     /// way.
     pub fn read(text: &str) -> Option<Self> {
         let (_, tag) = text.split_once(MARK)?;
@@ -126,12 +126,12 @@ impl Tag {
         sound.then_some(tag)
     }
 
-    /// Whether a tag begins in `text`, even if it cannot be read any more.
+    /// Whether `text` contains the beginning of a tag, even one that cannot be read.
     pub fn begins_in(text: &str) -> bool {
         text.contains(MARK)
     }
 
-    /// Whether `text`, a payload or a message around one, has other bytes than were sent.
+    /// Whether `text`, a payload or a message around one, differs from what was sent.
     pub fn altered(self, text: &str) -> bool {
         if self.route.direction == Direction::ToServer {
             return !text.contains(&self.to_payload());
@@ -144,7 +144,7 @@ fn checksum(fields: &str) -> u64 {
     room_key(fields) & CHECKSUM_BITS
 }
 
-/// What stands around the tag in payloads of this type.
+/// The text around the tag in payloads of this type.
 fn dress(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::ICE_CANDIDATE => (
@@ -161,24 +161,24 @@ fn dress(kind: Kind) -> (&'static str, &'static str) {
 /// A message to a partner.
 ///
 /// # Errors
-/// None that can happen: the payload is valid JSON.
+/// None in practice: the payload is valid JSON.
 pub fn relay(kind: ClientType, payload: String) -> serde_json::Result<String> {
     let payload = RawValue::from_string(payload)?;
     request(kind, Some(&payload))
 }
 
-/// A message without anything but its type and perhaps a payload.
+/// A message with only a type and perhaps a payload.
 ///
 /// # Errors
-/// None that can happen: the fields are all valid JSON.
+/// None in practice: the fields are valid JSON.
 pub fn request(kind: ClientType, payload: Option<&RawValue>) -> serde_json::Result<String> {
     request_with_id(kind, None, payload)
 }
 
-/// The same with an id, which comes back in the answer.
+/// The same with an id, which the answer repeats.
 ///
 /// # Errors
-/// None that can happen: the fields are all valid JSON.
+/// None in practice: the fields are valid JSON.
 pub fn request_with_id(
     kind: ClientType,
     id: Option<&RawValue>,
@@ -193,7 +193,7 @@ pub fn request_with_id(
     })
 }
 
-/// A number that stands for a room id of any length and form (FNV-1a, 64 bits).
+/// A hash of a room id of any length (FNV-1a, 64 bits).
 ///
 /// Not std's hasher: the two members of a room may sit in different processes and must agree.
 pub fn room_key(room_id: &str) -> u64 {

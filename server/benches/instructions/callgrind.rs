@@ -61,7 +61,7 @@ pub(crate) fn count(path: &str) -> Result<Count, String> {
     let run = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no"])
         .arg(format!("--toggle-collect=instructions*::{path}*"))
-        // Two patterns that begin alike would hide each other.
+        // A pattern must not be the beginning of another: one would hide the other.
         .arg("--zero-before=*measure_from_here*")
         .arg(format!("--callgrind-out-file={}", out.display()))
         .args(["--compress-strings=no", "--compress-pos=no"])

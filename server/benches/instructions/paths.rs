@@ -48,7 +48,7 @@ const QUEUED: usize = 16;
 /// Bytes of a message, as of an ICE candidate.
 const MESSAGE: usize = 120;
 
-/// Runs one path. Whoever counts instructions forgets them at [`measure_from_here`].
+/// Runs one path. Instructions before [`measure_from_here`] do not count.
 pub(crate) fn run(path: &str) {
     let later = Instant::now() + Duration::from_secs(3600);
     let text = ice_candidate(MESSAGE);
@@ -103,7 +103,7 @@ fn repeat(mut operation: impl FnMut()) {
     (0..OPERATIONS).for_each(|_| operation());
 }
 
-/// Where counting begins. It must do something, lest the compiler leave it out.
+/// Counting begins here. It must do something, or the compiler would remove it.
 #[inline(never)]
 fn measure_from_here() {
     black_box(Instant::now());

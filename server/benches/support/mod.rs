@@ -199,7 +199,7 @@ pub(crate) const LEAVE_ROOM: &str = r#"{"type":"leave_room","id":18}"#;
 /// A ping as a client writes it.
 pub(crate) const PING: &str = r#"{"type":"ping","id":19}"#;
 
-/// A message with an ICE candidate, of so many bytes in all.
+/// A message with an ICE candidate, with a total length of `bytes`.
 pub(crate) fn ice_candidate(bytes: usize) -> String {
     let (head, tail) = (
         r#"{"type":"ice_candidate","payload":{"candidate":"candidate:1 1 udp 2122260223 192.168.1.2 54321 typ host"#,

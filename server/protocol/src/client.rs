@@ -96,7 +96,7 @@ fn object<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Criteria<'de>>, D::E
     d.deserialize_any(Object)
 }
 
-/// A list in which `null` is as good as absent.
+/// A list; `null` means absent.
 fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Cow<'de, str>>, D::Error> {
     Option::deserialize(d).map(Option::unwrap_or_default)
 }

@@ -77,7 +77,7 @@ closed_list! {
         Left = "left",
         /// The user left the room with `next`.
         Next = "next",
-        /// The client closed the connection in good order.
+        /// The client closed the connection with a close frame.
         Closed = "closed",
         /// The connection broke without a close.
         Lost = "lost",

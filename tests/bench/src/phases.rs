@@ -294,7 +294,7 @@ impl<'a> Held<'a> {
         })
     }
 
-    /// Each pair plays ping-pong with `outstanding` messages: whoever receives one sends one back.
+    /// Each pair plays ping-pong with `outstanding` messages: each received message is answered by another one.
     pub(crate) fn closed_loop(
         &mut self,
         outstanding: u32,

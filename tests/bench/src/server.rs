@@ -171,7 +171,7 @@ pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> io::Re
     )?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;
-    // All of it is read so that the connection ends in good order.
+    // Everything is read, so that the connection ends with a FIN and not a reset.
     let size = io::copy(&mut stream.take(MAX_ANSWER), &mut io::sink())?;
     if &status != b"HTTP/1.1 200" {
         let status = String::from_utf8_lossy(&status).into_owned();

@@ -1,4 +1,4 @@
-//! The flags that say what users need to get in.
+//! Flags for what users need to be let in.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::user::net::credentials::{Access, AccessError};
 
-/// What users need to get in, as given.
+/// What users need to be let in, as given.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Getting in")]
 pub struct AccessFlags {
@@ -29,7 +29,7 @@ pub struct AccessFlags {
     )]
     pub token: Option<String>,
 
-    /// File with one token per line, one for each user; users beyond the last begin again
+    /// File with one token per line, one for each user; after the last token, users start again with the first
     #[arg(long, env = "LOADTEST_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
@@ -37,16 +37,16 @@ pub struct AccessFlags {
     #[arg(long, env = "LOADTEST_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// Addresses of this machine to connect from in turn: A,B or A-B; each has ports of its own
+    /// Addresses of this machine to connect from in turn: A,B or A-B; each has its own ports
     #[arg(long, env = "LOADTEST_SOURCE_IPS", value_name = "LIST")]
     pub source_ips: Option<String>,
 }
 
 impl AccessFlags {
-    /// What they mean.
+    /// Checks the flags.
     ///
     /// # Errors
-    /// The first that cannot be used, and what to give instead.
+    /// The first flag that cannot be used, and what to give instead.
     pub fn check(&self) -> Result<Access, AccessError> {
         let mut access = Access::default();
         for line in &self.header {

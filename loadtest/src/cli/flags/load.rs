@@ -1,4 +1,4 @@
-//! The flags that say how many users come when, and what they do.
+//! Flags for the number of users, their pace, and what they do.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::{
     },
 };
 
-/// How long everybody stays, unless told otherwise.
+/// How long users stay by default.
 const DURATION: Duration = Duration::from_secs(60);
-/// A search that ends at --users begins at this part of them at the most.
+/// A search that ends at --users begins at this fraction of them at the most.
 const STEPS_UP: u32 = 8;
 
-/// How many users come when, and what they do.
+/// The number of users, their pace, and what they do.
 #[derive(Debug, Clone, Args)]
 pub struct LoadFlags {
-    /// Plays a scenario: one that is built in (loadtest scenarios lists them), or a file
+    /// Play a scenario: a built-in one (loadtest scenarios lists them), or a file
     ///
-    /// The flags below change what it says: --users for the most users, --duration for the parts that hold the
-    /// load together, --spacing for the pace of its ramps; --stage takes the place of its phases. In a search for the
-    /// breaking point --users is the end of the search, and each try is held for --duration. What a scenario goes on
-    /// to is changed alike, but for a fraction of the capacity, which stays one.
+    /// The flags below change the scenario: --users sets the most users, --duration the time at full load, --spacing
+    /// the pace of its ramps; --stage replaces its phases. In a search for the capacity, --users ends the search, and each
+    /// try holds its load for --duration. The scenarios that follow change in the same way; those that play a
+    /// percentage of the capacity keep it.
     #[arg(long, env = "LOADTEST_SCENARIO", value_name = "NAME|FILE")]
     pub scenario: Option<String>,
 
-    /// Users at the same time; each takes an open file [default: 100]
+    /// Users at the same time; each needs an open file [default: 100]
     #[arg(long, env = "LOADTEST_USERS", value_name = "N")]
     pub users: Option<u32>,
 
-    /// How long everybody stays once the last user has started [default: 1m]
+    /// How long users stay after the last one has started [default: 1m]
     #[arg(long, env = "LOADTEST_DURATION", value_parser = time, value_name = "TIME")]
     pub duration: Option<Duration>,
 
@@ -41,24 +41,24 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_SPACING", value_parser = time, value_name = "TIME")]
     pub spacing: Option<Duration>,
 
-    /// Go to N users within TIME, or stay with as many: 2m:2000; repeatable, one after the other
+    /// Go to N users within TIME, or hold N users: 2m:2000; repeatable, one after the other
     #[arg(long, env = "LOADTEST_STAGE", value_parser = stage, value_name = "TIME:N", value_delimiter = ',',
           conflicts_with_all = ["users", "spacing", "arrival_rate"])]
     pub stage: Vec<(Duration, u32)>,
 
-    /// Users who come each second whatever the server does, for --duration: 50/s, or 10/m
+    /// New users each second, whatever the server does, for --duration: 50/s, or 10/m
     #[arg(long, env = "LOADTEST_ARRIVAL_RATE", value_parser = parse_rate, value_name = "N/s", conflicts_with_all = ["users", "spacing"])]
     pub arrival_rate: Option<f64>,
 
-    /// What --arrival-rate grows or shrinks to until the end
+    /// Let --arrival-rate grow or shrink to this rate until the end
     #[arg(long, env = "LOADTEST_RAMP_TO", value_parser = parse_rate, value_name = "N/s", requires = "arrival_rate", conflicts_with = "scenario")]
     pub ramp_to: Option<f64>,
 
-    /// How long a user stays who came by --arrival-rate [default: 30s]
+    /// How long each user of --arrival-rate stays [default: 30s]
     #[arg(long, env = "LOADTEST_STAY", value_parser = time, value_name = "TIME", conflicts_with = "scenario")]
     pub stay: Option<Duration>,
 
-    /// How many users the server is known to hold, for a scenario that plays a fraction of them; else it is searched for
+    /// The server's capacity in users, for scenarios that play a percentage of it; without it, they search for it
     #[arg(
         long,
         env = "LOADTEST_CAPACITY",
@@ -68,11 +68,11 @@ pub struct LoadFlags {
     )]
     pub capacity: Option<u32>,
 
-    /// What only some scenarios have.
+    /// Flags for some scenarios only.
     #[command(flatten)]
     pub within: ScenarioFlags,
 
-    /// How long a user waits for a partner; a match that never came counts as this long [default: 30s]
+    /// How long a user waits for a partner; a search without a match counts as this long [default: 30s]
     #[arg(long, env = "LOADTEST_MATCH_TIMEOUT", value_parser = time, value_name = "TIME")]
     pub match_timeout: Option<Duration>,
 
@@ -88,20 +88,17 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_CONNECT_TIMEOUT", value_parser = time, value_name = "TIME")]
     pub connect_timeout: Option<Duration>,
 
-    /// Length of each message's payload, in bytes [default: 192]
+    /// Bytes of each message's payload [default: 192]
     #[arg(long, env = "LOADTEST_PAYLOAD_BYTES", value_name = "BYTES")]
     pub payload_bytes: Option<usize>,
 }
 
 impl LoadFlags {
-    /// The plan that is asked for, and those that it goes on to.
-    ///
-    /// # Errors
-    /// It cannot be played.
+    /// The plan of the flags, and the plans that follow it.
     pub(super) fn plans(&self) -> Result<Vec<Plan>, ConfigError> {
         let mut plans = vec![self.plan(true)?];
         let mut next = 0;
-        // Those that go on to others are built in, and none of them comes back to itself.
+        // Only built-in scenarios are followed by others, and none comes back to itself.
         while let Some(plan) = plans.get(next) {
             next += 1;
             let then = plan.then.iter().map(|name| {
@@ -138,8 +135,8 @@ impl LoadFlags {
         Ok(plan)
     }
 
-    /// A scenario with what the flags change in it. A number of users takes the place of a fraction of the capacity only
-    /// in the one that was asked for.
+    /// Applies the flags to a scenario. A number of users replaces a percentage of the capacity only in the scenario
+    /// that was asked for.
     fn changed(&self, mut plan: Plan, asked_for: bool) -> Result<Plan, PlanError> {
         let fixed = self.users.is_some() || !self.stage.is_empty();
         if fixed && asked_for && plan.percent_of_capacity.take().is_some() {
@@ -170,7 +167,7 @@ impl LoadFlags {
         self.within.change(plan, asked_for)
     }
 
-    /// Users who find a partner and send ICE candidates.
+    /// The plan without a scenario: users find a partner and send ICE candidates.
     fn short_form(&self) -> Plan {
         let duration = self.duration.unwrap_or(DURATION);
         let mut plan = if let Some(from) = self.arrival_rate {

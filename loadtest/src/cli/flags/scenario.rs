@@ -1,17 +1,17 @@
-//! What only some scenarios have: storms, fractions of a capacity, searches.
+//! Flags for some scenarios only: storms, percentages of a capacity, searches.
 
 use clap::Args;
 
 use crate::plan::{Plan, PlanError, limits::MAX_USERS};
 
-/// Changes what a scenario says of its storm, its fraction of the capacity, or its search.
+/// Changes the storm, the percentage of the capacity, or the search of a scenario.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ScenarioFlags {
-    /// How many users lose their connection at once in a storm, in percent
+    /// Percentage of users who lose their connection at once in a storm
     #[arg(long, env = "LOADTEST_DROP", value_parser = percent, value_name = "PERCENT", requires = "scenario")]
     pub drop: Option<f64>,
 
-    /// How much of what the server holds is played, in percent
+    /// Percentage of the server's capacity to play
     #[arg(long, env = "LOADTEST_PERCENT_OF_CAPACITY", value_parser = percent, value_name = "PERCENT", requires = "scenario")]
     pub percent_of_capacity: Option<f64>,
 
@@ -25,16 +25,16 @@ pub struct ScenarioFlags {
     )]
     pub search_from: Option<u32>,
 
-    /// How close what holds and what does not are in the answer of a search, in percent
+    /// Largest difference between the load that holds and the load that fails at the end of a search, in percent
     #[arg(long, env = "LOADTEST_PRECISION", value_parser = percent, value_name = "PERCENT", requires = "scenario")]
     pub precision: Option<f64>,
 }
 
 impl ScenarioFlags {
-    /// The plan with what the flags change in it.
+    /// Applies the flags to the plan.
     ///
     /// # Errors
-    /// It has nothing of the kind, although it is the one that was `asked_for`.
+    /// The plan has nothing of the kind, although it is the one that was `asked_for`.
     pub(super) fn change(&self, mut plan: Plan, asked_for: bool) -> Result<Plan, PlanError> {
         let mut unmatched = None;
         if let Some(percent) = self.drop {

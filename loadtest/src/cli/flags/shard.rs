@@ -1,4 +1,4 @@
-//! The flags by which several processes play one plan together.
+//! Flags for several processes that play one plan together.
 
 use std::time::SystemTime;
 
@@ -7,27 +7,27 @@ use clap::Args;
 use super::ConfigError;
 use crate::plan::{Plan, Shard};
 
-/// Which users of the plan are played here, and when all start.
+/// The users that this process plays, and the common start.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "More than one process")]
 pub struct ShardFlags {
-    /// Plays one shard of the plan: 2/5 is the second of five
+    /// Play one shard of the plan: 2/5 is the second of five
     ///
     /// Play each shard in a process of its own, on any machine, with the same flags and the same --start-at; then
     /// join their --report FILE.json with loadtest merge.
     #[arg(long, env = "LOADTEST_SHARD", value_name = "K/N")]
     pub shard: Option<Shard>,
 
-    /// When the run starts, in UTC: 2026-01-31T12:00:00Z; the processes do not talk to each other
+    /// When the run starts, in UTC: 2026-01-31T12:00:00Z; processes do not talk to each other
     #[arg(long, env = "LOADTEST_START_AT", value_parser = moment, value_name = "TIME")]
     pub start_at: Option<SystemTime>,
 }
 
 impl ShardFlags {
-    /// Enters in the plans what was given; `capacity`: how many users the server is known to hold.
+    /// Applies the flags to the plans. `capacity`: the server's known capacity, in users.
     ///
     /// # Errors
-    /// A shard without the moment at which all of them start, or of a plan that cannot be split.
+    /// A shard without a start time, or a plan that cannot be split.
     pub(super) fn apply(
         &self,
         plans: &mut [Plan],
@@ -42,7 +42,7 @@ impl ShardFlags {
         }
         for plan in plans {
             (plan.shard, plan.start_at) = (shard, self.start_at);
-            // What is known need not be searched for.
+            // A known capacity needs no search.
             if plan.percent_of_capacity.is_some() && capacity.is_some() {
                 plan.search = None;
             }

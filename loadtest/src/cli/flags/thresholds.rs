@@ -1,17 +1,17 @@
-//! The flag that says what the server must hold.
+//! The flag for the requirements on the server.
 
 use clap::Args;
 
 use super::ConfigError;
 use crate::plan::{Plan, threshold::Threshold};
 
-/// What the server must hold.
+/// The requirements on the server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Thresholds")]
 pub struct ThresholdFlags {
-    /// What the server must hold, such as 'match_latency p95 < 2s over 30s abort after 1m'; repeatable
+    /// Requirement on the server, such as 'match_latency p95 < 2s over 30s abort after 1m'; repeatable
     ///
-    /// Is added to the thresholds of the scenario, or to the defaults, and replaces the one of the same metric and
+    /// Adds to the thresholds of the scenario, or to the defaults, and replaces the threshold of the same metric and
     /// statistic. Defaults: connections, matches and messages succeed in 99.9 %, match p95 < 2s, message p95 < 100ms, no
     /// message is misdelivered, server memory < 2GB if its metrics can be read.
     #[arg(

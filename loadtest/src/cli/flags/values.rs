@@ -1,14 +1,13 @@
-//! Values of flags: times and words.
+//! Times and texts as values of flags.
 
 use std::time::Duration;
 
-/// A length of time.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; give a number and a unit, such as 10ms, 5s, 30m or 1h"))
 }
 
-/// Words that a line of a report can hold.
+/// A text that fits into a line of a report.
 pub(super) fn line(text: &str) -> Result<String, String> {
     const MAX_BYTES: usize = 100;
     if text.len() > MAX_BYTES || text.contains(char::is_control) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{Progress, record::Quantiles};
 
-/// Seconds that are kept in mind: as many as a wide terminal has columns.
+/// The seconds that are kept: the columns of a wide terminal.
 const KEPT: usize = 200;
 
 /// Values of one figure, the latest last. `None`: nothing was measured in that second.
@@ -26,7 +26,7 @@ pub struct History {
 }
 
 impl History {
-    /// Enters the picture of now; only the first of each second counts.
+    /// Adds the current figures; only the first of each second counts.
     pub(super) fn add(&mut self, now: &Progress) {
         let second = now.elapsed.as_secs();
         if self.second == Some(second) {

@@ -1,4 +1,4 @@
-//! What the screen says. Pure text.
+//! The texts of the screen. Pure.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,7 +10,7 @@ use super::history::{Course, History};
 const LABEL_COLUMNS: usize = 32;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// One line: where the run is in its plan.
+/// One line: the run's place in its plan.
 pub(super) fn heading(progress: &Progress) -> String {
     if let Some(left) = progress.starts_in {
         return format!("starts in {}", clock(left));
@@ -22,7 +22,7 @@ pub(super) fn heading(progress: &Progress) -> String {
     line
 }
 
-/// The lines under it, none wider than `columns`.
+/// The lines below it, none wider than `columns`.
 pub(super) fn body(progress: &Progress, history: &History, columns: usize) -> String {
     let Progress {
         users,
@@ -59,7 +59,7 @@ pub(super) fn body(progress: &Progress, history: &History, columns: usize) -> St
     lines.collect::<Vec<String>>().join("\n")
 }
 
-/// A line for a log.
+/// One line for a log.
 pub(super) fn plain(progress: &Progress) -> String {
     if let Some(left) = progress.starts_in {
         return format!("starts in {} s", left.as_secs());
@@ -92,7 +92,7 @@ fn sparkline(course: &Course, width: usize) -> String {
         .collect()
 }
 
-/// The block for a fraction of 0 to 1; of nothing, the lowest.
+/// The block for a fraction of 0 to 1; the lowest for no value.
 fn block(fraction: f64) -> char {
     let over = |step: &&char| fraction * 8.0 > (**step as u32 - BLOCKS[0] as u32) as f64;
     BLOCKS.iter().rev().find(over).copied().unwrap_or(BLOCKS[0])

@@ -136,7 +136,7 @@ pub(super) fn capacity(record: &Record) -> Option<Advice> {
         // Without a word on what gave out the search did not come to its end; why, its findings tell.
         evidence.as_ref()?;
         return advice(
-            "Search higher: the breaking point lies beyond the most users that were tried.",
+            "Search higher: the capacity is above the most users that were tried.",
             format!("{} users held every threshold", count(capacity.holds)),
         );
     };

@@ -24,7 +24,7 @@ pub struct Inbox {
 /// What a received message turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// Newer than all before; so many between them have not come.
+    /// Newer than all before; this many messages in between have not arrived.
     InOrder { missed: u32 },
     /// New, but a later one had come before it.
     Reordered,

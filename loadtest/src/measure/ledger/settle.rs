@@ -116,7 +116,7 @@ impl Ledger {
             self.remember(stay.room, from, stay.left.min(partner.left));
             return;
         }
-        // Overlapping in time: a room that is made anew under an old name is another room.
+        // Overlapping in time: a new room under an old name is another room.
         let third = self
             .closed
             .get_mut(&stay.room)
@@ -214,7 +214,7 @@ impl Ledger {
     }
 
     fn one_sided(&mut self, stay: &Stay) {
-        // Whoever gives up while the server pairs them is in no room that they know of, and their partner
+        // A user who gives up while the server matches them does not know of the room, and their partner
         // is told at once.
         let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < UNDER_WAY;
         self.one_sided_rooms += u64::from(!gave_up);

@@ -197,7 +197,7 @@ fn what_still_had_time_to_come_when_the_run_ended_is_pending() {
     };
     let slow = secs(12);
     assert_eq!(fate(slow, secs(32)), (198, 0), "it was waited for in full");
-    // What was sent from 12 s on could still come in time; it is told apart to 3 s.
+    // What was sent from 12 s on could still come in time; messages are counted separately for 3 s.
     let (lost, pending) = fate(slow, secs(24));
     assert_eq!(lost + pending, 198);
     assert!((80..=110).contains(&pending), "{pending}");
@@ -211,7 +211,7 @@ fn a_partner_who_left_may_have_missed_what_was_on_a_long_way() {
     sender.latest = Latest::new(secs(4));
     (0..20).for_each(|n| sender.latest.sent(Duration::from_millis(500) * n));
     let total = settle([sender, stay(2, 0, inbox(1, &[0, 1, 2, 3, 4, 5]))]).total();
-    // The receiver left at 9 s: what was sent before 5 s had its time, but for the second in which it is told apart.
+    // The receiver left at 9 s: what was sent before 5 s had its time, except in the present second.
     assert_eq!(total.lost + total.undeliverable, 14);
     assert!((10..=12).contains(&total.undeliverable), "{total:?}");
 }

@@ -1,20 +1,21 @@
-//! How long, how often and how much a flow may do: what is beyond is a slip of the pen, or would fill the memory.
+//! Bounds on a flow: its length, its repetitions and the bytes it sends. Beyond them is a typing error, or the memory
+//! would fill up.
 
 use std::time::Duration;
 
 use super::{Between, Message, Request, Rounds, Step};
 use crate::plan::{limits::MAX_DURATION, size::Size, template::Template};
 
-/// Loops in loops.
+/// The deepest nesting of loops.
 const MAX_DEPTH: usize = 8;
-/// What may be handed to a connection at once, and at the same time the longest message.
+/// The most bytes in one burst to a connection, and the longest message.
 const MAX_AT_ONCE_BYTES: usize = 512 << 10;
-/// What goes around a message.
+/// An allowance for the envelope of a message.
 const FRAME_BYTES: usize = 16;
 /// The shortest time between two messages of one user.
 const MIN_EVERY: Duration = Duration::from_millis(1);
 
-/// The first step that goes beyond, and what to give.
+/// The first step beyond a bound, and what to give instead.
 pub(super) fn check(steps: &[Step], depth: usize) -> Result<(), (Vec<usize>, &'static str)> {
     for (index, step) in steps.iter().enumerate() {
         let inner = match step {
@@ -75,7 +76,7 @@ fn one(step: &Step) -> Result<(), &'static str> {
     }
 }
 
-/// Whether a connection takes messages of so many bytes so often.
+/// Whether a connection can take `bytes` bytes that often.
 fn pace(bytes: usize, every: Duration, rounds: Rounds) -> Result<(), &'static str> {
     match rounds {
         Rounds::Times(times) if every.is_zero() => {
@@ -90,7 +91,7 @@ fn pace(bytes: usize, every: Duration, rounds: Rounds) -> Result<(), &'static st
     }
 }
 
-/// The longest message that comes of it.
+/// The longest message that the template can produce.
 fn length(template: Option<&Template>, size: &Size) -> Result<usize, &'static str> {
     let payload = size.longest();
     let bytes = match template {

@@ -1,4 +1,4 @@
-//! Whether a flow can be played, before anybody plays it.
+//! Whether a flow can be played. Checked before the run.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -11,9 +11,8 @@ use crate::plan::{Greeting, template::Template};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("flow {flow:?}, step {step}: {what}", step = path(.steps))]
 pub struct FlowError {
-    /// Its name.
     pub flow: String,
-    /// Which step, from 0; inside of a loop, which step of the loop, and so on.
+    /// Which step, from 0; for a step in a loop: the loop's place, then the place in the loop, and so on.
     pub steps: Vec<usize>,
     /// What is wrong, and what to do.
     pub what: Cow<'static, str>,
@@ -28,7 +27,7 @@ impl Flow {
     /// Whether the steps can be played against a server that greets like this.
     ///
     /// # Errors
-    /// The first one that cannot.
+    /// The first step that cannot be played.
     pub fn check(&self, greeting: &Greeting) -> Result<(), FlowError> {
         let mut place = Place {
             greeting: match greeting {
@@ -61,7 +60,7 @@ impl Rounds {
     }
 }
 
-/// Where a user is after the steps so far.
+/// The user's situation after the steps so far.
 #[derive(Default)]
 struct Place<'a> {
     connected: bool,
@@ -69,7 +68,7 @@ struct Place<'a> {
     saved: Vec<&'a str>,
     /// The type that the server greets with.
     greeting: Option<&'a str>,
-    /// The type that the latest step but pauses has waited for.
+    /// The type that the latest step waited for; pauses do not count.
     taken: Option<&'a str>,
 }
 
@@ -95,13 +94,13 @@ impl<'a> Place<'a> {
             );
             if endless && index < last {
                 return wrong(
-                    "this goes on until the end of the run, so that nothing comes after it: give `times` or `for`"
+                    "this never ends before the run, so later steps cannot start: give `times` or `for`"
                         .into(),
                 );
             }
             if let Some(name) = self.missing(step) {
                 return wrong(
-                    format!("nothing is known as {{{{{name}}}}} here: put the http step that saves it before this one")
+                    format!("{{{{{name}}}}} is unknown here: put the http step that saves it before this one")
                         .into(),
                 );
             }
@@ -109,7 +108,7 @@ impl<'a> Place<'a> {
                 return wrong(what.into());
             }
             if let Step::Loop { steps, .. } = step {
-                // Twice: what stands after the first round has to do before the second.
+                // Checked twice: the end of a loop must also fit its beginning.
                 for _round in 0..2 {
                     self.go(steps).map_err(|(mut path, what)| {
                         path.insert(0, index);
@@ -121,7 +120,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// A variable of the step that nobody has saved before it.
+    /// A variable of the step that no earlier step has saved.
     fn missing(&self, step: &'a Step) -> Option<&'a str> {
         let mut names = step.templates().flat_map(Template::saved);
         names.find(|name| !self.saved.contains(name))
@@ -235,7 +234,7 @@ fn check_call(call: &Call) -> Result<(), &'static str> {
     }
     if !call.template.has_id() && call.answer.is_none() {
         return Err(
-            "no answer can be told from others: put {{id}} into the request, or give the type of the `answer`",
+            "answers cannot be matched to requests: put {{id}} into the request, or give the type of the `answer`",
         );
     }
     Ok(())

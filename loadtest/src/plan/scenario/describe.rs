@@ -10,7 +10,7 @@ use crate::{
     plan::{Load, Plan},
 };
 
-/// What a plan will do: its phases, flows and thresholds.
+/// The plan's phases, flows and thresholds.
 pub fn describe(plan: &Plan) -> String {
     let mut text = match plan.description.as_str() {
         "" => format!("{}\n", plan.name),
@@ -66,7 +66,7 @@ fn arrivals(from: f64, to: f64) -> String {
     }
 }
 
-/// The scenarios that are built in, a line or two each.
+/// The built-in scenarios, a line or two each.
 pub fn list() -> String {
     let mut text = String::new();
     for (name, file) in BUILT_IN {

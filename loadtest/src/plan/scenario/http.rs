@@ -1,4 +1,4 @@
-//! The steps of a scenario file that speak of URLs.
+//! The steps of a scenario file that contain URLs.
 
 use hyper::{Method, http::uri::PathAndQuery};
 
@@ -22,7 +22,7 @@ const METHODS: [Method; 5] = [
     Method::DELETE,
 ];
 
-/// The names under which the steps of these flows save something.
+/// The names under which the steps of these flows save a value.
 pub(super) fn saved_names<'a>(flows: impl Iterator<Item = &'a FlowTable>) -> Vec<String> {
     let mut names = Vec::new();
     let mut steps: Vec<_> = flows.flat_map(|flow| &flow.steps).collect();
@@ -49,8 +49,9 @@ pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, 
     let given = table.method.as_deref();
     let method = given.unwrap_or(if table.text.is_some() { "POST" } else { "GET" });
     let known = METHODS.iter().find(|known| known.as_str() == method);
-    let method = known
-        .ok_or_else(|| format!("{method:?} is no method: give GET, POST, PUT, PATCH or DELETE"))?;
+    let method = known.ok_or_else(|| {
+        format!("{method:?} is not a method: give GET, POST, PUT, PATCH or DELETE")
+    })?;
     let body = match &table.text {
         Some(_) if *method == Method::GET => {
             return Err("a GET has no `text`: take it out, or give another `method`".to_owned());
@@ -74,7 +75,7 @@ pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, 
             (Some(origin.map_err(|_bad| wrong())?), path)
         }
     };
-    // What stands behind the path may be a secret.
+    // The query may contain a secret.
     let shown = url.split_once('?').map_or(url, |(shown, _)| shown);
     let name = table.name.clone();
     Ok(Step::Http(Request {
@@ -92,7 +93,9 @@ pub(super) fn http(url: &str, table: &StepTable, names: &Names) -> Result<Step, 
 fn path_of(path: &str, such_as: &str, names: &Names) -> Result<Template, String> {
     let filled = path.replace("{{", "").replace("}}", "");
     if !path.starts_with('/') || filled.parse::<PathAndQuery>().is_err() {
-        return Err(format!("{path:?} is no path: give one such as {such_as:?}"));
+        return Err(format!(
+            "{path:?} is not a path: give one such as {such_as:?}"
+        ));
     }
     Template::parse(path, names).map_err(|error| error.to_string())
 }
@@ -107,7 +110,7 @@ fn save(table: &StepTable, names: &Names) -> Result<Vec<(String, String)>, Strin
         }
         if !pointer.starts_with('/') {
             return Err(format!(
-                "{pointer:?} is no place in an answer: give a JSON pointer such as \"/token\" or \"/user/id\""
+                "{pointer:?} is not a JSON pointer: give one such as \"/token\" or \"/user/id\""
             ));
         }
         save.push((name.clone(), pointer.clone()));

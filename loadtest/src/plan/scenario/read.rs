@@ -1,4 +1,4 @@
-//! From a scenario file to a plan.
+//! Turns a scenario file into a plan.
 
 use std::{collections::BTreeSet, fmt::Display};
 
@@ -16,7 +16,6 @@ use crate::plan::{
     threshold::ThresholdError,
 };
 
-/// Reads a scenario.
 pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -45,7 +44,10 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
         let at = name.span().start;
         let name = name.into_inner();
         if !BUILT_IN.iter().any(|(known, _)| *known == name) {
-            return Err(Wrong::new(at, format!("no scenario {name:?} is built in")));
+            return Err(Wrong::new(
+                at,
+                format!("there is no built-in scenario {name:?}"),
+            ));
         }
         plan.then.push(name);
     }
@@ -73,7 +75,7 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
     Ok(plan)
 }
 
-/// A name that a line of a report can hold.
+/// A name that fits into a line of a report.
 fn name(given: &str, at: usize) -> Result<String, Wrong> {
     const MAX_LENGTH: usize = 100;
     if given.trim().is_empty() || given.len() > MAX_LENGTH || given.contains(char::is_control) {
@@ -83,7 +85,7 @@ fn name(given: &str, at: usize) -> Result<String, Wrong> {
     Ok(given.to_owned())
 }
 
-/// The first name that is given twice, so that rows of a report could not be told apart.
+/// Names are unique: rows of a report have no other label.
 fn twice<'a>(names: impl Iterator<Item = (&'a str, usize)>) -> Result<(), Wrong> {
     let mut seen = BTreeSet::new();
     for (name, at) in names {
@@ -151,7 +153,7 @@ fn phase(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Phase, Str
     };
     if phase.duration.is_zero() && phase.holds() {
         return Err(
-            "a phase of no time that adds no users does nothing: give it a longer `duration`"
+            "a phase without a duration and without new users does nothing: give it a longer `duration`"
                 .to_owned(),
         );
     }
@@ -177,7 +179,7 @@ fn flow(
     Ok(flow)
 }
 
-/// Where in the file the step at this path is.
+/// The place in the file of the step at this path.
 fn place(steps: &[Spanned<StepText>], path: &[usize]) -> Option<usize> {
     let (first, rest) = path.split_first()?;
     let step = steps.get(*first)?;

@@ -18,10 +18,10 @@ use crate::plan::{
 
 const WORDS: &str = "connect, find_match, next, leave, reconnect, close, stay, or a table such as { think = \"2s\" }";
 const TABLES: &str = "one of connect, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
-/// How long a call, a page or an expected message may take unless the file says otherwise.
+/// How long a call, an HTTP request or an expected message may take by default.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
-/// The messages of a file, ready to be used by its steps.
+/// The messages of a file, by name.
 pub(super) struct Messages<'a> {
     known: BTreeMap<&'a str, Known>,
     names: Names,
@@ -155,9 +155,10 @@ impl<'a> Messages<'a> {
     }
 
     fn call(&self, name: &str, table: &StepTable, within: Duration) -> Result<Step, String> {
-        let known = self.known.get(name).ok_or_else(|| {
-            format!("nothing is known as {name:?}: give its request as [message.{name}]")
-        })?;
+        let known = self
+            .known
+            .get(name)
+            .ok_or_else(|| format!("{name:?} is unknown: give its request as [message.{name}]"))?;
         let (every, rounds) = pace(table)?;
         Ok(Step::Call(Call {
             name: table.name.clone().unwrap_or_else(|| name.to_owned()),
@@ -186,7 +187,7 @@ fn kinds(table: &StepTable) -> usize {
     named.into_iter().filter(|named| *named).count()
 }
 
-/// The time from one to the next, and how often.
+/// The time between two, and how often.
 fn pace(table: &StepTable) -> Result<(Duration, Rounds), String> {
     let rounds = match (table.times, table.time) {
         (Some(_), Some(_)) => {
@@ -209,6 +210,6 @@ fn plain(word: &str) -> Result<Step, String> {
         "reconnect" => Step::Reconnect,
         "close" => Step::Close,
         "stay" => Step::Think(Between::ENDLESS),
-        _ => return Err(format!("{word:?} is no step: give {WORDS}")),
+        _ => return Err(format!("{word:?} is not a step: give {WORDS}")),
     })
 }

@@ -1,4 +1,4 @@
-//! Values of a scenario file: times, rates, percentages, sizes. Each says what to give when it cannot be read.
+//! Values of a scenario file: times, rates, percentages, sizes. Each error says what to give.
 
 use std::time::Duration;
 
@@ -178,7 +178,7 @@ impl<'de> Deserialize<'de> for SizeText {
     }
 }
 
-/// A value whose schema is written by hand, because several kinds of TOML values mean it.
+/// A value with a schema written by hand: several kinds of TOML values are allowed.
 macro_rules! schema {
     ($type:ident, $schema:tt) => {
         impl JsonSchema for $type {

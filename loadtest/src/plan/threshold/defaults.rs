@@ -1,17 +1,14 @@
-//! The thresholds of a plan that names none: the baseline of a server for 5,000 users.
+//! The thresholds of a plan without any: the baseline of a server for 5,000 users.
 
 use super::Threshold;
 
 /// What the users of a plan do.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Parts {
-    /// They search for partners.
     pub matches: bool,
-    /// They send each other messages.
     pub relays: bool,
-    /// They send each other offers or answers, without which no call can be set up.
+    /// They send each other offers or answers, which every call needs.
     pub setups: bool,
-    /// They send requests that need an answer.
     pub calls: bool,
 }
 
@@ -30,7 +27,7 @@ const DEFAULTS: [(Needs, &str); 9] = [
     (|_| true, "server_rss max < 2GB"),
 ];
 
-/// Where users wait for messages: without it, nothing would judge a message that never comes.
+/// For flows that wait for messages: no other threshold judges a message that never comes.
 const FLOWS: &str = "flow_success >= 99.9%";
 
 /// The defaults for a plan with these parts.

@@ -1,4 +1,4 @@
-//! What can be measured, and in what unit.
+//! The metrics, and their units.
 
 use super::Statistic;
 
@@ -7,7 +7,7 @@ use super::Statistic;
 pub enum MetricKind {
     /// In milliseconds.
     Latency,
-    /// Of the run as a whole, in milliseconds.
+    /// One time for the whole run, in milliseconds.
     Time,
     /// In percent.
     Success,
@@ -16,16 +16,16 @@ pub enum MetricKind {
     Memory,
     /// In percent of one core.
     Cpu,
-    /// A number that goes up and down.
+    /// A number that rises and falls.
     Gauge,
 }
 
-/// What else is special about a metric.
+/// Special properties of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trait {
-    /// Not kept for windows of time, so there is no `over`.
+    /// Not kept for windows of time: `over` is refused.
     RunOnly,
-    /// Of one call or flow, if `{NAME}` follows.
+    /// One for each call or flow, with `{NAME}`.
     ByName,
     /// Measured on two users, who may be in different shards of a run.
     Partners,
@@ -35,8 +35,8 @@ enum Trait {
     Settles,
 }
 
-/// Makes the metrics from a table: a row has the variant, the name in a threshold, the kind, and what else is
-/// special. How each is measured is the one other `match`, in `judge::thresholds::measure`.
+/// Makes the metrics from a table: a row has the variant, the name in a threshold, the kind, and the special
+/// properties. The only other `match` over metrics is in `judge::thresholds::measure`.
 macro_rules! metrics {
     ($($metric:ident $name:literal $kind:ident $($special:ident)*;)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Reads a threshold. Every error says what would have been right.
+//! Reads a threshold. Every error says what to write instead.
 
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
     };
     let limit = limit.ok_or_else(|| {
         format!(
-            "{text:?} is no limit for {}: give one such as {example}",
+            "{text:?} is not a limit for {}: give one such as {example}",
             metric.name()
         )
     })?;
@@ -174,7 +174,7 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
         if limit > 100.0 {
             return Err(format!("{} is never more than 100%", metric.name()));
         }
-        // Who writes 0.99 means 99 %, and would never hear of a failure.
+        // A user who writes 0.99 means 99 %; as 0.99 % it would never fail.
         if limit <= 1.0 && limit > 0.0 && !text.contains('%') {
             let percent = limit * 100.0;
             return Err(format!(

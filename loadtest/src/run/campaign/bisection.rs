@@ -1,23 +1,23 @@
-//! Which load is tried next in a search for the breaking point, and what the answer is. Pure.
+//! Chooses the next load of a search for the capacity, and the answer. Pure.
 //!
-//! Steps up until a load does not hold, then the middle between what held and what did not, until the two are as
-//! close as is asked. Then both ends have to show themselves once more: the load that holds, and the one that is the
-//! precision above it. Servers are noisy, so either may turn out the other way; the search then goes on from there,
-//! but not for ever.
+//! Steps up until a load fails. Then tries the middle between the load that held and the load that failed, until they
+//! are close enough. Then confirms both ends: the load that holds, and the one that is the precision above it.
+//! Servers are noisy, so an end may turn out differently; the search then goes on from there, but only a limited
+//! number of times.
 
 use crate::plan::CapacitySearch;
 
-/// How often a load may turn out other than before until the search ends with what it has.
+/// How many contradictions the search tolerates before it ends with what it has.
 const MAX_REVERSALS: u32 = 3;
 
 /// Why a load is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// More than ever before.
+    /// A new highest load.
     Step,
-    /// Between what held and what did not.
+    /// Between the load that held and the load that failed.
     Bisect,
-    /// Once more.
+    /// A confirmation.
     Confirm,
 }
 
@@ -31,35 +31,35 @@ impl Kind {
     }
 }
 
-/// A load to be tried.
+/// The next load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Try {
     pub kind: Kind,
     pub users: u32,
 }
 
-/// What is known when a search ends.
+/// The answer of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// The most users who held; 0: none did.
+    /// The most users with whom the server held; 0: none.
     pub holds: u32,
-    /// The fewest who did not, above that.
+    /// The fewest users above that with whom it failed.
     pub breaks: Option<u32>,
-    /// One and the same load never held at one time and broke at another, nor a larger one held than one that broke,
-    /// more often than the search puts up with.
+    /// The tries did not contradict each other more often than the search tolerates: the same load held and failed, or
+    /// a larger load held than one that failed.
     pub steady: bool,
 }
 
-/// A search and what came of its tries so far.
+/// A search, and the results of its tries so far.
 #[derive(Debug, Clone)]
 pub(super) struct Hunt {
     search: CapacitySearch,
-    /// Users and whether they held, in the order of trying.
+    /// The users of each try and whether they held, in order.
     tried: Vec<(u32, bool)>,
-    /// Believed to hold; 0: nothing yet.
+    /// Believed to hold; 0: none yet.
     low: u32,
     low_confirmed: bool,
-    /// Believed not to hold.
+    /// Believed to fail.
     high: Option<u32>,
     high_confirmed: bool,
     reversals: u32,
@@ -78,7 +78,7 @@ impl Hunt {
         }
     }
 
-    /// What to try next; `None`: there is an answer.
+    /// The next try. `None`: the answer is known.
     pub(super) fn next(&self) -> Option<Try> {
         if self.reversals > MAX_REVERSALS {
             return None;
@@ -100,7 +100,7 @@ impl Hunt {
         }
     }
 
-    /// Takes down what came of the `users` that [`Hunt::next`] asked for.
+    /// Adds the result of the `users` that [`Hunt::next`] asked for.
     pub(super) fn tell(&mut self, users: u32, held: bool) {
         self.tried.push((users, held));
         match (held, users == self.low) {
@@ -130,7 +130,7 @@ impl Hunt {
         }
     }
 
-    /// What is known by now.
+    /// What the tries so far show.
     pub(super) fn answer(&self) -> Answer {
         if self.reversals <= MAX_REVERSALS {
             return Answer {
@@ -139,7 +139,7 @@ impl Hunt {
                 steady: true,
             };
         }
-        // All that contradicts itself lies in between.
+        // All contradictions lie in between.
         let users = |wanted: bool| {
             let tried = self.tried.iter().filter(move |(_, held)| *held == wanted);
             tried.map(|(users, _)| *users)
@@ -165,7 +165,7 @@ impl Hunt {
     }
 }
 
-/// Without its fraction, but not with one that is only the rounding of a product.
+/// Rounds down, but not below a whole number that only rounding has missed.
 pub(super) fn whole(users: f64) -> u32 {
     #[allow(
         clippy::cast_possible_truncation,
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Plays a search against a server that says whether it holds `users` at its n-th try.
+    /// Plays a search against a server whose answer depends on `users` and the number of the try.
     fn play(
         search: CapacitySearch,
         mut holds: impl FnMut(usize, u32) -> bool,
@@ -244,13 +244,13 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_again_goes_down_and_what_holds_after_all_goes_up() {
-        // Of 400 it is only the first try that holds.
+        // 400 hold only at the first try.
         let (down, _) = play(search(100, 10_000), |n, users| n == 2 || users <= 300);
         assert!(
             down.holds <= 300 && down.breaks > Some(300) && down.steady,
             "{down:?}"
         );
-        // 800 breaks by accident, and then never again.
+        // 800 fail by accident, and never again.
         let (up, _) = play(search(100, 10_000), |n, users| n != 3 && users <= 5_000);
         assert!(up.holds > 4_500 && up.holds <= 5_000 && up.steady, "{up:?}");
     }
@@ -260,7 +260,7 @@ mod tests {
         let mut hunt = Hunt::new(search(100, 10_000));
         let (mut tries, mut confirmations) = (0, 0);
         while let Some(Try { kind, users }) = hunt.next() {
-            // The load that held does so once more, so does the one that broke, and then it does not.
+            // Both ends are confirmed, and later contradicted.
             let held = match kind {
                 Kind::Confirm => confirmations % 3 < 2,
                 _ => users <= 1000,

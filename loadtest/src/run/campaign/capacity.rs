@@ -1,4 +1,4 @@
-//! Plays the tries of a search for the breaking point, and makes one record of them.
+//! Plays the tries of a search for the capacity, and makes one record of them.
 
 use std::time::Duration;
 
@@ -19,23 +19,23 @@ use crate::{
     user::net::target::Target,
 };
 
-/// A server that was just overloaded gets so long to forget it.
+/// The pause after a try, so that an overloaded server can recover.
 const PAUSE: Duration = Duration::from_millis(500);
-/// One that cannot be reached after a try is asked again so often.
+/// How often to ask again when the server cannot be reached after a try.
 const ASK_AGAIN: u32 = 5;
-/// It gets so long before each time.
+/// The pause before each of these attempts.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Descriptors that may be open in a later try and are not now.
+/// Descriptors that a later try may need and the present one does not.
 const SPARE_FILES: u64 = 16;
 
-/// A try whose measurement stands.
+/// A try with a valid measurement.
 struct Tried {
     users: u32,
     held: bool,
     record: Record,
 }
 
-/// A search that is on.
+/// A search in progress.
 struct Tries<'a, 's> {
     plan: &'a Plan,
     target: &'a Target,
@@ -44,18 +44,18 @@ struct Tries<'a, 's> {
     hunt: Hunt,
     steps: Vec<CapacityStep>,
     tried: Vec<Tried>,
-    /// The latest try, if it says nothing about the server: the generator's fault, or asked to end.
+    /// The latest try, if it says nothing about the server: it was the generator's fault, or the user ended it.
     void: Option<Record>,
-    /// What a reader of the answer has to know.
+    /// Remarks for the record.
     findings: Vec<Finding>,
 }
 
-/// Searches for the most users with whom all thresholds of `plan` hold. Each try is a run of its own.
+/// Searches for the most users with whom all thresholds of `plan` hold. Each try is a run.
 ///
-/// The record is that of the run with these users; when no load held, of the one that showed it. It holds the answer.
+/// Returns the record of the run with these users, with the answer in it; if no load held, that of the failed run.
 ///
 /// # Errors
-/// The first try could not take place. A later one that cannot ends the search with what is known.
+/// The first try could not take place. If a later one cannot, the search ends with what it knows.
 pub(super) async fn search(
     plan: &Plan,
     search: &CapacitySearch,
@@ -95,7 +95,7 @@ pub(super) async fn search(
 }
 
 impl Tries<'_, '_> {
-    /// Plays one; whether the search goes on.
+    /// Plays one try. Returns whether the search goes on.
     async fn play(
         &mut self,
         next: Try,
@@ -117,14 +117,14 @@ impl Tries<'_, '_> {
             Err(error) => {
                 self.find(
                     format!("the search ended before try {number}: {error}"),
-                    "See whether the server has outlived the try before",
+                    "Check whether the server survived the previous try",
                 );
                 return Ok(false);
             }
         };
         let cut_short = record.run.interrupted && !record.thresholds.iter().any(|one| one.aborted);
         if cut_short || record.outcome == Outcome::Invalid {
-            // The generator's machine may have paused for a moment: that is worth another try, but not a third.
+            // The generator's machine may have paused once: that deserves a second try, but not a third.
             let again = !cut_short && self.void.is_none();
             if cut_short {
                 self.asked_to_end();
@@ -153,7 +153,7 @@ impl Tries<'_, '_> {
         Ok(!stopped || self.asked_to_end())
     }
 
-    /// Runs a plan against a server that may have to recover from the run before.
+    /// Plays a run against a server that may still have to recover from the run before.
     async fn run(
         &self,
         plan: &Plan,
@@ -185,8 +185,8 @@ impl Tries<'_, '_> {
     /// Never goes on.
     fn asked_to_end(&mut self) -> bool {
         self.find(
-            "the search was ended before it had its answer".to_owned(),
-            "Let it come to its end",
+            "the search was stopped before it had an answer".to_owned(),
+            "Let it run to its end",
         );
         false
     }
@@ -199,12 +199,12 @@ impl Tries<'_, '_> {
         });
     }
 
-    /// The record of the answer; `None`: nothing was played. `most`: which users are the most that were to be tried.
+    /// The record of the answer; `None`: nothing was played. `most`: the reason why the largest load was the last.
     fn end(mut self, most: &str) -> Option<Record> {
         let answer = self.hunt.answer();
         if !answer.steady {
             self.find(
-                "loads that held did not at another time, again and again".to_owned(),
+                "several times, a load held at one time and failed at another".to_owned(),
                 "Look for what else runs on the server's machine, or hold each load for longer",
             );
         }
@@ -219,7 +219,7 @@ impl Tries<'_, '_> {
                 format!("nothing, up to the {users} users {most}")
             }),
         };
-        // The last of those with so many: the one that confirmed it.
+        // The last try with these users: the one that confirmed them.
         let held = self.tried.iter().rev();
         let mut held = held.filter(|tried| tried.held && tried.users == answer.holds);
         let shown = held.next().or(broke).map(|tried| tried.record.clone());

@@ -1,4 +1,4 @@
-//! What a try has shown, for the record of a search. Pure.
+//! Texts about the tries of a search, for the record. Pure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{
     record::{Blame, CapacityStep, Outcome, Record, Status, ThresholdResult, digits},
 };
 
-/// One stair. `time`: from and to, since the begin of the search.
+/// One step. `time`: from and to, since the begin of the search.
 pub(super) fn step(kind: &str, users: u32, time: [Duration; 2], record: &Record) -> CapacityStep {
     let [start_ms, end_ms] = time.map(|time| digits(time.as_secs_f64() * 1e3));
     let server = record.server.as_ref();
@@ -25,7 +25,7 @@ pub(super) fn step(kind: &str, users: u32, time: [Duration; 2], record: &Record)
     }
 }
 
-/// What failed first in a run that did not hold: the figure, the limit, and whose fault it was.
+/// The first failure of a run: the figure, the limit, and the blame.
 pub(super) fn gave_out(users: u32, record: &Record) -> String {
     let at = |one: &ThresholdResult| one.failed_at_ms.unwrap_or(f64::INFINITY);
     let Some(first) = failed(record).min_by(|a, b| at(a).total_cmp(&at(b))) else {
@@ -44,7 +44,7 @@ pub(super) fn gave_out(users: u32, record: &Record) -> String {
     )
 }
 
-/// Why the measurement of a try does not stand, and what to do.
+/// Why the measurement of a try is not valid, and what to do.
 pub(super) fn distrust(users: u32, record: &Record) -> (String, String) {
     let findings = record.measurement.findings.iter();
     let worst = findings.max_by_key(|finding| finding.validity);
@@ -52,7 +52,7 @@ pub(super) fn distrust(users: u32, record: &Record) -> (String, String) {
         (finding.what.as_str(), finding.advice.clone())
     });
     let what = format!(
-        "the search ended at {} users, with no word about the server: the measurement was not to be trusted: {what}",
+        "the search ended at {} users and says nothing about the server: the measurement was not valid: {what}",
         count(users.into())
     );
     (what, advice)

@@ -9,7 +9,7 @@ use crate::{
     user::net::{servers::Servers, target::Target, websocket::Connection},
 };
 
-/// Opens one connection, so that a wrong address is one clear error and not one per user.
+/// Opens one connection, so that a wrong address gives one clear error and not one per user.
 pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Servers, RunError> {
     let unreachable = |reason: String, advice| RunError::Unreachable {
         url: target.url(),
@@ -33,14 +33,14 @@ pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Server
         })
 }
 
-/// Connects as users do, as far as that is possible without playing their steps: a server that lets in only those
-/// who have done an earlier step would refuse this connection.
+/// Connects as users do, as far as possible without their steps: a server that accepts only users who have done an
+/// earlier step would refuse this connection.
 async fn enter(plan: &ResolvedPlan, servers: &Servers) -> Result<(), ErrorKind> {
     if !plan.has_plain_connections {
         return servers.own.open(0).await.map(drop);
     }
     let connection = Connection::open(&servers.own, 0, None).await?;
-    // How the server takes a close is measured on the users, not here.
+    // The users' connections measure how the server closes, not this one.
     let _ = connection.close().await;
     Ok(())
 }

@@ -1,17 +1,17 @@
-//! How far the clocks of several hosts are apart, by messages that went between them. Pure.
+//! The offsets between the clocks of several hosts, from the messages between them. Pure.
 
-/// What is known of the clocks of hosts, from 0.
+/// What is known of the clocks of hosts, numbered from 0.
 ///
-/// A message that host b received `m` after host a had sent it, by both clocks as they are, took some time, so b's
-/// clock is at most `m` ahead of a's. The least of all such `m` in each direction is the most that is known of two
-/// hosts directly; a chain of hosts adds up. The shortest chains (Floyd and Warshall) give the narrowest bounds.
+/// Host b received a message `m` after host a had sent it, by their own clocks. It took some time, so b's
+/// clock is at most `m` ahead of a's. The smallest `m` in each direction gives the best direct bound for two
+/// hosts; a chain of hosts adds up. The shortest chains (Floyd and Warshall) give the narrowest bounds.
 #[derive(Debug)]
 pub(super) struct Clocks {
-    /// By rows: the most that the second's clock can be ahead of the first's, in microseconds.
+    /// By rows: an upper bound for how far the second's clock is ahead of the first's, in microseconds.
     most: Vec<Option<i64>>,
     hosts: usize,
-    /// How much bounds had to give way before they no longer contradicted each other: no clock can have stood
-    /// still against all others.
+    /// How much the bounds had to be widened until they no longer contradicted each other: some clock moved
+    /// against the others.
     pub moved_micros: i64,
 }
 
@@ -19,12 +19,12 @@ pub(super) struct Clocks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ahead {
     pub micros: i64,
-    /// It is at most this much more or less.
+    /// Plus or minus this.
     pub uncertainty_micros: i64,
 }
 
 impl Clocks {
-    /// `least`: from which host to which, and the least that a message took. More than one for a pair is fine.
+    /// `least`: sender, receiver, and the shortest time of a message. A pair may be given more than once.
     pub(super) fn new(hosts: usize, least: &[(usize, usize, i64)]) -> Self {
         let mut moved_micros = 0;
         loop {
@@ -54,7 +54,7 @@ impl Clocks {
         }
     }
 
-    /// Takes in what follows from chains. False: the bounds contradict each other.
+    /// Adds the bounds from chains. False: the bounds contradict each other.
     fn close(&mut self) -> bool {
         for through in 0..self.hosts {
             for from in 0..self.hosts {
@@ -74,8 +74,8 @@ impl Clocks {
         true
     }
 
-    /// How far the clock of `to` is ahead of that of `from`. `None`: no messages went both ways between them, nor
-    /// through others.
+    /// How far the clock of `to` is ahead of that of `from`. `None`: no messages went in both directions, not even
+    /// through other hosts.
     pub(super) fn ahead(&self, from: usize, to: usize) -> Option<Ahead> {
         let (most, back) = (self.most(from, to)?, self.most(to, from)?);
         // At the most `most`, and at least `-back`.
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn clocks_that_moved_are_told() {
-        // Each is said to be ahead of the other.
+        // Each is ahead of the other: a contradiction.
         let clocks = Clocks::new(2, &[(0, 1, -1_000), (1, 0, -200)]);
         assert!(
             (600..=1200).contains(&clocks.moved_micros),
@@ -153,7 +153,7 @@ mod tests {
                     }
                 }
             }
-            // With messages in both directions nothing is left open.
+            // Messages in both directions answer everything.
             for &(a, b, took) in &least {
                 if let Some((.., back)) = least.iter().filter(|(x, y, _)| (*x, *y) == (b, a)).min_by_key(|m| m.2) {
                     let ahead = clocks.ahead(a, b).expect("both ways");

@@ -1,4 +1,4 @@
-//! What speaks against trusting a merged record: all that speaks against its shards, and what is between them.
+//! Reasons to doubt a merged record: those of its shards, and those between them.
 
 use super::{Crossed, Part};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 /// How late a shard may be ready to start, in milliseconds.
 const STARTED_LATE_MS: f64 = 100.0;
 
-/// How far the clocks may be apart, in microseconds.
+/// The largest difference of the clocks at the start, in microseconds.
 const STARTED_APART_MICROS: u64 = 100_000;
 
 pub(super) fn findings(
@@ -50,7 +50,7 @@ pub(super) fn findings(
         all.push(finding(
             Validity::Suspect,
             format!(
-                "{} stays in rooms were given up before their partners' records came: what was sent in them is unknown",
+                "{} room stays were dropped before the partners' records came: the fate of their messages is unknown",
                 count(books.ledger.unknown_stays)
             ),
             "Run for a shorter time, or with users who change rooms less often",
@@ -80,10 +80,10 @@ fn versions(parts: &[Part]) -> Option<Finding> {
         finding(
             Validity::Suspect,
             format!(
-                "the shards were played by different versions: {}",
+                "the shards ran different versions of loadtest: {}",
                 versions.join(", ")
             ),
-            "Play all shards with the same program",
+            "Run all shards with the same version",
         )
     })
 }
@@ -96,7 +96,7 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
         all.push(finding(
             Validity::Suspect,
             format!(
-                "{} of {} messages between shards are in no latency: nothing went the other way, or that shard is missing",
+                "{} of {} messages between shards have no latency: no messages went the other way, or that shard is missing",
                 count(crossed.untimed),
                 count(crossed.messages)
             ),
@@ -110,7 +110,7 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
                 "the clocks of the hosts moved against each other by about {} during the run",
                 shown(crossed.moved_micros.unsigned_abs())
             ),
-            "Let a time service keep the clocks of all hosts",
+            "Synchronize the clocks of all hosts, for example by NTP",
         ));
     }
     if crossed.offset_micros > STARTED_APART_MICROS {
@@ -120,7 +120,7 @@ fn of_clocks(crossed: &Crossed) -> Vec<Finding> {
                 "the shards did not start together: their clocks were up to {} apart",
                 shown(crossed.offset_micros)
             ),
-            "Let a time service keep the clocks of all hosts",
+            "Synchronize the clocks of all hosts, for example by NTP",
         ));
     }
     if crossed.messages > crossed.untimed {

@@ -1,4 +1,4 @@
-//! Whether records are shards of one run. Pure.
+//! Checks that records are shards of one run. Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,52 +10,35 @@ use crate::{
     record::{Record, ShardData},
 };
 
-/// Records that cannot be merged.
+/// Why records cannot be merged.
 #[derive(Debug, Error)]
 pub enum MergeError {
-    /// None was given.
     #[error("nothing to merge: give the records of all shards of a run")]
     Nothing,
-    /// A whole run, or one that was merged before.
+    /// A whole run, or a merged one.
     #[error(
         "{file}: the record of a whole run, not of a shard: a shard is played with --shard 2/5 --start-at TIME"
     )]
-    NotAShare {
-        /// Where it came from.
-        file: String,
-    },
+    NotAShare { file: String },
     /// Shards of two runs.
     #[error("{file} and {other} are of different runs ({found} and {expected}): {why}")]
     OtherRun {
-        /// Where the one came from.
         file: String,
-        /// Where the first came from.
         other: String,
-        /// The one's run.
         found: String,
-        /// The first's run.
         expected: String,
-        /// What differs.
         why: &'static str,
     },
     /// One shard twice.
     #[error("{file} and {other} are both shard {index}: give the record of each shard once")]
     Twice {
-        /// Where the one came from.
         file: String,
-        /// Where the other came from.
         other: String,
-        /// From 1.
         index: u32,
     },
-    /// What only the program reads is damaged.
-    #[error("{file}: the books of the shard cannot be read ({error})")]
-    Books {
-        /// Where it came from.
-        file: String,
-        /// What is wrong with them.
-        error: std::io::Error,
-    },
+    /// The internal part of the record is damaged.
+    #[error("{file}: the shard's measurements cannot be read ({error})")]
+    Books { file: String, error: std::io::Error },
 }
 
 /// One shard, read.
@@ -66,7 +49,7 @@ pub(super) struct Part {
     pub books: ShardBooks,
 }
 
-/// Reads records, each with the name of its file, and puts them in order.
+/// Reads records, each with the name of its file, and sorts them.
 pub(super) fn parts(records: Vec<(String, Record)>) -> Result<Vec<Part>, MergeError> {
     let mut parts: Vec<Part> = Vec::new();
     for (file, mut record) in records {
@@ -140,7 +123,7 @@ fn same_run(
     }
 }
 
-/// The shards that are not there, from 1.
+/// The missing shards, from 1.
 pub(super) fn missing(parts: &[Part]) -> Vec<u32> {
     let there: BTreeSet<u32> = parts.iter().map(|part| part.shard.index).collect();
     let count = parts.first().map_or(0, |part| part.shard.count);

@@ -1,4 +1,4 @@
-//! What all shards of a run agree on without talking to each other: its name, and the moment of its start.
+//! What all shards of a run agree on without talking to each other: its number, and its start.
 
 use std::{
     fs,
@@ -16,12 +16,12 @@ use crate::{
 
 /// How late a run may start.
 const MAX_LATE: Duration = Duration::from_secs(1);
-/// The farthest away that a start may be: a date further off is a mistake.
+/// The farthest start that is allowed: a later date is a mistake.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 3600);
-/// Workers are started this long before their first user is.
+/// How long before their first user workers are started.
 const AHEAD: Duration = Duration::from_millis(200);
 
-/// The number of the run of which this plan is a shard: the same in all of them, and another for other runs.
+/// The number of the whole run: equal in all its shards, different for other runs.
 pub fn run_number(plan: &ResolvedPlan) -> u32 {
     let start = plan.start_at.unwrap_or(UNIX_EPOCH);
     let since = start.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn run_number(plan: &ResolvedPlan) -> u32 {
     u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// Whether the moment is to come, and soon.
+/// Checks that the start is ahead, and not far.
 ///
 /// # Errors
 /// It is past by more than a little, or far away.
@@ -52,10 +52,10 @@ pub fn check_start(plan: &ResolvedPlan) -> Result<(), RunError> {
     }
 }
 
-/// Waits until shortly before the plan's moment, and gives that moment by this process's own clock.
+/// Waits until shortly before the start, and returns the start by this process's own clock.
 ///
 /// # Errors
-/// The moment is past.
+/// The start is past.
 pub async fn wait_for_start(
     plan: &ResolvedPlan,
     on_progress: &mut impl FnMut(&Progress),
@@ -64,7 +64,7 @@ pub async fn wait_for_start(
     let Some(start_at) = plan.start_at else {
         return Ok(Instant::now());
     };
-    // The clock on the wall may be set while we wait, so it is read again and again.
+    // The wall clock may be changed while we wait, so it is read again and again.
     while let Ok(left) = start_at.duration_since(SystemTime::now())
         && left > AHEAD
     {
@@ -80,9 +80,9 @@ pub async fn wait_for_start(
     Ok(instant_of(start_at))
 }
 
-/// The moment `at` by the clock that never goes back.
+/// The moment `at` on the monotonic clock.
 fn instant_of(at: SystemTime) -> Instant {
-    // Between the two readings the process may have to wait: the closest pair of a few is the best.
+    // The process may pause between the two readings: the closest pair of a few is the best.
     let pairs = (0..5).map(|_| {
         let (before, wall) = (Instant::now(), SystemTime::now());
         (before.elapsed(), before, wall)
@@ -96,7 +96,7 @@ fn instant_of(at: SystemTime) -> Instant {
     }
 }
 
-/// What the record holds for the others, but for the books.
+/// The shard's part of the record, without the ledgers.
 pub fn shard_data(plan: &ResolvedPlan, server_expected: bool, late: Duration) -> ShardData {
     let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

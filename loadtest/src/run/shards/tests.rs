@@ -240,7 +240,7 @@ fn runs() -> impl Strategy<Value = Run> {
             .chunks(2)
             .zip(rooms)
             .map(|(users, (mut there, mut back, one_sided))| {
-                // Some messages are quick in both directions, as they are wherever clocks can be told apart.
+                // Some messages are quick in both directions, as they are wherever the offset of clocks can be estimated.
                 there.insert(0, 250);
                 back.insert(0, 250);
                 Room {

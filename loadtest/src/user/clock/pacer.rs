@@ -1,7 +1,7 @@
-//! Waits until a moment, to some ten microseconds.
+//! Waits until a moment, to about ten microseconds.
 //!
-//! The runtime's own timers are a millisecond coarse, which would be most of what is measured of a fast server. Here all
-//! users of a worker share one timer of the kernel (timerfd), set to the earliest moment anybody waits for.
+//! The runtime's timers have a resolution of a millisecond, more than a fast server's latency. Here all
+//! users of a worker share one timer of the kernel (timerfd), set to the earliest moment that a user waits for.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,26 +21,26 @@ use rustix::time::{
 };
 use tokio::{io::unix::AsyncFd, time::Instant};
 
-/// Moments for which nobody waits any more are cleared away when there are this many.
+/// Abandoned waits are removed when there are this many.
 const FORGOTTEN: usize = 1024;
 
 /// The waits of one worker's users. They end only while [`Pacer::run`] is polled.
 #[derive(Debug)]
 pub struct Pacer {
     timer: AsyncFd<OwnedFd>,
-    /// What the timer is set to.
+    /// The moment that the timer is set to.
     set_to: Cell<Option<Instant>>,
-    /// Moments that somebody waits for, the earliest on top; also of some who no longer wait.
+    /// The moments of all waits, the earliest on top; abandoned waits may be among them.
     moments: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
     waiting: RefCell<HashMap<u64, Waker>>,
     next_id: Cell<u64>,
 }
 
 impl Pacer {
-    /// To be called on the worker's runtime, with its I/O driver on.
+    /// Must be called on the worker's runtime, with its I/O driver enabled.
     ///
     /// # Errors
-    /// The system gives no timer.
+    /// The system refuses a timer.
     pub fn new() -> io::Result<Rc<Self>> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -69,15 +69,15 @@ impl Pacer {
         }
     }
 
-    /// Wakes who waits, for as long as it is polled.
+    /// Wakes the waits that are due, for as long as it is polled.
     ///
     /// # Errors
-    /// The timer broke.
+    /// The timer failed.
     pub async fn run(&self) -> io::Result<()> {
         loop {
             let mut ready = self.timer.readable().await?;
             let mut expirations = [0_u8; 8];
-            // Nothing to read: it was set anew in the meantime.
+            // Nothing to read: the timer was set again in the meantime.
             let _ = rustix::io::read(self.timer.get_ref(), &mut expirations);
             ready.clear_ready();
             self.set_to.set(None);
@@ -90,7 +90,7 @@ impl Pacer {
         let mut moments = self.moments.borrow_mut();
         moments.push(Reverse((moment, id)));
         let waiting = self.waiting.borrow();
-        // Those who gave up waiting must not fill the memory until their moment.
+        // Abandoned waits must not fill the memory until their moment comes.
         if moments.len() > 2 * waiting.len() + FORGOTTEN {
             moments.retain(|Reverse((_, id))| waiting.contains_key(id));
         }
@@ -145,7 +145,7 @@ fn timespec(time: Duration) -> Timespec {
     }
 }
 
-/// A wait for a moment.
+/// A wait until a moment.
 #[derive(Debug)]
 pub struct Until {
     pacer: Rc<Pacer>,
@@ -154,7 +154,6 @@ pub struct Until {
 }
 
 impl Until {
-    /// What is waited for.
     pub fn moment(&self) -> Instant {
         self.moment
     }
@@ -172,7 +171,7 @@ impl Future for Until {
         let waker = cx.waker().clone();
         if pacer.waiting.borrow_mut().insert(id, waker).is_none() {
             pacer.add(moment, id);
-            // If the timer cannot be set, whoever runs the pacer meets the error too.
+            // If the timer cannot be set, `Pacer::run` returns the error.
             let _ = pacer.set(moment);
         }
         Poll::Pending

@@ -1,22 +1,22 @@
-//! Notices when this process did not run: stopped, starved of CPU, or suspended with its machine.
+//! Notices when this process did not run: stopped, short of CPU, or suspended with its machine.
 
 use std::{cell::Cell, time::Duration};
 
-/// How often a worker shows that it runs.
+/// The time between two beats of a worker.
 pub const BEAT: Duration = Duration::from_millis(100);
-/// What a beat may be late by without being missed.
+/// The delay of a beat that is still normal.
 const SLACK: Duration = Duration::from_millis(50);
 
 /// The beats of one worker, in time since the start of the run.
 #[derive(Debug, Default)]
 pub struct Pulse {
     last: Cell<Duration>,
-    /// The last time that beats were missed: from the one before to the one after.
+    /// The latest pause: from the beat before it to the beat after it.
     pause: Cell<[Duration; 2]>,
 }
 
 impl Pulse {
-    /// To be called every [`BEAT`]. How long the worker has not run, if it missed a beat.
+    /// Must be called every [`BEAT`]. Returns how long the worker did not run, if it missed a beat.
     pub fn beat(&self, now: Duration) -> Option<Duration> {
         let missed = self.missed(now);
         if let Some(pause) = missed {
@@ -26,9 +26,9 @@ impl Pulse {
         missed.map(|[from, to]| to.saturating_sub(from))
     }
 
-    /// How much of the time from `from` to `now` the worker did not run, of late.
+    /// How much of the time from `from` to `now` the worker did not run, as far as the latest pause tells.
     pub fn paused(&self, from: Duration, now: Duration) -> Duration {
-        // Whoever asks may run before the beat that ends the pause.
+        // A user may run before the beat that ends the pause.
         let [begin, end] = self.missed(now).unwrap_or(self.pause.get());
         end.min(now).saturating_sub(begin.max(from))
     }

@@ -1,14 +1,14 @@
-//! The code of the server's close frame as it came: the WebSocket library replaces one that is not allowed by 1002.
+//! The code in the server's close frame as sent: the WebSocket library replaces a forbidden code by 1002.
 
 /// The first byte of a close frame.
 const CLOSE: u8 = 0x88;
 
-/// Follows the frames of a server (RFC 6455, section 5.2), to the code of its close frame.
+/// Reads the frames of a server (RFC 6455, section 5.2) up to the code of its close frame.
 #[derive(Debug, Default)]
 pub struct CloseCode {
-    /// Bytes up to the next frame.
+    /// Bytes until the next frame.
     skip: u64,
-    /// The begin of a frame, and how much of it has come.
+    /// The header of a frame, as far as it has come.
     head: [u8; 10],
     come: u8,
     code: Option<u16>,
@@ -40,7 +40,7 @@ impl CloseCode {
         }
     }
 
-    /// How much of the frame is left, once its begin is complete.
+    /// The bytes that are left of the frame, once its header is complete.
     fn payload_left(&mut self) -> Option<u64> {
         let short = u64::from(self.head[1] & 0x7f);
         match (&self.head[..usize::from(self.come)], short) {

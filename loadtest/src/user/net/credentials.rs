@@ -1,4 +1,4 @@
-//! What users need to get in: headers, tokens, certificate authorities, and addresses to come from.
+//! What users need to be let in: headers, tokens, certificate authorities; and their source addresses.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::base::files;
 
-/// What users need to get in. The default: nothing, and the authorities that this system trusts.
+/// What users need to be let in. Default: nothing, and the certificate authorities of this system.
 #[derive(Clone, Default)]
 pub struct Access {
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -27,41 +27,37 @@ pub struct Access {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// Something that cannot be used to get in.
+/// A credential that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AccessError {
-    /// Not a header.
     #[error("--header {0:?} is not a header: give one such as 'X-Tenant: blue'")]
     Header(String),
-    /// A token with characters that no header can carry. It is not repeated, as it is a secret.
+    /// A token with characters that a header cannot carry. The message does not repeat it: it is a secret.
     #[error("the {0} is not a token: give printable ASCII without spaces")]
     Token(String),
-    /// A file that cannot be read, or in which nothing is.
+    /// A file that cannot be read, or is empty.
     #[error("{flag} {file}: {reason}")]
     File {
-        /// Which flag named it.
+        /// The flag that names the file.
         flag: &'static str,
-        /// The file.
         file: String,
-        /// What is wrong with it, and what to give.
+        /// What is wrong, and what to give.
         reason: String,
     },
-    /// Not addresses.
     #[error(
         "--source-ips {0:?}: give addresses of this machine such as 10.0.0.5,10.0.0.6 or 10.0.0.5-10.0.0.9"
     )]
     SourceIps(String),
-    /// The address of another machine.
     #[error(
         "--source-ips: {0} is not an address of this machine: `ip address` lists those that are"
     )]
     SourceIpElsewhere(IpAddr),
-    /// Authorities for a server without TLS.
+    /// Certificate authorities for a server without TLS.
     #[error("--ca is for wss:// URLs: give one, or leave --ca away")]
     CaWithoutTls,
-    /// Nobody to trust.
+    /// No trusted certificate authority.
     #[error(
-        "no certificate authority is known to this system: install ca-certificates, or give --ca FILE ({0})"
+        "this system has no certificate authorities: install ca-certificates, or give --ca FILE ({0})"
     )]
     NoRoots(String),
 }
@@ -91,10 +87,10 @@ impl Access {
         Ok(self)
     }
 
-    /// The same with a file of one token per line: the first user has the first.
+    /// Gives users the tokens of a file, one per line: the first user has the first token.
     ///
     /// # Errors
-    /// The file cannot be read, is empty, or has a line that is no token.
+    /// The file cannot be read, is empty, or has a line that is not a token.
     pub fn token_file(mut self, file: &Path) -> Result<Self, AccessError> {
         let bad = |reason: String| AccessError::File {
             flag: "--token-file",
@@ -122,7 +118,7 @@ impl Access {
         Ok(self)
     }
 
-    /// Trusts the authorities in this PEM file, and no others.
+    /// Trusts the certificate authorities in this PEM file, and no others.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -156,7 +152,7 @@ impl Access {
         Ok(self)
     }
 
-    /// Ready for connections with or without TLS.
+    /// Prepares connections with or without TLS.
     pub fn prepared(mut self, tls: bool) -> Result<Self, AccessError> {
         if !tls && self.ca_pem.is_some() {
             return Err(AccessError::CaWithoutTls);
@@ -168,10 +164,10 @@ impl Access {
         Ok(self)
     }
 
-    /// Whom users trust, whether or not the server under test is behind TLS.
+    /// The certificate authorities that users trust, whether or not the server under test uses TLS.
     ///
     /// # Errors
-    /// There is nobody to trust.
+    /// There are none.
     pub fn tls_config(&self) -> Result<Arc<ClientConfig>, AccessError> {
         match &self.tls {
             Some(known) => Ok(Arc::clone(known)),
@@ -208,7 +204,7 @@ impl Access {
     }
 }
 
-/// Without secrets.
+/// Hides secrets.
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")

@@ -1,4 +1,4 @@
-//! One server: its addresses, TLS, and what it is shown of a user.
+//! One server: its addresses, TLS, and the credentials that it may see.
 
 use std::{
     io,
@@ -25,23 +25,23 @@ use crate::{
     user::net::{credentials::Access, source_pool::Sources, stream::Stream},
 };
 
-/// How long one address may take before the next one is tried, too (RFC 8305, section 5).
+/// How long one address may take before the next one is tried as well (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
 /// One server.
 pub struct Endpoint {
-    /// The first takes connections; if none did, they are all in the order of the look-up.
+    /// The first one accepts connections. If none did: all, in the order of the name lookup.
     addresses: Vec<(SocketAddr, Sources)>,
     host: HeaderValue,
     /// The path of its URL.
     pub path: Box<str>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// `None`: headers and tokens are not for this server.
+    /// `None`: this server must not see headers and tokens.
     access: Option<Arc<Access>>,
 }
 
 impl Endpoint {
-    /// Looks up a server. Of several addresses it takes the first that takes a connection, `within` this time.
+    /// Looks up a server. Of several addresses it uses the first that accepts a connection `within` this time.
     ///
     /// # Errors
     /// The server has no address, or its name cannot be used.
@@ -59,7 +59,7 @@ impl Endpoint {
         if addresses.is_empty() {
             return Err("the host has no address".to_owned());
         }
-        // Users come from the addresses that --source-ips gives, and from more than one to 127.0.0.1 only.
+        // Users connect from the addresses of --source-ips, or, to 127.0.0.1 only, from several loopback addresses.
         addresses.sort_by_key(|(_, sources)| matches!(sources, Sources::Kernel));
         if addresses.len() > 1 {
             let in_order = addresses.iter().map(|(address, _)| *address);
@@ -78,13 +78,13 @@ impl Endpoint {
         })
     }
 
-    /// The same server, which is shown these headers and tokens.
+    /// The same server, which may see these headers and tokens.
     pub fn with_access(mut self, access: Arc<Access>) -> Self {
         self.access = Some(access);
         self
     }
 
-    /// The addresses as an error names them.
+    /// The addresses, for an error.
     pub fn addresses(&self) -> String {
         let addresses = self.addresses.iter();
         let texts: Vec<_> = addresses.map(|(address, _)| address.to_string()).collect();
@@ -104,7 +104,7 @@ impl Endpoint {
     /// Opens a connection for the user with this index: TCP, and TLS if the URL asks for it.
     ///
     /// # Errors
-    /// What failed. There is no time limit in here.
+    /// What failed. The caller limits the time.
     pub async fn open(&self, user: u32) -> Result<Stream, ErrorKind> {
         let stream = self.tcp(user).await?;
         let Some((config, name)) = &self.tls else {
@@ -114,7 +114,7 @@ impl Endpoint {
         match connector.connect(name.clone(), stream).await {
             Ok(stream) => Ok(Stream::tls(stream)),
             Err(error) => Err(match error.kind() {
-                // The TLS library reports so what it does not accept.
+                // The TLS library reports a refused certificate or message like this.
                 io::ErrorKind::InvalidData | io::ErrorKind::Other => ErrorKind::TlsFailed,
                 _ => ErrorKind::of_io(&error, true),
             }),
@@ -162,7 +162,7 @@ async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result
     socket.connect(address).await
 }
 
-/// The first address that takes a connection. The next one is tried when one has failed, or takes long (RFC 8305).
+/// The first address that accepts a connection. The next one is tried when one has failed, or is slow (RFC 8305).
 async fn first_reachable(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     let mut addresses = addresses.peekable();
     let mut attempts = FuturesUnordered::new();
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_does_not_answer_holds_up_the_next_one_for_a_moment_only() {
-        // Its queue takes two connections, and then nothing is answered any more.
+        // The queue holds two connections; further ones get no answer.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
         let full = socket.listen(1).expect("a free port");

@@ -18,11 +18,11 @@ use crate::{
     user::net::{http, stream::Stream},
 };
 
-/// Asks for a WebSocket at `path`, with these headers. The second part of the result is what the server has sent
+/// Asks for a WebSocket at `path`, with these headers. The second part of the result is what the server sent
 /// after its answer.
 ///
 /// # Errors
-/// What failed. There is no time limit in here.
+/// What failed. The caller limits the time.
 pub async fn handshake(
     stream: Stream,
     path: &str,
@@ -94,7 +94,7 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|it| it.eq_ignore_ascii_case(token))
 }
 
-/// The parts of a list, which may stand on several lines (RFC 9110, section 5.3).
+/// The elements of a list, which may span several lines (RFC 9110, section 5.3).
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter();
     let texts = lines.filter_map(|line| line.to_str().ok());

@@ -1,4 +1,4 @@
-//! One request over HTTP/1.1, on a connection of its own.
+//! One request over HTTP/1.1, on its own connection.
 
 use std::{error::Error, io, pin::pin};
 
@@ -17,9 +17,9 @@ use crate::{
     user::net::{endpoint::Endpoint, stream::Stream},
 };
 
-/// How much of an answer is kept when something in it is wanted.
+/// The most bytes that are kept of an answer from which values are saved.
 const MAX_KEPT_BYTES: usize = 64 << 10;
-/// How much of a page of metrics is read.
+/// The most bytes that are read of a metrics page.
 const MAX_METRICS_BYTES: usize = 4 << 20;
 
 /// A user's request.
@@ -27,18 +27,17 @@ pub struct UserRequest<'a> {
     pub method: &'a Method,
     pub path: &'a str,
     pub body: Option<String>,
-    /// Something in the answer is wanted.
+    /// The answer contains values to save.
     pub keep: bool,
 }
 
-/// An answer.
 pub struct Answer {
     pub status: u16,
-    /// `None`: it is longer than was to be kept.
+    /// `None`: it is too long to keep.
     pub body: Option<Vec<u8>>,
 }
 
-/// Sends the request of the user with this index to a server, and reads its answer. There is no time limit in here.
+/// Sends the request of the user with this index to a server, and reads its answer. The caller limits the time.
 ///
 /// # Errors
 /// No connection, or no valid answer.
@@ -64,7 +63,7 @@ pub async fn ask(
     exchange(endpoint.open(user).await?, request, kept).await
 }
 
-/// Asks for a page of metrics. There is no time limit in here.
+/// Asks for a metrics page. The caller limits the time.
 ///
 /// # Errors
 /// No connection, or no valid answer.
@@ -83,7 +82,7 @@ pub async fn get(
     exchange(Stream::plain(stream), request, MAX_METRICS_BYTES).await
 }
 
-/// Sends a request, and reads its answer to the end, of which no more than `kept` bytes are kept.
+/// Sends a request, and reads its answer to the end. Keeps at most `kept` bytes.
 async fn exchange(
     stream: Stream,
     mut request: Request<Full<Bytes>>,
@@ -102,8 +101,8 @@ async fn exchange(
         })
     };
     let mut answer = pin!(answer);
-    // The connection has to be driven for the answer to come. It may end first: the answer is then
-    // there already, or never will be.
+    // The connection must be driven for the answer to come. It may end first: then the answer is there already, or
+    // never comes.
     let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = connection => answer.await,
@@ -111,7 +110,7 @@ async fn exchange(
     answer.map_err(failed)
 }
 
-/// Why an exchange failed: the system's error, an answer that is `invalid`, or one that breaks off.
+/// Why an exchange failed: the system's error, an `invalid` answer, or an incomplete one.
 pub fn kind_of(error: &hyper::Error, invalid: ErrorKind) -> ErrorKind {
     if error.is_parse_too_large() {
         return ErrorKind::HeadersTooLong;
@@ -121,7 +120,7 @@ pub fn kind_of(error: &hyper::Error, invalid: ErrorKind) -> ErrorKind {
     }
     let source = error.source().and_then(|source| source.downcast_ref());
     match source {
-        // The TLS library reports so what it does not accept.
+        // The TLS library reports a refused certificate or message like this.
         Some(error) if io::Error::kind(error) == io::ErrorKind::InvalidData => ErrorKind::TlsFailed,
         Some(error) => ErrorKind::of_io(error, true),
         None => ErrorKind::Ended,
@@ -172,7 +171,7 @@ mod tests {
     async fn a_request_without_an_answer_says_why_and_who_is_to_blame() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        // An address of documentation (RFC 5737) is as good as one without a port left.
+        // An address for documentation (RFC 5737) fails like one without a free port.
         let unbound = asked(address, &["192.0.2.1"]).await;
         let error = unbound.expect_err("not of this machine");
         assert_eq!(

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// No machine has more, and a slip of the pen must not fill the memory.
+/// No machine has more; a typing error must not fill the memory.
 const MAX: u32 = 65_536;
 
-/// Reads `A,B` and `A-B` (IPv4, both ends in it). `None`: something else is there, or nothing.
+/// Reads `A,B` and `A-B` (IPv4, both ends included). `None`: the text is something else, or empty.
 pub fn parse(list: &str) -> Option<Vec<IpAddr>> {
     let mut addresses = Vec::new();
     for part in list.split(',').map(str::trim) {

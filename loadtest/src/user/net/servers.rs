@@ -1,4 +1,4 @@
-//! The servers of a run: the one under test, and others that its http steps ask.
+//! The servers of a run: the one under test, and others that HTTP steps ask.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// The server under test alone, looked up once for all users.
+    /// Looks up the server under test, once for all users.
     ///
     /// # Errors
-    /// Why it cannot be connected to.
+    /// Why no connection can be opened to it.
     pub async fn find(target: &Target, within: Duration) -> Result<Self, String> {
         let access = &target.access;
         let own = Endpoint::find(&target.url, access.tls(), access.source_ips(), within).await?;
@@ -28,7 +28,7 @@ impl Servers {
         })
     }
 
-    /// Looks up the other servers. Headers and tokens are for those on the same host as the server under test only.
+    /// Looks up the other servers. Only those on the host of the server under test may see headers and tokens.
     ///
     /// # Errors
     /// The first that cannot be connected to, and why.
@@ -60,7 +60,7 @@ impl Servers {
         Ok(self)
     }
 
-    /// The server that a request goes to; `None`: the one under test.
+    /// The server for a request; `None`: the server under test.
     pub fn get(&self, origin: Option<&ServerUrl>) -> Option<&Endpoint> {
         let Some(origin) = origin else {
             return Some(&self.own);

@@ -1,18 +1,18 @@
-//! The source addresses that users connect from: each has local ports of its own.
+//! The source addresses of users: each has its own local ports.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Addresses of 127.0.0.0/8 that are used for a server on this machine.
+/// How many addresses of 127.0.0.0/8 are used for a server on this machine.
 const LOOPBACK_SOURCES: u32 = 64;
 
-/// Where each user connects from.
+/// The source addresses of users.
 #[derive(Debug)]
 pub enum Sources {
     /// The kernel chooses.
     Kernel,
     /// Users take turns.
     Given(Vec<IpAddr>),
-    /// To a server on this machine: all of 127.0.0.0/8 is ours.
+    /// To a server on this machine: all of 127.0.0.0/8 is free to use.
     Loopback { users_each: u32 },
 }
 
@@ -35,7 +35,7 @@ impl Sources {
         }
     }
 
-    /// How many addresses a user may try when one has no port left.
+    /// How many addresses a user may try when one has no free port.
     pub fn attempts(&self) -> u32 {
         match self {
             Self::Kernel => 1,
@@ -65,8 +65,8 @@ impl Sources {
     }
 }
 
-/// Users that share a source address: less than half of the machine's local ports. Linux gives out every other
-/// port first, and when those are used up, it looks at each of them for every further connection.
+/// The users that share a source address: less than half of the machine's local ports. Linux gives out every second
+/// port first; when these are used up, it searches through all of them for every further connection.
 fn users_per_source() -> u32 {
     let range =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();

@@ -14,21 +14,21 @@ use tokio_rustls::client::TlsStream;
 
 use crate::user::net::close_code::CloseCode;
 
-/// A connection, and, once it is a WebSocket, the code of the server's close frame.
+/// A connection. For a WebSocket it knows the code of the server's close frame.
 ///
-/// Nothing is read before the first write: a server that refuses a request may answer before it reads it, and an HTTP
-/// client takes an answer without a request for a fault.
+/// Nothing is read before the first write: a server that refuses a request may answer before it reads the request, and
+/// an HTTP client takes an early answer for a fault.
 pub struct Stream {
     transport: Transport,
     has_written: bool,
-    /// Wants to read, and waits for the first write.
+    /// The task that reads, while it waits for the first write.
     reader: Option<Waker>,
     close_code: Option<CloseCode>,
 }
 
 enum Transport {
     Plain(TcpStream),
-    /// Its state is a kilobyte, which connections without TLS do not pay for.
+    /// Boxed: its state is a kilobyte, too much for connections without TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -50,7 +50,7 @@ impl Stream {
         }
     }
 
-    /// What follows are frames, of which these bytes are read already.
+    /// The connection carries frames from now on; these bytes of them are read already.
     pub fn follow_frames(&mut self, read: &[u8]) {
         self.close_code.get_or_insert_default().follow(read);
     }

@@ -9,9 +9,9 @@ use crate::{
     user::net::credentials::{Access, AccessError},
 };
 
-/// The server's default port. On another port runs another server, whose metrics are elsewhere.
+/// The server's default port. Another port means another server, whose metrics are elsewhere.
 const DEFAULT_PORT: u16 = 8080;
-/// Where a server on this machine has its metrics by default.
+/// The metrics of a server on this machine, by default.
 const DEFAULT_ADMIN: &str = "http://127.0.0.1:6060/metrics";
 
 /// A server under test.
@@ -22,56 +22,39 @@ pub struct Target {
     pub(crate) access: Arc<Access>,
 }
 
-/// Where the server's metrics are.
+/// The address of the server's metrics.
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub url: ServerUrl,
-    /// Given by the user, who then expects it to be read.
+    /// Given by the user: an error if it cannot be read.
     pub given: bool,
 }
 
-/// An address that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// Not a URL, or without a host.
     #[error("{url:?} is not a WebSocket URL: give one such as ws://127.0.0.1:8080/ws")]
-    NotAUrl {
-        /// What was given.
-        url: String,
-    },
-    /// A scheme other than ws and wss.
+    NotAUrl { url: String },
     #[error("{url:?}: {scheme:?} is not supported: give a ws:// or wss:// URL")]
-    Scheme {
-        /// What was given.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
-    /// It has the name of a user in it, which would stand in each report.
+    Scheme { url: String, scheme: String },
+    /// The URL contains a user name, which every report would show.
     #[error(
         "the URL names a user: take that out, and give --token, or --header 'Authorization: Basic ...'"
     )]
     Credentials,
-    /// What is needed to get in.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The metrics' address is not usable.
     #[error("{url:?} is not the address of metrics: give one such as {DEFAULT_ADMIN}, or none")]
-    Admin {
-        /// What was given.
-        url: String,
-    },
+    Admin { url: String },
 }
 
 impl Target {
     /// The server at `url`, with its metrics at `admin_url`.
     ///
     /// `admin_url`: `None` tries `http://127.0.0.1:6060/metrics` when the server is on this machine
-    /// and its port is 8080, the default of both;
-    /// `Some("none")` does without.
+    /// and its port is 8080, the defaults of the server; `Some("none")` uses no metrics.
     ///
     /// # Errors
-    /// Which address cannot be used, and why.
+    /// The first address that cannot be used, and why.
     pub fn new(url: &str, admin_url: Option<&str>) -> Result<Self, TargetError> {
         let given = || url.to_owned();
         let url = ServerUrl::parse(url, &["ws", "wss"]).map_err(|bad| match bad {
@@ -99,10 +82,10 @@ impl Target {
         })
     }
 
-    /// The same server, entered with these headers, tokens, authorities and source addresses.
+    /// The same server, with these headers, tokens, certificate authorities and source addresses.
     ///
     /// # Errors
-    /// Which of them cannot be used with this server.
+    /// The first of them that cannot be used with this server.
     pub fn with_access(mut self, access: Access) -> Result<Self, TargetError> {
         self.access = Arc::new(access.prepared(self.url.is_tls())?);
         Ok(self)

@@ -1,4 +1,4 @@
-//! Whom users trust over TLS.
+//! Certificate authorities, and the TLS configuration of users.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use rustls::{
 
 use crate::user::net::credentials::AccessError;
 
-/// The configuration of all connections: sessions are not resumed, so that each handshake is a whole one,
-/// as it is for as many different users.
+/// The configuration of all connections. Sessions are not resumed: each handshake is a full one, as for that many
+/// different users.
 pub fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, AccessError> {
     let roots = match ca_pem {
         Some(pem) => authorities(pem).map_err(AccessError::NoRoots)?,
@@ -25,7 +25,7 @@ pub fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, AccessError> {
     Ok(config)
 }
 
-/// The authorities in a PEM file. The error says what is wrong, and what to give.
+/// The certificate authorities in a PEM file. The error says what is wrong, and what to give.
 pub fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

@@ -1,4 +1,4 @@
-//! The WebSocket client: one connection, small in memory, that reads while it writes.
+//! The WebSocket client: one connection with little memory, which reads while it writes.
 
 use std::{
     future::poll_fn,
@@ -21,21 +21,17 @@ use crate::{
     user::net::{endpoint::Endpoint, handshake::handshake, stream::Stream},
 };
 
-/// The longest message that is read.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// What may wait to be sent when the server does not read.
+/// The most bytes that may wait to be sent when the server does not read.
 const MAX_UNSENT_BYTES: usize = 1 << 20;
-/// Read buffer of each connection: 10,000 users cost 20 MB. Longer messages take more of it, or more reads.
+/// The read buffer of each connection: 10,000 users cost 20 MB. A longer message makes it grow, or takes more reads.
 const READ_BUFFER_BYTES: usize = 2048;
-/// How long the close handshake at the end may take.
+/// How long the close handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the server sent.
 #[derive(Debug)]
 pub enum Event {
-    /// A text message.
     Text(Utf8Bytes),
-    /// A binary message.
     Binary(Bytes),
 }
 
@@ -47,10 +43,10 @@ pub struct Connection {
 
 impl Connection {
     /// Opens a connection for the user with this index: TCP, TLS for `wss`, and the WebSocket handshake. `path`:
-    /// in the place of that of the URL.
+    /// replaces that of the URL.
     ///
     /// # Errors
-    /// What failed. There is no time limit in here.
+    /// What failed. The caller limits the time.
     pub async fn open(
         endpoint: &Endpoint,
         user: u32,
@@ -83,7 +79,7 @@ impl Connection {
         self.start(Message::text(text))
     }
 
-    /// The same for a binary message.
+    /// Like [`Self::send`], for a binary message.
     ///
     /// # Errors
     /// As for [`Self::send`].
@@ -96,10 +92,10 @@ impl Connection {
         self.socket.start_send_unpin(message).map_err(kind_of)
     }
 
-    /// The next message. Cancel-safe. Pings are answered on the way.
+    /// The next message. Cancel-safe. Answers pings.
     ///
     /// # Errors
-    /// The connection is over, for the reason given.
+    /// Why the connection has ended.
     pub async fn next(&mut self) -> Result<Event, ErrorKind> {
         loop {
             match poll_fn(|cx| self.poll(cx)).await {
@@ -115,7 +111,7 @@ impl Connection {
 
     fn closed(&self, frame: Option<CloseFrame>) -> ErrorKind {
         let code = frame.map_or(CloseCode::Status, |frame| frame.code);
-        // The library replaces a code that is not allowed by 1002.
+        // The library replaces a forbidden code by 1002.
         let sent = self.socket.get_ref().close_code();
         match (code, sent) {
             (CloseCode::Protocol, Some(sent)) if !CloseCode::from(sent).is_allowed() => {
@@ -125,8 +121,8 @@ impl Connection {
         }
     }
 
-    /// Writing goes on while reading: a user who stopped reading in order to write, and a server that
-    /// does the same, would wait for each other for good.
+    /// Reads while it writes: a user who stopped reading in order to write, and a server that
+    /// does the same, would wait for each other forever.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, WsError>>> {
         if self.unflushed {
             match self.socket.poll_flush_unpin(cx) {

@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// A request whose answer has not come.
+/// A request without an answer yet.
 pub struct Pending {
     call: CallId,
-    /// Which of the user's requests it is, if that is in the request.
+    /// The number of the request, if its id is in the text.
     number: Option<u32>,
-    /// The type that the answer has to be of.
+    /// The expected type of the answer.
     answer: Option<String>,
     due: Duration,
     sent: Duration,
-    /// When it has taken too long.
+    /// When it times out.
     until: Duration,
 }
 
@@ -39,8 +39,8 @@ impl User {
         CallId(u16::try_from(found.unwrap_or(0)).unwrap_or(u16::MAX))
     }
 
-    /// Sends requests when they are due, and waits until each is answered or has taken too long. Without an
-    /// answer the steps go on.
+    /// Sends requests when they are due, and waits until each is answered or has timed out. The steps go on without
+    /// the answer.
     pub async fn call(&mut self, call: &Call) -> Result<(), Stop> {
         let now = self.context.now();
         let mut sending = Sending::new(Sent::Call(call), call.every, call.rounds, now);
@@ -49,7 +49,6 @@ impl User {
             .await
     }
 
-    /// Sends a request that was due at this moment.
     pub fn ask(&mut self, call: &Call, due: Duration) -> Result<(), ErrorKind> {
         let (user, run) = (self.start.user, self.context.run);
         self.requests = self.requests.wrapping_add(1);
@@ -77,8 +76,8 @@ impl User {
         Ok(())
     }
 
-    /// When the next request will have taken too long. All that are under way are of one step, so that this is
-    /// the one that was sent first.
+    /// When the next request times out. All open requests belong to one step, so it is
+    /// the oldest.
     pub fn next_time_out(&self) -> Option<Duration> {
         let pending = self.pending.front()?;
         // A pause of this process is not the server's time.
@@ -86,7 +85,7 @@ impl User {
         Some(pending.until + paused)
     }
 
-    /// Gives up the requests that have taken too long.
+    /// Gives up the requests that have timed out.
     pub fn time_out_calls(&mut self, now: Duration) {
         while self.next_time_out().is_some_and(|until| until <= now) {
             let Some(pending) = self.pending.pop_front() else {
@@ -99,8 +98,8 @@ impl User {
         }
     }
 
-    /// Whether this is an answer that is waited for. One message may answer several requests by their ids; one
-    /// without an id answers the first of those that want an answer of its type.
+    /// Whether this answers an open request. One message may answer several requests by their ids; one
+    /// without an id answers the oldest request that expects its type.
     pub fn on_answer(&mut self, now: Duration, text: &str) -> bool {
         self.time_out_calls(now);
         if self.pending.is_empty() {

@@ -1,4 +1,4 @@
-//! Messages that the server itself sends back.
+//! Messages that the server sends back to their sender.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// A user's talk with the server itself: a stay in a room of their own.
+/// A user's exchange with the server itself: counted like a stay in a room for one.
 pub struct Echo {
     pub stay: Box<Stay>,
 }
 
 impl User {
-    /// The tag of the next message that is to come back, or that may.
+    /// The tag of the next message; the server must, or may, send it back.
     pub fn next_echo_tag(
         &mut self,
         due: Duration,
@@ -71,7 +71,7 @@ impl User {
         tag
     }
 
-    /// Whether the server still has to send something back.
+    /// Whether an echo is still missing.
     pub fn awaits_echo(&self) -> bool {
         let stay = self.echo.as_ref().map(|echo| &echo.stay);
         stay.is_some_and(|stay| stay.inbox.received() < stay.sent_in_all())

@@ -1,14 +1,14 @@
-//! The messages that steps of a flow wait for, which may come before the step does.
+//! Messages that steps of a flow wait for. They may come before the step.
 
 use std::sync::Arc;
 
-/// How often each type came that some step of the flow waits for, and that none has taken yet.
+/// For each type that a step of the flow waits for: how many messages came that no step has taken yet.
 pub struct Expecting {
-    /// The types; of a flow that waits for none, nothing.
+    /// The types; empty for a flow that waits for none.
     kinds: Arc<[String]>,
-    /// How often each has come.
+    /// How many of each have come.
     come: Box<[u32]>,
-    /// The one that is waited for now.
+    /// The type that the present step waits for.
     wanted: Option<usize>,
 }
 
@@ -22,7 +22,7 @@ impl Expecting {
         }
     }
 
-    /// Some step waits for messages, so that their types have to be read.
+    /// Whether a step waits for messages, so that types must be read.
     pub fn listens(&self) -> bool {
         !self.kinds.is_empty()
     }
@@ -38,17 +38,17 @@ impl Expecting {
         }
     }
 
-    /// A step waits for this type from now on.
+    /// A step starts to wait for this type.
     pub fn want(&mut self, kind: &str) {
         self.wanted = self.place(kind);
     }
 
-    /// What is wanted is there.
+    /// Whether the message has come.
     pub fn is_met(&self) -> bool {
         self.wanted.is_some_and(|place| self.come[place] > 0)
     }
 
-    /// The step waits no more. True: it has what it wanted.
+    /// The step stops waiting. True: the message has come.
     pub fn take(&mut self) -> bool {
         let met = self.is_met();
         if let Some(place) = self.wanted.take().filter(|_| met) {
@@ -57,14 +57,14 @@ impl Expecting {
         met
     }
 
-    /// A message of this type was for the step that has just ended.
+    /// The step that has just ended has taken a message of this type.
     pub fn drop_one(&mut self, kind: &str) {
         if let Some(place) = self.place(kind) {
             self.come[place] = self.come[place].saturating_sub(1);
         }
     }
 
-    /// What came belongs to a talk that is over.
+    /// Forgets the messages of a room that is over.
     pub fn forget(&mut self) {
         self.come.fill(0);
         self.wanted = None;

@@ -1,4 +1,4 @@
-//! Requests over HTTP, played.
+//! Plays requests over HTTP.
 
 use std::{pin::pin, rc::Rc};
 
@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl User {
-    /// Sends a request, and waits for its answer. Without the right one the steps go on, unless they need what
-    /// is in it.
+    /// Sends a request, and waits for its answer. After a wrong answer the steps go on, unless they need a value
+    /// from it.
     pub async fn http(&mut self, request: &Request) -> Result<(), Stop> {
         let call = self.call_id(&request.name);
         let sent = self.context.now();
@@ -48,14 +48,14 @@ impl User {
             let server = server.ok_or(ErrorKind::ConnectFailed)?;
             http::ask(server, user, asked).await
         };
-        // Boxed, like all that is large and seldom: it would be a part of each user for as long as they are there.
+        // Boxed, because it is large and rare: otherwise it would be part of every user's state.
         let asking = Box::pin(asking);
         let mut asking = pin!(timeout(request.within, asking));
         let answer = tokio::select! {
             biased;
             answer = &mut asking => answer,
             stopped = self.listen_until(Until::Stopped) => match stopped {
-                // What is under way then may still be answered.
+                // A request that is open then may still be answered.
                 Ok(()) | Err(Stop::Over) => tokio::select! {
                     biased;
                     answer = &mut asking => answer,
@@ -70,7 +70,7 @@ impl User {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 self.tell_error(error);
-                // Whoever is refused at once was not served fast.
+                // A fast refusal is no fast service.
                 let waited = waited.max(request.within);
                 self.tell(Sample::CallFailed { call, waited });
                 return needed(request);
@@ -96,7 +96,7 @@ impl User {
         Ok(())
     }
 
-    /// Keeps what later steps need of an answer; false: it is not in it.
+    /// Saves the values that later steps need. False: one is missing.
     fn save(&mut self, request: &Request, answer: Option<&[u8]>) -> bool {
         if request.save.is_empty() {
             return true;
@@ -121,7 +121,7 @@ impl User {
         true
     }
 
-    /// What the blanks of the user's n-th message are filled in with, but for what only that message has.
+    /// The values for the blanks of the user's n-th message, except those that only that message has.
     pub fn values(&self, seq: u32) -> Values<'_> {
         let now = self.context.now();
         Values {
@@ -136,7 +136,7 @@ impl User {
     }
 }
 
-/// Without an answer that later steps need a user does not go on.
+/// A user who needs a value from the answer cannot go on without it.
 fn needed(request: &Request) -> Result<(), Stop> {
     if request.save.is_empty() {
         Ok(())

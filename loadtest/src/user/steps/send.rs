@@ -1,4 +1,4 @@
-//! What a user sends in a rhythm of their own.
+//! Messages that a user sends at regular times.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::{
     },
 };
 
-/// What is sent again and again.
+/// A repeated message.
 #[derive(Clone, Copy)]
 pub enum Sent<'a> {
     Message(&'a Message),
     Call(&'a Call),
 }
 
-/// Something that is sent when it is due, whether or not the server has said anything to what was sent before.
+/// A repeated message that is sent when it is due, whatever the server answers.
 pub struct Sending<'a> {
     what: Sent<'a>,
     every: Duration,
     left: RoundsLeft,
-    /// When the next one is due; `None`: to be found out when there is a partner.
+    /// When the next one is due; `None`: to be chosen when there is a partner.
     next_due: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Sending<'a> {
 }
 
 impl User {
-    /// Sends all that is due: more than one message after a stall, each timed from when it was due.
+    /// Sends all that is due: after a stall several messages, each timed from when it was due.
     pub fn send_due(&mut self, sending: &mut Sending<'_>, now: Duration) -> Result<(), ErrorKind> {
         if sending.needs_partner() && self.room.is_none() {
             sending.next_due = None;
@@ -107,7 +107,7 @@ impl User {
             Message::Custom { .. } => None,
         };
         let payload = tag.map(Tag::to_payload).unwrap_or_default();
-        // Told before it is written, since the stay has counted it: the connection may turn out to be broken.
+        // Recorded before it is written, because the stay has counted it: the connection may be broken.
         if let Some(tag) = tag {
             self.tell(Sample::Sent {
                 route: tag.route,
