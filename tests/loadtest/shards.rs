@@ -193,7 +193,7 @@ async fn what_gets_lost_between_shares_is_found_when_they_are_merged() {
     let alone = files.iter().map(|file| lost(&record(file)));
     assert!(
         alone.sum::<u64>() < lost(&merged.json),
-        "what is lost between two shares none of them knows alone"
+        "what is lost between two shards, neither of them knows alone"
     );
     remove(&files);
 }

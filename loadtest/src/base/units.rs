@@ -22,6 +22,17 @@ pub fn percent_of(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| (part as f64 * 100.0 / whole as f64 * 1e6).floor() / 1e6)
 }
 
+/// Rounds down to a whole number, but not below one that only rounding errors have missed. Saturates.
+pub fn whole(n: f64) -> u32 {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from float saturates"
+    )]
+    let whole = (n + 1e-9) as u32;
+    whole
+}
+
 /// A latency: `0.34 ms`, `12.3 ms`, `1.40 s`.
 pub fn millis(millis: f64) -> String {
     match millis {

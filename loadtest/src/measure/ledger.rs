@@ -59,6 +59,34 @@ pub struct Stay {
 }
 
 impl Stay {
+    /// A stay that begins now, at `joined`. `message_timeout`: how long messages may take.
+    pub fn new(
+        room: u64,
+        user: u32,
+        direction: Direction,
+        joined: Duration,
+        message_timeout: Duration,
+    ) -> Self {
+        Self {
+            room,
+            user,
+            session: None,
+            peer: None,
+            joined,
+            left: joined,
+            direction,
+            sent: [0; Kind::MAX],
+            refused: 0,
+            latest: Latest::new(message_timeout),
+            settled: false,
+            partner_left: false,
+            cut_off: false,
+            foreign: false,
+            some_come_back: false,
+            inbox: Inbox::default(),
+        }
+    }
+
     /// Messages of all types that the user sent.
     pub fn sent_in_all(&self) -> u32 {
         self.sent

@@ -6,6 +6,7 @@ use super::{
     PlanError,
     limits::{MAX_ARRIVALS, MAX_DURATION},
 };
+use crate::base::units::whole;
 
 /// A part of a plan.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,7 +142,7 @@ impl Phase {
         };
         // Just below a whole number is a rounding error: that user would come after the phase is over.
         let all = (f64::midpoint(from, to) * self.duration.as_secs_f64() - 1e-9).ceil();
-        count(all)
+        whole(all)
     }
 
     /// When the k-th (from 0) user arrives, since the begin.
@@ -173,15 +174,4 @@ impl Phase {
 
 fn nanos(n: u128) -> Duration {
     Duration::from_nanos(u64::try_from(n).unwrap_or(u64::MAX))
-}
-
-/// Rounds down to a whole number; saturates.
-fn count(n: f64) -> u32 {
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a cast from float saturates"
-    )]
-    let whole = n as u32;
-    whole
 }

@@ -1,6 +1,6 @@
 //! Sizes of payloads.
 
-use crate::base::random::mixed;
+use crate::base::{random::mixed, units::whole};
 
 /// The shortest payload that has room for a tag with the longest numbers.
 pub const MIN_PAYLOAD_BYTES: usize = 192;
@@ -62,7 +62,7 @@ impl Size {
         match self {
             Self::Fixed(bytes) => *bytes,
             Self::Between(from, to) => {
-                from + whole(fraction * (to - from + 1) as f64).min(to - from)
+                from + (whole(fraction * (to - from + 1) as f64) as usize).min(to - from)
             }
             Self::Weighted(list) => {
                 let all: f64 = list.iter().map(|(weight, _)| f64::from(*weight)).sum();
@@ -81,21 +81,11 @@ impl Size {
                     .map(|k| mixed(user, n ^ (k << 28 | k << 20)))
                     .sum::<f64>()
                     - 6.0;
-                whole(*median as f64 * (sigma * normal).exp())
+                (whole(*median as f64 * (sigma * normal).exp()) as usize)
                     .clamp(MIN_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES)
             }
         }
     }
-}
-
-fn whole(n: f64) -> usize {
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a cast from float saturates"
-    )]
-    let whole = n as usize;
-    whole
 }
 
 #[cfg(test)]

@@ -1,10 +1,6 @@
 //! A report before it is printed. Text, Markdown and HTML print this same document, each in its own way.
 
-use super::{figures, sections};
-use crate::{
-    base::units,
-    record::{Outcome, Record},
-};
+use crate::base::units;
 
 pub(super) struct Document {
     pub(super) verdict: Verdict,
@@ -105,57 +101,6 @@ pub(super) enum Bar {
     Fraction(f64),
     /// The ends of the confidence interval of a ratio.
     Interval([f64; 2]),
-}
-
-impl Document {
-    pub(super) fn of(record: &Record) -> Self {
-        let details = [
-            sections::latencies(record),
-            sections::errors(record),
-            sections::comparison(record),
-            sections::capacity(record),
-            sections::recovery(record),
-            sections::drift(record),
-            sections::course(),
-            sections::phases(record),
-            sections::delivery(record),
-            sections::calls(record),
-            sections::flows(record),
-            sections::resources(record),
-            sections::shards(record),
-            sections::command(record),
-        ];
-        Self {
-            verdict: Verdict::of(record),
-            measurement: sections::measurement(record),
-            overview: [sections::thresholds(record), sections::funnel(record)],
-            advice: sections::advice(record),
-            details: details.into_iter().filter(|one| !one.is_empty()).collect(),
-        }
-    }
-}
-
-impl Verdict {
-    fn of(record: &Record) -> Self {
-        let run = &record.run;
-        let mut facts = vec![
-            format!("started {}", run.started_at),
-            format!("exit code {}", record.exit_code),
-        ];
-        facts.extend(run.build.as_ref().map(|build| format!("build {build}")));
-        let tone = match record.outcome {
-            Outcome::Pass => Tone::Good,
-            Outcome::Fail | Outcome::Regression => Tone::Bad,
-            Outcome::Invalid => Tone::Warn,
-        };
-        Self {
-            outcome: Cell::toned(tone, figures::outcome(record)),
-            conclusion: figures::conclusion(record),
-            about: figures::about(record),
-            facts,
-            remarks: figures::remarks(record),
-        }
-    }
 }
 
 impl Section {

@@ -11,14 +11,17 @@ mod tiles;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::document::{Bar, Block, Cell, Column, Document, Drawing, Section, Table, Tone, Verdict};
+use super::{
+    document::{Bar, Block, Cell, Column, Document, Drawing, Section, Table, Tone, Verdict},
+    sections,
+};
 use crate::record::Record;
 
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
 
 pub(super) fn html(record: &Record) -> String {
-    let document = Document::of(record);
+    let document = sections::document(record);
     let title = format!(
         "{}: {}",
         document.verdict.outcome.text, document.verdict.about

@@ -3,7 +3,7 @@
 use maud::html;
 
 use super::{
-    document::{Block, Cell, Column, Document, Section, Table, Tone, Verdict},
+    document::{Block, Cell, Column, Section, Table, Tone, Verdict},
     sections,
 };
 use crate::record::Record;
@@ -12,7 +12,7 @@ use crate::record::Record;
 const MAX_ROWS: usize = 25;
 
 pub(super) fn markdown(record: &Record) -> String {
-    let document = Document::of(record);
+    let document = sections::document(record);
     let mut out = String::with_capacity(8192);
     verdict(&mut out, &document.verdict);
     let first = [&document.measurement]

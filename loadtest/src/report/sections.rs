@@ -1,4 +1,4 @@
-//! The sections of a report, each made from the record.
+//! Makes the report's document from the record, section by section.
 
 mod funnel;
 
@@ -6,18 +6,67 @@ use super::{
     document::{
         Bar, Block, Cell,
         Column::{self, IfAny, Number, Prose, Text, Wide},
-        Drawing, Item, Section, Table, Tone,
+        Document, Drawing, Item, Section, Table, Tone, Verdict,
     },
     figures,
 };
 use crate::{
     base::units::{self, count, value_or_dash},
     record::{
-        CapacityStep, ComparedFigure, Drift, Record, ShardInfo, Status, ThresholdResult, Validity,
+        CapacityStep, ComparedFigure, Drift, Outcome, Record, ShardInfo, Status, ThresholdResult,
+        Validity,
     },
 };
 
-pub(super) use funnel::funnel;
+use funnel::funnel;
+
+/// The whole report.
+pub(super) fn document(record: &Record) -> Document {
+    let details = [
+        latencies(record),
+        errors(record),
+        comparison(record),
+        capacity(record),
+        recovery(record),
+        drift(record),
+        course(),
+        phases(record),
+        delivery(record),
+        calls(record),
+        flows(record),
+        resources(record),
+        shards(record),
+        command(record),
+    ];
+    Document {
+        verdict: verdict(record),
+        measurement: measurement(record),
+        overview: [thresholds(record), funnel(record)],
+        advice: advice(record),
+        details: details.into_iter().filter(|one| !one.is_empty()).collect(),
+    }
+}
+
+fn verdict(record: &Record) -> Verdict {
+    let run = &record.run;
+    let mut facts = vec![
+        format!("started {}", run.started_at),
+        format!("exit code {}", record.exit_code),
+    ];
+    facts.extend(run.build.as_ref().map(|build| format!("build {build}")));
+    let tone = match record.outcome {
+        Outcome::Pass => Tone::Good,
+        Outcome::Fail | Outcome::Regression => Tone::Bad,
+        Outcome::Invalid => Tone::Warn,
+    };
+    Verdict {
+        outcome: Cell::toned(tone, figures::outcome(record)),
+        conclusion: figures::conclusion(record),
+        about: figures::about(record),
+        facts,
+        remarks: figures::remarks(record),
+    }
+}
 
 /// A row whose cells are texts, counts or cells.
 macro_rules! row {

@@ -1,7 +1,7 @@
 //! A report as plain text for a terminal, at most 90 columns wide.
 
 use super::{
-    document::{Bar, Block, Cell, Column, Document, Section, Table, Tone, Verdict},
+    document::{Bar, Block, Cell, Column, Section, Table, Tone, Verdict},
     sections,
 };
 use crate::record::Record;
@@ -10,7 +10,7 @@ const WIDTH: usize = 88;
 
 /// The text of a report; it ends in a line break.
 pub fn terminal(record: &Record) -> String {
-    let document = Document::of(record);
+    let document = sections::document(record);
     let mut out = String::with_capacity(8192);
     verdict(&mut out, &document.verdict);
     section(&mut out, &document.measurement);

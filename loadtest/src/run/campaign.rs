@@ -13,7 +13,7 @@ use futures_util::{
 };
 
 use crate::{
-    base::units::count,
+    base::units::{count, whole},
     plan::{Plan, PlanError},
     record::Record,
     run::{engine::run_until, error::RunError, progress::Progress},
@@ -168,7 +168,7 @@ async fn play(
     if known.users == 0 {
         return Ok(None);
     }
-    let users = bisection::whole(f64::from(known.users) * percent / 100.0).max(2);
+    let users = whole(f64::from(known.users) * percent / 100.0).max(2);
     let mut record = run_until(&of_users(plan, users)?, target, stop.clone(), on_progress).await?;
     record.capacity = capacity;
     record.run.load = Some(format!(

@@ -9,7 +9,7 @@ use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 use super::{User, steps::LEAVE_ID};
 use crate::{
     measure::{
-        ledger::{Inbox, Latest, Receipt, Stay},
+        ledger::{Receipt, Stay},
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode},
     },
     plan::Greeting,
@@ -147,22 +147,15 @@ impl User {
         }
         self.tell(Sample::RoomJoined);
         self.room = Some(Stay {
-            room: room_key(view.room_id.as_deref().unwrap_or_default()),
-            user: self.start.user,
             session: self.session_id,
             peer,
-            joined: now,
-            left: now,
-            direction: Direction::of_sender(view.initiator == Some(true)),
-            sent: [0; Kind::MAX],
-            refused: 0,
-            latest: Latest::new(self.context.plan.message_timeout),
-            settled: false,
-            partner_left: false,
-            cut_off: false,
-            foreign: false,
-            some_come_back: false,
-            inbox: Inbox::default(),
+            ..Stay::new(
+                room_key(view.room_id.as_deref().unwrap_or_default()),
+                self.start.user,
+                Direction::of_sender(view.initiator == Some(true)),
+                now,
+                self.context.plan.message_timeout,
+            )
         });
     }
 

@@ -133,7 +133,7 @@ pub(super) fn capacity(record: &Record) -> Option<Advice> {
     let capacity = record.capacity.as_ref()?;
     let evidence = capacity.gave_out.clone();
     let Some(breaks) = capacity.breaks else {
-        // Without a word on what gave out the search did not come to its end; why, its findings tell.
+        // A search without a reason was stopped early: its findings say why.
         evidence.as_ref()?;
         return advice(
             "Search higher: the capacity is above the most users that were tried.",

@@ -123,7 +123,7 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
                 Step::Close,
             ],
             &[2],
-            "end of the run",
+            "never ends",
         ),
         (
             vec![Step::Connect, Step::FindMatch, send(Rounds::Times(0))],
@@ -138,7 +138,7 @@ fn a_step_that_cannot_be_played_is_found_with_its_place() {
                 Step::Close,
             ],
             &[1],
-            "end of the run",
+            "never ends",
         ),
         (
             vec![Step::Connect, paced("{{id}}", None, Rounds::Times(0))],

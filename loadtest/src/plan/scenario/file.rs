@@ -1,12 +1,15 @@
 //! A scenario file, as it is written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
+
+/// How long a call, an HTTP request or an expected message may take by default.
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -2,10 +2,7 @@
 
 use hyper::{Method, http::uri::PathAndQuery};
 
-use super::{
-    file::{FlowTable, StepTable, StepText},
-    steps::WITHIN,
-};
+use super::file::{FlowTable, StepTable, StepText, WITHIN};
 use crate::{
     base::server_url::ServerUrl,
     plan::{

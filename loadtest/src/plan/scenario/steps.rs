@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     Wrong,
-    file::{ComesBack, FrameText, MessageTable, StepTable, StepText},
+    file::{ComesBack, FrameText, MessageTable, StepTable, StepText, WITHIN},
     http,
     values::ManyOrOne,
 };
@@ -18,8 +18,6 @@ use crate::plan::{
 
 const WORDS: &str = "connect, find_match, next, leave, reconnect, close, stay, or a table such as { think = \"2s\" }";
 const TABLES: &str = "one of connect, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
-/// How long a call, an HTTP request or an expected message may take by default.
-pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// The messages of a file, by name.
 pub(super) struct Messages<'a> {
@@ -141,7 +139,7 @@ impl<'a> Messages<'a> {
             },
             (None, None) => {
                 return Err(format!(
-                    "nothing is known as {name:?}: give it as [message.{name}], or send offer, answer, \
+                    "{name:?} is unknown: give it as [message.{name}], or send offer, answer, \
                      ice_candidate or message"
                 ));
             }

@@ -298,7 +298,7 @@ fn what_is_wrong_is_told_with_its_line_and_column() {
         (
             flow("{ http = \"/\", method = \"FETCH\" }"),
             (8, 1),
-            "no method",
+            "not a method",
         ),
         (
             flow("{ http = \"/\", method = \"GET\", text = \"a\" }"),

@@ -5,7 +5,7 @@
 //! Servers are noisy, so an end may turn out differently; the search then goes on from there, but only a limited
 //! number of times.
 
-use crate::plan::CapacitySearch;
+use crate::{base::units::whole, plan::CapacitySearch};
 
 /// How many contradictions the search tolerates before it ends with what it has.
 const MAX_REVERSALS: u32 = 3;
@@ -163,17 +163,6 @@ impl Hunt {
         let next = whole(f64::from(self.low) * self.search.factor);
         next.max(self.low + 1).min(self.search.to)
     }
-}
-
-/// Rounds down, but not below a whole number that only rounding has missed.
-pub(super) fn whole(users: f64) -> u32 {
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a cast from float saturates"
-    )]
-    let whole = (users + 1e-9) as u32;
-    whole
 }
 
 #[cfg(test)]

@@ -466,7 +466,7 @@ fn what_is_wrong_with_one_shard_is_wrong_with_the_whole() {
         .collect();
     for part in [
         "shard 2: a worker",
-        "different versions: 0.0.1",
+        "different versions of loadtest: 0.0.1",
         "shard 2 was ready only 700.0 ms",
     ] {
         assert!(

@@ -14,6 +14,7 @@ use hyper::{
 use rustls::ClientConfig;
 use thiserror::Error;
 
+use super::tls;
 use crate::base::files;
 
 /// What users need to be let in. Default: nothing, and the certificate authorities of this system.
@@ -128,7 +129,7 @@ impl Access {
             file: file.display().to_string(),
             reason: error.to_string(),
         })?;
-        crate::user::net::tls::authorities(&pem).map_err(|reason| AccessError::File {
+        tls::authorities(&pem).map_err(|reason| AccessError::File {
             flag: "--ca",
             file: file.display().to_string(),
             reason,
@@ -171,9 +172,9 @@ impl Access {
     pub fn tls_config(&self) -> Result<Arc<ClientConfig>, AccessError> {
         match &self.tls {
             Some(known) => Ok(Arc::clone(known)),
-            None => Ok(Arc::new(crate::user::net::tls::config(
-                self.ca_pem.as_deref(),
-            )?)),
+            None => tls::config(self.ca_pem.as_deref())
+                .map(Arc::new)
+                .map_err(AccessError::NoRoots),
         }
     }
 

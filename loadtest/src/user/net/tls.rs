@@ -8,18 +8,16 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::user::net::credentials::AccessError;
-
 /// The configuration of all connections. Sessions are not resumed: each handshake is a full one, as for that many
-/// different users.
-pub fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, AccessError> {
+/// different users. The error says why there are no certificate authorities.
+pub fn config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, String> {
     let roots = match ca_pem {
-        Some(pem) => authorities(pem).map_err(AccessError::NoRoots)?,
+        Some(pem) => authorities(pem)?,
         None => system()?,
     };
     let versions = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| AccessError::NoRoots(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     let mut config = versions.with_root_certificates(roots).with_no_client_auth();
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
@@ -40,13 +38,13 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn system() -> Result<RootCertStore, AccessError> {
+fn system() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (_added, _ignored) = roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(AccessError::NoRoots(why.join(", ")));
+        return Err(why.join(", "));
     }
     Ok(roots)
 }

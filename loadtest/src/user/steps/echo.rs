@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     measure::{
-        ledger::{Inbox, Latest, Stay},
+        ledger::Stay,
         sample::{Direction, Kind, Route, Sample},
     },
     user::{
@@ -30,24 +30,13 @@ impl User {
         let (run, user, now) = (self.context.run, self.start.user, self.context.now());
         let connection = self.connections;
         let echo = self.echo.get_or_insert_with(|| Echo {
-            stay: Box::new(Stay {
-                room: room_key(&format!("{run:x} {user} {connection}")),
+            stay: Box::new(Stay::new(
+                room_key(&format!("{run:x} {user} {connection}")),
                 user,
-                session: None,
-                peer: None,
-                joined: now,
-                left: now,
-                direction: Direction::ToServer,
-                sent: [0; Kind::MAX],
-                refused: 0,
-                latest: Latest::new(self.context.plan.message_timeout),
-                settled: false,
-                partner_left: false,
-                cut_off: false,
-                foreign: false,
-                some_come_back: false,
-                inbox: Inbox::default(),
-            }),
+                Direction::ToServer,
+                now,
+                self.context.plan.message_timeout,
+            )),
         });
         let stay = &mut echo.stay;
         stay.some_come_back |= some_come_back;
