@@ -333,7 +333,7 @@ async fn told_to_end_a_campaign_reports_what_was_done() {
         Some(1)
     );
     let findings = record["measurement"]["findings"].to_string();
-    assert!(findings.contains("before it had its answer"), "{findings}");
+    assert!(findings.contains("before it had an answer"), "{findings}");
     let next = files.report_of("endurance");
     assert!(!next.exists(), "nothing was played after it");
 }
