@@ -218,6 +218,19 @@ async fn a_server_that_drains_during_the_run_is_stated_and_nothing_fails() {
 }
 
 #[tokio::test]
+async fn a_drain_that_closes_users_is_a_fault_of_the_server_and_the_measurement_stands() {
+    let faults = Faults {
+        draining: Some(100),
+        close: Some((150, 4000)),
+        ..Faults::default()
+    };
+    let (ran, fake) = against(faults, &[]).await;
+    let closed = Counts::get(&fake.counts.closed);
+    assert_reported(&ran, "closed_by_server:4000", closed, "server", 99);
+    assert!(!ran.findings().contains("draining"), "{}", ran.stdout);
+}
+
+#[tokio::test]
 async fn what_a_slow_path_holds_at_the_end_is_pending_and_not_lost() {
     let faults = Faults {
         late_ms: Some(2600),

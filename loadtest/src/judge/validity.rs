@@ -1,5 +1,7 @@
 //! Whether a measurement is to be trusted, and what a run has shown. Pure.
 
+use voicematch_protocol::LeaveReason;
+
 use crate::{
     base::units::clock,
     measure::sample::ErrorKind,
@@ -40,8 +42,14 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
             "Run one load test at a time, or all shards of one with the same run",
         );
     }
-    let drain = (record.errors.iter()).find(|error| error.kind == ErrorKind::DRAINING);
-    if let Some(drain) = drain {
+    let error = |kind: &str| record.errors.iter().find(|error| error.kind == kind);
+    // A drain that closed users is among the errors, and needs no second word.
+    let closed = LeaveReason::Draining
+        .close_code()
+        .and_then(|code| error(&ErrorKind::ClosedByServer(code).name()));
+    if let Some(drain) = error(ErrorKind::DRAINING)
+        && closed.is_none()
+    {
         add(
             Validity::Suspect,
             format!(
