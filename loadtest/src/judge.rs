@@ -36,6 +36,7 @@ pub fn weigh(books: &Books, about: About, watch: &mut Watch) -> Record {
         .map(|most| ("server_fds", most as f64));
     let limits: Vec<_> = asked.chain(files).collect();
     record.drift = drift::drift(&books.series, from, to, &limits);
+    validity::blame_generator(&mut record);
     record
 }
 

@@ -4,7 +4,7 @@ use voicematch_protocol::LeaveReason;
 
 use crate::{
     base::units::clock,
-    measure::sample::ErrorKind,
+    measure::{failures::Failure, sample::ErrorKind},
     record::{Blame, Exit, Finding, Outcome, Record, Status, Validity},
 };
 
@@ -185,6 +185,18 @@ pub fn of_generator(record: &Record) -> Vec<Finding> {
     findings
 }
 
+/// Blames the generator for late messages if it was too late itself to measure anything.
+pub fn blame_generator(record: &mut Record) {
+    let findings = of_generator(record);
+    if findings.iter().any(|one| one.validity == Validity::Invalid) {
+        let late = record
+            .errors
+            .iter_mut()
+            .filter(|error| error.kind == Failure::MessageLate.name());
+        late.for_each(|error| error.blame = Blame::Generator);
+    }
+}
+
 /// Lets the outcome and the exit code say what thresholds and findings show.
 pub fn conclude(record: &mut Record) {
     let worst = record
@@ -221,5 +233,22 @@ mod tests {
         };
         let expected = [None, Some(Validity::Suspect), Some(Validity::Invalid)];
         assert_eq!([400.0, 900.0, 1100.0].map(pause), expected);
+    }
+
+    #[test]
+    fn messages_are_late_by_the_fault_of_a_generator_that_stood_still() {
+        let blame = |ms| {
+            let mut record = example::record();
+            record.generator.longest_pause_ms = ms;
+            record.errors.truncate(1);
+            record.errors[0].kind = Failure::MessageLate.name().to_owned();
+            record.errors[0].blame = Blame::Server;
+            blame_generator(&mut record);
+            record.errors[0].blame
+        };
+        assert_eq!(
+            [400.0, 1100.0].map(blame),
+            [Blame::Server, Blame::Generator]
+        );
     }
 }

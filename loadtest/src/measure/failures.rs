@@ -100,7 +100,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn name(self) -> &'static str {
+    /// The stable name in a record.
+    pub fn name(self) -> &'static str {
         match self {
             Self::MessageLost => "message_lost",
             Self::MessageLate => "message_late",
