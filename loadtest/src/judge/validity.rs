@@ -5,7 +5,7 @@ use voicematch_protocol::LeaveReason;
 use crate::{
     base::units::clock,
     measure::{failures::Failure, sample::ErrorKind},
-    record::{Blame, Exit, Finding, Outcome, Record, Status, Validity},
+    record::{Blame, ErrorEntry, Exit, Finding, Outcome, Record, Status, Validity},
 };
 
 /// How late the generator may send (99th percentile, in milliseconds) before its measurement is doubtful, and void.
@@ -168,11 +168,9 @@ pub fn of_generator(record: &Record) -> Vec<Finding> {
             "Raise the limit (ulimit -Hn, LimitNOFILE=), or use more processes",
         );
     }
-    for error in record
-        .errors
-        .iter()
-        .filter(|error| error.blame == Blame::Generator)
-    {
+    // What came too late follows from another finding.
+    let own = |error: &&ErrorEntry| error.blame == Blame::Generator && !is_time_out(error);
+    for error in record.errors.iter().filter(own) {
         add(
             Validity::Invalid,
             format!(
@@ -185,16 +183,30 @@ pub fn of_generator(record: &Record) -> Vec<Finding> {
     findings
 }
 
-/// Blames the generator for late messages if it was too late itself to measure anything.
+/// Blames the generator for all that came too late, if it was too late itself to measure anything.
 pub fn blame_generator(record: &mut Record) {
     let findings = of_generator(record);
     if findings.iter().any(|one| one.validity == Validity::Invalid) {
-        let late = record
-            .errors
-            .iter_mut()
-            .filter(|error| error.kind == Failure::MessageLate.name());
+        let late = record.errors.iter_mut().filter(|one| is_time_out(one));
         late.for_each(|error| error.blame = Blame::Generator);
     }
+}
+
+/// Whether a generator that does not run makes errors of this kind by itself.
+fn is_time_out(error: &ErrorEntry) -> bool {
+    let failures = [
+        Failure::MessageLate,
+        Failure::MatchFailed,
+        Failure::CallTimedOut,
+    ];
+    let kinds = [
+        ErrorKind::ConnectTimeout,
+        ErrorKind::NoSession,
+        ErrorKind::CloseTimeout,
+    ];
+    failures.iter().any(|one| one.name() == error.kind)
+        || kinds.iter().any(|one| one.name() == error.kind)
+        || error.kind.starts_with(ErrorKind::EXPECT_TIMED_OUT)
 }
 
 /// Lets the outcome and the exit code say what thresholds and findings show.
@@ -236,19 +248,41 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_late_by_the_fault_of_a_generator_that_stood_still() {
-        let blame = |ms| {
+    fn what_comes_late_is_the_fault_of_a_generator_that_stood_still() {
+        let blame = |kind: &str, ms| {
             let mut record = example::record();
             record.generator.longest_pause_ms = ms;
             record.errors.truncate(1);
-            record.errors[0].kind = Failure::MessageLate.name().to_owned();
+            record.errors[0].kind = kind.to_owned();
             record.errors[0].blame = Blame::Server;
             blame_generator(&mut record);
             record.errors[0].blame
         };
-        assert_eq!(
-            [400.0, 1100.0].map(blame),
-            [Blame::Server, Blame::Generator]
-        );
+        let late = [
+            "message_late",
+            "match_failed",
+            "call_timed_out",
+            "connect_timeout",
+            "no_session",
+            "close_timeout",
+            "expect_timed_out:session",
+        ];
+        for kind in late {
+            let blames = [400.0, 1100.0].map(|ms| blame(kind, ms));
+            assert_eq!(blames, [Blame::Server, Blame::Generator], "{kind}");
+        }
+        assert_eq!(blame("message_lost", 1100.0), Blame::Server);
+    }
+
+    #[test]
+    fn an_error_that_follows_from_a_finding_is_no_finding_of_its_own() {
+        let mut record = example::record();
+        record.generator.longest_pause_ms = 1100.0;
+        record.errors.truncate(1);
+        record.errors[0].kind = Failure::MatchFailed.name().to_owned();
+        let before = of_generator(&record);
+        blame_generator(&mut record);
+        assert_eq!(record.errors[0].blame, Blame::Generator);
+        assert_eq!(of_generator(&record), before);
     }
 }

@@ -174,6 +174,8 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// The name of [`Self::ServerDraining`].
     pub const DRAINING: &str = "server_draining";
+    /// How the name of each [`Self::ExpectTimedOut`] begins.
+    pub const EXPECT_TIMED_OUT: &str = "expect_timed_out:";
 
     /// The stable name; the kinds that carry a value end in `:value`.
     pub fn name(&self) -> String {
@@ -190,7 +192,7 @@ impl ErrorKind {
             Self::HeadersTooLong => "headers_too_long",
             Self::NoSession => "no_session",
             Self::ServerError(code) => return format!("server_error:{code}"),
-            Self::ExpectTimedOut(kind) => return format!("expect_timed_out:{kind}"),
+            Self::ExpectTimedOut(kind) => return format!("{}{kind}", Self::EXPECT_TIMED_OUT),
             Self::HttpStatus(status) => return format!("http_status:{status}"),
             Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
