@@ -203,6 +203,7 @@ pub const RELAY_OVERHEAD: usize = 64;
 /// The parts of a relayed message: what stands before the payload, and what stands after it.
 ///
 /// A relay is written by hand because it is the one message whose cost counts for each user.
+#[inline]
 pub fn relay_head(kind: RelayKind, from: SessionId) -> ([u8; RELAY_OVERHEAD], usize) {
     let head: &[u8] = match kind {
         RelayKind::Offer => br#"{"type":"offer","from":""#,

@@ -1,8 +1,7 @@
 //! Pauses of the process: a suspended machine, a container that was frozen, a thread that got no CPU. Users did
 //! nothing wrong while the server did not listen, and what they sent meanwhile arrives at once.
 //!
-//! Each worker keeps the last moment at which it ran. A tick makes sure that there is one in each
-//! `TICK`; a longer gap was a pause.
+//! Each worker ticks. When a tick is late by far, or a read comes that long after the last one, there was a pause.
 
 use std::{
     cell::Cell,
@@ -11,10 +10,10 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often a worker runs at least.
+/// How often a worker ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The shortest gap that is a pause and not a busy moment.
+/// The shortest time since a tick that is a pause and not a busy moment.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A pause that is over.
@@ -22,22 +21,24 @@ const SHORTEST: Duration = Duration::from_secs(1);
 pub struct Pause {
     /// When the worker ran again.
     pub end: Instant,
-    /// For how long it had not run.
+    /// For how long it had not run, at the most: since the last tick.
     pub length: Duration,
 }
 
 thread_local! {
-    static LAST_RUN: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When the gap since the last tick is a pause.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
     static LAST_PAUSE: Cell<Option<Pause>> = const { Cell::new(None) };
 }
 
-/// Says that this worker runs, before it judges what users did meanwhile.
+/// Says that this worker runs, before it judges what users did meanwhile. Each read calls this, so that it only
+/// compares.
 #[inline]
 pub fn runs(now: Instant) {
-    if let Some(before) = LAST_RUN.replace(Some(now))
-        && now.saturating_duration_since(before) > SHORTEST
+    if let Some(deadline) = DEADLINE.get()
+        && now > deadline
     {
-        ended(now, now - before);
+        ended(now, now - (deadline - SHORTEST));
     }
 }
 
@@ -45,6 +46,7 @@ pub fn runs(now: Instant) {
 fn ended(end: Instant, length: Duration) {
     tracing::warn!(?length, "the server was paused; users get the time back");
     LAST_PAUSE.set(Some(Pause { end, length }));
+    DEADLINE.set(Some(end + SHORTEST));
 }
 
 /// The last pause of this worker that ended after `moment`.
@@ -58,6 +60,8 @@ pub async fn tick() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        runs(Instant::now());
+        let now = Instant::now();
+        runs(now);
+        DEADLINE.set(Some(now + SHORTEST));
     }
 }

@@ -46,6 +46,7 @@ impl Rate {
     }
 
     /// Takes one message from the budget, if it is there.
+    #[inline]
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         if self.cost.is_zero() {
             return true;
@@ -62,6 +63,7 @@ impl Rate {
     }
 
     /// Takes one message from the budget of the time in which the server did not listen, if there is some.
+    #[cold]
     fn takes_credit(&mut self) -> bool {
         if let Some(pause) = pause::since(self.credited_at) {
             self.credited_at = pause.end;

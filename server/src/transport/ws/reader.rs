@@ -53,6 +53,7 @@ impl Reader {
     }
 
     /// Takes the bytes of one read.
+    #[inline]
     pub(super) fn read(
         &mut self,
         received: &mut [u8],
@@ -81,6 +82,7 @@ impl Reader {
         }
     }
 
+    #[inline]
     fn take(
         &mut self,
         received: &mut [u8],
