@@ -61,9 +61,36 @@ impl Reader {
         now: Instant,
         pending: &mut Pending,
     ) -> Result<(), End> {
-        let outcome = self.take(received, session, now, pending);
+        if !self.unfinished.is_empty() {
+            return self.go_on(received, session, now, pending);
+        }
+        let used = self.frames(received, session, now, pending)?;
+        if used < received.len() {
+            self.unfinished = received[used..].to_vec();
+        }
         self.count_memory(session);
-        outcome
+        Ok(())
+    }
+
+    /// Takes the bytes that follow the beginning of a frame.
+    #[inline(never)]
+    fn go_on(
+        &mut self,
+        received: &[u8],
+        session: &mut Session,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), End> {
+        let mut bytes = std::mem::take(&mut self.unfinished);
+        bytes.extend_from_slice(received);
+        let used = self.frames(&mut bytes, session, now, pending)?;
+        self.unfinished = if used == 0 {
+            bytes
+        } else {
+            bytes[used..].to_vec()
+        };
+        self.count_memory(session);
+        Ok(())
     }
 
     /// Drops the unfinished frame and message.
@@ -80,32 +107,6 @@ impl Reader {
             session.count_memory(self.counted, used);
             self.counted = used;
         }
-    }
-
-    #[inline]
-    fn take(
-        &mut self,
-        received: &mut [u8],
-        session: &mut Session,
-        now: Instant,
-        pending: &mut Pending,
-    ) -> Result<(), End> {
-        if self.unfinished.is_empty() {
-            let used = self.frames(received, session, now, pending)?;
-            if used < received.len() {
-                self.unfinished = received[used..].to_vec();
-            }
-            return Ok(());
-        }
-        let mut bytes = std::mem::take(&mut self.unfinished);
-        bytes.extend_from_slice(received);
-        let used = self.frames(&mut bytes, session, now, pending)?;
-        self.unfinished = if used == 0 {
-            bytes
-        } else {
-            bytes[used..].to_vec()
-        };
-        Ok(())
     }
 
     /// Carries out all whole frames; returns their length in bytes.
