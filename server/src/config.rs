@@ -11,7 +11,7 @@ use crate::{
     machine::{descriptors, memory},
     matchmaker::{MatchmakerConfig, Widening},
     outbox::OutboxLimits,
-    session::SessionConfig,
+    session::{RateLimit, SessionConfig},
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
@@ -113,8 +113,7 @@ impl Flags {
             session: SessionConfig {
                 heartbeat: self.heartbeat,
                 max_message_bytes: self.max_message_bytes,
-                max_messages_per_second: self.max_messages_per_second,
-                message_burst: self.message_burst,
+                rate: RateLimit::new(self.max_messages_per_second, self.message_burst),
                 idle_timeout: self.idle_timeout,
                 outbox: OutboxLimits {
                     messages: self.outbox_messages,
@@ -163,10 +162,7 @@ mod tests {
             }
         );
         assert_eq!(
-            (
-                config.ws.max_message_bytes,
-                config.session.max_messages_per_second
-            ),
+            (config.ws.max_message_bytes, config.session.rate.per_second),
             (65_536, 100)
         );
         assert_eq!(

@@ -27,6 +27,7 @@ use crate::{
 };
 use close_log::CloseLog;
 use rate::Rate;
+pub use rate::RateLimit;
 use requests::{Refusal, id_of, parse};
 
 /// The limits of sessions, and what the greeting says.
@@ -36,10 +37,8 @@ pub struct SessionConfig {
     pub heartbeat: Duration,
     /// Part of the greeting; the transport keeps to it.
     pub max_message_bytes: usize,
-    /// Messages a second in the long run; 0: no limit.
-    pub max_messages_per_second: u32,
-    /// Messages that may come at once.
-    pub message_burst: u32,
+    /// How many messages users may send.
+    pub rate: RateLimit,
     /// How long a user may be silent, neither waiting nor in a room; zero: for ever.
     pub idle_timeout: Duration,
     /// The bounds of each outbox.
@@ -127,7 +126,7 @@ impl Session {
             // The drain has passed already, so this user gets no `draining`.
             member.outbox.close(LeaveReason::Draining);
         }
-        let rate = Rate::new(config.max_messages_per_second, config.message_burst, now);
+        let rate = Rate::new(now);
         Self {
             context,
             member,
@@ -155,7 +154,7 @@ impl Session {
     ) -> Result<(), LeaveReason> {
         self.last_message = read_at;
         self.tell_waiting();
-        if !self.rate.allows(read_at) {
+        if !self.rate.allows(&self.context.config.rate, read_at) {
             return self.over_rate(pending);
         }
         let request = match parse(text) {
@@ -179,7 +178,7 @@ impl Session {
         read_at: Instant,
         pending: &mut Pending,
     ) -> Result<bool, LeaveReason> {
-        let allowed = self.rate.allows(read_at);
+        let allowed = self.rate.allows(&self.context.config.rate, read_at);
         if !allowed {
             self.over_rate(pending)?;
         }
@@ -292,13 +291,13 @@ impl Session {
     fn over_rate(&mut self, pending: &mut Pending) -> Result<(), LeaveReason> {
         self.context.metrics.limit_hit("max_messages_per_second");
         self.context.metrics.dropped("rate_limited", 1);
-        if self.rate.goes_on() {
+        let limit = &self.context.config.rate;
+        if self.rate.goes_on(limit) {
             return Err(LeaveReason::RateLimited);
         }
-        let config = &self.context.config;
         let message = format!(
             "more than {} messages a second; this one was dropped. Send less, or be disconnected",
-            config.max_messages_per_second
+            limit.per_second
         );
         self.refuse(&Refusal(ErrorCode::RateLimited, message), None, pending);
         Ok(())
@@ -313,8 +312,8 @@ fn greet(config: &SessionConfig, id: SessionId, outbox: &Outbox, preface: &[u8])
         ice_servers: &config.ice_servers,
         limits: Limits {
             max_message_bytes: config.max_message_bytes as u64,
-            max_messages_per_second: config.max_messages_per_second,
-            message_burst: config.message_burst,
+            max_messages_per_second: config.rate.per_second,
+            message_burst: config.rate.burst,
         },
     };
     let mut first = Batch::default();

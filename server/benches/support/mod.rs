@@ -20,7 +20,7 @@ use voicematch_server::{
     metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits},
     room::{Member, Place},
-    session::{Context, Pending, Session, SessionConfig, close_log::CloseLog},
+    session::{Context, Pending, RateLimit, Session, SessionConfig, close_log::CloseLog},
     transport::ws::frame::text_header,
 };
 
@@ -119,8 +119,7 @@ fn new_context() -> Arc<Context> {
         config: SessionConfig {
             heartbeat: Duration::from_secs(25),
             max_message_bytes: 1 << 16,
-            max_messages_per_second: 1_000_000_000,
-            message_burst: u32::MAX,
+            rate: RateLimit::new(1_000_000_000, u32::MAX),
             idle_timeout: Duration::from_secs(600),
             outbox: OUTBOX,
             ice_servers: Vec::new(),
