@@ -117,7 +117,8 @@ impl Flags {
                 idle_timeout: self.idle_timeout,
                 outbox: OutboxLimits {
                     messages: self.outbox_messages,
-                    bytes: self.outbox_bytes,
+                    // The flag's bound is less.
+                    bytes: u32::try_from(self.outbox_bytes).unwrap_or(u32::MAX),
                 },
                 ice_servers: self
                     .ice_servers

@@ -51,9 +51,9 @@ pub trait Link: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxLimits {
     /// Messages.
-    pub messages: usize,
+    pub messages: u32,
     /// Bytes of messages and their framing.
-    pub bytes: usize,
+    pub bytes: u32,
 }
 
 /// Why an outbox took nothing.
@@ -77,8 +77,6 @@ struct State {
     link: Option<Box<dyn Link>>,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    /// Memory of the queue that the share knows of.
-    counted: usize,
     /// Bytes of the front message that the socket has taken.
     front_written: usize,
     waker: Option<Waker>,
@@ -186,6 +184,7 @@ impl Outbox {
         written: usize,
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
+        let memory = state.memory();
         for range in batch.ranges().filter(|range| range.end > written) {
             if range.start < written {
                 // The socket has begun to take this one, so that it must have all of it.
@@ -195,10 +194,12 @@ impl Outbox {
             let bytes = batch.bytes[range].into();
             state.queue.push_back(Queued { bytes, read_at });
         }
+        self.memory.change(memory, state.memory());
         self.metrics
             .outbox_depth(state.queue.len(), state.queued_bytes);
-        if state.queue.len() > self.limits.messages || state.queued_bytes > self.limits.bytes {
-            let limit = if state.queue.len() > self.limits.messages {
+        let too_many = state.queue.len() as u64 > self.limits.messages.into();
+        if too_many || state.queued_bytes as u64 > self.limits.bytes.into() {
+            let limit = if too_many {
                 "outbox_messages"
             } else {
                 "outbox_bytes"
@@ -209,21 +210,14 @@ impl Outbox {
             self.close_locked(state, LeaveReason::SlowConsumer);
             return Err(Refused::Full);
         }
-        self.count_memory(state);
         self.wake(state);
         Ok(())
     }
 
-    /// Tells the share how much memory the queue uses now.
-    fn count_memory(&self, state: &mut State) {
-        let used = state.queued_bytes + state.queue.len() * size_of::<Queued>();
-        self.memory.change(state.counted, used);
-        state.counted = used;
-    }
-
     fn discard(&self, state: &mut State) {
+        let memory = state.memory();
         state.discard_queue();
-        self.count_memory(state);
+        self.memory.change(memory, state.memory());
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
@@ -257,12 +251,13 @@ impl Outbox {
     pub fn finish(&self, reason: LeaveReason, frame: &[u8]) {
         let mut state = self.lock();
         state.closing.get_or_insert(reason);
+        let memory = state.memory();
         state.queued_bytes += frame.len();
         state.queue.push_back(Queued {
             bytes: frame.into(),
             read_at: None,
         });
-        self.count_memory(&mut state);
+        self.memory.change(memory, state.memory());
         self.wake(&state);
     }
 
@@ -278,12 +273,11 @@ impl Outbox {
         let mut state = self.lock();
         self.metrics.dropped("peer_closed", state.relays_queued());
         state.closing.get_or_insert(LeaveReason::Lost);
+        self.memory.change(state.memory(), 0);
         *state = State {
             closing: state.closing,
-            counted: state.counted,
             ..State::default()
         };
-        self.count_memory(&mut state);
     }
 
     /// From now on `waker` is woken when [`Self::status`] has something to tell.
@@ -307,8 +301,9 @@ impl Outbox {
     /// Writes queued messages as far as the socket takes them; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
+        let memory = state.memory();
         let flushed = self.flush(&mut state, cx);
-        self.count_memory(&mut state);
+        self.memory.change(memory, state.memory());
         flushed
     }
 
@@ -367,6 +362,11 @@ impl Outbox {
 }
 
 impl State {
+    /// Bytes that the queue uses.
+    fn memory(&self) -> usize {
+        self.queued_bytes + self.queue.len() * size_of::<Queued>()
+    }
+
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
         self.queue

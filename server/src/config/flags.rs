@@ -166,8 +166,8 @@ pub struct Flags {
     pub max_message_bytes: usize,
 
     /// Messages that may wait for a client that does not read, before it is closed
-    #[arg(long, default_value_t = 256, value_parser = count::<usize>(1, 1_000_000), env = "VOICEMATCH_OUTBOX_MESSAGES", value_name = "N")]
-    pub outbox_messages: usize,
+    #[arg(long, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_OUTBOX_MESSAGES", value_name = "N")]
+    pub outbox_messages: u32,
 
     /// Bytes that may wait for a client that does not read, before it is closed
     #[arg(long, default_value = "1MiB", value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
