@@ -1,4 +1,4 @@
-//! Reports of the example record, against files that hold what they are to be.
+//! Texts against files that hold what they are to be; and so the reports of the example record.
 
 pub mod example;
 
@@ -6,10 +6,9 @@ use std::{env, fs, path::PathBuf};
 
 use crate::{record::Record, report::*};
 
-fn golden(name: &str, text: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("src/golden")
-        .join(name);
+/// Fails unless the file `name` of this crate holds `text`.
+pub fn golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, text).expect("the golden file can be written");
     }
@@ -25,7 +24,7 @@ fn text_is_as_it_is_to_be() {
     let text = render(&example::everything(), Format::Text);
     let wide = text.lines().find(|line| line.chars().count() > 95);
     assert_eq!(wide, None);
-    golden("report.txt", &text);
+    golden("src/golden/report.txt", &text);
 }
 
 #[test]
@@ -39,7 +38,7 @@ fn a_server_does_not_command_the_terminal() {
 fn markdown_is_as_it_is_to_be() {
     let text = render(&example::everything(), Format::Markdown);
     assert!(text.len() < 20_000);
-    golden("report.md", &text);
+    golden("src/golden/report.md", &text);
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub fn run(command: Command) -> Result<Exit, Box<dyn Error>> {
             Ok(Exit::Pass)
         }
         Command::Schema => {
-            print(&scenario::schema())?;
+            print(scenario::SCHEMA)?;
             Ok(Exit::Pass)
         }
     }

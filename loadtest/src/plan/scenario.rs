@@ -10,6 +10,8 @@ mod describe;
 mod file;
 mod http;
 mod read;
+#[cfg(test)]
+mod schema;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -48,10 +50,8 @@ pub const BUILT_IN: &[(&str, &str)] = files! {
 /// What `loadtest init` writes.
 pub const EXAMPLE: &str = include_str!("../../scenarios/example.toml");
 
-/// The JSON schema of scenario files, from the types that read them.
-pub fn schema() -> String {
-    format!("{:#}\n", schemars::schema_for!(file::File).as_value())
-}
+/// The JSON schema of scenario files. A test makes it from the types that read them.
+pub const SCHEMA: &str = include_str!("../../scenarios/schema.json");
 
 /// Why a scenario cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

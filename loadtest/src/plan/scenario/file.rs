@@ -2,23 +2,25 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+#[cfg(test)]
+use super::schema::{JsonSchema, Method, Pointer, StepWord};
 use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
 
 /// How long a call, an HTTP request or an expected message may take by default.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[schemars(title = "A scenario of loadtest", extend("required" = ["name", "phase"]))]
+#[cfg_attr(test, schemars(title = "A scenario of loadtest", extend("required" = ["name", "phase"])))]
 pub(super) struct File {
     #[serde(rename = "$schema")]
     pub _schema: Option<String>,
     /// The name in reports.
-    #[schemars(with = "String")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub name: Spanned<String>,
     pub description: Option<String>,
     /// The type of the first message of the server, or `none`. Default: `session`.
@@ -27,36 +29,37 @@ pub(super) struct File {
     pub timeouts: Timeouts,
     /// Such as `match_latency p95 < 2s over 30s abort after 1m`. Without any: the defaults.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub thresholds: Vec<Spanned<String>>,
     /// Values for placeholders; of a list, users take turns.
     #[serde(default)]
     pub variables: BTreeMap<String, ManyOrOne>,
     /// Messages that steps send by name.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, MessageTable>")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, MessageTable>"))]
     pub message: BTreeMap<String, Spanned<MessageTable>>,
     /// The parts of the load, one after the other.
     #[serde(default)]
-    #[schemars(with = "Vec<PhaseTable>", length(min = 1))]
+    #[cfg_attr(test, schemars(with = "Vec<PhaseTable>", length(min = 1)))]
     pub phase: Vec<Spanned<PhaseTable>>,
     /// What users do.
     #[serde(default)]
-    #[schemars(with = "Vec<FlowTable>")]
+    #[cfg_attr(test, schemars(with = "Vec<FlowTable>"))]
     pub flow: Vec<Spanned<FlowTable>>,
     /// Searches for the number of users that the server holds.
-    #[schemars(with = "Option<SearchTable>")]
+    #[cfg_attr(test, schemars(with = "Option<SearchTable>"))]
     pub search: Option<Spanned<SearchTable>>,
     /// The load is this part of the capacity that is given or found.
     pub percent_of_capacity: Option<Percent>,
     /// Built-in scenarios that run after this one.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub then: Vec<Spanned<String>>,
 }
 
 /// How long users wait.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Timeouts {
     pub connect: Option<Time>,
@@ -66,9 +69,10 @@ pub(super) struct Timeouts {
 }
 
 /// A part of the load: give `users` or `arrival_rate`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["users"] }, { "required": ["arrival_rate"] }]))]
+#[cfg_attr(test, schemars(extend("oneOf" = [{ "required": ["users"] }, { "required": ["arrival_rate"] }])))]
 pub(super) struct PhaseTable {
     pub name: Option<String>,
     pub duration: Time,
@@ -83,7 +87,8 @@ pub(super) struct PhaseTable {
 }
 
 /// What a user does.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowTable {
     pub name: String,
@@ -93,40 +98,25 @@ pub(super) struct FlowTable {
     pub rematch: Option<bool>,
     /// A user whose connection is lost connects again. Default: false.
     pub reconnect: Option<bool>,
-    #[schemars(with = "Vec<StepText>", length(min = 1))]
+    #[cfg_attr(test, schemars(with = "Vec<StepText>", length(min = 1)))]
     pub steps: Vec<Spanned<StepText>>,
 }
 
 /// A step: a word, or a table.
-#[derive(Debug, JsonSchema)]
-#[schemars(untagged)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, schemars(untagged))]
 pub(super) enum StepText {
-    Word(#[schemars(with = "StepWord")] String),
+    Word(#[cfg_attr(test, schemars(with = "StepWord"))] String),
     Table(Box<StepTable>),
-}
-
-/// The steps without values.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "snake_case")]
-#[expect(
-    dead_code,
-    reason = "the schema's list of words; a word is read as text, for a better error"
-)]
-enum StepWord {
-    Connect,
-    FindMatch,
-    Next,
-    Leave,
-    Reconnect,
-    Close,
-    Stay,
 }
 
 /// A step with values: exactly one of `connect`, `expect`, `send`, `think`, `loop`, `call` and `http`, and what belongs
 /// to it.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [
+#[cfg_attr(test, schemars(extend("oneOf" = [
     { "required": ["connect"] },
     { "required": ["expect"] },
     { "required": ["send"] },
@@ -134,10 +124,10 @@ enum StepWord {
     { "required": ["loop", "steps"] },
     { "required": ["call"] },
     { "required": ["http"] },
-]))]
+])))]
 pub(super) struct StepTable {
     /// Path and query instead of those of the server's URL; saved values are encoded.
-    #[schemars(regex(pattern = "^/"))]
+    #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub connect: Option<String>,
     /// The type of the message to wait for.
     pub expect: Option<String>,
@@ -151,7 +141,7 @@ pub(super) struct StepTable {
     /// The name of the message to send; its answer is timed.
     pub call: Option<String>,
     /// A path of the server under test, or the URL of another server.
-    #[schemars(regex(pattern = "^(/|https?://)"))]
+    #[cfg_attr(test, schemars(regex(pattern = "^(/|https?://)")))]
     pub http: Option<String>,
     /// The name of the call in reports.
     pub name: Option<String>,
@@ -159,45 +149,28 @@ pub(super) struct StepTable {
     pub every: Option<Time>,
     #[serde(rename = "for")]
     pub time: Option<Time>,
-    #[schemars(range(min = 1))]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub times: Option<u32>,
     /// How long the answer may take.
     pub within: Option<Time>,
     /// Default: POST with a `text`, else GET.
-    #[schemars(with = "Option<Method>")]
+    #[cfg_attr(test, schemars(with = "Option<Method>"))]
     pub method: Option<String>,
     /// The body, as JSON.
     pub text: Option<String>,
     /// The expected status. Default: any of 200 to 299.
     pub status: Option<u16>,
     /// Variables of the user, and the JSON pointers (RFC 6901) to their values in the answer.
-    #[schemars(with = "Option<BTreeMap<String, Pointer>>")]
+    #[cfg_attr(test, schemars(with = "Option<BTreeMap<String, Pointer>>"))]
     pub save: Option<BTreeMap<String, String>>,
     pub size: Option<SizeText>,
-    #[schemars(with = "Option<Vec<StepText>>")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<StepText>>"))]
     pub steps: Option<Vec<Spanned<StepText>>>,
 }
 
-#[derive(JsonSchema)]
-#[schemars(rename_all = "UPPERCASE")]
-#[expect(
-    dead_code,
-    reason = "the schema's list of methods; a method is read as text, for a better error"
-)]
-enum Method {
-    Get,
-    Post,
-    Put,
-    Patch,
-    Delete,
-}
-
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "only in the schema")]
-struct Pointer(#[schemars(regex(pattern = "^/"))] String);
-
 /// A message that users send.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct MessageTable {
     /// May have {{user}}, {{seq}}, {{run}}, {{id}}, {{now_ms}}, {{payload}} and variables in it.
@@ -213,7 +186,8 @@ pub(super) struct MessageTable {
     pub comes_back: ComesBack,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ComesBack {
     #[default]
@@ -221,7 +195,8 @@ pub(super) enum ComesBack {
     Some,
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FrameText {
     #[default]
@@ -230,15 +205,16 @@ pub(super) enum FrameText {
 }
 
 /// A search for the number of users that the server holds.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchTable {
-    #[schemars(range(min = 2))]
+    #[cfg_attr(test, schemars(range(min = 2)))]
     pub from: u32,
-    #[schemars(range(min = 2))]
+    #[cfg_attr(test, schemars(range(min = 2)))]
     pub to: u32,
     /// By which a load that held grows. Default: 2.
-    #[schemars(range(min = 1.1))]
+    #[cfg_attr(test, schemars(range(min = 1.1)))]
     pub factor: Option<f64>,
     /// How near the answer must be. Default: 10 %.
     pub precision: Option<Percent>,

@@ -1,11 +1,14 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use super::*;
-use crate::plan::{
-    Greeting, Load,
-    flow::{Message, Rounds, Step},
-    size::Size,
-    template::Frame,
+use crate::{
+    golden::golden,
+    plan::{
+        Greeting, Load,
+        flow::{Message, Rounds, Step},
+        size::Size,
+        template::Frame,
+    },
 };
 
 const PHASE: &str = "[[phase]]\nduration = \"10s\"\nusers = 20\n";
@@ -30,8 +33,17 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 #[test]
+fn the_schema_is_that_of_the_types() {
+    let schema = schemars::schema_for!(file::File);
+    golden(
+        "scenarios/schema.json",
+        &format!("{:#}\n", schema.as_value()),
+    );
+}
+
+#[test]
 fn the_schema_fits_the_scenarios_that_can_be_played() {
-    let schema = serde_json::from_str(&schema()).expect("JSON");
+    let schema = serde_json::from_str(SCHEMA).expect("JSON");
     let validator = jsonschema::draft202012::new(&schema).expect("a schema");
     for (name, text) in BUILT_IN.iter().chain(&[("example", EXAMPLE)]) {
         let file = json(text);
@@ -45,7 +57,7 @@ fn the_schema_fits_the_scenarios_that_can_be_played() {
 
 #[test]
 fn schema_and_reader_refuse_the_same_wrong_files() {
-    let schema = serde_json::from_str(&schema()).expect("JSON");
+    let schema = serde_json::from_str(SCHEMA).expect("JSON");
     let validator = jsonschema::draft202012::new(&schema).expect("a schema");
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios/wrong");
     let mut seen = 0;
