@@ -22,13 +22,13 @@ use support::{
     LEAVE_ROOM, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member,
     new_metrics, wish,
 };
-use voicematch_protocol::LeaveReason;
-use voicematch_server::{
+use voicematch_core::{
     matchmaker::{Claim, Matchmaker, Wish},
     outbox::Batch,
     room::Member,
-    transport::ws::frame::{Header, text_header},
 };
+use voicematch_protocol::LeaveReason;
+use voicematch_server::transport::ws::frame::{Header, text_header};
 
 /// Messages that wait in an outbox before it is flushed, and messages of one read.
 const MANY: u64 = 16;
@@ -144,7 +144,7 @@ fn on_threads(wishes: &[Wish], rounds: u64) -> Duration {
             .map(|(wish, thread)| {
                 let users = [0, 1].map(|i| new_member(2 * thread + i, &sink, &metrics));
                 scope.spawn(move || {
-                    voicematch_server::metrics::enter_worker(usize::try_from(thread).unwrap());
+                    voicematch_core::metrics::enter_worker(usize::try_from(thread).unwrap());
                     barrier.wait();
                     let begun = Instant::now();
                     (0..rounds).for_each(|_| round(matchmaker, &users, wish, begun));

@@ -20,12 +20,12 @@ use std::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::{Sink, WIDEN_AFTER, new_matchmaker, new_member, new_metrics, wish};
 use tikv_jemalloc_ctl::thread;
-use voicematch_protocol::LeaveReason;
-use voicematch_server::{
+use voicematch_core::{
     matchmaker::{Matchmaker, Ticket, Wish},
     metrics::Metrics,
     room::{Member, Place},
 };
+use voicematch_protocol::LeaveReason;
 
 const CROWDS: [usize; 4] = [1000, 10_000, 100_000, 1_000_000];
 /// Each crowd is a multiple of it.

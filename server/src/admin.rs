@@ -1,5 +1,8 @@
 //! The second listener, for operators only: `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
 
+mod exposition;
+mod process;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use hyper::{
@@ -20,9 +23,9 @@ use crate::{
     listen::Listener,
     machine::descriptors::{self, Reserve},
     profile::{MAX_CAPTURE, Profiler, TaskCounts},
-    session::Context,
     shutdown::Shutdown,
 };
+use voicematch_core::session::Context;
 
 /// Operators' connections at the same time.
 const MAX_CONNECTIONS: usize = 64;
@@ -135,9 +138,9 @@ impl Admin {
             .get(header::ACCEPT)
             .and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(only_json) {
-            return json_reply(StatusCode::OK, &metrics.json(&workers));
+            return json_reply(StatusCode::OK, &exposition::json(metrics, &workers));
         }
-        match metrics.text(&workers) {
+        match exposition::text(metrics, &workers) {
             Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => HttpError::Internal.reply(&error.to_string()),
         }

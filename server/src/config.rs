@@ -9,12 +9,14 @@ use crate::{
     http::HttpConfig,
     listen::Address,
     machine::{descriptors, memory},
-    matchmaker::{MatchmakerConfig, Widening},
-    outbox::OutboxLimits,
-    session::{RateLimit, SessionConfig},
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
+use voicematch_core::{
+    matchmaker::{MatchmakerConfig, Widening},
+    outbox::OutboxLimits,
+    session::{RateLimit, SessionConfig},
+};
 
 /// Everything the server needs to know, checked.
 #[derive(Debug, Clone)]

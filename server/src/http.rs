@@ -29,11 +29,13 @@ use crate::{
         proxy::TrustedProxies,
     },
     io::{Peer, Stream},
-    machine::memory::Share,
-    metrics::{Percentiles, QUANTILES},
-    session::Context,
     shutdown::Shutdown,
     transport::ws::WsConfig,
+};
+use voicematch_core::{
+    memory::Share,
+    metrics::{Percentiles, QUANTILES},
+    session::Context,
 };
 
 /// How HTTP connections behave.

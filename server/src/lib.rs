@@ -1,26 +1,18 @@
 //! A self-hosted server that pairs people who ask for a match and relays what their browsers need to set
 //! up a WebRTC call.
 //!
-//! Imports run downward only:
-//! [`listen`] -> [`http`] -> [`admission`] -> [`io`] -> [`transport`] -> [`session`] -> [`matchmaker`] ->
-//! [`room`] -> [`outbox`], and [`session`] also -> [`directory`]. [`metrics`] and [`shutdown`] are leaves that
-//! others may use.
+//! Imports run downward only: [`admin`] and [`listen`] -> [`http`] -> [`transport`] -> `voicematch_core`, which decides
+//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`].
 
 pub mod admin;
 pub mod admission;
 pub mod config;
-pub mod directory;
 pub mod http;
 pub mod io;
 pub mod listen;
 pub mod log;
 pub mod machine;
-pub mod matchmaker;
-pub mod metrics;
-pub mod outbox;
 pub mod profile;
-pub mod room;
-pub mod session;
 pub mod shed;
 pub mod shutdown;
 pub mod transport;
@@ -29,23 +21,32 @@ use std::{
     future::Future,
     sync::{Arc, atomic::AtomicBool},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::{self, Handle},
     sync::oneshot,
+    time::{MissedTickBehavior, interval},
+};
+
+use voicematch_core::{
+    directory::Directory,
+    matchmaker::{Matchmaker, PoolKind},
+    memory::Memory,
+    metrics::{self, Metrics},
+    pause,
+    session::{
+        Context,
+        close_log::{self, CloseLog},
+    },
 };
 
 use admission::{limits::Admission, make_room::MakeRoom};
 use config::Config;
-use directory::Directory;
 use http::Public;
 use listen::{Address, Bound, BoundAddress};
-use machine::{memory::Memory, pause};
-use matchmaker::{Matchmaker, PoolKind};
-use metrics::Metrics;
 use profile::Profiler;
-use session::{Context, close_log::CloseLog};
 use shutdown::Shutdown;
 
 /// A server whose addresses are bound.
@@ -177,7 +178,10 @@ impl Server {
         let watch = tokio::spawn({
             let (context, make_room) = (context.clone(), make_room.clone());
             async move {
-                tokio::join!(context.close_log.run(), shed::watch(&context, &make_room));
+                tokio::join!(
+                    every(close_log::INTERVAL, || context.close_log.sum_up()),
+                    shed::watch(&context, &make_room)
+                );
             }
         });
         tokio::pin!(accept);
@@ -228,7 +232,7 @@ impl Workers {
                     tokio::select! {
                         // A dropped sender means stop too.
                         _ = stopped => {}
-                        () = pause::tick() => {}
+                        () = every(pause::TICK, || pause::tick(Instant::now())) => {}
                     }
                 });
             };
@@ -247,5 +251,15 @@ impl Workers {
             // The thread ends at once; a panic is in the log already.
             let _ = thread.join();
         }
+    }
+}
+
+/// Calls `act` at once and in each `period`, for ever.
+async fn every(period: Duration, act: impl Fn()) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        act();
     }
 }

@@ -19,10 +19,10 @@ use crate::{
     http::{self, Public},
     io::{Detached, Peer, Stream},
     machine::descriptors::{self, Reserve},
-    metrics::Metrics,
 };
 pub use address::Address;
 pub use bind::{Bound, BoundAddress, Listener, SocketFile, bind};
+use voicematch_core::metrics::Metrics;
 
 /// How long to wait before accepting again after an accept that failed: at first, and at the most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];

@@ -1,5 +1,4 @@
-//! The limits of the machine: memory, file descriptors, and the time in which the process runs.
+//! The limits of the machine: memory and file descriptors.
 
 pub mod descriptors;
 pub mod memory;
-pub mod pause;

@@ -5,7 +5,8 @@ use std::{cmp::Reverse, time::Duration};
 use tokio::time::sleep;
 use voicematch_protocol::LeaveReason;
 
-use crate::{admission::make_room::MakeRoom, session::Context};
+use crate::admission::make_room::MakeRoom;
+use voicematch_core::session::Context;
 
 /// Time for closed connections to give their memory back.
 const PAUSE: Duration = Duration::from_millis(20);

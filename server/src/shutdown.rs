@@ -14,7 +14,8 @@ use tokio::{
 };
 use voicematch_protocol::{LeaveReason, ServerMessage, SessionId};
 
-use crate::{admission::make_room::MakeRoom, metrics::Metrics, room::Place, session::Context};
+use crate::admission::make_room::MakeRoom;
+use voicematch_core::{metrics::Metrics, room::Place, session::Context};
 
 /// The longest time over which reconnects are spread.
 const MAX_SPREAD: Duration = Duration::from_secs(10);

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicematch_server::{
+use voicematch_core::{
     matchmaker::{Matchmaker, Wish},
     metrics::Metrics,
     outbox::{Batch, Outbox},
     room::{Member, Place},
-    transport::ws::frame::{Header, text_header},
 };
+use voicematch_server::transport::ws::frame::{Header, text_header};
 
 use voicematch_protocol::{LeaveReason, RelayKind};
 

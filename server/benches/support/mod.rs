@@ -12,17 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicematch_protocol::{Criteria, SessionId};
-use voicematch_server::{
+use voicematch_core::{
     directory::Directory,
-    machine::memory::Memory,
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
+    memory::Memory,
     metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits},
     room::{Member, Place},
     session::{Context, Pending, RateLimit, Session, SessionConfig, close_log::CloseLog},
-    transport::ws::frame::text_header,
 };
+use voicematch_protocol::{Criteria, SessionId};
+use voicematch_server::transport::ws::frame::text_header;
 
 /// The program's own.
 #[global_allocator]

@@ -10,7 +10,7 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 
-use crate::metrics::Metrics;
+use voicematch_core::metrics::Metrics;
 
 /// Refused connections that get an answer at the same time; more are closed without one.
 const MAX_REFUSALS: usize = 256;

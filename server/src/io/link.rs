@@ -7,7 +7,7 @@ use std::{
 
 use tokio::net::{tcp, unix};
 
-use crate::outbox::Link;
+use voicematch_core::outbox::Link;
 
 /// The write side of a socket. Dropping it does not hang up: closing the socket does, without a system
 /// call of its own.

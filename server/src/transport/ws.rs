@@ -21,12 +21,12 @@ use tokio::{
 };
 use voicematch_protocol::LeaveReason;
 
-use crate::{
-    machine::pause,
+use reader::Reader;
+use voicematch_core::{
     outbox::Link,
+    pause,
     session::{Context, Pending, Session},
 };
-use reader::Reader;
 
 /// How long a connection that we close may take to read our last words and close its side.
 const LINGER: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use fastwebsockets::OpCode;
 use voicematch_protocol::LeaveReason;
 
 use super::frame::{self, Header};
-use crate::session::{Pending, Session};
+use voicematch_core::session::{Pending, Session};
 
 /// Why reading ends.
 #[derive(Debug, PartialEq, Eq)]

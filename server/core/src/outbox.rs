@@ -22,7 +22,7 @@ use serde::Serialize;
 use voicematch_protocol::LeaveReason;
 
 use crate::{
-    machine::memory::{Memory, Share},
+    memory::{Memory, Share},
     metrics::Metrics,
 };
 pub use batch::{Batch, Framing};

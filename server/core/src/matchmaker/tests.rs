@@ -10,7 +10,7 @@ use voicematch_protocol::{Criteria, LeaveReason};
 
 use super::*;
 use crate::{
-    machine::memory::Memory,
+    memory::Memory,
     outbox::{Link, Outbox, OutboxLimits},
 };
 

@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
 use voicematch_protocol::{LeaveReason, SessionId};
 
 /// Lines for each reason in each interval.
 const LINES: u64 = 10;
 
-/// How often the others are summed up.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the others are to be summed up.
+pub const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Counts ends by reason.
 #[derive(Default)]
@@ -27,21 +26,13 @@ impl CloseLog {
         }
     }
 
-    /// Logs how many were counted only.
+    /// Logs how many were counted only. To be called each [`INTERVAL`].
     pub fn sum_up(&self) {
         for (&reason, count) in LeaveReason::ALL.iter().zip(&self.0) {
             let sessions = count.swap(0, Ordering::Relaxed).saturating_sub(LINES);
             if sessions > 0 {
                 tracing::info!(sessions, reason = reason.as_str(), "closed more");
             }
-        }
-    }
-
-    /// Sums up for ever.
-    pub async fn run(&self) {
-        loop {
-            sleep(INTERVAL).await;
-            self.sum_up();
         }
     }
 }

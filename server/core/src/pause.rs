@@ -8,10 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{MissedTickBehavior, interval};
-
-/// How often a worker ticks.
-const TICK: Duration = Duration::from_millis(250);
+/// How often a worker is to tick.
+pub const TICK: Duration = Duration::from_millis(250);
 
 /// The shortest time since a tick that is a pause and not a busy moment.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -54,14 +52,8 @@ pub fn since(moment: Instant) -> Option<Pause> {
     LAST_PAUSE.get().filter(|pause| pause.end > moment)
 }
 
-/// Ticks for ever. To be run on each worker.
-pub async fn tick() {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        runs(now);
-        DEADLINE.set(Some(now + SHORTEST));
-    }
+/// Ticks. To be called on each worker each [`TICK`].
+pub fn tick(now: Instant) {
+    runs(now);
+    DEADLINE.set(Some(now + SHORTEST));
 }

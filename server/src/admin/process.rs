@@ -9,7 +9,7 @@ use rustix::{
 
 /// The process as it is now.
 #[derive(Debug, Clone, Copy)]
-pub struct Usage {
+pub(super) struct Usage {
     /// User and system time together, in seconds.
     pub cpu_seconds: f64,
     /// Resident memory, in bytes; shared pages count.
@@ -26,7 +26,7 @@ pub struct Usage {
 
 impl Usage {
     /// Reads it; `None` where there is no `/proc`.
-    pub fn read() -> Option<Self> {
+    pub(super) fn read() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         // The second field is the program's name in brackets and may hold spaces: count from behind it.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

@@ -4,10 +4,9 @@
 //! added up when they are read; the rest are plain Prometheus metrics. Seconds and bytes throughout.
 //! Labels come from closed lists only, never from a user.
 
-mod expose;
+pub mod families;
 mod labels;
 mod percentiles;
-pub mod process;
 
 use std::{
     cell::Cell,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::machine::pause;
+use crate::pause;
 
 /// Messages dropped in a row after which a user is closed, as a multiple of the burst.
 const PATIENCE: u32 = 1;

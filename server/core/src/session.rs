@@ -19,8 +19,8 @@ use voicematch_protocol::{
 
 use crate::{
     directory::Directory,
-    machine::memory::Memory,
     matchmaker::{Avoid, Matchmaker, Ticket},
+    memory::Memory,
     metrics::Metrics,
     outbox::{Batch, Framing, Link, Outbox, OutboxLimits},
     room::{Member, Room},

@@ -1,0 +1,14 @@
+//! Sessions, rooms and matching: all that the server decides, without I/O. It knows no sockets, files, flags or runtime:
+//! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
+//!
+//! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
+//! [`session`] -> [`directory`]. [`memory`] and [`pause`] are leaves.
+
+pub mod directory;
+pub mod matchmaker;
+pub mod memory;
+pub mod metrics;
+pub mod outbox;
+pub mod pause;
+pub mod room;
+pub mod session;
