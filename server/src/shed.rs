@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use tokio::time::sleep;
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 use crate::admission::make_room::MakeRoom;
 use voicematch_core::session::Context;
@@ -41,6 +41,6 @@ fn shed(context: &Context) {
         }
         used -= bytes;
         context.metrics.limit_hit("max_buffered_bytes");
-        member.outbox.abandon(LeaveReason::MemoryLimit);
+        member.outbox.abandon(CloseReason::MemoryLimit);
     }
 }

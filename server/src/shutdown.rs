@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep},
 };
-use voicematch_protocol::{LeaveReason, ServerMessage, SessionId};
+use voicematch_protocol::{CloseReason, ServerMessage, SessionId};
 
 use crate::admission::make_room::MakeRoom;
 use voicematch_core::{metrics::Metrics, room::Place, session::Context};
@@ -89,7 +89,7 @@ pub async fn drain(context: &Context, timeout: Duration, stop: impl Future<Outpu
     }
     let rest = context.directory.members();
     for member in &rest {
-        member.outbox.close(LeaveReason::Draining);
+        member.outbox.close(CloseReason::Draining);
     }
     rest.len()
 }
@@ -110,7 +110,7 @@ async fn rooms_end(context: &Context, timeout: Duration) {
         for member in context.directory.members() {
             let overstayed = begun.elapsed() >= reconnect_in(member.id, spread);
             if overstayed && member.place() != Place::InRoom {
-                member.outbox.close(LeaveReason::Draining);
+                member.outbox.close(CloseReason::Draining);
             }
         }
         sleep(TICK).await;

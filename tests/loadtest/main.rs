@@ -103,8 +103,10 @@ impl Ran {
 }
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    // What the one who runs the tests has set must not change what is tested.
+    // What the one who runs the tests has set must not change what is tested: under `nohup`, a program
+    // inherits that SIGHUP is ignored.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_loadtest")]);
     let set = std::env::vars_os().map(|(name, _)| name);
     for name in set.filter(|name| name.to_string_lossy().starts_with("LOADTEST_")) {
         command.env_remove(name);

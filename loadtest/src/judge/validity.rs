@@ -1,6 +1,6 @@
 //! Whether a measurement is to be trusted, and what a run has shown. Pure.
 
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 use crate::{
     base::units::clock,
@@ -44,7 +44,7 @@ pub fn of_run(record: &Record, foreign: u64, server_unread: bool) -> Vec<Finding
     }
     let error = |kind: &str| record.errors.iter().find(|error| error.kind == kind);
     // A drain that closed users is among the errors, and needs no second word.
-    let closed = LeaveReason::Draining
+    let closed = CloseReason::Draining
         .close_code()
         .and_then(|code| error(&ErrorKind::ClosedByServer(code).name()));
     if let Some(drain) = error(ErrorKind::DRAINING)

@@ -18,7 +18,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Metric},
 };
-use voicematch_protocol::{ClientType, ErrorCode, LeaveReason, RelayKind};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
 use labels::DROPS;
 pub use labels::{LIMITS, REFUSALS};
@@ -80,7 +80,7 @@ pub struct Metrics {
     dropped: IntCounterVec,
     requests: [IntCounter; ClientType::ALL.len()],
     errors: [IntCounter; ErrorCode::ALL.len()],
-    closes: [IntCounter; LeaveReason::ALL.len()],
+    closes: [IntCounter; CloseReason::ALL.len()],
     limit_hits: IntCounterVec,
     pub http_requests: IntCounterVec,
 }
@@ -161,7 +161,7 @@ impl Metrics {
             dropped,
             requests: std::array::from_fn(|i| requests.with_label_values(&[ClientType::ALL[i].as_str()])),
             errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorCode::ALL[i].as_str()])),
-            closes: std::array::from_fn(|i| closes.with_label_values(&[LeaveReason::ALL[i].as_str()])),
+            closes: std::array::from_fn(|i| closes.with_label_values(&[CloseReason::ALL[i].as_str()])),
             limit_hits,
             http_requests: make.counters("http_requests_total", "HTTP requests on the public port, by status class.", "class")?,
             registry: make.registry,
@@ -242,7 +242,7 @@ impl Metrics {
     }
 
     /// A session that ended.
-    pub fn closed(&self, reason: LeaveReason) {
+    pub fn closed(&self, reason: CloseReason) {
         self.closes[reason.index()].inc();
     }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use serde::Serialize;
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 use crate::{
     memory::{Memory, Share},
@@ -80,7 +80,7 @@ struct State {
     /// Bytes of the front message that the socket has taken.
     front_written: usize,
     waker: Option<Waker>,
-    closing: Option<LeaveReason>,
+    closing: Option<CloseReason>,
 }
 
 /// What a transport's task has to do for its outbox.
@@ -89,7 +89,7 @@ pub struct Status {
     /// Something waits to be written.
     pub queued: bool,
     /// The connection is to be closed, for this reason.
-    pub closing: Option<LeaveReason>,
+    pub closing: Option<CloseReason>,
 }
 
 /// The bounded queue to one user.
@@ -161,7 +161,7 @@ impl Outbox {
                 Ok(n) => written = n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
-                    self.close_locked(&mut state, LeaveReason::Lost);
+                    self.close_locked(&mut state, CloseReason::Lost);
                     return Err(Refused::Closed);
                 }
             }
@@ -207,7 +207,7 @@ impl Outbox {
             self.metrics.limit_hit(limit);
             self.metrics.dropped("outbox_full", state.relays_queued());
             self.discard(state);
-            self.close_locked(state, LeaveReason::SlowConsumer);
+            self.close_locked(state, CloseReason::SlowConsumer);
             return Err(Refused::Full);
         }
         self.wake(state);
@@ -221,19 +221,19 @@ impl Outbox {
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
-    pub fn close(&self, reason: LeaveReason) {
+    pub fn close(&self, reason: CloseReason) {
         self.close_locked(&mut self.lock(), reason);
     }
 
     /// The same, without what is queued.
-    pub fn abandon(&self, reason: LeaveReason) {
+    pub fn abandon(&self, reason: CloseReason) {
         let mut state = self.lock();
         self.metrics.dropped("memory_limit", state.relays_queued());
         self.discard(&mut state);
         self.close_locked(&mut state, reason);
     }
 
-    fn close_locked(&self, state: &mut State, reason: LeaveReason) {
+    fn close_locked(&self, state: &mut State, reason: CloseReason) {
         if state.closing.is_none() {
             state.closing = Some(reason);
             self.wake(state);
@@ -248,7 +248,7 @@ impl Outbox {
     }
 
     /// Lets the transport say its last words: `frame` goes behind what is queued, and nothing after it.
-    pub fn finish(&self, reason: LeaveReason, frame: &[u8]) {
+    pub fn finish(&self, reason: CloseReason, frame: &[u8]) {
         let mut state = self.lock();
         state.closing.get_or_insert(reason);
         let memory = state.memory();
@@ -272,7 +272,7 @@ impl Outbox {
     pub fn detach(&self) {
         let mut state = self.lock();
         self.metrics.dropped("peer_closed", state.relays_queued());
-        state.closing.get_or_insert(LeaveReason::Lost);
+        state.closing.get_or_insert(CloseReason::Lost);
         self.memory.change(state.memory(), 0);
         *state = State {
             closing: state.closing,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use voicematch_protocol::{LeaveReason, RoomId, ServerMessage, SessionId};
+use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, SessionId};
 
 use crate::{
     metrics::Metrics,
@@ -251,10 +251,10 @@ impl Member {
     }
 
     /// Leaves the server for good, and the room with it.
-    pub fn go(&self, reason: LeaveReason) {
+    pub fn go(&self, reason: CloseReason) {
         let before = std::mem::replace(&mut *self.lock(), Seat::Gone);
         if let Seat::InRoom(room) = before {
-            self.leave_room_as(&room, reason);
+            self.leave_room_as(&room, LeaveReason::Ended(reason));
         }
     }
 

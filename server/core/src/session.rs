@@ -14,7 +14,7 @@ use std::{
 };
 
 use voicematch_protocol::{
-    ErrorCode, IceServer, LeaveReason, Limits, RelayKind, ServerMessage, SessionId,
+    CloseReason, ErrorCode, IceServer, Limits, RelayKind, ServerMessage, SessionId,
 };
 
 use crate::{
@@ -124,7 +124,7 @@ impl Session {
         context.metrics.sessions_total.inc();
         if draining {
             // The drain has passed already, so this user gets no `draining`.
-            member.outbox.close(LeaveReason::Draining);
+            member.outbox.close(CloseReason::Draining);
         }
         let rate = Rate::new(now);
         Self {
@@ -151,7 +151,7 @@ impl Session {
         text: &str,
         read_at: Instant,
         pending: &mut Pending,
-    ) -> Result<(), LeaveReason> {
+    ) -> Result<(), CloseReason> {
         self.last_message = read_at;
         self.tell_waiting();
         if !self.rate.allows(&self.context.config.rate, read_at) {
@@ -177,7 +177,7 @@ impl Session {
         &mut self,
         read_at: Instant,
         pending: &mut Pending,
-    ) -> Result<bool, LeaveReason> {
+    ) -> Result<bool, CloseReason> {
         let allowed = self.rate.allows(&self.context.config.rate, read_at);
         if !allowed {
             self.over_rate(pending)?;
@@ -248,7 +248,7 @@ impl Session {
     }
 
     /// Widens the user's criteria when it is time. An error means that the user was idle for too long.
-    pub fn on_deadline(&mut self, now: Instant) -> Result<(), LeaveReason> {
+    pub fn on_deadline(&mut self, now: Instant) -> Result<(), CloseReason> {
         let idle_timeout = self.context.config.idle_timeout;
         if self.next_step.take().is_some_and(|step| step <= now)
             && let Some(ticket) = &self.ticket
@@ -261,14 +261,14 @@ impl Session {
             self.last_message = self.last_message.max(busy_until);
             if !idle_timeout.is_zero() && now >= self.last_message + idle_timeout {
                 self.context.metrics.limit_hit("idle_timeout");
-                return Err(LeaveReason::IdleTimeout);
+                return Err(CloseReason::IdleTimeout);
             }
         }
         Ok(())
     }
 
     /// Removes the user from everything. The first reason counts.
-    pub fn leave(&mut self, reason: LeaveReason) {
+    pub fn leave(&mut self, reason: CloseReason) {
         if std::mem::replace(&mut self.left, true) {
             return;
         }
@@ -281,19 +281,19 @@ impl Session {
         self.context.metrics.sessions_open.dec();
         self.context.metrics.closed(reason);
         match reason {
-            LeaveReason::Closed | LeaveReason::Lost | LeaveReason::Draining => {
+            CloseReason::Closed | CloseReason::Lost | CloseReason::Draining => {
                 tracing::debug!(session = %self.member.id, reason = reason.as_str(), "left");
             }
             _ => self.context.close_log.closed(self.member.id, reason),
         }
     }
 
-    fn over_rate(&mut self, pending: &mut Pending) -> Result<(), LeaveReason> {
+    fn over_rate(&mut self, pending: &mut Pending) -> Result<(), CloseReason> {
         self.context.metrics.limit_hit("max_messages_per_second");
         self.context.metrics.dropped("rate_limited", 1);
         let limit = &self.context.config.rate;
         if self.rate.goes_on(limit) {
-            return Err(LeaveReason::RateLimited);
+            return Err(CloseReason::RateLimited);
         }
         let message = format!(
             "more than {} messages a second; this one was dropped. Send less, or be disconnected",
@@ -325,7 +325,7 @@ fn greet(config: &SessionConfig, id: SessionId, outbox: &Outbox, preface: &[u8])
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.leave(LeaveReason::Lost);
+        self.leave(CloseReason::Lost);
         self.member.outbox.detach();
     }
 }

@@ -1,6 +1,6 @@
 //! The closed lists of the wire: error codes, and reasons for which a user leaves.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Implements `ALL`, `as_str` and `index` for a fieldless enum, so that its names stand in one place and
 /// can be metric labels.
@@ -71,12 +71,8 @@ impl ErrorCode {
 }
 
 closed_list! {
-    /// Why a user left: a room (`peer_left`), or the server (close code, log, metric label).
-    LeaveReason {
-        /// The user left the room with `leave_room`.
-        Left = "left",
-        /// The user left the room with `next`.
-        Next = "next",
+    /// Why a connection is closed, and a session with it (close code, log, metric label).
+    CloseReason {
         /// The client closed the connection with a close frame.
         Closed = "closed",
         /// The connection broke without a close.
@@ -106,12 +102,12 @@ closed_list! {
     }
 }
 
-impl LeaveReason {
+impl CloseReason {
     /// The WebSocket close code: RFC 6455 section 7.4.1 where one fits; 4000-4499 of ours mean
     /// "reconnect", 4500-4999 "do not". `None`: there is nobody left to tell.
     pub const fn close_code(self) -> Option<u16> {
         match self {
-            Self::Left | Self::Next | Self::Closed => Some(1000),
+            Self::Closed => Some(1000),
             Self::Lost => None,
             Self::ProtocolError => Some(1002),
             Self::UnsupportedData => Some(1003),
@@ -128,6 +124,34 @@ impl LeaveReason {
     }
 }
 
+/// Why a user left a room (`peer_left`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// By `leave_room`.
+    Left,
+    /// By `next`.
+    Next,
+    /// Their session ended.
+    Ended(CloseReason),
+}
+
+impl LeaveReason {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Next => "next",
+            Self::Ended(reason) => reason.as_str(),
+        }
+    }
+}
+
+impl Serialize for LeaveReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,14 +161,14 @@ mod tests {
         for (i, code) in ErrorCode::ALL.iter().enumerate() {
             assert_eq!(code.index(), i);
         }
-        for (i, reason) in LeaveReason::ALL.iter().enumerate() {
+        for (i, reason) in CloseReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), i);
         }
     }
 
     #[test]
     fn close_codes_are_ones_that_may_be_sent() {
-        for reason in LeaveReason::ALL {
+        for reason in CloseReason::ALL {
             if let Some(code) = reason.close_code() {
                 assert!(
                     matches!(code, 1000..=1003 | 1007..=1011 | 4000..=4999),

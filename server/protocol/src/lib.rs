@@ -15,6 +15,6 @@ pub mod id;
 pub mod server;
 
 pub use client::{ClientType, Criteria, Request};
-pub use code::{ErrorCode, LeaveReason};
+pub use code::{CloseReason, ErrorCode, LeaveReason};
 pub use id::{RoomId, SessionId};
 pub use server::{IceServer, Limits, RelayKind, ServerMessage, ServerType, ServerView};

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
-    ClientType, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request, RoomId,
+    ClientType, CloseReason, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request, RoomId,
     ServerMessage, ServerType, ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
@@ -76,7 +76,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
         ServerMessage::PeerLeft {
             room_id: ROOM,
             peer_id: PEER,
-            reason: LeaveReason::Closed,
+            reason: LeaveReason::Ended(CloseReason::Closed),
         },
         ServerMessage::Ack { id: &object },
         ServerMessage::Pong { id: Some(&two) },

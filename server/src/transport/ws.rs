@@ -19,7 +19,7 @@ use tokio::{
     io::{AsyncRead, ReadBuf},
     time::Sleep,
 };
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 use reader::Reader;
 use voicematch_core::{
@@ -168,7 +168,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     /// Reads and carries out messages until there are no more. Ready when the connection has ended.
-    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<LeaveReason> {
+    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
             pending.clear();
             if self.reader.has_early() {
@@ -179,7 +179,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
                 let received = buf.filled_mut();
                 if outcome.is_err() || received.is_empty() {
-                    return Poll::Ready(LeaveReason::Lost);
+                    return Poll::Ready(CloseReason::Lost);
                 }
                 let now = Instant::now();
                 pause::runs(now);
@@ -200,9 +200,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         self.session.flush(now, pending);
         match outcome {
             Ok(()) => {}
-            Err(reader::End::ClosedByPeer(code)) => self.close(LeaveReason::Closed, code),
+            Err(reader::End::ClosedByPeer(code)) => self.close(CloseReason::Closed, code),
             Err(reader::End::Violation(reason)) => {
-                if reason == LeaveReason::TooLarge {
+                if reason == CloseReason::TooLarge {
                     self.session.limit_hit("max_message_bytes");
                 }
                 self.close(reason, reason.close_code());
@@ -216,7 +216,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let written = ready!(outbox.poll_flush(cx));
         match self.phase {
             _ if written.is_err() => {
-                self.session.leave(LeaveReason::Lost);
+                self.session.leave(CloseReason::Lost);
                 Poll::Ready(())
             }
             Phase::Closing {
@@ -293,7 +293,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                     // The answer may be here, and was not read yet.
                     self.pinged_at = Some(pause.end);
                 } else {
-                    let reason = LeaveReason::HeartbeatTimeout;
+                    let reason = CloseReason::HeartbeatTimeout;
                     self.close(reason, reason.close_code());
                 }
             }
@@ -308,10 +308,10 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     /// Leaves everything at once, and gives the client a moment to hear why.
-    fn close(&mut self, reason: LeaveReason, code: Option<u16>) {
+    fn close(&mut self, reason: CloseReason, code: Option<u16>) {
         self.session.leave(reason);
         self.reader.abandon(&self.session);
-        let text = if reason == LeaveReason::Closed {
+        let text = if reason == CloseReason::Closed {
             ""
         } else {
             reason.as_str()
@@ -320,7 +320,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             .member()
             .outbox
             .finish(reason, &frame::close(code, text));
-        let by_client = reason == LeaveReason::Closed;
+        let by_client = reason == CloseReason::Closed;
         self.phase = Phase::Closing {
             until: Instant::now() + LINGER,
             by_client,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use voicematch_protocol::{Criteria, LeaveReason};
+use voicematch_protocol::{CloseReason, Criteria, LeaveReason};
 
 use super::*;
 use crate::{
@@ -99,12 +99,12 @@ impl User {
 
     fn die(&mut self, matchmaker: &Matchmaker) {
         self.cancel(matchmaker);
-        self.member.go(LeaveReason::Lost);
+        self.member.go(CloseReason::Lost);
     }
 
     /// Dies, and what would take the ticket out of the pools comes later.
     fn vanish(&mut self) {
-        self.member.go(LeaveReason::Lost);
+        self.member.go(CloseReason::Lost);
         if let Some(ticket) = self.ticket.take() {
             self.ghost = Some(ticket);
         }
@@ -497,7 +497,7 @@ fn a_partner_who_is_gone_when_told_costs_the_survivor_nothing() {
     let mut users: Vec<User> = (0..3).map(|id| User::new(id, &metrics)).collect();
     users[0].find(&matchmaker, Wish::default(), start);
     // The user's connection broke, but their ticket is still in the pool.
-    users[0].member.go(LeaveReason::Lost);
+    users[0].member.go(CloseReason::Lost);
     users[1].find(&matchmaker, Wish::default(), start + SECOND);
     assert_eq!(users[1].member.place(), Place::Waiting);
     assert_eq!(metrics.partners_gone.get(), 1);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use voicematch_protocol::{LeaveReason, SessionId};
+use voicematch_protocol::{CloseReason, SessionId};
 
 /// Lines for each reason in each interval.
 const LINES: u64 = 10;
@@ -16,11 +16,11 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Counts ends by reason.
 #[derive(Default)]
-pub struct CloseLog([AtomicU64; LeaveReason::ALL.len()]);
+pub struct CloseLog([AtomicU64; CloseReason::ALL.len()]);
 
 impl CloseLog {
     /// Logs the end of a session, or counts it.
-    pub fn closed(&self, session: SessionId, reason: LeaveReason) {
+    pub fn closed(&self, session: SessionId, reason: CloseReason) {
         if self.0[reason.index()].fetch_add(1, Ordering::Relaxed) < LINES {
             tracing::info!(%session, reason = reason.as_str(), "closed");
         }
@@ -28,7 +28,7 @@ impl CloseLog {
 
     /// Logs how many were counted only. To be called each [`INTERVAL`].
     pub fn sum_up(&self) {
-        for (&reason, count) in LeaveReason::ALL.iter().zip(&self.0) {
+        for (&reason, count) in CloseReason::ALL.iter().zip(&self.0) {
             let sessions = count.swap(0, Ordering::Relaxed).saturating_sub(LINES);
             if sessions > 0 {
                 tracing::info!(sessions, reason = reason.as_str(), "closed more");

@@ -2,7 +2,7 @@
 //! server writes.
 
 use fastwebsockets::{OpCode, unmask};
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 /// The longest payload of a control frame (RFC 6455 section 5.5).
 pub const MAX_CONTROL_BYTES: usize = 125;
@@ -25,8 +25,8 @@ impl Header {
     /// Reads a header; `None` if there is not all of it yet. Everything that RFC 6455 forbids a client is
     /// an error at once, before the payload is there: reserved bits and opcodes, no mask, a length not in
     /// its shortest form, control frames that are long or in fragments.
-    pub fn read(buf: &[u8]) -> Result<Option<Self>, LeaveReason> {
-        const BAD: LeaveReason = LeaveReason::ProtocolError;
+    pub fn read(buf: &[u8]) -> Result<Option<Self>, CloseReason> {
+        const BAD: CloseReason = CloseReason::ProtocolError;
         let Some(&[first, second]) = buf.first_chunk() else {
             return Ok(None);
         };
@@ -75,7 +75,7 @@ impl Header {
         let Some(mask) = rest[extra..].first_chunk::<4>() else {
             return Ok(None);
         };
-        let payload_len = usize::try_from(length).map_err(|_| LeaveReason::TooLarge)?;
+        let payload_len = usize::try_from(length).map_err(|_| CloseReason::TooLarge)?;
         Ok(Some(Self {
             fin,
             opcode,
@@ -141,18 +141,18 @@ fn control(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Checks a close frame's payload; returns the code in it, if there is one (RFC 6455 section 7.4).
-pub fn close_code(payload: &[u8]) -> Result<Option<u16>, LeaveReason> {
+pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     if payload.is_empty() {
         return Ok(None);
     }
     let (code, reason) = payload
         .split_first_chunk::<2>()
-        .ok_or(LeaveReason::ProtocolError)?;
+        .ok_or(CloseReason::ProtocolError)?;
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(LeaveReason::ProtocolError);
+        return Err(CloseReason::ProtocolError);
     }
-    std::str::from_utf8(reason).map_err(|_| LeaveReason::InvalidUtf8)?;
+    std::str::from_utf8(reason).map_err(|_| CloseReason::InvalidUtf8)?;
     Ok(Some(code))
 }
 
@@ -217,7 +217,7 @@ mod tests {
         ] {
             assert_eq!(
                 Header::read(bad),
-                Err(LeaveReason::ProtocolError),
+                Err(CloseReason::ProtocolError),
                 "{:02x?}",
                 &bad[..2]
             );
@@ -231,11 +231,11 @@ mod tests {
         for bad in [0u16, 999, 1004, 1005, 1006, 1015, 1100, 2999, 5000] {
             assert_eq!(
                 close_code(&bad.to_be_bytes()),
-                Err(LeaveReason::ProtocolError),
+                Err(CloseReason::ProtocolError),
                 "{bad}"
             );
         }
-        assert_eq!(close_code(b"\x03"), Err(LeaveReason::ProtocolError));
-        assert_eq!(close_code(b"\x03\xe8\xff"), Err(LeaveReason::InvalidUtf8));
+        assert_eq!(close_code(b"\x03"), Err(CloseReason::ProtocolError));
+        assert_eq!(close_code(b"\x03\xe8\xff"), Err(CloseReason::InvalidUtf8));
     }
 }

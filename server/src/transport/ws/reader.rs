@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use fastwebsockets::OpCode;
-use voicematch_protocol::LeaveReason;
+use voicematch_protocol::CloseReason;
 
 use super::frame::{self, Header};
 use voicematch_core::session::{Pending, Session};
@@ -14,11 +14,11 @@ pub(super) enum End {
     /// The client sent a close frame, with this code.
     ClosedByPeer(Option<u16>),
     /// The client broke the protocol or a limit.
-    Violation(LeaveReason),
+    Violation(CloseReason),
 }
 
-impl From<LeaveReason> for End {
-    fn from(reason: LeaveReason) -> Self {
+impl From<CloseReason> for End {
+    fn from(reason: CloseReason) -> Self {
         Self::Violation(reason)
     }
 }
@@ -131,17 +131,17 @@ impl Reader {
     }
 
     /// Whether such a frame may come now, judged before its payload is waited for.
-    fn check(&self, header: &Header) -> Result<(), LeaveReason> {
+    fn check(&self, header: &Header) -> Result<(), CloseReason> {
         let so_far = self.fragments.as_ref().map(Vec::len);
         match (header.opcode, so_far) {
-            (OpCode::Binary, _) => Err(LeaveReason::UnsupportedData),
+            (OpCode::Binary, _) => Err(CloseReason::UnsupportedData),
             (OpCode::Text, Some(_)) | (OpCode::Continuation, None) => {
-                Err(LeaveReason::ProtocolError)
+                Err(CloseReason::ProtocolError)
             }
             (OpCode::Text | OpCode::Continuation, so_far) => {
                 let room = self.max_message_bytes - so_far.unwrap_or(0);
                 if header.payload_len > room {
-                    Err(LeaveReason::TooLarge)
+                    Err(CloseReason::TooLarge)
                 } else {
                     Ok(())
                 }
@@ -184,7 +184,7 @@ impl Reader {
             }
             OpCode::Pong => _ = session.control_frame(now, pending)?,
             OpCode::Close => return Err(End::ClosedByPeer(frame::close_code(payload)?)),
-            OpCode::Binary => return Err(LeaveReason::UnsupportedData.into()),
+            OpCode::Binary => return Err(CloseReason::UnsupportedData.into()),
         }
         Ok(())
     }
@@ -195,11 +195,11 @@ fn charge_fragment(
     session: &mut Session,
     now: Instant,
     pending: &mut Pending,
-) -> Result<(), LeaveReason> {
+) -> Result<(), CloseReason> {
     if session.control_frame(now, pending)? {
         Ok(())
     } else {
-        Err(LeaveReason::RateLimited)
+        Err(CloseReason::RateLimited)
     }
 }
 
@@ -208,7 +208,7 @@ fn receive(
     session: &mut Session,
     now: Instant,
     pending: &mut Pending,
-) -> Result<(), LeaveReason> {
-    let text = std::str::from_utf8(message).map_err(|_| LeaveReason::InvalidUtf8)?;
+) -> Result<(), CloseReason> {
+    let text = std::str::from_utf8(message).map_err(|_| CloseReason::InvalidUtf8)?;
     session.receive(text, now, pending)
 }
