@@ -343,6 +343,7 @@ impl Outbox {
         state.queued_bytes -= written;
         written += state.front_written;
         state.front_written = 0;
+        let now = Instant::now();
         while let Some(front) = state.queue.front() {
             if written < front.bytes.len() {
                 state.front_written = written;
@@ -350,7 +351,8 @@ impl Outbox {
             }
             written -= front.bytes.len();
             if let Some(read_at) = front.read_at {
-                self.metrics.relay_latency(read_at.elapsed(), 1);
+                self.metrics
+                    .relay_latency(now.saturating_duration_since(read_at), 1);
             }
             state.queue.pop_front();
         }
