@@ -28,7 +28,7 @@ use voicematch_core::{
     room::Member,
 };
 use voicematch_protocol::LeaveReason;
-use voicematch_server::transport::ws::frame::{Header, text_header};
+use voicematch_server::transport::ws::frame::Header;
 
 /// Messages that wait in an outbox before it is flushed, and messages of one read.
 const MANY: u64 = 16;
@@ -85,7 +85,7 @@ fn outbox(c: &mut Criterion) {
     let (metrics, sink) = (new_metrics(), Sink::default());
     let member = new_member(1, &sink, &metrics);
     let mut batch = Batch::default();
-    batch.push(text_header, &[ice_candidate(120).as_bytes()]);
+    batch.push(&[ice_candidate(120).as_bytes()]);
     group.throughput(Throughput::Elements(1));
     group.bench_function("send_direct", |b| {
         b.iter(|| member.outbox.send_batch(&batch, Some(Instant::now())));

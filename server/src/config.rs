@@ -14,8 +14,8 @@ use crate::{
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
 use voicematch_core::{
     matchmaker::{MatchmakerConfig, Widening},
-    outbox::OutboxLimits,
-    session::{RateLimit, SessionConfig},
+    outbox::{LogLimits, OutboxLimits},
+    session::{RateLimit, ResumeConfig, SessionConfig},
 };
 
 /// Everything the server needs to know, checked.
@@ -68,6 +68,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Room in the log of a resumable session for what stands around the payload of the largest message.
+const RESUME_ENVELOPE_BYTES: usize = 1024;
+
+/// The default of `--resume-log-bytes`, where a message may not be longer.
+const LOG_BYTES: usize = 64 * 1024;
+
+/// The default of `--max-detached` where connections have no limit.
+const UNLIMITED_DETACHED: usize = 5_000;
+
 /// Room in an outbox for what stands around the payload of the largest message.
 const ENVELOPE_BYTES: usize = 256;
 
@@ -81,6 +90,19 @@ impl Flags {
                 self.outbox_bytes, self.max_message_bytes
             )));
         }
+        let least = self.max_message_bytes + RESUME_ENVELOPE_BYTES;
+        let log_bytes = self.resume_log_bytes.unwrap_or(LOG_BYTES.max(least));
+        if log_bytes < least {
+            return Err(ConfigError(format!(
+                "--resume-log-bytes is {log_bytes}, which cannot hold one message of --max-message-bytes {}; give at least {least}",
+                self.max_message_bytes
+            )));
+        }
+        let max_detached = match (self.max_detached, self.max_connections) {
+            (Some(max), _) => max,
+            (None, 0) => UNLIMITED_DETACHED,
+            (None, connections) => (connections / 10).max(1),
+        };
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
@@ -121,6 +143,17 @@ impl Flags {
                     messages: self.outbox_messages,
                     // The flag's bound is less.
                     bytes: u32::try_from(self.outbox_bytes).unwrap_or(u32::MAX),
+                },
+                resume: ResumeConfig {
+                    window: self.resume_window,
+                    heartbeat: self.resume_heartbeat,
+                    deadline: self.resume_deadline,
+                    log: LogLimits {
+                        messages: self.resume_log_messages,
+                        // The flag's bound is less.
+                        bytes: u32::try_from(log_bytes).unwrap_or(u32::MAX),
+                    },
+                    max_detached,
                 },
                 ice_servers: self
                     .ice_servers

@@ -1,10 +1,22 @@
-//! The public listener's HTTP: `/ws`, `/health`, `/stats`.
+//! The public listener's HTTP: `/ws`, `/events`, `/poll`, `/send`, `/health`, `/stats`.
 
+mod connection;
+mod cors;
 pub mod error;
+mod events;
 mod handshake;
+mod poll;
+mod send;
 mod stream;
+mod wanted;
 
-use std::{convert::Infallible, sync::Arc, sync::atomic::Ordering, time::Duration, time::Instant};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -15,9 +27,11 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::time::sleep_until;
 
+use connection::Connection;
 use error::HttpError;
 use stream::{Hold, HttpStream};
 
@@ -74,90 +88,138 @@ const BUFFER_BYTES: usize = 8 * 1024;
 /// A response of ours: small, and whole.
 pub type Reply = Response<Full<Bytes>>;
 
-/// Serves one connection until it ends or has become a WebSocket.
+/// Serves one connection until it ends, or has become a WebSocket or an event stream.
 pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Public>) {
-    let connection = handshake::Connection {
-        peer,
-        permit: Arc::new(permit),
-        public: public.clone(),
-    };
-    let header_timeout = match connection.permit.refusal() {
+    let header_timeout = match permit.refusal() {
         Some(_) => public.config.handshake_timeout.min(REFUSAL_TIMEOUT),
         None => public.config.handshake_timeout,
     };
+    let begun = Instant::now();
+    let connection = Connection::new(peer, permit, public.clone(), begun + header_timeout);
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
-    let service = service_fn(|request| {
-        let mut reply = answer(request, &connection);
-        let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !upgrading {
-            // One request a connection: pipelined ones would be answered before anybody else is heard.
-            let offers_upgrade = reply.headers().contains_key(header::UPGRADE);
-            let value = if offers_upgrade {
-                "upgrade, close"
-            } else {
-                "close"
-            };
-            reply
-                .headers_mut()
-                .insert(header::CONNECTION, HeaderValue::from_static(value));
-        }
-        hold.store(upgrading, Ordering::Relaxed);
-        let class = reply.status().as_str().chars().next().unwrap_or('0');
-        public
-            .context
-            .metrics
-            .http_requests
-            .with_label_values(&[format!("{class}xx")])
-            .inc();
-        std::future::ready(Ok::<_, Infallible>(reply))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+    let service = service_fn(|request| answer(request, &connection, &hold));
+    let mut http = http1::Builder::new()
         .max_buf_size(public.config.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
+    let mut timer = std::pin::pin!(sleep_until((begun + header_timeout).into()));
+    let run = std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        if connection.wants_socket() && hold.is_flushed() {
+            return Poll::Ready(None);
+        }
+        match connection.deadline() {
+            Some(deadline) => {
+                timer.as_mut().reset(deadline.into());
+                timer.as_mut().poll(cx).map(|()| None)
+            }
+            None => Poll::Pending,
+        }
+    });
     let outcome = tokio::select! {
         biased;
-        outcome = connection.as_mut() => outcome,
-        () = public.make_room.asked(Instant::now()) => return,
+        outcome = run => outcome,
+        () = asked_to_go(&public, &connection, begun) => return,
     };
-    if let Err(error) = outcome {
-        let metrics = &public.context.metrics;
-        if error.is_timeout() {
-            metrics.limit_hit("handshake_timeout");
-        } else if error.is_parse_too_large() {
-            metrics.limit_hit("max_header_bytes");
+    let metrics = &public.context.metrics;
+    match outcome {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            if error.is_parse_too_large() {
+                metrics.limit_hit("max_header_bytes");
+            }
+            tracing::debug!(%error, "an HTTP connection ended badly");
         }
-        tracing::debug!(%error, "an HTTP connection ended badly");
+        None => {
+            if let Some(request) = connection.take_stream() {
+                if let Some(parts) = http.into_parts() {
+                    let (stream, _) = parts.io.into_inner().into_parts();
+                    events::start(stream, &connection, &request);
+                }
+            } else if !connection.is_greeted() {
+                metrics.limit_hit("handshake_timeout");
+            }
+        }
     }
 }
 
-fn answer(request: Request<Incoming>, connection: &handshake::Connection) -> Reply {
+/// Waits until a connection without a request has to make room.
+async fn asked_to_go(public: &Public, connection: &Connection, begun: Instant) {
+    loop {
+        public.make_room.asked(begun).await;
+        if connection.deadline().is_some() {
+            return;
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    connection: &Connection,
+    hold: &Hold,
+) -> Result<Reply, Infallible> {
+    connection.begin();
+    let cors = cors::headers(request.headers(), connection);
+    let mut reply = route(request, connection).await;
+    reply.headers_mut().extend(cors);
+    let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let last = connection.permit.refusal().is_some() || connection.public.shutdown.has_begun();
+    if last && !upgrading {
+        // It holds a place among few, or the server is about to stop.
+        let close = HeaderValue::from_static("close");
+        reply.headers_mut().insert(header::CONNECTION, close);
+    } else if reply.headers().contains_key(header::UPGRADE) && !upgrading {
+        let value = HeaderValue::from_static("upgrade");
+        reply.headers_mut().insert(header::CONNECTION, value);
+    }
+    hold.set(upgrading);
+    let class = reply.status().as_str().chars().next().unwrap_or('0');
+    let requests = &connection.public.context.metrics.http_requests;
+    requests.with_label_values(&[format!("{class}xx")]).inc();
+    connection.end();
+    Ok(reply)
+}
+
+async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     if !has_one_host(&request) {
         return HttpError::BadRequest.reply("a request needs exactly one valid Host header");
     }
     let public = &connection.public;
-    match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/health") => health(public),
-        (&Method::GET | &Method::HEAD, "/stats") => json_reply(StatusCode::OK, &stats(public)),
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let path = request.uri().path().to_owned();
+    match &path[..] {
         // Only these two answer beyond the limits: whether the server is well is not a question of them.
-        (_, path) => match connection.permit.refusal() {
-            Some(refusal) => refused(refusal),
-            None => match (request.method(), path) {
-                (&Method::GET, "/ws") => connection.upgrade(request),
-                (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
-                (_, "/ws" | "/health" | "/stats" | "/favicon.ico") => {
-                    HttpError::MethodNotAllowed.reply("use GET")
-                }
-                _ => HttpError::NotFound.reply(&format!(
-                    "there is nothing at {path:.80}; try /ws, /health or /stats"
-                )),
-            },
+        "/health" if is_get => return health(public),
+        "/stats" if is_get => return json_reply(StatusCode::OK, &stats(public)),
+        _ => {}
+    }
+    if let Some(refusal) = connection.permit.refusal() {
+        return refused(refusal);
+    }
+    match (request.method(), &path[..]) {
+        (&Method::GET, "/ws") => connection.upgrade(request),
+        (&Method::GET, "/events") => match events::ask(&request, connection) {
+            Some(refusal) => refusal,
+            // The answer is written by whoever gets the socket.
+            None => std::future::pending().await,
         },
+        (&Method::GET, "/poll") => poll::answer(&request, connection).await,
+        (&Method::POST, "/send") => send::answer(request, connection).await,
+        (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
+        (&Method::OPTIONS, "/ws" | "/health" | "/stats" | "/events" | "/poll" | "/send") => {
+            cors::preflight()
+        }
+        (_, "/send") => HttpError::PostOnly.reply("use POST"),
+        (_, "/ws" | "/health" | "/stats" | "/favicon.ico" | "/events" | "/poll") => {
+            HttpError::MethodNotAllowed.reply("use GET")
+        }
+        _ => HttpError::NotFound.reply(&format!(
+            "there is nothing at {path:.80}; try /ws, /events, /poll, /health or /stats"
+        )),
     }
 }
 

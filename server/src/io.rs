@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-pub use link::SocketLink;
+pub use link::{SocketLink, WriteHalf};
 
 /// A connection as it was accepted.
 pub enum Stream {

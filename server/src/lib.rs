@@ -19,7 +19,10 @@ pub mod transport;
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -37,7 +40,7 @@ use voicematch_core::{
     metrics::{self, Metrics},
     pause,
     session::{
-        Context,
+        Context, ProcessId, Resumables,
         close_log::{self, CloseLog},
     },
 };
@@ -135,6 +138,9 @@ impl Server {
             config: config.session,
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone()),
             directory: Directory::default(),
+            resumables: Resumables::default(),
+            detached: AtomicUsize::new(0),
+            process: ProcessId::random(),
             metrics: metrics.clone(),
             memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
             close_log: CloseLog::default(),

@@ -23,7 +23,7 @@ const SERVER: &[Room] = &[
     ("listen", &["http", "admission", "io", "machine"]),
     ("profile", &["http"]),
     ("http", &["transport", "admission", "io", "shutdown"]),
-    ("transport", &[]),
+    ("transport", &["io"]),
     ("shed", &["admission"]),
     ("shutdown", &["admission"]),
     ("admission", &["io"]),

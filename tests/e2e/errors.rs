@@ -19,6 +19,10 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
             let (user, partner) = pair(&server).await;
             (user, Some(partner))
         }
+        ErrorCode::Gap => {
+            let user = User::connect_to(&server, "/ws?resume=1").await.unwrap();
+            (user, None)
+        }
         _ => (User::connect(&server).await, None),
     };
     match code {
@@ -37,6 +41,7 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
             user.send(json!({"type": "offer", "payload": 1, "to": "x"}))
                 .await;
         }
+        ErrorCode::Gap => user.send(json!({"type": "leave_room", "seq": 2})).await,
         ErrorCode::RateLimited => {
             for _ in 0..3 {
                 user.send(json!({"type": "ping"})).await;
@@ -56,7 +61,13 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
 
 #[tokio::test]
 async fn every_error_has_its_code_and_the_session_goes_on() {
-    let temporary = ["not_waiting", "not_in_room", "rate_limited", "draining"];
+    let temporary = [
+        "not_waiting",
+        "not_in_room",
+        "gap",
+        "rate_limited",
+        "draining",
+    ];
     for &code in ErrorCode::ALL {
         let (error, mut user, partner, server) = provoke(code).await;
         assert_eq!(error["type"], "error", "{error}");

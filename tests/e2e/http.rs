@@ -91,7 +91,7 @@ async fn each_port_has_its_own_paths() {
 async fn other_methods_than_get_are_refused_and_head_has_no_body() {
     let server = TestServer::start(&[]).await;
     for path in ["/health", "/stats", "/ws"] {
-        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        for method in ["POST", "PUT", "DELETE"] {
             let reply = request(server.public, method, path, "").await;
             assert_eq!(reply.status, 405, "{method} {path}");
             assert!(reply.header("allow").unwrap().contains("GET"));
@@ -211,7 +211,7 @@ async fn handshakes_that_look_unusual_and_are_in_order_pass() {
             "Connection: Upgrade\r\n",
             "connection: keep-alive, UPGRADE\r\n",
         ),
-        ("/ws HTTP", "/ws?token=x HTTP"),
+        ("/ws HTTP", "/ws?app=x HTTP"),
         (
             "\r\n\r\n",
             "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
@@ -336,5 +336,50 @@ async fn help_names_every_flag_with_its_variable_and_default() {
     let texts = options.skip(1).map(|lines| lines.join(" "));
     for text in texts.filter(|text| text.contains("[env: ")) {
         assert!(text.contains("[default: "), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_the_next_request() {
+    let server = TestServer::start(&[]).await;
+    let mut kept = RawSocket::connect(&server).await;
+    for path in ["/health", "/stats", "/nothing", "/poll?wait=0", "/ws"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.public);
+        kept.write(request.as_bytes()).await;
+        let status = kept.response().await.status;
+        assert!([200, 404, 426].contains(&status), "{path} {status}");
+    }
+    // And becomes a stream in the end.
+    let request = format!("GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", server.public);
+    kept.write(request.as_bytes()).await;
+    let response = kept.response().await;
+    assert_eq!(response.header("content-type"), Some("text/event-stream"));
+    server
+        .reaches("sessions_active", r#"transport="sse""#, 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_read_the_answers() {
+    let server = TestServer::start(&["--allowed-origin", "https://app.example"]).await;
+    let origin = "Origin: https://app.example\r\n";
+    for (method, path, status) in [
+        ("GET", "/health", 200),
+        ("GET", "/poll?wait=0", 200),
+        ("GET", "/nothing", 404),
+        ("GET", "/ws", 426),
+        ("OPTIONS", "/send", 204),
+    ] {
+        let reply = request(server.public, method, path, origin).await;
+        assert_eq!(reply.status, status, "{path}");
+        let allowed = reply.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://app.example"), "{path}");
+        assert_eq!(reply.header("vary"), Some("origin"));
+    }
+    let other = "Origin: https://evil.example\r\n";
+    for (path, status) in [("/health", 200), ("/poll", 403), ("/events", 403)] {
+        let reply = request(server.public, "GET", path, other).await;
+        assert_eq!(reply.status, status, "{path}");
+        assert_eq!(reply.header("access-control-allow-origin"), None, "{path}");
     }
 }

@@ -24,6 +24,7 @@ mod pprof;
 mod proxy;
 mod refusals;
 mod relay;
+mod resume;
 #[cfg(feature = "self-test")]
 mod self_test;
 mod slow_consumer;

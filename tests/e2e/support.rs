@@ -1,5 +1,6 @@
 //! What all topics need: a server process, users, hand-made bytes, and waits that end.
 
+pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod raw;
 pub(crate) mod server;
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use client::{Client, End, Via};
 pub(crate) use raw::{Frame, RawSocket, client_frame};
 pub(crate) use server::{Process, TestServer, binary};
 pub(crate) use user::{User, pair};

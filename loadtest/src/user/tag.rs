@@ -189,6 +189,8 @@ pub fn request_with_id(
         id,
         criteria: None,
         payload,
+        seq: None,
+        ack: None,
         to: None,
     })
 }

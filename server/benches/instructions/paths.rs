@@ -17,7 +17,7 @@ use voicematch_core::{
     outbox::{Batch, Outbox},
     room::{Member, Place},
 };
-use voicematch_server::transport::ws::frame::{Header, text_header};
+use voicematch_server::transport::ws::frame::Header;
 
 use voicematch_protocol::{LeaveReason, RelayKind};
 
@@ -171,7 +171,7 @@ fn send_direct(outbox: &Outbox, batch: &Batch, now: Instant) {
 
 fn batch(text: &str) -> Batch {
     let mut batch = Batch::default();
-    batch.push(text_header, &[text.as_bytes()]);
+    batch.push(&[text.as_bytes()]);
     batch
 }
 

@@ -6,7 +6,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
@@ -17,12 +17,14 @@ use voicematch_core::{
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
     memory::Memory,
     metrics::Metrics,
-    outbox::{Link, Outbox, OutboxLimits},
+    outbox::{Link, LogLimits, Outbox, OutboxLimits, text_header},
     room::{Member, Place},
-    session::{Context, Pending, RateLimit, Session, SessionConfig, close_log::CloseLog},
+    session::{
+        Context, Pending, ProcessId, RateLimit, Resumables, ResumeConfig, Session, SessionConfig,
+        close_log::CloseLog,
+    },
 };
-use voicematch_protocol::{Criteria, SessionId};
-use voicematch_server::transport::ws::frame::text_header;
+use voicematch_protocol::{CloseReason, Criteria, SessionId};
 
 /// The program's own.
 #[global_allocator]
@@ -65,6 +67,8 @@ impl Link for Sink {
     }
 
     fn hang_up(&mut self) {}
+
+    fn farewell(&self, _: CloseReason, _: &mut Vec<u8>) {}
 }
 
 /// All at zero, for two workers.
@@ -94,8 +98,7 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
 pub(crate) fn new_member(id: u64, sink: &Sink, metrics: &Arc<Metrics>) -> Arc<Member> {
     let outbox = Outbox::new(
         OUTBOX,
-        text_header,
-        Box::new(sink.clone()),
+        Some(Box::new(sink.clone())),
         metrics.clone(),
         new_memory(metrics),
     );
@@ -122,10 +125,23 @@ fn new_context() -> Arc<Context> {
             rate: RateLimit::new(1_000_000_000, u32::MAX),
             idle_timeout: Duration::from_secs(600),
             outbox: OUTBOX,
+            resume: ResumeConfig {
+                window: Duration::from_secs(15),
+                heartbeat: Duration::from_secs(7),
+                deadline: Duration::from_secs(12),
+                log: LogLimits {
+                    messages: 256,
+                    bytes: 1 << 16,
+                },
+                max_detached: 100,
+            },
             ice_servers: Vec::new(),
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
+        resumables: Resumables::default(),
+        detached: AtomicUsize::new(0),
+        process: ProcessId::random(),
         memory: new_memory(&metrics),
         metrics,
         close_log: CloseLog::default(),
@@ -147,7 +163,7 @@ impl Pair {
         let (context, sink) = (new_context(), Sink::default());
         let open = || {
             let link = Box::new(sink.clone());
-            Session::open(context.clone(), link, text_header, &[], Instant::now())
+            Session::open(context.clone(), link, &[], Instant::now())
         };
         Self {
             first: open(),

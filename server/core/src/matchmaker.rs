@@ -63,6 +63,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whether it can be matched now.
     pub fn is_waiting(&self) -> bool {
         self.claim.state() == ClaimState::Waiting
     }
@@ -171,6 +172,26 @@ impl Matchmaker {
             ticket.member.stop_waiting();
         }
         cancelled
+    }
+
+    /// Takes a ticket out of the pools while its user does not answer. It keeps its place in the order. False: it was
+    /// matched or cancelled first.
+    pub fn park(&self, ticket: &Ticket) -> bool {
+        let parked = ticket.claim.park();
+        if parked {
+            self.withdraw(ticket);
+        }
+        parked
+    }
+
+    /// Puts a parked ticket back at its place, and looks for a partner. Returns the time of the next
+    /// [`Self::advance`], if there is one.
+    pub fn unpark(&self, ticket: &Arc<Ticket>, now: Instant) -> Option<Instant> {
+        if !ticket.claim.unpark() {
+            return None;
+        }
+        self.post(ticket, ticket.pool_kinds());
+        self.advance(ticket, now)
     }
 
     /// Joins the wider pools that are due and looks again. Returns the time of the next call, if there is one.

@@ -20,8 +20,8 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
-use labels::DROPS;
-pub use labels::{LIMITS, REFUSALS};
+use labels::{DROPS, LOSSES, RESUMES};
+pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
 
@@ -71,6 +71,17 @@ pub struct Metrics {
     pub buffered_bytes: IntGauge,
     pub sessions_open: IntGauge,
     pub sessions_total: IntCounter,
+    sessions_active: [IntGauge; Transport::ALL.len()],
+    pub sessions_detached: IntGauge,
+    resumes: IntCounterVec,
+    losses: IntCounterVec,
+    resume_seconds: Histogram,
+    pub resume_log_bytes: IntGauge,
+    pub replayed: IntCounter,
+    replay_delay: Histogram,
+    pub duplicates_dropped: IntCounter,
+    pub parked: IntGauge,
+    pub polls_held: IntGauge,
     /// By kind of pool, as given to [`Metrics::new`].
     pub waiting: Box<[IntGauge]>,
     pub rooms_active: IntGauge,
@@ -128,6 +139,30 @@ impl Metrics {
             "Messages that were to be relayed and were not, by reason.",
             "reason",
         )?;
+        let active = make.gauges(
+            "sessions_active",
+            "Sessions that a connection carries, by transport.",
+            "transport",
+        )?;
+        let resumes = Opts::new(
+            "resumes_total",
+            "Attempts to carry a session on, by result and by the transports before and after.",
+        );
+        let resumes = IntCounterVec::new(resumes, &["result", "from", "to"])?;
+        let resumes = make.register(resumes)?;
+        let losses = make.counters(
+            "losses_detected_total",
+            "Connections of resumable sessions that were lost, by what told so.",
+            "by",
+        )?;
+        for cause in LOSSES {
+            losses.with_label_values(&[cause]);
+        }
+        for result in RESUMES {
+            for to in Transport::ALL {
+                resumes.with_label_values(&[result, "none", to.as_str()]);
+            }
+        }
         for reason in REFUSALS {
             refused.with_label_values(&[reason]);
         }
@@ -150,6 +185,20 @@ impl Metrics {
             )?,
             sessions_open: make.gauge("websocket_active_connections", "Number of active WebSocket connections.")?,
             sessions_total: make.counter("sessions_total", "Sessions begun.")?,
+            sessions_active: Transport::ALL.map(|transport| active.with_label_values(&[transport.as_str()])),
+            sessions_detached: make.gauge("sessions_detached", "Resumable sessions without a connection.")?,
+            resumes,
+            losses,
+            resume_seconds: make.histogram("resume_seconds", "How long a resumed session was without a connection.")?,
+            resume_log_bytes: make.gauge("resume_log_bytes", "Memory of the messages that are kept for resumable sessions.")?,
+            replayed: make.counter("replayed_messages_total", "Messages sent again, or late, to a resumed session.")?,
+            replay_delay: make.histogram(
+                "replay_delay_seconds",
+                "From a message read to the message written, for those that waited until their receiver came back.",
+            )?,
+            duplicates_dropped: make.counter("duplicates_dropped_total", "Messages of clients that had arrived before.")?,
+            parked: make.gauge("matchmaking_parked_users", "Users who asked for a match and do not answer: they are matched with nobody until they do.")?,
+            polls_held: make.gauge("polls_held", "Polls that wait for messages.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
             rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
             match_seconds: make.histogram("matchmaking_duration_seconds", "Time taken to find a match.")?,
@@ -239,6 +288,38 @@ impl Metrics {
     /// A request refused.
     pub fn error(&self, code: ErrorCode) {
         self.errors[code.index()].inc();
+    }
+
+    /// A session that a connection carries from now on.
+    pub fn attached(&self, transport: Transport) {
+        self.sessions_active[transport as usize].inc();
+    }
+
+    /// A session that this connection carries no longer.
+    pub fn detached(&self, transport: Transport) {
+        self.sessions_active[transport as usize].dec();
+    }
+
+    /// An attempt to carry a session on. `from`: what carried it last, if the session is known.
+    pub fn resume(&self, result: &'static str, from: Option<Transport>, to: Transport) {
+        let from = from.map_or("none", Transport::as_str);
+        let labels = [result, from, to.as_str()];
+        self.resumes.with_label_values(&labels).inc();
+    }
+
+    /// How long a session was without a connection.
+    pub fn resumed_after(&self, away: Duration) {
+        self.resume_seconds.observe(away.as_secs_f64());
+    }
+
+    /// A connection of a resumable session that was lost; `cause` is one of a closed list.
+    pub fn lost(&self, cause: &'static str) {
+        self.losses.with_label_values(&[cause]).inc();
+    }
+
+    /// From a message read to the message written, for one that waited for its receiver.
+    pub fn replay_delay(&self, delay: Duration) {
+        self.replay_delay.observe(delay.as_secs_f64());
     }
 
     /// A session that ended.

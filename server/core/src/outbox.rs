@@ -5,6 +5,8 @@
 //! is the task woken to write it when the socket has room again.
 
 mod batch;
+mod log;
+mod resume;
 
 use std::{
     cell::RefCell,
@@ -25,7 +27,10 @@ use crate::{
     memory::{Memory, Share},
     metrics::Metrics,
 };
-pub use batch::{Batch, Framing};
+pub use batch::{Batch, text_frame, text_header};
+use log::Log;
+pub use log::{LogLimits, TooOld};
+pub use resume::Attach;
 
 thread_local! {
     /// Where a single message is written before it is sent.
@@ -45,6 +50,35 @@ pub trait Link: Send + Sync {
 
     /// Closes the write side; the user's messages can still be read.
     fn hang_up(&mut self);
+
+    /// Writes a message of a resumable session as this transport carries it: a WebSocket frame, if it says nothing else.
+    fn frame(&self, message: Message<'_>, out: &mut Vec<u8>) {
+        let (Message::Numbered { text, .. } | Message::Unnumbered { text, .. }) = message;
+        text_header(text.len(), out);
+        out.extend_from_slice(text);
+    }
+
+    /// Writes the last words of this transport.
+    fn farewell(&self, reason: CloseReason, out: &mut Vec<u8>);
+}
+
+/// A message of a resumable session: JSON, its number included.
+#[derive(Debug, Clone, Copy)]
+pub enum Message<'a> {
+    /// It is kept until the user confirms its number.
+    Numbered {
+        /// The number.
+        seq: u64,
+        /// The message.
+        text: &'a [u8],
+    },
+    /// It belongs to the connection and is never sent again.
+    Unnumbered {
+        /// Its `type`.
+        event: &'static str,
+        /// The message.
+        text: &'a [u8],
+    },
 }
 
 /// What an outbox holds at the most.
@@ -81,6 +115,8 @@ struct State {
     front_written: usize,
     waker: Option<Waker>,
     closing: Option<CloseReason>,
+    /// What a resumable session has in place of `queue`.
+    log: Option<Box<Log>>,
 }
 
 /// What a transport's task has to do for its outbox.
@@ -94,7 +130,6 @@ pub struct Status {
 
 /// The bounded queue to one user.
 pub struct Outbox {
-    framing: Framing,
     limits: OutboxLimits,
     metrics: Arc<Metrics>,
     memory: Share,
@@ -105,31 +140,24 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox that writes to `link`.
+    /// An outbox that writes to `link`; a resumable session's gets its link by [`Self::attach`].
     pub fn new(
         limits: OutboxLimits,
-        framing: Framing,
-        link: Box<dyn Link>,
+        link: Option<Box<dyn Link>>,
         metrics: Arc<Metrics>,
         memory: Arc<Memory>,
     ) -> Self {
         let state = State {
-            link: Some(link),
+            link,
             ..State::default()
         };
         Self {
-            framing,
             limits,
             metrics,
             memory: Share::new(memory, 0),
             busy: AtomicBool::new(false),
             state: Mutex::new(state),
         }
-    }
-
-    /// How messages in a [`Batch`] for this outbox must be framed.
-    pub fn framing(&self) -> Framing {
-        self.framing
     }
 
     /// The memory that this user's connection uses.
@@ -141,7 +169,7 @@ impl Outbox {
     pub fn send(&self, message: &impl Serialize) -> Result<(), Refused> {
         SINGLE.with_borrow_mut(|batch| {
             batch.clear();
-            batch.push_json(self.framing, message);
+            batch.push_json(message);
             self.send_batch(batch, None)
         })
     }
@@ -151,6 +179,9 @@ impl Outbox {
         let mut state = self.lock();
         if state.closing.is_some() {
             return Err(Refused::Closed);
+        }
+        if state.log.is_some() {
+            return self.log_batch(state, batch, read_at);
         }
         let mut written = 0;
         if state.queue.is_empty() {
@@ -194,7 +225,7 @@ impl Outbox {
             let bytes = batch.bytes[range].into();
             state.queue.push_back(Queued { bytes, read_at });
         }
-        self.memory.change(memory, state.memory());
+        self.settle(memory, state);
         self.metrics
             .outbox_depth(state.queue.len(), state.queued_bytes);
         let too_many = state.queue.len() as u64 > self.limits.messages.into();
@@ -214,10 +245,18 @@ impl Outbox {
         Ok(())
     }
 
+    /// Counts the memory that a change has taken or given back; `before`: what the queue used then.
+    fn settle(&self, before: usize, state: &mut State) {
+        self.memory.change(before, state.memory());
+        if let Some(log) = &mut state.log {
+            log.count(&self.metrics);
+        }
+    }
+
     fn discard(&self, state: &mut State) {
         let memory = state.memory();
         state.discard_queue();
-        self.memory.change(memory, state.memory());
+        self.settle(memory, state);
     }
 
     /// Asks the user's task to close the connection, after what is queued. The first reason stays.
@@ -240,10 +279,13 @@ impl Outbox {
         }
     }
 
-    fn wake(&self, state: &State) {
+    fn wake(&self, state: &mut State) {
         self.busy.store(true, Ordering::Release);
         if let Some(waker) = &state.waker {
             waker.wake_by_ref();
+        }
+        if let Some(log) = &mut state.log {
+            log.wake_reader();
         }
     }
 
@@ -252,13 +294,17 @@ impl Outbox {
         let mut state = self.lock();
         state.closing.get_or_insert(reason);
         let memory = state.memory();
-        state.queued_bytes += frame.len();
-        state.queue.push_back(Queued {
-            bytes: frame.into(),
-            read_at: None,
-        });
-        self.memory.change(memory, state.memory());
-        self.wake(&state);
+        if let Some(log) = &mut state.log {
+            log.finish(frame);
+        } else {
+            state.queued_bytes += frame.len();
+            state.queue.push_back(Queued {
+                bytes: frame.into(),
+                read_at: None,
+            });
+        }
+        self.settle(memory, &mut state);
+        self.wake(&mut state);
     }
 
     /// Tells the user that nothing more will come.
@@ -269,15 +315,20 @@ impl Outbox {
     }
 
     /// Drops the link and the queue; later senders get [`Refused::Closed`].
-    pub fn detach(&self) {
+    pub fn end(&self) {
         let mut state = self.lock();
         self.metrics.dropped("peer_closed", state.relays_queued());
         state.closing.get_or_insert(CloseReason::Lost);
-        self.memory.change(state.memory(), 0);
+        let memory = state.memory();
+        if let Some(log) = &mut state.log {
+            log.uncount(&self.metrics);
+        }
+        let closing = state.closing;
         *state = State {
-            closing: state.closing,
+            closing,
             ..State::default()
         };
+        self.memory.change(memory, 0);
     }
 
     /// From now on `waker` is woken when [`Self::status`] has something to tell.
@@ -293,7 +344,7 @@ impl Outbox {
         }
         let state = self.lock();
         Status {
-            queued: !state.queue.is_empty(),
+            queued: state.is_queued(),
             closing: state.closing,
         }
     }
@@ -302,8 +353,11 @@ impl Outbox {
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         let memory = state.memory();
-        let flushed = self.flush(&mut state, cx);
-        self.memory.change(memory, state.memory());
+        let flushed = match state.log {
+            None => self.flush(&mut state, cx),
+            Some(_) => self.flush_log(&mut state, cx),
+        };
+        self.settle(memory, &mut state);
         flushed
     }
 
@@ -366,20 +420,27 @@ impl Outbox {
 impl State {
     /// Bytes that the queue uses.
     fn memory(&self) -> usize {
-        self.queued_bytes + self.queue.len() * size_of::<Queued>()
+        let log = self.log.as_ref().map_or(0, |log| log.memory());
+        self.queued_bytes + self.queue.len() * size_of::<Queued>() + log
+    }
+
+    fn is_queued(&self) -> bool {
+        !self.queue.is_empty() || self.log.as_ref().is_some_and(|log| !log.is_flushed())
     }
 
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
-        self.queue
-            .iter()
-            .filter(|queued| queued.read_at.is_some())
-            .count()
+        let queued = self.queue.iter();
+        let relays = queued.filter(|queued| queued.read_at.is_some()).count();
+        relays + self.log.as_ref().map_or(0, |log| log.relays_unsent())
     }
 
     /// Forgets what is queued, but for the rest of a message that the socket has begun to take: the
     /// receiver could not make sense of anything after half a frame.
     fn discard_queue(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.discard();
+        }
         self.queue.truncate(usize::from(self.front_written > 0));
         self.queued_bytes = self
             .queue

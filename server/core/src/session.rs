@@ -2,33 +2,43 @@
 //! the user's messages, and the outbox writes to the user.
 
 pub mod close_log;
+#[cfg(test)]
+mod model;
 mod rate;
 mod requests;
+mod resumable;
+mod resume;
+mod token;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use voicematch_protocol::{
-    CloseReason, ErrorCode, IceServer, Limits, RelayKind, ServerMessage, SessionId,
+    ClientType, CloseReason, ErrorCode, IceServer, Limits, RelayKind, Request, ServerMessage,
+    SessionId,
 };
 
 use crate::{
     directory::Directory,
     matchmaker::{Avoid, Matchmaker, Ticket},
     memory::Memory,
-    metrics::Metrics,
-    outbox::{Batch, Framing, Link, Outbox, OutboxLimits},
+    metrics::{Metrics, Transport},
+    outbox::{Batch, Link, Outbox, OutboxLimits},
     room::{Member, Room},
 };
 use close_log::CloseLog;
 use rate::Rate;
 pub use rate::RateLimit;
-use requests::{Refusal, id_of, parse};
+use requests::{Refusal, numbers_of, parse};
+pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
+pub use resume::ResumeConfig;
+use resume::{Resume, millis};
+pub use token::{ProcessId, Token};
 
 /// The limits of sessions, and what the greeting says.
 #[derive(Debug, Clone)]
@@ -43,6 +53,8 @@ pub struct SessionConfig {
     pub idle_timeout: Duration,
     /// The bounds of each outbox.
     pub outbox: OutboxLimits,
+    /// How resumable sessions behave.
+    pub resume: ResumeConfig,
     /// Part of the greeting.
     pub ice_servers: Vec<IceServer>,
 }
@@ -52,6 +64,12 @@ pub struct Context {
     pub config: SessionConfig,
     pub matchmaker: Matchmaker,
     pub directory: Directory,
+    /// The sessions that outlive a connection.
+    pub resumables: Resumables,
+    /// Those that have none now.
+    pub detached: AtomicUsize,
+    /// Part of each token.
+    pub process: ProcessId,
     pub metrics: Arc<Metrics>,
     /// What connections use.
     pub memory: Arc<Memory>,
@@ -94,34 +112,38 @@ pub struct Session {
     rate: Rate,
     last_message: Instant,
     left: bool,
+    resume: Option<Box<Resume>>,
 }
 
 impl Session {
-    /// Begins a session that writes to `link`, and greets the user; `preface` goes out before the greeting.
-    pub fn open(
-        context: Arc<Context>,
-        link: Box<dyn Link>,
-        framing: Framing,
-        preface: &[u8],
-        now: Instant,
-    ) -> Self {
+    /// Begins a session that ends with its connection. It writes to `link`, and greets the user; `preface` goes out before the
+    /// greeting.
+    pub fn open(context: Arc<Context>, link: Box<dyn Link>, preface: &[u8], now: Instant) -> Self {
         let config = &context.config;
+        context.count_session(Transport::WebSocket);
         let mut draining = false;
         // The greeting comes first: no other code, nor the drain, finds the user before `admit` returns.
         let member = context.directory.admit(|id| {
-            let outbox = Outbox::new(
-                config.outbox,
-                framing,
-                link,
-                context.metrics.clone(),
-                context.memory.clone(),
-            );
+            let outbox = context.outbox(Some(link));
             draining = context.draining.load(Ordering::Relaxed);
-            greet(config, id, &outbox, preface);
+            let mut first = Batch::default();
+            first.push_framed(preface);
+            first.push_json(&greeting(config, id, None));
+            // If the user has gone already, the transport finds out by itself.
+            let _ = outbox.send_batch(&first, None);
             Member::new(id, outbox)
         });
-        context.metrics.sessions_open.inc();
-        context.metrics.sessions_total.inc();
+        Self::begin(context, member, None, draining, now)
+    }
+
+    /// A session whose user has been greeted.
+    fn begin(
+        context: Arc<Context>,
+        member: Arc<Member>,
+        resume: Option<Box<Resume>>,
+        draining: bool,
+        now: Instant,
+    ) -> Self {
         if draining {
             // The drain has passed already, so this user gets no `draining`.
             member.outbox.close(CloseReason::Draining);
@@ -138,6 +160,7 @@ impl Session {
             rate,
             last_message: now,
             left: false,
+            resume,
         }
     }
 
@@ -152,23 +175,38 @@ impl Session {
         read_at: Instant,
         pending: &mut Pending,
     ) -> Result<(), CloseReason> {
-        self.last_message = read_at;
         self.tell_waiting();
+        if self.resume.is_some() {
+            return self.receive_numbered(text, read_at, pending);
+        }
+        self.last_message = read_at;
         if !self.rate.allows(&self.context.config.rate, read_at) {
             return self.over_rate(pending);
         }
         let request = match parse(text) {
             Ok(request) => request,
             Err(refusal) => {
-                let id = id_of(text);
+                let (id, _) = numbers_of(text);
                 self.refuse(&refusal, id, pending);
                 return Ok(());
             }
         };
-        if let Err(refusal) = self.carry_out(&request, read_at, pending) {
+        if request.kind == ClientType::Leave {
+            return Err(CloseReason::Closed);
+        }
+        self.carry_out_or_refuse(&request, read_at, pending);
+        Ok(())
+    }
+
+    fn carry_out_or_refuse(
+        &mut self,
+        request: &Request<'_>,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) {
+        if let Err(refusal) = self.carry_out(request, read_at, pending) {
             self.refuse(&refusal, request.id, pending);
         }
-        Ok(())
     }
 
     /// Takes a transport's own frame, such as a ping or a part of a message, out of the user's budget.
@@ -244,11 +282,19 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let idle_timeout = self.context.config.idle_timeout;
         let idle_at = (!idle_timeout.is_zero()).then(|| self.last_message + idle_timeout);
-        self.next_step.or(idle_at)
+        let own = self.next_step.or(idle_at);
+        match self.resume_deadline() {
+            Some(deadline) => Some(own.map_or(deadline, |own| own.min(deadline))),
+            None => own,
+        }
     }
 
-    /// Widens the user's criteria when it is time. An error means that the user was idle for too long.
+    /// Widens the user's criteria when it is time. An error means that the user was idle for too long, or does not
+    /// answer.
     pub fn on_deadline(&mut self, now: Instant) -> Result<(), CloseReason> {
+        if self.resume.is_some() {
+            self.on_resume_deadline(now)?;
+        }
         let idle_timeout = self.context.config.idle_timeout;
         if self.next_step.take().is_some_and(|step| step <= now)
             && let Some(ticket) = &self.ticket
@@ -278,6 +324,13 @@ impl Session {
         }
         self.member.go(reason);
         self.context.directory.remove(self.member.id);
+        self.uncount();
+        if self.resume.is_some() {
+            self.member.outbox.close(reason);
+            if self.ended_until().is_none() {
+                self.forget();
+            }
+        }
         self.context.metrics.sessions_open.dec();
         self.context.metrics.closed(reason);
         match reason {
@@ -304,28 +357,47 @@ impl Session {
     }
 }
 
-/// Sends `preface`, and the first message.
-fn greet(config: &SessionConfig, id: SessionId, outbox: &Outbox, preface: &[u8]) {
-    let greeting = ServerMessage::Session {
+/// The first message of a session. `token`: for a resumable one.
+fn greeting<'a>(
+    config: &'a SessionConfig,
+    id: SessionId,
+    token: Option<&'a str>,
+) -> ServerMessage<'a> {
+    let heartbeat = match token {
+        Some(_) => config.resume.heartbeat,
+        None => config.heartbeat,
+    };
+    ServerMessage::Session {
         session_id: id,
-        heartbeat_ms: u64::try_from(config.heartbeat.as_millis()).unwrap_or(u64::MAX),
+        resume_token: token,
+        resume_window_ms: token.map(|_| millis(config.resume.window)),
+        heartbeat_ms: millis(heartbeat),
         ice_servers: &config.ice_servers,
         limits: Limits {
             max_message_bytes: config.max_message_bytes as u64,
             max_messages_per_second: config.rate.per_second,
             message_burst: config.rate.burst,
         },
-    };
-    let mut first = Batch::default();
-    first.push_framed(preface);
-    first.push_json(outbox.framing(), &greeting);
-    // If the user has gone already, the transport finds out by itself.
-    let _ = outbox.send_batch(&first, None);
+    }
+}
+
+impl Context {
+    /// Counts a session that begins, before its user can know of it.
+    fn count_session(&self, transport: Transport) {
+        self.metrics.sessions_open.inc();
+        self.metrics.sessions_total.inc();
+        self.metrics.attached(transport);
+    }
+
+    fn outbox(&self, link: Option<Box<dyn Link>>) -> Outbox {
+        let limits = self.config.outbox;
+        Outbox::new(limits, link, self.metrics.clone(), self.memory.clone())
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.leave(CloseReason::Lost);
-        self.member.outbox.detach();
+        self.member.outbox.end();
     }
 }

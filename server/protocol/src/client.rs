@@ -31,6 +31,10 @@ closed_list! {
         Message = "message",
         /// Answered with `pong`.
         Ping = "ping",
+        /// The answer to the server's `ping`, in a resumable session.
+        Pong = "pong",
+        /// End the session at once.
+        Leave = "leave",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -62,6 +66,12 @@ pub struct Request<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub payload: Option<&'a RawValue>,
+    /// The number of this message, from 1, in a resumable session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The number of the last message of the server that has arrived, in a resumable session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<u64>,
     /// The member of the room that a relay is for; absent: everyone else in it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Cow<'a, str>>,

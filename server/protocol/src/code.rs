@@ -53,6 +53,8 @@ closed_list! {
         NotInRoom = "not_in_room",
         /// `to` names somebody who is not in the room.
         UnknownPeer = "unknown_peer",
+        /// A message of a resumable session whose number is not the next one: others are missing before it.
+        Gap = "gap",
         /// More messages than the limit allows; this one was dropped.
         RateLimited = "rate_limited",
         /// The server is about to stop and makes no new matches.
@@ -65,7 +67,7 @@ impl ErrorCode {
     pub const fn temporary(self) -> bool {
         matches!(
             self,
-            Self::NotInRoom | Self::NotWaiting | Self::RateLimited | Self::Draining
+            Self::NotInRoom | Self::NotWaiting | Self::Gap | Self::RateLimited | Self::Draining
         )
     }
 }
@@ -97,6 +99,14 @@ closed_list! {
         MemoryLimit = "memory_limit",
         /// The server is going away; reconnect.
         Draining = "draining",
+        /// Another connection carries the session now.
+        Replaced = "replaced",
+        /// The token is that of no session: wrong, used up, or the session has ended.
+        ResumeRefused = "resume_refused",
+        /// Messages after the client's position are no longer there.
+        TooOld = "too_old",
+        /// More messages came for a user without a connection than are kept.
+        ResumeOverflow = "resume_overflow",
         /// A fault of the server.
         InternalError = "internal_error",
     }
@@ -104,7 +114,7 @@ closed_list! {
 
 impl CloseReason {
     /// The WebSocket close code: RFC 6455 section 7.4.1 where one fits; 4000-4499 of ours mean
-    /// "reconnect", 4500-4999 "do not". `None`: there is nobody left to tell.
+    /// "reconnect", 4500-4999 "do not with the same token". `None`: there is nobody left to tell.
     pub const fn close_code(self) -> Option<u16> {
         match self {
             Self::Closed => Some(1000),
@@ -120,6 +130,10 @@ impl CloseReason {
             Self::IdleTimeout => Some(4003),
             Self::MemoryLimit => Some(4004),
             Self::RateLimited => Some(4500),
+            Self::Replaced => Some(4501),
+            Self::ResumeRefused => Some(4502),
+            Self::TooOld => Some(4503),
+            Self::ResumeOverflow => Some(4507),
         }
     }
 }

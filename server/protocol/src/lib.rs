@@ -17,4 +17,6 @@ pub mod server;
 pub use client::{ClientType, Criteria, Request};
 pub use code::{CloseReason, ErrorCode, LeaveReason};
 pub use id::{RoomId, SessionId};
-pub use server::{IceServer, Limits, RelayKind, ServerMessage, ServerType, ServerView};
+pub use server::{
+    IceServer, Limits, RelayKind, ResumedRoom, ServerMessage, ServerType, ServerView,
+};

@@ -32,12 +32,48 @@ pub enum ServerMessage<'a> {
     Session {
         /// The id by which partners know this user.
         session_id: SessionId,
+        /// Where the session is resumable: what a later connection must show.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resume_token: Option<&'a str>,
+        /// How long the session waits for a new connection, in milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resume_window_ms: Option<u64>,
         /// How often the server pings, in milliseconds.
         heartbeat_ms: u64,
         /// STUN and TURN servers for `RTCPeerConnection`.
         ice_servers: &'a [IceServer],
         /// What the server allows.
         limits: Limits,
+    },
+    /// The first message of a connection that carries a session on. What follows it was sent before.
+    Resumed {
+        /// As it was.
+        session_id: SessionId,
+        /// What the next connection must show. Absent: the token stays.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resume_token: Option<&'a str>,
+        /// Which connection of the session this is.
+        epoch: u32,
+        /// The number of the last message that the server takes for arrived.
+        after: u64,
+        /// The number of the last message of the client that has arrived: send again what comes after it.
+        received: u64,
+        /// How many messages are sent again.
+        replay: u64,
+        /// Where the user is now, when all that is sent again is taken into account.
+        place: &'static str,
+        /// The room, where the user is in one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<ResumedRoom>,
+        /// STUN and TURN servers for `RTCPeerConnection`.
+        ice_servers: &'a [IceServer],
+    },
+    /// Whether the user of a resumable session is still there; to be answered with `pong`.
+    Ping {
+        /// The number of the last message of the client that has arrived.
+        received: u64,
+        /// When the next one comes, in milliseconds; nothing for much longer means that the connection is lost.
+        next_ms: u64,
     },
     /// The user is in a pool.
     Waiting {
@@ -89,6 +125,9 @@ pub enum ServerMessage<'a> {
         message: &'a str,
         /// Whether the same request may succeed later.
         temporary: bool,
+        /// With `gap`: the number of the last message that has arrived.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
         /// The `id` of the request, where it could be read.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a RawValue>,
@@ -98,6 +137,15 @@ pub enum ServerMessage<'a> {
         /// When to reconnect, in milliseconds from now; spread so that not everyone comes at once.
         reconnect_in_ms: u64,
     },
+}
+
+/// The room of a resumed session.
+#[derive(Debug, Serialize)]
+pub struct ResumedRoom {
+    /// Its id.
+    pub room_id: RoomId,
+    /// The others in it.
+    pub peers: Vec<SessionId>,
 }
 
 /// One entry of `RTCConfiguration.iceServers`
@@ -149,6 +197,8 @@ pub struct Limits {
 )]
 pub enum ServerType {
     Session,
+    Resumed,
+    Ping,
     Waiting,
     MatchFound,
     PeerLeft,
@@ -193,6 +243,14 @@ pub struct ServerView<'a> {
     pub payload: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub id: Option<&'a RawValue>,
+    #[serde(default)]
+    pub seq: Option<u64>,
+    #[serde(borrow, default)]
+    pub resume_token: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub received: Option<u64>,
+    #[serde(default)]
+    pub replay: Option<u64>,
     #[serde(default)]
     pub reconnect_in_ms: Option<u64>,
 }

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
-    ClientType, CloseReason, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request, RoomId,
-    ServerMessage, ServerType, ServerView, SessionId,
+    ClientType, CloseReason, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, Request,
+    ResumedRoom, RoomId, ServerMessage, ServerType, ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -37,6 +37,7 @@ fn names(side: &str) -> BTreeSet<String> {
 
 const SELF: SessionId = SessionId(0x00f1_a2b3_c4d5_e6f7);
 const PEER: SessionId = SessionId(0x8899_aabb_ccdd_eeff);
+const TOKEN: &str = "AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw";
 const ROOM: RoomId = RoomId(0x0123_4567_89ab_cdef);
 
 #[test]
@@ -44,11 +45,11 @@ fn the_server_writes_each_message_as_in_its_fixture() {
     let id: Box<RawValue> = to_raw_value(&1).unwrap();
     let object = RawValue::from_string(r#"{"n":7}"#.to_owned()).unwrap();
     let (two, three) = (to_raw_value(&2).unwrap(), to_raw_value(&3).unwrap());
-    let stun = IceServer {
+    let stun = [IceServer {
         urls: vec!["stun:stun.example.org:3478".to_owned()],
         username: None,
         credential: None,
-    };
+    }];
     let limits = Limits {
         max_message_bytes: 65536,
         max_messages_per_second: 100,
@@ -60,9 +61,29 @@ fn the_server_writes_each_message_as_in_its_fixture() {
     let messages = [
         ServerMessage::Session {
             session_id: SELF,
+            resume_token: None,
+            resume_window_ms: None,
             heartbeat_ms: 25000,
-            ice_servers: &[stun],
+            ice_servers: &stun,
             limits,
+        },
+        ServerMessage::Resumed {
+            session_id: SELF,
+            resume_token: Some(TOKEN),
+            epoch: 3,
+            after: 41,
+            received: 17,
+            replay: 3,
+            place: "in_room",
+            room: Some(ResumedRoom {
+                room_id: ROOM,
+                peers: vec![PEER],
+            }),
+            ice_servers: &stun,
+        },
+        ServerMessage::Ping {
+            received: 17,
+            next_ms: 7000,
         },
         ServerMessage::Waiting { id: Some(&id) },
         ServerMessage::MatchFound {
@@ -84,13 +105,35 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             code,
             message,
             temporary: code.temporary(),
+            received: None,
             id: Some(&three),
         },
         ServerMessage::Draining {
             reconnect_in_ms: 4200,
         },
     ];
+    let resumable = ServerMessage::Session {
+        session_id: SELF,
+        resume_token: Some(TOKEN),
+        resume_window_ms: Some(15000),
+        heartbeat_ms: 7000,
+        ice_servers: &stun,
+        limits,
+    };
+    let resumable = serde_json::to_string(&resumable).unwrap();
+    assert_eq!(resumable, fixture("server", "session_resumable"));
+    let gap = ServerMessage::Error {
+        code: ErrorCode::Gap,
+        message: "message 20 came, and 18 is missing; send again from 18",
+        temporary: ErrorCode::Gap.temporary(),
+        received: Some(17),
+        id: None,
+    };
+    let gap = serde_json::to_string(&gap).unwrap();
+    assert_eq!(gap, fixture("server", "error_gap"));
     let mut missing = names("server");
+    missing.remove("session_resumable");
+    missing.remove("error_gap");
     for message in messages {
         let text = serde_json::to_string(&message).unwrap();
         let name = serde_json::from_str::<serde_json::Value>(&text).unwrap()["type"]

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -69,8 +69,9 @@ pub struct Admission {
 /// One counted connection; dropping it ends the count.
 pub struct Permit {
     admission: Arc<Admission>,
-    /// Counted under this address: from the start, or once the user behind a proxy is known.
-    address: OnceLock<IpAddr>,
+    /// Counted under this address: from the start, or once the user behind a proxy is known; until a session that
+    /// outlives the connection takes the count over.
+    address: Mutex<Option<IpAddr>>,
     /// Counted on this worker.
     worker: Option<u32>,
     refusal: Option<Refusal>,
@@ -105,7 +106,7 @@ impl Admission {
         self.metrics.connections_total.inc();
         Some(Permit {
             admission: self.clone(),
-            address: address.map_or_else(OnceLock::new, OnceLock::from),
+            address: Mutex::new(address),
             worker: None,
             refusal: None,
         })
@@ -139,7 +140,7 @@ impl Admission {
         self.metrics.refused(refusal.label());
         Some(Permit {
             admission: self.clone(),
-            address: OnceLock::new(),
+            address: Mutex::new(None),
             worker: None,
             refusal: Some(refusal),
         })
@@ -183,10 +184,22 @@ impl Permit {
             admission.metrics.refused(refusal.label());
             return Err(refusal);
         }
-        if self.address.set(address).is_err() {
-            admission.forget(address);
+        if let Some(before) = self.lock().replace(address) {
+            admission.forget(before);
         }
         Ok(())
+    }
+
+    /// Gives the count of the address away, to the session that the connection carries: a session has one connection
+    /// after another, or several requests at a time, and counts once.
+    pub fn take_address(&self) -> Option<AddressCount> {
+        let address = self.lock().take()?;
+        let admission = self.admission.clone();
+        Some(AddressCount { admission, address })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<IpAddr>> {
+        self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Set if the connection may only receive this refusal.
@@ -207,8 +220,20 @@ impl Drop for Permit {
         }
         admission.open.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections_open.dec();
-        if let Some(&address) = self.address.get() {
+        if let Some(address) = self.lock().take() {
             admission.forget(address);
         }
+    }
+}
+
+/// One count of an address; dropping it ends the count.
+pub struct AddressCount {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Drop for AddressCount {
+    fn drop(&mut self) {
+        self.admission.forget(self.address);
     }
 }

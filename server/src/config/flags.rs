@@ -181,6 +181,32 @@ pub struct Flags {
     #[arg(long, default_value_t = 200, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_MESSAGE_BURST", value_name = "N")]
     pub message_burst: u32,
 
+    /// How long a session that outlives its connections waits for the next one
+    #[arg(long, default_value = "15s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_WINDOW", value_name = "DURATION")]
+    pub resume_window: Duration,
+
+    /// How often the program of a resumable client is asked whether it is there, while it waits or is in a
+    /// room; else as often as --heartbeat
+    #[arg(long, default_value = "7s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_HEARTBEAT", value_name = "DURATION")]
+    pub resume_heartbeat: Duration,
+
+    /// How long after that it must have answered, or its connection is taken for lost
+    #[arg(long, default_value = "12s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_DEADLINE", value_name = "DURATION")]
+    pub resume_deadline: Duration,
+
+    /// Messages that are kept for a resumable client until it has confirmed them
+    #[arg(long, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_RESUME_LOG_MESSAGES", value_name = "N")]
+    pub resume_log_messages: u32,
+
+    /// Bytes that are kept for a resumable client until it has confirmed them
+    /// [default: 64KiB, or one message of --max-message-bytes and 1KiB if that is more]
+    #[arg(long, value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_RESUME_LOG_BYTES", value_name = "BYTES")]
+    pub resume_log_bytes: Option<usize>,
+
+    /// Sessions that may wait for a connection at the same time [default: a tenth of the connections]
+    #[arg(long, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_DETACHED", value_name = "N")]
+    pub max_detached: Option<usize>,
+
     /// Time a client has to send its request's header
     #[arg(long, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     pub handshake_timeout: Duration,

@@ -13,12 +13,34 @@ use super::{Reply, json_reply};
 pub enum HttpError {
     /// A header or a parameter is missing or wrong.
     BadRequest,
+    /// A request needs a token, or the token that it shows opens no session.
+    ResumeRefused,
+    /// Messages after the client's position are no longer there.
+    TooOld,
     /// Pages of this origin may not connect.
     OriginNotAllowed,
     /// There is nothing at this path.
     NotFound,
     /// Another method than GET or HEAD.
     MethodNotAllowed,
+    /// Another method than POST.
+    PostOnly,
+    /// A body did not come in time.
+    RequestTimeout,
+    /// A later connection carries the session.
+    Replaced,
+    /// Messages are missing before the one that was sent.
+    Gap,
+    /// The session has ended.
+    Gone,
+    /// A body without its length.
+    LengthRequired,
+    /// A body, or a message in it, that is too long.
+    TooLarge,
+    /// A body of another kind than JSON.
+    UnsupportedMediaType,
+    /// More messages than the limit allows.
+    RateLimited,
     /// Another profile is being taken.
     CaptureRunning,
     /// Not a WebSocket handshake of version 13.
@@ -41,12 +63,18 @@ impl HttpError {
     const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::ResumeRefused | Self::TooOld => StatusCode::UNAUTHORIZED,
             Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::CaptureRunning => StatusCode::CONFLICT,
+            Self::MethodNotAllowed | Self::PostOnly => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::CaptureRunning | Self::Replaced | Self::Gap => StatusCode::CONFLICT,
+            Self::Gone => StatusCode::GONE,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyConnections | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::ServerFull | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -57,9 +85,19 @@ impl HttpError {
     const fn code(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::ResumeRefused => "resume_refused",
+            Self::TooOld => "too_old",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
+            Self::MethodNotAllowed | Self::PostOnly => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::Replaced => "replaced",
+            Self::Gap => "gap",
+            Self::Gone => "session_ended",
+            Self::LengthRequired => "length_required",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RateLimited => "rate_limited",
             Self::CaptureRunning => "capture_running",
             Self::UpgradeRequired => "upgrade_required",
             Self::TooManyConnections => "too_many_connections",
@@ -74,8 +112,11 @@ impl HttpError {
     /// The header that goes with it.
     const fn header(self) -> Option<(header::HeaderName, &'static str)> {
         match self {
+            Self::ResumeRefused | Self::TooOld => Some((header::WWW_AUTHENTICATE, "Bearer")),
             Self::MethodNotAllowed => Some((header::ALLOW, "GET")),
+            Self::PostOnly => Some((header::ALLOW, "POST")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),
+            Self::RateLimited => Some((header::RETRY_AFTER, "1")),
             Self::TooManyConnections | Self::ServerFull | Self::Draining => {
                 Some((header::RETRY_AFTER, "5"))
             }
@@ -85,7 +126,15 @@ impl HttpError {
 
     /// The reply. `message` says what was wrong and what to do.
     pub fn reply(self, message: &str) -> Reply {
-        let body = json!({ "code": self.code(), "error": message });
+        self.reply_with(message, json!({}))
+    }
+
+    /// The same with more fields in the body.
+    pub fn reply_with(self, message: &str, mut body: serde_json::Value) -> Reply {
+        if body.get("code").is_none() {
+            body["code"] = self.code().into();
+        }
+        body["error"] = message.into();
         let mut reply = json_reply(self.status(), &body);
         if let Some((name, value)) = self.header() {
             reply

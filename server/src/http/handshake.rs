@@ -1,6 +1,6 @@
 //! `/ws`: checks a WebSocket handshake and hands the connection over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::Full;
@@ -10,12 +10,23 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncRead;
 
-use super::{Public, Reply, error::HttpError, refused, stream::HttpStream};
+use super::{
+    Public, Reply, connection::Connection, error::HttpError, stream::HttpStream, wanted::Wanted,
+};
 use crate::{
     admission::limits::Permit,
-    io::{Peer, SocketLink, Stream},
-    transport::ws,
+    io::{SocketLink, Stream, WriteHalf},
+    transport::{
+        attachment::Attachment,
+        ws::{self, Carried, WsLink},
+    },
+};
+use voicematch_core::{
+    metrics::Transport,
+    outbox::Attach,
+    session::{Resumable, Session},
 };
 
 /// The subprotocol that is this wire; programs that offer none speak it too.
@@ -24,17 +35,17 @@ const SUBPROTOCOL: &str = "voicematch.1";
 /// Offers that carry a token. They are never answered: the answer would show the token.
 const TOKEN_PREFIXES: [&str; 2] = ["token.", "resume."];
 
-/// A connection before it is a WebSocket.
-pub(super) struct Connection {
-    pub(super) peer: Peer,
-    pub(super) permit: Arc<Permit>,
-    pub(super) public: Arc<Public>,
-}
-
 impl Connection {
     /// Answers a handshake (RFC 6455 section 4.2.1).
     pub(super) fn upgrade(&self, mut request: Request<Incoming>) -> Reply {
-        if let Some(refusal) = self.refusal(&request) {
+        let wanted = match Wanted::read(&request) {
+            Ok(wanted) => wanted,
+            Err(message) => return HttpError::BadRequest.reply(message),
+        };
+        if let Some(refusal) = handshake_refusal(&request) {
+            return refusal;
+        }
+        if let Some(refusal) = self.refusal(&request, &wanted) {
             return refusal;
         }
         let protocol = subprotocol(request.headers());
@@ -44,6 +55,7 @@ impl Connection {
         };
         tokio::spawn(hand_over(
             upgraded,
+            wanted,
             self.permit.clone(),
             self.public.clone(),
         ));
@@ -55,59 +67,33 @@ impl Connection {
         }
         reply
     }
+}
 
-    /// Why this request cannot become a WebSocket.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Reply> {
-        if request.version() != Version::HTTP_11 {
-            return Some(HttpError::HttpVersion.reply("a WebSocket handshake needs HTTP/1.1"));
-        }
-        if !is_upgrade_request(request) {
-            let message = "this is a WebSocket endpoint; connect with ws://";
-            return Some(HttpError::UpgradeRequired.reply(message));
-        }
-        let headers = request.headers();
-        let version = headers.get(header::SEC_WEBSOCKET_VERSION);
-        if version.is_none_or(|version| version != "13") {
-            let mut reply = HttpError::UpgradeRequired.reply("Sec-WebSocket-Version must be 13");
-            let version = HeaderValue::from_static("13");
-            reply
-                .headers_mut()
-                .insert(header::SEC_WEBSOCKET_VERSION, version);
-            return Some(reply);
-        }
-        let key = headers.get(header::SEC_WEBSOCKET_KEY);
-        if !key.is_some_and(is_handshake_key) {
-            let message = "Sec-WebSocket-Key must be 16 bytes in base64";
-            return Some(HttpError::BadRequest.reply(message));
-        }
-        let behind_proxy = self.public.proxies.trusts(self.peer);
-        if !self.public.origins.allow(headers, behind_proxy) {
-            return Some(self.refuse_origin(headers));
-        }
-        if self.public.context.memory.is_exceeded() {
-            let message = "the server has no memory left for you; try again later";
-            return Some(HttpError::ServerFull.reply(message));
-        }
-        if self.public.shutdown.has_begun() {
-            let message = "this server is about to stop; connect again to reach another";
-            return Some(HttpError::Draining.reply(message));
-        }
-        if behind_proxy {
-            let user = self.public.proxies.user(self.peer, headers);
-            return self.permit.count_user(user).err().map(refused);
-        }
-        None
+/// Why this request cannot become a WebSocket.
+fn handshake_refusal(request: &Request<Incoming>) -> Option<Reply> {
+    if request.version() != Version::HTTP_11 {
+        return Some(HttpError::HttpVersion.reply("a WebSocket handshake needs HTTP/1.1"));
     }
-
-    fn refuse_origin(&self, headers: &HeaderMap) -> Reply {
-        let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-        let origin = String::from_utf8_lossy(origin.unwrap_or_default());
-        tracing::debug!(%origin, "a page was refused; --allowed-origin lets it in");
-        self.public.context.metrics.refused("origin");
-        HttpError::OriginNotAllowed.reply(&format!(
-            "pages of {origin:.100} may not connect; start the server with --allowed-origin to let them in"
-        ))
+    if !is_upgrade_request(request) {
+        let message = "this is a WebSocket endpoint; connect with ws://";
+        return Some(HttpError::UpgradeRequired.reply(message));
     }
+    let headers = request.headers();
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION);
+    if version.is_none_or(|version| version != "13") {
+        let mut reply = HttpError::UpgradeRequired.reply("Sec-WebSocket-Version must be 13");
+        let version = HeaderValue::from_static("13");
+        reply
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_VERSION, version);
+        return Some(reply);
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY);
+    if !key.is_some_and(is_handshake_key) {
+        let message = "Sec-WebSocket-Key must be 16 bytes in base64";
+        return Some(HttpError::BadRequest.reply(message));
+    }
+    None
 }
 
 /// The subprotocol to answer: our own if it is offered, else the first that carries no token. Browsers close
@@ -130,7 +116,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
 /// handshake is freed before the long wait.
-async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public>) {
+async fn hand_over(upgraded: UpgradeFut, wanted: Wanted, permit: Arc<Permit>, public: Arc<Public>) {
     let Ok(socket) = upgraded.await else { return };
     let upgraded = socket.into_inner().into_inner();
     let Ok(parts) = upgraded.downcast::<TokioIo<HttpStream>>() else {
@@ -138,22 +124,67 @@ async fn hand_over(upgraded: UpgradeFut, permit: Arc<Permit>, public: Arc<Public
         return;
     };
     let (stream, reply) = parts.io.into_inner().into_parts();
-    let handshake = ws::Handshake {
-        reply,
-        early: parts.read_buf.to_vec(),
-    };
-    let (context, config) = (public.context.clone(), public.ws);
+    let early = parts.read_buf.to_vec();
     match stream {
         Stream::Tcp(stream) => {
-            let (socket, link) = stream.into_split();
-            let link = Box::new(SocketLink::new(link));
-            tokio::spawn(ws::serve(socket, link, handshake, context, config, permit));
+            let (socket, half) = stream.into_split();
+            start(socket, half, &reply, early, &wanted, permit, &public);
         }
         Stream::Unix(stream) => {
-            let (socket, link) = stream.into_split();
-            let link = Box::new(SocketLink::new(link));
-            tokio::spawn(ws::serve(socket, link, handshake, context, config, permit));
+            let (socket, half) = stream.into_split();
+            start(socket, half, &reply, early, &wanted, permit, &public);
         }
+    }
+}
+
+/// Opens the session, or finds it, and serves the connection. `reply`: what the client has not been sent yet.
+fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
+    socket: R,
+    half: H,
+    reply: &[u8],
+    early: Vec<u8>,
+    wanted: &Wanted,
+    permit: Arc<Permit>,
+    public: &Public,
+) {
+    let now = Instant::now();
+    let link = Box::new(WsLink(SocketLink::new(half)));
+    let context = &public.context;
+    let transport = Transport::WebSocket;
+    if matches!(wanted, Wanted::Plain) {
+        let session = Session::open(context.clone(), link, reply, now);
+        let carried = Carried::Own(session);
+        tokio::spawn(ws::serve(socket, early, carried, public.ws, permit));
+        return;
+    }
+    let mut attach = Some(Attach {
+        link,
+        preface: reply,
+    });
+    let attached = match wanted {
+        Wanted::Plain | Wanted::Begin => Ok(Resumable::open(
+            context,
+            transport,
+            attach.take(),
+            None,
+            now,
+        )),
+        Wanted::Resume { token, after } => {
+            context.resume(token.as_ref(), *after, transport, &mut attach, now)
+        }
+    };
+    match (attached, attach) {
+        (Ok(attached), _) => {
+            // The session holds the count of its address.
+            drop(permit.take_address());
+            let carried = Carried::Shared(Attachment::new(attached));
+            tokio::spawn(ws::serve(socket, early, carried, public.ws, permit));
+        }
+        (Err(refused), Some(Attach { link, .. })) => {
+            let (reply, reason) = (reply.to_vec(), refused.reason());
+            tokio::spawn(ws::refuse(socket, reply, link, reason, permit));
+        }
+        (Err(_), None) => {}
     }
 }
 

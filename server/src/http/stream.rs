@@ -15,8 +15,36 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::io::Stream;
 
-/// Set while writes are held back.
-pub(super) type Hold = Arc<AtomicBool>;
+/// What the stream and its owner tell each other.
+#[derive(Clone, Default)]
+pub(super) struct Hold(Arc<Flags>);
+
+#[derive(Default)]
+struct Flags {
+    held: AtomicBool,
+    /// Something was written, and may not be whole.
+    unflushed: AtomicBool,
+}
+
+impl Hold {
+    /// Holds writes back from now on, or no longer.
+    pub(super) fn set(&self, held: bool) {
+        self.0.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether all that was written is with the socket.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.0.unflushed.load(Ordering::Relaxed)
+    }
+
+    fn is_held(&self) -> bool {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    fn flushed(&self, flushed: bool) {
+        self.0.unflushed.store(!flushed, Ordering::Relaxed);
+    }
+}
 
 /// A stream whose output can be held back.
 pub(super) struct HttpStream {
@@ -56,10 +84,11 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.hold.load(Ordering::Relaxed) {
+        if self.hold.is_held() {
             self.held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
+        self.hold.flushed(false);
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -68,10 +97,11 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.hold.load(Ordering::Relaxed) {
+        if self.hold.is_held() {
             bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
+        self.hold.flushed(false);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -80,6 +110,8 @@ impl AsyncWrite for HttpStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // HTTP comes here when its own buffer is empty.
+        self.hold.flushed(true);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

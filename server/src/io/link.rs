@@ -1,4 +1,4 @@
-//! The write side of a socket, as an outbox needs it.
+//! The write side of a socket.
 
 use std::{
     io::{self, IoSlice},
@@ -6,8 +6,6 @@ use std::{
 };
 
 use tokio::net::{tcp, unix};
-
-use voicematch_core::outbox::Link;
 
 /// The write side of a socket. Dropping it does not hang up: closing the socket does, without a system
 /// call of its own.
@@ -52,22 +50,24 @@ impl<H: WriteHalf> SocketLink<H> {
     pub fn new(half: H) -> Self {
         Self(Some(half))
     }
-}
 
-impl<H: WriteHalf> Link for SocketLink<H> {
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
+    #[inline]
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let half = self.0.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         half.try_write(parts)
     }
 
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Waits until [`Self::try_write`] may write again. Only the latest waker is kept.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
             Some(half) => half.poll_writable(cx),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
-    fn hang_up(&mut self) {
+    /// Closes the write side; the other side can still be read.
+    pub fn hang_up(&mut self) {
         self.0 = None;
     }
 }

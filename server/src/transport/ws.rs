@@ -5,27 +5,30 @@
 //! of a worker share, and keeps only the rest of an unfinished frame.
 
 pub mod frame;
+mod link;
 mod reader;
 
 use std::{
     cell::RefCell,
+    io::IoSlice,
     pin::Pin,
-    sync::Arc,
     task::{Context as TaskContext, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
     time::Sleep,
 };
 use voicematch_protocol::CloseReason;
 
+use super::attachment::Attachment;
+pub use link::WsLink;
 use reader::Reader;
 use voicematch_core::{
     outbox::Link,
     pause,
-    session::{Context, Pending, Session},
+    session::{Pending, Session},
 };
 
 /// How long a connection that we close may take to read our last words and close its side.
@@ -72,9 +75,22 @@ enum Phase {
     },
 }
 
-/// One WebSocket connection, which reads from `R`.
+/// Whose session a connection carries.
+pub enum Carried {
+    /// The session ends with the connection.
+    Own(Session),
+    /// The session outlives it.
+    Shared(Attachment),
+}
+
+/// One WebSocket connection.
 struct Connection<R> {
-    session: Session,
+    carried: Carried,
+    wire: Wire<R>,
+}
+
+/// The connection without the session. It reads from `R`.
+struct Wire<R> {
     socket: R,
     reader: Reader,
     config: WsConfig,
@@ -86,26 +102,20 @@ struct Connection<R> {
     waker: Option<Waker>,
 }
 
-/// The rest of a handshake.
-pub struct Handshake {
-    /// Our reply, which has not been sent yet: it goes out with the first message.
-    pub reply: Vec<u8>,
-    /// What the client sent behind its request.
-    pub early: Vec<u8>,
-}
-
-/// Serves a connection whose handshake is done, until it ends; `held` is dropped then. It reads from `socket`
-/// and writes to `link`. The session is open when this returns; the future, which is what a connection costs
-/// in memory, holds nothing twice.
+/// Serves a connection whose handshake is done and whose session is open, until it ends; `held` is dropped then. It
+/// reads from `socket`; the session's link writes to it. `early`: what the client sent behind its request. The future,
+/// which is what a connection costs in memory, holds nothing twice.
 pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
     socket: R,
-    link: Box<dyn Link>,
-    handshake: Handshake,
-    context: Arc<Context>,
+    early: Vec<u8>,
+    carried: Carried,
     config: WsConfig,
     held: H,
 ) -> impl Future<Output = ()> + Send {
-    let mut connection = Connection::new(socket, link, handshake, context, config);
+    let mut connection = Connection {
+        wire: Wire::new(socket, early, config),
+        carried,
+    };
     async move {
         let _held = &held;
         let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
@@ -113,66 +123,110 @@ pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
     }
 }
 
+/// Sends the reply to a handshake, and that its session cannot be carried on; `held` is dropped when the client has
+/// gone, or has had time to read it.
+pub async fn refuse<R: AsyncRead + Unpin + Send, H: Send>(
+    mut socket: R,
+    reply: Vec<u8>,
+    mut link: Box<dyn Link>,
+    reason: CloseReason,
+    held: H,
+) {
+    let mut words = reply;
+    link.farewell(reason, &mut words);
+    // A new connection takes a few hundred bytes at once; one that does not is hopeless.
+    let _ = link.try_write(&[IoSlice::new(&words)]);
+    link.hang_up();
+    let mut rest = [0; 512];
+    let gone = async { while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    let _ = tokio::time::timeout(LINGER, gone).await;
+    drop(held);
+}
+
 impl<R: AsyncRead + Unpin> Connection<R> {
-    fn new(
-        socket: R,
-        link: Box<dyn Link>,
-        handshake: Handshake,
-        context: Arc<Context>,
-        config: WsConfig,
-    ) -> Self {
-        let now = Instant::now();
+    fn poll(&mut self, cx: &mut TaskContext<'_>, timer: Pin<&mut Sleep>) -> Poll<()> {
+        match &mut self.carried {
+            Carried::Own(session) => self.wire.poll(session, cx, timer),
+            Carried::Shared(attachment) => match attachment.lock() {
+                Some(mut session) => self.wire.poll(&mut session, cx, timer),
+                None => {
+                    self.wire.reader.abandon(&attachment.lock_any());
+                    Poll::Ready(())
+                }
+            },
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match &self.carried {
+            Carried::Own(session) => self.wire.deadline(session),
+            Carried::Shared(attachment) => {
+                let session = attachment.lock();
+                session.map_or_else(Instant::now, |session| self.wire.deadline(&session))
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin> Wire<R> {
+    fn new(socket: R, early: Vec<u8>, config: WsConfig) -> Self {
         Self {
-            session: Session::open(context, link, frame::text_header, &handshake.reply, now),
             socket,
-            reader: Reader::new(config.max_message_bytes, handshake.early),
+            reader: Reader::new(config.max_message_bytes, early),
             config,
             phase: Phase::Open,
             pinged_at: None,
-            next_ping: now + config.heartbeat,
+            next_ping: Instant::now() + config.heartbeat,
             waker: None,
         }
     }
 
-    fn poll(&mut self, cx: &mut TaskContext<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+    fn poll(
+        &mut self,
+        session: &mut Session,
+        cx: &mut TaskContext<'_>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Poll<()> {
         let moved = !self
             .waker
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()));
         if moved {
-            self.session.member().outbox.register(cx.waker());
+            session.member().outbox.register(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
-        let status = self.session.member().outbox.status();
+        let status = session.member().outbox.status();
         if let Some(reason) = status.closing
             && self.phase == Phase::Open
         {
-            self.close(reason, reason.close_code());
+            self.close(session, reason, reason.close_code());
         }
-        let untold = self.session.is_untold();
-        let read = self.poll_read(cx);
+        let untold = session.is_untold();
+        let read = self.poll_read(session, cx);
         if let Poll::Ready(reason) = read {
-            self.session.leave(reason);
-            return Poll::Ready(());
+            return self.lose(session, reason);
         }
         if untold {
-            self.session.tell_waiting();
-        } else if self.session.is_untold() {
+            session.tell_waiting();
+        } else if session.is_untold() {
             // The other ready connections come first.
             cx.waker().wake_by_ref();
         }
-        if (status.queued || self.phase != Phase::Open) && self.poll_write(cx).is_ready() {
+        if (status.queued || self.phase != Phase::Open) && self.poll_write(session, cx).is_ready() {
             return Poll::Ready(());
         }
-        self.poll_timer(cx, timer.as_mut(), moved)
+        self.poll_timer(session, cx, timer.as_mut(), moved)
     }
 
     /// Reads and carries out messages until there are no more. Ready when the connection has ended.
-    fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
+    fn poll_read(&mut self, session: &mut Session, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
         SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
             pending.clear();
             if self.reader.has_early() {
-                self.carry_out(&mut [], Instant::now(), pending);
+                let lost = self.carry_out(session, &mut [], Instant::now(), pending);
+                if let Some(lost) = lost {
+                    return Poll::Ready(lost);
+                }
             }
             for _ in 0..READS_PER_POLL {
                 let mut buf = ReadBuf::new(read);
@@ -184,9 +238,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 let now = Instant::now();
                 pause::runs(now);
                 self.pinged_at = None;
-                self.session.count_received(received.len());
-                if self.phase == Phase::Open {
-                    self.carry_out(received, now, pending);
+                session.count_received(received.len());
+                if self.phase == Phase::Open
+                    && let Some(lost) = self.carry_out(session, received, now, pending)
+                {
+                    return Poll::Ready(lost);
                 }
             }
             cx.waker().wake_by_ref();
@@ -194,37 +250,53 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         })
     }
 
-    /// Carries out the messages of one read.
-    fn carry_out(&mut self, received: &mut [u8], now: Instant, pending: &mut Pending) {
-        let outcome = self.reader.read(received, &mut self.session, now, pending);
-        self.session.flush(now, pending);
+    /// Carries out the messages of one read. Returns why the connection is lost, if it is.
+    fn carry_out(
+        &mut self,
+        session: &mut Session,
+        received: &mut [u8],
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Option<CloseReason> {
+        let outcome = self.reader.read(received, session, now, pending);
+        session.flush(now, pending);
         match outcome {
             Ok(()) => {}
-            Err(reader::End::ClosedByPeer(code)) => self.close(CloseReason::Closed, code),
+            // A tab that was closed, reloaded or has crashed says 1001; only 1000 is said by a program.
+            Err(reader::End::ClosedByPeer(code))
+                if code != Some(1000) && session.is_resumable() =>
+            {
+                return Some(CloseReason::Lost);
+            }
+            Err(reader::End::ClosedByPeer(code)) => self.close(session, CloseReason::Closed, code),
             Err(reader::End::Violation(reason)) => {
                 if reason == CloseReason::TooLarge {
-                    self.session.limit_hit("max_message_bytes");
+                    session.limit_hit("max_message_bytes");
                 }
-                self.close(reason, reason.close_code());
+                self.close(session, reason, reason.close_code());
             }
         }
+        None
+    }
+
+    /// The connection has ended without a word; a resumable session goes on.
+    fn lose(&mut self, session: &mut Session, reason: CloseReason) -> Poll<()> {
+        self.reader.abandon(session);
+        session.lose(reason, Instant::now());
+        Poll::Ready(())
     }
 
     /// Ready when all has been said and the connection is to end.
-    fn poll_write(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let outbox = &self.session.member().outbox;
-        let written = ready!(outbox.poll_flush(cx));
+    fn poll_write(&mut self, session: &mut Session, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let written = ready!(session.member().outbox.poll_flush(cx));
         match self.phase {
-            _ if written.is_err() => {
-                self.session.leave(CloseReason::Lost);
-                Poll::Ready(())
-            }
+            _ if written.is_err() => self.lose(session, CloseReason::Lost),
             Phase::Closing {
                 by_client: true, ..
             } => Poll::Ready(()),
             Phase::Closing { .. } => {
                 // The client hangs up its side when it has read so far.
-                outbox.hang_up();
+                session.member().outbox.hang_up();
                 Poll::Pending
             }
             Phase::Open => Poll::Pending,
@@ -235,12 +307,13 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     /// wake, is polled only then, and when it or the task has `moved`.
     fn poll_timer(
         &mut self,
+        session: &mut Session,
         cx: &mut TaskContext<'_>,
         mut timer: Pin<&mut Sleep>,
         mut moved: bool,
     ) -> Poll<()> {
         loop {
-            let deadline = self.deadline();
+            let deadline = self.deadline(session);
             if timer.deadline() > deadline.into() {
                 timer.as_mut().reset(deadline.into());
                 moved = true;
@@ -253,40 +326,43 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             if deadline > now {
                 timer.as_mut().reset(deadline.into());
                 moved = true;
-            } else if self.on_deadline(now).is_ready() {
+            } else if self.on_deadline(session, now).is_ready() {
                 return Poll::Ready(());
             }
         }
     }
 
     /// When there is something to do without anybody having said anything.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, session: &Session) -> Instant {
         if let Phase::Closing { until, .. } = self.phase {
             return until;
         }
         let beat = match self.pinged_at {
+            // Its heartbeats are messages.
+            _ if session.is_resumable() => return session.deadline().unwrap_or(self.next_ping),
             Some(pinged_at) => pinged_at + self.config.heartbeat_deadline,
             None => self.next_ping,
         };
-        self.session
+        session
             .deadline()
             .map_or(beat, |deadline| deadline.min(beat))
     }
 
-    fn on_deadline(&mut self, now: Instant) -> Poll<()> {
+    fn on_deadline(&mut self, session: &mut Session, now: Instant) -> Poll<()> {
         if matches!(self.phase, Phase::Closing { until, .. } if now >= until) {
             return Poll::Ready(());
         }
-        if self
-            .session
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-            && let Err(reason) = self.session.on_deadline(now)
+        if session.deadline().is_some_and(|deadline| deadline <= now)
+            && let Err(reason) = session.on_deadline(now)
         {
-            self.close(reason, reason.close_code());
+            if session.is_resumable() && reason == CloseReason::HeartbeatTimeout {
+                return self.lose(session, reason);
+            }
+            self.close(session, reason, reason.close_code());
             return Poll::Pending;
         }
         match self.pinged_at {
+            _ if session.is_resumable() => {}
             Some(pinged_at) if now >= pinged_at + self.config.heartbeat_deadline => {
                 pause::runs(now);
                 if let Some(pause) = pause::since(pinged_at) {
@@ -294,11 +370,11 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                     self.pinged_at = Some(pause.end);
                 } else {
                     let reason = CloseReason::HeartbeatTimeout;
-                    self.close(reason, reason.close_code());
+                    self.close(session, reason, reason.close_code());
                 }
             }
             None if now >= self.next_ping => {
-                self.session.send_framed(&frame::PING);
+                session.send_framed(&frame::PING);
                 self.pinged_at = Some(now);
                 self.next_ping = now + self.config.heartbeat;
             }
@@ -308,15 +384,15 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     /// Leaves everything at once, and gives the client a moment to hear why.
-    fn close(&mut self, reason: CloseReason, code: Option<u16>) {
-        self.session.leave(reason);
-        self.reader.abandon(&self.session);
+    fn close(&mut self, session: &mut Session, reason: CloseReason, code: Option<u16>) {
+        session.leave(reason);
+        self.reader.abandon(session);
         let text = if reason == CloseReason::Closed {
             ""
         } else {
             reason.as_str()
         };
-        self.session
+        session
             .member()
             .outbox
             .finish(reason, &frame::close(code, text));

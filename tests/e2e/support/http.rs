@@ -48,8 +48,19 @@ pub(crate) async fn request(
     path: &str,
     headers: &str,
 ) -> Response {
+    request_with_body(address, method, path, headers, "").await
+}
+
+/// The same with a body, whose length is in the headers.
+pub(crate) async fn request_with_body(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Response {
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n{body}"
     );
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     stream.write_all(text.as_bytes()).await.unwrap();

@@ -37,8 +37,13 @@ impl User {
 
     /// Connects, unless the server turns the handshake away: then the status.
     pub(crate) async fn try_connect(server: &TestServer) -> Result<Self, u16> {
+        Self::connect_to(server, "/ws").await
+    }
+
+    /// The same at a path of its own.
+    pub(crate) async fn connect_to(server: &TestServer, path: &str) -> Result<Self, u16> {
         let stream = TcpStream::connect(server.public).await.unwrap();
-        let url = format!("ws://{}/ws", server.public);
+        let url = format!("ws://{}{path}", server.public);
         match within("the handshake", client_async(url, stream)).await {
             Ok((socket, _)) => {
                 let (id, session) = Default::default();

@@ -9,6 +9,8 @@ use super::sync::Mutex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimState {
     Waiting,
+    /// Its user does not answer: it keeps its place, and nobody is matched with it.
+    Parked,
     Claimed,
     Cancelled,
 }
@@ -68,12 +70,27 @@ impl Claim {
 
     /// Cancels; false if it no longer waited.
     pub fn cancel(&self) -> bool {
+        let waited = &[ClaimState::Waiting, ClaimState::Parked];
+        self.change(waited, ClaimState::Cancelled)
+    }
+
+    /// Parks; false if it no longer waited.
+    pub fn park(&self) -> bool {
+        self.change(&[ClaimState::Waiting], ClaimState::Parked)
+    }
+
+    /// Lets a parked ticket wait again.
+    pub fn unpark(&self) -> bool {
+        self.change(&[ClaimState::Parked], ClaimState::Waiting)
+    }
+
+    fn change(&self, from: &[ClaimState], to: ClaimState) -> bool {
         let mut state = lock(&self.state);
-        let waiting = *state == ClaimState::Waiting;
-        if waiting {
-            *state = ClaimState::Cancelled;
+        let fits = from.contains(&state);
+        if fits {
+            *state = to;
         }
-        waiting
+        fits
     }
 
     /// Lets a claimed ticket wait again because its partner has gone. Only for the maker of the claim.

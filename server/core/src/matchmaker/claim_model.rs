@@ -62,6 +62,33 @@ fn nobody_is_matched_with_themself_or_after_the_end() {
     });
 }
 
+/// Every interleaving of a user who is parked and comes back while another looks: they are matched once, or both still
+/// wait.
+#[test]
+fn a_parked_user_is_claimed_by_nobody() {
+    loom::model(|| {
+        let claims: Arc<[Claim; 2]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
+        let frozen = claims.clone();
+        let frozen = thread::spawn(move || {
+            let parked = frozen[0].park();
+            if parked {
+                assert_eq!(frozen[0].state(), ClaimState::Parked, "nobody takes it");
+                assert!(frozen[0].unpark());
+            }
+            parked
+        });
+        let met = Claim::pair(&claims[1], &claims[0]).is_ok();
+        let parked = frozen.join().expect("no panic");
+        assert!(met || parked);
+        let state = if met {
+            ClaimState::Claimed
+        } else {
+            ClaimState::Waiting
+        };
+        assert_eq!((claims[0].state(), claims[1].state()), (state, state));
+    });
+}
+
 /// Every interleaving of a user whose partner turns out to have gone, so that the claim is taken back, and
 /// another who looks meanwhile: the two meet, and once.
 #[test]

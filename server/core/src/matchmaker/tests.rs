@@ -11,10 +11,10 @@ use voicematch_protocol::{CloseReason, Criteria, LeaveReason};
 use super::*;
 use crate::{
     memory::Memory,
-    outbox::{Link, Outbox, OutboxLimits},
+    outbox::{Link, Outbox, OutboxLimits, text_frame},
 };
 
-/// What one user has been told, in order, one JSON text after another.
+/// What one user has been told, in order, one frame after another.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u8>>>);
 
@@ -30,13 +30,20 @@ impl Link for Heard {
     }
 
     fn hang_up(&mut self) {}
+
+    fn farewell(&self, _: CloseReason, _: &mut Vec<u8>) {}
 }
 
 impl Heard {
     fn messages(&self) -> Vec<serde_json::Value> {
         let bytes = self.0.lock().expect("not poisoned").clone();
-        let messages = serde_json::Deserializer::from_slice(&bytes).into_iter();
-        messages.collect::<Result<_, _>>().expect("JSON")
+        let mut rest = &bytes[..];
+        let messages = std::iter::from_fn(|| {
+            let (message, behind) = text_frame(rest)?;
+            rest = behind;
+            Some(serde_json::from_slice(message).expect("JSON"))
+        });
+        messages.collect()
     }
 }
 
@@ -60,8 +67,7 @@ impl User {
         let memory = Memory::new(1 << 20, metrics.buffered_bytes.clone());
         let outbox = Outbox::new(
             limits,
-            |_, _| {},
-            Box::new(heard.clone()),
+            Some(Box::new(heard.clone())),
             metrics.clone(),
             memory,
         );
@@ -160,6 +166,8 @@ enum Step {
     Leave(usize),
     Die(usize),
     Vanish(usize),
+    /// Parks whoever waits, or lets them come back.
+    Park(usize),
     Pass(u32),
 }
 
@@ -186,7 +194,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (user.clone(), wish).prop_map(|(user, wish)| Step::Next(user, wish)),
         1 => user.clone().prop_map(Step::Leave),
         1 => user.clone().prop_map(Step::Die),
-        1 => user.prop_map(Step::Vanish),
+        1 => user.clone().prop_map(Step::Vanish),
+        2 => user.prop_map(Step::Park),
         3 => (1u32..12).prop_map(Step::Pass),
     ]
 }
@@ -209,6 +218,7 @@ struct Waiting {
     /// How long they had waited when they last looked, and so joined wider pools.
     looked: u32,
     avoid: Vec<(usize, u32)>,
+    parked: bool,
 }
 
 impl Model {
@@ -241,7 +251,7 @@ impl Model {
 
     /// How narrow a pool the two share, if they may meet.
     fn shared(&self, a: &Waiting, b: &Waiting) -> Option<PoolKind> {
-        if self.avoids(a, b) || self.avoids(b, a) {
+        if a.parked || b.parked || self.avoids(a, b) || self.avoids(b, a) {
             return None;
         }
         let theirs = self.pools(b);
@@ -256,6 +266,9 @@ impl Model {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.user == user) else {
             return;
         };
+        if self.waiting[at].parked {
+            return;
+        }
         self.waiting[at].looked = self.now - self.waiting[at].since;
         let me = self.waiting[at].clone();
         let others = self
@@ -288,6 +301,7 @@ impl Model {
             since: self.now,
             looked: 0,
             avoid,
+            parked: false,
         });
         self.look(user);
     }
@@ -313,6 +327,13 @@ impl Model {
             }
             Step::Leave(user) => {
                 self.leave(user);
+            }
+            Step::Park(user) => {
+                let mut waiting = self.waiting.iter_mut();
+                if let Some(waiting) = waiting.find(|waiting| waiting.user == user) {
+                    waiting.parked = !waiting.parked;
+                    self.look(user);
+                }
             }
             // Nobody can tell whether the ticket of one who is dead is still there.
             Step::Die(user) | Step::Vanish(user) => {
@@ -350,6 +371,13 @@ proptest! {
                 Step::Leave(user) => drop(users[user].member.leave_room(LeaveReason::Left)),
                 Step::Die(user) => users[user].die(&matchmaker),
                 Step::Vanish(user) => users[user].vanish(),
+                Step::Park(user) => {
+                    if let Some(ticket) = &users[user].ticket
+                        && !matchmaker.park(ticket)
+                    {
+                        matchmaker.unpark(ticket, now);
+                    }
+                }
                 Step::Pass(seconds) => {
                     for second in 1..=seconds {
                         for user in &users {
@@ -369,7 +397,8 @@ proptest! {
             }
             let ghosts = users.iter().filter_map(|user| user.ghost.as_ref());
             let ghosts = ghosts.filter(|ghost| ghost.is_waiting()).count();
-            prop_assert_eq!(metrics.waiting_users(), (model.waiting.len() + ghosts) as i64);
+            let waiting = model.waiting.iter().filter(|waiting| !waiting.parked).count();
+            prop_assert_eq!(metrics.waiting_users(), (waiting + ghosts) as i64);
             prop_assert_eq!(metrics.rooms_active.get(), model.partner.len() as i64 / 2);
         }
         for user in &mut users {

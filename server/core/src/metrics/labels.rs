@@ -1,5 +1,33 @@
 //! The closed lists that labels are from, where the wire does not have them.
 
+/// What carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    WebSocket,
+    EventStream,
+    Polling,
+}
+
+impl Transport {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::WebSocket, Self::EventStream, Self::Polling];
+
+    /// The name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "ws",
+            Self::EventStream => "sse",
+            Self::Polling => "poll",
+        }
+    }
+}
+
+/// What became of an attempt to resume.
+pub(super) const RESUMES: [&str; 3] = ["resumed", "refused", "too_old"];
+
+/// How the loss of a connection was found out.
+pub(super) const LOSSES: [&str; 3] = ["connection", "heartbeat", "poll"];
+
 /// Why a connection was refused.
 pub const REFUSALS: [&str; 6] = [
     "max_connections",
@@ -11,7 +39,7 @@ pub const REFUSALS: [&str; 6] = [
 ];
 
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 12] = [
+pub const LIMITS: [&str; 14] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -23,6 +51,8 @@ pub const LIMITS: [&str; 12] = [
     "max_connections_per_address",
     "max_accepts_per_second",
     "max_buffered_bytes",
+    "max_detached",
+    "resume_log",
     "descriptors",
 ];
 

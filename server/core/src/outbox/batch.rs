@@ -1,11 +1,48 @@
 //! Messages on their way to one user, ready to be written.
+//!
+//! They are framed for WebSocket, whatever the receiver is: most are that, and no sender has to ask. A link with another
+//! framing takes the bare message out of the frame.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// Writes what a transport puts before a message of `len` bytes.
-pub type Framing = fn(len: usize, out: &mut Vec<u8>);
+/// The first byte of a text message in one frame (RFC 6455 section 5.2).
+const TEXT_FIN: u8 = 0x81;
+
+/// Writes the header of a text message of `len` bytes in one WebSocket frame.
+pub fn text_header(len: usize, out: &mut Vec<u8>) {
+    if len <= 125 {
+        #[allow(clippy::cast_possible_truncation, reason = "at most 125")]
+        out.extend_from_slice(&[TEXT_FIN, len as u8]);
+    } else if let Ok(len) = u16::try_from(len) {
+        out.extend_from_slice(&[TEXT_FIN, 126]);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.extend_from_slice(&[TEXT_FIN, 127]);
+        out.extend_from_slice(&(len as u64).to_be_bytes());
+    }
+}
+
+/// The message in the frame that `bytes` begin with, and what follows the frame. `None`: that is no whole text message.
+pub fn text_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[first, short], rest) = bytes.split_first_chunk::<2>()?;
+    let (len, rest) = match short {
+        126 => {
+            let (len, rest) = rest.split_first_chunk::<2>()?;
+            (u64::from(u16::from_be_bytes(*len)), rest)
+        }
+        127 => {
+            let (len, rest) = rest.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*len), rest)
+        }
+        short => (short.into(), rest),
+    };
+    if first != TEXT_FIN {
+        return None;
+    }
+    rest.split_at_checked(usize::try_from(len).ok()?)
+}
 
 /// Messages for one user, framed one after another: those that one read of the partner brought.
 #[derive(Debug, Default)]
@@ -21,8 +58,8 @@ const KEPT_BATCH_BYTES: usize = 256 * 1024;
 
 impl Batch {
     /// Appends a message made of `parts`, each copied once.
-    pub fn push(&mut self, framing: Framing, parts: &[&[u8]]) {
-        framing(parts.iter().map(|part| part.len()).sum(), &mut self.bytes);
+    pub fn push(&mut self, parts: &[&[u8]]) {
+        text_header(parts.iter().map(|part| part.len()).sum(), &mut self.bytes);
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
@@ -30,11 +67,11 @@ impl Batch {
     }
 
     /// Appends a message written as JSON.
-    pub fn push_json(&mut self, framing: Framing, message: &impl Serialize) {
+    pub fn push_json(&mut self, message: &impl Serialize) {
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         match serde_json::to_writer(&mut text, message) {
-            Ok(()) => self.push(framing, &[&text]),
+            Ok(()) => self.push(&[&text]),
             Err(error) => tracing::error!(%error, "a message of ours could not be written"),
         }
         self.text = text;
@@ -71,5 +108,44 @@ impl Batch {
         starts
             .zip(self.ends.iter().copied())
             .map(|(start, end)| start..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_message_reads_back_from_its_frame(lens in prop::collection::vec(prop_oneof![0..300usize, 65_000..66_000usize], 1..4)) {
+            let mut batch = Batch::default();
+            let texts: Vec<_> = lens.iter().zip(b'a'..).map(|(len, byte)| vec![byte; *len]).collect();
+            for text in &texts {
+                batch.push(&[text]);
+            }
+            let mut rest = &batch.bytes[..];
+            for text in &texts {
+                let (message, behind) = text_frame(rest).expect("a frame");
+                prop_assert_eq!(message, &text[..]);
+                rest = behind;
+            }
+            prop_assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_text_message_has_no_message() {
+        for bytes in [
+            &[][..],
+            &[0x81],
+            &[0x81, 3, b'a'],
+            &[0x8a, 0],
+            &[0x81, 126, 0],
+            &[0x81, 127, 0xff, 0, 0, 0, 0, 0, 0, 0],
+        ] {
+            assert_eq!(text_frame(bytes), None, "{bytes:02x?}");
+        }
     }
 }

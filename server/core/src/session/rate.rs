@@ -77,6 +77,12 @@ impl Rate {
         true
     }
 
+    /// Whether one more message would be allowed.
+    pub(super) fn has_room(&self, limit: &RateLimit, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + limit.cost;
+        limit.cost.is_zero() || full_at - now <= limit.capacity || self.credit > 0
+    }
+
     /// Takes one message from the budget of the time in which the server did not listen, if there is some.
     #[cold]
     fn takes_credit(&mut self, limit: &RateLimit) -> bool {

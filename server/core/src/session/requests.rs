@@ -45,10 +45,9 @@ impl Session {
             ClientType::Message => RelayKind::Message,
             ClientType::Ping => {
                 self.context.metrics.request(request.kind);
-                pending.answers.push_json(
-                    self.member.outbox.framing(),
-                    &ServerMessage::Pong { id: request.id },
-                );
+                pending
+                    .answers
+                    .push_json(&ServerMessage::Pong { id: request.id });
                 return Ok(());
             }
             _ => {
@@ -185,10 +184,9 @@ impl Session {
             ));
         }
         let (head, len) = relay_head(kind, self.member.id);
-        pending.relay.push(
-            peer.outbox.framing(),
-            &[&head[..len], payload.get().as_bytes(), RELAY_TAIL],
-        );
+        pending
+            .relay
+            .push(&[&head[..len], payload.get().as_bytes(), RELAY_TAIL]);
         pending.relayed[kind.index()] += 1;
         if kind == RelayKind::Message && request.id.is_some() {
             self.flush_relay(read_at, pending)?;
@@ -236,9 +234,7 @@ impl Session {
 
     fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
         if let Some(id) = id {
-            pending
-                .answers
-                .push_json(self.member.outbox.framing(), &ServerMessage::Ack { id });
+            pending.answers.push_json(&ServerMessage::Ack { id });
         }
     }
 
@@ -249,18 +245,19 @@ impl Session {
             code: *code,
             message,
             temporary: code.temporary(),
+            received: None,
             id,
         };
-        pending
-            .answers
-            .push_json(self.member.outbox.framing(), &error);
+        pending.answers.push_json(&error);
     }
 }
 
-#[derive(Deserialize)]
-struct IdOnly<'a> {
+#[derive(Default, Deserialize)]
+struct Numbers<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
+    #[serde(default)]
+    seq: Option<u64>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
@@ -288,10 +285,11 @@ fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-/// The `id` of a message that is otherwise unreadable.
-pub(super) fn id_of(text: &str) -> Option<&RawValue> {
-    let only = is_object(text).then(|| serde_json::from_str::<IdOnly<'_>>(text));
-    only?.ok()?.id
+/// The `id` and the `seq` of a message that is otherwise unreadable.
+pub(super) fn numbers_of(text: &str) -> (Option<&RawValue>, Option<u64>) {
+    let only = is_object(text).then(|| serde_json::from_str::<Numbers<'_>>(text));
+    let Numbers { id, seq } = only.and_then(Result::ok).unwrap_or_default();
+    (id, seq)
 }
 
 fn not_in_room() -> Refusal {

@@ -98,21 +98,6 @@ impl Header {
     }
 }
 
-/// Writes the header of a text message of `len` bytes in one frame.
-pub fn text_header(len: usize, out: &mut Vec<u8>) {
-    const TEXT_FIN: u8 = 0x81;
-    if len <= MAX_CONTROL_BYTES {
-        #[allow(clippy::cast_possible_truncation, reason = "at most 125")]
-        out.extend_from_slice(&[TEXT_FIN, len as u8]);
-    } else if let Ok(len) = u16::try_from(len) {
-        out.extend_from_slice(&[TEXT_FIN, 126]);
-        out.extend_from_slice(&len.to_be_bytes());
-    } else {
-        out.extend_from_slice(&[TEXT_FIN, 127]);
-        out.extend_from_slice(&(len as u64).to_be_bytes());
-    }
-}
-
 /// A ping without payload.
 pub const PING: [u8; 2] = [0x89, 0];
 
@@ -158,8 +143,10 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use voicematch_core::outbox::text_header;
+
+    use super::*;
 
     fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
         let mut frame = Vec::new();

@@ -1,0 +1,517 @@
+//! What makes a session resumable: numbers on the client's messages, heartbeats that the client's program answers, and
+//! the time without a connection.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use voicematch_protocol::{CloseReason, ErrorCode, ServerMessage};
+
+use super::{
+    Pending, Session,
+    requests::{Refusal, numbers_of, parse},
+    token::Tokens,
+};
+use crate::{metrics::Transport, outbox::LogLimits, pause, room::Place};
+
+/// How resumable sessions behave.
+#[derive(Debug, Clone, Copy)]
+pub struct ResumeConfig {
+    /// How long a session waits for a new connection.
+    pub window: Duration,
+    /// How often a user who waits or is in a room is asked whether they are still there.
+    pub heartbeat: Duration,
+    /// How long after that the answer must have come. A waiting user who owes it for five sixths of this is matched
+    /// with nobody.
+    pub deadline: Duration,
+    /// The most that is kept of what was sent.
+    pub log: LogLimits,
+    /// Sessions without a connection, in all.
+    pub max_detached: usize,
+}
+
+impl ResumeConfig {
+    fn park_after(&self) -> Duration {
+        self.deadline / 6 * 5
+    }
+}
+
+/// When the next poll is to come while something goes on: a call is being set up, or people talk.
+const POLL_BUSY: Duration = Duration::from_millis(250);
+
+/// When the next poll is to come else.
+const POLL_QUIET: Duration = Duration::from_secs(5);
+
+/// How long something goes on after a message.
+const BUSY_FOR: Duration = Duration::from_secs(15);
+
+/// How late a poll may be.
+const POLL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A connection.
+    Connection,
+    /// Polls: the next one must come until then. `None`: one is held open.
+    Polls { until: Option<Instant> },
+    /// Nothing, since then.
+    Nothing { since: Instant },
+}
+
+/// The part of a session that only resumable ones have.
+pub(super) struct Resume {
+    pub(super) tokens: Tokens,
+    /// The number of the last message of the client.
+    pub(super) received: u64,
+    /// Counts the connections.
+    pub(super) epoch: u32,
+    /// The latest transport.
+    pub(super) transport: Transport,
+    pub(super) carrier: Carrier,
+    pinged_at: Option<Instant>,
+    next_ping: Instant,
+    /// What the last ping said of the next one.
+    promised: Duration,
+    parked: bool,
+    /// Whether it has a task that keeps the time while no connection does.
+    kept: bool,
+    /// Something was said, or is about to be: polls are to come soon.
+    busy_until: Instant,
+    /// Counts the session under its user's address, as long as it is there.
+    pub(super) held: Option<Box<dyn Send + Sync>>,
+}
+
+impl Resume {
+    pub(super) fn new(
+        tokens: Tokens,
+        transport: Transport,
+        carrier: Carrier,
+        beat: Duration,
+        now: Instant,
+    ) -> Self {
+        Self {
+            tokens,
+            received: 0,
+            epoch: 1,
+            transport,
+            carrier,
+            pinged_at: None,
+            next_ping: now + beat,
+            promised: beat,
+            parked: false,
+            kept: false,
+            busy_until: now,
+            held: None,
+        }
+    }
+}
+
+impl Session {
+    /// Takes a message of a resumable session. An error means that the session is to be closed.
+    #[inline(never)]
+    pub(super) fn receive_numbered(
+        &mut self,
+        text: &str,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), CloseReason> {
+        use voicematch_protocol::ClientType::{Leave, Ping, Pong};
+        self.heard(read_at);
+        let request = match parse(text) {
+            Ok(request) => request,
+            Err(refusal) => {
+                let (id, seq) = numbers_of(text);
+                if !self.is_next(seq, read_at, pending)? {
+                    return Ok(());
+                }
+                if !self.rate.allows(&self.context.config.rate, read_at) {
+                    return self.over_rate(pending);
+                }
+                self.refuse(&refusal, id, pending);
+                return Ok(());
+            }
+        };
+        if let Some(ack) = request.ack {
+            self.member.outbox.confirm(ack);
+        }
+        match request.kind {
+            Leave => return Err(CloseReason::Closed),
+            Pong => {
+                self.context.metrics.request(request.kind);
+                return self.control_frame(read_at, pending).map(|_| ());
+            }
+            Ping => {}
+            _ => {
+                if request.seq.is_none() {
+                    self.control_frame(read_at, pending)?;
+                    let text =
+                        "seq is missing: number your messages 1, 2, 3 in a resumable session";
+                    let refusal = Refusal(ErrorCode::BadMessage, text.into());
+                    self.refuse(&refusal, request.id, pending);
+                    return Ok(());
+                }
+                if !self.is_next(request.seq, read_at, pending)? {
+                    return Ok(());
+                }
+                self.last_message = read_at;
+            }
+        }
+        if !self.rate.allows(&self.context.config.rate, read_at) {
+            return self.over_rate(pending);
+        }
+        self.carry_out_or_refuse(&request, read_at, pending);
+        self.ping_if_owed(read_at);
+        Ok(())
+    }
+
+    /// Whether a message with this number, if it has one, is to be taken: it is new, and the next. Its number is used up
+    /// then, whatever becomes of it, as a client that sends it again must not wait for ever.
+    fn is_next(
+        &mut self,
+        seq: Option<u64>,
+        now: Instant,
+        pending: &mut Pending,
+    ) -> Result<bool, CloseReason> {
+        let (Some(resume), Some(seq)) = (&mut self.resume, seq) else {
+            return Ok(true);
+        };
+        if seq == resume.received + 1 {
+            resume.received = seq;
+            return Ok(true);
+        }
+        let received = resume.received;
+        if seq <= received {
+            self.context.metrics.duplicates_dropped.inc();
+            let limit = &self.context.config.rate;
+            // No warning: who sends again does what is right.
+            if !self.rate.allows(limit, now) && self.rate.goes_on(limit) {
+                return Err(CloseReason::RateLimited);
+            }
+        } else if self.control_frame(now, pending)? {
+            self.context.metrics.error(ErrorCode::Gap);
+            let next = received + 1;
+            let message =
+                format!("message {seq} came, and {next} is missing; send again from {next}");
+            pending.answers.push_json(&ServerMessage::Error {
+                code: ErrorCode::Gap,
+                message: &message,
+                temporary: ErrorCode::Gap.temporary(),
+                received: Some(received),
+                id: None,
+            });
+        }
+        Ok(false)
+    }
+
+    /// The number of the last message of the client.
+    pub fn received(&self) -> u64 {
+        self.resume.as_ref().map_or(0, |resume| resume.received)
+    }
+
+    /// The user's program is there.
+    pub(super) fn heard(&mut self, now: Instant) {
+        let Some(resume) = &mut self.resume else {
+            return;
+        };
+        resume.pinged_at = None;
+        if std::mem::take(&mut resume.parked)
+            && let Some(ticket) = &self.ticket
+        {
+            self.next_step = self.context.matchmaker.unpark(ticket, now);
+            self.context.metrics.parked.dec();
+        }
+    }
+
+    /// Takes the user out of the pools until they are heard again.
+    fn park(&mut self) {
+        let (Some(resume), Some(ticket)) = (&mut self.resume, &self.ticket) else {
+            return;
+        };
+        if self.context.matchmaker.park(ticket) {
+            resume.parked = true;
+            self.next_step = None;
+            self.context.metrics.parked.inc();
+        }
+    }
+
+    fn can_be_matched(&self) -> bool {
+        let ticket = self.ticket.as_ref();
+        ticket.is_some_and(|ticket| ticket.is_waiting())
+    }
+
+    /// How often the user is pinged, where they are now.
+    fn beat(&self) -> Duration {
+        let config = &self.context.config;
+        match self.member.place() {
+            Place::Waiting | Place::InRoom => config.resume.heartbeat,
+            Place::Idle | Place::Gone => config.heartbeat.max(config.resume.heartbeat),
+        }
+    }
+
+    /// Pings at once if the last ping has promised less than the user's new place asks for.
+    fn ping_if_owed(&mut self, now: Instant) {
+        let promised = self.resume.as_ref().map(|resume| resume.promised);
+        if promised.is_some_and(|promised| self.beat() < promised) {
+            self.ping(now);
+        }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        let beat = self.beat();
+        let Some(resume) = &mut self.resume else {
+            return;
+        };
+        if resume.carrier != Carrier::Connection {
+            return;
+        }
+        let ping = ServerMessage::Ping {
+            received: resume.received,
+            next_ms: millis(beat),
+        };
+        resume.pinged_at.get_or_insert(now);
+        resume.next_ping = now + beat;
+        resume.promised = beat;
+        match serde_json::to_vec(&ping) {
+            Ok(ping) => self.member.outbox.send_unnumbered("ping", &ping),
+            Err(error) => tracing::error!(%error, "a ping could not be written"),
+        }
+    }
+
+    /// When [`Self::on_resume_deadline`] has something to do.
+    pub(super) fn resume_deadline(&self) -> Option<Instant> {
+        let resume = self.resume.as_ref()?;
+        let config = &self.context.config.resume;
+        match resume.carrier {
+            Carrier::Nothing { since } => Some(since + config.window),
+            Carrier::Polls { until } => until,
+            Carrier::Connection => Some(match resume.pinged_at {
+                None => resume.next_ping,
+                Some(pinged) if self.can_be_matched() => pinged + config.park_after(),
+                Some(pinged) => pinged + config.deadline,
+            }),
+        }
+    }
+
+    /// Does what is due. An error means that the user is not there.
+    pub(super) fn on_resume_deadline(&mut self, now: Instant) -> Result<(), CloseReason> {
+        if self.resume_deadline().is_none_or(|deadline| deadline > now) {
+            return Ok(());
+        }
+        let Some(resume) = &mut self.resume else {
+            return Ok(());
+        };
+        match (resume.carrier, resume.pinged_at) {
+            (Carrier::Nothing { since }, _) => {
+                if let Some(pause) = pause_since(since, now) {
+                    resume.carrier = Carrier::Nothing { since: pause };
+                    return Ok(());
+                }
+                Err(CloseReason::Lost)
+            }
+            (Carrier::Polls { .. }, _) => Err(CloseReason::HeartbeatTimeout),
+            (Carrier::Connection, None) => {
+                self.ping(now);
+                Ok(())
+            }
+            (Carrier::Connection, Some(pinged)) => {
+                if let Some(pause) = pause_since(pinged, now) {
+                    // The answer may be here, and was not read yet.
+                    resume.pinged_at = Some(pause);
+                    return Ok(());
+                }
+                if now >= pinged + self.context.config.resume.deadline {
+                    return Err(CloseReason::HeartbeatTimeout);
+                }
+                self.park();
+                Ok(())
+            }
+        }
+    }
+
+    /// The connection has ended, for this reason. Returns whether the session goes on without one.
+    pub fn lose(&mut self, reason: CloseReason, now: Instant) -> bool {
+        let in_room = self.member.place() == Place::InRoom;
+        let draining = self.context.draining.load(Ordering::Relaxed);
+        let cause = match self.resume.as_ref().map(|resume| resume.carrier) {
+            _ if self.left => return false,
+            Some(Carrier::Nothing { .. }) => return true,
+            Some(Carrier::Polls { .. }) => "poll",
+            Some(Carrier::Connection) if reason == CloseReason::Lost => "connection",
+            Some(Carrier::Connection) if reason == CloseReason::HeartbeatTimeout => "heartbeat",
+            _ => {
+                self.leave(reason);
+                return false;
+            }
+        };
+        self.context.metrics.lost(cause);
+        if (draining && !in_room) || !self.count_detached() {
+            self.leave(reason);
+            return false;
+        }
+        self.park();
+        self.member.outbox.detach(reason);
+        if let Some(resume) = &mut self.resume {
+            self.context.metrics.detached(resume.transport);
+            resume.carrier = Carrier::Nothing { since: now };
+            resume.pinged_at = None;
+        }
+        tracing::debug!(session = %self.member.id, reason = reason.as_str(), "detached");
+        true
+    }
+
+    /// Counts a session without a connection; false: there may be no more.
+    fn count_detached(&self) -> bool {
+        let (context, max) = (&self.context, self.context.config.resume.max_detached);
+        let fits = context.detached.fetch_add(1, Ordering::Relaxed) < max;
+        if fits {
+            context.metrics.sessions_detached.inc();
+        } else {
+            context.detached.fetch_sub(1, Ordering::Relaxed);
+            context.metrics.limit_hit("max_detached");
+        }
+        fits
+    }
+
+    /// A poll is held now. Returns its epoch.
+    pub(super) fn polled(&mut self, now: Instant) -> u32 {
+        self.heard(now);
+        let Some(resume) = &mut self.resume else {
+            return 0;
+        };
+        resume.carrier = Carrier::Polls { until: None };
+        resume.epoch += 1;
+        resume.epoch
+    }
+
+    /// A poll was answered, or its connection is lost. `delivered`: it took messages. Returns when the next one is to
+    /// come, where polls are not held.
+    pub fn poll_over(&mut self, delivered: bool, now: Instant) -> Duration {
+        if delivered {
+            self.expect_talk(now);
+        }
+        let Some(resume) = &mut self.resume else {
+            return Duration::ZERO;
+        };
+        let next = match resume.busy_until > now {
+            true => POLL_BUSY,
+            false => POLL_QUIET,
+        };
+        resume.carrier = Carrier::Polls {
+            until: Some(now + next + POLL_PATIENCE),
+        };
+        next
+    }
+
+    /// Until when a session that has ended is kept for the poll that is to see its end; `None`: nobody polls.
+    pub fn ended_until(&self) -> Option<Instant> {
+        match self.resume.as_ref()?.carrier {
+            Carrier::Polls { until } if self.left => {
+                Some(until.unwrap_or_else(|| Instant::now() + POLL_PATIENCE))
+            }
+            _ => None,
+        }
+    }
+
+    /// Forgets a session that has ended: its token opens nothing any more.
+    pub fn forget(&mut self) {
+        self.context.resumables.remove(&self.member);
+        if let Some(resume) = &mut self.resume
+            && self.left
+        {
+            resume.carrier = Carrier::Connection;
+        }
+    }
+
+    /// More is to be said soon.
+    pub fn expect_talk(&mut self, now: Instant) {
+        if let Some(resume) = &mut self.resume {
+            resume.busy_until = now + BUSY_FOR;
+        }
+    }
+
+    /// Whether the user's budget has room for one more message.
+    pub fn may_send(&self, now: Instant) -> bool {
+        self.rate.has_room(&self.context.config.rate, now)
+    }
+
+    /// Whether the session needs a task that keeps the time from now on. True only once, until
+    /// [`Self::needs_no_keeper`].
+    pub fn take_keeper(&mut self) -> bool {
+        let resume = self.resume.as_mut();
+        resume.is_some_and(|resume| !std::mem::replace(&mut resume.kept, true))
+    }
+
+    /// Whether a connection keeps the time, or the session is over: its keeper ends then.
+    pub fn needs_no_keeper(&mut self) -> bool {
+        let ended = self.left && self.ended_until().is_none();
+        let Some(resume) = &mut self.resume else {
+            return true;
+        };
+        resume.kept = !ended && resume.carrier != Carrier::Connection;
+        !resume.kept
+    }
+
+    /// Whether the session can outlive its connection.
+    pub fn is_resumable(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// Whether nothing carries the session now.
+    pub fn is_detached(&self) -> bool {
+        let carrier = self.resume.as_ref().map(|resume| resume.carrier);
+        matches!(carrier, Some(Carrier::Nothing { .. }))
+    }
+
+    /// Takes a session that ends out of the counts.
+    pub(super) fn uncount(&mut self) {
+        self.uncount_carrier();
+        if let Some(resume) = &mut self.resume {
+            if resume.parked {
+                self.context.metrics.parked.dec();
+            }
+            resume.held = None;
+        }
+    }
+
+    /// Ends the count of what carries the session.
+    fn uncount_carrier(&self) {
+        let metrics = &self.context.metrics;
+        match &self.resume {
+            None => metrics.detached(Transport::WebSocket),
+            Some(resume) => {
+                if matches!(resume.carrier, Carrier::Nothing { .. }) {
+                    self.context.detached.fetch_sub(1, Ordering::Relaxed);
+                    metrics.sessions_detached.dec();
+                } else {
+                    metrics.detached(resume.transport);
+                }
+            }
+        }
+    }
+
+    /// A connection carries the session from now on.
+    pub(super) fn carry(&mut self, transport: Transport, carrier: Carrier, now: Instant) {
+        self.uncount_carrier();
+        self.context.metrics.attached(transport);
+        let beat = self.beat();
+        if let Some(resume) = &mut self.resume {
+            resume.transport = transport;
+            resume.carrier = carrier;
+            resume.next_ping = now + beat;
+            resume.promised = beat;
+        }
+        self.heard(now);
+    }
+}
+
+/// The end of a pause of this process after `since`: nobody could have been heard in it.
+fn pause_since(since: Instant, now: Instant) -> Option<Instant> {
+    pause::runs(now);
+    pause::since(since).map(|pause| pause.end)
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

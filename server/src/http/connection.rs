@@ -1,0 +1,142 @@
+//! One connection of the public listener: who it is from, what it may do, and what it is doing.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    HeaderMap, Request,
+    header::{self, HeaderValue},
+};
+
+use super::{Public, Reply, error::HttpError, refused, wanted::Wanted};
+use crate::{
+    admission::limits::{AddressCount, Permit},
+    io::Peer,
+};
+
+/// How long a connection may stay between two requests: longer than a proxy keeps one (nginx: 60 s), so that it is the
+/// proxy that closes, and never while a request is on its way.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// A connection that speaks HTTP.
+pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) permit: Arc<Permit>,
+    pub(super) public: Arc<Public>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// When the next request must be there; `None`: one is being answered.
+    until: Option<Instant>,
+    /// Whether a request has come.
+    greeted: bool,
+    /// The request for a stream that is to have the socket.
+    stream: Option<StreamRequest>,
+}
+
+/// A request whose answer is a stream.
+pub(super) struct StreamRequest {
+    pub(super) wanted: Wanted,
+    /// The header lines of its answer that are not the same for all.
+    pub(super) headers: HeaderMap,
+}
+
+impl Connection {
+    pub(super) fn new(peer: Peer, permit: Permit, public: Arc<Public>, until: Instant) -> Self {
+        let state = State {
+            until: Some(until),
+            greeted: false,
+            stream: None,
+        };
+        Self {
+            peer,
+            permit: Arc::new(permit),
+            public,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request has come whole, but for its body.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        state.until = None;
+        state.greeted = true;
+    }
+
+    /// It was answered.
+    pub(super) fn end(&self) {
+        self.state().until = Some(Instant::now() + KEEP_ALIVE);
+    }
+
+    /// When the next request must be there; `None`: one is being answered.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.state().until
+    }
+
+    /// Whether a request has come.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.state().greeted
+    }
+
+    /// Asks for the socket, to answer with a stream.
+    pub(super) fn ask_for_socket(&self, request: StreamRequest) {
+        self.state().stream = Some(request);
+    }
+
+    pub(super) fn wants_socket(&self) -> bool {
+        self.state().stream.is_some()
+    }
+
+    pub(super) fn take_stream(&self) -> Option<StreamRequest> {
+        self.state().stream.take()
+    }
+
+    /// Why this request can neither begin a session nor carry one on.
+    pub(super) fn refusal<B>(&self, request: &Request<B>, wanted: &Wanted) -> Option<Reply> {
+        let headers = request.headers();
+        let behind_proxy = self.public.proxies.trusts(self.peer);
+        if !self.public.origins.allow(headers, behind_proxy) {
+            return Some(self.refuse_origin(headers));
+        }
+        // Who was there before may come back, also in a drain.
+        if matches!(wanted, Wanted::Resume { .. }) {
+            return None;
+        }
+        if self.public.context.memory.is_exceeded() {
+            let message = "the server has no memory left for you; try again later";
+            return Some(HttpError::ServerFull.reply(message));
+        }
+        if self.public.shutdown.has_begun() {
+            let message = "this server is about to stop; connect again to reach another";
+            return Some(HttpError::Draining.reply(message));
+        }
+        if behind_proxy {
+            let user = self.public.proxies.user(self.peer, headers);
+            return self.permit.count_user(user).err().map(refused);
+        }
+        None
+    }
+
+    fn refuse_origin(&self, headers: &HeaderMap) -> Reply {
+        let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
+        let origin = String::from_utf8_lossy(origin.unwrap_or_default());
+        tracing::debug!(%origin, "a page was refused; --allowed-origin lets it in");
+        self.public.context.metrics.refused("origin");
+        HttpError::OriginNotAllowed.reply(&format!(
+            "pages of {origin:.100} may not connect; start the server with --allowed-origin to let them in"
+        ))
+    }
+
+    /// The count of the user's address, for the session to hold.
+    pub(super) fn take_address(&self) -> Option<Box<dyn Send + Sync>> {
+        let count = self.permit.take_address();
+        count.map(|count: AddressCount| Box::new(count) as _)
+    }
+}

@@ -1,0 +1,201 @@
+//! `/poll`: a session over requests that wait for messages.
+
+use std::{
+    future::poll_fn,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
+};
+use serde_json::json;
+use tokio::time::timeout_at;
+use voicematch_core::{
+    metrics::Transport,
+    outbox::LogLimits,
+    session::{Attached, CannotResume, Resumable},
+};
+use voicematch_protocol::CloseReason;
+
+use super::{
+    Reply,
+    connection::Connection,
+    error::HttpError,
+    events::{position, refused},
+    wanted::{Wanted, parameter},
+};
+use crate::transport::keeper;
+
+/// The longest that a poll is held: below the 30 s after which some proxies give up.
+const LONGEST_WAIT: u64 = 25;
+
+/// What one answer holds at the most.
+const BATCH: LogLimits = LogLimits {
+    messages: 64,
+    bytes: 64 * 1024,
+};
+
+/// Answers a poll.
+pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection) -> Reply {
+    let mut wanted = match Wanted::read(request) {
+        Ok(wanted) => wanted,
+        Err(message) => return HttpError::BadRequest.reply(message),
+    };
+    let query = request.uri().query().unwrap_or_default();
+    let wait = match parameter(query, "wait").map(str::parse) {
+        None => LONGEST_WAIT,
+        Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
+        Some(_) => return HttpError::BadRequest.reply("wait is 0 to 25, in seconds"),
+    };
+    if let Some(refusal) = connection.refusal(request, &wanted) {
+        return refusal;
+    }
+    if let Wanted::Resume { after, .. } = &mut wanted
+        && let Some(value) = request.headers().get(IF_NONE_MATCH)
+    {
+        *after = position(value).or(*after);
+    }
+    let attached = match attach(&wanted, connection) {
+        Ok(attached) => attached,
+        Err(CannotResume::TooOld) => {
+            return HttpError::TooOld.reply("messages after yours are gone; begin a new session");
+        }
+        Err(CannotResume::Refused { .. }) => return refused(),
+    };
+    keeper::keep(attached.session.clone());
+    hold(attached, wait).await
+}
+
+fn attach(wanted: &Wanted, connection: &Connection) -> Result<Attached, CannotResume> {
+    let context = &connection.public.context;
+    let now = Instant::now();
+    match wanted {
+        Wanted::Plain | Wanted::Begin => {
+            let held = connection.take_address();
+            let transport = Transport::Polling;
+            Ok(Resumable::open(context, transport, None, held, now))
+        }
+        Wanted::Resume { token, after } => {
+            let unknown = || {
+                context.metrics.resume("refused", None, Transport::Polling);
+                CannotResume::Refused { forged: false }
+            };
+            let token = token.as_ref().ok_or_else(unknown)?;
+            let session = context.resumables.find(context, token);
+            let session = session.map_err(|_| unknown())?;
+            drop(connection.take_address());
+            session.poll(token, *after, now)
+        }
+    }
+}
+
+/// A poll that is held. If its connection is lost, the session waits for the next one.
+struct Held(Attached);
+
+impl Held {
+    fn new(attached: Attached) -> Self {
+        attached.session.metrics().polls_held.inc();
+        Self(attached)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.session.metrics().polls_held.dec();
+        if let Some(mut session) = self.0.session.lock(self.0.epoch) {
+            session.poll_over(false, Instant::now());
+            drop(session);
+            self.0.session.member.outbox.nudge();
+        }
+    }
+}
+
+/// What a poll ends with.
+enum Outcome {
+    Messages(u64),
+    Replaced,
+    Closed(CloseReason),
+}
+
+async fn hold(attached: Attached, wait: u64) -> Reply {
+    let until = Instant::now() + Duration::from_secs(wait);
+    let held = Held::new(attached);
+    let Attached {
+        session,
+        epoch,
+        first,
+    } = &held.0;
+    let outbox = &session.member.outbox;
+    let mut messages = first.clone();
+    let outcome = poll_fn(|cx| {
+        if session.lock(*epoch).is_none() {
+            return Poll::Ready(Outcome::Replaced);
+        }
+        match outbox.take(BATCH, &mut messages, cx.waker()) {
+            Poll::Ready(last) => Poll::Ready(Outcome::Messages(last)),
+            Poll::Pending if !first.is_empty() => Poll::Ready(Outcome::Messages(outbox.taken())),
+            Poll::Pending => match outbox.status().closing {
+                Some(reason) => Poll::Ready(Outcome::Closed(reason)),
+                None => Poll::Pending,
+            },
+        }
+    });
+    match timeout_at(until.into(), outcome).await {
+        Ok(Outcome::Messages(last)) => {
+            let Some(mut locked) = session.lock(*epoch) else {
+                return replaced();
+            };
+            let next = locked.poll_over(true, Instant::now());
+            let received = locked.received();
+            drop(locked);
+            let next = if wait == 0 { next } else { Duration::ZERO };
+            reply(&messages, received, next, last)
+        }
+        Ok(Outcome::Replaced) => replaced(),
+        Ok(Outcome::Closed(reason)) => {
+            session.lock_any().forget();
+            closed(reason)
+        }
+        Err(_) => not_modified(outbox.taken()),
+    }
+}
+
+fn replaced() -> Reply {
+    HttpError::Replaced.reply("a later connection carries the session")
+}
+
+/// The answer to who sees the end of a session.
+pub(super) fn closed(reason: CloseReason) -> Reply {
+    let body = json!({ "code": reason.close_code(), "reason": reason.as_str() });
+    HttpError::Gone.reply_with("the session has ended", body)
+}
+
+fn reply(messages: &[u8], received: u64, next: Duration, last: u64) -> Reply {
+    let (head, next) = (br#"{"messages":["#, next.as_millis());
+    let tail = format!("],\"received\":{received},\"poll_after_ms\":{next}}}\n");
+    let body = [head, messages, tail.as_bytes()].concat();
+    let mut reply = super::reply(StatusCode::OK, "application/json", body);
+    mark(&mut reply, last);
+    reply
+}
+
+/// There is nothing new.
+fn not_modified(last: u64) -> Reply {
+    let mut reply = Response::new(Default::default());
+    *reply.status_mut() = StatusCode::NOT_MODIFIED;
+    mark(&mut reply, last);
+    reply.headers_mut().remove(CONTENT_TYPE);
+    reply
+}
+
+fn mark(reply: &mut Reply, last: u64) {
+    let headers = reply.headers_mut();
+    let value = HeaderValue::from_static("private, no-cache");
+    headers.insert(CACHE_CONTROL, value);
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{last}\"")) {
+        headers.insert(ETAG, tag);
+    }
+}

@@ -1,0 +1,201 @@
+//! `/send`: what a client without a WebSocket says, by requests.
+
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{Request, StatusCode, body::Incoming, header};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use tokio::time::timeout;
+use voicematch_core::{
+    metrics::Transport,
+    session::{Pending, Resumable, Token},
+};
+use voicematch_protocol::CloseReason;
+
+use super::{
+    Reply, connection::Connection, error::HttpError, events::refused, json_reply, poll::closed,
+    wanted::Wanted,
+};
+
+/// The most bytes of a body.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The most messages in a body.
+const MAX_MESSAGES: usize = 64;
+
+/// The time for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// What the messages of one body give rise to; each body leaves it empty.
+    static PENDING: RefCell<Pending> = RefCell::default();
+}
+
+/// Answers a request that sends messages.
+pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) -> Reply {
+    let wanted = match Wanted::read(&request) {
+        Ok(wanted) => wanted,
+        Err(message) => return HttpError::BadRequest.reply(message),
+    };
+    // A session can only be carried on here, so that only the origin matters.
+    let resume = Wanted::Resume {
+        token: None,
+        after: None,
+    };
+    if let Some(refusal) = connection.refusal(&request, &resume) {
+        return refusal;
+    }
+    let body = match read_body(request).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let (shown, messages) = match read_messages(&body) {
+        Ok(read) => read,
+        Err(message) => return HttpError::BadRequest.reply(&message),
+    };
+    let token = match wanted {
+        Wanted::Resume { token, .. } => token,
+        Wanted::Plain | Wanted::Begin => shown.and_then(Token::parse),
+    };
+    let context = &connection.public.context;
+    let session = token.and_then(|token| context.resumables.find(context, &token).ok());
+    let Some(session) = session else {
+        context.metrics.resume("refused", None, Transport::Polling);
+        return refused();
+    };
+    drop(connection.take_address());
+    let longest = context.config.max_message_bytes;
+    if messages.len() > MAX_MESSAGES {
+        return HttpError::TooLarge.reply("send 64 messages at once, at the most");
+    }
+    if messages.iter().any(|message| message.get().len() > longest) {
+        context.metrics.limit_hit("max_message_bytes");
+        return HttpError::TooLarge.reply(&format!("a message has {longest} bytes at the most"));
+    }
+    context.metrics.received_bytes(body.len());
+    carry_out(&session, &messages)
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
+    let headers = request.headers();
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or("text/plain");
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    // Pages may send text/plain to anybody, and with a beacon nothing else.
+    if !["application/json", "text/plain"]
+        .iter()
+        .any(|known| kind.eq_ignore_ascii_case(known))
+    {
+        let message = "send application/json, or text/plain with JSON in it";
+        return Err(HttpError::UnsupportedMediaType.reply(message));
+    }
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let Some(length) = length else {
+        return Err(HttpError::LengthRequired.reply("say Content-Length"));
+    };
+    let too_large = || HttpError::TooLarge.reply("a body has 256 KiB at the most");
+    if length > MAX_BODY_BYTES {
+        return Err(too_large());
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(_)) => Err(HttpError::BadRequest.reply("the body ended too early")),
+        Err(_) => Err(HttpError::RequestTimeout.reply("a body must come within 10 s")),
+    }
+}
+
+/// What a page sends when it is left: a beacon has no headers for a token.
+#[derive(Deserialize)]
+struct Beacon<'a> {
+    #[serde(borrow)]
+    token: &'a str,
+    #[serde(borrow)]
+    messages: Vec<&'a RawValue>,
+}
+
+/// The messages in a body, and the token if it is there.
+fn read_messages(body: &[u8]) -> Result<(Option<&str>, Vec<&RawValue>), String> {
+    let text = std::str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
+    let wrong = |error: serde_json::Error| format!("the body is not JSON: {error:.200}");
+    if text.trim_start().starts_with('[') {
+        return Ok((None, serde_json::from_str(text).map_err(wrong)?));
+    }
+    if let Ok(Beacon { token, messages }) = serde_json::from_str(text) {
+        return Ok((Some(token), messages));
+    }
+    Ok((None, vec![serde_json::from_str(text).map_err(wrong)?]))
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    #[serde(default)]
+    seq: Option<u64>,
+}
+
+/// What stops a body before its end.
+enum Stop {
+    Gap,
+    Budget,
+    Ended(CloseReason),
+}
+
+fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
+    let now = Instant::now();
+    let mut session = session.lock_any();
+    let deadline = session.deadline();
+    let stop = PENDING.with_borrow_mut(|pending| {
+        pending.clear();
+        let mut stop = None;
+        for message in messages {
+            let seq =
+                serde_json::from_str::<Numbered>(message.get()).map_or(None, |found| found.seq);
+            if seq.is_some_and(|seq| seq > session.received() + 1) {
+                stop = Some(Stop::Gap);
+            } else if !session.may_send(now) {
+                stop = Some(Stop::Budget);
+            } else if let Err(reason) = session.receive(message.get(), now, pending) {
+                stop = Some(Stop::Ended(reason));
+            }
+            if stop.is_some() {
+                break;
+            }
+        }
+        session.flush(now, pending);
+        stop
+    });
+    session.tell_waiting();
+    session.expect_talk(now);
+    let received = session.received();
+    // Who keeps the time of this session sleeps until the old deadline.
+    if session.deadline() < deadline || deadline.is_none() {
+        session.member().outbox.nudge();
+    }
+    match stop {
+        None => json_reply(StatusCode::OK, &json!({ "received": received })),
+        Some(Stop::Gap) => {
+            let message =
+                "messages are missing before this one; send again what comes after received";
+            HttpError::Gap.reply_with(message, json!({ "received": received }))
+        }
+        Some(Stop::Budget) => {
+            let message = "too many messages; send the rest again later";
+            HttpError::RateLimited.reply_with(message, json!({ "received": received }))
+        }
+        Some(Stop::Ended(reason)) => {
+            session.member().outbox.close(reason);
+            session.leave(reason);
+            match reason {
+                CloseReason::Closed => json_reply(StatusCode::OK, &json!({ "received": received })),
+                reason => closed(reason),
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! A session outlives its connections: whatever carries it, what was said arrives once, whole and in order. Each test
+//! runs over all transports.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, End, PATIENCE, TestServer, Via, client::pair};
+
+#[tokio::test]
+async fn two_users_meet_and_talk_over_any_two_transports() {
+    let server = TestServer::start(&[]).await;
+    for first in Via::ALL {
+        for second in Via::ALL {
+            let (mut first, mut second) = pair(&server, first, second).await;
+            second
+                .send(json!({"type": "offer", "payload": {"sdp": "o"}}))
+                .await;
+            assert_eq!(first.expect("offer").await["payload"]["sdp"], "o");
+            first
+                .send(json!({"type": "message", "payload": "é\u{2028}", "id": 5}))
+                .await;
+            assert_eq!(first.expect("ack").await["id"], 5);
+            second.hears("é\u{2028}").await;
+            first.send(json!({"type": "leave_room", "id": 6})).await;
+            assert_eq!(first.expect("ack").await["id"], 6);
+            assert_eq!(second.expect("peer_left").await["reason"], "left");
+            for mut user in [first, second] {
+                user.write(&json!({"type": "leave"})).await;
+                assert_eq!(user.end().await, End::Closed(Some(1000)));
+            }
+        }
+    }
+    server
+        .reaches("websocket_active_connections", "", 0.0)
+        .await;
+    for transport in ["ws", "sse", "poll"] {
+        let label = format!(r#"transport="{transport}""#);
+        server.reaches("sessions_active", &label, 0.0).await;
+    }
+    server.reaches("resume_log_bytes", "", 0.0).await;
+}
+
+#[tokio::test]
+async fn what_was_said_meanwhile_arrives_in_order_and_once_over_each_change_of_transport() {
+    let server = TestServer::start(&[]).await;
+    for from in Via::ALL {
+        for to in Via::ALL {
+            let (mut user, mut partner) = pair(&server, from, Via::WebSocket).await;
+            partner.say(1).await;
+            user.hears(1).await;
+            user.cut();
+            for n in 2..20 {
+                partner.say(n).await;
+            }
+            user.resume(to).await.unwrap();
+            if (from, to) != (Via::Polling, Via::Polling) {
+                assert_eq!(user.first["place"], "in_room");
+                assert_eq!(user.first["received"], user.sent);
+            }
+            for n in 2..20 {
+                user.hears(n).await;
+            }
+            user.say("I am back").await;
+            partner.hears("I am back").await;
+            partner.say("good").await;
+            user.hears("good").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_before_anything_was_said_and_many_times() {
+    let server = TestServer::start(&[]).await;
+    let mut user = Client::begin(&server, Via::WebSocket).await;
+    for round in 0..4 {
+        for via in Via::ALL {
+            user.resume(via).await.unwrap();
+            user.write(&json!({"type": "ping", "id": round})).await;
+            assert_eq!(user.expect("pong").await["id"], round);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_newest_connection_carries_the_session() {
+    let server = TestServer::start(&[]).await;
+    for old in Via::ALL {
+        for new in Via::ALL {
+            let (mut user, mut partner) = pair(&server, old, Via::WebSocket).await;
+            let mut copy = user.copy();
+            let replaced = match old {
+                Via::Polling => End::Closed(Some(409)),
+                _ => End::Closed(Some(4501)),
+            };
+            let (end, ()) = tokio::join!(user.end(), async {
+                if old == Via::Polling {
+                    server.reaches("polls_held", "", 1.0).await;
+                }
+                copy.resume(new).await.unwrap();
+                if new == Via::Polling {
+                    copy.poll("wait=0").await;
+                }
+            });
+            assert_eq!(end, replaced, "{old:?} {new:?}");
+            partner.say("to whom?").await;
+            copy.hears("to whom?").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_takes_up_ends() {
+    let server = TestServer::start(&["--resume-window", "300ms"]).await;
+    for via in [Via::WebSocket, Via::EventStream] {
+        let (mut user, mut partner) = pair(&server, via, Via::WebSocket).await;
+        user.cut();
+        assert_eq!(partner.expect("peer_left").await["reason"], "lost");
+        let refused = match via {
+            Via::WebSocket => 4502,
+            _ => 401,
+        };
+        assert_eq!(user.resume(via).await, Err(End::Closed(Some(refused))));
+    }
+    server.reaches("sessions_detached", "", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_goodbye_ends_the_session_at_once() {
+    let server = TestServer::start(&[]).await;
+    for (code, goes_on) in [(1000, false), (1001, true)] {
+        let (mut user, mut partner) = pair(&server, Via::WebSocket, Via::WebSocket).await;
+        user.close(code).await;
+        if goes_on {
+            user.resume(Via::WebSocket).await.unwrap();
+            user.say("still here").await;
+            partner.hears("still here").await;
+        } else {
+            assert_eq!(partner.expect("peer_left").await["reason"], "closed");
+        }
+    }
+    for via in Via::ALL {
+        let (mut user, mut partner) = pair(&server, via, Via::WebSocket).await;
+        user.write(&json!({"type": "leave"})).await;
+        assert_eq!(partner.expect("peer_left").await["reason"], "closed");
+        assert_eq!(user.end().await, End::Closed(Some(1000)));
+    }
+}
+
+#[tokio::test]
+async fn a_message_sent_twice_is_taken_once_and_a_gap_is_told() {
+    let server = TestServer::start(&[]).await;
+    for (round, via) in Via::ALL.into_iter().enumerate() {
+        let (mut user, mut partner) = pair(&server, via, Via::WebSocket).await;
+        user.say("once").await;
+        let again = json!({"type": "message", "payload": "once", "seq": user.sent});
+        user.write(&again).await;
+        user.say("twice").await;
+        partner.hears("once").await;
+        partner.hears("twice").await;
+        let dropped = round as f64 + 1.0;
+        server
+            .reaches("duplicates_dropped_total", "", dropped)
+            .await;
+        let early = json!({"type": "message", "payload": "early", "seq": user.sent + 2});
+        let gap = if via == Via::WebSocket {
+            user.write(&early).await;
+            user.expect("error").await
+        } else {
+            let response = user.post(&early.to_string()).await;
+            assert_eq!(response.status, 409);
+            response.json()
+        };
+        assert_eq!(gap["code"], "gap");
+        assert_eq!(gap["received"], user.sent);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_matched_with_nobody_until_they_do() {
+    let flags = ["--resume-heartbeat", "200ms", "--resume-deadline", "1200ms"];
+    let server = TestServer::start(&[&flags[..], &["--resume-window", "60s"]].concat()).await;
+    for via in [Via::WebSocket, Via::EventStream] {
+        let mut frozen = Client::begin(&server, via).await;
+        frozen.send(json!({"type": "find_match"})).await;
+        frozen.expect("waiting").await;
+        frozen.answers = false;
+        server.reaches("matchmaking_parked_users", "", 1.0).await;
+        let mut user = Client::begin(&server, Via::WebSocket).await;
+        user.send(json!({"type": "find_match"})).await;
+        user.expect("waiting").await;
+        // The connection is taken for lost, and the session waits.
+        server.reaches("sessions_detached", "", 1.0).await;
+        frozen.answers = true;
+        frozen.resume(via).await.unwrap();
+        let found = loop {
+            // Whoever keeps its place in the order is found by the other, or finds it.
+            let message = frozen.next().await.unwrap();
+            if message["type"] == "match_found" {
+                break message;
+            }
+        };
+        assert_eq!(found["peer_id"], Value::from(user.id.clone()));
+        user.expect("match_found").await;
+        server.reaches("matchmaking_parked_users", "", 0.0).await;
+        for user in [&mut frozen, &mut user] {
+            user.write(&json!({"type": "leave"})).await;
+        }
+        server
+            .reaches("websocket_active_connections", "", 0.0)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_for_who_is_away_is_bounded() {
+    let server = TestServer::start(&["--resume-log-messages", "10"]).await;
+    for via in [Via::WebSocket, Via::EventStream] {
+        let (mut user, mut partner) = pair(&server, via, Via::WebSocket).await;
+        user.cut();
+        server.reaches("sessions_detached", "", 1.0).await;
+        for n in 0..20 {
+            partner.say(n).await;
+        }
+        let left = loop {
+            let message = partner.next().await.unwrap();
+            if message["type"] == "peer_left" {
+                break message;
+            }
+            assert_eq!(message["code"], "not_in_room");
+        };
+        assert_eq!(left["reason"], "resume_overflow");
+        assert!(user.resume(via).await.is_err());
+        partner.write(&json!({"type": "leave"})).await;
+        server
+            .reaches("websocket_active_connections", "", 0.0)
+            .await;
+    }
+    let closed = server.metric("sessions_closed_total", r#"reason="resume_overflow""#);
+    assert_eq!(closed.await, 2.0);
+}
+
+#[tokio::test]
+async fn a_position_that_is_gone_is_told_to_the_owner() {
+    let server = TestServer::start(&["--resume-log-messages", "5"]).await;
+    let (mut user, mut partner) = pair(&server, Via::WebSocket, Via::WebSocket).await;
+    for n in 0..20 {
+        partner.say(n).await;
+        user.hears(n).await;
+    }
+    user.arrived = 1;
+    assert_eq!(
+        user.resume(Via::WebSocket).await,
+        Err(End::Closed(Some(4503)))
+    );
+    assert_eq!(partner.expect("peer_left").await["reason"], "too_old");
+}
+
+#[tokio::test]
+async fn only_so_many_sessions_wait_for_a_connection() {
+    let server = TestServer::start(&["--max-detached", "1"]).await;
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        users.push(Client::begin(&server, Via::WebSocket).await);
+    }
+    users.iter_mut().for_each(Client::cut);
+    server
+        .reaches("limit_hits_total", r#"limit="max_detached""#, 2.0)
+        .await;
+    server.reaches("sessions_detached", "", 1.0).await;
+    server
+        .reaches("websocket_active_connections", "", 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_token_that_opens_nothing_is_refused() {
+    let server = TestServer::start(&[]).await;
+    let mut user = Client::begin(&server, Via::WebSocket).await;
+    let first = user.token.clone();
+    user.resume(Via::WebSocket).await.unwrap();
+    let second = user.token.clone();
+    assert_ne!(first, second);
+    user.resume(Via::WebSocket).await.unwrap();
+    let forged = format!("{}AAAAAAAAAAAAAAAAAAAAAA", &second[..20]);
+    for token in [
+        first.as_str(),
+        &forged,
+        "x",
+        "AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw",
+    ] {
+        let mut thief = user.copy();
+        token.clone_into(&mut thief.token);
+        assert_eq!(
+            thief.post(r#"{"type":"leave"}"#).await.status,
+            401,
+            "{token}"
+        );
+        assert_eq!(thief.poll("wait=0").await.status, 401, "{token}");
+        assert_eq!(
+            thief.resume(Via::WebSocket).await,
+            Err(End::Closed(Some(4502))),
+            "{token}"
+        );
+        assert_eq!(
+            thief.resume(Via::EventStream).await,
+            Err(End::Closed(Some(401))),
+            "{token}"
+        );
+    }
+    user.write(&json!({"type": "ping"})).await;
+    user.expect("pong").await;
+}
+
+#[tokio::test]
+async fn the_token_of_an_event_stream_opens_it_again() {
+    let server = TestServer::start(&[]).await;
+    let mut user = Client::begin(&server, Via::WebSocket).await;
+    user.resume(Via::EventStream).await.unwrap();
+    let address = user.token.clone();
+    user.resume(Via::EventStream).await.unwrap();
+    user.write(&json!({"type": "ping"})).await;
+    user.expect("pong").await;
+    address.clone_into(&mut user.token);
+    user.resume(Via::EventStream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_lets_members_of_rooms_come_back() {
+    let server = TestServer::start(&["--drain-timeout", "60s"]).await;
+    let (mut user, mut partner) = pair(&server, Via::WebSocket, Via::EventStream).await;
+    user.cut();
+    server.process.signal(rustix::process::Signal::TERM);
+    partner.expect("draining").await;
+    user.resume(Via::WebSocket).await.unwrap();
+    user.expect("draining").await;
+    user.say("still here").await;
+    partner.hears("still here").await;
+}
+
+#[tokio::test]
+async fn what_a_post_gets_wrong_is_told() {
+    let server = TestServer::start(&["--max-message-bytes", "1000"]).await;
+    let user = Client::begin(&server, Via::Polling).await;
+    let many: Vec<Value> = (0..65).map(|_| json!({"type": "pong"})).collect();
+    for (body, status) in [
+        ("not JSON".to_owned(), 400),
+        (json!(many).to_string(), 413),
+        (
+            json!({"type": "message", "seq": 1, "payload": "x".repeat(1000)}).to_string(),
+            413,
+        ),
+        ("x".repeat(300 * 1024), 413),
+        (json!([{"type": "ping", "seq": 2}]).to_string(), 409),
+        (json!([{"type": "ping"}, {"type": "ping"}]).to_string(), 200),
+        (
+            json!({"token": user.token, "messages": [{"type": "pong"}]}).to_string(),
+            200,
+        ),
+    ] {
+        let response = user.post(&body).await;
+        assert_eq!(response.status, status, "{body:.40}: {}", response.text());
+    }
+}
+
+#[tokio::test]
+async fn polls_that_are_not_held_say_when_to_come_again() {
+    let server = TestServer::start(&[]).await;
+    let (mut user, mut partner) = pair(&server, Via::Polling, Via::WebSocket).await;
+    let busy = user.poll("wait=0").await;
+    assert_eq!(busy.status, 304);
+    partner.say("hello").await;
+    let response = loop {
+        let response = user.poll("wait=0").await;
+        if response.status == 200 {
+            break response;
+        }
+    };
+    assert_eq!(response.json()["poll_after_ms"], 250);
+    let tag = format!("\"{}\"", user.arrived + 1);
+    assert_eq!(response.header("etag"), Some(&tag[..]));
+    user.hears("hello").await;
+    assert!(PATIENCE.as_secs() > 5, "a poll is held for less");
+}

@@ -1,0 +1,406 @@
+//! A client whose session outlives its connections, over any transport: it numbers what it sends, answers the server's
+//! pings, and checks that what it gets is whole and in order.
+
+use std::collections::VecDeque;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+use super::{
+    TestServer,
+    http::{self, Response},
+    user::text,
+    within,
+};
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    WebSocket,
+    EventStream,
+    Polling,
+}
+
+impl Via {
+    pub(crate) const ALL: [Self; 3] = [Self::WebSocket, Self::EventStream, Self::Polling];
+}
+
+enum Connection {
+    WebSocket(Box<WebSocketStream<TcpStream>>),
+    EventStream(BufReader<TcpStream>),
+    /// What the next poll says that it has.
+    Polling,
+    None,
+}
+
+/// Such a client.
+pub(crate) struct Client {
+    address: std::net::SocketAddr,
+    connection: Connection,
+    /// What the next connection shows.
+    pub(crate) token: String,
+    /// The id by which partners know this user.
+    pub(crate) id: String,
+    /// The first message of the latest connection.
+    pub(crate) first: Value,
+    /// The number of the last message that was sent, and of the last that arrived.
+    pub(crate) sent: u64,
+    pub(crate) arrived: u64,
+    /// Whether the server knows this session by its polls.
+    polls: bool,
+    /// Whether pings are answered.
+    pub(crate) answers: bool,
+    unread: VecDeque<Value>,
+}
+
+/// Why there is no next message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server closed, with this code.
+    Closed(Option<u16>),
+    /// The connection ended without a word.
+    Broken,
+}
+
+impl Client {
+    /// Begins a session.
+    pub(crate) async fn begin(server: &TestServer, via: Via) -> Self {
+        let mut client = Self {
+            address: server.public,
+            connection: Connection::None,
+            token: String::new(),
+            id: String::new(),
+            first: Value::Null,
+            sent: 0,
+            arrived: 0,
+            polls: false,
+            answers: true,
+            unread: VecDeque::new(),
+        };
+        client.open(via).await.unwrap();
+        assert_eq!(client.first["type"], "session", "{}", client.first);
+        client.id = text(&client.first, "session_id");
+        client
+    }
+
+    /// Goes on over a new connection, whatever became of the old one.
+    pub(crate) async fn resume(&mut self, via: Via) -> Result<(), End> {
+        self.unread.clear();
+        if self.polls && via == Via::Polling {
+            // Nothing has changed for the server.
+            self.connection = Connection::Polling;
+            return Ok(());
+        }
+        self.open(via).await?;
+        assert_eq!(self.first["type"], "resumed", "{}", self.first);
+        assert_eq!(text(&self.first, "session_id"), self.id);
+        Ok(())
+    }
+
+    /// The same session at another connection, as a duplicated tab has it.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            address: self.address,
+            connection: Connection::None,
+            token: self.token.clone(),
+            id: self.id.clone(),
+            first: Value::Null,
+            sent: self.sent,
+            arrived: self.arrived,
+            polls: self.polls,
+            answers: self.answers,
+            unread: VecDeque::new(),
+        }
+    }
+
+    /// Breaks the connection without a word.
+    pub(crate) fn cut(&mut self) {
+        let stream = match &self.connection {
+            Connection::WebSocket(socket) => Some(socket.get_ref()),
+            Connection::EventStream(stream) => Some(stream.get_ref()),
+            Connection::Polling | Connection::None => None,
+        };
+        if let Some(stream) = stream {
+            let linger = Some(std::time::Duration::ZERO);
+            socket2::SockRef::from(stream).set_linger(linger).unwrap();
+        }
+        self.connection = Connection::None;
+        self.unread.clear();
+    }
+
+    /// Says goodbye with this code; for a WebSocket.
+    pub(crate) async fn close(&mut self, code: u16) {
+        let Connection::WebSocket(socket) = &mut self.connection else {
+            panic!("only a WebSocket has close codes");
+        };
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: "".into(),
+        };
+        socket.close(Some(frame)).await.unwrap();
+        while within("the end", socket.next()).await.is_some() {}
+        self.connection = Connection::None;
+    }
+
+    async fn open(&mut self, via: Via) -> Result<(), End> {
+        self.connection = match via {
+            Via::WebSocket => self.open_socket().await,
+            Via::EventStream => self.open_stream().await?,
+            Via::Polling => Connection::Polling,
+        };
+        self.first = self.read().await?;
+        self.polls = via == Via::Polling;
+        if let Some(token) = self.first["resume_token"].as_str() {
+            token.clone_into(&mut self.token);
+        }
+        Ok(())
+    }
+
+    async fn open_socket(&self) -> Connection {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let query = if self.token.is_empty() {
+            "?resume=1"
+        } else {
+            ""
+        };
+        let url = format!("ws://{}/ws{query}", self.address);
+        let mut request = url.into_client_request().unwrap();
+        if !self.token.is_empty() {
+            let offer = format!("voicematch.1, resume.{}.{}", self.token, self.arrived);
+            let headers = request.headers_mut();
+            headers.insert("sec-websocket-protocol", offer.parse().unwrap());
+        }
+        let opened = within("the handshake", client_async(request, stream)).await;
+        Connection::WebSocket(Box::new(opened.unwrap().0))
+    }
+
+    async fn open_stream(&self) -> Result<Connection, End> {
+        let mut stream = BufReader::new(TcpStream::connect(self.address).await.unwrap());
+        let request = format!(
+            "GET /events HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}\r\n",
+            self.address,
+            self.headers("Last-Event-ID: ", "")
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let response = within("the stream", http::read_response(&mut stream, false)).await;
+        if response.status != 200 {
+            return Err(End::Closed(Some(response.status)));
+        }
+        assert_eq!(response.header("content-type"), Some("text/event-stream"));
+        assert_eq!(response.header("x-accel-buffering"), Some("no"));
+        Ok(Connection::EventStream(stream))
+    }
+
+    /// The header lines of a request that shows the token, and the position in this form.
+    fn headers(&self, position: &str, quote: &str) -> String {
+        if self.token.is_empty() {
+            return String::new();
+        }
+        format!(
+            "Authorization: Bearer {}\r\n{position}{quote}{}{quote}\r\n",
+            self.token, self.arrived
+        )
+    }
+
+    /// The next message, without its number; pings are answered and left out.
+    pub(crate) async fn next(&mut self) -> Result<Value, End> {
+        loop {
+            let message = self.read().await?;
+            if message["type"] == "ping" {
+                if self.answers {
+                    self.pong().await;
+                }
+                continue;
+            }
+            if message["type"] == "resumed" {
+                // A poll that came late.
+                self.first = message;
+                continue;
+            }
+            let seq = message["seq"].as_u64().expect("a number");
+            assert_eq!(seq, self.arrived + 1, "{message}");
+            self.arrived = seq;
+            return Ok(message);
+        }
+    }
+
+    /// Waits for the end; messages before it are lost.
+    pub(crate) async fn end(&mut self) -> End {
+        loop {
+            match self.read().await {
+                Ok(message) if message["type"] == "ping" && self.answers => self.pong().await,
+                Ok(_) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn pong(&mut self) {
+        let pong = json!({"type": "pong", "ack": self.arrived});
+        self.write(&pong).await;
+    }
+
+    /// The next message as it came.
+    async fn read(&mut self) -> Result<Value, End> {
+        loop {
+            if let Some(message) = self.unread.pop_front() {
+                return Ok(message);
+            }
+            match &mut self.connection {
+                Connection::WebSocket(socket) => match within("a message", socket.next()).await {
+                    Some(Ok(Message::Text(text))) => {
+                        return Ok(serde_json::from_str(text.as_str()).unwrap());
+                    }
+                    Some(Ok(Message::Close(frame))) => {
+                        return Err(End::Closed(frame.map(|frame| frame.code.into())));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(End::Broken),
+                },
+                Connection::EventStream(stream) => {
+                    return within("an event", read_event(stream)).await;
+                }
+                Connection::Polling => {
+                    let response = self.poll("wait=5").await;
+                    match response.status {
+                        200 => {
+                            let messages = response.json()["messages"].take();
+                            let Value::Array(messages) = messages else {
+                                panic!("no messages: {}", response.text());
+                            };
+                            self.unread = messages.into();
+                        }
+                        304 => {}
+                        410 => {
+                            let code = response.json()["code"].as_u64().unwrap();
+                            return Err(End::Closed(u16::try_from(code).ok()));
+                        }
+                        status => return Err(End::Closed(Some(status))),
+                    }
+                }
+                Connection::None => return Err(End::Broken),
+            }
+        }
+    }
+
+    /// One poll, with this query.
+    pub(crate) async fn poll(&self, query: &str) -> Response {
+        let path = format!("/poll?{query}");
+        let headers = self.headers("If-None-Match: ", "\"");
+        http::request(self.address, "GET", &path, &headers).await
+    }
+
+    /// Sends a message with the next number.
+    pub(crate) async fn send(&mut self, mut message: Value) {
+        self.sent += 1;
+        message["seq"] = self.sent.into();
+        self.write(&message).await;
+    }
+
+    /// Sends this very message.
+    pub(crate) async fn write(&mut self, message: &Value) {
+        let text = message.to_string();
+        match &mut self.connection {
+            Connection::WebSocket(socket) => {
+                let sent = within("sending", socket.send(Message::text(text))).await;
+                // A connection that the server has ended is found by reading.
+                let _ = sent;
+            }
+            _ => {
+                let response = self.post(&text).await;
+                assert_eq!(response.status, 200, "{}", response.text());
+            }
+        }
+    }
+
+    /// Sends this body by a request.
+    pub(crate) async fn post(&self, body: &str) -> Response {
+        let headers = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+            self.token,
+            body.len()
+        );
+        http::request_with_body(self.address, "POST", "/send", &headers, body).await
+    }
+
+    /// The next message, which must be of this type.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, kind: &'static str) -> impl Future<Output = Value> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let message = self.next().await;
+            let message = message.unwrap_or_else(|end| panic!("{caller}: {end:?}, and no {kind}"));
+            assert_eq!(message["type"], kind, "{caller}: {message}");
+            message
+        }
+    }
+
+    /// Sends what goes to the partner.
+    pub(crate) async fn say(&mut self, payload: impl Into<Value>) {
+        let payload = payload.into();
+        self.send(json!({"type": "message", "payload": payload}))
+            .await;
+    }
+
+    /// What the partner has said must come next.
+    #[track_caller]
+    pub(crate) fn hears(&mut self, payload: impl Into<Value>) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let payload = payload.into();
+        async move {
+            let message = self.expect("message").await;
+            assert_eq!(message["payload"], payload, "{caller}");
+        }
+    }
+}
+
+/// Reads one event; comments and `retry` are left out.
+async fn read_event(stream: &mut BufReader<TcpStream>) -> Result<Value, End> {
+    let (mut kind, mut data, mut id) = (String::new(), Vec::new(), None);
+    loop {
+        let mut line = String::new();
+        match stream.read_line(&mut line).await {
+            Ok(read) if read > 0 => {}
+            _ => return Err(End::Broken),
+        }
+        let line = line.trim_end_matches('\n');
+        match line.split_once(": ") {
+            Some(("event", value)) => value.clone_into(&mut kind),
+            Some(("id", value)) => id = value.parse::<u64>().ok(),
+            Some(("data", value)) => data.push(value.to_owned()),
+            _ if line.is_empty() && !data.is_empty() => break,
+            _ => {}
+        }
+    }
+    let message: Value = serde_json::from_str(&data.join("\n")).unwrap();
+    if kind == "close" {
+        let code = message["code"].as_u64();
+        return Err(End::Closed(code.and_then(|code| u16::try_from(code).ok())));
+    }
+    assert_eq!(id, message["seq"].as_u64(), "{message}");
+    Ok(message)
+}
+
+/// Two clients in one room; the second makes the offer.
+pub(crate) async fn pair(server: &TestServer, first: Via, second: Via) -> (Client, Client) {
+    let mut first = Client::begin(server, first).await;
+    let mut second = Client::begin(server, second).await;
+    first.send(json!({"type": "find_match"})).await;
+    first.expect("waiting").await;
+    second.send(json!({"type": "find_match"})).await;
+    second.expect("match_found").await;
+    first.expect("match_found").await;
+    (first, second)
+}
