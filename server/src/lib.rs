@@ -39,6 +39,7 @@ use voicematch_core::{
     memory::Memory,
     metrics::{self, Metrics},
     pause,
+    room::named::NamedRooms,
     session::{
         Context, ProcessId, Resumables,
         close_log::{self, CloseLog},
@@ -138,6 +139,7 @@ impl Server {
             config: config.session,
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone()),
             directory: Directory::default(),
+            named_rooms: NamedRooms::new(config.max_rooms, metrics.clone()),
             resumables: Resumables::default(),
             detached: AtomicUsize::new(0),
             process: ProcessId::random(),

@@ -11,6 +11,7 @@ use crate::support::{TestServer, User, pair};
 async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
     let flags: &[&str] = match code {
         ErrorCode::RateLimited => &["--max-messages-per-second", "20", "--message-burst", "2"],
+        ErrorCode::TooManyRooms => &["--max-rooms", "1"],
         _ => &[],
     };
     let server = TestServer::start(flags).await;
@@ -42,6 +43,24 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
                 .await;
         }
         ErrorCode::Gap => user.send(json!({"type": "leave_room", "seq": 2})).await,
+        ErrorCode::BadRoomName => join(&mut user, "a room").await,
+        ErrorCode::RoomFull => {
+            for _ in 0..20 {
+                let mut other = User::connect(&server).await;
+                join(&mut other, "full").await;
+                other.expect("room_joined").await;
+                // They stay until the server ends.
+                std::mem::forget(other);
+            }
+            join(&mut user, "full").await;
+        }
+        ErrorCode::TooManyRooms => {
+            let mut other = User::connect(&server).await;
+            join(&mut other, "first").await;
+            other.expect("room_joined").await;
+            std::mem::forget(other);
+            join(&mut user, "second").await;
+        }
         ErrorCode::RateLimited => {
             for _ in 0..3 {
                 user.send(json!({"type": "ping"})).await;
@@ -59,12 +78,18 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
     (user.next_json().await, user, partner, server)
 }
 
+async fn join(user: &mut User, room: &str) {
+    user.send(json!({"type": "join_room", "room": room})).await;
+}
+
 #[tokio::test]
 async fn every_error_has_its_code_and_the_session_goes_on() {
     let temporary = [
         "not_waiting",
         "not_in_room",
         "gap",
+        "room_full",
+        "too_many_rooms",
         "rate_limited",
         "draining",
     ];

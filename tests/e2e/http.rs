@@ -354,6 +354,7 @@ async fn a_connection_is_kept_for_the_next_request() {
     kept.write(request.as_bytes()).await;
     let response = kept.response().await;
     assert_eq!(response.header("content-type"), Some("text/event-stream"));
+    assert_eq!(response.header("x-accel-buffering"), Some("no"));
     server
         .reaches("sessions_active", r#"transport="sse""#, 1.0)
         .await;

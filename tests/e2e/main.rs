@@ -19,6 +19,8 @@ mod listen;
 mod logs;
 mod machine;
 mod metrics;
+mod named_rooms;
+mod nginx;
 mod pairing;
 mod pprof;
 mod proxy;

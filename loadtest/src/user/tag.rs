@@ -189,8 +189,6 @@ pub fn request_with_id(
         id,
         criteria: None,
         payload,
-        seq: None,
-        ack: None,
         to: None,
     })
 }

@@ -18,7 +18,7 @@ use voicematch_core::{
     memory::Memory,
     metrics::Metrics,
     outbox::{Link, LogLimits, Outbox, OutboxLimits, text_header},
-    room::{Member, Place},
+    room::{Member, Place, named::NamedRooms},
     session::{
         Context, Pending, ProcessId, RateLimit, Resumables, ResumeConfig, Session, SessionConfig,
         close_log::CloseLog,
@@ -102,7 +102,7 @@ pub(crate) fn new_member(id: u64, sink: &Sink, metrics: &Arc<Metrics>) -> Arc<Me
         metrics.clone(),
         new_memory(metrics),
     );
-    Arc::new(Member::new(SessionId(id), outbox))
+    Arc::new(Member::new(SessionId(id), outbox, false))
 }
 
 /// Checked criteria.
@@ -139,6 +139,7 @@ fn new_context() -> Arc<Context> {
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
+        named_rooms: NamedRooms::new(100, metrics.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
         process: ProcessId::random(),

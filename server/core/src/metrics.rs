@@ -82,6 +82,8 @@ pub struct Metrics {
     pub duplicates_dropped: IntCounter,
     pub parked: IntGauge,
     pub polls_held: IntGauge,
+    pub named_rooms: IntGauge,
+    pub named_members: IntGauge,
     /// By kind of pool, as given to [`Metrics::new`].
     pub waiting: Box<[IntGauge]>,
     pub rooms_active: IntGauge,
@@ -199,6 +201,8 @@ impl Metrics {
             duplicates_dropped: make.counter("duplicates_dropped_total", "Messages of clients that had arrived before.")?,
             parked: make.gauge("matchmaking_parked_users", "Users who asked for a match and do not answer: they are matched with nobody until they do.")?,
             polls_held: make.gauge("polls_held", "Polls that wait for messages.")?,
+            named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
+            named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
             rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
             match_seconds: make.histogram("matchmaking_duration_seconds", "Time taken to find a match.")?,

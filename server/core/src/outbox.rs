@@ -180,13 +180,10 @@ impl Outbox {
         if state.closing.is_some() {
             return Err(Refused::Closed);
         }
-        if state.log.is_some() {
-            return self.log_batch(state, batch, read_at);
-        }
         let mut written = 0;
         if state.queue.is_empty() {
             let Some(link) = &state.link else {
-                return Err(Refused::Closed);
+                return self.log_batch(state, batch, read_at);
             };
             match link.try_write(&[IoSlice::new(&batch.bytes)]) {
                 Ok(n) => written = n,
@@ -215,7 +212,7 @@ impl Outbox {
         written: usize,
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
-        let memory = state.memory();
+        let memory = state.queue_memory();
         for range in batch.ranges().filter(|range| range.end > written) {
             if range.start < written {
                 // The socket has begun to take this one, so that it must have all of it.
@@ -225,7 +222,7 @@ impl Outbox {
             let bytes = batch.bytes[range].into();
             state.queue.push_back(Queued { bytes, read_at });
         }
-        self.settle(memory, state);
+        self.memory.change(memory, state.queue_memory());
         self.metrics
             .outbox_depth(state.queue.len(), state.queued_bytes);
         let too_many = state.queue.len() as u64 > self.limits.messages.into();
@@ -246,6 +243,7 @@ impl Outbox {
     }
 
     /// Counts the memory that a change has taken or given back; `before`: what the queue used then.
+    #[inline]
     fn settle(&self, before: usize, state: &mut State) {
         self.memory.change(before, state.memory());
         if let Some(log) = &mut state.log {
@@ -309,7 +307,10 @@ impl Outbox {
 
     /// Tells the user that nothing more will come.
     pub fn hang_up(&self) {
-        if let Some(link) = &mut self.lock().link {
+        let mut state = self.lock();
+        let State { link, log, .. } = &mut *state;
+        let kept = log.as_mut().and_then(|log| log.link.as_mut());
+        if let Some(link) = link.as_mut().or(kept) {
             link.hang_up();
         }
     }
@@ -352,12 +353,15 @@ impl Outbox {
     /// Writes queued messages as far as the socket takes them; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
-        let memory = state.memory();
-        let flushed = match state.log {
-            None => self.flush(&mut state, cx),
-            Some(_) => self.flush_log(&mut state, cx),
-        };
-        self.settle(memory, &mut state);
+        if state.log.is_some() {
+            let memory = state.memory();
+            let flushed = self.flush_log(&mut state, cx);
+            self.settle(memory, &mut state);
+            return flushed;
+        }
+        let memory = state.queue_memory();
+        let flushed = self.flush(&mut state, cx);
+        self.memory.change(memory, state.queue_memory());
         flushed
     }
 
@@ -421,7 +425,12 @@ impl State {
     /// Bytes that the queue uses.
     fn memory(&self) -> usize {
         let log = self.log.as_ref().map_or(0, |log| log.memory());
-        self.queued_bytes + self.queue.len() * size_of::<Queued>() + log
+        self.queue_memory() + log
+    }
+
+    /// The same of a plain session.
+    fn queue_memory(&self) -> usize {
+        self.queued_bytes + self.queue.len() * size_of::<Queued>()
     }
 
     fn is_queued(&self) -> bool {

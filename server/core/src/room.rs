@@ -1,8 +1,11 @@
-//! Rooms: which users are in a room together, and which messages they hear.
+//! Rooms: which users are in a room together, and which messages they hear. Here are members, their seats and the rooms of
+//! two who were matched; see [`named`] for the others.
 //!
 //! Matched users hold each other: a member's seat points to the room, and the room to its members, so a
 //! relay looks nothing up. Lock order: a seat, then an outbox; two seats only when a room is opened, the
 //! lower id first.
+
+pub mod named;
 
 use std::{
     sync::{
@@ -20,10 +23,15 @@ use crate::{
     outbox::{Batch, Outbox, Refused},
 };
 
+use named::NamedRoom;
+
 /// The part of a session that others hold: the user's outbox and seat.
 pub struct Member {
     pub id: SessionId,
     pub outbox: Outbox,
+    /// Whether the session outlives its connections.
+    pub resumable: bool,
+    away: AtomicBool,
     seat: Mutex<Seat>,
 }
 
@@ -32,6 +40,7 @@ enum Seat {
     Idle { since: Instant },
     Waiting,
     InRoom(Arc<Room>),
+    InNamedRoom(Arc<NamedRoom>),
     Gone,
 }
 
@@ -39,6 +48,15 @@ impl Seat {
     fn idle() -> Self {
         Self::Idle {
             since: Instant::now(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Idle { .. } => Place::Idle,
+            Self::Waiting => Place::Waiting,
+            Self::InRoom(_) | Self::InNamedRoom(_) => Place::InRoom,
+            Self::Gone => Place::Gone,
         }
     }
 }
@@ -54,7 +72,7 @@ pub enum Place {
     Gone,
 }
 
-/// Two matched users.
+/// Two matched users. It ends when one of them leaves.
 pub struct Room {
     pub id: RoomId,
     members: [Arc<Member>; 2],
@@ -118,6 +136,7 @@ impl Room {
             side.member.outbox.send(&ServerMessage::MatchFound {
                 room_id: room.id,
                 peer_id: peer.member.id,
+                batch: side.member.resumable.then_some(peer.member.resumable),
                 initiator,
                 waited_ms: millis(side.waited),
                 shared_interests,
@@ -150,21 +169,27 @@ impl Room {
 
 impl Member {
     /// An idle user.
-    pub fn new(id: SessionId, outbox: Outbox) -> Self {
+    pub fn new(id: SessionId, outbox: Outbox, resumable: bool) -> Self {
         Self {
             id,
             outbox,
+            resumable,
+            away: AtomicBool::new(false),
             seat: Mutex::new(Seat::idle()),
         }
     }
 
     pub fn place(&self) -> Place {
-        match *self.lock() {
-            Seat::Idle { .. } => Place::Idle,
-            Seat::Waiting => Place::Waiting,
-            Seat::InRoom(_) => Place::InRoom,
-            Seat::Gone => Place::Gone,
-        }
+        self.lock().place()
+    }
+
+    /// Whether the user has no connection now.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     /// Since when the user has been idle, if they are.
@@ -191,9 +216,7 @@ impl Member {
                 *seat = Seat::Waiting;
                 Ok(())
             }
-            Seat::Waiting => Err(Place::Waiting),
-            Seat::InRoom(_) => Err(Place::InRoom),
-            Seat::Gone => Err(Place::Gone),
+            _ => Err(seat.place()),
         }
     }
 

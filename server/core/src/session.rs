@@ -19,7 +19,7 @@ use std::{
 };
 
 use voicematch_protocol::{
-    ClientType, CloseReason, ErrorCode, IceServer, Limits, RelayKind, Request, ServerMessage,
+    ClientType, CloseReason, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, ServerMessage,
     SessionId,
 };
 
@@ -29,12 +29,12 @@ use crate::{
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Batch, Link, Outbox, OutboxLimits},
-    room::{Member, Room},
+    room::{Member, Room, named::NamedRooms},
 };
 use close_log::CloseLog;
 use rate::Rate;
 pub use rate::RateLimit;
-use requests::{Refusal, numbers_of, parse};
+use requests::{Refusal, id_of, parse};
 pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
 pub use resume::ResumeConfig;
 use resume::{Resume, millis};
@@ -64,6 +64,7 @@ pub struct Context {
     pub config: SessionConfig,
     pub matchmaker: Matchmaker,
     pub directory: Directory,
+    pub named_rooms: NamedRooms,
     /// The sessions that outlive a connection.
     pub resumables: Resumables,
     /// Those that have none now.
@@ -131,7 +132,7 @@ impl Session {
             first.push_json(&greeting(config, id, None));
             // If the user has gone already, the transport finds out by itself.
             let _ = outbox.send_batch(&first, None);
-            Member::new(id, outbox)
+            Member::new(id, outbox, false)
         });
         Self::begin(context, member, None, draining, now)
     }
@@ -176,8 +177,8 @@ impl Session {
         pending: &mut Pending,
     ) -> Result<(), CloseReason> {
         self.tell_waiting();
-        if self.resume.is_some() {
-            return self.receive_numbered(text, read_at, pending);
+        if self.resume.is_some() && !self.take_numbers(text, read_at, pending)? {
+            return Ok(());
         }
         self.last_message = read_at;
         if !self.rate.allows(&self.context.config.rate, read_at) {
@@ -186,27 +187,23 @@ impl Session {
         let request = match parse(text) {
             Ok(request) => request,
             Err(refusal) => {
-                let (id, _) = numbers_of(text);
+                let id = id_of(text);
                 self.refuse(&refusal, id, pending);
                 return Ok(());
             }
         };
-        if request.kind == ClientType::Leave {
-            return Err(CloseReason::Closed);
-        }
-        self.carry_out_or_refuse(&request, read_at, pending);
-        Ok(())
-    }
-
-    fn carry_out_or_refuse(
-        &mut self,
-        request: &Request<'_>,
-        read_at: Instant,
-        pending: &mut Pending,
-    ) {
-        if let Err(refusal) = self.carry_out(request, read_at, pending) {
+        let done = match request.kind {
+            ClientType::Leave => return Err(CloseReason::Closed),
+            ClientType::JoinRoom => self.join_room(text, &request, read_at, pending),
+            _ => self.carry_out(&request, read_at, pending),
+        };
+        if let Err(refusal) = done {
             self.refuse(&refusal, request.id, pending);
         }
+        if self.resume.is_some() {
+            self.ping_if_owed(read_at);
+        }
+        Ok(())
     }
 
     /// Takes a transport's own frame, such as a ping or a part of a message, out of the user's budget.
@@ -322,6 +319,7 @@ impl Session {
         if let Some(ticket) = self.ticket.take() {
             self.context.matchmaker.cancel(&ticket);
         }
+        self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
         self.context.directory.remove(self.member.id);
         self.uncount();

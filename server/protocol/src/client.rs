@@ -35,6 +35,8 @@ closed_list! {
         Pong = "pong",
         /// End the session at once.
         Leave = "leave",
+        /// Join the room of a name.
+        JoinRoom = "join_room",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -66,15 +68,31 @@ pub struct Request<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub payload: Option<&'a RawValue>,
-    /// The number of this message, from 1, in a resumable session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
-    /// The number of the last message of the server that has arrived, in a resumable session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ack: Option<u64>,
     /// The member of the room that a relay is for; absent: everyone else in it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Cow<'a, str>>,
+}
+
+/// What the messages of a resumable session have besides. It is read apart, so that it costs the others nothing.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Numbers {
+    /// What is asked for, once more.
+    #[serde(rename = "type")]
+    pub kind: ClientType,
+    /// The number of this message, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The number of the last message of the server that has arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<u64>,
+}
+
+/// What `join_room` has besides.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct JoinRoom<'a> {
+    /// The name of the room.
+    #[serde(borrow)]
+    pub room: Cow<'a, str>,
 }
 
 /// A field that is there counts as there even when it is `null`.

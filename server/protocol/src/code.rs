@@ -55,6 +55,12 @@ closed_list! {
         UnknownPeer = "unknown_peer",
         /// A message of a resumable session whose number is not the next one: others are missing before it.
         Gap = "gap",
+        /// The name of a room that is none: 1 to 64 letters of the alphabet, digits, `_` and `-`.
+        BadRoomName = "bad_room_name",
+        /// The room has as many members as it may have.
+        RoomFull = "room_full",
+        /// There are as many named rooms as there may be.
+        TooManyRooms = "too_many_rooms",
         /// More messages than the limit allows; this one was dropped.
         RateLimited = "rate_limited",
         /// The server is about to stop and makes no new matches.
@@ -67,7 +73,13 @@ impl ErrorCode {
     pub const fn temporary(self) -> bool {
         matches!(
             self,
-            Self::NotInRoom | Self::NotWaiting | Self::Gap | Self::RateLimited | Self::Draining
+            Self::NotInRoom
+                | Self::NotWaiting
+                | Self::Gap
+                | Self::RoomFull
+                | Self::TooManyRooms
+                | Self::RateLimited
+                | Self::Draining
         )
     }
 }

@@ -14,9 +14,10 @@ pub mod code;
 pub mod id;
 pub mod server;
 
-pub use client::{ClientType, Criteria, Request};
+pub use client::{ClientType, Criteria, JoinRoom, Numbers, Request};
 pub use code::{CloseReason, ErrorCode, LeaveReason};
 pub use id::{RoomId, SessionId};
 pub use server::{
-    IceServer, Limits, RelayKind, ResumedRoom, ServerMessage, ServerType, ServerView,
+    IceServer, Limits, RelayKind, ResumedRoom, RoomMember, RoomSelf, ServerMessage, ServerType,
+    ServerView,
 };

@@ -87,6 +87,9 @@ pub enum ServerMessage<'a> {
         room_id: RoomId,
         /// The partner.
         peer_id: SessionId,
+        /// In a resumable session: whether the partner takes lists of candidates in one message.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        batch: Option<bool>,
         /// Whether this user makes the offer: true for exactly one of the two.
         initiator: bool,
         /// How long this user waited, in milliseconds.
@@ -105,6 +108,28 @@ pub enum ServerMessage<'a> {
         peer_id: SessionId,
         /// Why.
         reason: LeaveReason,
+    },
+    /// The user is in a named room.
+    RoomJoined {
+        /// Its name.
+        room: &'a str,
+        /// Its id, of this time: a room of the same name after it has another one.
+        room_id: RoomId,
+        /// The user.
+        you: RoomSelf,
+        /// The others.
+        members: Vec<RoomMember>,
+        /// The `id` of the request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+    },
+    /// Somebody has joined the user's named room.
+    PeerJoined {
+        /// The room.
+        room_id: RoomId,
+        /// Who.
+        #[serde(flatten)]
+        peer: RoomMember,
     },
     /// A request that has no other answer was carried out.
     Ack {
@@ -139,9 +164,46 @@ pub enum ServerMessage<'a> {
     },
 }
 
+/// The user in a named room.
+#[derive(Debug, Serialize)]
+pub struct RoomSelf {
+    /// The id by which the others know the user.
+    pub peer_id: SessionId,
+    /// The number by which the room knows them: one more for each who comes.
+    pub n: u32,
+}
+
+/// Another member of a named room, as the user sees them.
+#[derive(Debug, Serialize)]
+pub struct RoomMember {
+    /// Who.
+    pub peer_id: SessionId,
+    /// Their number.
+    pub n: u32,
+    /// Whether the user makes the offer to them: the newcomer of two does.
+    pub offer: bool,
+    /// Whether the user gives way when two offers cross (perfect negotiation,
+    /// <https://www.w3.org/TR/webrtc/#perfect-negotiation-example>).
+    pub polite: bool,
+    /// Whether they take lists of candidates in one message.
+    #[serde(skip_serializing_if = "is_false")]
+    pub batch: bool,
+    /// Whether they have no connection now.
+    #[serde(skip_serializing_if = "is_false")]
+    pub away: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The room of a resumed session.
 #[derive(Debug, Serialize)]
 pub struct ResumedRoom {
+    /// Its name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
     /// Its id.
     pub room_id: RoomId,
     /// The others in it.
@@ -202,6 +264,8 @@ pub enum ServerType {
     Waiting,
     MatchFound,
     PeerLeft,
+    RoomJoined,
+    PeerJoined,
     Offer,
     Answer,
     IceCandidate,

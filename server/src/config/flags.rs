@@ -207,6 +207,10 @@ pub struct Flags {
     #[arg(long, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_DETACHED", value_name = "N")]
     pub max_detached: Option<usize>,
 
+    /// Named rooms at the same time, each with up to 20 members
+    #[arg(long, default_value_t = 10_000, value_parser = count::<usize>(1, 10_000_000), env = "VOICEMATCH_MAX_ROOMS", value_name = "N")]
+    pub max_rooms: usize,
+
     /// Time a client has to send its request's header
     #[arg(long, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     pub handshake_timeout: Duration,

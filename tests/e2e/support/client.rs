@@ -1,12 +1,12 @@
 //! A client whose session outlives its connections, over any transport: it numbers what it sends, answers the server's
 //! pings, and checks that what it gets is whole and in order.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 use tokio_tungstenite::{
@@ -39,7 +39,7 @@ impl Via {
 
 enum Connection {
     WebSocket(Box<WebSocketStream<TcpStream>>),
-    EventStream(BufReader<TcpStream>),
+    EventStream(Events),
     /// What the next poll says that it has.
     Polling,
     None,
@@ -47,7 +47,7 @@ enum Connection {
 
 /// Such a client.
 pub(crate) struct Client {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     connection: Connection,
     /// What the next connection shows.
     pub(crate) token: String,
@@ -77,8 +77,13 @@ pub(crate) enum End {
 impl Client {
     /// Begins a session.
     pub(crate) async fn begin(server: &TestServer, via: Via) -> Self {
+        Self::begin_at(server.public, via).await
+    }
+
+    /// Begins a session at this address, which may be a proxy's.
+    pub(crate) async fn begin_at(address: SocketAddr, via: Via) -> Self {
         let mut client = Self {
-            address: server.public,
+            address,
             connection: Connection::None,
             token: String::new(),
             id: String::new(),
@@ -129,7 +134,7 @@ impl Client {
     pub(crate) fn cut(&mut self) {
         let stream = match &self.connection {
             Connection::WebSocket(socket) => Some(socket.get_ref()),
-            Connection::EventStream(stream) => Some(stream.get_ref()),
+            Connection::EventStream(events) => Some(events.stream.get_ref()),
             Connection::Polling | Connection::None => None,
         };
         if let Some(stream) = stream {
@@ -199,8 +204,11 @@ impl Client {
             return Err(End::Closed(Some(response.status)));
         }
         assert_eq!(response.header("content-type"), Some("text/event-stream"));
-        assert_eq!(response.header("x-accel-buffering"), Some("no"));
-        Ok(Connection::EventStream(stream))
+        let chunked = response.header("transfer-encoding") == Some("chunked");
+        Ok(Connection::EventStream(Events {
+            stream,
+            left: chunked.then_some(0),
+        }))
     }
 
     /// The header lines of a request that shows the token, and the position in this form.
@@ -270,7 +278,7 @@ impl Client {
                     Some(Err(_)) | None => return Err(End::Broken),
                 },
                 Connection::EventStream(stream) => {
-                    return within("an event", read_event(stream)).await;
+                    return within("an event", stream.next()).await;
                 }
                 Connection::Polling => {
                     let response = self.poll("wait=5").await;
@@ -366,37 +374,74 @@ impl Client {
     }
 }
 
-/// Reads one event; comments and `retry` are left out.
-async fn read_event(stream: &mut BufReader<TcpStream>) -> Result<Value, End> {
-    let (mut kind, mut data, mut id) = (String::new(), Vec::new(), None);
-    loop {
-        let mut line = String::new();
-        match stream.read_line(&mut line).await {
-            Ok(read) if read > 0 => {}
-            _ => return Err(End::Broken),
-        }
-        let line = line.trim_end_matches('\n');
-        match line.split_once(": ") {
-            Some(("event", value)) => value.clone_into(&mut kind),
-            Some(("id", value)) => id = value.parse::<u64>().ok(),
-            Some(("data", value)) => data.push(value.to_owned()),
-            _ if line.is_empty() && !data.is_empty() => break,
-            _ => {}
+/// A stream of events.
+struct Events {
+    stream: BufReader<TcpStream>,
+    /// What is left of a chunk, where a proxy sends the stream in chunks.
+    left: Option<usize>,
+}
+
+impl Events {
+    /// The next line.
+    async fn line(&mut self) -> Result<String, End> {
+        let mut line = Vec::new();
+        loop {
+            if self.left == Some(0) {
+                let mut size = String::new();
+                while size.trim().is_empty() {
+                    size.clear();
+                    let read = self.stream.read_line(&mut size).await;
+                    if !read.is_ok_and(|read| read > 0) {
+                        return Err(End::Broken);
+                    }
+                }
+                let size = usize::from_str_radix(size.trim(), 16).unwrap();
+                if size == 0 {
+                    return Err(End::Broken);
+                }
+                self.left = Some(size);
+            }
+            let byte = self.stream.read_u8().await.map_err(|_| End::Broken)?;
+            self.left = self.left.map(|left| left - 1);
+            match byte {
+                b'\n' => return Ok(String::from_utf8(line).unwrap()),
+                byte => line.push(byte),
+            }
         }
     }
-    let message: Value = serde_json::from_str(&data.join("\n")).unwrap();
-    if kind == "close" {
-        let code = message["code"].as_u64();
-        return Err(End::Closed(code.and_then(|code| u16::try_from(code).ok())));
+
+    /// Reads one event; comments and `retry` are left out.
+    async fn next(&mut self) -> Result<Value, End> {
+        let (mut kind, mut data, mut id) = (String::new(), Vec::new(), None);
+        loop {
+            let line = self.line().await?;
+            match line.split_once(": ") {
+                Some(("event", value)) => value.clone_into(&mut kind),
+                Some(("id", value)) => id = value.parse::<u64>().ok(),
+                Some(("data", value)) => data.push(value.to_owned()),
+                _ if line.is_empty() && !data.is_empty() => break,
+                _ => {}
+            }
+        }
+        let message: Value = serde_json::from_str(&data.join("\n")).unwrap();
+        if kind == "close" {
+            let code = message["code"].as_u64();
+            return Err(End::Closed(code.and_then(|code| u16::try_from(code).ok())));
+        }
+        assert_eq!(id, message["seq"].as_u64(), "{message}");
+        Ok(message)
     }
-    assert_eq!(id, message["seq"].as_u64(), "{message}");
-    Ok(message)
 }
 
 /// Two clients in one room; the second makes the offer.
 pub(crate) async fn pair(server: &TestServer, first: Via, second: Via) -> (Client, Client) {
-    let mut first = Client::begin(server, first).await;
-    let mut second = Client::begin(server, second).await;
+    pair_at(server.public, first, second).await
+}
+
+/// The same at this address.
+pub(crate) async fn pair_at(address: SocketAddr, first: Via, second: Via) -> (Client, Client) {
+    let mut first = Client::begin_at(address, first).await;
+    let mut second = Client::begin_at(address, second).await;
     first.send(json!({"type": "find_match"})).await;
     first.expect("waiting").await;
     second.send(json!({"type": "find_match"})).await;

@@ -71,7 +71,7 @@ impl User {
             metrics.clone(),
             memory,
         );
-        let member = Arc::new(Member::new(SessionId(id), outbox));
+        let member = Arc::new(Member::new(SessionId(id), outbox, false));
         Self {
             member,
             heard,

@@ -23,7 +23,7 @@ impl Metrics {
 
     fn session_families(&self) -> [MetricFamily; 3] {
         let waiting = self.waiting_users();
-        let in_room = 2 * self.rooms_active.get();
+        let in_room = 2 * self.rooms_active.get() + self.named_members.get();
         let idle = (self.sessions_open.get() - waiting - in_room).max(0);
         let state = |name: &str, value: i64| (vec![("state", name.to_owned())], value as f64);
         [

@@ -39,7 +39,7 @@ pub const REFUSALS: [&str; 6] = [
 ];
 
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 14] = [
+pub const LIMITS: [&str; 15] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -53,6 +53,7 @@ pub const LIMITS: [&str; 14] = [
     "max_buffered_bytes",
     "max_detached",
     "resume_log",
+    "max_rooms",
     "descriptors",
 ];
 

@@ -58,6 +58,8 @@ pub(super) struct Log {
     /// The number of the last message that was in the log when the link came.
     replayed: u64,
     limits: LogLimits,
+    /// What carries the session. It is here, so that an outbox without a link of its own looks for a log.
+    pub(super) link: Option<Box<dyn Link>>,
     /// Memory that the metrics know of.
     counted: usize,
     /// Whom to wake when there is something to take.
@@ -155,8 +157,10 @@ impl Log {
     }
 
     /// Frames a message without a number.
-    pub(super) fn push_unnumbered(&mut self, link: &dyn Link, event: &'static str, text: &[u8]) {
-        link.frame(Message::Unnumbered { event, text }, &mut self.urgent);
+    pub(super) fn push_unnumbered(&mut self, event: &'static str, text: &[u8]) {
+        if let Some(link) = &self.link {
+            link.frame(Message::Unnumbered { event, text }, &mut self.urgent);
+        }
     }
 
     /// Nothing goes out after `framed`.
@@ -165,7 +169,10 @@ impl Log {
     }
 
     /// Stages what is due, if nothing is staged; false: there is nothing to write.
-    pub(super) fn stage(&mut self, link: &dyn Link) -> bool {
+    pub(super) fn stage(&mut self) -> bool {
+        let Some(link) = &self.link else {
+            return false;
+        };
         if self.staged.is_empty() {
             self.staged.append(&mut self.urgent);
             self.urgent = Vec::new();

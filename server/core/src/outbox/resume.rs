@@ -45,18 +45,17 @@ impl Outbox {
     ) -> Result<Vec<u8>, TooOld> {
         let mut state = self.lock();
         let memory = state.memory();
-        let State { log, link, .. } = &mut *state;
-        let log = log.get_or_insert_default();
+        let log = state.log.get_or_insert_default();
         let whole = log.is_between_messages();
         let replay = log.rewind(after)?;
-        if let Some(old) = link.take() {
+        if let Some(old) = log.link.take() {
             say_farewell(old, whole, CloseReason::Replaced);
         }
         let first = first(replay);
         if let Some(attach) = attach.take() {
+            log.link = Some(attach.link);
             log.push_urgent(attach.preface);
-            log.push_unnumbered(&*attach.link, event, &first);
-            *link = Some(attach.link);
+            log.push_unnumbered(event, &first);
         }
         self.metrics.replayed.inc_by(replay);
         // A link that fails is found by its task.
@@ -90,9 +89,8 @@ impl Outbox {
     pub fn detach(&self, reason: CloseReason) {
         let mut state = self.lock();
         let memory = state.memory();
-        let State { log, link, .. } = &mut *state;
-        if let Some(log) = log {
-            if let Some(link) = link.take() {
+        if let Some(log) = &mut state.log {
+            if let Some(link) = log.link.take() {
                 say_farewell(link, log.is_between_messages(), reason);
             }
             log.cut();
@@ -129,9 +127,8 @@ impl Outbox {
     pub fn send_unnumbered(&self, event: &'static str, text: &[u8]) {
         let mut state = self.lock();
         let memory = state.memory();
-        let State { log, link, .. } = &mut *state;
-        if let (Some(log), Some(link)) = (log, link) {
-            log.push_unnumbered(&**link, event, text);
+        if let Some(log) = &mut state.log {
+            log.push_unnumbered(event, text);
             let written = self.write_log(&mut state);
             self.settle(memory, &mut state);
             if written.is_err() || state.is_queued() {
@@ -163,20 +160,24 @@ impl Outbox {
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
         let memory = state.memory();
-        let State { log, link, .. } = &mut *state;
-        let log = log.get_or_insert_default();
+        let Some(log) = &mut state.log else {
+            // There is neither link nor log: the session is over.
+            return Err(Refused::Closed);
+        };
         let flushed = log.is_flushed();
         for range in batch.ranges() {
             let frame = &batch.bytes[range];
             match text_frame(frame) {
                 Some((message, _)) => log.push(message, read_at),
-                None if link.is_some() => log.push_urgent(frame),
+                None if log.link.is_some() => log.push_urgent(frame),
                 None => {}
             }
         }
         if flushed && self.write_log(&mut state).is_err() {
             // Its task finds out; the messages are kept for the next link.
-            state.link = None;
+            if let Some(log) = &mut state.log {
+                log.link = None;
+            }
         }
         let refused = self.check_log(&mut state);
         self.settle(memory, &mut state);
@@ -188,12 +189,13 @@ impl Outbox {
 
     /// Ends the session if more is unsent than it may be, and forgets the oldest sent messages beyond the limits.
     fn check_log(&self, state: &mut State) -> Result<(), Refused> {
-        let State { log, link, .. } = &mut *state;
-        let Some(log) = log else { return Ok(()) };
+        let Some(log) = &mut state.log else {
+            return Ok(());
+        };
         let (messages, bytes) = log.unsent();
         self.metrics.outbox_depth(messages, bytes);
         let kept = log.trim();
-        let (limit, reason) = if link.is_none() {
+        let (limit, reason) = if log.link.is_none() {
             if kept {
                 return Ok(());
             }
@@ -214,12 +216,12 @@ impl Outbox {
 
     /// Writes what the link takes at once.
     fn write_log(&self, state: &mut State) -> io::Result<()> {
-        let (Some(log), Some(link)) = (&mut state.log, &state.link) else {
+        let Some(log) = &mut state.log else {
             return Ok(());
         };
         FRAMED.with_borrow_mut(|framed| {
             log.lend(framed);
-            let written = write(log, &**link, self);
+            let written = write(log, self);
             log.lend(framed);
             framed.shrink_to(KEPT_BYTES);
             written
@@ -242,7 +244,7 @@ impl Outbox {
                 Ok(()) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            let Some(link) = &state.link else {
+            let Some(link) = state.log.as_ref().and_then(|log| log.link.as_ref()) else {
                 return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
             match link.poll_writable(cx) {
@@ -266,8 +268,9 @@ fn say_farewell(mut link: Box<dyn Link>, whole: bool, reason: CloseReason) {
 }
 
 /// Writes until all is written or the socket is full.
-fn write(log: &mut Log, link: &dyn Link, outbox: &Outbox) -> io::Result<()> {
-    while log.stage(link) {
+fn write(log: &mut Log, outbox: &Outbox) -> io::Result<()> {
+    while log.stage() {
+        let Some(link) = &log.link else { break };
         match link.try_write(&[IoSlice::new(log.staged())]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => log.took(written, &outbox.metrics),

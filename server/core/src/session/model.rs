@@ -25,6 +25,7 @@ use crate::{
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Attach, Link, LogLimits, OutboxLimits, text_frame},
+    room::named::NamedRooms,
 };
 
 /// A socket that takes so many bytes and no more, until it breaks.
@@ -102,6 +103,7 @@ fn new_context() -> Arc<Context> {
         },
         matchmaker: Matchmaker::new(matchmaker, metrics.clone()),
         directory: Directory::default(),
+        named_rooms: NamedRooms::new(100, metrics.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
         process: ProcessId::random(),

@@ -5,7 +5,8 @@ use std::{sync::atomic::Ordering, time::Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{
-    ClientType, Criteria, ErrorCode, LeaveReason, RelayKind, Request, ServerMessage, SessionId,
+    ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, RelayKind, Request, ServerMessage,
+    SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -13,7 +14,10 @@ use super::{Pending, Session};
 use crate::{
     matchmaker::{Avoid, Wish},
     outbox::Refused,
-    room::{NotRelayed, Place},
+    room::{
+        NotRelayed, Place,
+        named::{CannotJoin, NotSent, To},
+    },
 };
 
 /// The most former partners that one user avoids at the same time; one more makes the oldest a stranger again.
@@ -70,6 +74,7 @@ impl Session {
             ClientType::FindMatch => self.find_match(request, now),
             ClientType::Next => {
                 let wish = self.check_find(request)?;
+                self.leave_named_room(LeaveReason::Next);
                 if let Some(partner) = self.leave_room(LeaveReason::Next) {
                     let until = now + self.context.matchmaker.config().avoid_partner_for;
                     if self.avoid.len() == MAX_AVOIDED {
@@ -93,7 +98,8 @@ impl Session {
                 Ok(())
             }
             ClientType::LeaveRoom => {
-                if self.leave_room(LeaveReason::Left).is_none() {
+                let left = self.leave_named_room(LeaveReason::Left);
+                if !left && self.leave_room(LeaveReason::Left).is_none() {
                     return Err(not_in_room());
                 }
                 self.acknowledge(request.id, pending);
@@ -147,6 +153,58 @@ impl Session {
         Ok(())
     }
 
+    #[inline(never)]
+    pub(super) fn join_room(
+        &mut self,
+        text: &str,
+        request: &Request<'_>,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        self.context.metrics.request(request.kind);
+        // What follows writes to users directly and must not overtake earlier messages.
+        self.flush(read_at, pending);
+        let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
+        let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        let rooms = &self.context.named_rooms;
+        rooms
+            .join(&self.member, &name, request.id)
+            .map_err(|cannot| {
+                let (code, text) = match cannot {
+                    CannotJoin::BadName => (
+                        ErrorCode::BadRoomName,
+                        "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
+                    ),
+                    CannotJoin::Full => (
+                        ErrorCode::RoomFull,
+                        "the room has 20 members; try again later",
+                    ),
+                    CannotJoin::TooManyRooms => (
+                        ErrorCode::TooManyRooms,
+                        "this server has as many rooms as it may have; try again later",
+                    ),
+                    CannotJoin::Elsewhere(Place::Waiting) => (
+                        ErrorCode::AlreadyWaiting,
+                        "you wait for a match; cancel_match first",
+                    ),
+                    CannotJoin::Elsewhere(_) => (
+                        ErrorCode::AlreadyInRoom,
+                        "you are in another room; leave_room first",
+                    ),
+                };
+                Refusal::new(code, text)
+            })
+    }
+
+    /// Leaves the named room, if the user is in one.
+    pub(super) fn leave_named_room(&self, reason: LeaveReason) -> bool {
+        let room = self.member.named_room();
+        let rooms = &self.context.named_rooms;
+        let left = room.is_some_and(|room| rooms.leave(&room, self.member.id, reason));
+        self.member.give_up_seat();
+        left
+    }
+
     fn leave_room(&mut self, reason: LeaveReason) -> Option<SessionId> {
         self.room = None;
         self.member.leave_room(reason)
@@ -170,7 +228,7 @@ impl Session {
             }
         }
         let Some(room) = &self.room else {
-            return Err(not_in_room());
+            return self.relay_named(kind, request, payload, read_at, pending);
         };
         let peer = room.peer_of(self.member.id);
         if request
@@ -178,10 +236,7 @@ impl Session {
             .as_deref()
             .is_some_and(|to| to.as_bytes() != peer.id.digits())
         {
-            return Err(Refusal::new(
-                ErrorCode::UnknownPeer,
-                "`to` names no member of this room",
-            ));
+            return Err(unknown_peer());
         }
         let (head, len) = relay_head(kind, self.member.id);
         pending
@@ -193,6 +248,52 @@ impl Session {
             self.acknowledge(request.id, pending);
         }
         Ok(())
+    }
+
+    /// Relays in a named room: to one member, or a `message` to all.
+    #[inline(never)]
+    fn relay_named(
+        &mut self,
+        kind: RelayKind,
+        request: &Request<'_>,
+        payload: &RawValue,
+        read_at: Instant,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        let Some(room) = self.member.named_room() else {
+            return Err(not_in_room());
+        };
+        let to = match &request.to {
+            Some(to) => To::One(to),
+            None if kind == RelayKind::Message => To::All,
+            None => {
+                let text = "`to` is missing: in a named room all but `message` is for one member";
+                return Err(Refusal::new(ErrorCode::BadMessage, text));
+            }
+        };
+        let (head, len) = relay_head(kind, self.member.id);
+        let batch = &mut pending.relay;
+        batch.push(&[&head[..len], payload.get().as_bytes(), RELAY_TAIL]);
+        let bytes = batch.byte_len();
+        let sent = room.send(self.member.id, &to, batch, read_at);
+        batch.clear();
+        let metrics = &self.context.metrics;
+        match sent {
+            Ok(receivers) => {
+                metrics.relayed(kind, receivers as u64);
+                metrics.relayed_bytes(bytes * receivers);
+                self.acknowledge(request.id.filter(|_| kind == RelayKind::Message), pending);
+                Ok(())
+            }
+            Err(NotSent::UnknownPeer) => Err(unknown_peer()),
+            // The outbox has counted it.
+            Err(NotSent::Refused(Refused::Full)) => Err(unknown_peer()),
+            Err(NotSent::Refused(Refused::Closed)) => {
+                metrics.dropped("peer_closed", 1);
+                Err(unknown_peer())
+            }
+            Err(NotSent::NotInRoom) => Err(not_in_room()),
+        }
     }
 
     /// Hands the pending relays to the partner.
@@ -252,12 +353,10 @@ impl Session {
     }
 }
 
-#[derive(Default, Deserialize)]
-struct Numbers<'a> {
+#[derive(Deserialize)]
+struct IdOnly<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
-    #[serde(default)]
-    seq: Option<u64>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
@@ -267,29 +366,34 @@ pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
             "a message is one JSON object with a \"type\"",
         ));
     }
-    serde_json::from_str(text).map_err(|error| {
-        let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
-        let code = if is_json {
-            ErrorCode::BadMessage
-        } else {
-            ErrorCode::BadJson
-        };
-        Refusal(
-            code,
-            error.to_string().chars().take(MAX_DETAIL_CHARS).collect(),
-        )
-    })
+    serde_json::from_str(text).map_err(|error| refusal_of(text, &error))
+}
+
+/// Why a message could not be read.
+#[cold]
+pub(super) fn refusal_of(text: &str, error: &serde_json::Error) -> Refusal {
+    let is_json = is_object(text) && serde_json::from_str::<&RawValue>(text).is_ok();
+    let code = if is_json {
+        ErrorCode::BadMessage
+    } else {
+        ErrorCode::BadJson
+    };
+    let message = error.to_string();
+    Refusal(code, message.chars().take(MAX_DETAIL_CHARS).collect())
 }
 
 fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-/// The `id` and the `seq` of a message that is otherwise unreadable.
-pub(super) fn numbers_of(text: &str) -> (Option<&RawValue>, Option<u64>) {
-    let only = is_object(text).then(|| serde_json::from_str::<Numbers<'_>>(text));
-    let Numbers { id, seq } = only.and_then(Result::ok).unwrap_or_default();
-    (id, seq)
+/// The `id` of a message that is otherwise unreadable.
+pub(super) fn id_of(text: &str) -> Option<&RawValue> {
+    let only = is_object(text).then(|| serde_json::from_str::<IdOnly<'_>>(text));
+    only?.ok()?.id
+}
+
+fn unknown_peer() -> Refusal {
+    Refusal::new(ErrorCode::UnknownPeer, "`to` names no member of this room")
 }
 
 fn not_in_room() -> Refusal {

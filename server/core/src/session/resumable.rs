@@ -167,7 +167,7 @@ impl Resumable {
             let greeting = json(&greeting(config, id, Some(&token.text())));
             let attached = outbox.attach(&mut attach, 0, "session", |_| greeting);
             begun = Some((tokens, attached.unwrap_or_default()));
-            Member::new(id, outbox)
+            Member::new(id, outbox, true)
         });
         let (tokens, first) = begun.unwrap_or_else(|| {
             let (tokens, _) = Tokens::new(context.process, member.id);
@@ -207,10 +207,19 @@ impl Resumable {
         let mut session = self.lock_any();
         let session = &mut *session;
         let place = place(&self.member);
-        let room = self.member.room().map(|room| ResumedRoom {
-            room_id: room.id,
-            peers: vec![room.peer_of(self.member.id).id],
-        });
+        let room = match (self.member.room(), self.member.named_room()) {
+            (Some(room), _) => Some(ResumedRoom {
+                room: None,
+                room_id: room.id,
+                peers: vec![room.peer_of(self.member.id).id],
+            }),
+            (_, Some(room)) => Some(ResumedRoom {
+                room: Some(room.name.to_string()),
+                room_id: room.id,
+                peers: room.peers(self.member.id),
+            }),
+            _ => None,
+        };
         let refused = CannotResume::Refused { forged: false };
         let (Some(resume), false) = (&mut session.resume, session.left) else {
             return Err(refused);

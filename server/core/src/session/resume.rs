@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicematch_protocol::{CloseReason, ErrorCode, ServerMessage};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, ServerMessage};
 
 use super::{
     Pending, Session,
-    requests::{Refusal, numbers_of, parse},
+    requests::{Refusal, id_of, refusal_of},
     token::Tokens,
 };
 use crate::{metrics::Transport, outbox::LogLimits, pause, room::Place};
@@ -109,72 +109,57 @@ impl Resume {
 }
 
 impl Session {
-    /// Takes a message of a resumable session. An error means that the session is to be closed.
+    /// Looks at the numbers of a message of a resumable session. False: the message is dealt with. An error means that
+    /// the session is to be closed.
     #[inline(never)]
-    pub(super) fn receive_numbered(
+    pub(super) fn take_numbers(
         &mut self,
         text: &str,
         read_at: Instant,
         pending: &mut Pending,
-    ) -> Result<(), CloseReason> {
-        use voicematch_protocol::ClientType::{Leave, Ping, Pong};
+    ) -> Result<bool, CloseReason> {
         self.heard(read_at);
-        let request = match parse(text) {
-            Ok(request) => request,
-            Err(refusal) => {
-                let (id, seq) = numbers_of(text);
-                if !self.is_next(seq, read_at, pending)? {
-                    return Ok(());
+        let Numbers { kind, seq, ack } = match serde_json::from_str(text) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                if self.control_frame(read_at, pending)? {
+                    self.refuse(&refusal_of(text, &error), id_of(text), pending);
                 }
-                if !self.rate.allows(&self.context.config.rate, read_at) {
-                    return self.over_rate(pending);
-                }
-                self.refuse(&refusal, id, pending);
-                return Ok(());
+                return Ok(false);
             }
         };
-        if let Some(ack) = request.ack {
+        if let Some(ack) = ack {
             self.member.outbox.confirm(ack);
         }
-        match request.kind {
-            Leave => return Err(CloseReason::Closed),
-            Pong => {
-                self.context.metrics.request(request.kind);
-                return self.control_frame(read_at, pending).map(|_| ());
+        match (kind, seq) {
+            (ClientType::Pong, _) => {
+                self.context.metrics.request(kind);
+                self.control_frame(read_at, pending)?;
+                Ok(false)
             }
-            Ping => {}
-            _ => {
-                if request.seq.is_none() {
-                    self.control_frame(read_at, pending)?;
+            (ClientType::Ping | ClientType::Leave, _) => Ok(true),
+            (_, Some(seq)) => self.is_next(seq, read_at, pending),
+            (_, None) => {
+                if self.control_frame(read_at, pending)? {
                     let text =
                         "seq is missing: number your messages 1, 2, 3 in a resumable session";
                     let refusal = Refusal(ErrorCode::BadMessage, text.into());
-                    self.refuse(&refusal, request.id, pending);
-                    return Ok(());
+                    self.refuse(&refusal, None, pending);
                 }
-                if !self.is_next(request.seq, read_at, pending)? {
-                    return Ok(());
-                }
-                self.last_message = read_at;
+                Ok(false)
             }
         }
-        if !self.rate.allows(&self.context.config.rate, read_at) {
-            return self.over_rate(pending);
-        }
-        self.carry_out_or_refuse(&request, read_at, pending);
-        self.ping_if_owed(read_at);
-        Ok(())
     }
 
-    /// Whether a message with this number, if it has one, is to be taken: it is new, and the next. Its number is used up
+    /// Whether a message with this number is to be taken: it is new, and the next. Its number is used up
     /// then, whatever becomes of it, as a client that sends it again must not wait for ever.
     fn is_next(
         &mut self,
-        seq: Option<u64>,
+        seq: u64,
         now: Instant,
         pending: &mut Pending,
     ) -> Result<bool, CloseReason> {
-        let (Some(resume), Some(seq)) = (&mut self.resume, seq) else {
+        let Some(resume) = &mut self.resume else {
             return Ok(true);
         };
         if seq == resume.received + 1 {
@@ -251,7 +236,7 @@ impl Session {
     }
 
     /// Pings at once if the last ping has promised less than the user's new place asks for.
-    fn ping_if_owed(&mut self, now: Instant) {
+    pub(super) fn ping_if_owed(&mut self, now: Instant) {
         let promised = self.resume.as_ref().map(|resume| resume.promised);
         if promised.is_some_and(|promised| self.beat() < promised) {
             self.ping(now);
@@ -351,6 +336,7 @@ impl Session {
             return false;
         }
         self.park();
+        self.member.set_away(true);
         self.member.outbox.detach(reason);
         if let Some(resume) = &mut self.resume {
             self.context.metrics.detached(resume.transport);
@@ -494,6 +480,7 @@ impl Session {
     /// A connection carries the session from now on.
     pub(super) fn carry(&mut self, transport: Transport, carrier: Carrier, now: Instant) {
         self.uncount_carrier();
+        self.member.set_away(false);
         self.context.metrics.attached(transport);
         let beat = self.beat();
         if let Some(resume) = &mut self.resume {

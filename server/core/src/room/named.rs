@@ -1,0 +1,316 @@
+//! Named rooms: up to twenty who have given the same name. A room exists from the first who joins to the last who leaves.
+//!
+//! In each pair the newcomer makes the offer: it knows all others from one message, and can pace itself. Both are told, so
+//! that no two offers cross.
+//!
+//! Lock order: a shard of the rooms, a roster, then seats and outboxes.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
+
+use dashmap::{DashMap, Entry};
+use serde_json::value::RawValue;
+use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
+
+use super::{Member, Place, Seat};
+use crate::{
+    metrics::Metrics,
+    outbox::{Batch, Refused},
+};
+
+/// The most members of a room: each sends its voice to all others.
+pub const MAX_MEMBERS: usize = 20;
+
+/// The longest name, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// A room with a name.
+pub struct NamedRoom {
+    pub id: RoomId,
+    pub name: Box<str>,
+    roster: RwLock<Roster>,
+}
+
+/// Who is in a room, in the order in which they came.
+#[derive(Default)]
+struct Roster {
+    members: Vec<(u32, Arc<Member>)>,
+    /// The number of the next one. None is given twice.
+    next: u32,
+}
+
+/// Why a user cannot join.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CannotJoin {
+    BadName,
+    /// The room has `MAX_MEMBERS`.
+    Full,
+    /// There are as many rooms as may be.
+    TooManyRooms,
+    /// The user is elsewhere: waiting, or in another room.
+    Elsewhere(Place),
+}
+
+/// The named rooms of this process.
+pub struct NamedRooms {
+    rooms: DashMap<Box<str>, Arc<NamedRoom>, ahash::RandomState>,
+    max: usize,
+    metrics: Arc<Metrics>,
+}
+
+/// Whom a message in a named room is for.
+pub enum To<'a> {
+    All,
+    /// The member with this id.
+    One(&'a str),
+}
+
+/// Why a message did not go out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The sender is not in the room.
+    NotInRoom,
+    /// Nobody of that id is.
+    UnknownPeer,
+    /// The one it was for takes no more.
+    Refused(Refused),
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
+    let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    fits && name.bytes().all(is_sign)
+}
+
+impl NamedRooms {
+    /// No room yet, and at the most `max`.
+    pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            rooms: DashMap::with_hasher(ahash::RandomState::new()),
+            max,
+            metrics,
+        }
+    }
+
+    /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again.
+    pub fn join(
+        &self,
+        member: &Arc<Member>,
+        name: &str,
+        id: Option<&RawValue>,
+    ) -> Result<(), CannotJoin> {
+        if !is_name(name) {
+            return Err(CannotJoin::BadName);
+        }
+        if let Some(room) = member.named_room()
+            && &*room.name == name
+        {
+            room.roster().tell_joined(&room, member, id);
+            return Ok(());
+        }
+        let is_new = !self.rooms.contains_key(name);
+        if is_new && self.rooms.len() >= self.max {
+            self.metrics.limit_hit("max_rooms");
+            return Err(CannotJoin::TooManyRooms);
+        }
+        // The shard is held until the user is in the room, so that no room is joined that is being forgotten.
+        let entry = self.rooms.entry(name.into());
+        let room = match &entry {
+            Entry::Occupied(room) => room.get().clone(),
+            Entry::Vacant(_) => Arc::new(NamedRoom {
+                id: RoomId(rand::random()),
+                name: name.into(),
+                roster: RwLock::default(),
+            }),
+        };
+        let mut roster = room.roster_mut();
+        if roster.members.len() >= MAX_MEMBERS {
+            return Err(CannotJoin::Full);
+        }
+        member.take_seat(&room).map_err(CannotJoin::Elsewhere)?;
+        if let Entry::Vacant(place) = entry {
+            place.insert(room.clone());
+            self.metrics.named_rooms.inc();
+        }
+        self.metrics.named_members.inc();
+        roster.admit(&room, member, id);
+        Ok(())
+    }
+
+    /// Takes a user out of the room, and tells the others. False: they were not in it.
+    pub fn leave(&self, room: &Arc<NamedRoom>, id: SessionId, reason: LeaveReason) -> bool {
+        let Entry::Occupied(entry) = self.rooms.entry(room.name.clone()) else {
+            return false;
+        };
+        if !Arc::ptr_eq(entry.get(), room) {
+            return false;
+        }
+        let mut roster = room.roster_mut();
+        let Some(at) = roster.position(id) else {
+            return false;
+        };
+        roster.members.remove(at);
+        self.metrics.named_members.dec();
+        if roster.members.is_empty() {
+            entry.remove();
+            self.metrics.named_rooms.dec();
+        }
+        let left = ServerMessage::PeerLeft {
+            room_id: room.id,
+            peer_id: id,
+            reason,
+        };
+        for (_, other) in &roster.members {
+            // A refusal means that they are leaving too.
+            let _ = other.outbox.send(&left);
+        }
+        true
+    }
+
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
+
+impl NamedRoom {
+    fn roster(&self) -> RwLockReadGuard<'_, Roster> {
+        self.roster.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roster_mut(&self) -> RwLockWriteGuard<'_, Roster> {
+        self.roster.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The others in the room.
+    pub fn peers(&self, of: SessionId) -> Vec<SessionId> {
+        let roster = self.roster();
+        let members = roster.members.iter().map(|(_, member)| member.id);
+        members.filter(|&id| id != of).collect()
+    }
+
+    /// Sends a batch from one member to another, or to all others. The roster is held meanwhile: who has left hears nothing
+    /// any more. One who takes no more is closed alone. Returns how many have it.
+    pub fn send(
+        &self,
+        from: SessionId,
+        to: &To<'_>,
+        batch: &Batch,
+        read_at: Instant,
+    ) -> Result<usize, NotSent> {
+        let roster = self.roster();
+        if roster.position(from).is_none() {
+            return Err(NotSent::NotInRoom);
+        }
+        let others = roster.members.iter().map(|(_, member)| member);
+        let mut others = others.filter(|member| member.id != from);
+        match to {
+            To::One(id) => {
+                let one = others.find(|member| id.as_bytes() == member.id.digits());
+                let outbox = &one.ok_or(NotSent::UnknownPeer)?.outbox;
+                let sent = outbox.send_batch(batch, Some(read_at));
+                sent.map(|()| 1).map_err(NotSent::Refused)
+            }
+            To::All => Ok(others
+                .filter(|member| member.outbox.send_batch(batch, Some(read_at)).is_ok())
+                .count()),
+        }
+    }
+}
+
+impl Roster {
+    fn position(&self, id: SessionId) -> Option<usize> {
+        self.members.iter().position(|(_, member)| member.id == id)
+    }
+
+    /// Adds a newcomer, and tells all of it.
+    fn admit(&mut self, room: &NamedRoom, member: &Arc<Member>, id: Option<&RawValue>) {
+        let n = self.next;
+        self.next += 1;
+        let joined = ServerMessage::PeerJoined {
+            room_id: room.id,
+            peer: RoomMember {
+                peer_id: member.id,
+                n,
+                offer: false,
+                polite: false,
+                batch: member.resumable,
+                away: false,
+            },
+        };
+        for (_, other) in &self.members {
+            // A refusal means that they are leaving.
+            let _ = other.outbox.send(&joined);
+        }
+        self.members.push((n, member.clone()));
+        self.tell_joined(room, member, id);
+    }
+
+    /// Tells a member of the room and of all others in it.
+    fn tell_joined(&self, room: &NamedRoom, member: &Member, id: Option<&RawValue>) {
+        let own = self.members.iter().find(|(_, other)| other.id == member.id);
+        let Some(&(n, _)) = own else { return };
+        let others = self
+            .members
+            .iter()
+            .filter(|(_, other)| other.id != member.id);
+        let members = others.map(|(number, other)| RoomMember {
+            peer_id: other.id,
+            n: *number,
+            offer: n > *number,
+            polite: n > *number,
+            batch: other.resumable,
+            away: other.is_away(),
+        });
+        let joined = ServerMessage::RoomJoined {
+            room: &room.name,
+            room_id: room.id,
+            you: RoomSelf {
+                peer_id: member.id,
+                n,
+            },
+            members: members.collect(),
+            id,
+        };
+        // A refusal means that the user's task is closing the connection.
+        let _ = member.outbox.send(&joined);
+    }
+}
+
+impl Member {
+    /// The named room the user is in.
+    pub fn named_room(&self) -> Option<Arc<NamedRoom>> {
+        match &*self.lock() {
+            Seat::InNamedRoom(room) => Some(room.clone()),
+            _ => None,
+        }
+    }
+
+    /// Puts an idle user into a room.
+    fn take_seat(&self, room: &Arc<NamedRoom>) -> Result<(), Place> {
+        let mut seat = self.lock();
+        match *seat {
+            Seat::Idle { .. } => {
+                *seat = Seat::InNamedRoom(room.clone());
+                Ok(())
+            }
+            _ => Err(seat.place()),
+        }
+    }
+
+    /// Gives up the seat in a named room. The roster still has the user.
+    pub fn give_up_seat(&self) -> Option<Arc<NamedRoom>> {
+        let mut seat = self.lock();
+        let room = match &*seat {
+            Seat::InNamedRoom(room) => room.clone(),
+            _ => return None,
+        };
+        *seat = Seat::idle();
+        Some(room)
+    }
+}

@@ -1,0 +1,174 @@
+//! Behind a real nginx that buffers answers, with HTTP/2 in front: what arrives, and when, is the same.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+};
+
+use crate::support::{
+    Process, TestServer, Via,
+    client::{Client, pair_at},
+    eventually, http,
+};
+use serde_json::json;
+
+/// Where Debian puts it.
+const NGINX: &str = "/usr/sbin/nginx";
+
+/// An nginx in front of a server. Dropping it ends it.
+struct Nginx {
+    _process: Process,
+    folder: PathBuf,
+    /// For HTTP/1.1, and for HTTP/2 without TLS.
+    http1: SocketAddr,
+    http2: SocketAddr,
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // What is left behind is in the build's own folder.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Free ports, as far as one can know.
+fn free_ports() -> [SocketAddr; 2] {
+    [(); 2]
+        .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|listener| listener.local_addr().unwrap())
+}
+
+impl Nginx {
+    async fn start(server: &TestServer) -> Self {
+        loop {
+            let [http1, http2] = free_ports();
+            let name = format!("nginx-{}", http1.port());
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+            fs::create_dir_all(&folder).unwrap();
+            let config = config(server, http1, http2);
+            fs::write(folder.join("nginx.conf"), config).unwrap();
+            let mut command = Command::new(NGINX);
+            command.arg("-p").arg(&folder).args(["-c", "nginx.conf"]);
+            let mut process = Process::spawn(command);
+            loop {
+                if tokio::net::TcpStream::connect(http1).await.is_ok() {
+                    return Self {
+                        _process: process,
+                        folder,
+                        http1,
+                        http2,
+                    };
+                }
+                if process.has_ended() {
+                    // Somebody else has got the port meanwhile.
+                    let said = process.stderr().join("\n");
+                    assert!(said.contains("bind()"), "{said}");
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+/// What README shows, with answers buffered as is nginx's default.
+fn config(server: &TestServer, http1: SocketAddr, http2: SocketAddr) -> String {
+    let server = server.public;
+    format!(
+        "daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 1024;
+        events {{ worker_connections 500; }}
+        http {{
+            access_log access.log;
+            client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+            uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+            gzip on; gzip_types *;
+            map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+            upstream voicematch {{ server {server}; keepalive 16; }}
+            server {{
+                listen {http1};
+                listen {http2} http2;
+                location / {{
+                    proxy_pass http://voicematch;
+                    proxy_http_version 1.1;
+                    proxy_set_header Host $http_host;
+                    proxy_set_header Upgrade $http_upgrade;
+                    proxy_set_header Connection $connection_upgrade;
+                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                }}
+            }}
+        }}"
+    )
+}
+
+#[tokio::test]
+async fn users_talk_and_come_back_through_a_proxy_that_buffers() {
+    let server = TestServer::start(&["--trusted-proxy", "127.0.0.1"]).await;
+    let nginx = Nginx::start(&server).await;
+    for from in Via::ALL {
+        for to in Via::ALL {
+            let (mut user, mut partner) = pair_at(nginx.http1, from, Via::EventStream).await;
+            user.say("one at a time").await;
+            partner.hears("one at a time").await;
+            partner.say("at once").await;
+            user.hears("at once").await;
+            user.cut();
+            let long = "x".repeat(20_000);
+            partner.say(long.clone()).await;
+            user.resume(to).await.unwrap();
+            user.hears(long).await;
+            user.say("I am back").await;
+            partner.hears("I am back").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_stands_in_no_log() {
+    let server = TestServer::start(&["--log", "trace"]).await;
+    let nginx = Nginx::start(&server).await;
+    let mut tokens = Vec::new();
+    let mut user = Client::begin_at(nginx.http1, Via::WebSocket).await;
+    for via in Via::ALL {
+        tokens.push(user.token.clone());
+        user.resume(via).await.unwrap();
+        user.write(&json!({"type": "pong"})).await;
+    }
+    let log = fs::read_to_string(nginx.folder.join("access.log")).unwrap();
+    let lines = server.process.stderr().join("\n") + &server.process.stdout().join("\n");
+    let debug = server.admin("/debug/pprof/tasks?debug=1").await;
+    for token in tokens {
+        for text in [&log, &lines, debug.text()] {
+            assert!(!text.contains(&token), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_over_http_2_begins_at_once() {
+    let server = TestServer::start(&[]).await;
+    let nginx = Nginx::start(&server).await;
+    let mut curl = Command::new("curl");
+    curl.args(["--http2-prior-knowledge", "--silent", "--no-buffer"]);
+    curl.arg(format!("http://{}/events", nginx.http2));
+    let curl = Process::spawn(curl);
+    let begin = r#"data: {"type":"session""#;
+    eventually("the first event", async || {
+        curl.stdout().iter().any(|line| line.starts_with(begin))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_proxy_keeps_its_connections_and_posts_find_them_open() {
+    let server = TestServer::start(&[]).await;
+    let nginx = Nginx::start(&server).await;
+    let before = server.metric("connections_total", "").await;
+    for _ in 0..50 {
+        let response = http::get(nginx.http1, "/stats").await;
+        assert_eq!(response.status, 200);
+    }
+    let after = server.metric("connections_total", "").await;
+    assert!(after - before <= 5.0, "{before} {after}");
+}
