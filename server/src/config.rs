@@ -28,6 +28,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub max_accepts_per_second: u32,
     pub max_rooms: usize,
+    pub reconnects_per_minute: u32,
     pub max_buffered_bytes: usize,
     pub limits: LimitConfig,
     pub proxies: TrustedProxies,
@@ -117,6 +118,7 @@ impl Flags {
             drain_timeout: self.drain_timeout,
             max_accepts_per_second: self.max_accepts_per_second,
             max_rooms: self.max_rooms,
+            reconnects_per_minute: self.reconnects_per_minute,
             max_buffered_bytes: self
                 .max_buffered_bytes
                 .unwrap_or_else(memory::default_limit),

@@ -37,6 +37,7 @@ use stream::{Hold, HttpStream};
 
 use crate::{
     admission::{
+        guard::Guard,
         limits::{Permit, Refusal},
         make_room::MakeRoom,
         origin::AllowedOrigins,
@@ -77,6 +78,10 @@ pub struct Public {
     pub shutdown: Shutdown,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
+    /// Bounds the attempts with forged tokens.
+    pub guard: Guard,
+    /// Whether limits for each address are for loopback too.
+    pub limit_loopback: bool,
 }
 
 /// A refused connection holds a place among few, so it has little time to send its request.
@@ -202,21 +207,25 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     }
     match (request.method(), &path[..]) {
         (&Method::GET, "/ws") => connection.upgrade(request),
-        (&Method::GET, "/events") => match events::ask(&request, connection) {
+        (&Method::GET, "/events" | "/chat/events") => match events::ask(&request, connection) {
             Some(refusal) => refusal,
             // The answer is written by whoever gets the socket.
             None => std::future::pending().await,
         },
-        (&Method::GET, "/poll") => poll::answer(&request, connection).await,
-        (&Method::POST, "/send") => send::answer(request, connection).await,
+        (&Method::GET, "/poll" | "/chat/poll") => poll::answer(&request, connection).await,
+        (&Method::POST, "/send" | "/chat/send") => send::answer(request, connection).await,
         (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
-        (&Method::OPTIONS, "/ws" | "/health" | "/stats" | "/events" | "/poll" | "/send") => {
-            cors::preflight()
-        }
-        (_, "/send") => HttpError::PostOnly.reply("use POST"),
-        (_, "/ws" | "/health" | "/stats" | "/favicon.ico" | "/events" | "/poll") => {
-            HttpError::MethodNotAllowed.reply("use GET")
-        }
+        (
+            &Method::OPTIONS,
+            "/ws" | "/health" | "/stats" | "/events" | "/poll" | "/send" | "/chat/events"
+            | "/chat/poll" | "/chat/send",
+        ) => cors::preflight(),
+        (_, "/send" | "/chat/send") => HttpError::PostOnly.reply("use POST"),
+        (
+            _,
+            "/ws" | "/health" | "/stats" | "/favicon.ico" | "/events" | "/poll" | "/chat/events"
+            | "/chat/poll",
+        ) => HttpError::MethodNotAllowed.reply("use GET"),
         _ => HttpError::NotFound.reply(&format!(
             "there is nothing at {path:.80}; try /ws, /events, /poll, /health or /stats"
         )),

@@ -46,7 +46,7 @@ use voicematch_core::{
     },
 };
 
-use admission::{limits::Admission, make_room::MakeRoom};
+use admission::{guard::Guard, limits::Admission, make_room::MakeRoom};
 use config::Config;
 use http::Public;
 use listen::{Address, Bound, BoundAddress};
@@ -163,6 +163,8 @@ impl Server {
             context: context.clone(),
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),
+            guard: Guard::new(config.reconnects_per_minute),
+            limit_loopback: config.limits.limit_loopback,
         });
         let (accept, _public_file) = {
             let admission = Admission::new(config.limits, config.workers, metrics);

@@ -380,3 +380,58 @@ async fn polls_that_are_not_held_say_when_to_come_again() {
     user.hears("hello").await;
     assert!(PATIENCE.as_secs() > 5, "a poll is held for less");
 }
+
+#[tokio::test]
+async fn an_address_that_shows_forged_tokens_has_to_wait() {
+    let flags = ["--limit-loopback", "--reconnects-per-minute", "3"];
+    let server = TestServer::start(&flags).await;
+    let mut user = Client::begin(&server, Via::WebSocket).await;
+    let mut thief = user.copy();
+    thief.token = format!("{}AAAAAAAAAAAAAAAAAAAAAA", &user.token[..20]);
+    // A token of another process, and one that is none, cost nothing.
+    let mut stranger = user.copy();
+    for token in ["x", "AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw"] {
+        for _ in 0..5 {
+            token.clone_into(&mut stranger.token);
+            assert_eq!(stranger.poll("wait=0").await.status, 401);
+        }
+    }
+    assert_eq!(thief.poll("wait=0").await.status, 401);
+    assert_eq!(thief.post("{}").await.status, 401);
+    let refused = thief.resume(Via::WebSocket).await;
+    assert_eq!(refused, Err(End::Closed(Some(4502))));
+    let limited = thief.poll("wait=0").await;
+    assert_eq!(limited.status, 429);
+    assert_eq!(limited.json()["code"], "too_many_reconnects");
+    let wait: u64 = limited.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    let label = r#"result="limited""#;
+    assert_eq!(
+        server.metric("ws_reconnect_attempts_total", label).await,
+        1.0
+    );
+    // Who is connected is not concerned.
+    user.write(&json!({"type": "ping"})).await;
+    user.expect("pong").await;
+}
+
+#[tokio::test]
+async fn a_stream_joins_the_room_of_its_thread() {
+    let server = TestServer::start(&[]).await;
+    let path = "/chat/events?thread_id=tea";
+    let mut first = Client::begin_with(&server, Via::EventStream, path).await;
+    assert_eq!(first.expect("room_joined").await["room"], "tea");
+    let mut second = Client::begin_with(&server, Via::Polling, "/chat/poll?join=tea").await;
+    assert_eq!(
+        second.expect("room_joined").await["members"][0]["peer_id"],
+        first.id
+    );
+    first.expect("peer_joined").await;
+    second.say("hello").await;
+    first.hears("hello").await;
+    let elsewhere = second.poll("join=other").await;
+    assert_eq!(elsewhere.status, 409);
+    assert_eq!(elsewhere.json()["code"], "already_in_room");
+    let unnamed = server.public("/events?join=a%20room").await;
+    assert_eq!(unnamed.status, 400);
+}

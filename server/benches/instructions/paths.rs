@@ -22,17 +22,19 @@ use voicematch_server::transport::ws::frame::Header;
 use voicematch_protocol::{LeaveReason, RelayKind};
 
 use crate::support::{
-    PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member, new_metrics, wish,
+    Mixed, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member, new_metrics,
+    wish,
 };
 
 /// Every path.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 8] = [
     "count_message",
     "find_and_match",
     "ping_pong",
     "queue_and_flush",
     "read_frame",
     "relay_ice_candidate",
+    "relay_to_resumable",
     "send_direct",
 ];
 
@@ -88,6 +90,10 @@ pub(crate) fn run(path: &str) {
         "relay_ice_candidate" => {
             let mut pair = Pair::matched();
             repeat(|| relay_ice_candidate(&mut pair, &text, later));
+        }
+        "relay_to_resumable" => {
+            let mut pair = Mixed::matched();
+            repeat(|| relay_to_resumable(&mut pair, &text, later));
         }
         "send_direct" => {
             let (member, batch) = (member(1), batch(&text));
@@ -160,6 +166,12 @@ fn read_frame(frame: &mut [u8]) -> bool {
 /// A message is parsed, rewritten for the partner and handed to the partner's socket.
 #[inline(never)]
 fn relay_ice_candidate(pair: &mut Pair, text: &str, now: Instant) {
+    pair.say(text, now);
+}
+
+/// The same to a partner whose session outlives its connections: the message is numbered, kept and framed anew.
+#[inline(never)]
+fn relay_to_resumable(pair: &mut Mixed, text: &str, now: Instant) {
     pair.say(text, now);
 }
 

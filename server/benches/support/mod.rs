@@ -16,12 +16,12 @@ use voicematch_core::{
     directory::Directory,
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
     memory::Memory,
-    metrics::Metrics,
-    outbox::{Link, LogLimits, Outbox, OutboxLimits, text_header},
+    metrics::{Metrics, Transport},
+    outbox::{Attach, Link, LogLimits, Outbox, OutboxLimits, text_header},
     room::{Member, Place, named::NamedRooms},
     session::{
-        Context, Pending, ProcessId, RateLimit, Resumables, ResumeConfig, Session, SessionConfig,
-        close_log::CloseLog,
+        Context, Pending, ProcessId, RateLimit, Resumable, Resumables, ResumeConfig, Session,
+        SessionConfig, close_log::CloseLog,
     },
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
@@ -200,6 +200,43 @@ impl Pair {
     pub(crate) fn meet(&mut self, now: Instant) {
         say(&mut self.first, FIND_MATCH, now, &mut self.pending);
         say(&mut self.second, FIND_MATCH, now, &mut self.pending);
+    }
+}
+
+/// A user of a plain session, in a room with one whose session outlives its connections.
+pub(crate) struct Mixed {
+    first: Session,
+    _second: Arc<Resumable>,
+    pending: Pending,
+}
+
+impl Mixed {
+    /// Two who are in a room.
+    pub(crate) fn matched() -> Self {
+        let (context, sink) = (new_context(), Sink::default());
+        let now = Instant::now();
+        let mut first = Session::open(context.clone(), Box::new(sink.clone()), &[], now);
+        let attach = Attach {
+            link: Box::new(sink),
+            preface: &[],
+        };
+        let transport = Transport::WebSocket;
+        let second = Resumable::open(&context, transport, Some(attach), None, now).session;
+        let mut pending = Pending::default();
+        say(&mut first, FIND_MATCH, now, &mut pending);
+        let find = FIND_MATCH.replacen('{', r#"{"seq":1,"#, 1);
+        say(&mut second.lock_any(), &find, now, &mut pending);
+        assert_eq!(first.member().place(), Place::InRoom);
+        Self {
+            first,
+            _second: second,
+            pending,
+        }
+    }
+
+    /// One read that brings one message of the first user.
+    pub(crate) fn say(&mut self, text: &str, now: Instant) {
+        say(&mut self.first, text, now, &mut self.pending);
     }
 }
 

@@ -20,7 +20,7 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
-use labels::{DROPS, LOSSES, RESUMES};
+use labels::{DROPS, LOSSES, RECONNECTS, RESUMES};
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
@@ -74,6 +74,7 @@ pub struct Metrics {
     sessions_active: [IntGauge; Transport::ALL.len()],
     pub sessions_detached: IntGauge,
     resumes: IntCounterVec,
+    reconnects: IntCounterVec,
     losses: IntCounterVec,
     resume_seconds: Histogram,
     pub resume_log_bytes: IntGauge,
@@ -157,6 +158,14 @@ impl Metrics {
             "Connections of resumable sessions that were lost, by what told so.",
             "by",
         )?;
+        let reconnects = make.counters(
+            "ws_reconnect_attempts_total",
+            "Attempts to carry a session on, by result; limited: too many forged tokens came from that address.",
+            "result",
+        )?;
+        for result in RECONNECTS {
+            reconnects.with_label_values(&[result]);
+        }
         for cause in LOSSES {
             losses.with_label_values(&[cause]);
         }
@@ -190,6 +199,7 @@ impl Metrics {
             sessions_active: Transport::ALL.map(|transport| active.with_label_values(&[transport.as_str()])),
             sessions_detached: make.gauge("sessions_detached", "Resumable sessions without a connection.")?,
             resumes,
+            reconnects,
             losses,
             resume_seconds: make.histogram("resume_seconds", "How long a resumed session was without a connection.")?,
             resume_log_bytes: make.gauge("resume_log_bytes", "Memory of the messages that are kept for resumable sessions.")?,
@@ -309,6 +319,12 @@ impl Metrics {
         let from = from.map_or("none", Transport::as_str);
         let labels = [result, from, to.as_str()];
         self.resumes.with_label_values(&labels).inc();
+        self.reconnect(result);
+    }
+
+    /// The same, without the transports.
+    pub fn reconnect(&self, result: &'static str) {
+        self.reconnects.with_label_values(&[result]).inc();
     }
 
     /// How long a session was without a connection.

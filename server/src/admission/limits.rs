@@ -146,18 +146,20 @@ impl Admission {
         })
     }
 
-    /// The address under which a peer is counted. An IPv6 user usually has a whole /64 network.
     fn counted_address(&self, peer: IpAddr) -> Option<IpAddr> {
-        let peer = peer.to_canonical();
-        if self.config.max_connections_per_address == 0
-            || (peer.is_loopback() && !self.config.limit_loopback)
-        {
-            return None;
-        }
-        Some(match peer {
-            IpAddr::V4(_) => peer,
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        })
+        let is_limited = self.config.max_connections_per_address > 0;
+        counted_address(peer, self.config.limit_loopback).filter(|_| is_limited)
+    }
+}
+
+/// The address under which a peer is counted; `None`: it is loopback, which is exempt. An IPv6 user usually has a whole
+/// /64 network.
+pub fn counted_address(peer: IpAddr, limit_loopback: bool) -> Option<IpAddr> {
+    let peer = peer.to_canonical();
+    match peer {
+        _ if peer.is_loopback() && !limit_loopback => None,
+        IpAddr::V4(_) => Some(peer),
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
     }
 }
 

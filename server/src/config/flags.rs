@@ -232,7 +232,11 @@ pub struct Flags {
     #[arg(long, default_value_t = 256, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     pub max_connections_per_address: usize,
 
-    /// Apply --max-connections-per-address to loopback too [default: false]
+    /// Forged resume tokens a minute from one address, before it has to wait; loopback is exempt; 0: no limit
+    #[arg(long, default_value_t = 10, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_RECONNECTS_PER_MINUTE", value_name = "N")]
+    pub reconnects_per_minute: u32,
+
+    /// Apply --max-connections-per-address and --reconnects-per-minute to loopback too [default: false]
     #[arg(long, env = "VOICEMATCH_LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub limit_loopback: bool,
 

@@ -1,6 +1,7 @@
 //! One connection of the public listener: who it is from, what it may do, and what it is doing.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,9 +13,10 @@ use hyper::{
 
 use super::{Public, Reply, error::HttpError, refused, wanted::Wanted};
 use crate::{
-    admission::limits::{AddressCount, Permit},
+    admission::limits::{AddressCount, Permit, counted_address},
     io::Peer,
 };
+use voicematch_core::session::CannotResume;
 
 /// How long a connection may stay between two requests: longer than a proxy keeps one (nginx: 60 s), so that it is the
 /// proxy that closes, and never while a request is on its way.
@@ -40,6 +42,8 @@ struct State {
 /// A request whose answer is a stream.
 pub(super) struct StreamRequest {
     pub(super) wanted: Wanted,
+    /// The named room that the user joins.
+    pub(super) join: Option<String>,
     /// The header lines of its answer that are not the same for all.
     pub(super) headers: HeaderMap,
 }
@@ -107,7 +111,16 @@ impl Connection {
         }
         // Who was there before may come back, also in a drain.
         if matches!(wanted, Wanted::Resume { .. }) {
-            return None;
+            let wait = self.public.guard.wait(self.user(headers), Instant::now())?;
+            self.public
+                .context
+                .metrics
+                .limit_hit("reconnects_per_minute");
+            self.public.context.metrics.reconnect("limited");
+            return Some(HttpError::TooManyReconnects.reply_after(
+                wait,
+                "too many tokens from your address that open no session; try again later",
+            ));
         }
         if self.public.context.memory.is_exceeded() {
             let message = "the server has no memory left for you; try again later";
@@ -122,6 +135,22 @@ impl Connection {
             return self.permit.count_user(user).err().map(refused);
         }
         None
+    }
+
+    /// The address under which the user is counted; `None`: it is exempt.
+    pub(super) fn user(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let user = match self.public.proxies.trusts(self.peer) {
+            true => self.public.proxies.user(self.peer, headers),
+            false => self.peer.address(),
+        };
+        counted_address(user, self.public.limit_loopback)
+    }
+
+    /// Counts an attempt to carry a session on that failed.
+    pub(super) fn failed(&self, headers: &HeaderMap, why: &CannotResume) {
+        if matches!(why, CannotResume::Refused { forged: true }) {
+            self.public.guard.forged(self.user(headers), Instant::now());
+        }
     }
 
     fn refuse_origin(&self, headers: &HeaderMap) -> Reply {

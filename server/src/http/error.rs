@@ -1,5 +1,7 @@
 //! Refusals over HTTP: a status, and a JSON body with `code` for programs and `error` for people.
 
+use std::time::Duration;
+
 use hyper::{
     StatusCode,
     header::{self, HeaderValue},
@@ -47,6 +49,10 @@ pub enum HttpError {
     UpgradeRequired,
     /// The user's address has its full number of connections.
     TooManyConnections,
+    /// Too many tokens from the user's address that open no session.
+    TooManyReconnects,
+    /// The session is in another room than the one that is asked for.
+    AlreadyInRoom,
     /// A fault of the server.
     Internal,
     /// This build cannot do that.
@@ -68,13 +74,17 @@ impl HttpError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::PostOnly => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::CaptureRunning | Self::Replaced | Self::Gap => StatusCode::CONFLICT,
+            Self::CaptureRunning | Self::Replaced | Self::Gap | Self::AlreadyInRoom => {
+                StatusCode::CONFLICT
+            }
             Self::Gone => StatusCode::GONE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManyConnections | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyConnections | Self::RateLimited | Self::TooManyReconnects => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::ServerFull | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -101,6 +111,8 @@ impl HttpError {
             Self::CaptureRunning => "capture_running",
             Self::UpgradeRequired => "upgrade_required",
             Self::TooManyConnections => "too_many_connections",
+            Self::TooManyReconnects => "too_many_reconnects",
+            Self::AlreadyInRoom => "already_in_room",
             Self::Internal => "internal_error",
             Self::NotSupported => "not_supported",
             Self::ServerFull => "server_full",
@@ -127,6 +139,17 @@ impl HttpError {
     /// The reply. `message` says what was wrong and what to do.
     pub fn reply(self, message: &str) -> Reply {
         self.reply_with(message, json!({}))
+    }
+
+    /// The same, to be tried again after `wait` and up to half as long again, so that not all come at once.
+    pub fn reply_after(self, wait: Duration, message: &str) -> Reply {
+        let spread = wait / 2 * u32::from(rand::random::<u8>()) / u32::from(u8::MAX);
+        let seconds = (wait + spread).as_secs() + 1;
+        let mut reply = self.reply(message);
+        reply
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+        reply
     }
 
     /// The same with more fields in the body.

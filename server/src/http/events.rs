@@ -11,14 +11,19 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 use tokio::io::AsyncRead;
-use voicematch_core::{metrics::Transport, outbox::Attach, session::Resumable};
+use voicematch_core::{
+    metrics::Transport,
+    outbox::Attach,
+    room::named::is_name,
+    session::{CannotResume, Resumable, Token},
+};
 
 use super::{
     Reply,
     connection::{Connection, StreamRequest},
     cors,
     error::HttpError,
-    wanted::Wanted,
+    wanted::{Wanted, parameter},
 };
 use crate::{
     io::{SocketLink, Stream, WriteHalf},
@@ -39,6 +44,10 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
     if let Some(refusal) = connection.refusal(request, &wanted) {
         return Some(refusal);
     }
+    let join = match room_to_join(request) {
+        Ok(join) => join,
+        Err(message) => return Some(HttpError::BadRequest.reply(message)),
+    };
     if let Wanted::Resume { token, after } = &mut wanted {
         // An `EventSource` that comes again by itself says what it has in this header.
         if let Some(last) = request.headers().get(LAST_EVENT_ID) {
@@ -49,22 +58,58 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
                     .unwrap_or(0),
             );
         }
-        let context = &connection.public.context;
-        let known = token
-            .as_ref()
-            .is_some_and(|token| context.resumables.find(context, token).is_ok());
-        if !known {
-            context
-                .metrics
-                .resume("refused", None, Transport::EventStream);
-            return Some(refused());
+        match find(token.as_ref(), Transport::EventStream, request, connection) {
+            Ok(session) if is_elsewhere(&session, join) => return Some(elsewhere()),
+            Ok(_) => {}
+            Err(_) => return Some(refused()),
         }
     }
     connection.ask_for_socket(StreamRequest {
         wanted,
+        join: join.map(str::to_owned),
         headers: cors::headers(request.headers(), connection),
     });
     None
+}
+
+/// The named room that a request asks for: `join=`, or `thread_id=` as in `/chat/events`.
+pub(super) fn room_to_join(request: &Request<Incoming>) -> Result<Option<&str>, &'static str> {
+    let query = request.uri().query().unwrap_or_default();
+    let join = parameter(query, "join").or_else(|| parameter(query, "thread_id"));
+    match join {
+        Some(name) if !is_name(name) => {
+            Err("the name of a room is 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+        }
+        join => Ok(join),
+    }
+}
+
+/// Whether a session is in another room than this one.
+pub(super) fn is_elsewhere(session: &Resumable, join: Option<&str>) -> bool {
+    let room = session.member.named_room();
+    join.is_some_and(|join| room.is_some_and(|room| &*room.name != join))
+}
+
+pub(super) fn elsewhere() -> Reply {
+    HttpError::AlreadyInRoom.reply("this session is in another room; leave_room first")
+}
+
+/// The session that a token opens. Attempts that fail are counted.
+pub(super) fn find(
+    token: Option<&Token>,
+    transport: Transport,
+    request: &Request<Incoming>,
+    connection: &Connection,
+) -> Result<Arc<Resumable>, CannotResume> {
+    let context = &connection.public.context;
+    let unknown = CannotResume::Refused { forged: false };
+    let found = token.ok_or(unknown);
+    let found = found.and_then(|token| context.resumables.find(context, token));
+    if let Err(why) = &found {
+        connection.failed(request.headers(), why);
+        context.metrics.resume("refused", None, transport);
+    }
+    found
 }
 
 /// The answer to a token that opens no session.
@@ -119,6 +164,9 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Ok(attached), _) => {
             // The session holds the count of its address.
             drop(connection.take_address());
+            if let Some(name) = &request.join {
+                attached.session.lock_any().join_by_name(name);
+            }
             let held = Arc::clone(&connection.permit);
             tokio::spawn(sse::serve(socket, Attachment::new(attached), held));
         }

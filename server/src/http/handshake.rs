@@ -1,6 +1,6 @@
 //! `/ws`: checks a WebSocket handshake and hands the connection over.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
 use http_body_util::Full;
@@ -26,7 +26,7 @@ use crate::{
 use voicematch_core::{
     metrics::Transport,
     outbox::Attach,
-    session::{Resumable, Session},
+    session::{CannotResume, Resumable, Session},
 };
 
 /// The subprotocol that is this wire; programs that offer none speak it too.
@@ -53,9 +53,10 @@ impl Connection {
             Ok(upgrade) => upgrade,
             Err(error) => return HttpError::BadRequest.reply(&error.to_string()),
         };
+        let user = self.user(request.headers());
         tokio::spawn(hand_over(
             upgraded,
-            wanted,
+            Asked { wanted, user },
             self.permit.clone(),
             self.public.clone(),
         ));
@@ -114,9 +115,16 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(answer).ok()
 }
 
+/// What a handshake asks for.
+struct Asked {
+    wanted: Wanted,
+    /// The address under which the user is counted.
+    user: Option<IpAddr>,
+}
+
 /// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
 /// handshake is freed before the long wait.
-async fn hand_over(upgraded: UpgradeFut, wanted: Wanted, permit: Arc<Permit>, public: Arc<Public>) {
+async fn hand_over(upgraded: UpgradeFut, asked: Asked, permit: Arc<Permit>, public: Arc<Public>) {
     let Ok(socket) = upgraded.await else { return };
     let upgraded = socket.into_inner().into_inner();
     let Ok(parts) = upgraded.downcast::<TokioIo<HttpStream>>() else {
@@ -128,11 +136,11 @@ async fn hand_over(upgraded: UpgradeFut, wanted: Wanted, permit: Arc<Permit>, pu
     match stream {
         Stream::Tcp(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, &wanted, permit, &public);
+            start(socket, half, &reply, early, &asked, permit, &public);
         }
         Stream::Unix(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, &wanted, permit, &public);
+            start(socket, half, &reply, early, &asked, permit, &public);
         }
     }
 }
@@ -143,10 +151,11 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     half: H,
     reply: &[u8],
     early: Vec<u8>,
-    wanted: &Wanted,
+    asked: &Asked,
     permit: Arc<Permit>,
     public: &Public,
 ) {
+    let Asked { wanted, user } = asked;
     let now = Instant::now();
     let link = Box::new(WsLink(SocketLink::new(half)));
     let context = &public.context;
@@ -181,6 +190,9 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             tokio::spawn(ws::serve(socket, early, carried, public.ws, permit));
         }
         (Err(refused), Some(Attach { link, .. })) => {
+            if refused == (CannotResume::Refused { forged: true }) {
+                public.guard.forged(*user, now);
+            }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));
         }

@@ -24,7 +24,7 @@ use super::{
     Reply,
     connection::Connection,
     error::HttpError,
-    events::{position, refused},
+    events::{elsewhere, find, is_elsewhere, position, refused, room_to_join},
     wanted::{Wanted, parameter},
 };
 use crate::transport::keeper;
@@ -58,7 +58,12 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
     {
         *after = position(value).or(*after);
     }
-    let attached = match attach(&wanted, connection) {
+    let join = match room_to_join(request) {
+        Ok(join) => join,
+        Err(message) => return HttpError::BadRequest.reply(message),
+    };
+    let attached = match attach(&wanted, request, connection) {
+        Ok(attached) if is_elsewhere(&attached.session, join) => return elsewhere(),
         Ok(attached) => attached,
         Err(CannotResume::TooOld) => {
             return HttpError::TooOld.reply("messages after yours are gone; begin a new session");
@@ -66,10 +71,17 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Err(CannotResume::Refused { .. }) => return refused(),
     };
     keeper::keep(attached.session.clone());
+    if let Some(name) = join {
+        attached.session.lock_any().join_by_name(name);
+    }
     hold(attached, wait).await
 }
 
-fn attach(wanted: &Wanted, connection: &Connection) -> Result<Attached, CannotResume> {
+fn attach(
+    wanted: &Wanted,
+    request: &Request<Incoming>,
+    connection: &Connection,
+) -> Result<Attached, CannotResume> {
     let context = &connection.public.context;
     let now = Instant::now();
     match wanted {
@@ -79,15 +91,11 @@ fn attach(wanted: &Wanted, connection: &Connection) -> Result<Attached, CannotRe
             Ok(Resumable::open(context, transport, None, held, now))
         }
         Wanted::Resume { token, after } => {
-            let unknown = || {
-                context.metrics.resume("refused", None, Transport::Polling);
-                CannotResume::Refused { forged: false }
-            };
-            let token = token.as_ref().ok_or_else(unknown)?;
-            let session = context.resumables.find(context, token);
-            let session = session.map_err(|_| unknown())?;
+            let token = token.as_ref();
+            let session = find(token, Transport::Polling, request, connection)?;
             drop(connection.take_address());
-            session.poll(token, *after, now)
+            let unknown = CannotResume::Refused { forged: false };
+            session.poll(token.ok_or(unknown)?, *after, now)
         }
     }
 }

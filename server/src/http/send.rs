@@ -12,7 +12,7 @@ use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 use voicematch_core::{
     metrics::Transport,
-    session::{Pending, Resumable, Token},
+    session::{CannotResume, Pending, Resumable, Token},
 };
 use voicematch_protocol::CloseReason;
 
@@ -49,6 +49,7 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     if let Some(refusal) = connection.refusal(&request, &resume) {
         return refusal;
     }
+    let headers = request.headers().clone();
     let body = match read_body(request).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -62,10 +63,15 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         Wanted::Plain | Wanted::Begin => shown.and_then(Token::parse),
     };
     let context = &connection.public.context;
-    let session = token.and_then(|token| context.resumables.find(context, &token).ok());
-    let Some(session) = session else {
-        context.metrics.resume("refused", None, Transport::Polling);
-        return refused();
+    let unknown = CannotResume::Refused { forged: false };
+    let found = token.ok_or(unknown);
+    let session = match found.and_then(|token| context.resumables.find(context, &token)) {
+        Ok(session) => session,
+        Err(why) => {
+            connection.failed(&headers, &why);
+            context.metrics.resume("refused", None, Transport::Polling);
+            return refused();
+        }
     };
     drop(connection.take_address());
     let longest = context.config.max_message_bytes;

@@ -62,6 +62,8 @@ pub(crate) struct Client {
     polls: bool,
     /// Whether pings are answered.
     pub(crate) answers: bool,
+    /// Where the session begins.
+    path: String,
     unread: VecDeque<Value>,
 }
 
@@ -80,8 +82,22 @@ impl Client {
         Self::begin_at(server.public, via).await
     }
 
+    /// Begins a session with a request for this path.
+    pub(crate) async fn begin_with(server: &TestServer, via: Via, path: &str) -> Self {
+        Self::begin_at_with(server.public, via, path).await
+    }
+
     /// Begins a session at this address, which may be a proxy's.
     pub(crate) async fn begin_at(address: SocketAddr, via: Via) -> Self {
+        let path = match via {
+            Via::WebSocket => "/ws?resume=1",
+            Via::EventStream => "/events",
+            Via::Polling => "/poll?wait=5",
+        };
+        Self::begin_at_with(address, via, path).await
+    }
+
+    async fn begin_at_with(address: SocketAddr, via: Via, path: &str) -> Self {
         let mut client = Self {
             address,
             connection: Connection::None,
@@ -92,9 +108,11 @@ impl Client {
             arrived: 0,
             polls: false,
             answers: true,
+            path: path.to_owned(),
             unread: VecDeque::new(),
         };
         client.open(via).await.unwrap();
+        client.path = String::new();
         assert_eq!(client.first["type"], "session", "{}", client.first);
         client.id = text(&client.first, "session_id");
         client
@@ -126,6 +144,7 @@ impl Client {
             arrived: self.arrived,
             polls: self.polls,
             answers: self.answers,
+            path: String::new(),
             unread: VecDeque::new(),
         }
     }
@@ -175,12 +194,12 @@ impl Client {
 
     async fn open_socket(&self) -> Connection {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        let query = if self.token.is_empty() {
-            "?resume=1"
+        let path = if self.token.is_empty() {
+            &self.path
         } else {
-            ""
+            "/ws"
         };
-        let url = format!("ws://{}/ws{query}", self.address);
+        let url = format!("ws://{}{path}", self.address);
         let mut request = url.into_client_request().unwrap();
         if !self.token.is_empty() {
             let offer = format!("voicematch.1, resume.{}.{}", self.token, self.arrived);
@@ -194,7 +213,12 @@ impl Client {
     async fn open_stream(&self) -> Result<Connection, End> {
         let mut stream = BufReader::new(TcpStream::connect(self.address).await.unwrap());
         let request = format!(
-            "GET /events HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}\r\n",
+            "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n{}\r\n",
+            if self.token.is_empty() {
+                &self.path
+            } else {
+                "/events"
+            },
             self.address,
             self.headers("Last-Event-ID: ", "")
         );
@@ -305,7 +329,10 @@ impl Client {
 
     /// One poll, with this query.
     pub(crate) async fn poll(&self, query: &str) -> Response {
-        let path = format!("/poll?{query}");
+        let path = match &self.path[..] {
+            "" => format!("/poll?{query}"),
+            path => path.to_owned(),
+        };
         let headers = self.headers("If-None-Match: ", "\"");
         http::request(self.address, "GET", &path, &headers).await
     }

@@ -25,6 +25,9 @@ impl Transport {
 /// What became of an attempt to resume.
 pub(super) const RESUMES: [&str; 3] = ["resumed", "refused", "too_old"];
 
+/// The same, and that it was not looked at.
+pub(super) const RECONNECTS: [&str; 4] = ["resumed", "refused", "too_old", "limited"];
+
 /// How the loss of a connection was found out.
 pub(super) const LOSSES: [&str; 3] = ["connection", "heartbeat", "poll"];
 
@@ -39,7 +42,7 @@ pub const REFUSALS: [&str; 6] = [
 ];
 
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 15] = [
+pub const LIMITS: [&str; 16] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -54,6 +57,7 @@ pub const LIMITS: [&str; 15] = [
     "max_detached",
     "resume_log",
     "max_rooms",
+    "reconnects_per_minute",
     "descriptors",
 ];
 

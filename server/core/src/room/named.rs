@@ -78,7 +78,8 @@ pub enum NotSent {
     Refused(Refused),
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a room may have this name.
+pub fn is_name(name: &str) -> bool {
     let fits = (1..=MAX_NAME_BYTES).contains(&name.len());
     let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     fits && name.bytes().all(is_sign)

@@ -166,34 +166,48 @@ impl Session {
         self.flush(read_at, pending);
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        self.join(&name, request.id)
+    }
+
+    /// Joins a named room, unless the user is in it, and tells them what came of it.
+    pub fn join_by_name(&mut self, name: &str) {
+        let room = self.member.named_room();
+        if room.is_none_or(|room| &*room.name != name)
+            && let Err(refusal) = self.join(name, None)
+        {
+            let mut pending = Pending::default();
+            self.refuse(&refusal, None, &mut pending);
+            self.flush(Instant::now(), &mut pending);
+        }
+    }
+
+    fn join(&self, name: &str, id: Option<&RawValue>) -> Result<(), Refusal> {
         let rooms = &self.context.named_rooms;
-        rooms
-            .join(&self.member, &name, request.id)
-            .map_err(|cannot| {
-                let (code, text) = match cannot {
-                    CannotJoin::BadName => (
-                        ErrorCode::BadRoomName,
-                        "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
-                    ),
-                    CannotJoin::Full => (
-                        ErrorCode::RoomFull,
-                        "the room has 20 members; try again later",
-                    ),
-                    CannotJoin::TooManyRooms => (
-                        ErrorCode::TooManyRooms,
-                        "this server has as many rooms as it may have; try again later",
-                    ),
-                    CannotJoin::Elsewhere(Place::Waiting) => (
-                        ErrorCode::AlreadyWaiting,
-                        "you wait for a match; cancel_match first",
-                    ),
-                    CannotJoin::Elsewhere(_) => (
-                        ErrorCode::AlreadyInRoom,
-                        "you are in another room; leave_room first",
-                    ),
-                };
-                Refusal::new(code, text)
-            })
+        rooms.join(&self.member, name, id).map_err(|cannot| {
+            let (code, text) = match cannot {
+                CannotJoin::BadName => (
+                    ErrorCode::BadRoomName,
+                    "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
+                ),
+                CannotJoin::Full => (
+                    ErrorCode::RoomFull,
+                    "the room has 20 members; try again later",
+                ),
+                CannotJoin::TooManyRooms => (
+                    ErrorCode::TooManyRooms,
+                    "this server has as many rooms as it may have; try again later",
+                ),
+                CannotJoin::Elsewhere(Place::Waiting) => (
+                    ErrorCode::AlreadyWaiting,
+                    "you wait for a match; cancel_match first",
+                ),
+                CannotJoin::Elsewhere(_) => (
+                    ErrorCode::AlreadyInRoom,
+                    "you are in another room; leave_room first",
+                ),
+            };
+            Refusal::new(code, text)
+        })
     }
 
     /// Leaves the named room, if the user is in one.
