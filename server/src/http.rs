@@ -71,7 +71,7 @@ pub struct Public {
     /// Which pages may connect.
     pub origins: AllowedOrigins,
     /// How they behave once they are WebSockets.
-    pub ws: WsConfig,
+    pub ws: Arc<WsConfig>,
     /// What sessions share.
     pub context: Arc<Context>,
     /// Whether the server is about to stop.
@@ -119,7 +119,9 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         }
         match connection.deadline() {
             Some(deadline) => {
-                timer.as_mut().reset(deadline.into());
+                if timer.deadline() != deadline.into() {
+                    timer.as_mut().reset(deadline.into());
+                }
                 timer.as_mut().poll(cx).map(|()| None)
             }
             None => Poll::Pending,
@@ -195,8 +197,9 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     }
     let public = &connection.public;
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-    let path = request.uri().path().to_owned();
-    match &path[..] {
+    let uri = request.uri().clone();
+    let path = uri.path();
+    match path {
         // Only these two answer beyond the limits: whether the server is well is not a question of them.
         "/health" if is_get => return health(public),
         "/stats" if is_get => return json_reply(StatusCode::OK, &stats(public)),
@@ -205,15 +208,20 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     if let Some(refusal) = connection.permit.refusal() {
         return refused(refusal);
     }
-    match (request.method(), &path[..]) {
+    match (request.method(), path) {
         (&Method::GET, "/ws") => connection.upgrade(request),
         (&Method::GET, "/events" | "/chat/events") => match events::ask(&request, connection) {
             Some(refusal) => refusal,
             // The answer is written by whoever gets the socket.
             None => std::future::pending().await,
         },
-        (&Method::GET, "/poll" | "/chat/poll") => poll::answer(&request, connection).await,
-        (&Method::POST, "/send" | "/chat/send") => send::answer(request, connection).await,
+        (&Method::GET, "/poll" | "/chat/poll") => {
+            // Boxed, as most connections never come here.
+            Box::pin(poll::answer(&request, connection)).await
+        }
+        (&Method::POST, "/send" | "/chat/send") => {
+            Box::pin(send::answer(request, connection)).await
+        }
         (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
         (
             &Method::OPTIONS,

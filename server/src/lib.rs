@@ -159,7 +159,7 @@ impl Server {
             config: config.http,
             proxies: config.proxies,
             origins: config.origins,
-            ws: config.ws,
+            ws: Arc::new(config.ws),
             context: context.clone(),
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),

@@ -108,15 +108,27 @@ struct Queued {
 
 #[derive(Default)]
 struct State {
-    link: Option<Box<dyn Link>>,
+    way: Way,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     /// Bytes of the front message that the socket has taken.
     front_written: usize,
     waker: Option<Waker>,
     closing: Option<CloseReason>,
-    /// What a resumable session has in place of `queue`.
-    log: Option<Box<Log>>,
+}
+
+/// The way to the user.
+enum Way {
+    /// That of a plain session.
+    Link(Box<dyn Link>),
+    /// A resumable session has a log in place of the queue, with the link in it. `None`: the session is over.
+    Log(Option<Box<Log>>),
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self::Log(None)
+    }
 }
 
 /// What a transport's task has to do for its outbox.
@@ -148,7 +160,7 @@ impl Outbox {
         memory: Arc<Memory>,
     ) -> Self {
         let state = State {
-            link,
+            way: link.map_or_else(Way::default, Way::Link),
             ..State::default()
         };
         Self {
@@ -182,7 +194,7 @@ impl Outbox {
         }
         let mut written = 0;
         if state.queue.is_empty() {
-            let Some(link) = &state.link else {
+            let Way::Link(link) = &state.way else {
                 return self.log_batch(state, batch, read_at);
             };
             match link.try_write(&[IoSlice::new(&batch.bytes)]) {
@@ -246,7 +258,7 @@ impl Outbox {
     #[inline]
     fn settle(&self, before: usize, state: &mut State) {
         self.memory.change(before, state.memory());
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.count(&self.metrics);
         }
     }
@@ -282,7 +294,7 @@ impl Outbox {
         if let Some(waker) = &state.waker {
             waker.wake_by_ref();
         }
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.wake_reader();
         }
     }
@@ -292,7 +304,7 @@ impl Outbox {
         let mut state = self.lock();
         state.closing.get_or_insert(reason);
         let memory = state.memory();
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.finish(frame);
         } else {
             state.queued_bytes += frame.len();
@@ -307,11 +319,14 @@ impl Outbox {
 
     /// Tells the user that nothing more will come.
     pub fn hang_up(&self) {
-        let mut state = self.lock();
-        let State { link, log, .. } = &mut *state;
-        let kept = log.as_mut().and_then(|log| log.link.as_mut());
-        if let Some(link) = link.as_mut().or(kept) {
-            link.hang_up();
+        match &mut self.lock().way {
+            Way::Link(link) => link.hang_up(),
+            Way::Log(Some(log)) => {
+                if let Some(link) = &mut log.link {
+                    link.hang_up();
+                }
+            }
+            Way::Log(None) => {}
         }
     }
 
@@ -321,7 +336,7 @@ impl Outbox {
         self.metrics.dropped("peer_closed", state.relays_queued());
         state.closing.get_or_insert(CloseReason::Lost);
         let memory = state.memory();
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.uncount(&self.metrics);
         }
         let closing = state.closing;
@@ -353,7 +368,7 @@ impl Outbox {
     /// Writes queued messages as far as the socket takes them; ready when the queue is empty.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
-        if state.log.is_some() {
+        if matches!(state.way, Way::Log(_)) {
             let memory = state.memory();
             let flushed = self.flush_log(&mut state, cx);
             self.settle(memory, &mut state);
@@ -367,7 +382,7 @@ impl Outbox {
 
     fn flush(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !state.queue.is_empty() {
-            let Some(link) = &state.link else {
+            let Way::Link(link) = &state.way else {
                 return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -422,9 +437,23 @@ impl Outbox {
 }
 
 impl State {
+    fn log(&mut self) -> Option<&mut Log> {
+        match &mut self.way {
+            Way::Link(_) => None,
+            Way::Log(log) => log.as_deref_mut(),
+        }
+    }
+
+    fn read_log(&self) -> Option<&Log> {
+        match &self.way {
+            Way::Link(_) => None,
+            Way::Log(log) => log.as_deref(),
+        }
+    }
+
     /// Bytes that the queue uses.
     fn memory(&self) -> usize {
-        let log = self.log.as_ref().map_or(0, |log| log.memory());
+        let log = self.read_log().map_or(0, Log::memory);
         self.queue_memory() + log
     }
 
@@ -434,20 +463,20 @@ impl State {
     }
 
     fn is_queued(&self) -> bool {
-        !self.queue.is_empty() || self.log.as_ref().is_some_and(|log| !log.is_flushed())
+        !self.queue.is_empty() || self.read_log().is_some_and(|log| !log.is_flushed())
     }
 
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
         let queued = self.queue.iter();
         let relays = queued.filter(|queued| queued.read_at.is_some()).count();
-        relays + self.log.as_ref().map_or(0, |log| log.relays_unsent())
+        relays + self.read_log().map_or(0, Log::relays_unsent)
     }
 
     /// Forgets what is queued, but for the rest of a message that the socket has begun to take: the
     /// receiver could not make sense of anything after half a frame.
     fn discard_queue(&mut self) {
-        if let Some(log) = &mut self.log {
+        if let Some(log) = self.log() {
             log.discard();
         }
         self.queue.truncate(usize::from(self.front_written > 0));

@@ -163,7 +163,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     if matches!(wanted, Wanted::Plain) {
         let session = Session::open(context.clone(), link, reply, now);
         let carried = Carried::Own(session);
-        tokio::spawn(ws::serve(socket, early, carried, public.ws, permit));
+        tokio::spawn(ws::serve(socket, early, carried, public.ws.clone(), permit));
         return;
     }
     let mut attach = Some(Attach {
@@ -187,7 +187,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             // The session holds the count of its address.
             drop(permit.take_address());
             let carried = Carried::Shared(Attachment::new(attached));
-            tokio::spawn(ws::serve(socket, early, carried, public.ws, permit));
+            tokio::spawn(ws::serve(socket, early, carried, public.ws.clone(), permit));
         }
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {

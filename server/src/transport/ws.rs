@@ -12,6 +12,7 @@ use std::{
     cell::RefCell,
     io::IoSlice,
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll, Waker, ready},
     time::{Duration, Instant},
 };
@@ -93,7 +94,7 @@ struct Connection<R> {
 struct Wire<R> {
     socket: R,
     reader: Reader,
-    config: WsConfig,
+    config: Arc<WsConfig>,
     phase: Phase,
     /// The last ping, if nothing has come since.
     pinged_at: Option<Instant>,
@@ -109,7 +110,7 @@ pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
     socket: R,
     early: Vec<u8>,
     carried: Carried,
-    config: WsConfig,
+    config: Arc<WsConfig>,
     held: H,
 ) -> impl Future<Output = ()> + Send {
     let mut connection = Connection {
@@ -169,14 +170,14 @@ impl<R: AsyncRead + Unpin> Connection<R> {
 }
 
 impl<R: AsyncRead + Unpin> Wire<R> {
-    fn new(socket: R, early: Vec<u8>, config: WsConfig) -> Self {
+    fn new(socket: R, early: Vec<u8>, config: Arc<WsConfig>) -> Self {
         Self {
             socket,
             reader: Reader::new(config.max_message_bytes, early),
-            config,
             phase: Phase::Open,
             pinged_at: None,
             next_ping: Instant::now() + config.heartbeat,
+            config,
             waker: None,
         }
     }

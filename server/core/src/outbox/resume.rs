@@ -10,7 +10,7 @@ use std::{
 
 use voicematch_protocol::CloseReason;
 
-use super::{Batch, Link, Log, LogLimits, Outbox, Refused, State, TooOld, text_frame};
+use super::{Batch, Link, Log, LogLimits, Outbox, Refused, State, TooOld, Way, text_frame};
 
 thread_local! {
     /// The buffer in which messages are framed that the socket takes at once.
@@ -30,7 +30,7 @@ pub struct Attach<'a> {
 impl Outbox {
     /// From now on messages are numbered and kept. For a new outbox.
     pub fn keep_log(&self, limits: LogLimits) {
-        self.lock().log = Some(Box::new(Log::new(limits)));
+        self.lock().way = Way::Log(Some(Box::new(Log::new(limits))));
     }
 
     /// Exchanges the link, and sends again what came after message `after`. `first` makes the first message of the new
@@ -45,7 +45,7 @@ impl Outbox {
     ) -> Result<Vec<u8>, TooOld> {
         let mut state = self.lock();
         let memory = state.memory();
-        let log = state.log.get_or_insert_default();
+        let log = state.log().ok_or(TooOld)?;
         let whole = log.is_between_messages();
         let replay = log.rewind(after)?;
         if let Some(old) = log.link.take() {
@@ -73,7 +73,7 @@ impl Outbox {
     pub fn rewind(&self, after: u64) -> Result<u64, TooOld> {
         let mut state = self.lock();
         let memory = state.memory();
-        let replay = match &mut state.log {
+        let replay = match state.log() {
             Some(log) => {
                 let replay = log.go_back(after);
                 log.wake_reader();
@@ -89,7 +89,7 @@ impl Outbox {
     pub fn detach(&self, reason: CloseReason) {
         let mut state = self.lock();
         let memory = state.memory();
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             if let Some(link) = log.link.take() {
                 say_farewell(link, log.is_between_messages(), reason);
             }
@@ -102,7 +102,7 @@ impl Outbox {
     pub fn confirm(&self, number: u64) {
         let mut state = self.lock();
         let memory = state.memory();
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.confirm(number);
         }
         self.settle(memory, &mut state);
@@ -115,19 +115,19 @@ impl Outbox {
 
     /// The number of the last message that the user has confirmed.
     pub fn confirmed(&self) -> u64 {
-        self.lock().log.as_ref().map_or(0, |log| log.confirmed())
+        self.lock().read_log().map_or(0, Log::confirmed)
     }
 
     /// The number of the last message that was taken, or written.
     pub fn taken(&self) -> u64 {
-        self.lock().log.as_ref().map_or(0, |log| log.sent())
+        self.lock().read_log().map_or(0, Log::sent)
     }
 
     /// Sends a message that is not kept, such as a heartbeat. Without a link it is lost.
     pub fn send_unnumbered(&self, event: &'static str, text: &[u8]) {
         let mut state = self.lock();
         let memory = state.memory();
-        if let Some(log) = &mut state.log {
+        if let Some(log) = state.log() {
             log.push_unnumbered(event, text);
             let written = self.write_log(&mut state);
             self.settle(memory, &mut state);
@@ -141,7 +141,7 @@ impl Outbox {
     /// the number of the last one if there are some; `waker` is woken when there are.
     pub fn take(&self, limits: LogLimits, out: &mut Vec<u8>, waker: &Waker) -> Poll<u64> {
         let mut state = self.lock();
-        let Some(log) = &mut state.log else {
+        let Some(log) = state.log() else {
             return Poll::Pending;
         };
         if log.unsent().0 == 0 {
@@ -160,7 +160,7 @@ impl Outbox {
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
         let memory = state.memory();
-        let Some(log) = &mut state.log else {
+        let Some(log) = state.log() else {
             // There is neither link nor log: the session is over.
             return Err(Refused::Closed);
         };
@@ -175,7 +175,7 @@ impl Outbox {
         }
         if flushed && self.write_log(&mut state).is_err() {
             // Its task finds out; the messages are kept for the next link.
-            if let Some(log) = &mut state.log {
+            if let Some(log) = state.log() {
                 log.link = None;
             }
         }
@@ -189,7 +189,7 @@ impl Outbox {
 
     /// Ends the session if more is unsent than it may be, and forgets the oldest sent messages beyond the limits.
     fn check_log(&self, state: &mut State) -> Result<(), Refused> {
-        let Some(log) = &mut state.log else {
+        let Some(log) = state.log() else {
             return Ok(());
         };
         let (messages, bytes) = log.unsent();
@@ -216,7 +216,7 @@ impl Outbox {
 
     /// Writes what the link takes at once.
     fn write_log(&self, state: &mut State) -> io::Result<()> {
-        let Some(log) = &mut state.log else {
+        let Some(log) = state.log() else {
             return Ok(());
         };
         FRAMED.with_borrow_mut(|framed| {
@@ -244,7 +244,7 @@ impl Outbox {
                 Ok(()) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            let Some(link) = state.log.as_ref().and_then(|log| log.link.as_ref()) else {
+            let Some(link) = state.read_log().and_then(|log| log.link.as_ref()) else {
                 return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
             match link.poll_writable(cx) {
