@@ -9,6 +9,7 @@ use crate::{
     http::HttpConfig,
     listen::Address,
     machine::{descriptors, memory},
+    room_key::{KeyConfig, KeyFrom},
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
@@ -29,6 +30,7 @@ pub struct Config {
     pub max_accepts_per_second: u32,
     pub max_rooms: usize,
     pub reconnects_per_minute: u32,
+    pub room_key: KeyConfig,
     pub max_buffered_bytes: usize,
     pub limits: LimitConfig,
     pub proxies: TrustedProxies,
@@ -119,6 +121,16 @@ impl Flags {
             max_accepts_per_second: self.max_accepts_per_second,
             max_rooms: self.max_rooms,
             reconnects_per_minute: self.reconnects_per_minute,
+            room_key: KeyConfig {
+                key: match self.room_key_file {
+                    Some(file) => KeyFrom::File(file),
+                    None => KeyFrom::StateDir(
+                        self.state_dir.or_else(crate::room_key::default_state_dir),
+                    ),
+                },
+                old: self.room_old_key_file,
+                valid_for: self.room_ticket_ttl,
+            },
             max_buffered_bytes: self
                 .max_buffered_bytes
                 .unwrap_or_else(memory::default_limit),

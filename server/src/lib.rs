@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 pub mod machine;
 pub mod profile;
+pub mod room_key;
 pub mod shed;
 pub mod shutdown;
 pub mod transport;
@@ -39,9 +40,9 @@ use voicematch_core::{
     memory::Memory,
     metrics::{self, Metrics},
     pause,
-    room::named::NamedRooms,
+    room::{named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
-        Context, ProcessId, Resumables,
+        Context, Resumables,
         close_log::{self, CloseLog},
     },
 };
@@ -58,6 +59,8 @@ pub struct Server {
     config: Config,
     public: Bound,
     admin: Bound,
+    keys: RoomKeys,
+    key_source: room_key::Source,
 }
 
 /// Where a server listens.
@@ -82,6 +85,9 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// A key that the operator names cannot be used.
+    #[error("the key of room tickets: {0}")]
+    RoomKey(String),
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
     System(#[from] std::io::Error),
@@ -100,12 +106,15 @@ impl Server {
                 error,
             })
         };
+        let (keys, key_source) = room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
         let public = bind(&config.listen, "--listen")?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
         Ok(Self {
             config,
             public,
             admin,
+            keys,
+            key_source,
         })
     }
 
@@ -128,21 +137,28 @@ impl Server {
             config,
             public,
             admin,
+            keys,
+            key_source,
         } = self;
         // The guards remove the socket files when this function ends.
         let (admin, _admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
         let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
+        metrics.room_key(key_source.as_str());
+        let keys = Arc::new(keys);
         let shutdown = Shutdown::default();
         let make_room = MakeRoom::default();
+        // A ticket brings back a room of two; this many wait for their second member at the most.
+        let max_pending = (config.limits.max_connections / 4).max(1);
         let context = Arc::new(Context {
             config: config.session,
-            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone()),
+            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
             directory: Directory::default(),
-            named_rooms: NamedRooms::new(config.max_rooms, metrics.clone()),
+            named_rooms: NamedRooms::new(config.max_rooms, metrics.clone(), keys.clone()),
             resumables: Resumables::default(),
             detached: AtomicUsize::new(0),
-            process: ProcessId::random(),
+            pending_rooms: PendingRooms::new(max_pending, metrics.clone(), keys.clone()),
+            room_keys: keys,
             metrics: metrics.clone(),
             memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
             close_log: CloseLog::default(),

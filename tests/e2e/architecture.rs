@@ -14,7 +14,15 @@ type Room = (&'static str, &'static [&'static str]);
 const SERVER: &[Room] = &[
     (
         "config",
-        &["listen", "http", "transport", "admission", "machine", "log"],
+        &[
+            "listen",
+            "http",
+            "transport",
+            "admission",
+            "machine",
+            "log",
+            "room_key",
+        ],
     ),
     (
         "admin",
@@ -29,6 +37,7 @@ const SERVER: &[Room] = &[
     ("admission", &["io"]),
     ("io", &[]),
     ("machine", &[]),
+    ("room_key", &[]),
     ("log", &[]),
 ];
 
@@ -44,15 +53,17 @@ const CORE: &[Room] = &[
             "metrics",
             "memory",
             "pause",
+            "process",
         ],
     ),
     ("matchmaker", &["room", "metrics"]),
     ("directory", &["room"]),
-    ("room", &["outbox", "metrics"]),
+    ("room", &["outbox", "metrics", "process"]),
     ("outbox", &["metrics", "memory"]),
     ("metrics", &[]),
     ("memory", &[]),
     ("pause", &[]),
+    ("process", &[]),
 ];
 
 /// From the top down.

@@ -25,6 +25,7 @@ mod pairing;
 mod pprof;
 mod proxy;
 mod refusals;
+mod rejoin;
 mod relay;
 mod resume;
 #[cfg(feature = "self-test")]

@@ -18,10 +18,11 @@ use voicematch_core::{
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Attach, Link, LogLimits, Outbox, OutboxLimits, text_header},
-    room::{Member, Place, named::NamedRooms},
+    process::ProcessId,
+    room::{Member, Place, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
-        Context, Pending, ProcessId, RateLimit, Resumable, Resumables, ResumeConfig, Session,
-        SessionConfig, close_log::CloseLog,
+        Context, Pending, RateLimit, Resumable, Resumables, ResumeConfig, Session, SessionConfig,
+        close_log::CloseLog,
     },
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
@@ -91,7 +92,8 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
         },
         avoid_partner_for: Duration::from_secs(30),
     };
-    Matchmaker::new(config, metrics.clone())
+    let keys = Arc::new(RoomKeys::random(ProcessId::random()));
+    Matchmaker::new(config, metrics.clone(), keys)
 }
 
 /// A user without a session, who listens at `sink`.
@@ -118,6 +120,7 @@ pub(crate) fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {
 /// What sessions share. Their rate is counted, but is none that a benchmark reaches.
 fn new_context() -> Arc<Context> {
     let metrics = new_metrics();
+    let keys = Arc::new(RoomKeys::random(ProcessId::random()));
     Arc::new(Context {
         config: SessionConfig {
             heartbeat: Duration::from_secs(25),
@@ -139,10 +142,11 @@ fn new_context() -> Arc<Context> {
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
-        named_rooms: NamedRooms::new(100, metrics.clone()),
+        named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
-        process: ProcessId::random(),
+        pending_rooms: PendingRooms::new(10, metrics.clone(), keys.clone()),
+        room_keys: keys,
         memory: new_memory(&metrics),
         metrics,
         close_log: CloseLog::default(),

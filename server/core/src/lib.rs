@@ -10,5 +10,6 @@ pub mod memory;
 pub mod metrics;
 pub mod outbox;
 pub mod pause;
+pub mod process;
 pub mod room;
 pub mod session;

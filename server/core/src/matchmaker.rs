@@ -28,7 +28,7 @@ use voicematch_protocol::SessionId;
 
 use crate::{
     metrics::Metrics,
-    room::{Member, Place, Room, Side, WaiterGone},
+    room::{Member, Place, Room, Side, WaiterGone, ticket::RoomKeys},
 };
 pub use claim::{Claim, ClaimState, Taken};
 pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
@@ -114,15 +114,18 @@ pub struct Matchmaker {
     pools: DashMap<PoolKey, Pool, ahash::RandomState>,
     arrivals: AtomicU64,
     metrics: Arc<Metrics>,
+    keys: Arc<RoomKeys>,
 }
 
 impl Matchmaker {
-    pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>) -> Self {
+    /// `keys` sign the room tickets of those who are matched.
+    pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
         Self {
             config,
             pools: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), POOL_SHARDS),
             arrivals: AtomicU64::new(0),
             metrics,
+            keys,
         }
     }
 
@@ -292,7 +295,7 @@ impl Matchmaker {
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        Room::open(&waiter, &newcomer, &shared, &self.metrics)?;
+        Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys)?;
         self.metrics
             .matched(kind.index(), [waiter.waited, newcomer.waited]);
         Ok(())

@@ -84,6 +84,7 @@ pub struct Metrics {
     pub parked: IntGauge,
     pub polls_held: IntGauge,
     pub named_rooms: IntGauge,
+    room_keys: IntGaugeVec,
     pub named_members: IntGauge,
     /// By kind of pool, as given to [`Metrics::new`].
     pub waiting: Box<[IntGauge]>,
@@ -211,6 +212,7 @@ impl Metrics {
             duplicates_dropped: make.counter("duplicates_dropped_total", "Messages of clients that had arrived before.")?,
             parked: make.gauge("matchmaking_parked_users", "Users who asked for a match and do not answer: they are matched with nobody until they do.")?,
             polls_held: make.gauge("polls_held", "Polls that wait for messages.")?,
+            room_keys: make.gauges("room_key", "Where the key of room tickets comes from; memory: rooms do not survive a restart.", "source")?,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
@@ -302,6 +304,11 @@ impl Metrics {
     /// A request refused.
     pub fn error(&self, code: ErrorCode) {
         self.errors[code.index()].inc();
+    }
+
+    /// Where the key of room tickets has come from.
+    pub fn room_key(&self, source: &'static str) {
+        self.room_keys.with_label_values(&[source]).set(1);
     }
 
     /// A session that a connection carries from now on.

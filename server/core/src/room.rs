@@ -6,6 +6,8 @@
 //! lower id first.
 
 pub mod named;
+pub mod pending;
+pub mod ticket;
 
 use std::{
     sync::{
@@ -24,6 +26,7 @@ use crate::{
 };
 
 use named::NamedRoom;
+use ticket::{RoomKeys, TicketSeat};
 
 /// The part of a session that others hold: the user's outbox and seat.
 pub struct Member {
@@ -110,6 +113,7 @@ impl Room {
         newcomer: &Side<'_>,
         shared_interests: &[String],
         metrics: &Arc<Metrics>,
+        keys: &RoomKeys,
     ) -> Result<Arc<Self>, WaiterGone> {
         let room = Arc::new(Self {
             id: RoomId(rand::random()),
@@ -133,6 +137,7 @@ impl Room {
             return Err(WaiterGone);
         }
         let tell = |side: &Side<'_>, peer: &Side<'_>, initiator| {
+            let ticket = ticket(keys, room.id, side.member, peer.member, initiator);
             side.member.outbox.send(&ServerMessage::MatchFound {
                 room_id: room.id,
                 peer_id: peer.member.id,
@@ -140,6 +145,7 @@ impl Room {
                 initiator,
                 waited_ms: millis(side.waited),
                 shared_interests,
+                room_ticket: ticket.as_deref(),
                 id: side.request_id,
             })
         };
@@ -151,6 +157,44 @@ impl Room {
         metrics.rooms_active.inc();
         drop((waiters_seat, newcomers_seat));
         Ok(room)
+    }
+
+    /// Opens a room of another process again, for its two members, who wait for each other; the first made the offer.
+    /// False: one of them waits no longer.
+    fn reopen(
+        id: RoomId,
+        members: [&Arc<Member>; 2],
+        metrics: &Arc<Metrics>,
+        keys: &RoomKeys,
+    ) -> bool {
+        let room = Arc::new(Self {
+            id,
+            members: members.map(Arc::clone),
+            closed: AtomicBool::new(false),
+            metrics: metrics.clone(),
+        });
+        let [first, second] = members;
+        let (mut low, mut high) = match first.id < second.id {
+            true => (first.lock(), second.lock()),
+            false => (second.lock(), first.lock()),
+        };
+        if !matches!((&*low, &*high), (Seat::Waiting, Seat::Waiting)) {
+            return false;
+        }
+        for (member, peer, initiator) in [(first, second, true), (second, first, false)] {
+            let ticket = ticket(keys, id, member, peer, initiator);
+            // A refusal means that the user's task is closing the connection; the other then gets peer_left.
+            let _ = member.outbox.send(&ServerMessage::Rejoined {
+                room_id: id,
+                peer_id: peer.id,
+                initiator,
+                room_ticket: ticket.as_deref(),
+            });
+        }
+        *low = Seat::InRoom(room.clone());
+        *high = Seat::InRoom(room);
+        metrics.rooms_active.inc();
+        true
     }
 
     /// Whether a member has left. True before the other member is told of it or matched again.
@@ -165,6 +209,21 @@ impl Room {
             &self.members[0]
         }
     }
+}
+
+/// What brings a user back into a room after the server has died; only who outlives a connection needs it.
+fn ticket(
+    keys: &RoomKeys,
+    room: RoomId,
+    member: &Member,
+    peer: &Member,
+    initiator: bool,
+) -> Option<String> {
+    let seat = TicketSeat::Match {
+        partner: peer.id,
+        seat: u8::from(!initiator),
+    };
+    member.resumable.then(|| keys.sign(room, member.id, &seat))
 }
 
 impl Member {

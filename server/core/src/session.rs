@@ -29,7 +29,7 @@ use crate::{
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Batch, Link, Outbox, OutboxLimits},
-    room::{Member, Room, named::NamedRooms},
+    room::{Member, Room, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
 };
 use close_log::CloseLog;
 use rate::Rate;
@@ -38,7 +38,7 @@ use requests::{Refusal, id_of, parse};
 pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
 pub use resume::ResumeConfig;
 use resume::{Resume, millis};
-pub use token::{ProcessId, Token};
+pub use token::Token;
 
 /// The limits of sessions, and what the greeting says.
 #[derive(Debug, Clone)]
@@ -65,12 +65,14 @@ pub struct Context {
     pub matchmaker: Matchmaker,
     pub directory: Directory,
     pub named_rooms: NamedRooms,
+    /// Rooms that died with another process.
+    pub pending_rooms: PendingRooms,
+    /// What signs room tickets.
+    pub room_keys: Arc<RoomKeys>,
     /// The sessions that outlive a connection.
     pub resumables: Resumables,
     /// Those that have none now.
     pub detached: AtomicUsize,
-    /// Part of each token.
-    pub process: ProcessId,
     pub metrics: Arc<Metrics>,
     /// What connections use.
     pub memory: Arc<Memory>,
@@ -194,7 +196,9 @@ impl Session {
         };
         let done = match request.kind {
             ClientType::Leave => return Err(CloseReason::Closed),
-            ClientType::JoinRoom => self.join_room(text, &request, read_at, pending),
+            ClientType::JoinRoom | ClientType::Rejoin => {
+                self.go_to_room(text, &request, read_at, pending)
+            }
             _ => self.carry_out(&request, read_at, pending),
         };
         if let Err(refusal) = done {
@@ -319,6 +323,7 @@ impl Session {
         if let Some(ticket) = self.ticket.take() {
             self.context.matchmaker.cancel(&ticket);
         }
+        self.give_up_rejoin();
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
         self.context.directory.remove(self.member.id);

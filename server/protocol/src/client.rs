@@ -37,6 +37,8 @@ closed_list! {
         Leave = "leave",
         /// Join the room of a name.
         JoinRoom = "join_room",
+        /// Go back into a room of a server that died.
+        Rejoin = "rejoin",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -85,6 +87,14 @@ pub struct Numbers {
     /// The number of the last message of the server that has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack: Option<u64>,
+}
+
+/// What `rejoin` has besides.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Rejoin<'a> {
+    /// The room ticket.
+    #[serde(borrow)]
+    pub ticket: Cow<'a, str>,
 }
 
 /// What `join_room` has besides.

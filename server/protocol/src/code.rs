@@ -61,6 +61,14 @@ closed_list! {
         RoomFull = "room_full",
         /// There are as many named rooms as there may be.
         TooManyRooms = "too_many_rooms",
+        /// A room ticket that no key of this server has signed.
+        RoomTicketInvalid = "room_ticket_invalid",
+        /// A room ticket that is too old.
+        RoomTicketExpired = "room_ticket_expired",
+        /// The room of a ticket has ended.
+        RoomClosed = "room_closed",
+        /// The session of a room ticket is still there: its resume token opens it.
+        UseResume = "use_resume",
         /// More messages than the limit allows; this one was dropped.
         RateLimited = "rate_limited",
         /// The server is about to stop and makes no new matches.

@@ -96,6 +96,9 @@ pub enum ServerMessage<'a> {
         waited_ms: u64,
         /// What both named as interests.
         shared_interests: &'a [String],
+        /// In a resumable session: what brings the user back into the room if the server dies.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room_ticket: Option<&'a str>,
         /// The `id` of the request, where the match answers it at once.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a RawValue>,
@@ -119,6 +122,9 @@ pub enum ServerMessage<'a> {
         you: RoomSelf,
         /// The others.
         members: Vec<RoomMember>,
+        /// In a resumable session: what brings the user back into the room if the server dies.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room_ticket: Option<&'a str>,
         /// The `id` of the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a RawValue>,
@@ -130,6 +136,25 @@ pub enum ServerMessage<'a> {
         /// Who.
         #[serde(flatten)]
         peer: RoomMember,
+    },
+    /// The user waits for the other member of a room that died with another process.
+    Rejoining {
+        /// The room.
+        room_id: RoomId,
+        /// How long, in milliseconds.
+        expires_in_ms: u64,
+    },
+    /// Both members of such a room are in it again.
+    Rejoined {
+        /// The room, as before.
+        room_id: RoomId,
+        /// The partner, who has a new session.
+        peer_id: SessionId,
+        /// As before.
+        initiator: bool,
+        /// A new one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room_ticket: Option<&'a str>,
     },
     /// A request that has no other answer was carried out.
     Ack {
@@ -266,6 +291,8 @@ pub enum ServerType {
     PeerLeft,
     RoomJoined,
     PeerJoined,
+    Rejoining,
+    Rejoined,
     Offer,
     Answer,
     IceCandidate,

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
-    ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits, Numbers,
+    ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits, Numbers, Rejoin,
     RelayKind, Request, ResumedRoom, RoomId, RoomMember, RoomSelf, ServerMessage, ServerType,
     ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
@@ -39,6 +39,7 @@ fn names(side: &str) -> BTreeSet<String> {
 const SELF: SessionId = SessionId(0x00f1_a2b3_c4d5_e6f7);
 const PEER: SessionId = SessionId(0x8899_aabb_ccdd_eeff);
 const TOKEN: &str = "AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw";
+const TICKET: &str = "AQAAAQIDBAUGBwECAwQFBgcI8Q";
 const ROOM: RoomId = RoomId(0x0123_4567_89ab_cdef);
 
 #[test]
@@ -95,6 +96,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             initiator: true,
             waited_ms: 1234,
             shared_interests: &interests,
+            room_ticket: None,
             id: Some(&id),
         },
         ServerMessage::PeerLeft {
@@ -117,6 +119,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
                 batch: true,
                 away: true,
             }],
+            room_ticket: Some(TICKET),
             id: Some(&id),
         },
         ServerMessage::PeerJoined {
@@ -129,6 +132,16 @@ fn the_server_writes_each_message_as_in_its_fixture() {
                 batch: false,
                 away: false,
             },
+        },
+        ServerMessage::Rejoining {
+            room_id: ROOM,
+            expires_in_ms: 20000,
+        },
+        ServerMessage::Rejoined {
+            room_id: ROOM,
+            peer_id: PEER,
+            initiator: true,
+            room_ticket: Some(TICKET),
         },
         ServerMessage::Ack { id: &object },
         ServerMessage::Pong { id: Some(&two) },
@@ -201,7 +214,12 @@ fn both_sides_know_the_type_of_each_fixture() {
         let numbers: Numbers = serde_json::from_str(&text).unwrap();
         let room = serde_json::from_str::<JoinRoom<'_>>(&text).ok();
         let mut fields = serde_json::to_value(&request).unwrap();
-        for more in [serde_json::to_value(numbers), serde_json::to_value(room)] {
+        let rejoin = serde_json::from_str::<Rejoin<'_>>(&text).ok();
+        for more in [
+            serde_json::to_value(numbers),
+            serde_json::to_value(room),
+            serde_json::to_value(rejoin),
+        ] {
             if let serde_json::Value::Object(more) = more.unwrap() {
                 fields.as_object_mut().unwrap().extend(more);
             }

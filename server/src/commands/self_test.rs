@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use loadtest::{Plan, Target};
-use voicematch_server::{Server, config::Cli, machine::descriptors};
+use voicematch_server::{Server, config::Cli, machine::descriptors, room_key::KeyFrom};
 
 use super::Outcome;
 
@@ -20,6 +20,8 @@ pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
     let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     let flags = Cli::parse_from(["voicematch-server"].into_iter().chain(addresses)).serve;
     let mut config = flags.check()?;
+    // Nothing is to be left behind.
+    config.room_key.key = KeyFrom::Memory;
     // A user and its connection in the server take one each.
     let open_files = descriptors::raise_limit() / 2;
     config.fit(open_files);

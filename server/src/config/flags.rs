@@ -1,6 +1,6 @@
 //! The command line and its environment twins, raw.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -252,6 +252,22 @@ pub struct Flags {
     /// How long rooms may go on after SIGTERM or SIGINT
     #[arg(long, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Duration,
+
+    /// Where the server keeps what must outlive it [default: $STATE_DIRECTORY, or ~/.local/state/voicematch]
+    #[arg(long, env = "VOICEMATCH_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The key that signs room tickets, of 32 bytes at least [default: one in --state-dir]
+    #[arg(long, env = "VOICEMATCH_ROOM_KEY_FILE", value_name = "FILE")]
+    pub room_key_file: Option<PathBuf>,
+
+    /// The key before, whose tickets are still believed [default: none]
+    #[arg(long, env = "VOICEMATCH_ROOM_OLD_KEY_FILE", value_name = "FILE")]
+    pub room_old_key_file: Option<PathBuf>,
+
+    /// How long a room ticket is valid: the longest call that can be saved
+    #[arg(long, default_value = "12h", value_parser = time("1s", "1year"), env = "VOICEMATCH_ROOM_TICKET_TTL", value_name = "DURATION")]
+    pub room_ticket_ttl: Duration,
 
     /// How logs are written
     #[arg(

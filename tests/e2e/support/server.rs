@@ -27,6 +27,11 @@ fn clean(mut command: Command) -> Command {
             command.env_remove(name);
         }
     }
+    // Not in the home of whoever runs the tests.
+    command.env(
+        "VOICEMATCH_STATE_DIR",
+        concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),
+    );
     command
 }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     memory::Memory,
     outbox::{Link, Outbox, OutboxLimits, text_frame},
+    process::ProcessId,
 };
 
 /// What one user has been told, in order, one frame after another.
@@ -146,7 +147,8 @@ fn config() -> MatchmakerConfig {
 
 fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
-    (Matchmaker::new(config(), metrics.clone()), metrics)
+    let keys = Arc::new(RoomKeys::random(ProcessId::random()));
+    (Matchmaker::new(config(), metrics.clone(), keys), metrics)
 }
 
 fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {

@@ -42,7 +42,7 @@ pub const REFUSALS: [&str; 6] = [
 ];
 
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 16] = [
+pub const LIMITS: [&str; 17] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -58,6 +58,7 @@ pub const LIMITS: [&str; 16] = [
     "resume_log",
     "max_rooms",
     "reconnects_per_minute",
+    "pending_rooms",
     "descriptors",
 ];
 

@@ -14,7 +14,10 @@ use dashmap::{DashMap, Entry};
 use serde_json::value::RawValue;
 use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
 
-use super::{Member, Place, Seat};
+use super::{
+    Member, Place, Seat,
+    ticket::{RoomKeys, TicketSeat},
+};
 use crate::{
     metrics::Metrics,
     outbox::{Batch, Refused},
@@ -58,6 +61,7 @@ pub struct NamedRooms {
     rooms: DashMap<Box<str>, Arc<NamedRoom>, ahash::RandomState>,
     max: usize,
     metrics: Arc<Metrics>,
+    keys: Arc<RoomKeys>,
 }
 
 /// Whom a message in a named room is for.
@@ -87,19 +91,22 @@ pub fn is_name(name: &str) -> bool {
 
 impl NamedRooms {
     /// No room yet, and at the most `max`.
-    pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(max: usize, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
         Self {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
             max,
             metrics,
+            keys,
         }
     }
 
-    /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again.
+    /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again. `n`: the
+    /// number that the user had in a room that died with another process, which they get again if it is free.
     pub fn join(
         &self,
         member: &Arc<Member>,
         name: &str,
+        n: Option<u32>,
         id: Option<&RawValue>,
     ) -> Result<(), CannotJoin> {
         if !is_name(name) {
@@ -108,7 +115,7 @@ impl NamedRooms {
         if let Some(room) = member.named_room()
             && &*room.name == name
         {
-            room.roster().tell_joined(&room, member, id);
+            room.roster().tell_joined(&room, member, &self.keys, id);
             return Ok(());
         }
         let is_new = !self.rooms.contains_key(name);
@@ -136,7 +143,7 @@ impl NamedRooms {
             self.metrics.named_rooms.inc();
         }
         self.metrics.named_members.inc();
-        roster.admit(&room, member, id);
+        roster.admit(&room, member, n, &self.keys, id);
         Ok(())
     }
 
@@ -230,30 +237,49 @@ impl Roster {
     }
 
     /// Adds a newcomer, and tells all of it.
-    fn admit(&mut self, room: &NamedRoom, member: &Arc<Member>, id: Option<&RawValue>) {
-        let n = self.next;
-        self.next += 1;
-        let joined = ServerMessage::PeerJoined {
+    fn admit(
+        &mut self,
+        room: &NamedRoom,
+        member: &Arc<Member>,
+        n: Option<u32>,
+        keys: &RoomKeys,
+        id: Option<&RawValue>,
+    ) {
+        let is_free = |n: &u32| self.members.iter().all(|(taken, _)| taken != n);
+        // Above this nobody could count up any more.
+        let n = n
+            .filter(|n| *n < u32::MAX / 2)
+            .filter(is_free)
+            .unwrap_or(self.next);
+        self.next = self.next.max(n + 1);
+        // Who comes back with an old number is no newcomer to those who came after it.
+        let joined = |other_n: &u32| ServerMessage::PeerJoined {
             room_id: room.id,
             peer: RoomMember {
                 peer_id: member.id,
                 n,
-                offer: false,
-                polite: false,
+                offer: *other_n > n,
+                polite: *other_n > n,
                 batch: member.resumable,
                 away: false,
             },
         };
-        for (_, other) in &self.members {
+        for (other_n, other) in &self.members {
             // A refusal means that they are leaving.
-            let _ = other.outbox.send(&joined);
+            let _ = other.outbox.send(&joined(other_n));
         }
         self.members.push((n, member.clone()));
-        self.tell_joined(room, member, id);
+        self.tell_joined(room, member, keys, id);
     }
 
     /// Tells a member of the room and of all others in it.
-    fn tell_joined(&self, room: &NamedRoom, member: &Member, id: Option<&RawValue>) {
+    fn tell_joined(
+        &self,
+        room: &NamedRoom,
+        member: &Member,
+        keys: &RoomKeys,
+        id: Option<&RawValue>,
+    ) {
         let own = self.members.iter().find(|(_, other)| other.id == member.id);
         let Some(&(n, _)) = own else { return };
         let others = self
@@ -268,6 +294,13 @@ impl Roster {
             batch: other.resumable,
             away: other.is_away(),
         });
+        let seat = TicketSeat::Named {
+            n,
+            name: room.name.clone(),
+        };
+        let ticket = member
+            .resumable
+            .then(|| keys.sign(room.id, member.id, &seat));
         let joined = ServerMessage::RoomJoined {
             room: &room.name,
             room_id: room.id,
@@ -276,6 +309,7 @@ impl Roster {
                 n,
             },
             members: members.collect(),
+            room_ticket: ticket.as_deref(),
             id,
         };
         // A refusal means that the user's task is closing the connection.

@@ -1,5 +1,5 @@
 //! Two users in a room whose connections break at any byte, are taken over, and come back over any transport, against a
-//! model that is two lists: what one has said, and what the other has heard.
+//! model that is two lists: what one has said, and what the other has heard. And rooms that come back after a kill.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use voicematch_protocol::CloseReason;
 
 use super::{
-    Context, Pending, ProcessId, RateLimit, Resumable, Resumables, ResumeConfig, SessionConfig,
-    Token, close_log::CloseLog,
+    Context, Pending, RateLimit, Resumable, Resumables, ResumeConfig, SessionConfig, Token,
+    close_log::CloseLog,
 };
 use crate::{
     directory::Directory,
@@ -25,7 +25,13 @@ use crate::{
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Attach, Link, LogLimits, OutboxLimits, text_frame},
-    room::named::NamedRooms,
+    process::ProcessId,
+    room::{
+        Place,
+        named::NamedRooms,
+        pending::PendingRooms,
+        ticket::{RoomKey, RoomKeys},
+    },
 };
 
 /// A socket that takes so many bytes and no more, until it breaks.
@@ -69,7 +75,7 @@ impl Link for Wire {
     }
 }
 
-fn new_context() -> Arc<Context> {
+fn new_context(keys: RoomKeys) -> Arc<Context> {
     let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
     let matchmaker = MatchmakerConfig {
         widening: Widening {
@@ -79,6 +85,7 @@ fn new_context() -> Arc<Context> {
         },
         avoid_partner_for: Duration::ZERO,
     };
+    let keys = Arc::new(keys);
     Arc::new(Context {
         config: SessionConfig {
             heartbeat: Duration::from_secs(25),
@@ -101,12 +108,13 @@ fn new_context() -> Arc<Context> {
             },
             ice_servers: Vec::new(),
         },
-        matchmaker: Matchmaker::new(matchmaker, metrics.clone()),
+        matchmaker: Matchmaker::new(matchmaker, metrics.clone(), keys.clone()),
         directory: Directory::default(),
-        named_rooms: NamedRooms::new(100, metrics.clone()),
+        named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
-        process: ProcessId::random(),
+        pending_rooms: PendingRooms::new(10, metrics.clone(), keys.clone()),
+        room_keys: keys,
         memory: Memory::new(1 << 30, metrics.buffered_bytes.clone()),
         metrics,
         close_log: CloseLog::default(),
@@ -379,7 +387,7 @@ fn steps() -> impl Strategy<Value = Vec<(bool, Step)>> {
 proptest! {
     #[test]
     fn what_is_said_is_heard_once_and_in_order_whatever_happens_to_the_connections(steps in steps()) {
-        let context = new_context();
+        let context = new_context(RoomKeys::random(ProcessId::random()));
         let mut clients = [Client::begin(&context), Client::begin(&context)];
         clients[0].ask("find_match");
         clients[1].ask("find_match");
@@ -435,4 +443,59 @@ proptest! {
         prop_assert_eq!(context.metrics.rooms_active.get(), 0);
         prop_assert!(context.resumables.is_empty() && context.directory.is_empty());
     }
+}
+
+#[test]
+fn a_partner_who_does_not_come_back_is_lost_after_a_while() {
+    let keys = || RoomKeys {
+        process: ProcessId::random(),
+        present: RoomKey::new(vec![7; 32]),
+        old: None,
+        valid_for: Duration::from_secs(60),
+    };
+    let context = new_context(keys());
+    let mut clients = [Client::begin(&context), Client::begin(&context)];
+    for client in &mut clients {
+        client.ask("find_match");
+    }
+    for client in &mut clients {
+        client.read();
+    }
+    let found = clients[0].others.iter();
+    let mut found = found.filter(|message| message["type"] == "match_found");
+    let found = found.next().expect("matched").clone();
+    // Another process of the same key.
+    let context = new_context(keys());
+    let mut back = Client::begin(&context);
+    let rejoin = json!({"type": "rejoin", "ticket": found["room_ticket"], "seq": 1}).to_string();
+    let now = NOW();
+    {
+        let mut session = back.session.lock_any();
+        let received = session.receive(&rejoin, now, &mut back.pending);
+        assert_eq!(received, Ok(()));
+        assert_eq!(session.member().place(), Place::Waiting);
+        session.heard(now + Duration::from_secs(18));
+        assert_eq!(session.on_deadline(now + Duration::from_secs(19)), Ok(()));
+        assert_eq!(context.pending_rooms.len(), 1);
+        session.heard(now + Duration::from_secs(20));
+        assert_eq!(session.on_deadline(now + Duration::from_secs(21)), Ok(()));
+        assert_eq!(session.member().place(), Place::Idle);
+    }
+    assert!(context.pending_rooms.is_empty());
+    back.make_room(1 << 20);
+    let told = back.others.last().expect("told").clone();
+    assert_eq!(
+        (&told["type"], &told["reason"]),
+        (&json!("peer_left"), &json!("lost"))
+    );
+    assert_eq!(told["peer_id"], found["peer_id"]);
+    // Who leaves while waiting leaves nothing behind.
+    let again = rejoin.replace("\"seq\":1", "\"seq\":2");
+    {
+        let mut session = back.session.lock_any();
+        assert_eq!(session.receive(&again, now, &mut back.pending), Ok(()));
+        assert_eq!(context.pending_rooms.len(), 1);
+        session.leave(CloseReason::Closed);
+    }
+    assert!(context.pending_rooms.is_empty());
 }

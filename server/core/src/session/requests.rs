@@ -89,7 +89,7 @@ impl Session {
                     .ticket
                     .take()
                     .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
-                if !cancelled {
+                if !cancelled && !self.give_up_rejoin() {
                     let text =
                         "you are not waiting: you asked for no match, or it was made already";
                     return Err(Refusal::new(ErrorCode::NotWaiting, text));
@@ -99,7 +99,7 @@ impl Session {
             }
             ClientType::LeaveRoom => {
                 let left = self.leave_named_room(LeaveReason::Left);
-                if !left && self.leave_room(LeaveReason::Left).is_none() {
+                if !left && !self.give_up_rejoin() && self.leave_room(LeaveReason::Left).is_none() {
                     return Err(not_in_room());
                 }
                 self.acknowledge(request.id, pending);
@@ -153,8 +153,9 @@ impl Session {
         Ok(())
     }
 
+    /// Requests whose own fields are read apart, so that they cost the others nothing.
     #[inline(never)]
-    pub(super) fn join_room(
+    pub(super) fn go_to_room(
         &mut self,
         text: &str,
         request: &Request<'_>,
@@ -164,16 +165,19 @@ impl Session {
         self.context.metrics.request(request.kind);
         // What follows writes to users directly and must not overtake earlier messages.
         self.flush(read_at, pending);
+        if request.kind == ClientType::Rejoin {
+            return self.rejoin(text, read_at);
+        }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
-        self.join(&name, request.id)
+        self.join(&name, None, request.id)
     }
 
     /// Joins a named room, unless the user is in it, and tells them what came of it.
     pub fn join_by_name(&mut self, name: &str) {
         let room = self.member.named_room();
         if room.is_none_or(|room| &*room.name != name)
-            && let Err(refusal) = self.join(name, None)
+            && let Err(refusal) = self.join(name, None, None)
         {
             let mut pending = Pending::default();
             self.refuse(&refusal, None, &mut pending);
@@ -181,9 +185,15 @@ impl Session {
         }
     }
 
-    fn join(&self, name: &str, id: Option<&RawValue>) -> Result<(), Refusal> {
+    /// `n`: the number that the user had in the room.
+    pub(super) fn join(
+        &self,
+        name: &str,
+        n: Option<u32>,
+        id: Option<&RawValue>,
+    ) -> Result<(), Refusal> {
         let rooms = &self.context.named_rooms;
-        rooms.join(&self.member, name, id).map_err(|cannot| {
+        rooms.join(&self.member, name, n, id).map_err(|cannot| {
             let (code, text) = match cannot {
                 CannotJoin::BadName => (
                     ErrorCode::BadRoomName,

@@ -91,7 +91,7 @@ impl Resumables {
             .0
             .get(&token.session)
             .map(|found| found.value().clone());
-        let ours = token.process == context.process;
+        let ours = token.process == context.room_keys.process;
         let Some(found) = found.filter(|_| ours) else {
             accept_nothing(token);
             return Err(CannotResume::Refused { forged: false });
@@ -109,6 +109,11 @@ impl Resumables {
 
     pub(super) fn remove(&self, member: &Member) {
         self.0.remove(&member.id);
+    }
+
+    /// Whether there is a session of this id.
+    pub fn contains(&self, id: SessionId) -> bool {
+        self.0.contains_key(&id)
     }
 
     pub fn len(&self) -> usize {
@@ -163,14 +168,14 @@ impl Resumable {
             let outbox = context.outbox(None);
             outbox.keep_log(config.resume.log);
             draining = context.draining.load(std::sync::atomic::Ordering::Relaxed);
-            let (tokens, token) = Tokens::new(context.process, id);
+            let (tokens, token) = Tokens::new(context.room_keys.process, id);
             let greeting = json(&greeting(config, id, Some(&token.text())));
             let attached = outbox.attach(&mut attach, 0, "session", |_| greeting);
             begun = Some((tokens, attached.unwrap_or_default()));
             Member::new(id, outbox, true)
         });
         let (tokens, first) = begun.unwrap_or_else(|| {
-            let (tokens, _) = Tokens::new(context.process, member.id);
+            let (tokens, _) = Tokens::new(context.room_keys.process, member.id);
             (tokens, Vec::new())
         });
         let beat = config.heartbeat.max(config.resume.heartbeat);

@@ -6,14 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, ServerMessage};
+use voicematch_protocol::{
+    ClientType, CloseReason, ErrorCode, LeaveReason, Numbers, Rejoin, RoomId, ServerMessage,
+    SessionId,
+};
 
 use super::{
     Pending, Session,
     requests::{Refusal, id_of, refusal_of},
     token::Tokens,
 };
-use crate::{metrics::Transport, outbox::LogLimits, pause, room::Place};
+use crate::{
+    metrics::Transport,
+    outbox::LogLimits,
+    pause,
+    room::{
+        Place,
+        pending::{CannotRejoin, Rejoined},
+        ticket::{BadTicket, TicketSeat},
+    },
+};
 
 /// How resumable sessions behave.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +72,13 @@ pub(super) enum Carrier {
     Nothing { since: Instant },
 }
 
+/// A room of another process that the user wants back.
+struct Rejoining {
+    room: RoomId,
+    partner: SessionId,
+    until: Instant,
+}
+
 /// The part of a session that only resumable ones have.
 pub(super) struct Resume {
     pub(super) tokens: Tokens,
@@ -79,6 +98,8 @@ pub(super) struct Resume {
     kept: bool,
     /// Something was said, or is about to be: polls are to come soon.
     busy_until: Instant,
+    /// The room for whose other member the user waits.
+    rejoining: Option<Rejoining>,
     /// Counts the session under its user's address, as long as it is there.
     pub(super) held: Option<Box<dyn Send + Sync>>,
 }
@@ -103,6 +124,7 @@ impl Resume {
             parked: false,
             kept: false,
             busy_until: now,
+            rejoining: None,
             held: None,
         }
     }
@@ -264,8 +286,113 @@ impl Session {
         }
     }
 
+    /// Gives the user the seat back that a room ticket names.
+    pub(super) fn rejoin(&mut self, text: &str, now: Instant) -> Result<(), Refusal> {
+        let refused = |code, text: &str| Err(Refusal(code, text.to_owned()));
+        let Some(resume) = &mut self.resume else {
+            let text = "rejoin is for sessions that outlive their connections";
+            return refused(ErrorCode::BadMessage, text);
+        };
+        let shown = serde_json::from_str::<Rejoin<'_>>(text);
+        let shown = shown.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        let context = &self.context;
+        let ticket = match context.room_keys.read(&shown.ticket) {
+            Ok(ticket) => ticket,
+            Err(BadTicket::Invalid) => {
+                let text = "this is no room ticket of this server's; send find_match or join_room";
+                return refused(ErrorCode::RoomTicketInvalid, text);
+            }
+            Err(BadTicket::Expired) => {
+                let text = "this room ticket is too old; send find_match or join_room";
+                return refused(ErrorCode::RoomTicketExpired, text);
+            }
+        };
+        if ticket.process == context.room_keys.process {
+            // This process knows all about its rooms.
+            return match context.resumables.contains(ticket.session) {
+                true => refused(
+                    ErrorCode::UseResume,
+                    "the session of this ticket is still there; come back with its resume token",
+                ),
+                false => refused(ErrorCode::RoomClosed, "this room has ended"),
+            };
+        }
+        let (partner, seat) = match ticket.seat {
+            TicketSeat::Match { partner, seat } => (partner, seat),
+            TicketSeat::Named { n, name } => return self.join(&name, Some(n), None),
+        };
+        let rejoined = context
+            .pending_rooms
+            .rejoin(&self.member, ticket.room, seat, now);
+        match rejoined {
+            Ok(Rejoined::Opened) => Ok(()),
+            Ok(Rejoined::Waits { until }) => {
+                let room = ticket.room;
+                resume.rejoining = Some(Rejoining {
+                    room,
+                    partner,
+                    until,
+                });
+                Ok(())
+            }
+            Err(CannotRejoin::TooMany) => refused(
+                ErrorCode::TooManyRooms,
+                "too many rooms wait for their members; try again later",
+            ),
+            Err(CannotRejoin::Elsewhere(Place::Waiting)) => refused(
+                ErrorCode::AlreadyWaiting,
+                "you wait already; cancel_match first",
+            ),
+            Err(CannotRejoin::Elsewhere(_)) => refused(
+                ErrorCode::AlreadyInRoom,
+                "you are in a room; leave_room first",
+            ),
+        }
+    }
+
+    /// The user no longer waits for a former partner. False: they did not, or the partner has come.
+    pub(super) fn give_up_rejoin(&mut self) -> bool {
+        let rejoining = self
+            .resume
+            .as_mut()
+            .and_then(|resume| resume.rejoining.take());
+        rejoining.is_some_and(|Rejoining { room, .. }| {
+            self.context.pending_rooms.give_up(room, self.member.id)
+        })
+    }
+
+    /// The former partner has not come.
+    fn rejoin_over(&mut self, now: Instant) {
+        let rejoining = self
+            .resume
+            .as_ref()
+            .and_then(|resume| resume.rejoining.as_ref());
+        let Some(&Rejoining { room, partner, .. }) =
+            rejoining.filter(|rejoining| rejoining.until <= now)
+        else {
+            return;
+        };
+        if self.give_up_rejoin() {
+            // A refusal means that this session is being closed.
+            let _ = self.member.outbox.send(&ServerMessage::PeerLeft {
+                room_id: room,
+                peer_id: partner,
+                reason: LeaveReason::Ended(CloseReason::Lost),
+            });
+        }
+    }
+
     /// When [`Self::on_resume_deadline`] has something to do.
     pub(super) fn resume_deadline(&self) -> Option<Instant> {
+        let rejoining = self.resume.as_ref()?.rejoining.as_ref();
+        let own = self.carrier_deadline();
+        match rejoining {
+            Some(Rejoining { until, .. }) => Some(own.map_or(*until, |own| own.min(*until))),
+            None => own,
+        }
+    }
+
+    fn carrier_deadline(&self) -> Option<Instant> {
         let resume = self.resume.as_ref()?;
         let config = &self.context.config.resume;
         match resume.carrier {
@@ -281,7 +408,11 @@ impl Session {
 
     /// Does what is due. An error means that the user is not there.
     pub(super) fn on_resume_deadline(&mut self, now: Instant) -> Result<(), CloseReason> {
-        if self.resume_deadline().is_none_or(|deadline| deadline > now) {
+        self.rejoin_over(now);
+        if self
+            .carrier_deadline()
+            .is_none_or(|deadline| deadline > now)
+        {
             return Ok(());
         }
         let Some(resume) = &mut self.resume else {

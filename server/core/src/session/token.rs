@@ -8,20 +8,12 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use voicematch_protocol::SessionId;
 
+use crate::process::ProcessId;
+
 const VERSION: u8 = 1;
 
 /// Bytes of a token.
 const LEN: usize = 1 + 6 + 8 + 16;
-
-/// Which process made a token: random at each start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProcessId([u8; 6]);
-
-impl ProcessId {
-    pub fn random() -> Self {
-        Self(rand::random())
-    }
-}
 
 /// A token, as a client shows it.
 #[derive(Clone)]

@@ -1,0 +1,139 @@
+//! Rooms of two that died with another process: whoever shows a ticket first waits for the other one.
+//!
+//! Lock order: a shard of the pending rooms, then seats.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dashmap::{DashMap, Entry};
+use voicematch_protocol::{CloseReason, RoomId, ServerMessage, SessionId};
+
+use super::{Member, Place, Room, millis, ticket::RoomKeys};
+use crate::metrics::Metrics;
+
+/// How long the first waits for the second.
+pub const WAIT: Duration = Duration::from_secs(20);
+
+/// The rooms of which one seat is taken.
+pub struct PendingRooms {
+    rooms: DashMap<RoomId, Waiting, ahash::RandomState>,
+    max: usize,
+    metrics: Arc<Metrics>,
+    keys: Arc<RoomKeys>,
+}
+
+struct Waiting {
+    member: Arc<Member>,
+    seat: u8,
+}
+
+/// What came of a ticket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rejoined {
+    /// Both are there: the room is open, and they have been told.
+    Opened,
+    /// The user waits for the partner until then, and has been told.
+    Waits { until: Instant },
+}
+
+/// Why a user cannot rejoin.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CannotRejoin {
+    /// The user waits already, or is in a room.
+    Elsewhere(Place),
+    /// As many rooms are pending as may be.
+    TooMany,
+}
+
+impl PendingRooms {
+    /// No room is pending; `max` may be.
+    pub fn new(max: usize, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
+        Self {
+            rooms: DashMap::with_hasher(ahash::RandomState::new()),
+            max,
+            metrics,
+            keys,
+        }
+    }
+
+    /// Gives an idle user the seat back. A later user of the same seat takes it over: a retry whose answer got lost, or a
+    /// second tab.
+    pub fn rejoin(
+        &self,
+        member: &Arc<Member>,
+        room: RoomId,
+        seat: u8,
+        now: Instant,
+    ) -> Result<Rejoined, CannotRejoin> {
+        let full = self.rooms.len() >= self.max;
+        let entry = self.rooms.entry(room);
+        let mut place = match entry {
+            Entry::Vacant(_) if full => {
+                self.metrics.limit_hit("pending_rooms");
+                return Err(CannotRejoin::TooMany);
+            }
+            Entry::Vacant(place) => {
+                member.start_waiting().map_err(CannotRejoin::Elsewhere)?;
+                place.insert(Waiting {
+                    member: member.clone(),
+                    seat,
+                });
+                return Ok(self.tell_waiting(member, room, now));
+            }
+            Entry::Occupied(place) => place,
+        };
+        member.start_waiting().map_err(CannotRejoin::Elsewhere)?;
+        let other = place.get().member.clone();
+        if place.get().seat == seat {
+            other.stop_waiting();
+            other.outbox.close(CloseReason::Replaced);
+        } else if self.open(room, [member, &other], seat) {
+            place.remove();
+            return Ok(Rejoined::Opened);
+        }
+        place.insert(Waiting {
+            member: member.clone(),
+            seat,
+        });
+        Ok(self.tell_waiting(member, room, now))
+    }
+
+    /// Opens the room; false: the other one has gone.
+    fn open(&self, room: RoomId, [member, other]: [&Arc<Member>; 2], seat: u8) -> bool {
+        let mut seats = [member, other];
+        seats.rotate_left(usize::from(seat));
+        Room::reopen(room, seats, &self.metrics, &self.keys)
+    }
+
+    fn tell_waiting(&self, member: &Member, room_id: RoomId, now: Instant) -> Rejoined {
+        // A refusal means that the user's task is closing the connection.
+        let _ = member.outbox.send(&ServerMessage::Rejoining {
+            room_id,
+            expires_in_ms: millis(WAIT),
+        });
+        Rejoined::Waits { until: now + WAIT }
+    }
+
+    /// The user no longer waits for the partner. False: the room was opened first.
+    pub fn give_up(&self, room: RoomId, id: SessionId) -> bool {
+        let entry = self.rooms.entry(room);
+        let Entry::Occupied(place) = entry else {
+            return false;
+        };
+        let is_own = place.get().member.id == id;
+        if is_own {
+            place.remove().member.stop_waiting();
+        }
+        is_own
+    }
+
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}

@@ -1,0 +1,294 @@
+//! Room tickets: with them two users have their room back after the server has died, without it having remembered
+//! anything.
+//!
+//! A ticket is base64url of: version (1 byte), key (1), process (6), room (8), the user's session (8), issued at (4,
+//! seconds), then for a match: the partner's session (8) and the seat (1), or for a named room: the user's number (4) and the
+//! name; then 16 bytes of HMAC-SHA256 over a purpose and all of it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use sha2::{Digest, Sha256};
+use voicematch_protocol::{RoomId, SessionId};
+
+use crate::process::ProcessId;
+
+/// What is signed begins with this, so that no other use of the key can be passed off as a ticket.
+const PURPOSE: &[u8] = b"voicematch room ticket 1";
+
+const MATCH: u8 = 1;
+const NAMED: u8 = 2;
+
+/// Bytes of the code at the end.
+const CODE_BYTES: usize = 16;
+
+/// How far in the future a ticket may have been issued: a clock may have been set back.
+const SKEW: Duration = Duration::from_secs(60);
+
+/// The least bytes of a key.
+pub const MIN_KEY_BYTES: usize = 32;
+
+/// A secret that signs tickets.
+pub struct RoomKey {
+    /// Tells keys apart; it is no secret.
+    id: u8,
+    secret: Vec<u8>,
+}
+
+impl RoomKey {
+    /// `secret` has `MIN_KEY_BYTES` at least.
+    pub fn new(secret: Vec<u8>) -> Self {
+        let id = Sha256::digest([PURPOSE, &secret[..]].concat())[0];
+        Self { id, secret }
+    }
+
+    /// One that nobody else has.
+    pub fn random() -> Self {
+        Self::new(rand::random::<[u8; MIN_KEY_BYTES]>().to_vec())
+    }
+
+    fn mac(&self, text: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::new_from_slice(&self.secret).ok()?;
+        mac.update(PURPOSE);
+        mac.update(text);
+        Some(mac)
+    }
+}
+
+/// The keys of this process.
+pub struct RoomKeys {
+    pub process: ProcessId,
+    /// Signs.
+    pub present: RoomKey,
+    /// The one before is still believed.
+    pub old: Option<RoomKey>,
+    /// How long a ticket is valid: the longest call that can be saved.
+    pub valid_for: Duration,
+}
+
+/// What a ticket says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomTicket {
+    pub process: ProcessId,
+    pub room: RoomId,
+    /// The session that had the seat.
+    pub session: SessionId,
+    pub seat: TicketSeat,
+}
+
+/// Which seat in the room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TicketSeat {
+    /// Of two; seat 0 made the offer.
+    Match { partner: SessionId, seat: u8 },
+    /// With this number in the room of that name.
+    Named { n: u32, name: Box<str> },
+}
+
+/// Why a ticket is not believed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BadTicket {
+    /// Not made with a key of ours, or no ticket at all.
+    Invalid,
+    Expired,
+}
+
+impl RoomKeys {
+    /// Keys for one process that nobody else shares.
+    pub fn random(process: ProcessId) -> Self {
+        Self {
+            process,
+            present: RoomKey::random(),
+            old: None,
+            valid_for: Duration::from_secs(12 * 3600),
+        }
+    }
+
+    /// Signs a ticket of this process.
+    pub fn sign(&self, room: RoomId, session: SessionId, seat: &TicketSeat) -> String {
+        self.sign_at(room, session, seat, SystemTime::now())
+    }
+
+    fn sign_at(
+        &self,
+        room: RoomId,
+        session: SessionId,
+        seat: &TicketSeat,
+        now: SystemTime,
+    ) -> String {
+        let version = match seat {
+            TicketSeat::Match { .. } => MATCH,
+            TicketSeat::Named { .. } => NAMED,
+        };
+        let mut text = vec![version, self.present.id];
+        text.extend_from_slice(&self.process.0);
+        text.extend_from_slice(&room.0.to_be_bytes());
+        text.extend_from_slice(&session.0.to_be_bytes());
+        text.extend_from_slice(&seconds(now).to_be_bytes());
+        match seat {
+            TicketSeat::Match { partner, seat } => {
+                text.extend_from_slice(&partner.0.to_be_bytes());
+                text.push(*seat);
+            }
+            TicketSeat::Named { n, name } => {
+                text.extend_from_slice(&n.to_be_bytes());
+                text.extend_from_slice(name.as_bytes());
+            }
+        }
+        if let Some(mac) = self.present.mac(&text) {
+            text.extend_from_slice(&mac.finalize().into_bytes()[..CODE_BYTES]);
+        }
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    /// Reads a ticket that was signed with a key of ours.
+    pub fn read(&self, ticket: &str) -> Result<RoomTicket, BadTicket> {
+        self.read_at(ticket, SystemTime::now())
+    }
+
+    fn read_at(&self, ticket: &str, now: SystemTime) -> Result<RoomTicket, BadTicket> {
+        let bytes = URL_SAFE_NO_PAD
+            .decode(ticket)
+            .map_err(|_| BadTicket::Invalid)?;
+        let at = bytes
+            .len()
+            .checked_sub(CODE_BYTES)
+            .ok_or(BadTicket::Invalid)?;
+        let (text, code) = bytes.split_at(at);
+        let key = match (text.get(1), &self.old) {
+            (Some(id), Some(old)) if *id == old.id && *id != self.present.id => old,
+            _ => &self.present,
+        };
+        let mac = key.mac(text).ok_or(BadTicket::Invalid)?;
+        mac.verify_truncated_left(code)
+            .map_err(|_| BadTicket::Invalid)?;
+        let (ticket, issued) = parse(text).ok_or(BadTicket::Invalid)?;
+        let now = u64::from(seconds(now));
+        let (issued, valid) = (u64::from(issued), self.valid_for.as_secs());
+        if issued > now + SKEW.as_secs() || now > issued + valid {
+            return Err(BadTicket::Expired);
+        }
+        Ok(ticket)
+    }
+}
+
+fn seconds(time: SystemTime) -> u32 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// The ticket, and when it was issued.
+fn parse(text: &[u8]) -> Option<(RoomTicket, u32)> {
+    let (&[version, _key], rest) = text.split_first_chunk()?;
+    let (process, rest) = rest.split_first_chunk()?;
+    let (room, rest) = rest.split_first_chunk()?;
+    let (session, rest) = rest.split_first_chunk()?;
+    let (issued, rest) = rest.split_first_chunk()?;
+    let seat = match version {
+        MATCH => {
+            let (partner, rest) = rest.split_first_chunk()?;
+            let &[seat] = rest else { return None };
+            TicketSeat::Match {
+                partner: SessionId(u64::from_be_bytes(*partner)),
+                seat: seat.min(1),
+            }
+        }
+        NAMED => {
+            let (n, name) = rest.split_first_chunk()?;
+            TicketSeat::Named {
+                n: u32::from_be_bytes(*n),
+                name: std::str::from_utf8(name).ok()?.into(),
+            }
+        }
+        _ => return None,
+    };
+    let ticket = RoomTicket {
+        process: ProcessId(*process),
+        room: RoomId(u64::from_be_bytes(*room)),
+        session: SessionId(u64::from_be_bytes(*session)),
+        seat,
+    };
+    Some((ticket, u32::from_be_bytes(*issued)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROOM: RoomId = RoomId(1);
+    const OWN: SessionId = SessionId(2);
+
+    fn seat() -> TicketSeat {
+        TicketSeat::Match {
+            partner: SessionId(3),
+            seat: 1,
+        }
+    }
+
+    #[test]
+    fn a_ticket_reads_back_until_it_expires() {
+        let keys = RoomKeys::random(ProcessId::random());
+        let now = SystemTime::now();
+        let named = TicketSeat::Named {
+            n: 7,
+            name: "tea".into(),
+        };
+        for seat in [seat(), named] {
+            let text = keys.sign_at(ROOM, OWN, &seat, now);
+            assert!(text.len() <= 80, "{}", text.len());
+            let ticket = RoomTicket {
+                process: keys.process,
+                room: ROOM,
+                session: OWN,
+                seat,
+            };
+            for later in [0, 12 * 3600] {
+                let read = keys.read_at(&text, now + Duration::from_secs(later));
+                assert_eq!(read, Ok(ticket.clone()));
+            }
+            let late = now + Duration::from_secs(12 * 3600 + 1);
+            assert_eq!(keys.read_at(&text, late), Err(BadTicket::Expired));
+            let early = now - Duration::from_secs(62);
+            assert_eq!(keys.read_at(&text, early), Err(BadTicket::Expired));
+        }
+    }
+
+    #[test]
+    fn the_key_before_is_believed_and_no_other() {
+        let secret = |byte: u8| RoomKey::new(vec![byte; MIN_KEY_BYTES]);
+        let keys = |present: u8, old: Option<u8>| RoomKeys {
+            process: ProcessId([0; 6]),
+            present: secret(present),
+            old: old.map(secret),
+            valid_for: Duration::from_secs(60),
+        };
+        let ticket = keys(1, None).sign(ROOM, OWN, &seat());
+        assert!(keys(1, None).read(&ticket).is_ok());
+        assert!(keys(2, Some(1)).read(&ticket).is_ok());
+        assert_eq!(keys(2, None).read(&ticket), Err(BadTicket::Invalid));
+        assert_eq!(keys(3, Some(2)).read(&ticket), Err(BadTicket::Invalid));
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_ticket_is_invalid(at: prop::sample::Index, bit in 0..8u32, cut in 0..60usize) {
+            let keys = RoomKeys::random(ProcessId::random());
+            let text = keys.sign(ROOM, OWN, &seat());
+            let mut bytes = URL_SAFE_NO_PAD.decode(&text).expect("base64");
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes)), Err(BadTicket::Invalid));
+            bytes.truncate(cut);
+            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes)), Err(BadTicket::Invalid));
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,120}") {
+            let keys = RoomKeys::random(ProcessId::random());
+            prop_assert_eq!(keys.read(&text), Err(BadTicket::Invalid));
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Where the key of room tickets comes from: a file that the operator names, else one that the first start makes. A key
+//! that is lost with the process would make tickets useless.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use voicematch_core::{
+    process::ProcessId,
+    room::ticket::{MIN_KEY_BYTES, RoomKey, RoomKeys},
+};
+
+/// The name of the file that the first start makes.
+const FILE: &str = "room.key";
+
+/// Bytes of a key that we make.
+const KEY_BYTES: usize = 32;
+
+/// The most bytes of a key file.
+const MAX_BYTES: u64 = 4096;
+
+/// Where the keys are to come from.
+#[derive(Debug, Clone)]
+pub struct KeyConfig {
+    /// The key that signs.
+    pub key: KeyFrom,
+    /// The one before.
+    pub old: Option<PathBuf>,
+    /// How long a ticket is valid.
+    pub valid_for: Duration,
+}
+
+/// Where a key is to come from.
+#[derive(Debug, Clone)]
+pub enum KeyFrom {
+    /// This file, which the operator has made.
+    File(PathBuf),
+    /// A file in this directory, which the first start makes.
+    StateDir(Option<PathBuf>),
+    /// Nowhere: it is lost with the process.
+    Memory,
+}
+
+/// Loads the keys of this process, and says where the one that signs has come from.
+pub fn load(config: &KeyConfig) -> Result<(RoomKeys, Source), String> {
+    let (present, source) = match &config.key {
+        KeyFrom::File(path) => (read(path)?, Source::File),
+        KeyFrom::StateDir(directory) => kept(directory.as_deref()),
+        KeyFrom::Memory => (RoomKey::random(), Source::Memory),
+    };
+    let keys = RoomKeys {
+        process: ProcessId::random(),
+        present,
+        old: config.old.as_deref().map(read).transpose()?,
+        valid_for: config.valid_for,
+    };
+    Ok((keys, source))
+}
+
+/// Where a key has come from; part of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `--room-key-file`.
+    File,
+    /// `--state-dir`.
+    StateDir,
+    /// Nowhere: it is lost with the process.
+    Memory,
+}
+
+impl Source {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::StateDir => "state_dir",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Reads a key that the operator has made.
+fn read(path: &Path) -> Result<RoomKey, String> {
+    let shown = path.display();
+    let wrong = |error: io::Error| format!("{shown}: {error}");
+    let file = File::open(path).map_err(wrong)?;
+    let mode = file.metadata().map_err(wrong)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("{shown} may be read by others; chmod 600 {shown}"));
+    }
+    let mut secret = Vec::new();
+    file.take(MAX_BYTES)
+        .read_to_end(&mut secret)
+        .map_err(wrong)?;
+    if secret.len() < MIN_KEY_BYTES {
+        return Err(format!(
+            "{shown} has {} bytes, and a key has {MIN_KEY_BYTES} at least; head -c 32 /dev/urandom > {shown}",
+            secret.len()
+        ));
+    }
+    Ok(RoomKey::new(secret))
+}
+
+/// The key of the state directory, which the first start makes; in memory where nothing can be written.
+fn kept(state_dir: Option<&Path>) -> (RoomKey, Source) {
+    let kept = match state_dir {
+        Some(directory) => read_or_make(directory),
+        None => Err("there is no home directory; give --state-dir".into()),
+    };
+    match kept {
+        Ok(key) => (key, Source::StateDir),
+        Err(error) => {
+            tracing::warn!(%error, "rooms will not survive a restart: their key cannot be kept; give --state-dir or --room-key-file");
+            (RoomKey::random(), Source::Memory)
+        }
+    }
+}
+
+fn read_or_make(directory: &Path) -> Result<RoomKey, String> {
+    let path = directory.join(FILE);
+    if !path.exists() {
+        let made = make(directory, &path);
+        made.map_err(|error| format!("{}: {error}", directory.display()))?;
+    }
+    read(&path)
+}
+
+/// Makes the file, whole and at once. Of two processes that start together one makes it, and both read it.
+fn make(directory: &Path, path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(directory)?;
+    let draft = directory.join(format!("{FILE}.{:016x}", rand::random::<u64>()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(&rand::random::<[u8; KEY_BYTES]>())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where state is kept unless a flag says otherwise: `$STATE_DIRECTORY` of systemd, else in the user's home.
+pub fn default_state_dir() -> Option<PathBuf> {
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|directory| !directory.is_empty());
+    let home = || std::env::var_os("HOME").filter(|home| home.len() > 1);
+    given
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(home()?).join(".local/state/voicematch")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("voicematch-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn the_first_start_makes_a_key_and_later_ones_read_it() {
+        let folder = folder("key");
+        let makers: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| kept(Some(&folder)).1))
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect()
+        });
+        for made in makers {
+            assert_eq!(made.expect("no panic"), Source::StateDir);
+        }
+        let path = folder.join(FILE);
+        let mode = fs::metadata(&path).expect("made").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let files = fs::read_dir(&folder).expect("there").count();
+        assert_eq!(files, 1, "no draft is left");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("ours");
+        assert!(read(&path).err().expect("refused").contains("chmod 600"));
+        fs::write(&path, "short").expect("ours");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("ours");
+        assert!(read(&path).err().expect("refused").contains("5 bytes"));
+        let _ = fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn where_nothing_can_be_kept_the_key_is_in_memory() {
+        assert_eq!(kept(Some(Path::new("/proc/nothing"))).1, Source::Memory);
+        assert_eq!(kept(None).1, Source::Memory);
+    }
+}
