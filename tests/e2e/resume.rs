@@ -435,3 +435,32 @@ async fn a_stream_joins_the_room_of_its_thread() {
     let unnamed = server.public("/events?join=a%20room").await;
     assert_eq!(unnamed.status, 400);
 }
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_and_the_session_goes_on() {
+    let server = TestServer::start(&[]).await;
+    let mut user = Client::begin(&server, Via::EventStream).await;
+    let odd = r#"[1, null, [], ["ping", 1, 2], {}, {"type": "pong", "ack": -1}, {"type": "next"}]"#;
+    assert_eq!(user.post(odd).await.status, 200);
+    for code in [
+        "bad_json",
+        "bad_json",
+        "bad_json",
+        "bad_json",
+        "bad_message",
+        "bad_message",
+        "bad_message",
+    ] {
+        let error = user.expect("error").await;
+        assert_eq!(error["code"], code, "{error}");
+        assert!(
+            !error["message"].as_str().unwrap().contains("struct"),
+            "{error}"
+        );
+    }
+    for ack in [0, 5, u64::MAX] {
+        user.write(&json!({"type": "pong", "ack": ack})).await;
+    }
+    user.send(json!({"type": "join_room", "room": "tea"})).await;
+    user.expect("room_joined").await;
+}

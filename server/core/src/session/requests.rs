@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{
-    ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, RelayKind, Request, ServerMessage,
-    SessionId,
+    ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, Numbers, RelayKind, Request,
+    ServerMessage, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -385,18 +385,29 @@ struct IdOnly<'a> {
 
 pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
     if !is_object(text) {
-        return Err(Refusal::new(
-            ErrorCode::BadJson,
-            "a message is one JSON object with a \"type\"",
-        ));
+        return Err(no_object());
     }
     serde_json::from_str(text).map_err(|error| refusal_of(text, &error))
 }
 
+/// The numbers of a message of a resumable session.
+pub(super) fn parse_numbers(text: &str) -> Result<Numbers, Refusal> {
+    if !is_object(text) {
+        return Err(no_object());
+    }
+    serde_json::from_str(text).map_err(|error| refusal_of(text, &error))
+}
+
+#[cold]
+fn no_object() -> Refusal {
+    let text = "a message is one JSON object with a \"type\"";
+    Refusal::new(ErrorCode::BadJson, text)
+}
+
 /// Why a message could not be read.
 #[cold]
-pub(super) fn refusal_of(text: &str, error: &serde_json::Error) -> Refusal {
-    let is_json = is_object(text) && serde_json::from_str::<&RawValue>(text).is_ok();
+fn refusal_of(text: &str, error: &serde_json::Error) -> Refusal {
+    let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
     let code = if is_json {
         ErrorCode::BadMessage
     } else {

@@ -13,7 +13,7 @@ use voicematch_protocol::{
 
 use super::{
     Pending, Session,
-    requests::{Refusal, id_of, refusal_of},
+    requests::{Refusal, id_of, parse_numbers},
     token::Tokens,
 };
 use crate::{
@@ -141,11 +141,11 @@ impl Session {
         pending: &mut Pending,
     ) -> Result<bool, CloseReason> {
         self.heard(read_at);
-        let Numbers { kind, seq, ack } = match serde_json::from_str(text) {
+        let Numbers { kind, seq, ack } = match parse_numbers(text) {
             Ok(numbers) => numbers,
-            Err(error) => {
+            Err(refusal) => {
                 if self.control_frame(read_at, pending)? {
-                    self.refuse(&refusal_of(text, &error), id_of(text), pending);
+                    self.refuse(&refusal, id_of(text), pending);
                 }
                 return Ok(false);
             }
