@@ -20,7 +20,7 @@ use crate::{
     io::{SocketLink, Stream, WriteHalf},
     transport::{
         attachment::Attachment,
-        ws::{self, Carried, WsLink},
+        ws::{self, WsLink},
     },
 };
 use voicematch_core::{
@@ -162,8 +162,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
         let session = Session::open(context.clone(), link, reply, now);
-        let carried = Carried::Own(session);
-        tokio::spawn(ws::serve(socket, early, carried, public.ws.clone(), permit));
+        tokio::spawn(ws::serve(socket, early, session, public.ws.clone(), permit));
         return;
     }
     let mut attach = Some(Attach {
@@ -186,8 +185,11 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Ok(attached), _) => {
             // The session holds the count of its address.
             drop(permit.take_address());
-            let carried = Carried::Shared(Attachment::new(attached));
-            tokio::spawn(ws::serve(socket, early, carried, public.ws.clone(), permit));
+            let attachment = Attachment::new(attached);
+            let config = public.ws.clone();
+            tokio::spawn(ws::serve_resumable(
+                socket, early, attachment, config, permit,
+            ));
         }
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {

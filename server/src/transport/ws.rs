@@ -76,21 +76,7 @@ enum Phase {
     },
 }
 
-/// Whose session a connection carries.
-pub enum Carried {
-    /// The session ends with the connection.
-    Own(Session),
-    /// The session outlives it.
-    Shared(Attachment),
-}
-
-/// One WebSocket connection.
-struct Connection<R> {
-    carried: Carried,
-    wire: Wire<R>,
-}
-
-/// The connection without the session. It reads from `R`.
+/// One WebSocket connection, without the session. It reads from `R`.
 struct Wire<R> {
     socket: R,
     reader: Reader,
@@ -103,24 +89,45 @@ struct Wire<R> {
     waker: Option<Waker>,
 }
 
-/// Serves a connection whose handshake is done and whose session is open, until it ends; `held` is dropped then. It
-/// reads from `socket`; the session's link writes to it. `early`: what the client sent behind its request. The future,
-/// which is what a connection costs in memory, holds nothing twice.
+/// Serves a connection whose handshake is done and whose session is open, until it ends, and the session with it; `held`
+/// is dropped then. It reads from `socket`; the session's link writes to it. `early`: what the client sent behind its
+/// request. The future, which is what a connection costs in memory, holds nothing twice.
 pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
     socket: R,
     early: Vec<u8>,
-    carried: Carried,
+    mut session: Session,
     config: Arc<WsConfig>,
     held: H,
 ) -> impl Future<Output = ()> + Send {
-    let mut connection = Connection {
-        wire: Wire::new(socket, early, config),
-        carried,
-    };
+    let mut wire = Wire::new(socket, early, config);
     async move {
         let _held = &held;
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(connection.deadline().into()));
-        std::future::poll_fn(|cx| connection.poll(cx, timer.as_mut())).await;
+        let deadline = wire.deadline(&session).into();
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(deadline));
+        std::future::poll_fn(|cx| wire.poll(&mut session, cx, timer.as_mut())).await;
+    }
+}
+
+/// The same for a session that outlives the connection.
+pub fn serve_resumable<R: AsyncRead + Unpin + Send, H: Send>(
+    socket: R,
+    early: Vec<u8>,
+    attachment: Attachment,
+    config: Arc<WsConfig>,
+    held: H,
+) -> impl Future<Output = ()> + Send {
+    let mut wire = Wire::new(socket, early, config);
+    async move {
+        let _held = &held;
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
+        std::future::poll_fn(|cx| match attachment.lock() {
+            Some(mut session) => wire.poll(&mut session, cx, timer.as_mut()),
+            None => {
+                wire.reader.abandon(&attachment.lock_any());
+                Poll::Ready(())
+            }
+        })
+        .await;
     }
 }
 
@@ -142,31 +149,6 @@ pub async fn refuse<R: AsyncRead + Unpin + Send, H: Send>(
     let gone = async { while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
     let _ = tokio::time::timeout(LINGER, gone).await;
     drop(held);
-}
-
-impl<R: AsyncRead + Unpin> Connection<R> {
-    fn poll(&mut self, cx: &mut TaskContext<'_>, timer: Pin<&mut Sleep>) -> Poll<()> {
-        match &mut self.carried {
-            Carried::Own(session) => self.wire.poll(session, cx, timer),
-            Carried::Shared(attachment) => match attachment.lock() {
-                Some(mut session) => self.wire.poll(&mut session, cx, timer),
-                None => {
-                    self.wire.reader.abandon(&attachment.lock_any());
-                    Poll::Ready(())
-                }
-            },
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        match &self.carried {
-            Carried::Own(session) => self.wire.deadline(session),
-            Carried::Shared(attachment) => {
-                let session = attachment.lock();
-                session.map_or_else(Instant::now, |session| self.wire.deadline(&session))
-            }
-        }
-    }
 }
 
 impl<R: AsyncRead + Unpin> Wire<R> {

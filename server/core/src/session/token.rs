@@ -1,7 +1,7 @@
 //! The tokens with which a client shows that a session is its own.
 //!
 //! A token is 42 characters of base64url: version (1 byte), process (6), session (8), secret (16). Of the secret only the
-//! SHA-256 is kept, so that a copy of the memory opens no session.
+//! first half of its SHA-256 is kept, so that a copy of the memory opens no session.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -55,13 +55,15 @@ impl Token {
     }
 
     fn hash(&self) -> Hash {
-        Hash(Sha256::digest(self.secret).into())
+        let digest: [u8; 32] = Sha256::digest(self.secret).into();
+        let (&half, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        Hash(half)
     }
 }
 
-/// What is kept of a token.
+/// What is kept of a token: as many bits as its secret has.
 #[derive(Clone, Copy, Default)]
-struct Hash([u8; 32]);
+struct Hash([u8; 16]);
 
 impl Hash {
     fn is(&self, other: &Self) -> Choice {
