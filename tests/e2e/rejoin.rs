@@ -1,6 +1,6 @@
 //! Rooms survive the server: with their tickets two users have their room back after a kill.
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -66,6 +66,13 @@ async fn after_a_kill_both_are_in_the_same_room_again() {
 #[tokio::test]
 async fn five_hundred_rooms_come_back() {
     const ROOMS: usize = 500;
+    // A thousand sockets are more than many systems allow at first.
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, all).unwrap();
     let server = TestServer::start(&[]).await;
     let mut tickets = Vec::new();
     let mut users = Vec::new();
