@@ -499,3 +499,54 @@ fn a_partner_who_does_not_come_back_is_lost_after_a_while() {
     }
     assert!(context.pending_rooms.is_empty());
 }
+
+/// A client that uses its token as soon as it has read it.
+struct Eager {
+    context: Arc<Context>,
+    wire: Wire,
+    was_known: Arc<AtomicBool>,
+}
+
+impl Link for Eager {
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.wire.try_write(parts)?;
+        let state = self.wire.0.lock().expect("not poisoned");
+        let text = String::from_utf8_lossy(&state.bytes);
+        let token = text.split_once(r#""resume_token":""#);
+        let token = token.and_then(|(_, rest)| Token::parse(rest.split('"').next()?));
+        let token = token.expect("the greeting has one");
+        let found = self.context.resumables.find(&self.context, &token);
+        self.was_known
+            .store(found.is_ok(), std::sync::atomic::Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn poll_writable(&self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_writable(cx)
+    }
+
+    fn hang_up(&mut self) {}
+
+    fn farewell(&self, reason: CloseReason, out: &mut Vec<u8>) {
+        self.wire.farewell(reason, out);
+    }
+}
+
+#[test]
+fn a_session_is_known_before_its_client_can_have_read_the_token() {
+    let context = new_context(RoomKeys::random(ProcessId::random()));
+    let was_known = Arc::new(AtomicBool::new(false));
+    let wire = Wire::default();
+    wire.0.lock().expect("not poisoned").room = 1 << 20;
+    let attach = Attach {
+        link: Box::new(Eager {
+            context: context.clone(),
+            wire,
+            was_known: was_known.clone(),
+        }),
+        preface: &[],
+    };
+    let transport = Transport::EventStream;
+    Resumable::open(&context, transport, Some(attach), None, Instant::now());
+    assert!(was_known.load(std::sync::atomic::Ordering::Relaxed));
+}

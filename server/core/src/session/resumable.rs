@@ -159,7 +159,6 @@ impl Resumable {
         now: Instant,
     ) -> Attached {
         let config = &context.config;
-        let mut begun = None;
         let mut draining = false;
         let carrier = carrier(attach.as_ref());
         let mut attach = attach;
@@ -168,21 +167,14 @@ impl Resumable {
             let outbox = context.outbox(None);
             outbox.keep_log(config.resume.log);
             draining = context.draining.load(std::sync::atomic::Ordering::Relaxed);
-            let (tokens, token) = Tokens::new(context.room_keys.process, id);
-            let greeting = json(&greeting(config, id, Some(&token.text())));
-            let attached = outbox.attach(&mut attach, 0, "session", |_| greeting);
-            begun = Some((tokens, attached.unwrap_or_default()));
             Member::new(id, outbox, true)
         });
-        let (tokens, first) = begun.unwrap_or_else(|| {
-            let (tokens, _) = Tokens::new(context.room_keys.process, member.id);
-            (tokens, Vec::new())
-        });
+        let (tokens, token) = Tokens::new(context.room_keys.process, member.id);
         let beat = config.heartbeat.max(config.resume.heartbeat);
         let mut resume = Resume::new(tokens, transport, carrier, beat, now);
         resume.held = held;
         let resume = Some(Box::new(resume));
-        let session = Session::begin(context.clone(), member.clone(), resume, draining, now);
+        let session = Session::begin(context.clone(), member.clone(), resume, false, now);
         let session = Arc::new(Self {
             member,
             context: context.clone(),
@@ -192,6 +184,16 @@ impl Resumable {
             .resumables
             .0
             .insert(session.member.id, session.clone());
+        // Last: who has read the greeting may send at once, over another connection.
+        let outbox = &session.member.outbox;
+        let first = outbox.attach(&mut attach, 0, "session", |_| {
+            json(&greeting(config, session.member.id, Some(&token.text())))
+        });
+        let first = first.unwrap_or_default();
+        if draining {
+            // The drain has passed already, so this user gets no `draining`.
+            outbox.close(CloseReason::Draining);
+        }
         Attached {
             session,
             epoch: 1,
