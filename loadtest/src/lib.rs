@@ -41,7 +41,10 @@ mod run;
 mod user;
 
 pub use cli::main;
-pub use plan::Plan;
+pub use plan::{
+    Plan,
+    scenario::{ScenarioError, read as read_scenario},
+};
 pub use record::Record;
 pub use report::terminal;
 pub use run::{engine::run, error::RunError, progress::Progress};

@@ -29,12 +29,14 @@ mod shard;
 pub mod size;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 pub use check::PlanError;
 pub use phase::{Load, Phase};
 pub use resolve::ResolvedPlan;
 pub use schedule::Start;
 pub use shard::Shard;
+pub use transport::{Transport, Transports};
 
 const FAIR_WAIT: Duration = Duration::from_secs(2);
 
@@ -51,6 +53,10 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// What the server sends first.
     pub greeting: Greeting,
+    /// How users are connected.
+    pub transports: Transports,
+    /// Sessions outlive their connections, also over WebSockets.
+    pub resume: bool,
     /// How long a user waits for a partner before the search counts as failed.
     pub match_timeout: Duration,
     /// How long TCP connect, WebSocket handshake and the greeting may take together.
@@ -123,6 +129,8 @@ impl Plan {
                 None,
             )],
             greeting: Greeting::Type("session".to_owned()),
+            transports: Transports::All(Transport::WebSocket),
+            resume: false,
             match_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(1),

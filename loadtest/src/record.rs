@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 pub use counts::{Blame, Call, Connections, Delivery, ErrorEntry, Flow, Latency, Matches};
 pub use course::{Generator, Quantiles, Series, Server, Window};
 pub use exit::Exit;
-pub use findings::{Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Recovery};
+pub use findings::{
+    Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Failover, Recovery,
+};
 pub use shard::{PlanFacts, ShardData};
 
 /// Version of the layout: raised when a name goes away or changes its meaning.
@@ -51,7 +53,8 @@ pub struct Record {
     #[serde(default)]
     pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
-    /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call.
+    /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call; where sessions went on over other
+    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), and `heard_again`.
     pub latency: BTreeMap<String, Latency>,
     /// For each kind, the most frequent first.
     pub errors: Vec<ErrorEntry>,
@@ -64,6 +67,9 @@ pub struct Record {
     pub drift: Vec<Drift>,
     /// Of a run that dropped users.
     pub recovery: Option<Recovery>,
+    /// Of a run whose sessions outlive their connections, once one was lost.
+    #[serde(default)]
+    pub failover: Option<Failover>,
     pub advice: Vec<Advice>,
     pub comparison: Option<Comparison>,
     /// Of a run that was one shard of a plan.

@@ -1,10 +1,13 @@
 //! One simulated user: plays the steps of a flow, and listens all the time.
 
 mod back_off;
+mod carry;
 pub mod clock;
-mod connect;
+pub mod connect;
 mod inbound;
+mod named_room;
 pub mod net;
+pub mod resume;
 pub mod run_state;
 mod steps;
 pub mod tag;
@@ -24,10 +27,9 @@ use crate::{
     plan::{ResolvedPlan, Start},
     user::{
         clock::{pacer::Pacer, stall::Pulse},
-        net::{
-            servers::Servers,
-            websocket::{Connection, Event},
-        },
+        named_room::NamedRoom,
+        net::{connection::Connection, servers::Servers},
+        resume::{Heard, Resume},
         run_state::{RunState, reached},
         steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
     },
@@ -102,6 +104,8 @@ struct User {
     start: Start,
     context: Rc<WorkerContext>,
     connection: Option<Connection>,
+    /// What outlives a connection, where the session does.
+    resume: Option<Box<Resume>>,
     /// The path of the connection, unless it is that of the server's URL.
     path: Option<Box<str>>,
     /// When the user should start, until the first step is done.
@@ -115,6 +119,8 @@ struct User {
     session_id: Option<u64>,
     search: Option<PartnerSearch>,
     room: Option<Stay>,
+    /// The room of several that the user is in, or wants to be in.
+    named: Option<Box<NamedRoom>>,
     echo: Option<Echo>,
     /// Requests without an answer yet, in the order of sending.
     pending: VecDeque<Pending>,
@@ -160,7 +166,7 @@ pub async fn play(start: Start, context: Rc<WorkerContext>) {
                 continue;
             }
             Err(Stop::Failed) => {
-                if user.connection.is_some() {
+                if user.has_session() {
                     user.tell(Sample::StoppedSending);
                 }
                 Box::pin(user.close()).await;
@@ -194,6 +200,7 @@ impl User {
             start,
             context,
             connection: None,
+            resume: None,
             path: None,
             due: Some(start.at),
             saved: Vec::new(),
@@ -202,6 +209,7 @@ impl User {
             session_id: None,
             search: None,
             room: None,
+            named: None,
             echo: None,
             pending: VecDeque::new(),
             requests: 0,
@@ -225,7 +233,7 @@ impl User {
                 completed: played.is_ok(),
             });
         }
-        if played.is_ok() && !self.start.arrived && self.connection.is_some() {
+        if played.is_ok() && !self.start.arrived && self.has_session() {
             self.listen_until(Until::Stopped).await?;
         }
         played
@@ -238,13 +246,33 @@ impl User {
             || until.is_some_and(|until| self.context.now() >= until)
     }
 
-    /// The plan drops the connection.
+    /// The plan drops the connection, and the session with it.
     fn torn_away(&mut self) {
         let now = self.context.now();
         let paired = self.room.is_some() || self.search.is_some();
-        self.drop_connection(Sample::StormDropped { paired });
+        let resumes = false;
+        self.drop_connection(Sample::StormDropped { paired, resumes });
+        self.note_drop(now, paired);
+    }
+
+    fn note_drop(&mut self, now: Duration, paired: bool) {
         (self.dropped_at, self.torn_at) = (Some(now), paired.then_some(now));
         self.drop_at = self.context.plan.dropped_after(self.start.user, now);
+    }
+
+    /// Has a connection, or a session that waits for one.
+    fn has_session(&self) -> bool {
+        self.connection.is_some() || self.resume.is_some()
+    }
+
+    /// Somebody is there to hear the user.
+    fn has_partner(&self) -> bool {
+        let named = self.named.as_ref();
+        self.room.is_some() || named.is_some_and(|named| named.has_peers())
+    }
+
+    fn may_have_partner(&self) -> bool {
+        self.room.is_some() || self.search.is_some() || self.named.is_some()
     }
 
     fn tell(&self, sample: Sample) {
@@ -268,7 +296,7 @@ impl User {
                 Until::Holds(holds) => holds(self),
                 Until::HoldsOrTime(holds, moment) => holds(self) || now >= *moment,
                 Until::Sent(sending) => {
-                    if sending.needs_partner() && self.room.is_none() && self.search.is_none() {
+                    if sending.needs_partner() && !self.may_have_partner() {
                         return Err(Stop::Failed);
                     }
                     self.send_due(sending, now).map_err(Stop::Broken)?;
@@ -288,7 +316,7 @@ impl User {
             tokio::select! {
                 biased;
                 () = &mut end => return Err(Stop::Over),
-                event = next_event(&mut self.connection) => {
+                event = self.next_event() => {
                     self.on_event(event.map_err(Stop::Broken)?, true).map_err(Stop::Broken)?;
                 }
                 () = &mut timer, if wake.is_some() => self.on_time()?,
@@ -303,7 +331,7 @@ impl User {
             match until {
                 Until::Stopped | Until::Holds(_) => None,
                 Until::Time(moment) | Until::HoldsOrTime(_, moment) => Some(*moment),
-                Until::Sent(sending) => sending.next_wake(self.room.is_some()),
+                Until::Sent(sending) => sending.next_wake(self.has_partner()),
             },
             self.next_time_out(),
             searching.map(|search| {
@@ -311,7 +339,14 @@ impl User {
                 search.from + self.context.plan.match_timeout + paused
             }),
             self.start.until,
-            self.drop_at.filter(|_| self.connection.is_some()),
+            self.drop_at.filter(|_| self.has_session()),
+            self.resume.as_ref().and_then(|resume| {
+                let paused = self
+                    .context
+                    .pulse
+                    .paused(resume.heard(), self.context.now());
+                resume.next_wake(paused)
+            }),
         ];
         moments.into_iter().flatten().min()
     }
@@ -321,9 +356,13 @@ impl User {
         if self.start.until.is_some_and(|until| now >= until) {
             return Err(Stop::Over);
         }
-        if self.connection.is_some() && self.drop_at.is_some_and(|at| now >= at) {
-            return Err(Stop::Storm);
+        if self.has_session() && self.drop_at.is_some_and(|at| now >= at) {
+            if self.resume.is_none() {
+                return Err(Stop::Storm);
+            }
+            self.cut_in_storm(now);
         }
+        self.mind_connection(now);
         self.time_out_calls(now);
         let timeout = self.context.plan.match_timeout;
         if let Some(search) = &mut self.search {
@@ -365,23 +404,16 @@ impl User {
             tokio::select! {
                 biased;
                 () = &mut end => return Ok(()),
-                event = next_event(&mut self.connection) => self.on_event(event?, false)?,
+                event = self.next_event() => self.on_event(event?, false)?,
             }
         }
-    }
-}
-
-/// The next message from the server. Without a connection, none ever comes.
-async fn next_event(connection: &mut Option<Connection>) -> Result<Event, ErrorKind> {
-    match connection {
-        Some(connection) => connection.next().await,
-        None => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::user::net::websocket;
 
     /// The bytes of the future that a function returns.
     fn size_of_future<A, B, F: Future>(_of: fn(A, B) -> F) -> usize {
@@ -391,7 +423,7 @@ mod tests {
     #[test]
     fn a_user_is_small() {
         // There are ten thousand of them: large and rare parts are boxed.
-        let (user, connection) = (size_of_future(play), size_of::<Connection>());
-        assert!(user <= 1792 && connection <= 384, "{user}, {connection}");
+        let (user, connection) = (size_of_future(play), size_of::<websocket::Connection>());
+        assert!(user <= 1472 && connection <= 384, "{user}, {connection}");
     }
 }

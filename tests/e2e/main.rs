@@ -16,6 +16,8 @@ mod http;
 mod leaving;
 mod limits;
 mod listen;
+#[cfg(feature = "self-test")]
+mod load;
 mod logs;
 mod machine;
 mod metrics;

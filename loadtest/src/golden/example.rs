@@ -79,6 +79,7 @@ pub fn record() -> Record {
         capacity: None,
         drift: vec![],
         recovery: None,
+        failover: None,
         advice: vec![],
         comparison: None,
         shard: None,
@@ -108,6 +109,10 @@ pub fn everything() -> Record {
         matched_99_percent_ms: Some(4_320.0),
         connected_99_percent_ms: Some(2_110.0),
     });
+    record.failover = Some(extras::failover());
+    for (name, latency) in extras::failover_latencies() {
+        record.latency.insert(name.to_owned(), latency);
+    }
     record.calls = vec![Call {
         name: "get_weather".to_owned(),
         sent: 12_004,

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 pub use crate::measure::message::{Across, Delivered, Direction, Kind, Route};
 pub use crate::measure::server_code::ServerCode;
-use crate::{measure::ledger::Stay, record::Blame};
+use crate::{measure::ledger::Stay, plan::Transport, record::Blame};
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub enum Sample {
     RoomJoined,
     /// Out of it.
     RoomLeft(Box<Stay>),
+    /// Another member of a named room and the user are no longer together.
+    Parted(Box<Stay>),
+    /// Out of a named room.
+    NamedRoomLeft,
     /// Put into a second room without having asked, or while in one.
     DoubleMatch,
     /// Told to be their own partner.
@@ -77,9 +81,19 @@ pub enum Sample {
     CallWrong { call: CallId },
     /// Came to the end of a flow; not `completed`: because a step did not succeed.
     FlowEnded { flow: FlowId, completed: bool },
-    /// Broke the connection because the plan drops users at once; this counts as closed, too. `paired`: who
-    /// had a partner or was looking for one.
-    StormDropped { paired: bool },
+    /// Broke the connection because the plan drops users at once. `paired`: who had a partner or was looking for
+    /// one. Unless the session `resumes`, this counts as closed, too.
+    StormDropped { paired: bool, resumes: bool },
+    /// The connection of a session that outlives it is gone; `planned`: because the plan cuts it.
+    ConnectionLost { planned: bool },
+    /// The session goes on: from when the loss was noticed to the first message over this transport.
+    Resumed { via: Transport, after: Duration },
+    /// It does not; that the user is gone is told beside it.
+    NotResumed,
+    /// Went back to the preferred transport, without a gap.
+    MovedBack,
+    /// The first message of the partner after a loss, from when that was noticed.
+    HeardAgain { after: Duration },
     /// Connected again, this long after that.
     StormConnected { after: Duration },
     /// Matched again, this long after that.
@@ -145,6 +159,10 @@ pub enum ErrorKind {
     HttpInvalid,
     /// A message that is not what the wire allows.
     BadMessage,
+    /// A message without the number that is next.
+    NumberWrong,
+    /// The server greets without a token to come back with.
+    NotResumable,
     /// A message in a binary frame, where the wire has text.
     BinaryFrame,
     /// A message about a room or a partner that is not the user's own.
@@ -165,6 +183,8 @@ pub enum ErrorKind {
     ServerNotReading,
     /// The server said that it is about to stop.
     ServerDraining,
+    /// Nothing came for longer than the server's pings are apart, or a request had no answer.
+    Silent,
     /// No answer to the close at the end.
     CloseTimeout,
     /// Kinds beyond the number that is counted separately.
@@ -196,6 +216,8 @@ impl ErrorKind {
             Self::HttpStatus(status) => return format!("http_status:{status}"),
             Self::HttpInvalid => "http_invalid",
             Self::BadMessage => "bad_message",
+            Self::NumberWrong => "number_wrong",
+            Self::NotResumable => "not_resumable",
             Self::BinaryFrame => "binary_frame",
             Self::WrongRoom => "wrong_room",
             Self::FrameInvalid => "frame_invalid",
@@ -206,6 +228,7 @@ impl ErrorKind {
             Self::Reset => "reset",
             Self::ServerNotReading => "server_not_reading",
             Self::ServerDraining => Self::DRAINING,
+            Self::Silent => "silent",
             Self::CloseTimeout => "close_timeout",
             Self::Other => "other",
         };
@@ -216,18 +239,33 @@ impl ErrorKind {
     pub fn blame(&self) -> Blame {
         match self {
             Self::PortsExhausted | Self::FilesExhausted => Blame::Generator,
-            Self::ConnectTimeout | Self::ConnectFailed | Self::Reset => Blame::Network,
+            Self::ConnectTimeout | Self::ConnectFailed | Self::Reset | Self::Silent => {
+                Blame::Network
+            }
             Self::HandshakeInvalid
             | Self::SubprotocolMismatch
             | Self::HeadersTooLong
             | Self::CloseCodeInvalid(_)
             | Self::HttpInvalid
             | Self::BadMessage
+            | Self::NumberWrong
+            | Self::NotResumable
             | Self::BinaryFrame
             | Self::WrongRoom
             | Self::FrameInvalid
             | Self::MessageTooLong => Blame::Protocol,
             _ => Blame::Server,
+        }
+    }
+
+    /// A session is over after this, whatever the user tries.
+    pub fn ends_session(&self) -> bool {
+        match self {
+            Self::ClosedByServer(code) => *code == 1000 || (4500..5000).contains(code),
+            Self::HttpStatus(status) => matches!(status, 401 | 410),
+            Self::HandshakeRejected(status) => *status == 401,
+            Self::NumberWrong | Self::BadMessage | Self::ServerNotReading => true,
+            _ => false,
         }
     }
 
@@ -281,6 +319,12 @@ impl ErrorKind {
             }
             Self::HttpInvalid => "the answer to a request is no valid HTTP/1.1",
             Self::BadMessage => "a message is not what the wire allows",
+            Self::NumberWrong => {
+                "a message of a resumable session came without the number that was next: something between is missing"
+            }
+            Self::NotResumable => {
+                "the server gave no token to come back with: it has no resumable sessions, or the URL is not that of its WebSocket"
+            }
             Self::BinaryFrame => {
                 "a message came in a binary frame, and the wire is JSON in text frames"
             }
@@ -306,6 +350,9 @@ impl ErrorKind {
             }
             Self::ServerDraining => {
                 "the server said during the run that it is draining: it makes no new matches and is about to stop"
+            }
+            Self::Silent => {
+                "nothing came, not even a ping, or a request had no answer: the path is cut, or the server hangs"
             }
             Self::CloseTimeout => "the server did not answer the close",
             Self::Other => "kinds of error beyond those counted separately",

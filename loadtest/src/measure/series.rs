@@ -70,6 +70,9 @@ pub struct Counts {
     /// Calls that were answered.
     #[serde(default)]
     pub answered: u64,
+    /// Sessions that went on over another connection.
+    #[serde(default)]
+    pub resumed: u64,
     pub failures: u64,
 }
 
@@ -141,6 +144,7 @@ impl Cell {
             sent: counts.sent,
             delivered: counts.delivered,
             answered: counts.answered,
+            resumed: counts.resumed,
             errors: counts.failures,
             connect: self.connect.quantiles(),
             matching: self.matching.quantiles(),

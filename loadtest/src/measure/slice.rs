@@ -20,7 +20,7 @@ use crate::{
         series::{Cell, Counts, Gauges},
         slice::calls::CallCounts,
     },
-    plan::limits::MAX_NAMES,
+    plan::{Transport, limits::MAX_NAMES},
 };
 
 /// The samples of a stretch of time, counted.
@@ -53,6 +53,8 @@ pub struct Slice {
     /// By the number of the flow: completed, and not.
     pub flows: Vec<[u64; 2]>,
     pub storm: Storm,
+    #[serde(default)]
+    pub failover: Failover,
     pub errors: Errors,
     /// Their latency is known once the offset of the clocks is.
     #[serde(skip)]
@@ -134,6 +136,49 @@ pub struct Storm {
     pub matched: Latencies,
 }
 
+/// Sessions that lost their connection and were to go on.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub struct Failover {
+    pub lost: u64,
+    /// Of these, how many the plan cut.
+    pub planned: u64,
+    pub not_resumed: u64,
+    /// Went back to the preferred transport, without a gap.
+    pub moved_back: u64,
+    /// From the loss to the first message, by the transport that carries the session then.
+    pub resumed: [Latencies; Transport::ALL.len()],
+    /// From the loss to the first message of the partner.
+    pub heard_again: Latencies,
+}
+
+impl Failover {
+    /// Over all transports together.
+    pub fn all_resumed(&self) -> Latencies {
+        let mut all = Latencies::default();
+        self.resumed.iter().for_each(|one| all.merge(one));
+        all
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let Self {
+            lost,
+            planned,
+            not_resumed,
+            moved_back,
+            resumed,
+            heard_again,
+        } = other;
+        self.lost += lost;
+        self.planned += planned;
+        self.not_resumed += not_resumed;
+        self.moved_back += moved_back;
+        for (mine, theirs) in self.resumed.iter_mut().zip(resumed) {
+            mine.merge(theirs);
+        }
+        self.heard_again.merge(heard_again);
+    }
+}
+
 impl Slice {
     /// Counts a sample that came at `at`, since the start of the run. Each kind has its arm: a new one that is
     /// counted nowhere does not compile.
@@ -179,6 +224,8 @@ impl Slice {
                 people.rooms_left += 1;
                 self.stays.push(*stay);
             }
+            Sample::Parted(stay) => self.stays.push(*stay),
+            Sample::NamedRoomLeft => people.rooms_left += 1,
             Sample::DoubleMatch => people.double_matches += 1,
             Sample::SelfMatch => people.self_matches += 1,
             Sample::Sent { route, lateness } => {
@@ -226,14 +273,22 @@ impl Slice {
             Sample::FlowEnded { flow, completed } => {
                 at_place(&mut self.flows, flow.0)[usize::from(!completed)] += 1;
             }
-            Sample::StormDropped { paired } => {
-                people.closed += 1;
+            Sample::StormDropped { paired, resumes } => {
+                people.closed += u64::from(!resumes);
                 self.storm.dropped += 1;
                 self.storm.paired += u64::from(paired);
                 self.storm.first_at = Some(self.storm.first_at.map_or(at, |first| first.min(at)));
             }
             Sample::StormConnected { after } => self.storm.connected.record(after),
             Sample::StormMatched { after } => self.storm.matched.record(after),
+            Sample::ConnectionLost { planned } => {
+                self.failover.lost += 1;
+                self.failover.planned += u64::from(planned);
+            }
+            Sample::Resumed { via, after } => self.failover.resumed[via as usize].record(after),
+            Sample::NotResumed => self.failover.not_resumed += 1,
+            Sample::MovedBack => self.failover.moved_back += 1,
+            Sample::HeardAgain { after } => self.failover.heard_again.record(after),
         }
     }
 
@@ -281,6 +336,7 @@ impl Slice {
             calls,
             flows,
             storm,
+            failover,
             errors,
             across: _,
             stays: _,
@@ -313,6 +369,7 @@ impl Slice {
             mine[1] += theirs[1];
         }
         self.storm.merge(storm);
+        self.failover.merge(failover);
         self.errors.merge(errors);
     }
 
@@ -334,6 +391,7 @@ impl Slice {
                 refused: self.refused,
                 misdelivered: messages.misdelivered(),
                 answered: self.calls.iter().map(|call| call.answered).sum(),
+                resumed: self.failover.all_resumed().count(),
                 ..Counts::default()
             },
             now,

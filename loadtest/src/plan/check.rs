@@ -5,10 +5,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    CapacitySearch, Plan, Shard,
+    CapacitySearch, Greeting, Message, Plan, Shard, Step,
     limits::{MAX_ARRIVALS, MAX_DURATION, MAX_NAMES, MAX_USERS},
 };
-use crate::plan::{flow::FlowError, threshold::Threshold};
+use crate::plan::{flow::FlowError, template::Frame, threshold::Threshold};
 
 /// A plan that cannot be played.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -89,6 +89,23 @@ pub enum PlanError {
         "scenario {0} is a series of runs, each of which depends on the one before: it cannot be played in shards or at a set time"
     )]
     NotInShards(String),
+    /// A plan for sessions that outlive their connections, against a server that has none.
+    #[error(
+        "only a server that greets with `session` has sessions that go on over another connection: leave `resume`, `block` and transports but ws out"
+    )]
+    NoSessions,
+    /// Binary frames, or text that is no object, where each message has a number in it.
+    #[error(
+        "over sse and poll, and with `resume`, each message is a JSON object with a number: message text begins with {{ and is sent as text"
+    )]
+    NotNumbered,
+    /// A block that would cut no session that could go on.
+    #[error(
+        "a phase blocks a transport, and sessions end with their connection: add `resume = true`, or a transport but ws"
+    )]
+    BlockedWithoutResume,
+    #[error("a phase that blocks all transports lets nobody in: leave one out of `block`")]
+    AllBlocked,
     #[error(transparent)]
     Flow(#[from] FlowError),
 }
@@ -129,6 +146,7 @@ impl Plan {
         for flow in &self.flows {
             flow.check(&self.greeting)?;
         }
+        self.check_transports()?;
         let counts = [
             ("phases", self.phases.len()),
             ("flows", self.flows.len()),
@@ -139,6 +157,33 @@ impl Plan {
         }
         self.check_shard()?;
         self.check_names()
+    }
+
+    fn check_transports(&self) -> Result<(), PlanError> {
+        if !self.resumes() {
+            let blocks = self.phases.iter().any(|phase| !phase.blocked.is_empty());
+            return match blocks {
+                true => Err(PlanError::BlockedWithoutResume),
+                false => Ok(()),
+            };
+        }
+        if self.greeting != Greeting::Type("session".to_owned()) {
+            return Err(PlanError::NoSessions);
+        }
+        let unfit = self.any_step(&|step| match step {
+            Step::Send {
+                message: Message::Custom {
+                    template, frame, ..
+                },
+                ..
+            } => !template.is_object() || *frame == Frame::Binary,
+            Step::Call(call) => !call.template.is_object() || call.frame == Frame::Binary,
+            _ => false,
+        });
+        match unfit {
+            true => Err(PlanError::NotNumbered),
+            false => Ok(()),
+        }
     }
 
     /// Whether the plan has all calls and flows that its thresholds name.

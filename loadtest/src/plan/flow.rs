@@ -61,6 +61,8 @@ pub enum Step {
         /// How long to wait. Without the message, the flow ends there with an error.
         within: Duration,
     },
+    /// Joins a named room, and waits until the user is in it. What the user sends to partners goes to all its members.
+    JoinRoom(JoinRoom),
     /// Sends a message again and again.
     Send {
         message: Message,
@@ -93,6 +95,22 @@ impl Step {
         };
         templates.into_iter().flatten()
     }
+}
+
+/// A room of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinRoom {
+    /// How the names of the rooms begin; the run and a number follow.
+    pub name: String,
+    /// How many users share a room: users 0 to 7 have the first, 8 to 15 the second.
+    pub members: u32,
+    /// How long the answer may take.
+    pub within: Duration,
+}
+
+impl JoinRoom {
+    /// The name under which joining is measured, as a call.
+    pub const CALL: &str = "join_room";
 }
 
 /// A request over HTTP.
@@ -308,7 +326,9 @@ impl Flow {
 
 fn longest(steps: &[Step]) -> Duration {
     let each = steps.iter().map(|step| match step {
-        Step::Expect { within, .. } | Step::Http(Request { within, .. }) => *within,
+        Step::Expect { within, .. }
+        | Step::Http(Request { within, .. })
+        | Step::JoinRoom(JoinRoom { within, .. }) => *within,
         Step::Call(call) => call.rounds.longest(call.every).saturating_add(call.within),
         Step::Think(between) => between.to,
         Step::Send { every, rounds, .. } => rounds.longest(*every),
@@ -352,6 +372,9 @@ fn calls(steps: &[Step], names: &mut Vec<String>) {
                 if !names.contains(name) =>
             {
                 names.push(name.clone());
+            }
+            Step::JoinRoom(_) if !names.iter().any(|name| name == JoinRoom::CALL) => {
+                names.push(JoinRoom::CALL.to_owned());
             }
             Step::Loop { steps, .. } => calls(steps, names),
             _ => {}

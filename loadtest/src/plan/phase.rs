@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    PlanError,
+    PlanError, Transport,
     limits::{MAX_ARRIVALS, MAX_DURATION},
 };
 use crate::base::units::whole;
@@ -17,6 +17,8 @@ pub struct Phase {
     pub load: Load,
     /// The percentage of the users who lose their connection at its begin, all at once.
     pub drop_percent: f64,
+    /// Transports that the users' network cuts at its begin, and lets nobody open until its end.
+    pub blocked: Vec<Transport>,
 }
 
 /// How the load changes during a phase, in a straight line.
@@ -55,6 +57,7 @@ impl Phase {
             duration,
             load,
             drop_percent: 0.0,
+            blocked: Vec::new(),
         }
     }
 
@@ -87,6 +90,9 @@ impl Phase {
         }
         if !(0.0..=100.0).contains(&self.drop_percent) {
             return Err(PlanError::Percent(self.drop_percent));
+        }
+        if Transport::ALL.iter().all(|one| self.blocked.contains(one)) {
+            return Err(PlanError::AllBlocked);
         }
         Ok(())
     }

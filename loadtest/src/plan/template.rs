@@ -139,6 +139,11 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// Whether the text is a JSON object with a field.
+    pub fn is_object(&self) -> bool {
+        matches!(self.parts.first(), Some(Part::Text(text)) if text.starts_with("{\""))
+    }
+
     /// Whether the answer can be found by the request's id.
     pub fn has_id(&self) -> bool {
         self.has(Blank::Id)

@@ -53,6 +53,9 @@ pub struct Window {
     /// Calls answered as expected; 0 in an older record.
     #[serde(default)]
     pub answered: u64,
+    /// Sessions that went on over another connection; what they had missed came then.
+    #[serde(default)]
+    pub resumed: u64,
     pub errors: u64,
     /// From the planned start until the connection is ready.
     pub connect: Quantiles,

@@ -1,5 +1,7 @@
 //! Conclusions from the figures: capacity, drift, recovery, advice, comparison.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Series;
@@ -65,6 +67,20 @@ pub struct Recovery {
     pub matched_99_percent_ms: Option<f64>,
     /// Until 99 % of `dropped` were connected again.
     pub connected_99_percent_ms: Option<f64>,
+}
+
+/// Sessions that lost their connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    pub lost: u64,
+    /// Of these, how many the plan cut.
+    pub planned: u64,
+    /// How many went on, by the transport that carried them then: `ws`, `sse`, `poll`.
+    pub resumed: BTreeMap<String, u64>,
+    /// How many did not.
+    pub not_resumed: u64,
+    /// How often a user went back to the preferred transport, without a gap.
+    pub moved_back: u64,
 }
 
 /// Something to do, and why.

@@ -222,13 +222,16 @@ pub(super) fn direction(name: &str) -> String {
     }
 }
 
-/// The latencies that were measured at all, in the order of a user's life; calls last.
+/// The latencies that were measured at all, in the order of a user's life; calls last. Those of single transports have a
+/// table of their own.
 pub(super) fn latencies(record: &Record) -> Vec<(&str, &Latency)> {
-    const ORDER: [&str; 5] = [
+    const ORDER: [&str; 7] = [
         "connect",
         "match",
         "message",
         "message_as_sent",
+        "failover",
+        "heard_again",
         "own_lateness",
     ];
     let known = ORDER
@@ -237,7 +240,7 @@ pub(super) fn latencies(record: &Record) -> Vec<(&str, &Latency)> {
     let calls = record
         .latency
         .iter()
-        .filter(|(name, _)| !ORDER.contains(&name.as_str()));
+        .filter(|(name, _)| !ORDER.contains(&name.as_str()) && !name.starts_with("failover "));
     let all = known.chain(calls);
     let measured = all.filter(|(_, latency)| latency.count > 0);
     measured

@@ -20,6 +20,7 @@ pub(super) fn document(record: &Record) -> Document {
         comparison(record),
         trends::capacity(record),
         trends::recovery(record),
+        trends::failover(record),
         trends::drift(record),
         trends::course(),
         traffic::phases(record),

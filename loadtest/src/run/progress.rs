@@ -51,10 +51,10 @@ impl Counters {
                 // Pairs with the Acquire in `Progress::read`: messages sent before this are counted by then.
                 self.stopped_sending.fetch_add(1, Release);
             }
-            Sample::Closed | Sample::StormDropped { .. } => add(&self.gone),
+            Sample::Closed | Sample::StormDropped { resumes: false, .. } => add(&self.gone),
             Sample::Error { .. } => add(&self.errors),
             Sample::RoomJoined => add(&self.rooms_joined),
-            Sample::RoomLeft(_) => add(&self.rooms_left),
+            Sample::RoomLeft(_) | Sample::NamedRoomLeft => add(&self.rooms_left),
             Sample::Sent { .. } => add(&self.sent),
             Sample::Delivered(_) | Sample::DeliveredAcross(_) | Sample::Unreadable { .. } => {
                 add(&self.delivered)
@@ -79,6 +79,13 @@ impl Counters {
             | Sample::WrongPeer { .. }
             | Sample::Foreign
             | Sample::FlowEnded { .. }
+            | Sample::StormDropped { .. }
+            | Sample::Parted(_)
+            | Sample::ConnectionLost { .. }
+            | Sample::Resumed { .. }
+            | Sample::NotResumed
+            | Sample::MovedBack
+            | Sample::HeardAgain { .. }
             | Sample::StormConnected { .. }
             | Sample::StormMatched { .. } => {}
         }

@@ -3,13 +3,14 @@
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{Stop, User, WorkerContext, inbound, next_event};
+use super::{Resume, Stop, User, WorkerContext, inbound};
 use crate::{
     measure::sample::{ErrorKind, Sample},
-    plan::Greeting,
+    plan::{Greeting, Transport},
     user::{
-        net::websocket::{Connection, Event},
+        net::connection::{Connection, Event, Session, Wanted},
         run_state::{RunState, reached},
         tag::room_key,
     },
@@ -36,9 +37,14 @@ impl User {
             // Boxed, because it is large: otherwise it would be part of every user's state.
             joined = Box::pin(join(self.start.user, self.path.as_deref(), &context)) => joined,
         };
-        let (connection, session_id) = joined.map_err(Stop::NotConnected)?;
+        let Joined {
+            connection,
+            session_id,
+            resume,
+        } = joined.map_err(Stop::NotConnected)?;
         self.connection = Some(connection);
         self.session_id = session_id;
+        self.resume = resume;
         self.connections += 1;
         self.due = None;
         let latency = context.now().saturating_sub(from);
@@ -55,6 +61,7 @@ impl User {
             stay.cut_off |= cut_off;
         }
         self.leave_room(false);
+        self.leave_named_room(cut_off);
         self.end_echo(cut_off);
         // Open calls are neither answered nor failed.
         self.pending.clear();
@@ -68,6 +75,7 @@ impl User {
         self.tell(Sample::StoppedSending);
         self.end_talk(true);
         self.connection = None;
+        self.resume = None;
         self.tell(sample);
     }
 
@@ -76,9 +84,16 @@ impl User {
         if let Err(error) = self.await_echoes().await {
             self.end_talk(true);
             self.connection = None;
+            self.resume = None;
             return self.tell(Sample::Dropped { error });
         }
+        let resumes = self.resume.take().is_some();
         let Some(connection) = self.connection.take() else {
+            if resumes {
+                // The user gives up a session that has no connection now.
+                self.end_talk(true);
+                self.tell(Sample::Closed);
+            }
             return;
         };
         self.end_talk(false);
@@ -99,7 +114,7 @@ impl User {
                 biased;
                 () = &mut end => break,
                 () = sleep_until(deadline) => break,
-                event = next_event(&mut self.connection) => self.on_event(event?, false)?,
+                event = self.next_event() => self.on_event(event?, false)?,
             }
         }
         if let Some(echo) = &mut self.echo {
@@ -110,7 +125,7 @@ impl User {
 
     /// Waits for messages under way, then closes with a close frame.
     pub(super) async fn leave(&mut self) {
-        if self.connection.is_none() {
+        if !self.has_session() {
             return;
         }
         self.tell(Sample::StoppedSending);
@@ -118,10 +133,14 @@ impl User {
         if *context.state.borrow() >= RunState::Draining {
             if let Err(error) = self.listen(&context).await {
                 self.end_talk(true);
+                self.resume = None;
                 return self.tell(Sample::Dropped { error });
             }
             if let Some(stay) = &mut self.room {
                 stay.settled = true;
+            }
+            if let Some(named) = &mut self.named {
+                named.settle();
             }
             self.take_turns().await;
         }
@@ -136,40 +155,98 @@ impl User {
     }
 }
 
-/// Connects and reads the greeting. Returns the session id in it, too.
-async fn join(
-    user: u32,
-    path: Option<&str>,
-    context: &WorkerContext,
-) -> Result<(Connection, Option<u64>), ErrorKind> {
+/// What a user has who has connected.
+struct Joined {
+    connection: Connection,
+    session_id: Option<u64>,
+    resume: Option<Box<Resume>>,
+}
+
+/// Connects and reads the greeting.
+async fn join(user: u32, path: Option<&str>, context: &WorkerContext) -> Result<Joined, ErrorKind> {
     let connected = Cell::new(false);
     let joining = async {
-        let mut connection = Connection::open(&context.servers.own, user, path).await?;
-        connected.set(true);
-        let Greeting::Type(greeting) = &context.plan.greeting else {
-            return Ok((connection, None));
+        let own = context.plan.transport_of(user);
+        let now = reachable(own, context).await;
+        let resumes = context.plan.resumes();
+        let wanted = Wanted {
+            user,
+            path: path.unwrap_or(&context.servers.own.path),
+            transport: now,
+            session: match resumes {
+                true => Session::Begin,
+                false => Session::Plain,
+            },
         };
-        loop {
-            if let Event::Text(text) = connection.next().await?
-                && let Some((kind, id)) = inbound::greeting(&text)
-                && kind == *greeting
-            {
-                return Ok((connection, id.as_deref().map(room_key)));
+        let mut connection = Connection::open(&context.servers.own, wanted).await?;
+        connected.set(true);
+        let (mut session_id, mut resume) = (None, None);
+        if let Greeting::Type(greeting) = &context.plan.greeting {
+            let text = greeted(&mut connection, greeting).await?;
+            let greeting = inbound::greeting(&text);
+            session_id = greeting.and_then(|(_, id)| id.as_deref().map(room_key));
+            if resumes {
+                let begun = Resume::begin(&text, own, now, context.now());
+                let mut begun = begun.ok_or(ErrorKind::NotResumable)?;
+                connection.show(begun.token());
+                begun.settle(now, context.now());
+                begun.blocked_at = context.plan.blocked_after(now, context.now());
+                resume = Some(Box::new(begun));
             }
         }
+        Ok(Joined {
+            connection,
+            session_id,
+            resume,
+        })
     };
-    let mut joining = pin!(joining);
-    let mut time = context.plan.connect_timeout;
+    let joining = pin!(joining);
+    let joined = within(context, context.plan.connect_timeout, joining).await;
+    joined.unwrap_or_else(|| {
+        Err(match connected.get() {
+            true => ErrorKind::NoSession,
+            false => ErrorKind::ConnectTimeout,
+        })
+    })
+}
+
+/// The first transport that the user's network lets through; a blocked one costs the time until the user gives it up.
+async fn reachable(own: Transport, context: &WorkerContext) -> Transport {
+    for transport in own.and_fallbacks() {
+        if !context.plan.blocks(*transport, context.now()) {
+            return *transport;
+        }
+        sleep(transport.patience()).await;
+    }
+    own
+}
+
+/// The first message of this type.
+///
+/// # Errors
+/// Why the connection has ended before.
+pub async fn greeted(connection: &mut Connection, greeting: &str) -> Result<Utf8Bytes, ErrorKind> {
+    loop {
+        if let Event::Text(text) = connection.next().await?
+            && inbound::type_of(&text).is_some_and(|kind| kind == *greeting)
+        {
+            return Ok(text);
+        }
+    }
+}
+
+/// Waits for at most this time, which pauses of this process are no part of.
+pub(super) async fn within<T>(
+    context: &WorkerContext,
+    mut time: Duration,
+    mut waited_for: impl Future<Output = T> + Unpin,
+) -> Option<T> {
     while !time.is_zero() {
         let from = context.now();
-        if let Ok(joined) = timeout(time, &mut joining).await {
-            return joined;
+        if let Ok(done) = timeout(time, &mut waited_for).await {
+            return Some(done);
         }
-        // A pause of this process is not the server's time.
         time = context.pulse.paused(from, context.now());
     }
-    Err(match connected.get() {
-        true => ErrorKind::NoSession,
-        false => ErrorKind::ConnectTimeout,
-    })
+    None
 }

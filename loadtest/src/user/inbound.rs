@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
 
-use super::{User, steps::LEAVE_ID};
+use super::{Heard, User, steps::LEAVE_ID};
 use crate::{
     measure::{
         ledger::{Receipt, Stay},
@@ -14,7 +14,7 @@ use crate::{
     },
     plan::Greeting,
     user::{
-        net::websocket::Event,
+        net::connection::Event,
         tag::{Tag, room_key},
     },
 };
@@ -53,11 +53,28 @@ impl User {
                 let text = String::from_utf8_lossy(&frame).into_owned();
                 (Cow::Owned(text), true)
             }
+            Event::Received(number) => {
+                if let Some(resume) = &mut self.resume {
+                    resume.received(number);
+                }
+                return Ok(());
+            }
+            Event::Trouble(error) => {
+                self.tell_error(error);
+                return Ok(());
+            }
         };
+        match self.hear(&text, now)? {
+            Heard::New => {}
+            Heard::Again | Heard::Ping | Heard::Own => return Ok(()),
+        }
         if self.expecting.listens()
             && let Some(kind) = type_of(&text)
         {
             self.expecting.hear(&kind);
+        }
+        if self.named.is_some() {
+            self.on_named_room(now, &text);
         }
         if self.on_answer(now, &text) {
             return Ok(());
@@ -181,6 +198,9 @@ impl User {
 
     /// Checks a relayed message against the user's room.
     fn on_relay(&mut self, now: Duration, kind: Kind, view: &ServerView<'_>, tag: Option<Tag>) {
+        if self.named.is_some() {
+            return self.on_relay_in_room(now, kind, view, tag);
+        }
         let (Some(payload), Some(tag)) = (view.payload, tag) else {
             return self.on_unreadable(kind, view.payload);
         };
@@ -213,6 +233,7 @@ impl User {
             self.context.plan.shard.of_user(tag.sender) == self.context.plan.shard.index;
         stay.inbox.slow = same_clock && took > self.context.plan.message_timeout / 2;
         self.tell_gap(receipt);
+        self.heard_partner(now);
         self.on_receipt(now, tag, receipt, altered);
     }
 

@@ -126,6 +126,7 @@ impl User {
                 }
                 Ok(())
             }
+            Step::JoinRoom(room) => self.join_room(room).await,
             Step::Call(call) => self.call(call).await,
             Step::Http(request) => self.http(request).await,
         }
@@ -138,7 +139,8 @@ impl User {
     }
 
     fn leave_by_choice(&mut self) {
-        self.leaving = self.room.as_ref().map(|stay| stay.room);
+        let named = self.leave_named_room(false);
+        self.leaving = named.or(self.room.as_ref().map(|stay| stay.room));
         self.leave_room(false);
     }
 
@@ -159,8 +161,11 @@ impl User {
 
     /// Sends a message that needs no answer.
     pub(super) fn send(&mut self, frame: Frame, text: String) -> Result<(), ErrorKind> {
+        if self.resume.is_some() {
+            return self.send_numbered(&text);
+        }
         match (&mut self.connection, frame) {
-            (Some(connection), Frame::Text) => connection.send(text),
+            (Some(connection), Frame::Text) => connection.send(None, text),
             (Some(connection), Frame::Binary) => connection.send_binary(text.into_bytes()),
             (None, _) => Ok(()),
         }

@@ -22,14 +22,15 @@ use voicematch_server::transport::ws::frame::Header;
 use voicematch_protocol::{LeaveReason, RelayKind};
 
 use crate::support::{
-    Mixed, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member, new_metrics,
-    wish,
+    Crowd, Mixed, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member,
+    new_metrics, wish,
 };
 
 /// Every path.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 9] = [
     "count_message",
     "find_and_match",
+    "message_to_room",
     "ping_pong",
     "queue_and_flush",
     "read_frame",
@@ -70,6 +71,11 @@ pub(crate) fn run(path: &str) {
                 assert_eq!(waiter.place(), Place::InRoom);
                 newcomer.leave_room(LeaveReason::Left);
             });
+        }
+        "message_to_room" => {
+            let mut crowd = Crowd::joined();
+            let text = text.replace("ice_candidate", "message");
+            repeat(|| message_to_room(&mut crowd, &text, later));
         }
         "ping_pong" => {
             let mut pair = Pair::idle();
@@ -135,6 +141,12 @@ fn find_and_match(
 ) {
     drop(matchmaker.find(waiter, first, Vec::new(), None, now));
     drop(matchmaker.find(newcomer, second, Vec::new(), None, now));
+}
+
+/// A message is parsed, rewritten once, and handed to nineteen sockets.
+#[inline(never)]
+fn message_to_room(crowd: &mut Crowd, text: &str, now: Instant) {
+    crowd.say(text, now);
 }
 
 /// A ping is parsed and answered.

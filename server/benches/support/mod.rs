@@ -244,6 +244,38 @@ impl Mixed {
     }
 }
 
+/// Twenty users in a named room.
+pub(crate) struct Crowd {
+    members: Vec<Session>,
+    pending: Pending,
+}
+
+impl Crowd {
+    pub(crate) const SIZE: usize = 20;
+
+    /// All of them are there.
+    pub(crate) fn joined() -> Self {
+        let (context, sink) = (new_context(), Sink::default());
+        let (now, mut pending) = (Instant::now(), Pending::default());
+        let mut join = || {
+            let link = Box::new(sink.clone());
+            let mut session = Session::open(context.clone(), link, &[], now);
+            say(&mut session, JOIN_ROOM, now, &mut pending);
+            assert_eq!(session.member().place(), Place::InRoom);
+            session
+        };
+        Self {
+            members: (0..Self::SIZE).map(|_| join()).collect(),
+            pending,
+        }
+    }
+
+    /// One read that brings one message of the first user to all others.
+    pub(crate) fn say(&mut self, text: &str, now: Instant) {
+        say(&mut self.members[0], text, now, &mut self.pending);
+    }
+}
+
 fn say(session: &mut Session, text: &str, now: Instant, pending: &mut Pending) {
     session.receive(text, now, pending).expect("within limits");
     session.flush(now, pending);
@@ -251,6 +283,8 @@ fn say(session: &mut Session, text: &str, now: Instant, pending: &mut Pending) {
 
 /// A wish as a client writes it.
 pub(crate) const FIND_MATCH: &str = r#"{"type":"find_match","id":17,"criteria":{"language":"en","region":"eu","interests":["music","chess"]}}"#;
+/// A named room.
+const JOIN_ROOM: &str = r#"{"type":"join_room","room":"talk"}"#;
 /// The end of a room.
 pub(crate) const LEAVE_ROOM: &str = r#"{"type":"leave_room","id":18}"#;
 /// A ping as a client writes it.

@@ -8,7 +8,8 @@ use super::{ConfigError, scenario::ScenarioFlags, values::time};
 use crate::{
     base::units::parse_rate,
     plan::{
-        Phase, Plan, PlanError, flow::Flow, limits::MAX_USERS, scenario, size::MIN_PAYLOAD_BYTES,
+        Phase, Plan, PlanError, Transports, flow::Flow, limits::MAX_USERS, scenario,
+        size::MIN_PAYLOAD_BYTES,
     },
 };
 
@@ -67,6 +68,14 @@ pub struct LoadFlags {
         requires = "scenario"
     )]
     pub capacity: Option<u32>,
+
+    /// How users are connected: ws, sse (event streams), poll, or mixed (half sse, two fifths ws, a tenth poll)
+    #[arg(long, env = "LOADTEST_TRANSPORT", value_parser = |text: &str| text.parse::<Transports>(), value_name = "NAME")]
+    pub transport: Option<Transports>,
+
+    /// Let sessions go on when a connection is lost: over the next transport that works. Always so but for ws
+    #[arg(long, env = "LOADTEST_RESUME", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
+    pub resume: Option<bool>,
 
     /// Flags for some scenarios only.
     #[command(flatten)]
@@ -128,6 +137,8 @@ impl LoadFlags {
             Some(name) => self.changed(scenario::load(name)?, asked_for)?,
             None => self.short_form(),
         };
+        plan.transports = self.transport.unwrap_or(plan.transports);
+        plan.resume = self.resume.unwrap_or(plan.resume);
         plan.match_timeout = self.match_timeout.unwrap_or(plan.match_timeout);
         plan.message_timeout = self.message_timeout.unwrap_or(plan.message_timeout);
         plan.connect_timeout = self.connect_timeout.unwrap_or(plan.connect_timeout);
@@ -293,9 +304,29 @@ mod tests {
     }
 
     #[test]
+    fn transports_are_chosen_and_sessions_outlive_them() {
+        let resumes = |args: &[&str]| plan(args).expect("good").resumes();
+        assert!(!resumes(&[]) && !resumes(&["--transport", "ws"]));
+        assert!(resumes(&["--transport", "mixed"]) && resumes(&["--transport", "poll"]));
+        assert!(resumes(&["--resume"]) && resumes(&["--resume", "--users", "5"]));
+        let storm = ["--scenario", "reconnect-storm", "--resume"];
+        assert!(resumes(&storm) && !resumes(&storm[..2]));
+        assert!(!resumes(&["--scenario", "rooms", "--resume=false"]));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_named() {
         for (args, part) in [
-            (&["--stage", "5"][..], "2m:2000"),
+            (&["--transport", "quic"][..], "ws, sse, poll or mixed"),
+            (
+                &["--scenario", "fallback", "--resume=false"],
+                "add `resume = true`",
+            ),
+            (
+                &["--scenario", "chat-ack", "--transport", "sse"],
+                "greets with `session`",
+            ),
+            (&["--stage", "5"], "2m:2000"),
             (&["--stage", "5s:x"], "no number of users"),
             (&["--arrival-rate", "fast"], "50/s"),
             (&["--ramp-to", "5/s"], "--arrival-rate"),

@@ -116,6 +116,7 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         sent,
         delivered: sent - u64::from(stall > 0.0) * 40,
         answered: sent / 40,
+        resumed: 0,
         errors: u64::from(stall > 0.0) * 31 + u64::from(second == 330) * 4,
         connect: if joined > 0 {
             spread(p50 * 0.8, 0.0)

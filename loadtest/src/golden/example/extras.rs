@@ -1,7 +1,7 @@
 //! Errors, and what only some scenarios find.
 
-use super::MINUTE;
-use crate::record::{Blame, Capacity, CapacityStep, Drift, ErrorEntry};
+use super::{MINUTE, latency};
+use crate::record::{Blame, Capacity, CapacityStep, Drift, ErrorEntry, Failover, Latency};
 
 pub(super) fn errors() -> Vec<ErrorEntry> {
     let error = |kind: &str, blame, count, first_at_ms, meaning: &str| ErrorEntry {
@@ -80,6 +80,27 @@ pub(super) fn capacity() -> Capacity {
         ),
         steps: (0..).zip(tried).map(step).collect(),
     }
+}
+
+pub(super) fn failover() -> Failover {
+    let resumed = [("ws", 4_980), ("sse", 1_490), ("poll", 28)];
+    Failover {
+        lost: 6_500,
+        planned: 6_300,
+        resumed: resumed.map(|(name, count)| (name.to_owned(), count)).into(),
+        not_resumed: 2,
+        moved_back: 1_505,
+    }
+}
+
+pub(super) fn failover_latencies() -> [(&'static str, Latency); 5] {
+    [
+        ("failover", latency(6_498, 2, 12.0)),
+        ("failover ws", latency(4_980, 0, 9.0)),
+        ("failover sse", latency(1_490, 0, 1_010.0)),
+        ("failover poll", latency(28, 0, 2_520.0)),
+        ("heard_again", latency(6_490, 0, 310.0)),
+    ]
 }
 
 pub(super) fn drift() -> Vec<Drift> {

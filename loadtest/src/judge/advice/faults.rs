@@ -72,12 +72,13 @@ pub(super) fn most_frequent_error(record: &Record) -> Option<Advice> {
     advice(format!("{look}{around}: {}.", error.meaning), evidence)
 }
 
-/// Seconds in which messages waited: one in twenty, or most of them, took far longer than in the seconds around.
+/// Seconds in which messages waited: one in twenty, or most of them, took far longer than in the seconds around. Those
+/// that waited for their receiver to come back are not meant.
 pub(super) fn stall(record: &Record) -> Option<Advice> {
     let longest = |window: &Window| window.message.max_ms;
     let windows: Vec<&Window> = record
         .steady_windows()
-        .filter(|w| w.message.p50_ms.is_some())
+        .filter(|w| w.message.p50_ms.is_some() && w.resumed == 0)
         .collect();
     let mut usual: Vec<f64> = windows
         .iter()

@@ -109,6 +109,20 @@ fn what_went_wrong_is_told() {
     ]);
 }
 
+#[test]
+fn messages_that_wait_for_a_receiver_who_comes_back_are_no_stall() {
+    let stall = |resumed| {
+        let advice = after(|record| {
+            record.series = example::record().series;
+            for window in &mut record.series.windows {
+                window.resumed = resumed;
+            }
+        });
+        advice.contains("the server did at 7:12")
+    };
+    assert!(stall(0) && !stall(3));
+}
+
 /// A tenth of the connections stood still: p95 shows it, and p50 does not.
 #[test]
 fn a_part_of_the_messages_that_waited_is_not_most_of_them() {

@@ -165,6 +165,22 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             Some(|q, window| q.gauge([window], generator_cpu)),
         ),
         Metric::Recovery => (|q, books| q.recovery(books), None),
+        Metric::Failover => (
+            |q, books| q.latency(&books.totals.failover.all_resumed()),
+            None,
+        ),
+        Metric::HeardAgain => (
+            |q, books| q.latency(&books.totals.failover.heard_again),
+            None,
+        ),
+        Metric::ResumeSuccess => (
+            |_, books| {
+                let failover = &books.totals.failover;
+                let resumed = failover.all_resumed().count();
+                percent_of(resumed, resumed + failover.not_resumed)
+            },
+            None,
+        ),
     }
 }
 

@@ -204,7 +204,10 @@ fn what_a_server_need_not_tell_is_excused() {
 fn a_storm_is_to_be_over_in_time() {
     let dropped = || {
         (0..10)
-            .map(|_| Sample::StormDropped { paired: true })
+            .map(|_| Sample::StormDropped {
+                paired: true,
+                resumes: false,
+            })
             .collect::<Vec<_>>()
     };
     let back = |seconds| {

@@ -63,7 +63,10 @@ fn message(ms: u64) -> Delivered {
 
 fn copy(sample: &Sample) -> Sample {
     match sample {
-        Sample::StormDropped { paired } => Sample::StormDropped { paired: *paired },
+        Sample::StormDropped { paired, resumes } => Sample::StormDropped {
+            paired: *paired,
+            resumes: *resumes,
+        },
         Sample::StormMatched { after } => Sample::StormMatched { after: *after },
         Sample::Gap { missed } => Sample::Gap { missed: *missed },
         Sample::WrongPeer { route } => Sample::WrongPeer { route: *route },
@@ -451,7 +454,10 @@ fn calls_are_told_by_name_and_those_without_an_answer_are_censored() {
 fn a_storm_is_over_when_nearly_all_are_back() {
     let storm = |back: u64| {
         // Twenty have no partner and look for none.
-        let dropped = (0..120).map(|n| Sample::StormDropped { paired: n < 100 });
+        let dropped = (0..120).map(|n| Sample::StormDropped {
+            paired: n < 100,
+            resumes: false,
+        });
         let matched = (1..=back).map(|ms| Sample::StormMatched {
             after: Duration::from_millis(ms),
         });

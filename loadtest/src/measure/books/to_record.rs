@@ -12,9 +12,10 @@ use crate::{
         histogram::dense::Latencies,
         message::{Direction, Kind},
     },
+    plan::Transport,
     record::{
-        self, Call, Connections, Delivery, Flow, Generator, Latency, Matches, Measurement, Outcome,
-        Phase, Record, Recovery, Run, ShardData, Validity, digits,
+        self, Call, Connections, Delivery, Failover, Flow, Generator, Latency, Matches,
+        Measurement, Outcome, Phase, Record, Recovery, Run, ShardData, Validity, digits,
     },
 };
 
@@ -88,6 +89,7 @@ impl Books {
             capacity: None,
             drift: Vec::new(),
             recovery: self.recovery(),
+            failover: self.failover(),
             advice: Vec::new(),
             comparison: None,
             shard: about.shard.map(|shard| ShardData {
@@ -228,6 +230,18 @@ impl Books {
         .into_iter()
         .map(|(name, latencies, censored)| (name.to_owned(), latencies.to_record(censored)))
         .collect();
+        let failover = &totals.failover;
+        let mut add = |name: String, latencies: &Latencies, censored| {
+            if latencies.count() > 0 {
+                all.insert(name, latencies.to_record(censored));
+            }
+        };
+        let together = failover.all_resumed();
+        add("failover".to_owned(), &together, failover.not_resumed);
+        for (transport, latencies) in Transport::ALL.iter().zip(&failover.resumed) {
+            add(format!("failover {}", transport.name()), latencies, 0);
+        }
+        add("heard_again".to_owned(), &failover.heard_again, 0);
         for (name, call) in calls.iter().zip(&totals.calls) {
             for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
                 let latency = latencies.to_record(call.timed_out + call.failed);
@@ -242,6 +256,23 @@ impl Books {
         let mut all: Vec<_> = errors.chain(self.failures.to_record()).collect();
         all.sort_by_key(|error| std::cmp::Reverse(error.count));
         all
+    }
+
+    /// What became of sessions that lost their connection. `None`: none did.
+    fn failover(&self) -> Option<Failover> {
+        let failover = &self.totals.failover;
+        if failover.lost == 0 && failover.moved_back == 0 {
+            return None;
+        }
+        let resumed = Transport::ALL.iter().zip(&failover.resumed);
+        let resumed = resumed.map(|(one, latencies)| (one.name().to_owned(), latencies.count()));
+        Some(Failover {
+            lost: failover.lost,
+            planned: failover.planned,
+            resumed: resumed.collect(),
+            not_resumed: failover.not_resumed,
+            moved_back: failover.moved_back,
+        })
     }
 
     /// How fast users came back after the drop of a storm. `None`: there was no storm.

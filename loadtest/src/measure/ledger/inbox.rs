@@ -16,9 +16,22 @@ pub struct Inbox {
     /// The last message took so long that the next one may be on its way for longer than messages are waited for.
     #[serde(default)]
     pub slow: bool,
+    /// Where the sender's numbers begin.
+    #[serde(default)]
+    begin: Begin,
     /// Bit `k` stands for sequence number `next_seq - 1 - k`.
     #[serde(skip)]
     seen: u128,
+}
+
+/// Where the numbers of a sender begin.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+enum Begin {
+    #[default]
+    AtZero,
+    /// The sender had begun before, to others: at whatever comes first.
+    AtFirst,
+    At(u32),
 }
 
 /// What a received message turned out to be.
@@ -35,12 +48,32 @@ pub enum Receipt {
 }
 
 impl Inbox {
+    /// For messages of one type to several users, who may come later.
+    pub fn from_any() -> Self {
+        Self {
+            begin: Begin::AtFirst,
+            ..Self::default()
+        }
+    }
+
     /// Enters message `seq` of user `sender`, the `nth` of its type.
     pub fn receive(&mut self, sender: u32, seq: u32, kind: Kind, nth: u32) -> Receipt {
         if *self.partner.get_or_insert(sender) != sender {
             return Receipt::WrongPeer;
         }
-        let receipt = self.place(seq);
+        let begin = match self.begin {
+            Begin::AtZero => 0,
+            Begin::AtFirst => {
+                self.begin = Begin::At(seq);
+                seq
+            }
+            Begin::At(begin) => begin,
+        };
+        let nth = nth.saturating_sub(begin);
+        let receipt = match seq.checked_sub(begin) {
+            Some(seq) => self.place(seq),
+            None => Receipt::Reordered,
+        };
         if matches!(receipt, Receipt::InOrder { .. } | Receipt::Reordered) {
             self.unique[kind.index()] += 1;
             let next = &mut self.next_nth[kind.index()];
@@ -121,6 +154,10 @@ mod tests {
             in_order(0),
             "the end of the numbers does not panic"
         );
+        let mut late = Inbox::from_any();
+        let got = [7, 8, 10, 6, 7].map(|seq| late.receive(9, seq, Kind::MESSAGE, seq));
+        let in_between = [in_order(0), in_order(0), in_order(1), Reordered, Duplicate];
+        assert_eq!(got, in_between, "who came later missed nothing before");
         let first = Inbox::default().receive(9, u32::MAX, Kind::MESSAGE, u32::MAX);
         assert_eq!(first, in_order(u32::MAX), "nor if it comes first");
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Between, Message, Request, Rounds, Step};
+use super::{Between, JoinRoom, Message, Request, Rounds, Step};
 use crate::plan::{limits::MAX_DURATION, size::Size, template::Template};
 
 /// The deepest nesting of loops.
@@ -41,7 +41,9 @@ fn one(step: &Step) -> Result<(), &'static str> {
         _ => Duration::ZERO,
     };
     let longest = match step {
-        Step::Expect { within, .. } | Step::Http(Request { within, .. }) => *within,
+        Step::Expect { within, .. }
+        | Step::Http(Request { within, .. })
+        | Step::JoinRoom(JoinRoom { within, .. }) => *within,
         Step::Call(call) => rounds(&call.rounds).max(call.every).max(call.within),
         Step::Think(Between::ENDLESS) => Duration::ZERO,
         Step::Think(between) => between.from.max(between.to),

@@ -4,7 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use thiserror::Error;
 
-use super::{Between, Call, Flow, MATCH_FOUND, Message, Request, Rounds, Step, any, bounds};
+use super::{
+    Between, Call, Flow, JoinRoom, MATCH_FOUND, Message, Relayed, Request, Rounds, Step, any,
+    bounds,
+};
 use crate::plan::{Greeting, template::Template};
 
 /// A flow that cannot be played.
@@ -65,6 +68,8 @@ impl Rounds {
 struct Place<'a> {
     connected: bool,
     matched: bool,
+    /// With several, in a room.
+    in_room: bool,
     saved: Vec<&'a str>,
     /// The type that the server greets with.
     greeting: Option<&'a str>,
@@ -153,6 +158,15 @@ impl<'a> Place<'a> {
             }
             Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
             _ if !self.connected => return Err(UNCONNECTED),
+            Step::FindMatch | Step::JoinRoom(_) if self.in_room => return Err(IN_ROOM),
+            Step::Next if self.in_room => return Err(IN_ROOM),
+            Step::JoinRoom(_) if self.matched => {
+                return Err("there is a partner here: put \"leave\" before it");
+            }
+            Step::JoinRoom(room) => {
+                room.check()?;
+                (self.matched, self.in_room) = (true, true);
+            }
             Step::FindMatch if self.matched => {
                 return Err(
                     "there is a partner already: take \"next\", or put \"leave\" before it",
@@ -160,9 +174,10 @@ impl<'a> Place<'a> {
             }
             Step::FindMatch => self.matched = true,
             Step::Next | Step::Leave if !self.matched => return Err(UNMATCHED),
-            Step::Leave => self.matched = false,
-            Step::Reconnect => self.matched = false,
-            Step::Close => (self.connected, self.matched) = (false, false),
+            Step::Leave | Step::Reconnect => (self.matched, self.in_room) = (false, false),
+            Step::Close => {
+                (self.connected, self.matched, self.in_room) = (false, false, false);
+            }
             Step::Send {
                 message,
                 every,
@@ -182,15 +197,35 @@ impl<'a> Place<'a> {
         rounds: Rounds,
     ) -> Result<(), &'static str> {
         match message {
-            Message::Relay { size, .. } => {
+            Message::Relay { size, kind } => {
                 if !self.matched {
                     return Err(UNMATCHED);
+                }
+                if self.in_room && *kind != Relayed::Message {
+                    return Err("in a room of several only `message` goes to all: send that");
                 }
                 size.check()?;
             }
             Message::Custom { size, .. } => size.check()?,
         }
         check_pace(every, rounds)
+    }
+}
+
+impl JoinRoom {
+    fn check(&self) -> Result<(), &'static str> {
+        const LONGEST: usize = 40;
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.name.is_empty() || self.name.len() > LONGEST || !self.name.chars().all(fits) {
+            return Err("the name of a room has 1 to 40 of the characters A-Z, a-z, 0-9, _ and -");
+        }
+        if !(2..=20).contains(&self.members) {
+            return Err("a room has 2 to 20 `members`");
+        }
+        if self.within.is_zero() {
+            return Err(NO_TIME);
+        }
+        Ok(())
     }
 }
 
@@ -204,11 +239,12 @@ fn check_pace(every: Duration, rounds: Rounds) -> Result<(), &'static str> {
     Ok(())
 }
 
+const IN_ROOM: &str = "the user is in a room of several here: put \"leave\" before it";
 const TAKEN: &str =
     "the step before has waited for this message already, and it comes once: take this one out";
 const NO_TIME: &str = "nothing comes within 0s: give a longer time";
 const NOTHING: &str = "this is never done: give 1 or more `times`, or `for` more than 0s";
-const UNMATCHED: &str = "there is no partner here: put \"find_match\" before it";
+const UNMATCHED: &str = "there is no partner here: put \"find_match\" or a `join_room` before it";
 
 fn check_loop(rounds: Rounds, steps: &[Step]) -> Result<(), &'static str> {
     if rounds.is_none() {

@@ -26,6 +26,13 @@ pub fn describe(plan: &Plan) -> String {
     if let Some(percent) = plan.percent_of_capacity {
         let _ = writeln!(text, "load      {percent} % of the capacity");
     }
+    if plan.resumes() {
+        let _ = writeln!(
+            text,
+            "transport {}; sessions outlive their connections",
+            plan.transports.name()
+        );
+    }
     for (begin, phase) in plan.phases_with_begin() {
         let load = match phase.load {
             Load::Users { from, to } if from == to => format!("{to} users"),
@@ -36,9 +43,14 @@ pub fn describe(plan: &Plan) -> String {
             0.0 => String::new(),
             percent => format!(", of whom {percent} % are dropped at once"),
         };
+        let names: Vec<_> = phase.blocked.iter().map(|one| one.name()).collect();
+        let blocked = match &names[..] {
+            [] => String::new(),
+            names => format!(", whose network blocks {}", names.join(" and ")),
+        };
         let _ = writeln!(
             text,
-            "phase     {:<16} from {:<8} for {:<8} {load}{dropped}",
+            "phase     {:<16} from {:<8} for {:<8} {load}{dropped}{blocked}",
             phase.name,
             format_duration(begin).to_string(),
             format_duration(phase.duration).to_string(),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 #[cfg(test)]
-use super::schema::{JsonSchema, Method, Pointer, StepWord};
-use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
+use super::schema::{JsonSchema, Method, Pointer, StepWord, TransportsWord};
+use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time, TransportList};
 
 /// How long a call, an HTTP request or an expected message may take by default.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
@@ -25,6 +25,11 @@ pub(super) struct File {
     pub description: Option<String>,
     /// The type of the first message of the server, or `none`. Default: `session`.
     pub greeting: Option<String>,
+    /// How users are connected: `ws`, `sse`, `poll` or `mixed`. Default: `ws`.
+    #[cfg_attr(test, schemars(with = "Option<TransportsWord>"))]
+    pub transport: Option<Spanned<String>>,
+    /// A session goes on when its connection is lost. Default: false for `ws`, true for the other transports.
+    pub resume: Option<bool>,
     #[serde(default)]
     pub timeouts: Timeouts,
     /// Such as `match_latency p95 < 2s over 30s abort after 1m`. Without any: the defaults.
@@ -84,6 +89,8 @@ pub(super) struct PhaseTable {
     pub ramp_to: Option<Rate>,
     /// The percentage of users who lose their connection at its beginning.
     pub drop: Option<Percent>,
+    /// Transports that the users' network cuts at its beginning, and lets nobody open until its end.
+    pub block: Option<TransportList>,
 }
 
 /// What a user does.
@@ -111,13 +118,14 @@ pub(super) enum StepText {
     Table(Box<StepTable>),
 }
 
-/// A step with values: exactly one of `connect`, `expect`, `send`, `think`, `loop`, `call` and `http`, and what belongs
+/// A step with values: exactly one of `connect`, `join_room`, `expect`, `send`, `think`, `loop`, `call` and `http`, and what belongs
 /// to it.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, schemars(extend("oneOf" = [
     { "required": ["connect"] },
+    { "required": ["join_room", "members"] },
     { "required": ["expect"] },
     { "required": ["send"] },
     { "required": ["think"] },
@@ -129,6 +137,11 @@ pub(super) struct StepTable {
     /// Path and query instead of those of the server's URL; saved values are encoded.
     #[cfg_attr(test, schemars(regex(pattern = "^/")))]
     pub connect: Option<String>,
+    /// How the names of the rooms begin that users join, `members` in each.
+    pub join_room: Option<String>,
+    /// How many users share a room.
+    #[cfg_attr(test, schemars(range(min = 2, max = 20)))]
+    pub members: Option<u32>,
     /// The type of the message to wait for.
     pub expect: Option<String>,
     /// The name of the message to send.

@@ -30,6 +30,16 @@ pub(super) fn plan(text: &str) -> Result<Plan, Wrong> {
             _ => Greeting::Type(greeting),
         };
     }
+    if let Some(transport) = &file.transport {
+        let read = transport.get_ref().parse();
+        plan.transports = read.map_err(|what: String| Wrong::new(transport.span().start, what))?;
+    }
+    plan.resume = file.resume.unwrap_or(false);
+    if file.resume == Some(false) && plan.resumes() {
+        let at = file.transport.as_ref().map_or(0, |text| text.span().start);
+        let what = "sessions over sse and poll always go on when a connection is lost: take `resume = false` out";
+        return Err(Wrong::new(at, what));
+    }
     let timeouts = [
         (&mut plan.connect_timeout, file.timeouts.connect),
         (&mut plan.match_timeout, file.timeouts.matching),
@@ -150,6 +160,10 @@ fn phase(index: usize, phase: &PhaseTable, users: &mut u32) -> Result<Phase, Str
         duration: phase.duration.0,
         load,
         drop_percent: phase.drop.map_or(0.0, |fraction| fraction.0),
+        blocked: phase
+            .block
+            .as_ref()
+            .map_or(Vec::new(), |list| list.0.clone()),
     };
     if phase.duration.is_zero() && phase.holds() {
         return Err(

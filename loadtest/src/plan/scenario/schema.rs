@@ -4,7 +4,7 @@
 pub use schemars::JsonSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time};
+use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time, TransportList};
 use crate::plan::size::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES};
 
 /// The steps without values.
@@ -22,6 +22,19 @@ pub(super) enum StepWord {
     Reconnect,
     Close,
     Stay,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "the schema's list of words; a word is read as text, for a better error"
+)]
+pub(super) enum TransportsWord {
+    Ws,
+    Sse,
+    Poll,
+    Mixed,
 }
 
 #[derive(JsonSchema)]
@@ -91,6 +104,12 @@ schema!(ManyOrOne, {
     "oneOf": [
         { "type": ["string", "number", "boolean"] },
         { "type": "array", "minItems": 1, "items": { "type": ["string", "number", "boolean"] } }
+    ]
+});
+schema!(TransportList, {
+    "oneOf": [
+        { "enum": ["ws", "sse", "poll"] },
+        { "type": "array", "minItems": 1, "items": { "enum": ["ws", "sse", "poll"] } }
     ]
 });
 schema!(SizeText, {

@@ -11,13 +11,13 @@ use super::{
     values::ManyOrOne,
 };
 use crate::plan::{
-    flow::{Between, Call, Message, Relayed, Rounds, Step},
+    flow::{Between, Call, JoinRoom, Message, Relayed, Rounds, Step},
     size::{MIN_PAYLOAD_BYTES, Size},
     template::{Frame, Names, Template},
 };
 
 const WORDS: &str = "connect, find_match, next, leave, reconnect, close, stay, or a table such as { think = \"2s\" }";
-const TABLES: &str = "one of connect, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
+const TABLES: &str = "one of connect, join_room, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
 
 /// The messages of a file, by name.
 pub(super) struct Messages<'a> {
@@ -98,6 +98,16 @@ impl<'a> Messages<'a> {
         let within = table.within.map_or(WITHIN, |time| time.0);
         match table {
             StepTable {
+                join_room: Some(name),
+                ..
+            } => Ok(Step::JoinRoom(JoinRoom {
+                name: name.clone(),
+                members: table.members.ok_or(
+                    "say how many users share a room: { join_room = \"talk\", members = 8 }",
+                )?,
+                within,
+            })),
+            StepTable {
                 expect: Some(kind), ..
             } => Ok(Step::Expect {
                 kind: kind.clone(),
@@ -175,6 +185,7 @@ impl<'a> Messages<'a> {
 fn kinds(table: &StepTable) -> usize {
     let named = [
         table.connect.is_some(),
+        table.join_room.is_some(),
         table.expect.is_some(),
         table.send.is_some(),
         table.think.is_some(),

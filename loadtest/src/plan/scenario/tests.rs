@@ -301,6 +301,61 @@ fn what_is_wrong_is_told_with_its_line_and_column() {
             (9, 11),
             "10ms, 5s",
         ),
+        (
+            format!("name = \"x\"\ntransport = \"udp\"\n{PHASE}"),
+            (2, 13),
+            "ws, sse, poll or mixed",
+        ),
+        (
+            format!("name = \"x\"\ntransport = \"sse\"\nresume = false\n{PHASE}"),
+            (2, 13),
+            "take `resume = false` out",
+        ),
+        (
+            format!("name = \"x\"\n{PHASE}block = \"sse\"\n"),
+            (2, 1),
+            "add `resume = true`",
+        ),
+        (
+            format!("name = \"x\"\nresume = true\n{PHASE}block = [\"ws\", \"sse\", \"poll\"]\n"),
+            (3, 1),
+            "lets nobody in",
+        ),
+        (
+            format!("name = \"x\"\n{PHASE}block = \"tcp\"\n"),
+            (5, 9),
+            "give ws, sse or poll",
+        ),
+        (
+            format!("name = \"x\"\nresume = true\ngreeting = \"none\"\n{PHASE}"),
+            (4, 1),
+            "greets with `session`",
+        ),
+        (
+            flow("\"connect\",\n{ join_room = \"a\" }"),
+            (9, 1),
+            "members = 8",
+        ),
+        (
+            flow("\"connect\",\n{ join_room = \"a b\", members = 8 }"),
+            (9, 1),
+            "A-Z, a-z",
+        ),
+        (
+            flow("\"connect\",\n{ join_room = \"a\", members = 21 }"),
+            (9, 1),
+            "2 to 20",
+        ),
+        (
+            flow("\"connect\", { join_room = \"a\", members = 8 },\n\"find_match\""),
+            (9, 1),
+            "\"leave\" before it",
+        ),
+        (
+            flow("\"connect\", { join_room = \"a\", members = 8 },\n{ send = \"offer\" }"),
+            (9, 1),
+            "only `message`",
+        ),
         (flow("{ http = \"health\" }"), (8, 1), "/health"),
         (
             flow("{ http = \"ftp://h/x\" }"),

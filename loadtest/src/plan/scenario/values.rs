@@ -8,6 +8,7 @@ use toml::Value;
 use crate::{
     base::units::parse_rate,
     plan::{
+        Transport,
         flow::{Between, Rounds},
         size::Size,
     },
@@ -36,6 +37,10 @@ pub(super) struct Count(pub Rounds);
 /// One value or a list
 #[derive(Debug, Clone)]
 pub(super) struct ManyOrOne(pub Vec<String>);
+
+/// `"ws"`, or `["ws", "sse"]`
+#[derive(Debug, Clone)]
+pub(super) struct TransportList(pub Vec<Transport>);
 
 /// `500`, `"200..2000"`, `{ median = 800, p99 = 5000 }` or `[[9, 200], [1, 5000]]`
 #[derive(Debug, Clone)]
@@ -160,6 +165,23 @@ impl<'de> Deserialize<'de> for ManyOrOne {
         };
         let error = || D::Error::custom("a variable is a text, a number, or a list of them");
         read.map(Self).ok_or_else(error)
+    }
+}
+
+impl<'de> Deserialize<'de> for TransportList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(from)?;
+        let one = |value: &Value| match value.as_str() {
+            Some(name) => name.parse().map_err(D::Error::custom),
+            None => Err(D::Error::custom(
+                "give \"ws\", \"sse\", \"poll\", or a list of them",
+            )),
+        };
+        let read: Result<_, _> = match &value {
+            Value::Array(list) => list.iter().map(one).collect(),
+            _ => one(&value).map(|one| vec![one]),
+        };
+        read.map(Self)
     }
 }
 

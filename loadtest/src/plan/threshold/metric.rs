@@ -93,6 +93,9 @@ metrics! {
     GeneratorRss         "generator_rss"           Memory;
     GeneratorCpu         "generator_cpu"           Cpu;
     Recovery             "recovery"                Time    RunOnly;
+    Failover             "failover"                Latency RunOnly;
+    HeardAgain           "heard_again"             Latency RunOnly;
+    ResumeSuccess        "resume_success"          Success RunOnly;
 }
 
 impl Metric {

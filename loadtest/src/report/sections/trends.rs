@@ -3,6 +3,7 @@
 use super::{row, table};
 use crate::{
     base::units::{self, count, value_or_dash},
+    plan::Transport,
     record::{CapacityStep, ComparedFigure, Drift, Record},
     report::{
         document::{
@@ -136,6 +137,61 @@ pub(in crate::report) fn recovery(record: &Record) -> Section {
         ))),
         ..Section::default()
     }
+}
+
+pub(in crate::report) fn failover(record: &Record) -> Section {
+    let Some(failover) = &record.failover else {
+        return Section::default();
+    };
+    let rows = Transport::ALL.iter().filter_map(|transport| {
+        let transport = transport.name();
+        let resumed = failover
+            .resumed
+            .get(transport)
+            .filter(|count| **count > 0)?;
+        let latency = record.latency.get(&format!("failover {transport}"));
+        let quantile = |name| latency.and_then(|it| it.quantiles_ms.get(name).copied());
+        Some(row![
+            Cell::toned(Tone::Code, transport),
+            *resumed,
+            value_or_dash(quantile("p50"), "ms"),
+            value_or_dash(quantile("p95"), "ms"),
+            value_or_dash(quantile("p99"), "ms"),
+            value_or_dash(latency.and_then(|it| it.max_ms), "ms"),
+        ])
+    });
+    let columns = [
+        Text("went on over"),
+        Number("sessions"),
+        Number("p50"),
+        Number("p95"),
+        Number("p99"),
+        Number("max"),
+    ];
+    let mut section = table("Failover", &columns, rows);
+    let unplanned = failover.lost.saturating_sub(failover.planned);
+    section.summary = Some(Cell::from(format!(
+        "{} times a session lost its connection, {} of them unplanned; {} sessions did not go on",
+        count(failover.lost),
+        count(unplanned),
+        count(failover.not_resumed),
+    )));
+    let heard = record.latency.get("heard_again");
+    let heard = |name| heard.and_then(|it| it.quantiles_ms.get(name).copied());
+    if let (Some(p50), Some(p99)) = (heard("p50"), heard("p99")) {
+        section.blocks.push(Block::Note(format!(
+            "From the loss, as the user noticed it, to the first message of the partner: p50 {}, p99 {}.",
+            units::millis(p50),
+            units::millis(p99),
+        )));
+    }
+    if failover.moved_back > 0 {
+        section.blocks.push(Block::Note(format!(
+            "{} times a session went back to the transport that its user prefers, without a gap.",
+            count(failover.moved_back),
+        )));
+    }
+    section
 }
 
 pub(in crate::report) fn drift(record: &Record) -> Section {

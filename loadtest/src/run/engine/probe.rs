@@ -1,12 +1,22 @@
 //! The first connection of a run.
 
-use tokio::time::timeout;
+use std::time::Duration;
+
+use tokio::{task::LocalSet, time::timeout};
 
 use crate::{
     measure::sample::ErrorKind,
     plan::ResolvedPlan,
     run::error::RunError,
-    user::net::{servers::Servers, target::Target, websocket::Connection},
+    user::{
+        connect::greeted,
+        net::{
+            connection::{Connection, Session, Wanted},
+            servers::Servers,
+            target::Target,
+        },
+        resume::Resume,
+    },
 };
 
 /// Opens one connection, so that a wrong address gives one clear error and not one per user.
@@ -18,7 +28,10 @@ pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Server
     };
     let found = Servers::find(target, plan.connect_timeout).await;
     let servers = found.map_err(|reason| unreachable(reason, "Check the host name.".to_owned()))?;
-    let connected = timeout(plan.connect_timeout, enter(plan, &servers)).await;
+    let connected = {
+        let entering = timeout(plan.connect_timeout, enter(plan, &servers));
+        LocalSet::new().run_until(entering).await
+    };
     if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
         let reason = format!("{} at {}", kind.name(), servers.own.addresses());
         return Err(unreachable(reason, advice(&kind, target)));
@@ -39,7 +52,22 @@ async fn enter(plan: &ResolvedPlan, servers: &Servers) -> Result<(), ErrorKind> 
     if !plan.has_plain_connections {
         return servers.own.open(0).await.map(drop);
     }
-    let connection = Connection::open(&servers.own, 0, None).await?;
+    let wanted = Wanted {
+        user: 0,
+        path: &servers.own.path,
+        transport: plan.transport_of(0),
+        session: match plan.resumes() {
+            true => Session::Begin,
+            false => Session::Plain,
+        },
+    };
+    let mut connection = Connection::open(&servers.own, wanted).await?;
+    if plan.resumes() {
+        let greeting = greeted(&mut connection, "session").await?;
+        let own = wanted.transport;
+        let begun = Resume::begin(&greeting, own, own, Duration::ZERO);
+        connection.show(begun.ok_or(ErrorKind::NotResumable)?.token());
+    }
     // The users' connections measure how the server closes, not this one.
     let _ = connection.close().await;
     Ok(())

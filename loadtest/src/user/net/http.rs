@@ -1,16 +1,19 @@
-//! One request over HTTP/1.1, on its own connection.
+//! Requests over HTTP/1.1: one on a connection of its own, or several on one that is kept.
 
 use std::{error::Error, io, pin::pin};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request,
+    HeaderMap, Method, Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::{
+    net::{TcpStream, ToSocketAddrs},
+    task::spawn_local,
+};
 
 use crate::{
     measure::sample::ErrorKind,
@@ -108,6 +111,58 @@ async fn exchange(
         _ = connection => answer.await,
     };
     answer.map_err(failed)
+}
+
+/// A connection for several requests, one after the other.
+pub struct KeptConnection(http1::SendRequest<Full<Bytes>>);
+
+impl KeptConnection {
+    /// Opens one. It closes when this and the body of its last answer are dropped. Must be called in a local task set,
+    /// which drives it.
+    ///
+    /// # Errors
+    /// What failed. The caller limits the time.
+    pub async fn open(endpoint: &Endpoint, user: u32) -> Result<Self, ErrorKind> {
+        let stream = endpoint.open(user).await?;
+        let opened = http1::handshake(TokioIo::new(stream)).await;
+        let failed = |error| kind_of(&error, ErrorKind::HttpInvalid);
+        let (sender, connection) = opened.map_err(failed)?;
+        // Who asks is told what failed.
+        spawn_local(async { _ = connection.await });
+        Ok(Self(sender))
+    }
+
+    /// Makes a request, and reads the head of its answer.
+    ///
+    /// # Errors
+    /// No valid answer. [`ErrorKind::Ended`] or [`ErrorKind::Reset`] if the server has closed the connection.
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ErrorKind> {
+        let failed = |error| kind_of(&error, ErrorKind::HttpInvalid);
+        self.0.ready().await.map_err(failed)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Full::new(body))
+            .map_err(|_unusable| ErrorKind::HttpInvalid)?;
+        *request.headers_mut() = headers;
+        self.0.send_request(request).await.map_err(failed)
+    }
+}
+
+/// Reads the body of an answer, of this many bytes at the most.
+///
+/// # Errors
+/// It is longer, or the connection is lost.
+pub async fn collect(body: Incoming, most: usize) -> Result<Bytes, ErrorKind> {
+    let kept = read(body, most).await;
+    let kept = kept.map_err(|error| kind_of(&error, ErrorKind::HttpInvalid))?;
+    kept.map(Bytes::from).ok_or(ErrorKind::MessageTooLong)
 }
 
 /// Why an exchange failed: the system's error, an `invalid` answer, or an incomplete one.

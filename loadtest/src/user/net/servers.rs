@@ -10,7 +10,7 @@ use crate::{
 /// The servers of a run.
 pub struct Servers {
     /// The server under test.
-    pub own: Endpoint,
+    pub own: Arc<Endpoint>,
     others: Vec<(ServerUrl, Endpoint)>,
 }
 
@@ -23,7 +23,7 @@ impl Servers {
         let access = &target.access;
         let own = Endpoint::find(&target.url, access.tls(), access.source_ips(), within).await?;
         Ok(Self {
-            own: own.with_access(Arc::clone(access)),
+            own: Arc::new(own.with_access(Arc::clone(access))),
             others: Vec::new(),
         })
     }

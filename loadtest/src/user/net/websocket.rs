@@ -7,10 +7,11 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
+use hyper::HeaderMap;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Bytes, Error as WsError, Message, Utf8Bytes,
+        Error as WsError, Message, Utf8Bytes,
         error::ProtocolError,
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
@@ -18,7 +19,7 @@ use tokio_tungstenite::{
 
 use crate::{
     measure::sample::ErrorKind,
-    user::net::{endpoint::Endpoint, handshake::handshake, stream::Stream},
+    user::net::{connection::Event, endpoint::Endpoint, handshake::handshake, stream::Stream},
 };
 
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -29,12 +30,6 @@ const READ_BUFFER_BYTES: usize = 2048;
 /// How long the close handshake may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
-pub enum Event {
-    Text(Utf8Bytes),
-    Binary(Bytes),
-}
-
 /// An open connection.
 pub struct Connection {
     socket: WebSocketStream<Stream>,
@@ -42,19 +37,19 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens a connection for the user with this index: TCP, TLS for `wss`, and the WebSocket handshake. `path`:
-    /// replaces that of the URL.
+    /// Opens a connection for the user with this index: TCP, TLS for `wss`, and the WebSocket handshake with this path
+    /// and these headers.
     ///
     /// # Errors
     /// What failed. The caller limits the time.
     pub async fn open(
         endpoint: &Endpoint,
         user: u32,
-        path: Option<&str>,
+        path: &str,
+        headers: HeaderMap,
     ) -> Result<Self, ErrorKind> {
         let stream = endpoint.open(user).await?;
-        let path = path.unwrap_or(&endpoint.path);
-        let (mut stream, read) = handshake(stream, path, endpoint.headers(user)).await?;
+        let (mut stream, read) = handshake(stream, path, headers).await?;
         stream.follow_frames(&read);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -140,7 +135,12 @@ impl Connection {
     /// The server did not answer in time, or not with a close frame.
     pub async fn close(mut self) -> Result<(), ErrorKind> {
         let handshake = async {
-            self.socket.close(None).await.map_err(kind_of)?;
+            // Without this code a session that outlives its connections would wait for the user.
+            let normal = CloseFrame {
+                code: CloseCode::Normal,
+                reason: Utf8Bytes::default(),
+            };
+            self.socket.close(Some(normal)).await.map_err(kind_of)?;
             while let Some(message) = self.socket.next().await {
                 if message.map_err(kind_of)?.is_close() {
                     break;

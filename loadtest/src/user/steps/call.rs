@@ -28,6 +28,20 @@ pub struct Pending {
     until: Duration,
 }
 
+impl Pending {
+    /// A request that is sent now, and answered by the next message of this type.
+    pub fn of_type(call: CallId, answer: String, now: Duration, within: Duration) -> Self {
+        Self {
+            call,
+            number: None,
+            answer: Some(answer),
+            due: now,
+            sent: now,
+            until: now + within,
+        }
+    }
+}
+
 impl User {
     pub fn call_id(&self, name: &str) -> CallId {
         let found = self

@@ -61,7 +61,7 @@ impl<'a> Sending<'a> {
 impl User {
     /// Sends all that is due: after a stall several messages, each timed from when it was due.
     pub fn send_due(&mut self, sending: &mut Sending<'_>, now: Duration) -> Result<(), ErrorKind> {
-        if sending.needs_partner() && self.room.is_none() {
+        if sending.needs_partner() && !self.has_partner() {
             sending.next_due = None;
             return Ok(());
         }
@@ -96,6 +96,9 @@ impl User {
         };
         let len = size.of(self.start.user, self.messages);
         let tag = match message {
+            Message::Relay { .. } if self.named.is_some() => {
+                self.next_tag_to_all(kind, due, lateness, len)
+            }
             Message::Relay { .. } => self.next_tag(kind, due, lateness, len),
             Message::Custom {
                 template,
@@ -108,7 +111,9 @@ impl User {
         };
         let payload = tag.map(Tag::to_payload).unwrap_or_default();
         // Recorded before it is written, because the stay has counted it: the connection may be broken.
-        if let Some(tag) = tag {
+        if let Some(tag) = tag
+            && self.named.is_none()
+        {
             self.tell(Sample::Sent {
                 route: tag.route,
                 lateness,

@@ -76,6 +76,11 @@ impl Link for Wire {
 }
 
 fn new_context(keys: RoomKeys) -> Arc<Context> {
+    context_of(keys, 10)
+}
+
+/// A context that keeps so many sessions without a connection.
+fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
     let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
     let matchmaker = MatchmakerConfig {
         widening: Widening {
@@ -104,7 +109,7 @@ fn new_context(keys: RoomKeys) -> Arc<Context> {
                     messages: 1000,
                     bytes: 1 << 20,
                 },
-                max_detached: 10,
+                max_detached,
             },
             ice_servers: Vec::new(),
         },
@@ -549,4 +554,44 @@ fn a_session_is_known_before_its_client_can_have_read_the_token() {
     let transport = Transport::EventStream;
     Resumable::open(&context, transport, Some(attach), None, Instant::now());
     assert!(was_known.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[test]
+fn ten_thousand_sessions_without_a_connection_are_bounded_and_given_back() {
+    const MOST: usize = 8_000;
+    let context = context_of(RoomKeys::random(ProcessId::random()), MOST);
+    let start = NOW();
+    let mut sessions = Vec::new();
+    for _ in 0..10_000 {
+        let attach = Attach {
+            link: Box::new(Wire::default()),
+            preface: &[],
+        };
+        let transport = Transport::WebSocket;
+        let attached = Resumable::open(&context, transport, Some(attach), None, start);
+        let session = attached.session;
+        let kept = session.lock_any().lose(CloseReason::Lost, start);
+        assert_eq!(kept, sessions.len() < MOST);
+        if kept {
+            let message = json!({ "type": "message", "payload": "x".repeat(100) });
+            assert!(session.member.outbox.send(&message).is_ok());
+            sessions.push(Arc::downgrade(&session));
+        }
+    }
+    let metrics = &context.metrics;
+    let detached = || context.detached.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((detached(), context.resumables.len()), (MOST, MOST));
+    assert!(metrics.resume_log_bytes.get() > 100 * MOST as i64);
+    for session in &sessions {
+        let session = session.upgrade().expect("kept by the context");
+        let mut session = session.lock_any();
+        let deadline = session.deadline().expect("the end of the window");
+        assert_eq!(deadline, start + Duration::from_secs(15));
+        let reason = session.on_deadline(deadline).expect_err("nobody came");
+        session.leave(reason);
+        session.forget();
+    }
+    assert_eq!((detached(), context.resumables.len()), (0, 0));
+    assert_eq!(metrics.resume_log_bytes.get(), 0);
+    assert!(sessions.iter().all(|session| session.upgrade().is_none()));
 }
