@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, End, PATIENCE, TestServer, Via, client::pair};
+use crate::support::{Client, End, PATIENCE, TestServer, User, Via, client::pair};
 
 #[tokio::test]
 async fn two_users_meet_and_talk_over_any_two_transports() {
@@ -239,18 +239,88 @@ async fn what_is_kept_for_who_is_away_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_position_that_is_gone_is_told_to_the_owner() {
+async fn whose_position_is_gone_takes_the_same_seat_with_a_new_session() {
     let server = TestServer::start(&["--resume-log-messages", "5"]).await;
-    let (mut user, mut partner) = pair(&server, Via::WebSocket, Via::WebSocket).await;
+    for via in Via::ALL {
+        let mut partner = Client::begin(&server, Via::WebSocket).await;
+        let mut user = Client::begin(&server, via).await;
+        partner.send(json!({"type": "find_match"})).await;
+        partner.expect("waiting").await;
+        user.send(json!({"type": "find_match"})).await;
+        let matched = user.expect("match_found").await;
+        partner.expect("match_found").await;
+        for n in 0..20 {
+            partner.say(n).await;
+            user.hears(n).await;
+        }
+        user.arrived = 1;
+        let (back, code) = match via {
+            // The client's own polls go on, as the server sees it.
+            Via::Polling => {
+                let response = user.poll("wait=0").await;
+                (Via::Polling, response.status)
+            }
+            via => match user.resume(via).await {
+                Err(End::Closed(Some(code))) => (via, code),
+                other => panic!("{other:?}"),
+            },
+        };
+        let expected = match via {
+            Via::WebSocket => 4503,
+            Via::EventStream | Via::Polling => 401,
+        };
+        assert_eq!(code, expected, "{via:?}");
+        // The token opens nothing any more.
+        let refused = user.copy().resume(Via::WebSocket).await;
+        assert_eq!(refused, Err(End::Closed(Some(4502))), "{via:?}");
+        let mut again = Client::begin(&server, back).await;
+        let ticket = &matched["room_ticket"];
+        again
+            .send(json!({"type": "rejoin", "ticket": ticket}))
+            .await;
+        let rejoined = again.expect("rejoined").await;
+        assert_eq!(rejoined["room_id"], matched["room_id"]);
+        assert_eq!(rejoined["peer_id"], partner.id);
+        assert_eq!(rejoined["initiator"], matched["initiator"]);
+        let told = partner.expect("rejoined").await;
+        assert_eq!(told["peer_id"], again.id);
+        assert_ne!(told["initiator"], matched["initiator"]);
+        partner.say("still here?").await;
+        again.hears("still here?").await;
+        again.say("yes").await;
+        partner.hears("yes").await;
+        // The new ticket of the new seat does not open the old one.
+        let mut third = Client::begin(&server, Via::WebSocket).await;
+        third
+            .send(json!({"type": "rejoin", "ticket": ticket}))
+            .await;
+        assert_eq!(third.expect("error").await["code"], "room_closed");
+        again.send(json!({"type": "leave_room"})).await;
+        partner.expect("peer_left").await;
+    }
+    let rooms = server.metric("rooms_active", "").await;
+    assert_eq!(rooms, 0.0);
+    let ended = server.metric("sessions_closed_total", r#"reason="too_old""#);
+    assert_eq!(ended.await, 3.0);
+}
+
+#[tokio::test]
+async fn the_partner_of_a_plain_user_is_not_kept_waiting_for_a_ticket() {
+    let server = TestServer::start(&["--resume-log-messages", "5"]).await;
+    let mut partner = User::connect(&server).await;
+    let mut user = Client::begin(&server, Via::WebSocket).await;
+    partner.send(json!({"type": "find_match"})).await;
+    partner.expect("waiting").await;
+    user.send(json!({"type": "find_match"})).await;
+    user.expect("match_found").await;
+    partner.expect("match_found").await;
     for n in 0..20 {
-        partner.say(n).await;
+        partner.send(json!({"type": "message", "payload": n})).await;
         user.hears(n).await;
     }
     user.arrived = 1;
-    assert_eq!(
-        user.resume(Via::WebSocket).await,
-        Err(End::Closed(Some(4503)))
-    );
+    let refused = user.resume(Via::WebSocket).await;
+    assert_eq!(refused, Err(End::Closed(Some(4503))));
     assert_eq!(partner.expect("peer_left").await["reason"], "too_old");
 }
 

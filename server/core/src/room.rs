@@ -182,18 +182,51 @@ impl Room {
             return false;
         }
         for (member, peer, initiator) in [(first, second, true), (second, first, false)] {
-            let ticket = ticket(keys, id, member, peer, initiator);
-            // A refusal means that the user's task is closing the connection; the other then gets peer_left.
-            let _ = member.outbox.send(&ServerMessage::Rejoined {
-                room_id: id,
-                peer_id: peer.id,
-                initiator,
-                room_ticket: ticket.as_deref(),
-            });
+            member.tell_rejoined(id, peer, initiator, keys);
         }
         *low = Seat::InRoom(room.clone());
         *high = Seat::InRoom(room);
         metrics.rooms_active.inc();
+        true
+    }
+
+    /// Gives the seat of `from`, who does not come back, to the idle user `to`, and tells both; `offers`: the seat is that
+    /// of who made the offer. False: the partner has left.
+    pub fn hand_over(
+        self: &Arc<Self>,
+        from: &Member,
+        to: &Arc<Member>,
+        offers: bool,
+        keys: &RoomKeys,
+    ) -> bool {
+        if !from.vacate(self) {
+            return false;
+        }
+        let peer = self.peer_of(from.id);
+        let room = Arc::new(Self {
+            id: self.id,
+            members: [peer.clone(), to.clone()],
+            closed: AtomicBool::new(false),
+            metrics: self.metrics.clone(),
+        });
+        let [mut peers_seat, mut seat] = match peer.id < to.id {
+            true => [peer.lock(), to.lock()],
+            false => {
+                let seat = to.lock();
+                [peer.lock(), seat]
+            }
+        };
+        let here = matches!(&*peers_seat, Seat::InRoom(room) if Arc::ptr_eq(room, self));
+        if !here || !matches!(&*seat, Seat::Idle { .. }) {
+            return false;
+        }
+        // It goes on under the same id, and counts as one.
+        self.closed.store(true, Ordering::Release);
+        for (member, peer, initiator) in [(to, peer, offers), (peer, to, !offers)] {
+            member.tell_rejoined(self.id, peer, initiator, keys);
+        }
+        *peers_seat = Seat::InRoom(room.clone());
+        *seat = Seat::InRoom(room);
         true
     }
 
@@ -338,6 +371,27 @@ impl Member {
         if let Seat::InRoom(room) = before {
             self.leave_room_as(&room, LeaveReason::Ended(reason));
         }
+    }
+
+    /// Gives up the seat in `room` without a word. False: it was given up already.
+    fn vacate(&self, room: &Arc<Room>) -> bool {
+        let mut seat = self.lock();
+        let here = matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room));
+        if here {
+            *seat = Seat::Gone;
+        }
+        here
+    }
+
+    fn tell_rejoined(&self, room_id: RoomId, peer: &Member, initiator: bool, keys: &RoomKeys) {
+        let ticket = ticket(keys, room_id, self, peer, initiator);
+        // A refusal means that the user's task is closing the connection; the other then gets peer_left.
+        let _ = self.outbox.send(&ServerMessage::Rejoined {
+            room_id,
+            peer_id: peer.id,
+            initiator,
+            room_ticket: ticket.as_deref(),
+        });
     }
 
     /// Ends `room` for the partner; this member's own seat has been given up.

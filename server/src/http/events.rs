@@ -29,6 +29,7 @@ use crate::{
     io::{SocketLink, Stream, WriteHalf},
     transport::{
         attachment::Attachment,
+        keeper,
         sse::{self, EventLink},
     },
 };
@@ -157,7 +158,12 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             ))
         }
         Wanted::Resume { token, after } => {
-            context.resume(token.as_ref(), *after, transport, &mut attach, now)
+            let token = token.as_ref();
+            let resumed = context.resume(token, *after, transport, &mut attach, now);
+            if let Err(CannotResume::TooOld) = resumed {
+                keeper::keep_vacant(&context.resumables, token);
+            }
+            resumed
         }
     };
     match (attached, attach) {

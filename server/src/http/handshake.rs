@@ -20,6 +20,7 @@ use crate::{
     io::{SocketLink, Stream, WriteHalf},
     transport::{
         attachment::Attachment,
+        keeper,
         ws::{self, WsLink},
     },
 };
@@ -178,7 +179,12 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             now,
         )),
         Wanted::Resume { token, after } => {
-            context.resume(token.as_ref(), *after, transport, &mut attach, now)
+            let token = token.as_ref();
+            let resumed = context.resume(token, *after, transport, &mut attach, now);
+            if let Err(CannotResume::TooOld) = resumed {
+                keeper::keep_vacant(&context.resumables, token);
+            }
+            resumed
         }
     };
     match (attached, attach) {

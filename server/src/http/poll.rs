@@ -66,6 +66,9 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Ok(attached) if is_elsewhere(&attached.session, join) => return elsewhere(),
         Ok(attached) => attached,
         Err(CannotResume::TooOld) => {
+            if let Wanted::Resume { token, .. } = &wanted {
+                keeper::keep_vacant(&connection.public.context.resumables, token.as_ref());
+            }
             return HttpError::TooOld.reply("messages after yours are gone; begin a new session");
         }
         Err(CannotResume::Refused { .. }) => return refused(),

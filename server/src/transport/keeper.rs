@@ -11,7 +11,7 @@ use tokio::{
     runtime::Handle,
     time::{Sleep, sleep_until},
 };
-use voicematch_core::session::Resumable;
+use voicematch_core::session::{Resumable, Resumables, Token};
 
 /// Gives the session a keeper, unless it has one.
 pub fn keep(session: Arc<Resumable>) {
@@ -22,6 +22,13 @@ pub fn keep(session: Arc<Resumable>) {
             let mut timer = std::pin::pin!(sleep_until(Instant::now().into()));
             std::future::poll_fn(|cx| poll(&session, cx, timer.as_mut())).await;
         });
+    }
+}
+
+/// Keeps the time for a session that could not be carried on: its seat waits for the user's next one.
+pub fn keep_vacant(resumables: &Resumables, token: Option<&Token>) {
+    if let Some(session) = token.and_then(|token| resumables.get(token.session)) {
+        keep(session);
     }
 }
 

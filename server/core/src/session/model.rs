@@ -595,3 +595,28 @@ fn ten_thousand_sessions_without_a_connection_are_bounded_and_given_back() {
     assert_eq!(metrics.resume_log_bytes.get(), 0);
     assert!(sessions.iter().all(|session| session.upgrade().is_none()));
 }
+
+#[test]
+fn a_seat_for_which_nobody_comes_is_given_up_after_a_while() {
+    let context = new_context(RoomKeys::random(ProcessId::random()));
+    let mut clients = [Client::begin(&context), Client::begin(&context)];
+    for client in &mut clients {
+        client.ask("find_match");
+        client.read();
+    }
+    let [user, partner] = &mut clients;
+    let now = NOW();
+    {
+        let mut session = user.session.lock_any();
+        assert!(session.vacate(now));
+        let wait = crate::room::pending::WAIT;
+        assert_eq!(session.deadline(), Some(now + wait));
+        assert_eq!(partner.session.member.place(), Place::InRoom);
+        let over = session.on_deadline(now + wait);
+        assert_eq!(over, Err(CloseReason::TooOld));
+        session.leave(CloseReason::TooOld);
+    }
+    assert_eq!(partner.session.member.place(), Place::Idle);
+    let detached = context.detached.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((detached, context.resumables.len()), (0, 1));
+}

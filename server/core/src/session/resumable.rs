@@ -99,7 +99,7 @@ impl Resumables {
         let accepted = {
             let mut session = found.lock_any();
             let resume = session.resume.as_mut();
-            resume.is_some_and(|resume| resume.tokens.accept(token))
+            resume.is_some_and(|resume| resume.tokens.accept(token) & !resume.is_vacant)
         };
         match accepted {
             true => Ok(found),
@@ -111,9 +111,9 @@ impl Resumables {
         self.0.remove(&member.id);
     }
 
-    /// Whether there is a session of this id.
-    pub fn contains(&self, id: SessionId) -> bool {
-        self.0.contains_key(&id)
+    /// The session of this id.
+    pub fn get(&self, id: SessionId) -> Option<Arc<Resumable>> {
+        self.0.get(&id).map(|found| found.value().clone())
     }
 
     pub fn len(&self) -> usize {
@@ -264,9 +264,7 @@ impl Resumable {
             Ok(first) => first,
             Err(TooOld) => {
                 metrics.resume("too_old", Some(from), transport);
-                // Whoever has shown the token is the user, and will begin anew.
-                session.leave(CloseReason::TooOld);
-                outbox.close(CloseReason::TooOld);
+                self.give_up(session, now);
                 return Err(CannotResume::TooOld);
             }
         };
@@ -301,8 +299,7 @@ impl Resumable {
         let after = after.filter(|_| !session.left);
         let rewound = after.map(|after| self.member.outbox.rewind(after));
         if let Some(Err(TooOld)) = rewound {
-            session.leave(CloseReason::TooOld);
-            self.member.outbox.close(CloseReason::TooOld);
+            self.give_up(&mut session, now);
             return Err(CannotResume::TooOld);
         }
         let epoch = session.polled(now);
@@ -314,6 +311,22 @@ impl Resumable {
             epoch,
             first: Vec::new(),
         })
+    }
+
+    /// The session cannot go on, and whoever has shown the token is its user, who will begin anew: a seat in a room of two
+    /// waits for their ticket.
+    fn give_up(&self, session: &mut Session, now: Instant) {
+        if !session.vacate(now) {
+            session.leave(CloseReason::TooOld);
+            self.member.outbox.close(CloseReason::TooOld);
+        }
+    }
+
+    /// Whether only the seat is kept, for the ticket of its user.
+    pub(super) fn is_vacant(&self) -> bool {
+        let session = self.lock_any();
+        let resume = session.resume.as_ref();
+        !session.left && resume.is_some_and(|resume| resume.is_vacant)
     }
 
     pub fn metrics(&self) -> &Metrics {

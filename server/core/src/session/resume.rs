@@ -12,7 +12,7 @@ use voicematch_protocol::{
 };
 
 use super::{
-    Pending, Session,
+    Pending, Resumable, Session,
     requests::{Refusal, id_of, parse_numbers},
     token::Tokens,
 };
@@ -22,7 +22,7 @@ use crate::{
     pause,
     room::{
         Place,
-        pending::{CannotRejoin, Rejoined},
+        pending::{self, CannotRejoin, Rejoined},
         ticket::{BadTicket, TicketSeat},
     },
 };
@@ -57,6 +57,20 @@ const POLL_QUIET: Duration = Duration::from_secs(5);
 
 /// How long something goes on after a message.
 const BUSY_FOR: Duration = Duration::from_secs(15);
+
+fn waits_already() -> Refusal {
+    Refusal(
+        ErrorCode::AlreadyWaiting,
+        "you wait already; cancel_match first".to_owned(),
+    )
+}
+
+fn in_room_already() -> Refusal {
+    Refusal(
+        ErrorCode::AlreadyInRoom,
+        "you are in a room; leave_room first".to_owned(),
+    )
+}
 
 /// How late a poll may be.
 const POLL_PATIENCE: Duration = Duration::from_secs(10);
@@ -100,6 +114,8 @@ pub(super) struct Resume {
     busy_until: Instant,
     /// The room for whose other member the user waits.
     rejoining: Option<Rejoining>,
+    /// No connection can carry it on any more: its seat in a room is kept for the user's next session.
+    pub(super) is_vacant: bool,
     /// Counts the session under its user's address, as long as it is there.
     pub(super) held: Option<Box<dyn Send + Sync>>,
 }
@@ -125,6 +141,7 @@ impl Resume {
             kept: false,
             busy_until: now,
             rejoining: None,
+            is_vacant: false,
             held: None,
         }
     }
@@ -309,12 +326,15 @@ impl Session {
         };
         if ticket.process == context.room_keys.process {
             // This process knows all about its rooms.
-            return match context.resumables.contains(ticket.session) {
-                true => refused(
-                    ErrorCode::UseResume,
-                    "the session of this ticket is still there; come back with its resume token",
-                ),
-                false => refused(ErrorCode::RoomClosed, "this room has ended"),
+            let use_resume =
+                "the session of this ticket is still there; come back with its resume token";
+            let former = context.resumables.get(ticket.session);
+            return match (former, ticket.seat) {
+                (Some(former), TicketSeat::Match { seat, .. }) if former.is_vacant() => {
+                    self.take_seat_of(&former, ticket.room, seat)
+                }
+                (Some(_), _) => refused(ErrorCode::UseResume, use_resume),
+                (None, _) => refused(ErrorCode::RoomClosed, "this room has ended"),
             };
         }
         let (partner, seat) = match ticket.seat {
@@ -339,15 +359,55 @@ impl Session {
                 ErrorCode::TooManyRooms,
                 "too many rooms wait for their members; try again later",
             ),
-            Err(CannotRejoin::Elsewhere(Place::Waiting)) => refused(
-                ErrorCode::AlreadyWaiting,
-                "you wait already; cancel_match first",
-            ),
-            Err(CannotRejoin::Elsewhere(_)) => refused(
-                ErrorCode::AlreadyInRoom,
-                "you are in a room; leave_room first",
-            ),
+            Err(CannotRejoin::Elsewhere(Place::Waiting)) => Err(waits_already()),
+            Err(CannotRejoin::Elsewhere(_)) => Err(in_room_already()),
         }
+    }
+
+    /// Takes the seat of the user's former session, which could not be carried on.
+    fn take_seat_of(&self, former: &Resumable, room: RoomId, seat: u8) -> Result<(), Refusal> {
+        match self.member.place() {
+            Place::Idle => {}
+            Place::Waiting => return Err(waits_already()),
+            Place::InRoom | Place::Gone => return Err(in_room_already()),
+        }
+        let current = former.member.room().filter(|current| current.id == room);
+        let taken = current.is_some_and(|current| {
+            let keys = &self.context.room_keys;
+            current.hand_over(&former.member, &self.member, seat == 0, keys)
+        });
+        // Nobody comes back to it.
+        former.lock_any().leave(CloseReason::TooOld);
+        match taken {
+            true => Ok(()),
+            false => Err(Refusal(
+                ErrorCode::RoomClosed,
+                "this room has ended".to_owned(),
+            )),
+        }
+    }
+
+    /// Keeps the seat in a room of two for the user's next session, for a while: too much was said to carry this one on.
+    /// False: there is no such seat, or the partner could not be told of another session.
+    pub(super) fn vacate(&mut self, now: Instant) -> bool {
+        let room = self.member.room();
+        let Some(room) = room.filter(|room| room.peer_of(self.member.id).resumable) else {
+            return false;
+        };
+        drop(room);
+        if !self.is_detached() {
+            if let Some(resume) = &mut self.resume {
+                resume.epoch += 1;
+            }
+            if !self.lose(CloseReason::Lost, now) {
+                return false;
+            }
+        }
+        if let Some(resume) = &mut self.resume {
+            resume.carrier = Carrier::Nothing { since: now };
+            resume.is_vacant = true;
+        }
+        true
     }
 
     /// The user no longer waits for a former partner. False: they did not, or the partner has come.
@@ -396,6 +456,7 @@ impl Session {
         let resume = self.resume.as_ref()?;
         let config = &self.context.config.resume;
         match resume.carrier {
+            Carrier::Nothing { since } if resume.is_vacant => Some(since + pending::WAIT),
             Carrier::Nothing { since } => Some(since + config.window),
             Carrier::Polls { until } => until,
             Carrier::Connection => Some(match resume.pinged_at {
@@ -424,7 +485,10 @@ impl Session {
                     resume.carrier = Carrier::Nothing { since: pause };
                     return Ok(());
                 }
-                Err(CloseReason::Lost)
+                Err(match resume.is_vacant {
+                    true => CloseReason::TooOld,
+                    false => CloseReason::Lost,
+                })
             }
             (Carrier::Polls { .. }, _) => Err(CloseReason::HeartbeatTimeout),
             (Carrier::Connection, None) => {
