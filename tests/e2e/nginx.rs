@@ -24,6 +24,8 @@ struct Nginx {
     /// For HTTP/1.1, and for HTTP/2 without TLS.
     http1: SocketAddr,
     http2: SocketAddr,
+    /// Speaks HTTP/1.0 to the server, has no WebSockets, and sends each POST twice.
+    old: SocketAddr,
 }
 
 impl Drop for Nginx {
@@ -34,8 +36,8 @@ impl Drop for Nginx {
 }
 
 /// Free ports, as far as one can know.
-fn free_ports() -> [SocketAddr; 2] {
-    [(); 2]
+fn free_ports() -> [SocketAddr; 3] {
+    [(); 3]
         .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
         .map(|listener| listener.local_addr().unwrap())
 }
@@ -43,11 +45,11 @@ fn free_ports() -> [SocketAddr; 2] {
 impl Nginx {
     async fn start(server: &TestServer) -> Self {
         loop {
-            let [http1, http2] = free_ports();
+            let ports @ [http1, http2, old] = free_ports();
             let name = format!("nginx-{}", http1.port());
             let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
             fs::create_dir_all(&folder).unwrap();
-            let config = config(server, http1, http2);
+            let config = config(server, ports);
             fs::write(folder.join("nginx.conf"), config).unwrap();
             let mut command = Command::new(NGINX);
             command.arg("-p").arg(&folder).args(["-c", "nginx.conf"]);
@@ -59,6 +61,7 @@ impl Nginx {
                         folder,
                         http1,
                         http2,
+                        old,
                     };
                 }
                 if process.has_ended() {
@@ -74,7 +77,7 @@ impl Nginx {
 }
 
 /// What README shows, with answers buffered as is nginx's default.
-fn config(server: &TestServer, http1: SocketAddr, http2: SocketAddr) -> String {
+fn config(server: &TestServer, [http1, http2, old]: [SocketAddr; 3]) -> String {
     let server = server.public;
     format!(
         "daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 1024;
@@ -97,6 +100,12 @@ fn config(server: &TestServer, http1: SocketAddr, http2: SocketAddr) -> String {
                     proxy_set_header Connection $connection_upgrade;
                     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
                 }}
+            }}
+            server {{
+                listen {old};
+                location / {{ proxy_pass http://{server}; }}
+                location /send {{ mirror /again; proxy_pass http://{server}; }}
+                location = /again {{ internal; proxy_pass http://{server}/send; }}
             }}
         }}"
     )
@@ -122,6 +131,27 @@ async fn users_talk_and_come_back_through_a_proxy_that_buffers() {
             partner.hears("I am back").await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_an_old_proxy_sends_twice_is_taken_once() {
+    let server = TestServer::start(&[]).await;
+    let nginx = Nginx::start(&server).await;
+    let vias = [Via::EventStream, Via::Polling];
+    for (first, second) in [(vias[0], vias[1]), (vias[1], vias[0])] {
+        let (mut user, mut partner) = pair_at(nginx.old, first, second).await;
+        for n in 0..20 {
+            user.say(n).await;
+            partner.hears(n).await;
+        }
+        user.resume(second).await.unwrap();
+        partner.say("still here").await;
+        user.hears("still here").await;
+        partner.send(json!({"type": "leave_room"})).await;
+        user.expect("peer_left").await;
+    }
+    // Each of them: two find_match, twenty-one messages, leave_room.
+    server.reaches("duplicates_dropped_total", "", 48.0).await;
 }
 
 #[tokio::test]
