@@ -32,6 +32,10 @@ use log::Log;
 pub use log::{LogLimits, TooOld};
 pub use resume::Attach;
 
+/// What the log of an idle user takes.
+#[cfg(test)]
+pub(crate) const LOG_BYTES: usize = size_of::<Log>();
+
 thread_local! {
     /// Where a single message is written before it is sent.
     static SINGLE: RefCell<Batch> = RefCell::default();

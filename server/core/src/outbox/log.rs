@@ -48,11 +48,11 @@ pub(super) struct Log {
     /// Framed, and not yet taken by the link.
     staged: Vec<u8>,
     /// Bytes of `staged` that the link has taken.
-    taken: usize,
+    taken: u32,
     /// Framed, and to be staged before the next entry: what has no number.
     urgent: Vec<u8>,
     /// Framed, and to be staged after the last entry.
-    last_words: Vec<u8>,
+    last_words: Box<[u8]>,
     /// The number of the last message whose sending was measured.
     measured: u64,
     /// The number of the last message that was in the log when the link came.
@@ -61,7 +61,7 @@ pub(super) struct Log {
     /// What carries the session. It is here, so that an outbox without a link of its own looks for a log.
     pub(super) link: Option<Box<dyn Link>>,
     /// Memory that the metrics know of.
-    counted: usize,
+    counted: u32,
     /// Whom to wake when there is something to take.
     reader: Option<Waker>,
 }
@@ -91,24 +91,24 @@ impl Log {
 
     /// Counts the memory that all logs use.
     pub(super) fn count(&mut self, metrics: &Metrics) {
-        let memory = self.memory();
+        let memory = u32::try_from(self.memory()).unwrap_or(u32::MAX);
         if memory != self.counted {
             metrics
                 .resume_log_bytes
-                .add(memory as i64 - self.counted as i64);
+                .add(i64::from(memory) - i64::from(self.counted));
             self.counted = memory;
         }
     }
 
     /// Ends that count.
     pub(super) fn uncount(&mut self, metrics: &Metrics) {
-        metrics.resume_log_bytes.sub(self.counted as i64);
+        metrics.resume_log_bytes.sub(self.counted.into());
         self.counted = 0;
     }
 
     /// Messages and bytes that are not sent.
     pub(super) fn unsent(&self) -> (usize, usize) {
-        let staged = self.staged.len() - self.taken + self.urgent.len();
+        let staged = self.staged.len() - self.taken as usize + self.urgent.len();
         (self.entries.len() - self.next, self.unsent_bytes + staged)
     }
 
@@ -125,7 +125,7 @@ impl Log {
 
     /// Bytes that it uses.
     pub(super) fn memory(&self) -> usize {
-        let framed = self.staged.capacity() + self.urgent.capacity() + self.last_words.capacity();
+        let framed = self.staged.capacity() + self.urgent.capacity() + self.last_words.len();
         self.bytes + self.entries.capacity() * size_of::<Entry>() + framed
     }
 
@@ -165,7 +165,7 @@ impl Log {
 
     /// Nothing goes out after `framed`.
     pub(super) fn finish(&mut self, framed: &[u8]) {
-        self.last_words = framed.to_vec();
+        self.last_words = framed.into();
     }
 
     /// Stages what is due, if nothing is staged; false: there is nothing to write.
@@ -185,7 +185,8 @@ impl Log {
                 self.next += 1;
             }
             if self.next == self.entries.len() {
-                self.staged.append(&mut self.last_words);
+                self.staged
+                    .extend_from_slice(&std::mem::take(&mut self.last_words));
             }
         }
         !self.staged.is_empty()
@@ -200,14 +201,14 @@ impl Log {
 
     /// What is to be written.
     pub(super) fn staged(&self) -> &[u8] {
-        &self.staged[self.taken..]
+        &self.staged[self.taken as usize..]
     }
 
     /// The link took that many of the staged bytes.
     pub(super) fn took(&mut self, bytes: usize, metrics: &Metrics) {
         metrics.sent_bytes(bytes);
-        self.taken += bytes;
-        if self.taken == self.staged.len() {
+        self.taken += u32::try_from(bytes).unwrap_or(u32::MAX);
+        if self.taken as usize == self.staged.len() {
             self.taken = 0;
             self.staged.clear();
             self.measure(metrics);

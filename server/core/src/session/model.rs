@@ -620,3 +620,11 @@ fn a_seat_for_which_nobody_comes_is_given_up_after_a_while() {
     let detached = context.detached.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!((detached, context.resumables.len()), (0, 1));
 }
+
+#[test]
+fn what_a_session_keeps_to_outlive_its_connection_is_small() {
+    // Beside what a plain one has: there are as many as users.
+    let kept = size_of::<super::resume::Resume>() + crate::outbox::LOG_BYTES;
+    assert!(kept <= 384, "{kept}");
+    assert!(size_of::<Resumable>() <= 176, "in an Arc, with the session");
+}

@@ -113,7 +113,7 @@ pub(super) struct Resume {
     /// Something was said, or is about to be: polls are to come soon.
     busy_until: Instant,
     /// The room for whose other member the user waits.
-    rejoining: Option<Rejoining>,
+    rejoining: Option<Box<Rejoining>>,
     /// No connection can carry it on any more: its seat in a room is kept for the user's next session.
     pub(super) is_vacant: bool,
     /// Counts the session under its user's address, as long as it is there.
@@ -348,11 +348,11 @@ impl Session {
             Ok(Rejoined::Opened) => Ok(()),
             Ok(Rejoined::Waits { until }) => {
                 let room = ticket.room;
-                resume.rejoining = Some(Rejoining {
+                resume.rejoining = Some(Box::new(Rejoining {
                     room,
                     partner,
                     until,
-                });
+                }));
                 Ok(())
             }
             Err(CannotRejoin::TooMany) => refused(
@@ -416,8 +416,8 @@ impl Session {
             .resume
             .as_mut()
             .and_then(|resume| resume.rejoining.take());
-        rejoining.is_some_and(|Rejoining { room, .. }| {
-            self.context.pending_rooms.give_up(room, self.member.id)
+        rejoining.is_some_and(|rejoining| {
+            (self.context.pending_rooms).give_up(rejoining.room, self.member.id)
         })
     }
 
@@ -426,7 +426,7 @@ impl Session {
         let rejoining = self
             .resume
             .as_ref()
-            .and_then(|resume| resume.rejoining.as_ref());
+            .and_then(|resume| resume.rejoining.as_deref());
         let Some(&Rejoining { room, partner, .. }) =
             rejoining.filter(|rejoining| rejoining.until <= now)
         else {
@@ -444,7 +444,7 @@ impl Session {
 
     /// When [`Self::on_resume_deadline`] has something to do.
     pub(super) fn resume_deadline(&self) -> Option<Instant> {
-        let rejoining = self.resume.as_ref()?.rejoining.as_ref();
+        let rejoining = self.resume.as_ref()?.rejoining.as_deref();
         let own = self.carrier_deadline();
         match rejoining {
             Some(Rejoining { until, .. }) => Some(own.map_or(*until, |own| own.min(*until))),
