@@ -144,6 +144,7 @@ impl Flags {
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,
                 max_header_bytes: self.max_header_bytes,
+                event_stream_time: self.event_stream_time,
             },
             ws: WsConfig {
                 heartbeat: self.heartbeat,

@@ -60,6 +60,8 @@ pub struct HttpConfig {
     pub handshake_timeout: Duration,
     /// The longest header, in bytes.
     pub max_header_bytes: usize,
+    /// How long an event stream goes on at the most.
+    pub event_stream_time: Duration,
 }
 
 /// What HTTP connections share.

@@ -381,6 +381,22 @@ async fn a_token_that_opens_nothing_is_refused() {
 }
 
 #[tokio::test]
+async fn an_event_stream_ends_by_itself_and_its_client_comes_again_without_a_loss() {
+    let server = TestServer::start(&["--event-stream-time", "200ms"]).await;
+    let (mut user, mut partner) = pair(&server, Via::EventStream, Via::WebSocket).await;
+    for round in 0..3 {
+        partner.say(round).await;
+        user.hears(round).await;
+        assert_eq!(user.end().await, End::Broken);
+        partner.say("meanwhile").await;
+        user.resume(Via::EventStream).await.unwrap();
+        user.hears("meanwhile").await;
+    }
+    let lost = server.metric("losses_detected_total", r#"by="connection""#);
+    assert!(lost.await >= 3.0);
+}
+
+#[tokio::test]
 async fn the_token_of_an_event_stream_opens_it_again() {
     let server = TestServer::start(&[]).await;
     let mut user = Client::begin(&server, Via::WebSocket).await;

@@ -101,7 +101,7 @@ pub enum PlanError {
     NotNumbered,
     /// A block that would cut no session that could go on.
     #[error(
-        "a phase blocks a transport, and sessions end with their connection: add `resume = true`, or a transport but ws"
+        "a phase blocks a transport, and sessions end with their connection: add `resume = true` (--resume), or a transport but ws (--transport)"
     )]
     BlockedWithoutResume,
     #[error("a phase that blocks all transports lets nobody in: leave one out of `block`")]

@@ -203,6 +203,11 @@ pub struct Flags {
     #[arg(long, value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_RESUME_LOG_BYTES", value_name = "BYTES")]
     pub resume_log_bytes: Option<usize>,
 
+    /// How long an event stream goes on before its client is told to come again at once: less than a proxy
+    /// in front lets a response take
+    #[arg(long, default_value = "10m", value_parser = time("100ms", "24h"), env = "VOICEMATCH_EVENT_STREAM_TIME", value_name = "DURATION")]
+    pub event_stream_time: Duration,
+
     /// Sessions that may wait for a connection at the same time [default: a tenth of the connections]
     #[arg(long, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_DETACHED", value_name = "N")]
     pub max_detached: Option<usize>,

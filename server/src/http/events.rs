@@ -174,7 +174,9 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
                 attached.session.lock_any().join_by_name(name);
             }
             let held = Arc::clone(&connection.permit);
-            tokio::spawn(sse::serve(socket, Attachment::new(attached), held));
+            let longest = connection.public.config.event_stream_time;
+            let attachment = Attachment::new(attached);
+            tokio::spawn(sse::serve(socket, attachment, longest, held));
         }
         (Err(refused), Some(Attach { link, .. })) => {
             let code = refused.reason().as_str();

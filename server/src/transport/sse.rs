@@ -22,10 +22,6 @@ use voicematch_protocol::CloseReason;
 use super::attachment::Attachment;
 pub use link::EventLink;
 
-/// How long a stream may go on: proxies limit a response, and pages keep what they have read of it. The client comes
-/// again at once.
-const LONGEST: Duration = Duration::from_secs(600);
-
 /// How long a client may take to read our last words.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -50,18 +46,19 @@ struct Stream<R> {
     waker: Option<Waker>,
 }
 
-/// Carries a session until the stream ends; `held` is dropped then. It reads from `socket`; the session's link writes
-/// to it.
+/// Carries a session until the stream ends, after the time `longest` if not before; `held` is dropped then. It reads from
+/// `socket`; the session's link writes to it. Proxies limit a response, and pages keep what they have read of it.
 pub async fn serve<R: AsyncRead + Unpin + Send, H: Send>(
     socket: R,
     attachment: Attachment,
+    longest: Duration,
     held: H,
 ) {
     let now = Instant::now();
     let mut stream = Stream {
         attachment,
         socket,
-        until: now + LONGEST,
+        until: now + longest,
         closing: false,
         waker: None,
     };

@@ -73,7 +73,7 @@ pub struct LoadFlags {
     #[arg(long, env = "LOADTEST_TRANSPORT", value_parser = |text: &str| text.parse::<Transports>(), value_name = "NAME")]
     pub transport: Option<Transports>,
 
-    /// Let sessions go on when a connection is lost: over the next transport that works. Always so but for ws
+    /// Let sessions go on over another connection when theirs is lost; over sse and poll they always do
     #[arg(long, env = "LOADTEST_RESUME", num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "true|false")]
     pub resume: Option<bool>,
 

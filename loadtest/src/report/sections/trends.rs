@@ -3,7 +3,6 @@
 use super::{row, table};
 use crate::{
     base::units::{self, count, value_or_dash},
-    plan::Transport,
     record::{CapacityStep, ComparedFigure, Drift, Record},
     report::{
         document::{
@@ -143,8 +142,7 @@ pub(in crate::report) fn failover(record: &Record) -> Section {
     let Some(failover) = &record.failover else {
         return Section::default();
     };
-    let rows = Transport::ALL.iter().filter_map(|transport| {
-        let transport = transport.name();
+    let rows = ["ws", "sse", "poll"].into_iter().filter_map(|transport| {
         let resumed = failover
             .resumed
             .get(transport)

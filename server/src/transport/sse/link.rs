@@ -35,9 +35,12 @@ impl<H: WriteHalf> Link for EventLink<H> {
     }
 }
 
-/// The last event.
+/// The last event; none where the session goes on, and the client is only to come again.
 pub(super) fn farewell(reason: CloseReason, out: &mut Vec<u8>) {
-    let close = serde_json::json!({ "code": reason.close_code(), "reason": reason.as_str() });
+    let Some(code) = reason.close_code() else {
+        return;
+    };
+    let close = serde_json::json!({ "code": code, "reason": reason.as_str() });
     // Writing to memory does not fail.
     let _ = write!(out, "event: close\ndata: {close}\n\n");
 }
