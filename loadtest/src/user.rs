@@ -306,12 +306,13 @@ impl User {
             if over {
                 return Ok(());
             }
+            // Who stays without end has no moment to wake at.
             let wake = self.next_wake(&until);
-            if let Some(wake) = wake {
-                let moment = context.epoch + wake;
-                if timer.moment() != moment {
-                    timer.set(context.pacer.until(moment));
-                }
+            let wake = wake.and_then(|wake| context.epoch.checked_add(wake));
+            if let Some(moment) = wake
+                && timer.moment() != moment
+            {
+                timer.set(context.pacer.until(moment));
             }
             tokio::select! {
                 biased;

@@ -37,7 +37,6 @@ use stream::{Hold, HttpStream};
 
 use crate::{
     admission::{
-        guard::Guard,
         limits::{Permit, Refusal},
         make_room::MakeRoom,
         origin::AllowedOrigins,
@@ -80,8 +79,6 @@ pub struct Public {
     pub shutdown: Shutdown,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
-    /// Bounds the attempts with forged tokens.
-    pub guard: Guard,
     /// Whether limits for each address are for loopback too.
     pub limit_loopback: bool,
 }
@@ -207,7 +204,9 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         "/stats" if is_get => return json_reply(StatusCode::OK, &stats(public)),
         _ => {}
     }
-    if let Some(refusal) = connection.permit.refusal() {
+    if let Some(refusal) = connection.permit.refusal()
+        && !connection.goes_on(&request)
+    {
         return refused(refusal);
     }
     match (request.method(), path) {

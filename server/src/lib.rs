@@ -179,11 +179,11 @@ impl Server {
             context: context.clone(),
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),
-            guard: Guard::new(config.reconnects_per_minute),
             limit_loopback: config.limits.limit_loopback,
         });
         let (accept, _public_file) = {
-            let admission = Admission::new(config.limits, config.workers, metrics);
+            let guard = Guard::new(config.reconnects_per_minute);
+            let admission = Admission::new(config.limits, guard, config.workers, metrics);
             let handles = workers.handles.clone();
             let (listener, file) = {
                 let _worker = workers.handles[0].enter();

@@ -6,7 +6,12 @@ use crate::support::TestServer;
 
 /// Plays a scenario against a server of its own.
 async fn play(scenario: &str) -> Record {
-    let server = TestServer::start(&[]).await;
+    play_against(&[], scenario).await
+}
+
+/// The same against a server with these flags.
+async fn play_against(flags: &[&str], scenario: &str) -> Record {
+    let server = TestServer::start(flags).await;
     let plan = read_scenario(scenario, "scenario").expect("a good scenario");
     let target = Target::new(&format!("ws://{}/ws", server.public), Some("none"));
     let target = target.expect("a good address");
@@ -129,6 +134,29 @@ async fn what_one_says_in_a_room_reaches_all_others_once_whatever_carries_them()
     let late: u64 = record.delivery.iter().map(|part| part.undeliverable).sum();
     assert_eq!(delivered + pending + late, sent);
     assert_eq!(record.calls[0].answered, 30);
+}
+
+#[tokio::test]
+async fn users_who_are_turned_away_say_so_over_each_transport() {
+    for transport in ["ws", "sse", "poll"] {
+        let scenario = format!(
+            r#"
+            name = "refused"
+            transport = "{transport}"
+            resume = true
+            phase = [{{ duration = "500ms", users = 6 }}, {{ duration = "500ms", users = 6 }}]
+            [[flow]]
+            name = "stay"
+            steps = ["connect", "stay"]
+            "#
+        );
+        let flags = ["--limit-loopback", "--max-connections-per-address", "3"];
+        let record = play_against(&flags, &scenario).await;
+        let report = loadtest::terminal(&record);
+        let kinds: Vec<_> = record.errors.iter().map(|error| &*error.kind).collect();
+        assert_eq!(kinds, ["handshake_rejected:429"], "{transport}: {report}");
+        assert!(record.errors[0].meaning.contains("one address"), "{report}");
+    }
 }
 
 #[tokio::test]

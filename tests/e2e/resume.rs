@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, End, PATIENCE, TestServer, User, Via, client::pair};
+use crate::support::{
+    Client, End, PATIENCE, TestServer, User, Via, client::pair, eventually, http,
+};
 
 #[tokio::test]
 async fn two_users_meet_and_talk_over_any_two_transports() {
@@ -381,6 +383,22 @@ async fn a_token_that_opens_nothing_is_refused() {
 }
 
 #[tokio::test]
+async fn the_longest_messages_arrive_whole_whatever_is_in_them() {
+    let server = TestServer::start(&["--max-message-bytes", "65536"]).await;
+    // Line ends of all kinds, and characters of two to four bytes, so that a border between blocks falls into one.
+    let text = "a\r\nb\rc\n\ndata: x\u{2028}\u{2029}é日😀\0\u{85}".repeat(1100);
+    for first in Via::ALL {
+        let (mut user, mut partner) = pair(&server, first, Via::EventStream).await;
+        for _ in 0..3 {
+            user.say(text.clone()).await;
+            partner.hears(text.clone()).await;
+            partner.say(text.clone()).await;
+            user.hears(text.clone()).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_event_stream_ends_by_itself_and_its_client_comes_again_without_a_loss() {
     let server = TestServer::start(&["--event-stream-time", "200ms"]).await;
     let (mut user, mut partner) = pair(&server, Via::EventStream, Via::WebSocket).await;
@@ -468,6 +486,57 @@ async fn polls_that_are_not_held_say_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn sessions_count_under_their_address_whatever_carries_them() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
+    for via in Via::ALL {
+        let server = TestServer::start(&flags).await;
+        let mut users = Vec::new();
+        for _ in 0..2 {
+            users.push(Client::begin(&server, via).await);
+        }
+        let path = match via {
+            Via::WebSocket => "/ws?resume=1",
+            Via::EventStream => "/events",
+            Via::Polling => "/poll?wait=0",
+        };
+        let refused = Client::refused(&server, path).await;
+        assert_eq!(refused, 429, "{via:?}");
+        // Who comes back is the same user.
+        for other in Via::ALL {
+            users[0].resume(other).await.unwrap();
+        }
+        users[0].write(&json!({"type": "leave"})).await;
+        users[0].end().await;
+        eventually("a place for one more", async || {
+            Client::refused(&server, path).await != 429
+        })
+        .await;
+    }
+    // A connection that is kept begins one session after another.
+    let server = TestServer::start(&flags).await;
+    let begin = ("/poll?wait=0", "");
+    let begun = http::statuses(server.public, &[begin; 3]).await;
+    assert_eq!(begun, [200, 200, 429]);
+}
+
+#[tokio::test]
+async fn who_goes_on_where_no_more_may_come_in_begins_nothing_new() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "1"];
+    let server = TestServer::start(&flags).await;
+    let mut user = Client::begin(&server, Via::EventStream).await;
+    // The one place is taken, and what the user says comes over another connection.
+    user.send(json!({"type": "find_match"})).await;
+    user.expect("waiting").await;
+    let own = format!("Authorization: Bearer {}\r\n", user.token);
+    let requests = [("/poll?wait=0", &*own), ("/poll?wait=0", "")];
+    let statuses = http::statuses(server.public, &requests).await;
+    assert_eq!(statuses, [200, 429]);
+    let forged = "Authorization: Bearer AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw\r\n";
+    let statuses = http::statuses(server.public, &[("/poll?wait=0", forged)]).await;
+    assert_eq!(statuses, [429]);
+}
+
+#[tokio::test]
 async fn an_address_that_shows_forged_tokens_has_to_wait() {
     let flags = ["--limit-loopback", "--reconnects-per-minute", "3"];
     let server = TestServer::start(&flags).await;
@@ -496,6 +565,14 @@ async fn an_address_that_shows_forged_tokens_has_to_wait() {
         server.metric("ws_reconnect_attempts_total", label).await,
         1.0
     );
+    // A room ticket that nobody signed counts alike; that of who is connected is only refused.
+    let forged = "A".repeat(64);
+    let rejoin = json!({"type": "rejoin", "ticket": forged});
+    user.send(rejoin).await;
+    assert_eq!(user.expect("error").await["code"], "room_ticket_invalid");
+    let later = thief.poll("wait=0").await;
+    let longer: u64 = later.header("retry-after").unwrap().parse().unwrap();
+    assert!(longer > wait, "{longer} after {wait}");
     // Who is connected is not concerned.
     user.write(&json!({"type": "ping"})).await;
     user.expect("pong").await;

@@ -258,6 +258,14 @@ impl ErrorKind {
         }
     }
 
+    /// The same of the request that begins a session: its status means what that of a handshake means.
+    pub fn of_first_request(self) -> Self {
+        match self {
+            Self::HttpStatus(status) => Self::HandshakeRejected(status),
+            other => other,
+        }
+    }
+
     /// A session is over after this, whatever the user tries.
     pub fn ends_session(&self) -> bool {
         match self {
@@ -297,7 +305,7 @@ impl ErrorKind {
                  give it more machine"
             }
             Self::HandshakeRejected(_) => {
-                "the server refused the WebSocket handshake with this HTTP status"
+                "the server refused the handshake, or the first request of a session, with this HTTP status"
             }
             Self::HandshakeInvalid => "the answer to the WebSocket handshake breaks RFC 6455",
             Self::SubprotocolMismatch => {

@@ -202,12 +202,13 @@ async fn join(user: u32, path: Option<&str>, context: &WorkerContext) -> Result<
     };
     let joining = pin!(joining);
     let joined = within(context, context.plan.connect_timeout, joining).await;
-    joined.unwrap_or_else(|| {
+    let joined = joined.unwrap_or_else(|| {
         Err(match connected.get() {
             true => ErrorKind::NoSession,
             false => ErrorKind::ConnectTimeout,
         })
-    })
+    });
+    joined.map_err(ErrorKind::of_first_request)
 }
 
 /// The first transport that the user's network lets through; a blocked one costs the time until the user gives it up.

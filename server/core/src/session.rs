@@ -36,7 +36,7 @@ use rate::Rate;
 pub use rate::RateLimit;
 use requests::{Refusal, id_of, parse};
 pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
-pub use resume::ResumeConfig;
+pub use resume::{HeldAddress, ResumeConfig};
 use resume::{Resume, millis};
 pub use token::Token;
 

@@ -4,13 +4,16 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use dashmap::{DashMap, Entry};
 
-use voicematch_core::metrics::Metrics;
+use voicematch_core::{metrics::Metrics, session::HeldAddress};
+
+use super::guard::Guard;
 
 /// Refused connections that get an answer at the same time; more are closed without one.
 const MAX_REFUSALS: usize = 256;
@@ -58,6 +61,8 @@ impl Refusal {
 /// Counts open connections against the limits.
 pub struct Admission {
     config: LimitConfig,
+    /// Bounds the attempts with forged tokens and tickets.
+    guard: Guard,
     open: AtomicUsize,
     refusing: AtomicUsize,
     addresses: DashMap<IpAddr, usize>,
@@ -75,13 +80,21 @@ pub struct Permit {
     /// Counted on this worker.
     worker: Option<u32>,
     refusal: Option<Refusal>,
+    /// Not refused after all.
+    admitted: AtomicBool,
 }
 
 impl Admission {
     /// No connection is open yet.
-    pub fn new(config: LimitConfig, workers: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        config: LimitConfig,
+        guard: Guard,
+        workers: usize,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config,
+            guard,
             open: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
             addresses: DashMap::new(),
@@ -93,23 +106,32 @@ impl Admission {
     /// Counts a new connection. `address`: its user's; `None`: known later, as the connection is that of a
     /// proxy. One over a limit gets a permit to send a refusal; `None`: close it at once.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
-        let max = self.config.max_connections;
-        if max > 0 && self.open.load(Ordering::Relaxed) >= max {
+        if self.is_full() {
             return self.refuse(Refusal::Full);
         }
         let address = address.and_then(|address| self.counted_address(address));
         if address.is_some_and(|address| !self.count(address)) {
             return self.refuse(Refusal::AddressFull);
         }
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.metrics.connections_open.inc();
-        self.metrics.connections_total.inc();
+        self.count_open();
         Some(Permit {
             admission: self.clone(),
             address: Mutex::new(address),
             worker: None,
             refusal: None,
+            admitted: AtomicBool::new(false),
         })
+    }
+
+    fn is_full(&self) -> bool {
+        let max = self.config.max_connections;
+        max > 0 && self.open.load(Ordering::Relaxed) >= max
+    }
+
+    fn count_open(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.metrics.connections_open.inc();
+        self.metrics.connections_total.inc();
     }
 
     /// Counts one more connection of an address; false if there may be no more.
@@ -143,6 +165,7 @@ impl Admission {
             address: Mutex::new(None),
             worker: None,
             refusal: Some(refusal),
+            admitted: AtomicBool::new(false),
         })
     }
 
@@ -174,12 +197,16 @@ impl Permit {
         worker
     }
 
-    /// Counts the connection under the address of the user behind a proxy.
+    /// Counts the connection under the address of its user, unless it is: the user may be behind a proxy, and a session
+    /// may have taken the count over.
     pub fn count_user(&self, user: IpAddr) -> Result<(), Refusal> {
         let admission = &self.admission;
         let Some(address) = admission.counted_address(user) else {
             return Ok(());
         };
+        if *self.lock() == Some(address) {
+            return Ok(());
+        }
         if !admission.count(address) {
             let refusal = Refusal::AddressFull;
             admission.metrics.limit_hit(refusal.label());
@@ -204,9 +231,28 @@ impl Permit {
         self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What bounds the attempts with forged tokens and tickets.
+    pub fn guard(&self) -> &Guard {
+        &self.admission.guard
+    }
+
     /// Set if the connection may only receive this refusal.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
+            .filter(|_| !self.admitted.load(Ordering::Relaxed))
+    }
+
+    /// Lets a connection in whose address has as many as it may: it carries on a session that counts already. False: the
+    /// server is full.
+    pub fn admit(&self) -> bool {
+        let admission = &self.admission;
+        if self.refusal() != Some(Refusal::AddressFull) || admission.is_full() {
+            return false;
+        }
+        self.admitted.store(true, Ordering::Relaxed);
+        admission.refusing.fetch_sub(1, Ordering::Relaxed);
+        admission.count_open();
+        true
     }
 }
 
@@ -216,7 +262,7 @@ impl Drop for Permit {
         if let Some(worker) = self.worker {
             admission.workers[worker as usize].fetch_sub(1, Ordering::Relaxed);
         }
-        if self.refusal.is_some() {
+        if self.refusal().is_some() {
             admission.refusing.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -232,6 +278,12 @@ impl Drop for Permit {
 pub struct AddressCount {
     admission: Arc<Admission>,
     address: IpAddr,
+}
+
+impl HeldAddress for AddressCount {
+    fn forged(&self, now: Instant) {
+        self.admission.guard.forged(Some(self.address), now);
+    }
 }
 
 impl Drop for AddressCount {

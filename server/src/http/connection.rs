@@ -13,10 +13,10 @@ use hyper::{
 
 use super::{Public, Reply, error::HttpError, refused, wanted::Wanted};
 use crate::{
-    admission::limits::{AddressCount, Permit, counted_address},
+    admission::limits::{Permit, counted_address},
     io::Peer,
 };
-use voicematch_core::session::CannotResume;
+use voicematch_core::session::{CannotResume, HeldAddress};
 
 /// How long a connection may stay between two requests: longer than a proxy keeps one (nginx: 60 s), so that it is the
 /// proxy that closes, and never while a request is on its way.
@@ -111,7 +111,10 @@ impl Connection {
         }
         // Who was there before may come back, also in a drain.
         if matches!(wanted, Wanted::Resume { .. }) {
-            let wait = self.public.guard.wait(self.user(headers), Instant::now())?;
+            let wait = self
+                .permit
+                .guard()
+                .wait(self.user(headers), Instant::now())?;
             self.public
                 .context
                 .metrics
@@ -130,26 +133,52 @@ impl Connection {
             let message = "this server is about to stop; connect again to reach another";
             return Some(HttpError::Draining.reply(message));
         }
-        if behind_proxy {
-            let user = self.public.proxies.user(self.peer, headers);
-            return self.permit.count_user(user).err().map(refused);
+        // Each session has a count: that of the connection may be another session's by now.
+        let user = self.user_address(headers);
+        self.permit.count_user(user).err().map(refused)
+    }
+
+    /// Whether a request over a connection too many of its address carries on a session that is there: its user has
+    /// come in before, and is let in.
+    pub(super) fn goes_on<B>(&self, request: &Request<B>) -> bool {
+        let Ok(Wanted::Resume {
+            token: Some(token), ..
+        }) = Wanted::read(request)
+        else {
+            return false;
+        };
+        let (headers, context) = (request.headers(), &self.public.context);
+        let wait = self.permit.guard().wait(self.user(headers), Instant::now());
+        if wait.is_some() {
+            return false;
         }
-        None
+        match context.resumables.find(context, &token) {
+            Ok(_) => self.permit.admit(),
+            Err(why) => {
+                self.failed(headers, &why);
+                false
+            }
+        }
     }
 
     /// The address under which the user is counted; `None`: it is exempt.
     pub(super) fn user(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        let user = match self.public.proxies.trusts(self.peer) {
+        counted_address(self.user_address(headers), self.public.limit_loopback)
+    }
+
+    fn user_address(&self, headers: &HeaderMap) -> IpAddr {
+        match self.public.proxies.trusts(self.peer) {
             true => self.public.proxies.user(self.peer, headers),
             false => self.peer.address(),
-        };
-        counted_address(user, self.public.limit_loopback)
+        }
     }
 
     /// Counts an attempt to carry a session on that failed.
     pub(super) fn failed(&self, headers: &HeaderMap, why: &CannotResume) {
         if matches!(why, CannotResume::Refused { forged: true }) {
-            self.public.guard.forged(self.user(headers), Instant::now());
+            self.permit
+                .guard()
+                .forged(self.user(headers), Instant::now());
         }
     }
 
@@ -164,8 +193,8 @@ impl Connection {
     }
 
     /// The count of the user's address, for the session to hold.
-    pub(super) fn take_address(&self) -> Option<Box<dyn Send + Sync>> {
+    pub(super) fn take_address(&self) -> Option<Box<dyn HeldAddress>> {
         let count = self.permit.take_address();
-        count.map(|count: AddressCount| Box::new(count) as _)
+        count.map(|count| Box::new(count) as _)
     }
 }

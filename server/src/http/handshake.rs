@@ -175,7 +175,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             context,
             transport,
             attach.take(),
-            None,
+            permit.take_address().map(|count| Box::new(count) as _),
             now,
         )),
         Wanted::Resume { token, after } => {
@@ -199,7 +199,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         }
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
-                public.guard.forged(*user, now);
+                permit.guard().forged(*user, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));

@@ -118,6 +118,21 @@ impl Client {
         client
     }
 
+    /// The status of the answer to who begins a session with a request for this path.
+    pub(crate) async fn refused(server: &TestServer, path: &str) -> u16 {
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let headers = if path.starts_with("/ws") { upgrade } else { "" };
+        let mut stream = BufReader::new(TcpStream::connect(server.public).await.unwrap());
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
+            server.public
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let response = within("the head", http::read_response(&mut stream, false)).await;
+        response.status
+    }
+
     /// Goes on over a new connection, whatever became of the old one.
     pub(crate) async fn resume(&mut self, via: Via) -> Result<(), End> {
         self.unread.clear();

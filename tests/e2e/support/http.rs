@@ -68,6 +68,23 @@ pub(crate) async fn request_with_body(
     within(path, read_response(&mut stream, has_body)).await
 }
 
+/// The statuses of the answers to GETs of these paths, with these header lines, over one connection; none after the
+/// server has closed it.
+pub(crate) async fn statuses(address: SocketAddr, requests: &[(&str, &str)]) -> Vec<u16> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    let mut statuses = Vec::new();
+    for (path, headers) in requests {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let response = within(path, read_response(&mut stream, true)).await;
+        statuses.push(response.status);
+        if response.header("connection") == Some("close") {
+            break;
+        }
+    }
+    statuses
+}
+
 /// Reads an answer and nothing behind it.
 pub(crate) async fn read_response(stream: &mut BufReader<TcpStream>, has_body: bool) -> Response {
     let mut lines = Vec::new();

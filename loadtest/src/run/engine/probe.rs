@@ -61,9 +61,11 @@ async fn enter(plan: &ResolvedPlan, servers: &Servers) -> Result<(), ErrorKind> 
             false => Session::Plain,
         },
     };
-    let mut connection = Connection::open(&servers.own, wanted).await?;
+    let opened = Connection::open(&servers.own, wanted).await;
+    let mut connection = opened.map_err(ErrorKind::of_first_request)?;
     if plan.resumes() {
-        let greeting = greeted(&mut connection, "session").await?;
+        let greeting = greeted(&mut connection, "session").await;
+        let greeting = greeting.map_err(ErrorKind::of_first_request)?;
         let own = wanted.transport;
         let begun = Resume::begin(&greeting, own, own, Duration::ZERO);
         connection.show(begun.ok_or(ErrorKind::NotResumable)?.token());

@@ -271,7 +271,10 @@ impl Requests {
                     self.forget_oldest();
                 }
                 self.told = Some(Event::Received(received));
-                return Ok(Event::Trouble(answer.refusal()));
+                let code = said.code.as_str().unwrap_or_default();
+                return Ok(Event::Trouble(ErrorKind::ServerError(ServerCode::new(
+                    code,
+                ))));
             }
             _ => return Err(answer.refusal()),
         };
@@ -488,9 +491,7 @@ impl Answer {
         let close_code = said.code.as_u64().and_then(|code| code.try_into().ok());
         match (self.status, close_code, said.code.as_str()) {
             (StatusCode::GONE, Some(code), _) => ErrorKind::ClosedByServer(code),
-            (StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS, _, Some(code)) => {
-                ErrorKind::ServerError(ServerCode::new(code))
-            }
+            (StatusCode::CONFLICT, _, Some(code)) => ErrorKind::ServerError(ServerCode::new(code)),
             (status, _, _) => ErrorKind::HttpStatus(status.as_u16()),
         }
     }

@@ -13,7 +13,7 @@ use voicematch_protocol::{CloseReason, ResumedRoom, ServerMessage, SessionId};
 
 use super::{
     Context, Session, greeting,
-    resume::{Carrier, Resume},
+    resume::{Carrier, HeldAddress, Resume},
     token::{Token, Tokens, accept_nothing},
 };
 use crate::{
@@ -155,7 +155,7 @@ impl Resumable {
         context: &Arc<Context>,
         transport: Transport,
         attach: Option<Attach<'_>>,
-        held: Option<Box<dyn Send + Sync>>,
+        held: Option<Box<dyn HeldAddress>>,
         now: Instant,
     ) -> Attached {
         let config = &context.config;

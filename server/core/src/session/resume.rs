@@ -93,6 +93,12 @@ struct Rejoining {
     until: Instant,
 }
 
+/// The count of a session under its user's address; it ends when this is dropped.
+pub trait HeldAddress: Send + Sync {
+    /// The user has shown something that is forged.
+    fn forged(&self, now: Instant);
+}
+
 /// The part of a session that only resumable ones have.
 pub(super) struct Resume {
     pub(super) tokens: Tokens,
@@ -117,7 +123,7 @@ pub(super) struct Resume {
     /// No connection can carry it on any more: its seat in a room is kept for the user's next session.
     pub(super) is_vacant: bool,
     /// Counts the session under its user's address, as long as it is there.
-    pub(super) held: Option<Box<dyn Send + Sync>>,
+    pub(super) held: Option<Box<dyn HeldAddress>>,
 }
 
 impl Resume {
@@ -316,6 +322,9 @@ impl Session {
         let ticket = match context.room_keys.read(&shown.ticket) {
             Ok(ticket) => ticket,
             Err(BadTicket::Invalid) => {
+                if let Some(held) = &resume.held {
+                    held.forged(now);
+                }
                 let text = "this is no room ticket of this server's; send find_match or join_room";
                 return refused(ErrorCode::RoomTicketInvalid, text);
             }
