@@ -30,6 +30,7 @@ mod refusals;
 mod rejoin;
 mod relay;
 mod resume;
+mod resume_attack;
 #[cfg(feature = "self-test")]
 mod self_test;
 mod slow_consumer;

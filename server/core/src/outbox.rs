@@ -29,7 +29,7 @@ use crate::{
 };
 pub use batch::{Batch, text_frame, text_header};
 use log::Log;
-pub use log::{LogLimits, TooOld};
+pub use log::{Behind, LogLimits};
 pub use resume::Attach;
 
 /// What the log of an idle user takes.

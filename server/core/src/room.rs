@@ -35,6 +35,8 @@ pub struct Member {
     /// Whether the session outlives its connections.
     pub resumable: bool,
     away: AtomicBool,
+    /// Nothing can carry the session any more: its seat is kept for its user's next one.
+    vacant: AtomicBool,
     seat: Mutex<Seat>,
 }
 
@@ -267,6 +269,7 @@ impl Member {
             outbox,
             resumable,
             away: AtomicBool::new(false),
+            vacant: AtomicBool::new(false),
             seat: Mutex::new(Seat::idle()),
         }
     }
@@ -370,6 +373,25 @@ impl Member {
         let before = std::mem::replace(&mut *self.lock(), Seat::Gone);
         if let Seat::InRoom(room) = before {
             self.leave_room_as(&room, LeaveReason::Ended(reason));
+        }
+    }
+
+    /// From now on only the seat is kept, for the room ticket of its user.
+    pub fn vacate_for_ticket(&self) {
+        self.vacant.store(true, Ordering::Release);
+    }
+
+    /// Whether only the seat is kept.
+    pub fn is_vacant(&self) -> bool {
+        self.vacant.load(Ordering::Acquire)
+    }
+
+    /// The id of the room that the user is in.
+    pub fn room_id(&self) -> Option<RoomId> {
+        match &*self.lock() {
+            Seat::InRoom(room) => Some(room.id),
+            Seat::InNamedRoom(room) => Some(room.id),
+            _ => None,
         }
     }
 

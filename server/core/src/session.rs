@@ -324,6 +324,7 @@ impl Session {
             self.context.matchmaker.cancel(&ticket);
         }
         self.give_up_rejoin();
+        self.end_polls();
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
         self.context.directory.remove(self.member.id);

@@ -66,9 +66,25 @@ pub struct Admission {
     open: AtomicUsize,
     refusing: AtomicUsize,
     addresses: DashMap<IpAddr, usize>,
+    /// Connections by which sessions speak that count already.
+    carrying: DashMap<IpAddr, usize>,
     /// Connections on each worker.
     workers: Box<[AtomicUsize]>,
     metrics: Arc<Metrics>,
+}
+
+/// Connections of an address that only carry requests of sessions, for each session that it may have: one to hear, one to
+/// speak, and as many again while they are exchanged.
+const CARRYING_PER_SESSION: usize = 4;
+
+/// Under which address a connection counts, and as what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Nowhere,
+    /// As a session, or one that may begin.
+    Session(IpAddr),
+    /// As one by which sessions speak.
+    Carrying(IpAddr),
 }
 
 /// One counted connection; dropping it ends the count.
@@ -76,7 +92,7 @@ pub struct Permit {
     admission: Arc<Admission>,
     /// Counted under this address: from the start, or once the user behind a proxy is known; until a session that
     /// outlives the connection takes the count over.
-    address: Mutex<Option<IpAddr>>,
+    address: Mutex<Counted>,
     /// Counted on this worker.
     worker: Option<u32>,
     refusal: Option<Refusal>,
@@ -98,6 +114,7 @@ impl Admission {
             open: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
             addresses: DashMap::new(),
+            carrying: DashMap::new(),
             workers: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             metrics,
         })
@@ -116,7 +133,7 @@ impl Admission {
         self.count_open();
         Some(Permit {
             admission: self.clone(),
-            address: Mutex::new(address),
+            address: Mutex::new(address.map_or(Counted::Nowhere, Counted::Session)),
             worker: None,
             refusal: None,
             admitted: AtomicBool::new(false),
@@ -136,18 +153,18 @@ impl Admission {
 
     /// Counts one more connection of an address; false if there may be no more.
     fn count(&self, address: IpAddr) -> bool {
-        let mut count = self.addresses.entry(address).or_insert(0);
-        let fits = *count < self.config.max_connections_per_address;
-        *count += usize::from(fits);
-        fits
+        add_one(
+            &self.addresses,
+            address,
+            self.config.max_connections_per_address,
+        )
     }
 
-    fn forget(&self, address: IpAddr) {
-        if let Entry::Occupied(mut count) = self.addresses.entry(address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+    fn forget(&self, counted: Counted) {
+        match counted {
+            Counted::Nowhere => {}
+            Counted::Session(address) => take_one(&self.addresses, address),
+            Counted::Carrying(address) => take_one(&self.carrying, address),
         }
     }
 
@@ -162,7 +179,7 @@ impl Admission {
         self.metrics.refused(refusal.label());
         Some(Permit {
             admission: self.clone(),
-            address: Mutex::new(None),
+            address: Mutex::new(Counted::Nowhere),
             worker: None,
             refusal: Some(refusal),
             admitted: AtomicBool::new(false),
@@ -172,6 +189,23 @@ impl Admission {
     fn counted_address(&self, peer: IpAddr) -> Option<IpAddr> {
         let is_limited = self.config.max_connections_per_address > 0;
         counted_address(peer, self.config.limit_loopback).filter(|_| is_limited)
+    }
+}
+
+/// Counts one more; false if there may be no more.
+fn add_one(counts: &DashMap<IpAddr, usize>, address: IpAddr, most: usize) -> bool {
+    let mut count = counts.entry(address).or_insert(0);
+    let fits = *count < most;
+    *count += usize::from(fits);
+    fits
+}
+
+fn take_one(counts: &DashMap<IpAddr, usize>, address: IpAddr) {
+    if let Entry::Occupied(mut count) = counts.entry(address) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 
@@ -204,30 +238,59 @@ impl Permit {
         let Some(address) = admission.counted_address(user) else {
             return Ok(());
         };
-        if *self.lock() == Some(address) {
+        if *self.lock() == Counted::Session(address) {
             return Ok(());
         }
         if !admission.count(address) {
-            let refusal = Refusal::AddressFull;
-            admission.metrics.limit_hit(refusal.label());
-            admission.metrics.refused(refusal.label());
-            return Err(refusal);
+            return Err(self.address_full());
         }
-        if let Some(before) = self.lock().replace(address) {
-            admission.forget(before);
-        }
+        self.count_as(Counted::Session(address));
         Ok(())
+    }
+
+    /// The connection carries requests of a session that counts already. It counts among others of the kind, so that one
+    /// token does not open any number of connections.
+    pub fn carry(&self, user: IpAddr) -> Result<(), Refusal> {
+        let admission = &self.admission;
+        let Some(address) = admission.counted_address(user) else {
+            return Ok(());
+        };
+        if *self.lock() == Counted::Carrying(address) {
+            return Ok(());
+        }
+        let most = admission.config.max_connections_per_address * CARRYING_PER_SESSION;
+        if !add_one(&admission.carrying, address, most) {
+            return Err(self.address_full());
+        }
+        self.count_as(Counted::Carrying(address));
+        Ok(())
+    }
+
+    fn count_as(&self, counted: Counted) {
+        let before = std::mem::replace(&mut *self.lock(), counted);
+        self.admission.forget(before);
+    }
+
+    fn address_full(&self) -> Refusal {
+        let refusal = Refusal::AddressFull;
+        self.admission.metrics.limit_hit(refusal.label());
+        self.admission.metrics.refused(refusal.label());
+        refusal
     }
 
     /// Gives the count of the address away, to the session that the connection carries: a session has one connection
     /// after another, or several requests at a time, and counts once.
     pub fn take_address(&self) -> Option<AddressCount> {
-        let address = self.lock().take()?;
+        let mut counted = self.lock();
+        let Counted::Session(address) = *counted else {
+            return None;
+        };
+        *counted = Counted::Nowhere;
         let admission = self.admission.clone();
         Some(AddressCount { admission, address })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<IpAddr>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counted> {
         self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,9 +331,8 @@ impl Drop for Permit {
         }
         admission.open.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections_open.dec();
-        if let Some(address) = self.lock().take() {
-            admission.forget(address);
-        }
+        let counted = *self.lock();
+        admission.forget(counted);
     }
 }
 
@@ -288,6 +350,6 @@ impl HeldAddress for AddressCount {
 
 impl Drop for AddressCount {
     fn drop(&mut self) {
-        self.admission.forget(self.address);
+        self.admission.forget(Counted::Session(self.address));
     }
 }

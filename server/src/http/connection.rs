@@ -192,6 +192,12 @@ impl Connection {
         ))
     }
 
+    /// The connection carries requests of a session that counts already; the answer if there are too many of the kind.
+    pub(super) fn carry(&self, headers: &HeaderMap) -> Option<Reply> {
+        let user = self.user_address(headers);
+        self.permit.carry(user).err().map(refused)
+    }
+
     /// The count of the user's address, for the session to hold.
     pub(super) fn take_address(&self) -> Option<Box<dyn HeldAddress>> {
         let count = self.permit.take_address();

@@ -62,16 +62,16 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Ok(join) => join,
         Err(message) => return HttpError::BadRequest.reply(message),
     };
-    let attached = match attach(&wanted, request, connection) {
-        Ok(attached) if is_elsewhere(&attached.session, join) => return elsewhere(),
+    let attached = match attach(&wanted, join, request, connection) {
         Ok(attached) => attached,
-        Err(CannotResume::TooOld) => {
+        Err(NotAttached::Reply(reply)) => return *reply,
+        Err(NotAttached::CannotResume(CannotResume::TooOld)) => {
             if let Wanted::Resume { token, .. } = &wanted {
                 keeper::keep_vacant(&connection.public.context.resumables, token.as_ref());
             }
             return HttpError::TooOld.reply("messages after yours are gone; begin a new session");
         }
-        Err(CannotResume::Refused { .. }) => return refused(),
+        Err(NotAttached::CannotResume(CannotResume::Refused { .. })) => return refused(),
     };
     keeper::keep(attached.session.clone());
     if let Some(name) = join {
@@ -80,11 +80,24 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
     hold(attached, wait).await
 }
 
+/// Why a poll carries no session.
+enum NotAttached {
+    CannotResume(CannotResume),
+    Reply(Box<Reply>),
+}
+
+impl From<CannotResume> for NotAttached {
+    fn from(why: CannotResume) -> Self {
+        Self::CannotResume(why)
+    }
+}
+
 fn attach(
     wanted: &Wanted,
+    join: Option<&str>,
     request: &Request<Incoming>,
     connection: &Connection,
-) -> Result<Attached, CannotResume> {
+) -> Result<Attached, NotAttached> {
     let context = &connection.public.context;
     let now = Instant::now();
     match wanted {
@@ -96,9 +109,15 @@ fn attach(
         Wanted::Resume { token, after } => {
             let token = token.as_ref();
             let session = find(token, Transport::Polling, request, connection)?;
-            drop(connection.take_address());
+            // Before the poll carries the session: a refusal must leave everything as it is.
+            if is_elsewhere(&session, join) {
+                return Err(NotAttached::Reply(Box::new(elsewhere())));
+            }
+            if let Some(refusal) = connection.carry(request.headers()) {
+                return Err(NotAttached::Reply(Box::new(refusal)));
+            }
             let unknown = CannotResume::Refused { forged: false };
-            session.poll(token.ok_or(unknown)?, *after, now)
+            Ok(session.poll(token.ok_or(unknown)?, *after, now)?)
         }
     }
 }
@@ -142,9 +161,10 @@ async fn hold(attached: Attached, wait: u64) -> Reply {
     let outbox = &session.member.outbox;
     let mut messages = first.clone();
     let outcome = poll_fn(|cx| {
-        if session.lock(*epoch).is_none() {
+        // Held while messages are taken: a later connection must not come in between.
+        let Some(_locked) = session.lock(*epoch) else {
             return Poll::Ready(Outcome::Replaced);
-        }
+        };
         match outbox.take(BATCH, &mut messages, cx.waker()) {
             Poll::Ready(last) => Poll::Ready(Outcome::Messages(last)),
             Poll::Pending if !first.is_empty() => Poll::Ready(Outcome::Messages(outbox.taken())),
@@ -170,7 +190,10 @@ async fn hold(attached: Attached, wait: u64) -> Reply {
             session.lock_any().forget();
             closed(reason)
         }
-        Err(_) => not_modified(outbox.taken()),
+        Err(_) => match session.lock(*epoch) {
+            Some(_locked) => not_modified(outbox.taken()),
+            None => replaced(),
+        },
     }
 }
 

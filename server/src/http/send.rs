@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
 use voicematch_core::{
+    memory::Share,
     metrics::Transport,
-    session::{CannotResume, Pending, Resumable, Token},
+    session::{CannotResume, Context, Pending, Resumable, Token},
 };
 use voicematch_protocol::CloseReason;
 
@@ -23,6 +24,10 @@ use super::{
 
 /// The most bytes of a body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The most bytes of a body that has the token in it: what a beacon may have
+/// (<https://fetch.spec.whatwg.org/#http-network-or-cache-fetch>).
+const MAX_BEACON_BYTES: usize = 64 * 1024;
 
 /// The most messages in a body.
 const MAX_MESSAGES: usize = 64;
@@ -50,7 +55,25 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         return refusal;
     }
     let headers = request.headers().clone();
-    let body = match read_body(request).await {
+    let context = &connection.public.context;
+    let find = |token: Option<Token>| {
+        let token = token.ok_or(CannotResume::Refused { forged: false });
+        let found = token.and_then(|token| context.resumables.find(context, &token));
+        let failed = |why: &CannotResume| {
+            connection.failed(&headers, why);
+            context.metrics.resume("refused", None, Transport::Polling);
+        };
+        found.inspect_err(failed).ok()
+    };
+    // A body costs memory: who shows a token that opens nothing has to send none.
+    let (known, longest) = match wanted {
+        Wanted::Resume { token, .. } => match find(token) {
+            Some(session) => (Some(session), MAX_BODY_BYTES),
+            None => return refused(),
+        },
+        Wanted::Plain | Wanted::Begin => (None, MAX_BEACON_BYTES),
+    };
+    let (body, _memory) = match read_body(request, longest, context).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -58,22 +81,16 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         Ok(read) => read,
         Err(message) => return HttpError::BadRequest.reply(&message),
     };
-    let token = match wanted {
-        Wanted::Resume { token, .. } => token,
-        Wanted::Plain | Wanted::Begin => shown.and_then(Token::parse),
+    let session = match known {
+        Some(session) => session,
+        None => match find(shown.and_then(Token::parse)) {
+            Some(session) => session,
+            None => return refused(),
+        },
     };
-    let context = &connection.public.context;
-    let unknown = CannotResume::Refused { forged: false };
-    let found = token.ok_or(unknown);
-    let session = match found.and_then(|token| context.resumables.find(context, &token)) {
-        Ok(session) => session,
-        Err(why) => {
-            connection.failed(&headers, &why);
-            context.metrics.resume("refused", None, Transport::Polling);
-            return refused();
-        }
-    };
-    drop(connection.take_address());
+    if let Some(refusal) = connection.carry(&headers) {
+        return refusal;
+    }
     let longest = context.config.max_message_bytes;
     if messages.len() > MAX_MESSAGES {
         return HttpError::TooLarge.reply("send 64 messages at once, at the most");
@@ -86,7 +103,12 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     carry_out(&session, &messages)
 }
 
-async fn read_body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
+/// The body, of this many bytes at the most, and its share of the memory.
+async fn read_body(
+    request: Request<Incoming>,
+    longest: usize,
+    context: &Context,
+) -> Result<(Vec<u8>, Share), Reply> {
     let headers = request.headers();
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind
@@ -106,13 +128,18 @@ async fn read_body(request: Request<Incoming>) -> Result<Vec<u8>, Reply> {
     let Some(length) = length else {
         return Err(HttpError::LengthRequired.reply("say Content-Length"));
     };
-    let too_large = || HttpError::TooLarge.reply("a body has 256 KiB at the most");
-    if length > MAX_BODY_BYTES {
-        return Err(too_large());
+    if length > longest {
+        let message = "a body has 256 KiB at the most, and 64 KiB without a token in the header";
+        return Err(HttpError::TooLarge.reply(message));
     }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    if context.memory.is_exceeded() {
+        let message = "the server has no memory left for you; try again later";
+        return Err(HttpError::ServerFull.reply(message));
+    }
+    let memory = Share::new(context.memory.clone(), length);
+    let body = Limited::new(request.into_body(), longest).collect();
     match timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Ok(body)) => Ok((body.to_bytes().to_vec(), memory)),
         Ok(Err(_)) => Err(HttpError::BadRequest.reply("the body ended too early")),
         Err(_) => Err(HttpError::RequestTimeout.reply("a body must come within 10 s")),
     }
@@ -156,6 +183,9 @@ enum Stop {
 fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
     let now = Instant::now();
     let mut session = session.lock_any();
+    if let Some(reason) = session.member().outbox.status().closing {
+        return closed(reason);
+    }
     let deadline = session.deadline();
     let stop = PENDING.with_borrow_mut(|pending| {
         pending.clear();

@@ -352,6 +352,12 @@ impl Client {
         http::request(self.address, "GET", &path, &headers).await
     }
 
+    /// Waits until the server has carried out all that was sent.
+    pub(crate) async fn is_heard(&mut self) {
+        self.send(json!({"type": "unknown"})).await;
+        self.expect("error").await;
+    }
+
     /// Sends a message with the next number.
     pub(crate) async fn send(&mut self, mut message: Value) {
         self.sent += 1;

@@ -85,6 +85,24 @@ pub(crate) async fn statuses(address: SocketAddr, requests: &[(&str, &str)]) -> 
     statuses
 }
 
+/// Sends these very bytes, and reads the answer.
+pub(crate) async fn exchange(address: SocketAddr, request: &str) -> Response {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    within("an answer", read_response(&mut stream, true)).await
+}
+
+/// The same. Returns the status, and the connection, which stays open.
+pub(crate) async fn exchange_kept(
+    address: SocketAddr,
+    request: &str,
+) -> (u16, BufReader<TcpStream>) {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let response = within("an answer", read_response(&mut stream, true)).await;
+    (response.status, stream)
+}
+
 /// Reads an answer and nothing behind it.
 pub(crate) async fn read_response(stream: &mut BufReader<TcpStream>, has_body: bool) -> Response {
     let mut lines = Vec::new();

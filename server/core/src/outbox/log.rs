@@ -25,7 +25,16 @@ pub struct LogLimits {
 
 /// The user's position lies before the oldest message that is still there.
 #[derive(Debug, PartialEq, Eq)]
-pub struct TooOld;
+pub enum Behind {
+    /// What comes after it was given up: the session cannot go on.
+    TooOld,
+    /// The user has proved to have more: it is that of an old request, which comes late.
+    Stale,
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
 
 struct Entry {
     /// JSON, its number included.
@@ -41,10 +50,14 @@ pub(super) struct Log {
     /// Messages that were confirmed or given up: the number of the first entry is one more.
     forgotten: u64,
     /// Entries that were staged or sent.
-    next: usize,
+    next: u32,
     /// Bytes of all entries, and of those that are not sent.
     bytes: usize,
-    unsent_bytes: usize,
+    unsent_bytes: u32,
+    /// How many of the forgotten messages were given up since the user last proved to have all before them.
+    given_up: u32,
+    /// Polls carry the session: nothing is lost yet, although there is no link.
+    pub(super) is_polled: bool,
     /// Framed, and not yet taken by the link.
     staged: Vec<u8>,
     /// Bytes of `staged` that the link has taken.
@@ -81,7 +94,7 @@ impl Log {
 
     /// The number of the last message that was taken, or staged.
     pub(super) fn sent(&self) -> u64 {
-        self.forgotten + self.next as u64
+        self.forgotten + u64::from(self.next)
     }
 
     /// The number of the last message that was confirmed, or given up.
@@ -109,12 +122,13 @@ impl Log {
     /// Messages and bytes that are not sent.
     pub(super) fn unsent(&self) -> (usize, usize) {
         let staged = self.staged.len() - self.taken as usize + self.urgent.len();
-        (self.entries.len() - self.next, self.unsent_bytes + staged)
+        let unsent = self.entries.len() - self.next as usize;
+        (unsent, self.unsent_bytes as usize + staged)
     }
 
     /// Whether the link has all that there is.
     pub(super) fn is_flushed(&self) -> bool {
-        let unsent = self.next < self.entries.len();
+        let unsent = (self.next as usize) < self.entries.len();
         !unsent && self.staged.is_empty() && self.urgent.is_empty() && self.last_words.is_empty()
     }
 
@@ -131,7 +145,7 @@ impl Log {
 
     /// How many of the unsent messages are a partner's.
     pub(super) fn relays_unsent(&self) -> usize {
-        let unsent = self.entries.iter().skip(self.next);
+        let unsent = self.entries.iter().skip(self.next as usize);
         unsent.filter(|entry| entry.read_at.is_some()).count()
     }
 
@@ -147,7 +161,7 @@ impl Log {
         ];
         let text: Box<[u8]> = parts.concat().into();
         self.bytes += text.len();
-        self.unsent_bytes += text.len();
+        self.unsent_bytes = self.unsent_bytes.saturating_add(small(text.len()));
         self.entries.push_back(Entry { text, read_at });
     }
 
@@ -176,15 +190,15 @@ impl Log {
         if self.staged.is_empty() {
             self.staged.append(&mut self.urgent);
             self.urgent = Vec::new();
-            while let Some(entry) = self.entries.get(self.next)
+            while let Some(entry) = self.entries.get(self.next as usize)
                 && self.staged.len() < STAGED_BYTES
             {
-                let (seq, text) = (self.forgotten + self.next as u64 + 1, &entry.text);
+                let (seq, text) = (self.forgotten + u64::from(self.next) + 1, &entry.text);
                 link.frame(Message::Numbered { seq, text }, &mut self.staged);
-                self.unsent_bytes -= text.len();
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(small(text.len()));
                 self.next += 1;
             }
-            if self.next == self.entries.len() {
+            if self.next as usize == self.entries.len() {
                 self.staged
                     .extend_from_slice(&std::mem::take(&mut self.last_words));
             }
@@ -231,7 +245,7 @@ impl Log {
     pub(super) fn take(&mut self, limits: LogLimits, out: &mut Vec<u8>, metrics: &Metrics) -> u64 {
         let start = out.len();
         for taken in 0..limits.messages {
-            let Some(entry) = self.entries.get(self.next) else {
+            let Some(entry) = self.entries.get(self.next as usize) else {
                 break;
             };
             if taken > 0 && out.len() - start + entry.text.len() > limits.bytes as usize {
@@ -241,21 +255,26 @@ impl Log {
                 out.push(b',');
             }
             out.extend_from_slice(&entry.text);
-            self.unsent_bytes -= entry.text.len();
+            self.unsent_bytes = self.unsent_bytes.saturating_sub(small(entry.text.len()));
             self.next += 1;
         }
         metrics.sent_bytes(out.len() - start);
         self.measure(metrics);
-        self.forgotten + self.next as u64
+        self.sent()
     }
 
     /// Measures how long the messages took that have just been sent for the first time.
     fn measure(&mut self, metrics: &Metrics) {
-        let sent = self.forgotten + self.next as u64;
+        let sent = self.sent();
         let from = self.measured.max(self.forgotten);
         self.measured = self.measured.max(sent);
         let skip = usize::try_from(from - self.forgotten).unwrap_or(usize::MAX);
-        for (i, entry) in self.entries.range(..self.next).enumerate().skip(skip) {
+        for (i, entry) in self
+            .entries
+            .range(..self.next as usize)
+            .enumerate()
+            .skip(skip)
+        {
             let number = self.forgotten + i as u64 + 1;
             match entry.read_at {
                 Some(read_at) if number > self.replayed => {
@@ -269,9 +288,14 @@ impl Log {
 
     /// The user has all messages up to this number.
     pub(super) fn confirm(&mut self, number: u64) {
-        while self.forgotten < number && self.next > 0 {
+        let number = number.min(self.sent());
+        while self.forgotten < number {
             self.forget_first();
         }
+        let missing = self.forgotten - number;
+        self.given_up = self
+            .given_up
+            .min(small(usize::try_from(missing).unwrap_or(usize::MAX)));
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
@@ -284,7 +308,7 @@ impl Log {
             if self.next > 0 {
                 self.next -= 1;
             } else {
-                self.unsent_bytes -= entry.text.len();
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(small(entry.text.len()));
             }
         }
     }
@@ -300,13 +324,14 @@ impl Log {
                 return false;
             }
             self.forget_first();
+            self.given_up = self.given_up.saturating_add(1);
         }
         true
     }
 
     /// Forgets what is not sent; what the link has begun to take stays.
     pub(super) fn discard(&mut self) {
-        self.entries.truncate(self.next);
+        self.entries.truncate(self.next as usize);
         self.unsent_bytes = 0;
         self.urgent = Vec::new();
         self.bytes = self.entries.iter().map(|entry| entry.text.len()).sum();
@@ -320,7 +345,7 @@ impl Log {
     }
 
     /// Begins again on another link after message `after`. Returns how many messages will be sent again, or late.
-    pub(super) fn rewind(&mut self, after: u64) -> Result<u64, TooOld> {
+    pub(super) fn rewind(&mut self, after: u64) -> Result<u64, Behind> {
         let replay = self.go_back(after)?;
         self.cut();
         self.replayed = self.last();
@@ -328,16 +353,17 @@ impl Log {
     }
 
     /// Begins again after message `after`. Returns how many messages there are after it.
-    pub(super) fn go_back(&mut self, after: u64) -> Result<u64, TooOld> {
+    pub(super) fn go_back(&mut self, after: u64) -> Result<u64, Behind> {
+        if after < self.forgotten - u64::from(self.given_up) {
+            return Err(Behind::Stale);
+        }
         if after < self.forgotten {
-            return Err(TooOld);
+            return Err(Behind::TooOld);
         }
         // A user cannot have what was never sent.
-        while self.forgotten < after.min(self.forgotten + self.next as u64) {
-            self.forget_first();
-        }
+        self.confirm(after);
         self.next = 0;
-        self.unsent_bytes = self.bytes;
+        self.unsent_bytes = small(self.bytes);
         Ok(self.entries.len() as u64)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use voicematch_protocol::CloseReason;
 
-use super::{Batch, Link, Log, LogLimits, Outbox, Refused, State, TooOld, Way, text_frame};
+use super::{Batch, Behind, Link, Log, LogLimits, Outbox, Refused, State, Way, text_frame};
 
 thread_local! {
     /// The buffer in which messages are framed that the socket takes at once.
@@ -42,12 +42,13 @@ impl Outbox {
         after: u64,
         event: &'static str,
         first: impl FnOnce(u64) -> Vec<u8>,
-    ) -> Result<Vec<u8>, TooOld> {
+    ) -> Result<Vec<u8>, Behind> {
         let mut state = self.lock();
         let memory = state.memory();
-        let log = state.log().ok_or(TooOld)?;
+        let log = state.log().ok_or(Behind::Stale)?;
         let whole = log.is_between_messages();
         let replay = log.rewind(after)?;
+        log.is_polled = attach.is_none();
         if let Some(old) = log.link.take() {
             say_farewell(old, whole, CloseReason::Replaced);
         }
@@ -70,16 +71,17 @@ impl Outbox {
 
     /// Begins again after message `after`, for a transport that asks for messages: what it took last may be lost. Who
     /// else waits for messages is woken.
-    pub fn rewind(&self, after: u64) -> Result<u64, TooOld> {
+    pub fn rewind(&self, after: u64) -> Result<u64, Behind> {
         let mut state = self.lock();
         let memory = state.memory();
         let replay = match state.log() {
             Some(log) => {
                 let replay = log.go_back(after);
+                log.is_polled |= replay.is_ok();
                 log.wake_reader();
                 replay
             }
-            None => Err(TooOld),
+            None => Err(Behind::Stale),
         };
         self.settle(memory, &mut state);
         replay
@@ -94,6 +96,8 @@ impl Outbox {
                 say_farewell(link, log.is_between_messages(), reason);
             }
             log.cut();
+            log.is_polled = false;
+            log.wake_reader();
         }
         self.settle(memory, &mut state);
     }
@@ -195,7 +199,7 @@ impl Outbox {
         let (messages, bytes) = log.unsent();
         self.metrics.outbox_depth(messages, bytes);
         let kept = log.trim();
-        let (limit, reason) = if log.link.is_none() {
+        let (limit, reason) = if log.link.is_none() && !log.is_polled {
             if kept {
                 return Ok(());
             }

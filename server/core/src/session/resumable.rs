@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, Transport},
-    outbox::{Attach, TooOld},
+    outbox::{Attach, Behind},
     room::{Member, Place},
 };
 
@@ -99,7 +99,7 @@ impl Resumables {
         let accepted = {
             let mut session = found.lock_any();
             let resume = session.resume.as_mut();
-            resume.is_some_and(|resume| resume.tokens.accept(token) & !resume.is_vacant)
+            resume.is_some_and(|resume| resume.tokens.accept(token)) & !found.member.is_vacant()
         };
         match accepted {
             true => Ok(found),
@@ -262,7 +262,11 @@ impl Resumable {
         let metrics = &self.context.metrics;
         let first = match attached {
             Ok(first) => first,
-            Err(TooOld) => {
+            Err(Behind::Stale) => {
+                metrics.resume("refused", Some(from), transport);
+                return Err(refused);
+            }
+            Err(Behind::TooOld) => {
                 metrics.resume("too_old", Some(from), transport);
                 self.give_up(session, now);
                 return Err(CannotResume::TooOld);
@@ -298,7 +302,10 @@ impl Resumable {
         // One that has ended is still there for the poll that sees it.
         let after = after.filter(|_| !session.left);
         let rewound = after.map(|after| self.member.outbox.rewind(after));
-        if let Some(Err(TooOld)) = rewound {
+        if let Some(Err(Behind::Stale)) = rewound {
+            return Err(CannotResume::Refused { forged: false });
+        }
+        if let Some(Err(Behind::TooOld)) = rewound {
             self.give_up(&mut session, now);
             return Err(CannotResume::TooOld);
         }
@@ -320,13 +327,6 @@ impl Resumable {
             session.leave(CloseReason::TooOld);
             self.member.outbox.close(CloseReason::TooOld);
         }
-    }
-
-    /// Whether only the seat is kept, for the ticket of its user.
-    pub(super) fn is_vacant(&self) -> bool {
-        let session = self.lock_any();
-        let resume = session.resume.as_ref();
-        !session.left && resume.is_some_and(|resume| resume.is_vacant)
     }
 
     pub fn metrics(&self) -> &Metrics {

@@ -12,7 +12,7 @@ use voicematch_protocol::{
 };
 
 use super::{
-    Pending, Resumable, Session,
+    Pending, Session,
     requests::{Refusal, id_of, parse_numbers},
     token::Tokens,
 };
@@ -21,7 +21,7 @@ use crate::{
     outbox::LogLimits,
     pause,
     room::{
-        Place,
+        Member, Place,
         pending::{self, CannotRejoin, Rejoined},
         ticket::{BadTicket, TicketSeat},
     },
@@ -120,8 +120,6 @@ pub(super) struct Resume {
     busy_until: Instant,
     /// The room for whose other member the user waits.
     rejoining: Option<Box<Rejoining>>,
-    /// No connection can carry it on any more: its seat in a room is kept for the user's next session.
-    pub(super) is_vacant: bool,
     /// Counts the session under its user's address, as long as it is there.
     pub(super) held: Option<Box<dyn HeldAddress>>,
 }
@@ -147,7 +145,6 @@ impl Resume {
             kept: false,
             busy_until: now,
             rejoining: None,
-            is_vacant: false,
             held: None,
         }
     }
@@ -334,16 +331,19 @@ impl Session {
             }
         };
         if ticket.process == context.room_keys.process {
-            // This process knows all about its rooms.
-            let use_resume =
-                "the session of this ticket is still there; come back with its resume token";
+            // This process knows all about its rooms. No session is locked here: this one is, and the ticket may be its
+            // own, or that of somebody who shows this one's at the same time.
             let former = context.resumables.get(ticket.session);
+            let former = former.map(|former| former.member.clone());
             return match (former, ticket.seat) {
                 (Some(former), TicketSeat::Match { seat, .. }) if former.is_vacant() => {
                     self.take_seat_of(&former, ticket.room, seat)
                 }
-                (Some(_), _) => refused(ErrorCode::UseResume, use_resume),
-                (None, _) => refused(ErrorCode::RoomClosed, "this room has ended"),
+                (Some(former), _) if former.room_id() == Some(ticket.room) => refused(
+                    ErrorCode::UseResume,
+                    "the session of this ticket is still in the room; it goes on with its resume token",
+                ),
+                _ => refused(ErrorCode::RoomClosed, "this room has ended"),
             };
         }
         let (partner, seat) = match ticket.seat {
@@ -374,19 +374,19 @@ impl Session {
     }
 
     /// Takes the seat of the user's former session, which could not be carried on.
-    fn take_seat_of(&self, former: &Resumable, room: RoomId, seat: u8) -> Result<(), Refusal> {
+    fn take_seat_of(&self, former: &Member, room: RoomId, seat: u8) -> Result<(), Refusal> {
         match self.member.place() {
             Place::Idle => {}
             Place::Waiting => return Err(waits_already()),
             Place::InRoom | Place::Gone => return Err(in_room_already()),
         }
-        let current = former.member.room().filter(|current| current.id == room);
+        let current = former.room().filter(|current| current.id == room);
         let taken = current.is_some_and(|current| {
             let keys = &self.context.room_keys;
-            current.hand_over(&former.member, &self.member, seat == 0, keys)
+            current.hand_over(former, &self.member, seat == 0, keys)
         });
-        // Nobody comes back to it.
-        former.lock_any().leave(CloseReason::TooOld);
+        // Nobody comes back to it: its keeper ends it.
+        former.outbox.close(CloseReason::TooOld);
         match taken {
             true => Ok(()),
             false => Err(Refusal(
@@ -414,8 +414,8 @@ impl Session {
         }
         if let Some(resume) = &mut self.resume {
             resume.carrier = Carrier::Nothing { since: now };
-            resume.is_vacant = true;
         }
+        self.member.vacate_for_ticket();
         true
     }
 
@@ -465,7 +465,7 @@ impl Session {
         let resume = self.resume.as_ref()?;
         let config = &self.context.config.resume;
         match resume.carrier {
-            Carrier::Nothing { since } if resume.is_vacant => Some(since + pending::WAIT),
+            Carrier::Nothing { since } if self.member.is_vacant() => Some(since + pending::WAIT),
             Carrier::Nothing { since } => Some(since + config.window),
             Carrier::Polls { until } => until,
             Carrier::Connection => Some(match resume.pinged_at {
@@ -494,7 +494,7 @@ impl Session {
                     resume.carrier = Carrier::Nothing { since: pause };
                     return Ok(());
                 }
-                Err(match resume.is_vacant {
+                Err(match self.member.is_vacant() {
                     true => CloseReason::TooOld,
                     false => CloseReason::Lost,
                 })
@@ -570,7 +570,9 @@ impl Session {
         let Some(resume) = &mut self.resume else {
             return 0;
         };
-        resume.carrier = Carrier::Polls { until: None };
+        if !self.left {
+            resume.carrier = Carrier::Polls { until: None };
+        }
         resume.epoch += 1;
         resume.epoch
     }
@@ -597,10 +599,18 @@ impl Session {
     /// Until when a session that has ended is kept for the poll that is to see its end; `None`: nobody polls.
     pub fn ended_until(&self) -> Option<Instant> {
         match self.resume.as_ref()?.carrier {
-            Carrier::Polls { until } if self.left => {
-                Some(until.unwrap_or_else(|| Instant::now() + POLL_PATIENCE))
-            }
+            Carrier::Polls { until } if self.left => until,
             _ => None,
+        }
+    }
+
+    /// A session that ends while a poll is held is kept for a while, and no longer.
+    pub(super) fn end_polls(&mut self) {
+        if let Some(resume) = &mut self.resume
+            && let Carrier::Polls { until: None } = resume.carrier
+        {
+            let until = Some(Instant::now() + POLL_PATIENCE);
+            resume.carrier = Carrier::Polls { until };
         }
     }
 
