@@ -236,7 +236,7 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
             | "/chat/poll",
         ) => HttpError::MethodNotAllowed.reply("use GET"),
         _ => HttpError::NotFound.reply(&format!(
-            "there is nothing at {path:.80}; try /ws, /events, /poll, /health or /stats"
+            "there is nothing at {path:.80}; try /ws, /events, /poll, /send, /health or /stats"
         )),
     }
 }

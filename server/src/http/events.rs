@@ -52,12 +52,12 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
     if let Wanted::Resume { token, after } = &mut wanted {
         // An `EventSource` that comes again by itself says what it has in this header.
         if let Some(last) = request.headers().get(LAST_EVENT_ID) {
-            *after = Some(
-                last.to_str()
-                    .ok()
-                    .and_then(|id| id.parse().ok())
-                    .unwrap_or(0),
-            );
+            let number = last.to_str().ok().and_then(|id| id.parse().ok());
+            if number.is_none() {
+                let message = "Last-Event-ID is the number of the last message that arrived";
+                return Some(HttpError::BadRequest.reply(message));
+            }
+            *after = number;
         }
         match find(token.as_ref(), Transport::EventStream, request, connection) {
             Ok(session) if is_elsewhere(&session, join) => return Some(elsewhere()),

@@ -72,7 +72,8 @@ pub(super) fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+    // Who has lost the token must hear so, and not get a new session.
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim_start())
@@ -124,6 +125,10 @@ mod tests {
         );
         assert_eq!(resumed(read(&query, &[])), (token, Some(7)));
         assert_eq!(resumed(read("/ws?token=x", &[])), (None, None));
+        assert_eq!(
+            resumed(read("/ws", &[("Authorization", "Bearer")])),
+            (None, None)
+        );
     }
 
     #[test]
