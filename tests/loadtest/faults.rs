@@ -222,11 +222,11 @@ async fn a_stall_slows_every_message_that_was_due_in_it() {
         assert!(ran.ms(latency, "p99") > 1200.0 && ran.ms(latency, "p50") < 400.0);
         // Ten a second of each of twenty users; what was due 100 ms before its end took as long.
         let slow = ran.slower(latency, 100);
-        assert!(slow.abs_diff(20 * 13) <= 30, "{latency}: {slow}");
+        assert!(slow.abs_diff(20 * 13) <= 60, "{latency}: {slow}");
     }
     assert_eq!(ran.messages("delivered"), ran.messages("sent"));
     let late = ran.messages("late");
-    assert!(late.abs_diff(20 * 4) <= 30, "{late}");
+    assert!(late.abs_diff(20 * 4) <= 60, "{late}");
     ran.assert_only(&[("late", late)], &[("message_late", "server", late)]);
 }
 
