@@ -2,7 +2,7 @@
 
 mod flags;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use crate::{
     admission::{limits::LimitConfig, origin::AllowedOrigins, proxy::TrustedProxies},
@@ -10,13 +10,14 @@ use crate::{
     listen::Address,
     machine::{descriptors, memory},
     room_key::{KeyConfig, KeyFrom},
+    secret,
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
 use voicematch_core::{
     matchmaker::{MatchmakerConfig, Widening},
     outbox::{LogLimits, OutboxLimits},
-    session::{RateLimit, ResumeConfig, SessionConfig},
+    session::{IceConfig, RateLimit, ResumeConfig, SessionConfig, Turn},
 };
 
 /// Everything the server needs to know, checked.
@@ -107,6 +108,11 @@ impl Flags {
             (None, 0) => UNLIMITED_DETACHED,
             (None, connections) => (connections / 10).max(1),
         };
+        let turn = turn(
+            self.turn_urls,
+            self.turn_secret_file.as_deref(),
+            self.turn_ttl,
+        )?;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
@@ -172,11 +178,14 @@ impl Flags {
                     },
                     max_detached,
                 },
-                ice_servers: self
-                    .ice_servers
-                    .into_iter()
-                    .flat_map(|servers| servers.0)
-                    .collect(),
+                ice: IceConfig {
+                    fixed: self
+                        .ice_servers
+                        .into_iter()
+                        .flat_map(|servers| servers.0)
+                        .collect(),
+                    turn,
+                },
             },
             matchmaker: MatchmakerConfig {
                 widening: Widening {
@@ -187,6 +196,27 @@ impl Flags {
                 avoid_partner_for: self.avoid_partner_for,
             },
         })
+    }
+}
+
+fn turn(
+    urls: Vec<String>,
+    secret_file: Option<&Path>,
+    ttl: Duration,
+) -> Result<Option<Turn>, ConfigError> {
+    match (urls.is_empty(), secret_file) {
+        (true, None) => Ok(None),
+        (false, Some(file)) => {
+            let secret = secret::text("--turn-secret-file", file).map_err(ConfigError)?;
+            let secret = secret.into_bytes();
+            Ok(Some(Turn { urls, secret, ttl }))
+        }
+        (false, None) => Err(ConfigError(
+            "--turn-url needs --turn-secret-file, with the secret that the TURN server has".into(),
+        )),
+        (true, Some(_)) => Err(ConfigError(
+            "--turn-secret-file needs --turn-url, as in turn:turn.example.org:3478".into(),
+        )),
     }
 }
 
@@ -253,6 +283,13 @@ mod tests {
             (&["--log", "inof"], "info"),
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
+            (&["--turn-url", "stun:x"], "turn:turn"),
+            (&["--turn-url", "turn:x"], "--turn-secret-file"),
+            (&["--turn-secret-file", "/dev/null"], "--turn-url"),
+            (
+                &["--turn-url", "turn:x", "--turn-secret-file", "/nowhere"],
+                "/nowhere",
+            ),
             (&["--listen", "8080"], ":8080"),
             (&["--listen", "unix:"], "path"),
             (&["--listen", "a b:80"], "localhost:8080"),
@@ -279,11 +316,8 @@ mod tests {
             flags::ice_servers("stun:a turn:b").map(|servers| servers.0.len()),
             Ok(2)
         );
-        assert_eq!(config.session.ice_servers.len(), 2);
-        assert_eq!(
-            config.session.ice_servers[1].credential.as_deref(),
-            Some("c")
-        );
+        assert_eq!(config.session.ice.fixed.len(), 2);
+        assert_eq!(config.session.ice.fixed[1].credential.as_deref(), Some("c"));
     }
 
     #[test]

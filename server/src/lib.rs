@@ -14,6 +14,7 @@ pub mod log;
 pub mod machine;
 pub mod profile;
 pub mod room_key;
+pub mod secret;
 pub mod shed;
 pub mod shutdown;
 pub mod transport;

@@ -2,13 +2,14 @@
 //! that is lost with the process would make tickets useless.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use crate::secret;
 use voicematch_core::{
     process::ProcessId,
     room::ticket::{MIN_KEY_BYTES, RoomKey, RoomKeys},
@@ -19,9 +20,6 @@ const FILE: &str = "room.key";
 
 /// Bytes of a key that we make.
 const KEY_BYTES: usize = 32;
-
-/// The most bytes of a key file.
-const MAX_BYTES: u64 = 4096;
 
 /// Where the keys are to come from.
 #[derive(Debug, Clone)]
@@ -86,16 +84,7 @@ impl Source {
 /// Reads a key that the operator has made.
 fn read(path: &Path) -> Result<RoomKey, String> {
     let shown = path.display();
-    let wrong = |error: io::Error| format!("{shown}: {error}");
-    let file = File::open(path).map_err(wrong)?;
-    let mode = file.metadata().map_err(wrong)?.mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown} may be read by others; chmod 600 {shown}"));
-    }
-    let mut secret = Vec::new();
-    file.take(MAX_BYTES)
-        .read_to_end(&mut secret)
-        .map_err(wrong)?;
+    let secret = secret::bytes(path)?;
     if secret.len() < MIN_KEY_BYTES {
         return Err(format!(
             "{shown} has {} bytes, and a key has {MIN_KEY_BYTES} at least; head -c 32 /dev/urandom > {shown}",

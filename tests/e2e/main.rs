@@ -36,3 +36,4 @@ mod self_test;
 mod slow_consumer;
 mod storm;
 mod support;
+mod turn;

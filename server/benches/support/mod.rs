@@ -138,7 +138,7 @@ fn new_context() -> Arc<Context> {
                 },
                 max_detached: 100,
             },
-            ice_servers: Vec::new(),
+            ice: Default::default(),
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),

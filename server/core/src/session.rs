@@ -2,6 +2,7 @@
 //! the user's messages, and the outbox writes to the user.
 
 pub mod close_log;
+mod ice;
 #[cfg(test)]
 mod model;
 mod rate;
@@ -15,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use voicematch_protocol::{
@@ -32,6 +33,7 @@ use crate::{
     room::{Member, Room, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
 };
 use close_log::CloseLog;
+pub use ice::{IceConfig, Turn};
 use rate::Rate;
 pub use rate::RateLimit;
 use requests::{Refusal, id_of, parse};
@@ -56,7 +58,7 @@ pub struct SessionConfig {
     /// How resumable sessions behave.
     pub resume: ResumeConfig,
     /// Part of the greeting.
-    pub ice_servers: Vec<IceServer>,
+    pub ice: IceConfig,
 }
 
 /// What all sessions share.
@@ -131,7 +133,8 @@ impl Session {
             draining = context.draining.load(Ordering::Relaxed);
             let mut first = Batch::default();
             first.push_framed(preface);
-            first.push_json(&greeting(config, id, None));
+            let ice_servers = config.ice.of(id, SystemTime::now());
+            first.push_json(&greeting(config, id, None, &ice_servers));
             // If the user has gone already, the transport finds out by itself.
             let _ = outbox.send_batch(&first, None);
             Member::new(id, outbox, false)
@@ -366,6 +369,7 @@ fn greeting<'a>(
     config: &'a SessionConfig,
     id: SessionId,
     token: Option<&'a str>,
+    ice_servers: &'a [IceServer],
 ) -> ServerMessage<'a> {
     let heartbeat = match token {
         Some(_) => config.resume.heartbeat,
@@ -376,7 +380,7 @@ fn greeting<'a>(
         resume_token: token,
         resume_window_ms: token.map(|_| millis(config.resume.window)),
         heartbeat_ms: millis(heartbeat),
-        ice_servers: &config.ice_servers,
+        ice_servers,
         limits: Limits {
             max_message_bytes: config.max_message_bytes as u64,
             max_messages_per_second: config.rate.per_second,

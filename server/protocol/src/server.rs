@@ -75,6 +75,12 @@ pub enum ServerMessage<'a> {
         /// When the next one comes, in milliseconds; nothing for much longer means that the connection is lost.
         next_ms: u64,
     },
+    /// In a resumable session: new credentials for TURN, before the old ones end; for
+    /// `RTCPeerConnection.setConfiguration`.
+    IceServers {
+        /// STUN and TURN servers.
+        ice_servers: &'a [IceServer],
+    },
     /// The user is in a pool.
     Waiting {
         /// The `id` of the request.
@@ -286,6 +292,7 @@ pub enum ServerType {
     Session,
     Resumed,
     Ping,
+    IceServers,
     Waiting,
     MatchFound,
     PeerLeft,

@@ -52,6 +52,11 @@ fn the_server_writes_each_message_as_in_its_fixture() {
         username: None,
         credential: None,
     }];
+    let turn = [IceServer {
+        urls: vec!["turn:turn.example.org:3478".to_owned()],
+        username: Some("1700003600:00f1a2b3c4d5e6f7".to_owned()),
+        credential: Some("dHVybg==".to_owned()),
+    }];
     let limits = Limits {
         max_message_bytes: 65536,
         max_messages_per_second: 100,
@@ -84,6 +89,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             }),
             ice_servers: &stun,
         },
+        ServerMessage::IceServers { ice_servers: &turn },
         ServerMessage::Ping {
             received: 17,
             next_ms: 7000,

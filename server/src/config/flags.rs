@@ -137,6 +137,20 @@ pub struct Flags {
     #[arg(long = "ice-server", env = "VOICEMATCH_ICE_SERVERS", value_parser = ice_servers, value_name = "URL|JSON")]
     pub ice_servers: Vec<IceServers>,
 
+    /// TURN server that shares a secret with this one, as in turn:turn.example.org:3478 (coturn:
+    /// use-auth-secret): each session gets credentials of its own. Repeatable, or separated by commas
+    /// [default: none]
+    #[arg(long = "turn-url", env = "VOICEMATCH_TURN_URL", value_parser = turn_url, value_delimiter = ',', value_name = "URL")]
+    pub turn_urls: Vec<String>,
+
+    /// The secret of --turn-url (coturn: static-auth-secret)
+    #[arg(long, env = "VOICEMATCH_TURN_SECRET_FILE", value_name = "FILE")]
+    pub turn_secret_file: Option<PathBuf>,
+
+    /// How long such credentials are good; resumable sessions get new ones after three quarters of it
+    #[arg(long, default_value = "12h", value_parser = time("1s", "30days"), env = "VOICEMATCH_TURN_TTL", value_name = "DURATION")]
+    pub turn_ttl: Duration,
+
     /// How often each connection is pinged
     #[arg(long, default_value = "25s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Duration,
@@ -414,6 +428,16 @@ pub(super) fn ice_servers(text: &str) -> Result<IceServers, String> {
         }
     }
     Ok(IceServers(servers))
+}
+
+fn turn_url(text: &str) -> Result<String, String> {
+    let is_turn = text.starts_with("turn:") || text.starts_with("turns:");
+    match is_turn && is_ice_url(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("write it as turn:turn.example.org:3478 or turns:turn.example.org:5349".into())
+        }
+    }
 }
 
 fn is_ice_url(url: &str) -> bool {

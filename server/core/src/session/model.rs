@@ -111,7 +111,7 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
                 },
                 max_detached,
             },
-            ice_servers: Vec::new(),
+            ice: Default::default(),
         },
         matchmaker: Matchmaker::new(matchmaker, metrics.clone(), keys.clone()),
         directory: Directory::default(),

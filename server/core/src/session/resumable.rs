@@ -5,7 +5,7 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use dashmap::DashMap;
@@ -172,6 +172,8 @@ impl Resumable {
         let (tokens, token) = Tokens::new(context.room_keys.process, member.id);
         let beat = config.heartbeat.max(config.resume.heartbeat);
         let mut resume = Resume::new(tokens, transport, carrier, beat, now);
+        let renew_ice = config.ice.renew_after();
+        resume.renew_ice = renew_ice.map(|after| Box::new(now + after));
         resume.held = held;
         let resume = Some(Box::new(resume));
         let session = Session::begin(context.clone(), member.clone(), resume, false, now);
@@ -187,7 +189,9 @@ impl Resumable {
         // Last: who has read the greeting may send at once, over another connection.
         let outbox = &session.member.outbox;
         let first = outbox.attach(&mut attach, 0, "session", |_| {
-            json(&greeting(config, session.member.id, Some(&token.text())))
+            let id = session.member.id;
+            let ice_servers = config.ice.of(id, SystemTime::now());
+            json(&greeting(config, id, Some(&token.text()), &ice_servers))
         });
         let first = first.unwrap_or_default();
         if draining {
@@ -238,6 +242,11 @@ impl Resumable {
         let epoch = resume.epoch + 1;
         let after = after.unwrap_or_else(|| outbox.confirmed());
         let carrier = carrier(attach.as_ref());
+        let ice_servers = self
+            .context
+            .config
+            .ice
+            .of(self.member.id, SystemTime::now());
         let (received, from, before) = (resume.received, resume.transport, resume.carrier);
         let tokens = &mut resume.tokens;
         let attached = outbox.attach(attach, after, "resumed", |replay| {
@@ -256,7 +265,7 @@ impl Resumable {
                 replay,
                 place,
                 room,
-                ice_servers: &self.context.config.ice_servers,
+                ice_servers: &ice_servers,
             })
         });
         let metrics = &self.context.metrics;

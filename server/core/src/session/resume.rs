@@ -3,7 +3,7 @@
 
 use std::{
     sync::atomic::Ordering,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use voicematch_protocol::{
@@ -118,6 +118,8 @@ pub(super) struct Resume {
     kept: bool,
     /// Something was said, or is about to be: polls are to come soon.
     busy_until: Instant,
+    /// When the credentials of TURN servers are to be renewed; `None`: there are none, and it costs little.
+    pub(super) renew_ice: Option<Box<Instant>>,
     /// The room for whose other member the user waits.
     rejoining: Option<Box<Rejoining>>,
     /// Counts the session under its user's address, as long as it is there.
@@ -144,6 +146,7 @@ impl Resume {
             parked: false,
             kept: false,
             busy_until: now,
+            renew_ice: None,
             rejoining: None,
             held: None,
         }
@@ -455,9 +458,34 @@ impl Session {
     pub(super) fn resume_deadline(&self) -> Option<Instant> {
         let rejoining = self.resume.as_ref()?.rejoining.as_deref();
         let own = self.carrier_deadline();
-        match rejoining {
-            Some(Rejoining { until, .. }) => Some(own.map_or(*until, |own| own.min(*until))),
-            None => own,
+        let rejoining = rejoining.map(|rejoining| rejoining.until);
+        [own, rejoining, self.renew_ice_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the user is to be told of new credentials; who is away gets them on coming back.
+    fn renew_ice_at(&self) -> Option<Instant> {
+        let resume = self.resume.as_ref()?;
+        let due = resume.renew_ice.as_deref().copied();
+        due.filter(|_| !self.is_detached())
+    }
+
+    /// Tells the user of new credentials when it is time.
+    fn renew_ice(&mut self, now: Instant) {
+        if self.renew_ice_at().is_none_or(|due| due > now) {
+            return;
+        }
+        let ice = &self.context.config.ice;
+        let ice_servers = ice.of(self.member.id, SystemTime::now());
+        let message = ServerMessage::IceServers {
+            ice_servers: &ice_servers,
+        };
+        // A refusal means that this session is being closed.
+        let _ = self.member.outbox.send(&message);
+        if let Some(resume) = &mut self.resume {
+            resume.renew_ice = ice.renew_after().map(|after| Box::new(now + after));
         }
     }
 
@@ -479,6 +507,7 @@ impl Session {
     /// Does what is due. An error means that the user is not there.
     pub(super) fn on_resume_deadline(&mut self, now: Instant) -> Result<(), CloseReason> {
         self.rejoin_over(now);
+        self.renew_ice(now);
         if self
             .carrier_deadline()
             .is_none_or(|deadline| deadline > now)
@@ -697,9 +726,12 @@ impl Session {
         self.member.set_away(false);
         self.context.metrics.attached(transport);
         let beat = self.beat();
+        let renew_ice = self.context.config.ice.renew_after();
         if let Some(resume) = &mut self.resume {
             resume.transport = transport;
             resume.carrier = carrier;
+            // `resumed` has told new ones.
+            resume.renew_ice = renew_ice.map(|after| Box::new(now + after));
             resume.next_ping = now + beat;
             resume.promised = beat;
         }
