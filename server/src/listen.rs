@@ -50,7 +50,7 @@ pub async fn accept(
                 back_off = BACK_OFF[0];
                 scarce = scarce && !reserve.is_whole();
                 let permit = if scarce {
-                    admission.refuse(Refusal::NoDescriptors)
+                    admission.refuse(Refusal::NoDescriptors, None)
                 } else {
                     // A proxy's connections count for its users, who are known only with their requests.
                     admission.enter((!public.proxies.trusts(peer)).then(|| peer.address()))

@@ -29,14 +29,15 @@ fn shed(context: &Context) {
         .collect();
     let mut used: usize = users.iter().map(|(bytes, _)| bytes).sum();
     let limit = context.memory.limit();
-    if used <= limit {
-        // Handshakes use the rest, and end soon.
+    // What is no user's: connections that speak HTTP. They are asked to make room, and new ones are refused.
+    let rest = context.memory.used().saturating_sub(used);
+    if used <= limit / 2 || used + rest <= limit {
         return;
     }
     users.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
     for (bytes, member) in users {
         // Some more than needed, so that the next message does not begin it again.
-        if used <= limit / 8 * 7 {
+        if used + rest <= limit / 8 * 7 || used <= limit / 2 {
             break;
         }
         used -= bytes;

@@ -22,6 +22,7 @@ const SERVER: &[Room] = &[
             "machine",
             "log",
             "room_key",
+            "secret",
         ],
     ),
     (
@@ -37,7 +38,8 @@ const SERVER: &[Room] = &[
     ("admission", &["io"]),
     ("io", &[]),
     ("machine", &[]),
-    ("room_key", &[]),
+    ("room_key", &["secret"]),
+    ("secret", &[]),
     ("log", &[]),
 ];
 

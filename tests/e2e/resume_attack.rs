@@ -1,14 +1,15 @@
 //! What a client may do to itself, to a partner or to the server with tickets, old requests and many connections: it costs
 //! its sender only.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::{Duration, timeout},
 };
 
-use crate::support::{Client, End, TestServer, Via, eventually, http};
+use crate::support::{Client, End, RawSocket, TestServer, Via, client_frame, eventually, http};
 
 /// Two in a room, with their room tickets.
 async fn matched(server: &TestServer, vias: [Via; 2]) -> [(Client, Value); 2] {
@@ -194,8 +195,10 @@ async fn a_body_without_a_token_that_opens_a_session_is_small_and_counted() {
     let mut held = Vec::new();
     for _ in 0..8 {
         let mut stream = TcpStream::connect(server.public).await.unwrap();
-        let head = head(60 * 1024, "");
+        let head = head(64 * 1024, "");
         stream.write_all(head.as_bytes()).await.unwrap();
+        // What is only announced costs nothing.
+        stream.write_all(&[b' '; 60 * 1024]).await.unwrap();
         held.push(stream);
     }
     eventually("their memory", async || {
@@ -262,4 +265,269 @@ async fn a_held_poll_ends_when_its_session_does() {
     assert_eq!(refused, Err(End::Closed(Some(4503))));
     let status = timeout(Duration::from_secs(5), poll).await;
     assert_eq!(status.expect("at once").unwrap(), 409);
+}
+
+/// A user who polls, and has lost an answer with more in it than the log keeps.
+async fn lose_an_answer(user: &Client, partner: &mut Client) {
+    for n in 0..5 {
+        partner.say(n).await;
+    }
+    assert_eq!(user.poll("wait=0").await.status, 200);
+    partner.say("one more").await;
+    partner.is_heard().await;
+    assert_eq!(user.poll("wait=0").await.json()["code"], "too_old");
+}
+
+/// What a poll says that begins a session: its token.
+async fn begin_kept(server: &TestServer) -> Result<(String, BufReader<TcpStream>), u16> {
+    let request = "GET /poll?wait=0 HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut stream = BufReader::new(TcpStream::connect(server.public).await.unwrap());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let response = http::read_response(&mut stream, true).await;
+    match response.status {
+        200 => {
+            let token = &response.json()["messages"][0]["resume_token"];
+            Ok((token.as_str().unwrap().to_owned(), stream))
+        }
+        status => Err(status),
+    }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+#[tokio::test]
+async fn a_session_that_has_left_keeps_no_messages_but_its_place_until_its_end_is_seen() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
+    let server = TestServer::start(&flags).await;
+    let [(mut user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    for _ in 0..2 {
+        partner.say("x".repeat(60_000)).await;
+    }
+    partner.is_heard().await;
+    user.write(&json!({"type": "leave"})).await;
+    eventually("their memory back", async || {
+        server.metric("buffered_bytes", "").await < 60_000.0
+    })
+    .await;
+    assert_eq!(begin_kept(&server).await.err(), Some(429));
+    assert_eq!(user.end().await, End::Closed(Some(1000)));
+    eventually("a place", async || begin_kept(&server).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn connections_that_sessions_have_left_behind_count() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
+    let server = TestServer::start(&flags).await;
+    let mut left = Vec::new();
+    for _ in 0..12 {
+        let Ok((token, stream)) = begin_kept(&server).await else {
+            break;
+        };
+        left.push(stream);
+        let leave = r#"{"type":"leave"}"#;
+        let headers = format!("{}Content-Length: {}\r\n", bearer(&token), leave.len());
+        let address = server.public;
+        let sent = http::request_with_body(address, "POST", "/send", &headers, leave).await;
+        if sent.status != 200 {
+            break;
+        }
+        let end = http::request(address, "GET", "/poll", &bearer(&token)).await;
+        assert_eq!(end.status, 410);
+    }
+    assert_eq!(left.len(), 2 * 4);
+}
+
+#[tokio::test]
+async fn who_is_let_in_at_the_limit_counts_whatever_they_ask_for() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
+    let server = TestServer::start(&flags).await;
+    let (token, one) = begin_kept(&server).await.unwrap();
+    let (_, two) = begin_kept(&server).await.unwrap();
+    let request = format!("GET /nothing HTTP/1.1\r\nHost: x\r\n{}\r\n", bearer(&token));
+    let mut open = vec![one, two];
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let (status, stream) = http::exchange_kept(server.public, &request).await;
+        statuses.push(status);
+        open.push(stream);
+    }
+    let admitted = 2 * 4 - 2;
+    assert_eq!(statuses[..admitted], [404; 6], "{statuses:?}");
+    assert_eq!(statuses[admitted..], [429; 6], "{statuses:?}");
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_places_for_answers() {
+    let flags = ["--limit-loopback", "--max-connections-per-address", "1"];
+    let server = TestServer::start(&flags).await;
+    let (token, _kept) = begin_kept(&server).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(server.public).await.unwrap());
+    }
+    let reason = r#"reason="refusals_busy""#;
+    eventually("all are dealt with", async || {
+        server.metric("connections_refused_total", reason).await >= 260.0
+    })
+    .await;
+    let headers = bearer(&token);
+    let back = http::request(server.public, "GET", "/poll?wait=0", &headers).await;
+    assert_eq!(back.status, 304);
+}
+
+#[tokio::test]
+async fn who_fills_the_memory_is_closed_and_who_is_in_may_speak() {
+    let server = TestServer::start(&["--max-buffered-bytes", "1MiB"]).await;
+    let [(mut user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::Polling]).await;
+    // Neither users nor kept connections fill it alone.
+    let mut kept = Vec::new();
+    for _ in 0..8 {
+        kept.push(begin_kept(&server).await.unwrap());
+    }
+    let mut greedy = Vec::new();
+    for _ in 0..17 {
+        let mut socket = RawSocket::open(&server).await;
+        // The first part of a message, and no more.
+        socket.write(&client_frame(0x01, &[b'x'; 60_000])).await;
+        greedy.push(socket);
+    }
+    let limit = r#"limit="max_buffered_bytes""#;
+    eventually("somebody is closed", async || {
+        server.metric("limit_hits_total", limit).await > 0.0
+    })
+    .await;
+    user.say("still here").await;
+    partner.hears("still here").await;
+}
+
+#[tokio::test]
+async fn at_the_limit_of_an_address_the_kept_seat_can_be_taken() {
+    let mut flags = vec!["--limit-loopback", "--max-connections-per-address", "2"];
+    flags.extend(["--resume-log-messages", "2"]);
+    let server = TestServer::start(&flags).await;
+    let pair = matched(&server, [Via::Polling, Via::Polling]).await;
+    let [(user, ticket), (mut partner, _)] = pair;
+    lose_an_answer(&user, &mut partner).await;
+    let mut again = Client::begin(&server, Via::Polling).await;
+    again
+        .send(json!({"type": "rejoin", "ticket": ticket}))
+        .await;
+    again.expect("rejoined").await;
+}
+
+#[tokio::test]
+async fn the_ticket_of_an_earlier_room_does_not_cost_the_seat_in_this_one() {
+    let server = TestServer::start(&["--resume-log-messages", "2"]).await;
+    let pair = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    let [(mut user, earlier), (mut partner, _)] = pair;
+    user.send(json!({"type": "leave_room", "id": 1})).await;
+    user.expect("ack").await;
+    partner.expect("peer_left").await;
+    user.send(json!({"type": "find_match"})).await;
+    user.expect("waiting").await;
+    partner.send(json!({"type": "find_match"})).await;
+    let ticket = user.expect("match_found").await["room_ticket"].clone();
+    partner.expect("match_found").await;
+    lose_an_answer(&user, &mut partner).await;
+    let mut again = Client::begin(&server, Via::WebSocket).await;
+    again
+        .send(json!({"type": "rejoin", "ticket": earlier}))
+        .await;
+    assert_eq!(again.expect("error").await["code"], "room_closed");
+    again
+        .send(json!({"type": "rejoin", "ticket": ticket}))
+        .await;
+    again.expect("rejoined").await;
+    partner.expect("rejoined").await;
+}
+
+#[tokio::test]
+async fn a_true_token_of_a_session_that_is_over_counts_as_no_forgery() {
+    let flags = ["--limit-loopback", "--resume-log-messages", "2"];
+    let server = TestServer::start(&flags).await;
+    let [(user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    lose_an_answer(&user, &mut partner).await;
+    for _ in 0..15 {
+        assert_eq!(user.poll("wait=0").await.status, 401);
+    }
+    partner.cut();
+    partner.resume(Via::WebSocket).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_poll_says_what_it_has_or_is_refused() {
+    let server = TestServer::start(&[]).await;
+    let [(user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    partner.say("one").await;
+    partner.is_heard().await;
+    let position = user.arrived;
+    let ask = async |value: String| {
+        let headers = format!("{}If-None-Match: {value}\r\n", bearer(&user.token));
+        http::request(server.public, "GET", "/poll?wait=0", &headers).await
+    };
+    // As Apache sends it back where it has compressed the answer.
+    for value in [format!("\"{position}\""), format!("\"{position}-gzip\"")] {
+        let answer = ask(value).await;
+        assert_eq!(answer.json()["messages"][0]["payload"], "one");
+    }
+    assert_eq!(ask("*".to_owned()).await.status, 400);
+    assert_eq!(ask("\"x\"".to_owned()).await.status, 400);
+}
+
+#[tokio::test]
+async fn who_joins_a_room_with_a_stream_is_asked_at_once_whether_they_are_there() {
+    let server = TestServer::start(&["--resume-heartbeat", "1s"]).await;
+    let mut stream = BufReader::new(TcpStream::connect(server.public).await.unwrap());
+    let request = "GET /events?join=tea HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let ping = async {
+        let mut line = String::new();
+        while !line.contains(r#""type":"ping""#) {
+            line.clear();
+            assert!(stream.read_line(&mut line).await.unwrap() > 0);
+        }
+        line
+    };
+    let ping = timeout(Duration::from_secs(10), ping).await;
+    assert!(ping.expect("a ping").contains(r#""next_ms":1000"#));
+}
+
+#[tokio::test]
+async fn no_room_begins_in_a_drain() {
+    let server = TestServer::start(&["--drain-timeout", "20s"]).await;
+    let [(mut user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    server.process.signal(Signal::TERM);
+    user.expect("draining").await;
+    user.send(json!({"type": "leave_room", "id": 1})).await;
+    user.expect("ack").await;
+    user.send(json!({"type": "join_room", "room": "tea"})).await;
+    assert_eq!(user.expect("error").await["code"], "draining");
+    partner.expect("draining").await;
+}
+
+#[tokio::test]
+async fn old_tickets_open_no_second_room() {
+    let server = TestServer::start(&[]).await;
+    let [(_, one), (_, other)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
+    let mut dead = server;
+    dead.process.signal(Signal::KILL);
+    dead.process.exit_code().await;
+    let server = TestServer::start(&[]).await;
+    let mut back = Vec::new();
+    for ticket in [&one, &other] {
+        let mut user = Client::begin(&server, Via::WebSocket).await;
+        user.send(json!({"type": "rejoin", "ticket": ticket})).await;
+        back.push(user);
+    }
+    for user in &mut back {
+        while user.next().await.unwrap()["type"] != "rejoined" {}
+    }
+    let mut late = Client::begin(&server, Via::WebSocket).await;
+    late.send(json!({"type": "rejoin", "ticket": one})).await;
+    assert_eq!(late.expect("error").await["code"], "room_closed");
+    assert_eq!(server.metric("rooms_active", "").await, 1.0);
 }

@@ -31,9 +31,14 @@ impl Memory {
         self.limit
     }
 
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        usize::try_from(self.used.get()).unwrap_or(0)
+    }
+
     /// Whether more bytes are in use than should be.
     pub fn is_exceeded(&self) -> bool {
-        usize::try_from(self.used.get()).is_ok_and(|used| used > self.limit)
+        self.used() > self.limit
     }
 
     /// Waits until it is.

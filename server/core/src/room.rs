@@ -162,13 +162,13 @@ impl Room {
     }
 
     /// Opens a room of another process again, for its two members, who wait for each other; the first made the offer.
-    /// False: one of them waits no longer.
+    /// `None`: one of them waits no longer.
     fn reopen(
         id: RoomId,
         members: [&Arc<Member>; 2],
         metrics: &Arc<Metrics>,
         keys: &RoomKeys,
-    ) -> bool {
+    ) -> Option<Arc<Self>> {
         let room = Arc::new(Self {
             id,
             members: members.map(Arc::clone),
@@ -181,15 +181,15 @@ impl Room {
             false => (second.lock(), first.lock()),
         };
         if !matches!((&*low, &*high), (Seat::Waiting, Seat::Waiting)) {
-            return false;
+            return None;
         }
         for (member, peer, initiator) in [(first, second, true), (second, first, false)] {
             member.tell_rejoined(id, peer, initiator, keys);
         }
         *low = Seat::InRoom(room.clone());
-        *high = Seat::InRoom(room);
+        *high = Seat::InRoom(room.clone());
         metrics.rooms_active.inc();
-        true
+        Some(room)
     }
 
     /// Gives the seat of `from`, who does not come back, to the idle user `to`, and tells both; `offers`: the seat is that

@@ -334,8 +334,9 @@ impl Session {
         self.uncount();
         if self.resume.is_some() {
             self.member.outbox.close(reason);
-            if self.ended_until().is_none() {
-                self.forget();
+            match self.ended_until() {
+                None => self.forget(),
+                Some(_) => self.member.outbox.shrink(reason != CloseReason::Closed),
             }
         }
         self.context.metrics.sessions_open.dec();

@@ -18,6 +18,9 @@ use super::guard::Guard;
 /// Refused connections that get an answer at the same time; more are closed without one.
 const MAX_REFUSALS: usize = 256;
 
+/// The same of one address: who is refused may have a token, and must not be kept from showing it by others.
+const MAX_REFUSALS_OF_ADDRESS: usize = MAX_REFUSALS / 8;
+
 /// The limits.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitConfig {
@@ -68,6 +71,8 @@ pub struct Admission {
     addresses: DashMap<IpAddr, usize>,
     /// Connections by which sessions speak that count already.
     carrying: DashMap<IpAddr, usize>,
+    /// Connections that are being refused.
+    refused: DashMap<IpAddr, usize>,
     /// Connections on each worker.
     workers: Box<[AtomicUsize]>,
     metrics: Arc<Metrics>,
@@ -85,6 +90,8 @@ enum Counted {
     Session(IpAddr),
     /// As one by which sessions speak.
     Carrying(IpAddr),
+    /// As one that is refused.
+    Refused(IpAddr),
 }
 
 /// One counted connection; dropping it ends the count.
@@ -115,6 +122,7 @@ impl Admission {
             refusing: AtomicUsize::new(0),
             addresses: DashMap::new(),
             carrying: DashMap::new(),
+            refused: DashMap::new(),
             workers: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             metrics,
         })
@@ -123,12 +131,12 @@ impl Admission {
     /// Counts a new connection. `address`: its user's; `None`: known later, as the connection is that of a
     /// proxy. One over a limit gets a permit to send a refusal; `None`: close it at once.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Permit> {
-        if self.is_full() {
-            return self.refuse(Refusal::Full);
-        }
         let address = address.and_then(|address| self.counted_address(address));
+        if self.is_full() {
+            return self.refuse(Refusal::Full, address);
+        }
         if address.is_some_and(|address| !self.count(address)) {
-            return self.refuse(Refusal::AddressFull);
+            return self.refuse(Refusal::AddressFull, address);
         }
         self.count_open();
         Some(Permit {
@@ -165,13 +173,17 @@ impl Admission {
             Counted::Nowhere => {}
             Counted::Session(address) => take_one(&self.addresses, address),
             Counted::Carrying(address) => take_one(&self.carrying, address),
+            Counted::Refused(address) => take_one(&self.refused, address),
         }
     }
 
-    /// Refuses a connection; `None` if it is to be closed without an answer.
-    pub fn refuse(self: &Arc<Self>, refusal: Refusal) -> Option<Permit> {
+    /// Refuses a connection of `address`, if that counts; `None` if it is to be closed without an answer.
+    pub fn refuse(self: &Arc<Self>, refusal: Refusal, address: Option<IpAddr>) -> Option<Permit> {
         self.metrics.limit_hit(refusal.label());
-        if self.refusing.fetch_add(1, Ordering::Relaxed) >= MAX_REFUSALS {
+        let fits = self.refusing.fetch_add(1, Ordering::Relaxed) < MAX_REFUSALS
+            && address
+                .is_none_or(|address| add_one(&self.refused, address, MAX_REFUSALS_OF_ADDRESS));
+        if !fits {
             self.refusing.fetch_sub(1, Ordering::Relaxed);
             self.metrics.refused("refusals_busy");
             return None;
@@ -179,7 +191,7 @@ impl Admission {
         self.metrics.refused(refusal.label());
         Some(Permit {
             admission: self.clone(),
-            address: Mutex::new(Counted::Nowhere),
+            address: Mutex::new(address.map_or(Counted::Nowhere, Counted::Refused)),
             worker: None,
             refusal: Some(refusal),
             admitted: AtomicBool::new(false),
@@ -305,11 +317,12 @@ impl Permit {
             .filter(|_| !self.admitted.load(Ordering::Relaxed))
     }
 
-    /// Lets a connection in whose address has as many as it may: it carries on a session that counts already. False: the
-    /// server is full.
-    pub fn admit(&self) -> bool {
+    /// Lets a connection in whose address has as many as it may: it carries on a session of `user` that counts already.
+    /// False: there are too many of the kind, or the server is full.
+    pub fn admit(&self, user: IpAddr) -> bool {
         let admission = &self.admission;
-        if self.refusal() != Some(Refusal::AddressFull) || admission.is_full() {
+        let is_address_full = self.refusal() == Some(Refusal::AddressFull);
+        if !is_address_full || admission.is_full() || self.carry(user).is_err() {
             return false;
         }
         self.admitted.store(true, Ordering::Relaxed);
@@ -325,14 +338,14 @@ impl Drop for Permit {
         if let Some(worker) = self.worker {
             admission.workers[worker as usize].fetch_sub(1, Ordering::Relaxed);
         }
+        let counted = *self.lock();
+        admission.forget(counted);
         if self.refusal().is_some() {
             admission.refusing.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         admission.open.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections_open.dec();
-        let counted = *self.lock();
-        admission.forget(counted);
     }
 }
 

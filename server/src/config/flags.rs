@@ -143,7 +143,7 @@ pub struct Flags {
     #[arg(long = "turn-url", env = "VOICEMATCH_TURN_URL", value_parser = turn_url, value_delimiter = ',', value_name = "URL")]
     pub turn_urls: Vec<String>,
 
-    /// The secret of --turn-url (coturn: static-auth-secret)
+    /// The secret of --turn-url (coturn: static-auth-secret) [default: none]
     #[arg(long, env = "VOICEMATCH_TURN_SECRET_FILE", value_name = "FILE")]
     pub turn_secret_file: Option<PathBuf>,
 

@@ -153,7 +153,7 @@ impl Connection {
             return false;
         }
         match context.resumables.find(context, &token) {
-            Ok(_) => self.permit.admit(),
+            Ok(_) => self.permit.admit(self.user_address(headers)),
             Err(why) => {
                 self.failed(headers, &why);
                 false

@@ -205,9 +205,10 @@ fn head(status: u16, reason: &str, content_type: &str, more: &HeaderMap) -> Vec<
     head
 }
 
-/// The value of a header that holds a position, as in `"41"`, `W/"41"` or `41`.
+/// The value of a header that holds a position, as in `"41"`, `W/"41"` or `41`; `"41-gzip"` is what a proxy makes of it
+/// (<https://httpd.apache.org/docs/2.4/mod/mod_deflate.html#deflatealteretag>).
 pub(super) fn position(value: &HeaderValue) -> Option<u64> {
     let text = value.to_str().ok()?.trim();
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    text.trim_matches('"').parse().ok()
+    let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
+    text.split('-').next()?.parse().ok()
 }

@@ -56,7 +56,12 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
     if let Wanted::Resume { after, .. } = &mut wanted
         && let Some(value) = request.headers().get(IF_NONE_MATCH)
     {
-        *after = position(value).or(*after);
+        let number = position(value);
+        if number.is_none() {
+            let message = "If-None-Match is the ETag of the last answer that arrived";
+            return HttpError::BadRequest.reply(message);
+        }
+        *after = number;
     }
     let join = match room_to_join(request) {
         Ok(join) => join,
@@ -103,6 +108,10 @@ fn attach(
     match wanted {
         Wanted::Plain | Wanted::Begin => {
             let held = connection.take_address();
+            // The session has the count now, and the connection stays.
+            if let Some(refusal) = connection.carry(request.headers()) {
+                return Err(NotAttached::Reply(Box::new(refusal)));
+            }
             let transport = Transport::Polling;
             Ok(Resumable::open(context, transport, None, held, now))
         }

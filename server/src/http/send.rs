@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{Request, StatusCode, body::Incoming, header};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -73,7 +73,9 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         },
         Wanted::Plain | Wanted::Begin => (None, MAX_BEACON_BYTES),
     };
-    let (body, _memory) = match read_body(request, longest, context).await {
+    // A body counts as memory of the session, so that only its own user pays for it.
+    let own = known.as_ref().map(|session| session.member.outbox.memory());
+    let (body, _memory) = match read_body(request, longest, own, context).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -81,8 +83,8 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         Ok(read) => read,
         Err(message) => return HttpError::BadRequest.reply(&message),
     };
-    let session = match known {
-        Some(session) => session,
+    let session = match &known {
+        Some(session) => session.clone(),
         None => match find(shown.and_then(Token::parse)) {
             Some(session) => session,
             None => return refused(),
@@ -103,12 +105,37 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     carry_out(&session, &messages)
 }
 
-/// The body, of this many bytes at the most, and its share of the memory.
-async fn read_body(
+/// Memory of a body, as it comes.
+struct BodyMemory<'a> {
+    /// The session's; else that of the body alone.
+    share: Result<&'a Share, Share>,
+    bytes: usize,
+}
+
+impl BodyMemory<'_> {
+    fn grow(&mut self, to: usize) {
+        let share = match &self.share {
+            Ok(share) => share,
+            Err(share) => share,
+        };
+        share.change(self.bytes, to);
+        self.bytes = to;
+    }
+}
+
+impl Drop for BodyMemory<'_> {
+    fn drop(&mut self) {
+        self.grow(0);
+    }
+}
+
+/// The body, of this many bytes at the most, and its memory: that of `own`, if it is of a session.
+async fn read_body<'a>(
     request: Request<Incoming>,
     longest: usize,
+    own: Option<&'a Share>,
     context: &Context,
-) -> Result<(Vec<u8>, Share), Reply> {
+) -> Result<(Vec<u8>, BodyMemory<'a>), Reply> {
     let headers = request.headers();
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind
@@ -132,14 +159,26 @@ async fn read_body(
         let message = "a body has 256 KiB at the most, and 64 KiB without a token in the header";
         return Err(HttpError::TooLarge.reply(message));
     }
-    if context.memory.is_exceeded() {
+    if own.is_none() && context.memory.is_exceeded() {
         let message = "the server has no memory left for you; try again later";
         return Err(HttpError::ServerFull.reply(message));
     }
-    let memory = Share::new(context.memory.clone(), length);
-    let body = Limited::new(request.into_body(), longest).collect();
-    match timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok((body.to_bytes().to_vec(), memory)),
+    let share = own.ok_or_else(|| Share::new(context.memory.clone(), 0));
+    let mut memory = BodyMemory { share, bytes: 0 };
+    let mut frames = request.into_body();
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(frame) = frames.frame().await {
+            let Ok(data) = frame?.into_data() else {
+                continue;
+            };
+            memory.grow(body.len() + data.len());
+            body.extend_from_slice(&data);
+        }
+        Ok::<_, hyper::Error>(body)
+    };
+    match timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok((body, memory)),
         Ok(Err(_)) => Err(HttpError::BadRequest.reply("the body ended too early")),
         Err(_) => Err(HttpError::RequestTimeout.reply("a body must come within 10 s")),
     }

@@ -329,12 +329,14 @@ impl Log {
         true
     }
 
-    /// Forgets what is not sent; what the link has begun to take stays.
+    /// Forgets all messages: the session ends. What the link has begun to take stays.
     pub(super) fn discard(&mut self) {
-        self.entries.truncate(self.next as usize);
-        self.unsent_bytes = 0;
+        self.forgotten = self.last();
+        self.entries = VecDeque::new();
         self.urgent = Vec::new();
-        self.bytes = self.entries.iter().map(|entry| entry.text.len()).sum();
+        self.next = 0;
+        self.bytes = 0;
+        self.unsent_bytes = 0;
     }
 
     /// The link is gone: what it had begun to take is worth nothing to another one.

@@ -102,6 +102,21 @@ impl Outbox {
         self.settle(memory, &mut state);
     }
 
+    /// The session has ended and stays for a poll, so that all it keeps is within the limits of the log. `wanted`: what it
+    /// keeps may still be asked for.
+    pub fn shrink(&self, wanted: bool) {
+        let mut state = self.lock();
+        let memory = state.memory();
+        let unsent = state.relays_queued();
+        if let Some(log) = state.log()
+            && !(wanted && log.trim())
+        {
+            log.discard();
+            self.metrics.dropped("peer_closed", unsent);
+        }
+        self.settle(memory, &mut state);
+    }
+
     /// The user has all messages up to this number.
     pub fn confirm(&self, number: u64) {
         let mut state = self.lock();

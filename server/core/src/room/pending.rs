@@ -1,9 +1,9 @@
 //! Rooms of two that died with another process: whoever shows a ticket first waits for the other one.
 //!
-//! Lock order: a shard of the pending rooms, then seats.
+//! Lock order: a shard of the pending rooms, then seats, then shards of those that were opened.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,8 @@ pub const WAIT: Duration = Duration::from_secs(20);
 /// The rooms of which one seat is taken.
 pub struct PendingRooms {
     rooms: DashMap<RoomId, Waiting, ahash::RandomState>,
+    /// Rooms that were opened again: their old tickets open no second one.
+    opened: DashMap<RoomId, Weak<Room>, ahash::RandomState>,
     max: usize,
     metrics: Arc<Metrics>,
     keys: Arc<RoomKeys>,
@@ -45,6 +47,8 @@ pub enum CannotRejoin {
     Elsewhere(Place),
     /// As many rooms are pending as may be.
     TooMany,
+    /// Both have come back already.
+    Opened,
 }
 
 impl PendingRooms {
@@ -52,6 +56,7 @@ impl PendingRooms {
     pub fn new(max: usize, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
         Self {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
+            opened: DashMap::with_hasher(ahash::RandomState::new()),
             max,
             metrics,
             keys,
@@ -69,6 +74,9 @@ impl PendingRooms {
     ) -> Result<Rejoined, CannotRejoin> {
         let full = self.rooms.len() >= self.max;
         let entry = self.rooms.entry(room);
+        if self.opened.contains_key(&room) {
+            return Err(CannotRejoin::Opened);
+        }
         let mut place = match entry {
             Entry::Vacant(_) if full => {
                 self.metrics.limit_hit("pending_rooms");
@@ -104,7 +112,14 @@ impl PendingRooms {
     fn open(&self, room: RoomId, [member, other]: [&Arc<Member>; 2], seat: u8) -> bool {
         let mut seats = [member, other];
         seats.rotate_left(usize::from(seat));
-        Room::reopen(room, seats, &self.metrics, &self.keys)
+        let Some(opened) = Room::reopen(room, seats, &self.metrics, &self.keys) else {
+            return false;
+        };
+        if self.opened.len() >= self.max {
+            self.opened.retain(|_, room| room.strong_count() > 0);
+        }
+        self.opened.insert(room, Arc::downgrade(&opened));
+        true
     }
 
     fn tell_waiting(&self, member: &Member, room_id: RoomId, now: Instant) -> Rejoined {

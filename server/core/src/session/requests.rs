@@ -117,11 +117,17 @@ impl Session {
         self.find(wish, request.id, now)
     }
 
-    fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
+    /// A room that begins in a drain would only make it longer.
+    fn check_drain(&self) -> Result<(), Refusal> {
         if self.context.draining.load(Ordering::Relaxed) {
             let text = "this server is about to stop; connect again to reach another";
             return Err(Refusal::new(ErrorCode::Draining, text));
         }
+        Ok(())
+    }
+
+    fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
+        self.check_drain()?;
         let criteria = request.criteria.as_ref();
         Wish::new(criteria.unwrap_or(&Criteria::default()))
             .map_err(|message| Refusal(ErrorCode::InvalidCriteria, message))
@@ -170,19 +176,26 @@ impl Session {
         }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        self.check_drain()?;
         self.join(&name, None, request.id)
     }
 
     /// Joins a named room, unless the user is in it, and tells them what came of it.
     pub fn join_by_name(&mut self, name: &str) {
         let room = self.member.named_room();
-        if room.is_none_or(|room| &*room.name != name)
-            && let Err(refusal) = self.join(name, None, None)
-        {
+        if room.is_some_and(|room| &*room.name == name) {
+            return;
+        }
+        let now = Instant::now();
+        let joined = self
+            .check_drain()
+            .and_then(|()| self.join(name, None, None));
+        if let Err(refusal) = joined {
             let mut pending = Pending::default();
             self.refuse(&refusal, None, &mut pending);
-            self.flush(Instant::now(), &mut pending);
+            self.flush(now, &mut pending);
         }
+        self.ping_if_owed(now);
     }
 
     /// `n`: the number that the user had in the room.

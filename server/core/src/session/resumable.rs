@@ -99,11 +99,12 @@ impl Resumables {
         let accepted = {
             let mut session = found.lock_any();
             let resume = session.resume.as_mut();
-            resume.is_some_and(|resume| resume.tokens.accept(token)) & !found.member.is_vacant()
+            resume.is_some_and(|resume| resume.tokens.accept(token))
         };
-        match accepted {
-            true => Ok(found),
-            false => Err(CannotResume::Refused { forged: true }),
+        match (accepted, found.member.is_vacant()) {
+            (true, false) => Ok(found),
+            (true, true) => Err(CannotResume::Refused { forged: false }),
+            (false, _) => Err(CannotResume::Refused { forged: true }),
         }
     }
 
@@ -309,7 +310,8 @@ impl Resumable {
             return self.attach(token, after, Transport::Polling, &mut None, now);
         };
         // One that has ended is still there for the poll that sees it.
-        let after = after.filter(|_| !session.left);
+        let ends = session.left || self.member.outbox.status().closing.is_some();
+        let after = after.filter(|_| !ends);
         let rewound = after.map(|after| self.member.outbox.rewind(after));
         if let Some(Err(Behind::Stale)) = rewound {
             return Err(CannotResume::Refused { forged: false });

@@ -122,7 +122,7 @@ pub(super) struct Resume {
     pub(super) renew_ice: Option<Box<Instant>>,
     /// The room for whose other member the user waits.
     rejoining: Option<Box<Rejoining>>,
-    /// Counts the session under its user's address, as long as it is there.
+    /// Counts the session under its user's address, as long as it is there or its end is to be seen.
     pub(super) held: Option<Box<dyn HeldAddress>>,
 }
 
@@ -371,6 +371,10 @@ impl Session {
                 ErrorCode::TooManyRooms,
                 "too many rooms wait for their members; try again later",
             ),
+            Err(CannotRejoin::Opened) => refused(
+                ErrorCode::RoomClosed,
+                "both members of this room have come back with new tickets",
+            ),
             Err(CannotRejoin::Elsewhere(Place::Waiting)) => Err(waits_already()),
             Err(CannotRejoin::Elsewhere(_)) => Err(in_room_already()),
         }
@@ -383,20 +387,17 @@ impl Session {
             Place::Waiting => return Err(waits_already()),
             Place::InRoom | Place::Gone => return Err(in_room_already()),
         }
+        let keys = &self.context.room_keys;
         let current = former.room().filter(|current| current.id == room);
-        let taken = current.is_some_and(|current| {
-            let keys = &self.context.room_keys;
-            current.hand_over(former, &self.member, seat == 0, keys)
-        });
-        // Nobody comes back to it: its keeper ends it.
-        former.outbox.close(CloseReason::TooOld);
-        match taken {
-            true => Ok(()),
-            false => Err(Refusal(
+        if !current.is_some_and(|room| room.hand_over(former, &self.member, seat == 0, keys)) {
+            return Err(Refusal(
                 ErrorCode::RoomClosed,
                 "this room has ended".to_owned(),
-            )),
+            ));
         }
+        // Nobody comes back to it: its keeper ends it.
+        former.outbox.close(CloseReason::TooOld);
+        Ok(())
     }
 
     /// Keeps the seat in a room of two for the user's next session, for a while: too much was said to carry this one on.
@@ -417,6 +418,8 @@ impl Session {
         }
         if let Some(resume) = &mut self.resume {
             resume.carrier = Carrier::Nothing { since: now };
+            // The user's next session must fit.
+            resume.held = None;
         }
         self.member.vacate_for_ticket();
         true
@@ -650,6 +653,7 @@ impl Session {
             && self.left
         {
             resume.carrier = Carrier::Connection;
+            resume.held = None;
         }
     }
 
@@ -696,11 +700,8 @@ impl Session {
     /// Takes a session that ends out of the counts.
     pub(super) fn uncount(&mut self) {
         self.uncount_carrier();
-        if let Some(resume) = &mut self.resume {
-            if resume.parked {
-                self.context.metrics.parked.dec();
-            }
-            resume.held = None;
+        if self.resume.as_ref().is_some_and(|resume| resume.parked) {
+            self.context.metrics.parked.dec();
         }
     }
 
