@@ -1,5 +1,6 @@
 //! What is decided about a connection before it has a session.
 
+pub mod auth;
 pub mod guard;
 pub mod limits;
 pub mod make_room;

@@ -1,5 +1,6 @@
 //! What the program does besides serving.
 
+pub(crate) mod gentoken;
 pub(crate) mod healthcheck;
 #[cfg(feature = "self-test")]
 pub(crate) mod self_test;

@@ -5,7 +5,12 @@ mod flags;
 use std::{fmt, path::Path, time::Duration};
 
 use crate::{
-    admission::{limits::LimitConfig, origin::AllowedOrigins, proxy::TrustedProxies},
+    admission::{
+        auth::{AuthConfig, KeyFiles},
+        limits::LimitConfig,
+        origin::AllowedOrigins,
+        proxy::TrustedProxies,
+    },
     http::HttpConfig,
     listen::Address,
     machine::{descriptors, memory},
@@ -36,6 +41,9 @@ pub struct Config {
     pub limits: LimitConfig,
     pub proxies: TrustedProxies,
     pub origins: AllowedOrigins,
+    pub auth: AuthConfig,
+    pub sessions_per_user: usize,
+    pub dev_tokens: bool,
     pub http: HttpConfig,
     pub ws: WsConfig,
     pub session: SessionConfig,
@@ -108,6 +116,11 @@ impl Flags {
             (None, 0) => UNLIMITED_DETACHED,
             (None, connections) => (connections / 10).max(1),
         };
+        if self.dev_tokens && self.jwt_secret_file.is_none() {
+            return Err(ConfigError(
+                "--dev-tokens needs --jwt-secret-file, whose secret signs them".into(),
+            ));
+        }
         let turn = turn(
             self.turn_urls,
             self.turn_secret_file.as_deref(),
@@ -147,6 +160,18 @@ impl Flags {
             },
             proxies: TrustedProxies(self.trusted_proxies),
             origins: AllowedOrigins(self.allowed_origins),
+            auth: AuthConfig {
+                keys: KeyFiles {
+                    secret: self.jwt_secret_file,
+                    public_key: self.jwt_public_key_file,
+                    jwks: self.jwks,
+                },
+                audience: self.jwt_audience,
+                issuer: self.jwt_issuer,
+                leeway: self.jwt_leeway,
+            },
+            sessions_per_user: self.sessions_per_user,
+            dev_tokens: self.dev_tokens,
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,
                 max_header_bytes: self.max_header_bytes,
@@ -283,6 +308,7 @@ mod tests {
             (&["--log", "inof"], "info"),
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
+            (&["--dev-tokens"], "--jwt-secret-file"),
             (&["--turn-url", "stun:x"], "turn:turn"),
             (&["--turn-url", "turn:x"], "--turn-secret-file"),
             (&["--turn-secret-file", "/dev/null"], "--turn-url"),

@@ -2,6 +2,7 @@
 
 mod connection;
 mod cors;
+mod dev_token;
 pub mod error;
 mod events;
 mod handshake;
@@ -12,6 +13,7 @@ mod wanted;
 
 use std::{
     convert::Infallible,
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -37,6 +39,7 @@ use stream::{Hold, HttpStream};
 
 use crate::{
     admission::{
+        auth::Auth,
         limits::{Permit, Refusal},
         make_room::MakeRoom,
         origin::AllowedOrigins,
@@ -73,6 +76,10 @@ pub struct Public {
     pub origins: AllowedOrigins,
     /// How they behave once they are WebSockets.
     pub ws: Arc<WsConfig>,
+    /// Checks the tokens of who comes in; `None`: everybody may.
+    pub auth: Option<Arc<Auth>>,
+    /// The secret that signs a token for whoever asks.
+    pub dev_tokens: Option<PathBuf>,
     /// What sessions share.
     pub context: Arc<Context>,
     /// Whether the server is about to stop.
@@ -144,7 +151,7 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
             if let Some(request) = connection.take_stream() {
                 if let Some(parts) = http.into_parts() {
                     let (stream, _) = parts.io.into_inner().into_parts();
-                    events::start(stream, &connection, &request);
+                    events::start(stream, &connection, request);
                 }
             } else if !connection.is_greeted() {
                 metrics.limit_hit("handshake_timeout");
@@ -223,6 +230,10 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         (&Method::POST, "/send" | "/chat/send") => {
             Box::pin(send::answer(request, connection)).await
         }
+        (&Method::POST, "/auth/token") => match &public.dev_tokens {
+            Some(secret) => Box::pin(dev_token::answer(request, connection, secret)).await,
+            None => nothing_at(path),
+        },
         (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
         (
             &Method::OPTIONS,
@@ -235,10 +246,14 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
             "/ws" | "/health" | "/stats" | "/favicon.ico" | "/events" | "/poll" | "/chat/events"
             | "/chat/poll",
         ) => HttpError::MethodNotAllowed.reply("use GET"),
-        _ => HttpError::NotFound.reply(&format!(
-            "there is nothing at {path:.80}; try /ws, /events, /poll, /send, /health or /stats"
-        )),
+        _ => nothing_at(path),
     }
+}
+
+fn nothing_at(path: &str) -> Reply {
+    HttpError::NotFound.reply(&format!(
+        "there is nothing at {path:.80}; try /ws, /events, /poll, /send, /health or /stats"
+    ))
 }
 
 /// RFC 9112 section 3.2. HTTP/1.0 has no such header.

@@ -43,12 +43,17 @@ use voicematch_core::{
     pause,
     room::{named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
-        Context, Resumables,
+        Context, Persons, Resumables,
         close_log::{self, CloseLog},
     },
 };
 
-use admission::{guard::Guard, limits::Admission, make_room::MakeRoom};
+use admission::{
+    auth::{Auth, KEY_CHECK},
+    guard::Guard,
+    limits::Admission,
+    make_room::MakeRoom,
+};
 use config::Config;
 use http::Public;
 use listen::{Address, Bound, BoundAddress};
@@ -62,6 +67,7 @@ pub struct Server {
     admin: Bound,
     keys: RoomKeys,
     key_source: room_key::Source,
+    auth: Option<Arc<Auth>>,
 }
 
 /// Where a server listens.
@@ -89,6 +95,9 @@ pub enum ServerError {
     /// A key that the operator names cannot be used.
     #[error("the key of room tickets: {0}")]
     RoomKey(String),
+    /// Nor can the keys of tokens.
+    #[error("{0}")]
+    TokenKeys(String),
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
     System(#[from] std::io::Error),
@@ -108,6 +117,8 @@ impl Server {
             })
         };
         let (keys, key_source) = room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
+        let auth = Auth::load(config.auth.clone(), config.session.rate);
+        let auth = auth.map_err(ServerError::TokenKeys)?;
         let public = bind(&config.listen, "--listen")?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
         Ok(Self {
@@ -116,6 +127,7 @@ impl Server {
             admin,
             keys,
             key_source,
+            auth,
         })
     }
 
@@ -125,6 +137,15 @@ impl Server {
             public: self.public.address().clone(),
             admin: self.admin.address().clone(),
         }
+    }
+
+    /// Whether others than users of this machine may begin sessions without a token.
+    pub fn lets_everybody_in(&self) -> bool {
+        let is_public = match self.public.address() {
+            BoundAddress::Tcp(address) => !address.ip().is_loopback(),
+            BoundAddress::Unix(_) => false,
+        };
+        is_public && self.auth.is_none()
     }
 
     /// Serves until `drain` is ready, then drains; `stop` ends the drain early. Joins all parts: the one place
@@ -140,6 +161,7 @@ impl Server {
             admin,
             keys,
             key_source,
+            auth,
         } = self;
         // The guards remove the socket files when this function ends.
         let (admin, _admin_file) = admin.into_listener()?;
@@ -155,6 +177,8 @@ impl Server {
             config: config.session,
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
             directory: Directory::default(),
+            persons: Persons::new(config.sessions_per_user),
+            identify: auth.clone().map(|auth| auth as _),
             named_rooms: NamedRooms::new(config.max_rooms, metrics.clone(), keys.clone()),
             resumables: Resumables::default(),
             detached: AtomicUsize::new(0),
@@ -176,6 +200,11 @@ impl Server {
             config: config.http,
             proxies: config.proxies,
             origins: config.origins,
+            auth: auth.clone(),
+            dev_tokens: config
+                .dev_tokens
+                .then_some(config.auth.keys.secret)
+                .flatten(),
             ws: Arc::new(config.ws),
             context: context.clone(),
             shutdown: shutdown.clone(),
@@ -207,6 +236,7 @@ impl Server {
             async move {
                 tokio::join!(
                     every(close_log::INTERVAL, || context.close_log.sum_up()),
+                    every(KEY_CHECK, || auth.iter().for_each(|auth| auth.reload())),
                     shed::watch(&context, &make_room)
                 );
             }

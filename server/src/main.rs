@@ -40,6 +40,13 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         #[cfg(feature = "self-test")]
         Some(Command::SelfTest { users, duration }) => commands::self_test::run(users, duration),
+        Some(Command::Gentoken {
+            jwt_secret_file,
+            user,
+            name,
+            rooms,
+            ttl,
+        }) => commands::gentoken::run(&jwt_secret_file, user, name, rooms, ttl),
         Some(Command::Healthcheck { listen, url }) => {
             commands::healthcheck::run(&listen, url.as_deref())
         }
@@ -79,6 +86,11 @@ async fn serve_until_signals(config: Config) -> Result<ExitCode, Box<dyn std::er
     let mut signals = Signals::new()?;
     let server = Server::bind(config)?;
     let addrs = server.addrs();
+    if server.lets_everybody_in() {
+        tracing::warn!(
+            "everybody may come in; --jwt-secret-file, --jwt-public-key-file or --jwks asks for tokens of your app"
+        );
+    }
     tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
     let public = match &addrs.public {
         BoundAddress::Tcp(public) => format!("ws://{public}/ws  http://{public}/health"),

@@ -47,8 +47,13 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
             user.send(json!({"type": "rejoin", "ticket": "x", "seq": 1}))
                 .await;
         }
-        ErrorCode::RoomTicketExpired | ErrorCode::RoomClosed | ErrorCode::UseResume => {
-            unreachable!("see rejoin.rs")
+        ErrorCode::RoomTicketExpired
+        | ErrorCode::RoomClosed
+        | ErrorCode::UseResume
+        | ErrorCode::NotAllowed => unreachable!("see rejoin.rs and auth.rs"),
+        ErrorCode::TokenRefused => {
+            user.send(json!({"type": "renew_token", "token": "x"}))
+                .await;
         }
         ErrorCode::BadRoomName => join(&mut user, "a room").await,
         ErrorCode::RoomFull => {
@@ -100,8 +105,9 @@ async fn every_error_has_its_code_and_the_session_goes_on() {
         "rate_limited",
         "draining",
     ];
-    // They need the ticket of a room; see rejoin.rs.
+    // They need the ticket of a room, see rejoin.rs, or a token, see auth.rs.
     let elsewhere = [
+        ErrorCode::NotAllowed,
         ErrorCode::RoomTicketExpired,
         ErrorCode::RoomClosed,
         ErrorCode::UseResume,

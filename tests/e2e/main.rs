@@ -6,6 +6,7 @@
 )]
 
 mod architecture;
+mod auth;
 mod browsers;
 mod criteria;
 mod drain;

@@ -21,8 +21,8 @@ use voicematch_core::{
     process::ProcessId,
     room::{Member, Place, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
-        Context, Pending, RateLimit, Resumable, Resumables, ResumeConfig, Session, SessionConfig,
-        close_log::CloseLog,
+        Arrival, Context, Pending, Persons, RateLimit, Resumable, Resumables, ResumeConfig,
+        Session, SessionConfig, close_log::CloseLog,
     },
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
@@ -104,7 +104,7 @@ pub(crate) fn new_member(id: u64, sink: &Sink, metrics: &Arc<Metrics>) -> Arc<Me
         metrics.clone(),
         new_memory(metrics),
     );
-    Arc::new(Member::new(SessionId(id), outbox, false))
+    Arc::new(Member::new(SessionId(id), outbox, false, None))
 }
 
 /// Checked criteria.
@@ -142,6 +142,8 @@ fn new_context() -> Arc<Context> {
         },
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
+        persons: Persons::new(0),
+        identify: None,
         named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
@@ -168,7 +170,7 @@ impl Pair {
         let (context, sink) = (new_context(), Sink::default());
         let open = || {
             let link = Box::new(sink.clone());
-            Session::open(context.clone(), link, &[], Instant::now())
+            Session::open(context.clone(), link, &[], None, Instant::now())
         };
         Self {
             first: open(),
@@ -219,13 +221,14 @@ impl Mixed {
     pub(crate) fn matched() -> Self {
         let (context, sink) = (new_context(), Sink::default());
         let now = Instant::now();
-        let mut first = Session::open(context.clone(), Box::new(sink.clone()), &[], now);
+        let mut first = Session::open(context.clone(), Box::new(sink.clone()), &[], None, now);
         let attach = Attach {
             link: Box::new(sink),
             preface: &[],
         };
         let transport = Transport::WebSocket;
-        let second = Resumable::open(&context, transport, Some(attach), None, now).session;
+        let second =
+            Resumable::open(&context, transport, Some(attach), Arrival::default(), now).session;
         let mut pending = Pending::default();
         say(&mut first, FIND_MATCH, now, &mut pending);
         let find = FIND_MATCH.replacen('{', r#"{"seq":1,"#, 1);
@@ -259,7 +262,7 @@ impl Crowd {
         let (now, mut pending) = (Instant::now(), Pending::default());
         let mut join = || {
             let link = Box::new(sink.clone());
-            let mut session = Session::open(context.clone(), link, &[], now);
+            let mut session = Session::open(context.clone(), link, &[], None, now);
             say(&mut session, JOIN_ROOM, now, &mut pending);
             assert_eq!(session.member().place(), Place::InRoom);
             session

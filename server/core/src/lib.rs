@@ -5,11 +5,13 @@
 //! [`session`] -> [`directory`]. [`memory`] and [`pause`] are leaves.
 
 pub mod directory;
+pub mod identity;
 pub mod matchmaker;
 pub mod memory;
 pub mod metrics;
 pub mod outbox;
 pub mod pause;
 pub mod process;
+mod rate;
 pub mod room;
 pub mod session;

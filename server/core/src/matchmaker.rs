@@ -268,7 +268,7 @@ impl Matchmaker {
     /// The oldest fitting ticket in the narrowest pools that have one.
     fn oldest_for(&self, ticket: &Ticket, now: Instant) -> Option<(Arc<Ticket>, PoolKind)> {
         let fits = |other: &Ticket| {
-            other.member.id != ticket.member.id
+            !other.member.is_same_person(&ticket.member)
                 && !ticket.avoids(other, now)
                 && !other.avoids(ticket, now)
         };

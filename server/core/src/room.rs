@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, SessionId};
 
 use crate::{
+    identity::Identity,
     metrics::Metrics,
     outbox::{Batch, Outbox, Refused},
 };
@@ -34,6 +35,8 @@ pub struct Member {
     pub outbox: Outbox,
     /// Whether the session outlives its connections.
     pub resumable: bool,
+    /// Who the user is, if the app has said.
+    pub identity: Option<Box<Identity>>,
     away: AtomicBool,
     /// Nothing can carry the session any more: its seat is kept for its user's next one.
     vacant: AtomicBool,
@@ -143,6 +146,7 @@ impl Room {
             side.member.outbox.send(&ServerMessage::MatchFound {
                 room_id: room.id,
                 peer_id: peer.member.id,
+                peer_name: peer.member.name(),
                 batch: side.member.resumable.then_some(peer.member.resumable),
                 initiator,
                 waited_ms: millis(side.waited),
@@ -263,14 +267,33 @@ fn ticket(
 
 impl Member {
     /// An idle user.
-    pub fn new(id: SessionId, outbox: Outbox, resumable: bool) -> Self {
+    pub fn new(
+        id: SessionId,
+        outbox: Outbox,
+        resumable: bool,
+        identity: Option<Box<Identity>>,
+    ) -> Self {
         Self {
             id,
             outbox,
             resumable,
+            identity,
             away: AtomicBool::new(false),
             vacant: AtomicBool::new(false),
             seat: Mutex::new(Seat::idle()),
+        }
+    }
+
+    /// What other users may call this one.
+    pub fn name(&self) -> Option<&str> {
+        self.identity.as_deref()?.name.as_deref()
+    }
+
+    /// Whether both are sessions of one person.
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        match (&self.identity, &other.identity) {
+            (Some(own), Some(other)) => own.user == other.user,
+            _ => self.id == other.id,
         }
     }
 

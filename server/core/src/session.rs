@@ -5,7 +5,7 @@ pub mod close_log;
 mod ice;
 #[cfg(test)]
 mod model;
-mod rate;
+mod persons;
 mod requests;
 mod resumable;
 mod resume;
@@ -21,21 +21,22 @@ use std::{
 
 use voicematch_protocol::{
     ClientType, CloseReason, ErrorCode, IceServer, LeaveReason, Limits, RelayKind, ServerMessage,
-    SessionId,
 };
 
+pub use crate::rate::RateLimit;
 use crate::{
     directory::Directory,
+    identity::{Due, Identify, Identity},
     matchmaker::{Avoid, Matchmaker, Ticket},
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Batch, Link, Outbox, OutboxLimits},
+    rate::Rate,
     room::{Member, Room, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
 };
 use close_log::CloseLog;
 pub use ice::{IceConfig, Turn};
-use rate::Rate;
-pub use rate::RateLimit;
+pub use persons::Persons;
 use requests::{Refusal, id_of, parse};
 pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
 pub use resume::{HeldAddress, ResumeConfig};
@@ -66,6 +67,9 @@ pub struct Context {
     pub config: SessionConfig,
     pub matchmaker: Matchmaker,
     pub directory: Directory,
+    pub persons: Persons,
+    /// Reads the tokens of `renew_token`, where the app says who may come in.
+    pub identify: Option<Arc<dyn Identify>>,
     pub named_rooms: NamedRooms,
     /// Rooms that died with another process.
     pub pending_rooms: PendingRooms,
@@ -82,6 +86,15 @@ pub struct Context {
     pub close_log: CloseLog,
     /// Set when the server is about to stop: no new matches.
     pub draining: AtomicBool,
+}
+
+/// Who begins a session.
+#[derive(Default)]
+pub struct Arrival {
+    /// What the app has said of them.
+    pub identity: Option<Box<Identity>>,
+    /// The count under the address; dropped when the session ends.
+    pub held: Option<Box<dyn HeldAddress>>,
 }
 
 impl Pending {
@@ -123,7 +136,13 @@ pub struct Session {
 impl Session {
     /// Begins a session that ends with its connection. It writes to `link`, and greets the user; `preface` goes out before the
     /// greeting.
-    pub fn open(context: Arc<Context>, link: Box<dyn Link>, preface: &[u8], now: Instant) -> Self {
+    pub fn open(
+        context: Arc<Context>,
+        link: Box<dyn Link>,
+        preface: &[u8],
+        identity: Option<Box<Identity>>,
+        now: Instant,
+    ) -> Self {
         let config = &context.config;
         context.count_session(Transport::WebSocket);
         let mut draining = false;
@@ -134,10 +153,11 @@ impl Session {
             let mut first = Batch::default();
             first.push_framed(preface);
             let ice_servers = config.ice.of(id, SystemTime::now());
-            first.push_json(&greeting(config, id, None, &ice_servers));
+            let member = Member::new(id, outbox, false, identity);
+            first.push_json(&greeting(config, &member, None, &ice_servers));
             // If the user has gone already, the transport finds out by itself.
-            let _ = outbox.send_batch(&first, None);
-            Member::new(id, outbox, false)
+            let _ = member.outbox.send_batch(&first, None);
+            member
         });
         Self::begin(context, member, None, draining, now)
     }
@@ -154,6 +174,7 @@ impl Session {
             // The drain has passed already, so this user gets no `draining`.
             member.outbox.close(CloseReason::Draining);
         }
+        context.persons.enter(&member);
         let rate = Rate::new(now);
         Self {
             context,
@@ -186,7 +207,10 @@ impl Session {
             return Ok(());
         }
         self.last_message = read_at;
-        if !self.rate.allows(&self.context.config.rate, read_at) {
+        if !self
+            .rate
+            .allows(rate_limit(&self.context, &self.member), read_at)
+        {
             return self.over_rate(pending);
         }
         let request = match parse(text) {
@@ -199,7 +223,7 @@ impl Session {
         };
         let done = match request.kind {
             ClientType::Leave => return Err(CloseReason::Closed),
-            ClientType::JoinRoom | ClientType::Rejoin => {
+            ClientType::JoinRoom | ClientType::Rejoin | ClientType::RenewToken => {
                 self.go_to_room(text, &request, read_at, pending)
             }
             _ => self.carry_out(&request, read_at, pending),
@@ -220,7 +244,7 @@ impl Session {
         read_at: Instant,
         pending: &mut Pending,
     ) -> Result<bool, CloseReason> {
-        let allowed = self.rate.allows(&self.context.config.rate, read_at);
+        let allowed = (self.rate).allows(rate_limit(&self.context, &self.member), read_at);
         if !allowed {
             self.over_rate(pending)?;
         }
@@ -287,10 +311,11 @@ impl Session {
         let idle_timeout = self.context.config.idle_timeout;
         let idle_at = (!idle_timeout.is_zero()).then(|| self.last_message + idle_timeout);
         let own = self.next_step.or(idle_at);
-        match self.resume_deadline() {
-            Some(deadline) => Some(own.map_or(deadline, |own| own.min(deadline))),
-            None => own,
-        }
+        let expiry = self.member.identity.as_deref().map(Identity::due_at);
+        [own, expiry, self.resume_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Widens the user's criteria when it is time. An error means that the user was idle for too long, or does not
@@ -299,6 +324,7 @@ impl Session {
         if self.resume.is_some() {
             self.on_resume_deadline(now)?;
         }
+        self.check_expiry(now)?;
         let idle_timeout = self.context.config.idle_timeout;
         if self.next_step.take().is_some_and(|step| step <= now)
             && let Some(ticket) = &self.ticket
@@ -317,6 +343,26 @@ impl Session {
         Ok(())
     }
 
+    /// Tells the user that the token ends soon, where they can know what that means; an error: it has ended.
+    fn check_expiry(&self, now: Instant) -> Result<(), CloseReason> {
+        let due = self
+            .member
+            .identity
+            .as_deref()
+            .map(|identity| identity.due(now));
+        match due {
+            Some(Due::End) => Err(CloseReason::TokenExpired),
+            Some(Due::Announce(left)) if self.resume.is_some() => {
+                let expires_in_ms = millis(left);
+                // A refusal means that this session is being closed.
+                let message = ServerMessage::TokenExpiring { expires_in_ms };
+                let _ = self.member.outbox.send(&message);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the user from everything. The first reason counts.
     pub fn leave(&mut self, reason: CloseReason) {
         if std::mem::replace(&mut self.left, true) {
@@ -331,6 +377,7 @@ impl Session {
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
         self.context.directory.remove(self.member.id);
+        self.context.persons.leave(&self.member);
         self.uncount();
         if self.resume.is_some() {
             self.member.outbox.close(reason);
@@ -352,7 +399,7 @@ impl Session {
     fn over_rate(&mut self, pending: &mut Pending) -> Result<(), CloseReason> {
         self.context.metrics.limit_hit("max_messages_per_second");
         self.context.metrics.dropped("rate_limited", 1);
-        let limit = &self.context.config.rate;
+        let limit = rate_limit(&self.context, &self.member);
         if self.rate.goes_on(limit) {
             return Err(CloseReason::RateLimited);
         }
@@ -365,10 +412,20 @@ impl Session {
     }
 }
 
+/// How much this user may send.
+#[inline]
+fn rate_limit<'a>(context: &'a Context, member: &'a Member) -> &'a RateLimit {
+    let own = member
+        .identity
+        .as_deref()
+        .and_then(|identity| identity.rate.as_ref());
+    own.unwrap_or(&context.config.rate)
+}
+
 /// The first message of a session. `token`: for a resumable one.
 fn greeting<'a>(
     config: &'a SessionConfig,
-    id: SessionId,
+    member: &'a Member,
     token: Option<&'a str>,
     ice_servers: &'a [IceServer],
 ) -> ServerMessage<'a> {
@@ -376,16 +433,21 @@ fn greeting<'a>(
         Some(_) => config.resume.heartbeat,
         None => config.heartbeat,
     };
+    let own = member
+        .identity
+        .as_deref()
+        .and_then(|identity| identity.rate.as_ref());
+    let rate = own.unwrap_or(&config.rate);
     ServerMessage::Session {
-        session_id: id,
+        session_id: member.id,
         resume_token: token,
         resume_window_ms: token.map(|_| millis(config.resume.window)),
         heartbeat_ms: millis(heartbeat),
         ice_servers,
         limits: Limits {
             max_message_bytes: config.max_message_bytes as u64,
-            max_messages_per_second: config.rate.per_second,
-            message_burst: config.rate.burst,
+            max_messages_per_second: rate.per_second,
+            message_burst: rate.burst,
         },
     }
 }

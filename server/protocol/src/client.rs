@@ -39,6 +39,8 @@ closed_list! {
         JoinRoom = "join_room",
         /// Go back into a room of a server that died.
         Rejoin = "rejoin",
+        /// Go on with a new token of the app.
+        RenewToken = "renew_token",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -95,6 +97,14 @@ pub struct Rejoin<'a> {
     /// The room ticket.
     #[serde(borrow)]
     pub ticket: Cow<'a, str>,
+}
+
+/// What `renew_token` has besides.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RenewToken<'a> {
+    /// The new token.
+    #[serde(borrow)]
+    pub token: Cow<'a, str>,
 }
 
 /// What `join_room` has besides.

@@ -69,6 +69,10 @@ closed_list! {
         RoomClosed = "room_closed",
         /// The session of a room ticket is still there: its resume token opens it.
         UseResume = "use_resume",
+        /// The user's token does not allow it.
+        NotAllowed = "not_allowed",
+        /// A token of `renew_token` that is wrong, or another user's.
+        TokenRefused = "token_refused",
         /// More messages than the limit allows; this one was dropped.
         RateLimited = "rate_limited",
         /// The server is about to stop and makes no new matches.
@@ -125,6 +129,8 @@ closed_list! {
         ResumeRefused = "resume_refused",
         /// Messages after the client's position are no longer there.
         TooOld = "too_old",
+        /// The user's token has expired.
+        TokenExpired = "token_expired",
         /// More messages came for a user without a connection than are kept.
         ResumeOverflow = "resume_overflow",
         /// A fault of the server.
@@ -153,6 +159,7 @@ impl CloseReason {
             Self::Replaced => Some(4501),
             Self::ResumeRefused => Some(4502),
             Self::TooOld => Some(4503),
+            Self::TokenExpired => Some(4505),
             Self::ResumeOverflow => Some(4507),
         }
     }

@@ -14,7 +14,7 @@ pub mod code;
 pub mod id;
 pub mod server;
 
-pub use client::{ClientType, Criteria, JoinRoom, Numbers, Rejoin, Request};
+pub use client::{ClientType, Criteria, JoinRoom, Numbers, Rejoin, RenewToken, Request};
 pub use code::{CloseReason, ErrorCode, LeaveReason};
 pub use id::{RoomId, SessionId};
 pub use server::{

@@ -81,6 +81,11 @@ pub enum ServerMessage<'a> {
         /// STUN and TURN servers.
         ice_servers: &'a [IceServer],
     },
+    /// In a resumable session: the app's token ends soon; `renew_token` brings a new one.
+    TokenExpiring {
+        /// When, in milliseconds.
+        expires_in_ms: u64,
+    },
     /// The user is in a pool.
     Waiting {
         /// The `id` of the request.
@@ -93,6 +98,9 @@ pub enum ServerMessage<'a> {
         room_id: RoomId,
         /// The partner.
         peer_id: SessionId,
+        /// What the app calls the partner.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_name: Option<&'a str>,
         /// In a resumable session: whether the partner takes lists of candidates in one message.
         #[serde(skip_serializing_if = "Option::is_none")]
         batch: Option<bool>,
@@ -211,6 +219,9 @@ pub struct RoomMember {
     pub peer_id: SessionId,
     /// Their number.
     pub n: u32,
+    /// What the app calls them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Whether the user makes the offer to them: the newcomer of two does.
     pub offer: bool,
     /// Whether the user gives way when two offers cross (perfect negotiation,
@@ -293,6 +304,7 @@ pub enum ServerType {
     Resumed,
     Ping,
     IceServers,
+    TokenExpiring,
     Waiting,
     MatchFound,
     PeerLeft,

@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
     ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits, Numbers, Rejoin,
-    RelayKind, Request, ResumedRoom, RoomId, RoomMember, RoomSelf, ServerMessage, ServerType,
-    ServerView, SessionId,
+    RelayKind, RenewToken, Request, ResumedRoom, RoomId, RoomMember, RoomSelf, ServerMessage,
+    ServerType, ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -90,6 +90,9 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             ice_servers: &stun,
         },
         ServerMessage::IceServers { ice_servers: &turn },
+        ServerMessage::TokenExpiring {
+            expires_in_ms: 60000,
+        },
         ServerMessage::Ping {
             received: 17,
             next_ms: 7000,
@@ -98,6 +101,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
         ServerMessage::MatchFound {
             room_id: ROOM,
             peer_id: PEER,
+            peer_name: None,
             batch: None,
             initiator: true,
             waited_ms: 1234,
@@ -120,6 +124,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             members: vec![RoomMember {
                 peer_id: PEER,
                 n: 2,
+                name: Some("Ann".to_owned()),
                 offer: true,
                 polite: true,
                 batch: true,
@@ -133,6 +138,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             peer: RoomMember {
                 peer_id: PEER,
                 n: 5,
+                name: None,
                 offer: false,
                 polite: false,
                 batch: false,
@@ -221,10 +227,12 @@ fn both_sides_know_the_type_of_each_fixture() {
         let room = serde_json::from_str::<JoinRoom<'_>>(&text).ok();
         let mut fields = serde_json::to_value(&request).unwrap();
         let rejoin = serde_json::from_str::<Rejoin<'_>>(&text).ok();
+        let renew = serde_json::from_str::<RenewToken<'_>>(&text).ok();
         for more in [
             serde_json::to_value(numbers),
             serde_json::to_value(room),
             serde_json::to_value(rejoin),
+            serde_json::to_value(renew),
         ] {
             if let serde_json::Value::Object(more) = more.unwrap() {
                 fields.as_object_mut().unwrap().extend(more);

@@ -28,6 +28,7 @@ use crate::{
   voicematch-server --listen :8080 --ice-server stun:stun.example.org:3478
   voicematch-server --listen unix:/run/voicematch.sock --trusted-proxy unix
   voicematch-server self-test --users 500            play 500 users against a server in this process
+  voicematch-server gentoken --jwt-secret-file FILE --user ann   a token to try a server that asks for one
   voicematch-server healthcheck                      exit 0 if the server on this machine is well
 
 Durations are written as 250ms, 25s, 10m or 1h30m; sizes in bytes or as 64KiB, 1MiB.
@@ -54,6 +55,30 @@ pub enum Command {
         /// How long they talk once all have come.
         #[arg(long, default_value = "10s", value_parser = time("1s", "1day"), env = "VOICEMATCH_SELF_TEST_DURATION")]
         duration: Duration,
+    },
+    /// Print a token for --jwt-secret-file, to try a server that asks for one.
+    Gentoken {
+        /// The server's secret
+        #[arg(long, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
+        jwt_secret_file: PathBuf,
+        /// The app's id of the user
+        #[arg(long, env = "VOICEMATCH_GENTOKEN_USER", value_name = "ID")]
+        user: String,
+        /// What other users see [default: nothing]
+        #[arg(long, env = "VOICEMATCH_GENTOKEN_NAME", value_name = "NAME")]
+        name: Option<String>,
+        /// A named room that the user may join, or the beginning of some as in team-*. Repeatable
+        /// [default: all]
+        #[arg(
+            long = "room",
+            env = "VOICEMATCH_GENTOKEN_ROOM",
+            value_delimiter = ',',
+            value_name = "ROOM"
+        )]
+        rooms: Vec<String>,
+        /// How long it is good
+        #[arg(long, default_value = "1h", value_parser = time("1s", "1year"), env = "VOICEMATCH_GENTOKEN_TTL", value_name = "DURATION")]
+        ttl: Duration,
     },
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
@@ -150,6 +175,44 @@ pub struct Flags {
     /// How long such credentials are good; resumable sessions get new ones after three quarters of it
     #[arg(long, default_value = "12h", value_parser = time("1s", "30days"), env = "VOICEMATCH_TURN_TTL", value_name = "DURATION")]
     pub turn_ttl: Duration,
+
+    /// The secret by which the app signs the tokens (JWT, HS256) of who may come in; without this and the
+    /// next two flags everybody may [default: none]
+    #[arg(long, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// The public key (PEM) for tokens by RS256, ES256 or EdDSA [default: none]
+    #[arg(long, env = "VOICEMATCH_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
+    pub jwt_public_key_file: Option<PathBuf>,
+
+    /// A set of such keys (JWKS); it is read again when it changes, as all key files are [default: none]
+    #[arg(long, env = "VOICEMATCH_JWKS", value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+
+    /// Whom tokens must be for, if they say whom they are for (aud)
+    #[arg(
+        long,
+        default_value = "voicematch",
+        env = "VOICEMATCH_JWT_AUDIENCE",
+        value_name = "NAME"
+    )]
+    pub jwt_audience: String,
+
+    /// Who must have issued tokens (iss) [default: anybody who has the key]
+    #[arg(long, env = "VOICEMATCH_JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
+
+    /// How long a token is good after its end, as clocks differ
+    #[arg(long, default_value = "30s", value_parser = time("0s", "1h"), env = "VOICEMATCH_JWT_LEEWAY", value_name = "DURATION")]
+    pub jwt_leeway: Duration,
+
+    /// Sessions of one user of the app at the same time: a newer one closes the oldest; 0: no limit
+    #[arg(long, default_value_t = 0, value_parser = count::<usize>(0, 1_000_000), env = "VOICEMATCH_SESSIONS_PER_USER", value_name = "N")]
+    pub sessions_per_user: usize,
+
+    /// Give a token for any name to whoever asks at POST /auth/token: for development only [default: false]
+    #[arg(long, env = "VOICEMATCH_DEV_TOKENS", value_parser = BoolishValueParser::new())]
+    pub dev_tokens: bool,
 
     /// How often each connection is pinged
     #[arg(long, default_value = "25s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]

@@ -11,12 +11,23 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{Public, Reply, error::HttpError, refused, wanted::Wanted};
+use super::{
+    Public, Reply,
+    error::HttpError,
+    refused,
+    wanted::{Wanted, jwt},
+};
 use crate::{
-    admission::limits::{Permit, counted_address},
+    admission::{
+        auth::TokenError,
+        limits::{Permit, counted_address},
+    },
     io::Peer,
 };
-use voicematch_core::session::{CannotResume, HeldAddress};
+use voicematch_core::{
+    identity::Identity,
+    session::{Arrival, CannotResume, HeldAddress},
+};
 
 /// How long a connection may stay between two requests: longer than a proxy keeps one (nginx: 60 s), so that it is the
 /// proxy that closes, and never while a request is on its way.
@@ -42,6 +53,8 @@ struct State {
 /// A request whose answer is a stream.
 pub(super) struct StreamRequest {
     pub(super) wanted: Wanted,
+    /// Who begins a session.
+    pub(super) identity: Option<Box<Identity>>,
     /// The named room that the user joins.
     pub(super) join: Option<String>,
     /// The header lines of its answer that are not the same for all.
@@ -102,7 +115,53 @@ impl Connection {
         self.state().stream.take()
     }
 
-    /// Why this request can neither begin a session nor carry one on.
+    /// Who begins a session, as far as their token says; the answer if the request may neither begin nor carry on one.
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        wanted: &Wanted,
+    ) -> Result<Option<Box<Identity>>, Box<Reply>> {
+        if let Some(refusal) = self.refusal(request, wanted) {
+            return Err(Box::new(refusal));
+        }
+        if matches!(wanted, Wanted::Resume { .. }) {
+            return Ok(None);
+        }
+        let identity = self.identify(request).map_err(Box::new)?;
+        // Each session has a count: that of the connection may be another session's by now.
+        let user = self.user_address(request.headers());
+        match self.permit.count_user(user) {
+            Ok(()) => Ok(identity),
+            Err(refusal) => Err(Box::new(refused(refusal))),
+        }
+    }
+
+    /// The user whom the app has given a token, where one is asked for.
+    #[allow(clippy::result_large_err, reason = "it is boxed by the one caller")]
+    fn identify<B>(&self, request: &Request<B>) -> Result<Option<Box<Identity>>, Reply> {
+        let Some(auth) = &self.public.auth else {
+            return Ok(None);
+        };
+        let refuse = |label, error: HttpError, message: &str| {
+            self.public.context.metrics.refused(label);
+            Err(error.reply(message))
+        };
+        let Some(token) = jwt(request) else {
+            let message = "a token of the app is needed: as Authorization: Bearer, as subprotocol token.JWT, or as token= in the query";
+            return refuse("token_missing", HttpError::TokenMissing, message);
+        };
+        match auth.check(token) {
+            Ok(identity) => Ok(Some(Box::new(identity))),
+            Err(error @ TokenError::Expired) => {
+                refuse("token_expired", HttpError::TokenExpired, &error.message())
+            }
+            Err(error @ TokenError::Invalid(_)) => {
+                refuse("token_invalid", HttpError::TokenInvalid, &error.message())
+            }
+        }
+    }
+
+    /// Why this request can neither begin a session nor carry one on, whoever it is from.
     pub(super) fn refusal<B>(&self, request: &Request<B>, wanted: &Wanted) -> Option<Reply> {
         let headers = request.headers();
         let behind_proxy = self.public.proxies.trusts(self.peer);
@@ -133,9 +192,7 @@ impl Connection {
             let message = "this server is about to stop; connect again to reach another";
             return Some(HttpError::Draining.reply(message));
         }
-        // Each session has a count: that of the connection may be another session's by now.
-        let user = self.user_address(headers);
-        self.permit.count_user(user).err().map(refused)
+        None
     }
 
     /// Whether a request over a connection too many of its address carries on a session that is there: its user has
@@ -198,9 +255,10 @@ impl Connection {
         self.permit.carry(user).err().map(refused)
     }
 
-    /// The count of the user's address, for the session to hold.
-    pub(super) fn take_address(&self) -> Option<Box<dyn HeldAddress>> {
-        let count = self.permit.take_address();
-        count.map(|count| Box::new(count) as _)
+    /// Who begins a session, with the count of their address for it to hold.
+    pub(super) fn arrival(&self, identity: Option<Box<Identity>>) -> Arrival {
+        let held = self.permit.take_address();
+        let held = held.map(|count| Box::new(count) as Box<dyn HeldAddress>);
+        Arrival { identity, held }
     }
 }

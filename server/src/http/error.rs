@@ -19,6 +19,12 @@ pub enum HttpError {
     ResumeRefused,
     /// Messages after the client's position are no longer there.
     TooOld,
+    /// A session begins only with a token of the app.
+    TokenMissing,
+    /// The token of the app has expired.
+    TokenExpired,
+    /// The token of the app is not accepted.
+    TokenInvalid,
     /// Pages of this origin may not connect.
     OriginNotAllowed,
     /// There is nothing at this path.
@@ -69,7 +75,11 @@ impl HttpError {
     const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::ResumeRefused | Self::TooOld => StatusCode::UNAUTHORIZED,
+            Self::ResumeRefused
+            | Self::TooOld
+            | Self::TokenMissing
+            | Self::TokenExpired
+            | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
             Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::PostOnly => StatusCode::METHOD_NOT_ALLOWED,
@@ -97,6 +107,9 @@ impl HttpError {
             Self::BadRequest => "bad_request",
             Self::ResumeRefused => "resume_refused",
             Self::TooOld => "too_old",
+            Self::TokenMissing => "token_missing",
+            Self::TokenExpired => "token_expired",
+            Self::TokenInvalid => "token_invalid",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed | Self::PostOnly => "method_not_allowed",
@@ -124,7 +137,13 @@ impl HttpError {
     /// The header that goes with it.
     const fn header(self) -> Option<(header::HeaderName, &'static str)> {
         match self {
-            Self::ResumeRefused | Self::TooOld => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            Self::ResumeRefused | Self::TooOld | Self::TokenMissing => {
+                Some((header::WWW_AUTHENTICATE, "Bearer"))
+            }
+            // RFC 6750 section 3.1.
+            Self::TokenExpired | Self::TokenInvalid => {
+                Some((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""))
+            }
             Self::MethodNotAllowed => Some((header::ALLOW, "GET")),
             Self::PostOnly => Some((header::ALLOW, "POST")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),

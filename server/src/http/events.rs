@@ -42,9 +42,10 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
         Ok(wanted) => wanted,
         Err(message) => return Some(HttpError::BadRequest.reply(message)),
     };
-    if let Some(refusal) = connection.refusal(request, &wanted) {
-        return Some(refusal);
-    }
+    let identity = match connection.admit(request, &wanted) {
+        Ok(identity) => identity,
+        Err(refusal) => return Some(*refusal),
+    };
     let join = match room_to_join(request) {
         Ok(join) => join,
         Err(message) => return Some(HttpError::BadRequest.reply(message)),
@@ -67,6 +68,7 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
     }
     connection.ask_for_socket(StreamRequest {
         wanted,
+        identity,
         join: join.map(str::to_owned),
         headers: cors::headers(request.headers(), connection),
     });
@@ -119,7 +121,7 @@ pub(super) fn refused() -> Reply {
 }
 
 /// Opens the session, or finds it, and hands the socket to the stream.
-pub(super) fn start(stream: Stream, connection: &Connection, request: &StreamRequest) {
+pub(super) fn start(stream: Stream, connection: &Connection, request: StreamRequest) {
     match stream {
         Stream::Tcp(stream) => {
             let (socket, half) = stream.into_split();
@@ -136,7 +138,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     socket: R,
     half: H,
     connection: &Connection,
-    request: &StreamRequest,
+    request: StreamRequest,
 ) {
     let (now, transport) = (Instant::now(), Transport::EventStream);
     let context = &connection.public.context;
@@ -148,12 +150,12 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     });
     let attached = match &request.wanted {
         Wanted::Plain | Wanted::Begin => {
-            let held = connection.take_address();
+            let arrival = connection.arrival(request.identity);
             Ok(Resumable::open(
                 context,
                 transport,
                 attach.take(),
-                held,
+                arrival,
                 now,
             ))
         }
@@ -169,7 +171,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     match (attached, attach) {
         (Ok(attached), _) => {
             // The session holds the count of its address.
-            drop(connection.take_address());
+            drop(connection.arrival(None));
             if let Some(name) = &request.join {
                 attached.session.lock_any().join_by_name(name);
             }

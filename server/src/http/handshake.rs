@@ -25,9 +25,10 @@ use crate::{
     },
 };
 use voicematch_core::{
+    identity::Identity,
     metrics::Transport,
     outbox::Attach,
-    session::{CannotResume, Resumable, Session},
+    session::{Arrival, CannotResume, Resumable, Session},
 };
 
 /// The subprotocol that is this wire; programs that offer none speak it too.
@@ -46,9 +47,10 @@ impl Connection {
         if let Some(refusal) = handshake_refusal(&request) {
             return refusal;
         }
-        if let Some(refusal) = self.refusal(&request, &wanted) {
-            return refusal;
-        }
+        let identity = match self.admit(&request, &wanted) {
+            Ok(identity) => identity,
+            Err(refusal) => return *refusal,
+        };
         let protocol = subprotocol(request.headers());
         let (response, upgraded) = match upgrade(&mut request) {
             Ok(upgrade) => upgrade,
@@ -57,7 +59,11 @@ impl Connection {
         let user = self.user(request.headers());
         tokio::spawn(hand_over(
             upgraded,
-            Asked { wanted, user },
+            Asked {
+                wanted,
+                identity,
+                user,
+            },
             self.permit.clone(),
             self.public.clone(),
         ));
@@ -119,6 +125,8 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
 /// What a handshake asks for.
 struct Asked {
     wanted: Wanted,
+    /// Who begins a session.
+    identity: Option<Box<Identity>>,
     /// The address under which the user is counted.
     user: Option<IpAddr>,
 }
@@ -137,11 +145,11 @@ async fn hand_over(upgraded: UpgradeFut, asked: Asked, permit: Arc<Permit>, publ
     match stream {
         Stream::Tcp(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, &asked, permit, &public);
+            start(socket, half, &reply, early, asked, permit, &public);
         }
         Stream::Unix(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, &asked, permit, &public);
+            start(socket, half, &reply, early, asked, permit, &public);
         }
     }
 }
@@ -152,17 +160,21 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     half: H,
     reply: &[u8],
     early: Vec<u8>,
-    asked: &Asked,
+    asked: Asked,
     permit: Arc<Permit>,
     public: &Public,
 ) {
-    let Asked { wanted, user } = asked;
+    let Asked {
+        wanted,
+        identity,
+        user,
+    } = asked;
     let now = Instant::now();
     let link = Box::new(WsLink(SocketLink::new(half)));
     let context = &public.context;
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
-        let session = Session::open(context.clone(), link, reply, now);
+        let session = Session::open(context.clone(), link, reply, identity, now);
         tokio::spawn(ws::serve(socket, early, session, public.ws.clone(), permit));
         return;
     }
@@ -170,12 +182,15 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         link,
         preface: reply,
     });
-    let attached = match wanted {
+    let attached = match &wanted {
         Wanted::Plain | Wanted::Begin => Ok(Resumable::open(
             context,
             transport,
             attach.take(),
-            permit.take_address().map(|count| Box::new(count) as _),
+            Arrival {
+                identity,
+                held: permit.take_address().map(|count| Box::new(count) as _),
+            },
             now,
         )),
         Wanted::Resume { token, after } => {
@@ -199,7 +214,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         }
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
-                permit.guard().forged(*user, now);
+                permit.guard().forged(user, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));

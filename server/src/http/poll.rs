@@ -14,6 +14,7 @@ use hyper::{
 use serde_json::json;
 use tokio::time::timeout_at;
 use voicematch_core::{
+    identity::Identity,
     metrics::Transport,
     outbox::LogLimits,
     session::{Attached, CannotResume, Resumable},
@@ -50,9 +51,10 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
         Some(_) => return HttpError::BadRequest.reply("wait is 0 to 25, in seconds"),
     };
-    if let Some(refusal) = connection.refusal(request, &wanted) {
-        return refusal;
-    }
+    let identity = match connection.admit(request, &wanted) {
+        Ok(identity) => identity,
+        Err(refusal) => return *refusal,
+    };
     if let Wanted::Resume { after, .. } = &mut wanted
         && let Some(value) = request.headers().get(IF_NONE_MATCH)
     {
@@ -67,7 +69,7 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Ok(join) => join,
         Err(message) => return HttpError::BadRequest.reply(message),
     };
-    let attached = match attach(&wanted, join, request, connection) {
+    let attached = match attach(&wanted, identity, join, request, connection) {
         Ok(attached) => attached,
         Err(NotAttached::Reply(reply)) => return *reply,
         Err(NotAttached::CannotResume(CannotResume::TooOld)) => {
@@ -99,6 +101,7 @@ impl From<CannotResume> for NotAttached {
 
 fn attach(
     wanted: &Wanted,
+    identity: Option<Box<Identity>>,
     join: Option<&str>,
     request: &Request<Incoming>,
     connection: &Connection,
@@ -107,13 +110,13 @@ fn attach(
     let now = Instant::now();
     match wanted {
         Wanted::Plain | Wanted::Begin => {
-            let held = connection.take_address();
+            let arrival = connection.arrival(identity);
             // The session has the count now, and the connection stays.
             if let Some(refusal) = connection.carry(request.headers()) {
                 return Err(NotAttached::Reply(Box::new(refusal)));
             }
             let transport = Transport::Polling;
-            Ok(Resumable::open(context, transport, None, held, now))
+            Ok(Resumable::open(context, transport, None, arrival, now))
         }
         Wanted::Resume { token, after } => {
             let token = token.as_ref();

@@ -106,7 +106,7 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
 }
 
 /// Memory of a body, as it comes.
-struct BodyMemory<'a> {
+pub(super) struct BodyMemory<'a> {
     /// The session's; else that of the body alone.
     share: Result<&'a Share, Share>,
     bytes: usize,
@@ -130,7 +130,7 @@ impl Drop for BodyMemory<'_> {
 }
 
 /// The body, of this many bytes at the most, and its memory: that of `own`, if it is of a session.
-async fn read_body<'a>(
+pub(super) async fn read_body<'a>(
     request: Request<Incoming>,
     longest: usize,
     own: Option<&'a Share>,

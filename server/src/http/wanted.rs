@@ -22,15 +22,15 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    /// Reads a request. The token is looked for in `Authorization: Bearer`, in the subprotocol `resume.TOKEN.AFTER` and in
+    /// Reads a request. The resume token, which has no dots, is looked for in `Authorization: Bearer`, in the subprotocol `resume.TOKEN.AFTER` and in
     /// the query `token=`, in this order; `after=` in the query goes with each.
     pub(super) fn read<B>(request: &Request<B>) -> Result<Self, &'static str> {
         let query = request.uri().query().unwrap_or_default();
         let after = parameter(query, "after").map(number).transpose()?;
-        if let Some(token) = bearer(request.headers()) {
+        if let Some(token) = bearer(request.headers()).filter(|token| !is_jwt(token)) {
             return Ok(Self::resume(token, after));
         }
-        if let Some(offer) = offer(request.headers()) {
+        if let Some(offer) = offer(request.headers(), "resume.") {
             let (token, number_text) = offer.split_once('.').unwrap_or((offer, ""));
             let after = match number_text {
                 "" => after,
@@ -38,7 +38,7 @@ impl Wanted {
             };
             return Ok(Self::resume(token, after));
         }
-        if let Some(token) = parameter(query, "token") {
+        if let Some(token) = parameter(query, "token").filter(|token| !is_jwt(token)) {
             return Ok(Self::resume(token, after));
         }
         match parameter(query, "resume") {
@@ -54,6 +54,21 @@ impl Wanted {
             after,
         }
     }
+}
+
+/// A JWT has two dots.
+fn is_jwt(token: &str) -> bool {
+    token.bytes().filter(|&byte| byte == b'.').count() == 2
+}
+
+/// The app's token for the user (JWT): in `Authorization: Bearer`, in the subprotocol `token.JWT`, or in the query
+/// `token=` or `access_token=`.
+pub(super) fn jwt<B>(request: &Request<B>) -> Option<&str> {
+    let query = request.uri().query().unwrap_or_default();
+    bearer(request.headers())
+        .or_else(|| offer(request.headers(), "token."))
+        .or_else(|| parameter(query, "token"))
+        .or_else(|| parameter(query, "access_token"))
 }
 
 fn number(text: &str) -> Result<u64, &'static str> {
@@ -79,13 +94,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         .then(|| token.trim_start())
 }
 
-/// What is behind `resume.` in an offered subprotocol.
-fn offer(headers: &HeaderMap) -> Option<&str> {
+/// What is behind this prefix in an offered subprotocol.
+fn offer<'a>(headers: &'a HeaderMap, prefix: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let lines = lines.filter_map(|line: &HeaderValue| line.to_str().ok());
     lines
         .flat_map(|line| line.split(','))
-        .find_map(|offer| offer.trim().strip_prefix("resume."))
+        .find_map(|offer| offer.trim().strip_prefix(prefix))
 }
 
 #[cfg(test)]

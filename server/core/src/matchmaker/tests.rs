@@ -72,7 +72,7 @@ impl User {
             metrics.clone(),
             memory,
         );
-        let member = Arc::new(Member::new(SessionId(id), outbox, false));
+        let member = Arc::new(Member::new(SessionId(id), outbox, false, None));
         Self {
             member,
             heard,

@@ -258,6 +258,7 @@ impl Roster {
             peer: RoomMember {
                 peer_id: member.id,
                 n,
+                name: member.name().map(str::to_owned),
                 offer: *other_n > n,
                 polite: *other_n > n,
                 batch: member.resumable,
@@ -289,6 +290,7 @@ impl Roster {
         let members = others.map(|(number, other)| RoomMember {
             peer_id: other.id,
             n: *number,
+            name: other.name().map(str::to_owned),
             offer: n > *number,
             polite: n > *number,
             batch: other.resumable,

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use voicematch_protocol::CloseReason;
 
 use super::{
-    Context, Pending, RateLimit, Resumable, Resumables, ResumeConfig, SessionConfig, Token,
-    close_log::CloseLog,
+    Arrival, Context, Pending, Persons, RateLimit, Resumable, Resumables, ResumeConfig,
+    SessionConfig, Token, close_log::CloseLog,
 };
 use crate::{
     directory::Directory,
@@ -115,6 +115,8 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
         },
         matchmaker: Matchmaker::new(matchmaker, metrics.clone(), keys.clone()),
         directory: Directory::default(),
+        persons: Persons::new(0),
+        identify: None,
         named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
@@ -162,7 +164,7 @@ impl Client {
             preface: &[],
         };
         let transport = Transport::WebSocket;
-        let attached = Resumable::open(context, transport, Some(attach), None, NOW());
+        let attached = Resumable::open(context, transport, Some(attach), Arrival::default(), NOW());
         let first: Value = serde_json::from_slice(&attached.first).expect("JSON");
         let mut client = Self {
             context: context.clone(),
@@ -552,7 +554,13 @@ fn a_session_is_known_before_its_client_can_have_read_the_token() {
         preface: &[],
     };
     let transport = Transport::EventStream;
-    Resumable::open(&context, transport, Some(attach), None, Instant::now());
+    Resumable::open(
+        &context,
+        transport,
+        Some(attach),
+        Arrival::default(),
+        Instant::now(),
+    );
     assert!(was_known.load(std::sync::atomic::Ordering::Relaxed));
 }
 
@@ -568,7 +576,8 @@ fn ten_thousand_sessions_without_a_connection_are_bounded_and_given_back() {
             preface: &[],
         };
         let transport = Transport::WebSocket;
-        let attached = Resumable::open(&context, transport, Some(attach), None, start);
+        let attached =
+            Resumable::open(&context, transport, Some(attach), Arrival::default(), start);
         let session = attached.session;
         let kept = session.lock_any().lose(CloseReason::Lost, start);
         assert_eq!(kept, sessions.len() < MOST);

@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{
-    ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, Numbers, RelayKind, Request,
-    ServerMessage, SessionId,
+    ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, Numbers, RelayKind, RenewToken,
+    Request, ServerMessage, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -128,9 +128,14 @@ impl Session {
 
     fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
         self.check_drain()?;
-        let criteria = request.criteria.as_ref();
-        Wish::new(criteria.unwrap_or(&Criteria::default()))
-            .map_err(|message| Refusal(ErrorCode::InvalidCriteria, message))
+        let none = Criteria::default();
+        let asked = request.criteria.as_ref().unwrap_or(&none);
+        let wish = match self.member.identity.as_deref() {
+            None => Wish::new(asked),
+            Some(identity) if identity.may_match => Wish::new(&identity.criteria(asked)),
+            Some(_) => return Err(not_allowed("ask for a match")),
+        };
+        wish.map_err(|message| Refusal(ErrorCode::InvalidCriteria, message))
     }
 
     fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
@@ -171,13 +176,38 @@ impl Session {
         self.context.metrics.request(request.kind);
         // What follows writes to users directly and must not overtake earlier messages.
         self.flush(read_at, pending);
-        if request.kind == ClientType::Rejoin {
-            return self.rejoin(text, read_at);
+        match request.kind {
+            ClientType::Rejoin => return self.rejoin(text, read_at),
+            ClientType::RenewToken => {
+                self.renew_token(text)?;
+                self.acknowledge(request.id, pending);
+                return Ok(());
+            }
+            _ => {}
         }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
         self.check_drain()?;
         self.join(&name, None, request.id)
+    }
+
+    /// Goes on with a new token of the same user.
+    fn renew_token(&self, text: &str) -> Result<(), Refusal> {
+        let renew = serde_json::from_str::<RenewToken<'_>>(text);
+        let renew = renew.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        let (Some(identity), Some(identify)) = (&self.member.identity, &self.context.identify)
+        else {
+            let text = "this server asks for no tokens";
+            return Err(Refusal::new(ErrorCode::TokenRefused, text));
+        };
+        let new = identify.identify(&renew.token);
+        let new = new.map_err(|message| Refusal(ErrorCode::TokenRefused, message))?;
+        if new.user != identity.user {
+            let text = "this is the token of another user; begin a new session with it";
+            return Err(Refusal::new(ErrorCode::TokenRefused, text));
+        }
+        identity.renew(&new);
+        Ok(())
     }
 
     /// Joins a named room, unless the user is in it, and tells them what came of it.
@@ -205,6 +235,10 @@ impl Session {
         n: Option<u32>,
         id: Option<&RawValue>,
     ) -> Result<(), Refusal> {
+        let identity = self.member.identity.as_deref();
+        if identity.is_some_and(|identity| !identity.may_join(name)) {
+            return Err(not_allowed("join this room"));
+        }
         let rooms = &self.context.named_rooms;
         rooms.join(&self.member, name, n, id).map_err(|cannot| {
             let (code, text) = match cannot {
@@ -388,6 +422,12 @@ impl Session {
         };
         pending.answers.push_json(&error);
     }
+}
+
+#[cold]
+fn not_allowed(what: &str) -> Refusal {
+    let text = format!("your token does not let you {what}");
+    Refusal(ErrorCode::NotAllowed, text)
 }
 
 #[derive(Deserialize)]

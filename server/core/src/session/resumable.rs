@@ -12,8 +12,8 @@ use dashmap::DashMap;
 use voicematch_protocol::{CloseReason, ResumedRoom, ServerMessage, SessionId};
 
 use super::{
-    Context, Session, greeting,
-    resume::{Carrier, HeldAddress, Resume},
+    Arrival, Context, Session, greeting,
+    resume::{Carrier, Resume},
     token::{Token, Tokens, accept_nothing},
 };
 use crate::{
@@ -151,14 +151,15 @@ fn carrier(attach: Option<&Attach<'_>>) -> Carrier {
 }
 
 impl Resumable {
-    /// Begins a session. Without a link its messages are taken by polls. `held` is dropped when the session ends.
+    /// Begins a session. Without a link its messages are taken by polls.
     pub fn open(
         context: &Arc<Context>,
         transport: Transport,
         attach: Option<Attach<'_>>,
-        held: Option<Box<dyn HeldAddress>>,
+        arrival: Arrival,
         now: Instant,
     ) -> Attached {
+        let Arrival { identity, held } = arrival;
         let config = &context.config;
         let mut draining = false;
         let carrier = carrier(attach.as_ref());
@@ -168,7 +169,7 @@ impl Resumable {
             let outbox = context.outbox(None);
             outbox.keep_log(config.resume.log);
             draining = context.draining.load(std::sync::atomic::Ordering::Relaxed);
-            Member::new(id, outbox, true)
+            Member::new(id, outbox, true, identity)
         });
         let (tokens, token) = Tokens::new(context.room_keys.process, member.id);
         let beat = config.heartbeat.max(config.resume.heartbeat);
@@ -192,7 +193,12 @@ impl Resumable {
         let first = outbox.attach(&mut attach, 0, "session", |_| {
             let id = session.member.id;
             let ice_servers = config.ice.of(id, SystemTime::now());
-            json(&greeting(config, id, Some(&token.text()), &ice_servers))
+            json(&greeting(
+                config,
+                &session.member,
+                Some(&token.text()),
+                &ice_servers,
+            ))
         });
         let first = first.unwrap_or_default();
         if draining {

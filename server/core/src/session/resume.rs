@@ -558,7 +558,11 @@ impl Session {
         let cause = match self.resume.as_ref().map(|resume| resume.carrier) {
             _ if self.left => return false,
             Some(Carrier::Nothing { .. }) => return true,
-            Some(Carrier::Polls { .. }) => "poll",
+            Some(Carrier::Polls { .. })
+                if matches!(reason, CloseReason::Lost | CloseReason::HeartbeatTimeout) =>
+            {
+                "poll"
+            }
             Some(Carrier::Connection) if reason == CloseReason::Lost => "connection",
             Some(Carrier::Connection) if reason == CloseReason::HeartbeatTimeout => "heartbeat",
             _ => {
@@ -666,7 +670,8 @@ impl Session {
 
     /// Whether the user's budget has room for one more message.
     pub fn may_send(&self, now: Instant) -> bool {
-        self.rate.has_room(&self.context.config.rate, now)
+        self.rate
+            .has_room(super::rate_limit(&self.context, &self.member), now)
     }
 
     /// Whether the session needs a task that keeps the time from now on. True only once, until

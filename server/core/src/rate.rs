@@ -40,7 +40,7 @@ impl RateLimit {
 }
 
 /// A user's budget of messages.
-pub(super) struct Rate {
+pub(crate) struct Rate {
     full_at: Instant,
     /// Pauses until here are in the credit.
     credited_at: Instant,
@@ -51,7 +51,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// A full budget.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             full_at: now,
             credited_at: now,
@@ -62,7 +62,7 @@ impl Rate {
 
     /// Takes one message from the budget, if it is there.
     #[inline]
-    pub(super) fn allows(&mut self, limit: &RateLimit, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, limit: &RateLimit, now: Instant) -> bool {
         if limit.cost.is_zero() {
             return true;
         }
@@ -78,7 +78,7 @@ impl Rate {
     }
 
     /// Whether one more message would be allowed.
-    pub(super) fn has_room(&self, limit: &RateLimit, now: Instant) -> bool {
+    pub(crate) fn has_room(&self, limit: &RateLimit, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + limit.cost;
         limit.cost.is_zero() || full_at - now <= limit.capacity || self.credit > 0
     }
@@ -100,7 +100,7 @@ impl Rate {
     }
 
     /// Whether the user goes on in spite of the warnings.
-    pub(super) fn goes_on(&self, limit: &RateLimit) -> bool {
+    pub(crate) fn goes_on(&self, limit: &RateLimit) -> bool {
         self.dropped > limit.burst.max(1).saturating_mul(PATIENCE)
     }
 }
