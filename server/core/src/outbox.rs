@@ -115,8 +115,8 @@ struct State {
     way: Way,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
-    /// Bytes of the front message that the socket has taken.
-    front_written: usize,
+    /// Bytes of the front message that the socket has taken; small, as there is one for each user.
+    front_written: u32,
     waker: Option<Waker>,
     closing: Option<CloseReason>,
 }
@@ -232,7 +232,7 @@ impl Outbox {
         for range in batch.ranges().filter(|range| range.end > written) {
             if range.start < written {
                 // The socket has begun to take this one, so that it must have all of it.
-                state.front_written = written - range.start;
+                state.front_written = small(written - range.start);
             }
             state.queued_bytes += range.end - range.start.max(written);
             let bytes = batch.bytes[range].into();
@@ -392,7 +392,11 @@ impl Outbox {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
             for (slice, queued) in slices.iter_mut().zip(&state.queue) {
-                let skip = if count == 0 { state.front_written } else { 0 };
+                let skip = if count == 0 {
+                    state.front_written as usize
+                } else {
+                    0
+                };
                 *slice = IoSlice::new(&queued.bytes[skip..]);
                 count += 1;
             }
@@ -418,12 +422,12 @@ impl Outbox {
     fn written(&self, state: &mut State, mut written: usize) {
         self.metrics.sent_bytes(written);
         state.queued_bytes -= written;
-        written += state.front_written;
+        written += state.front_written as usize;
         state.front_written = 0;
         let now = Instant::now();
         while let Some(front) = state.queue.front() {
             if written < front.bytes.len() {
-                state.front_written = written;
+                state.front_written = small(written);
                 return;
             }
             written -= front.bytes.len();
@@ -438,6 +442,11 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A message is not longer: the largest that a flag allows is 64 MiB.
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl State {
@@ -487,6 +496,6 @@ impl State {
         self.queued_bytes = self
             .queue
             .front()
-            .map_or(0, |front| front.bytes.len() - self.front_written);
+            .map_or(0, |front| front.bytes.len() - self.front_written as usize);
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, task::Waker, time::Instant};
 
-use super::{Link, Message};
+use super::{Link, Message, small};
 use crate::metrics::Metrics;
 
 /// Bytes of entries that are staged for the link at a time.
@@ -30,10 +30,6 @@ pub enum Behind {
     TooOld,
     /// The user has proved to have more: it is that of an old request, which comes late.
     Stale,
-}
-
-fn small(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 struct Entry {

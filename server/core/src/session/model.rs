@@ -636,4 +636,6 @@ fn what_a_session_keeps_to_outlive_its_connection_is_small() {
     let kept = size_of::<super::resume::Resume>() + crate::outbox::LOG_BYTES;
     assert!(kept <= 384, "{kept}");
     assert!(size_of::<Resumable>() <= 176, "in an Arc, with the session");
+    let member = size_of::<crate::room::Member>();
+    assert!(member + 16 <= 192, "an allocation class: {member}");
 }
