@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{TestServer, User, becomes};
+use crate::support::{Client, PATIENCE, TestServer, User, Via, becomes};
 
 /// Flags with which criteria widen at these times.
 fn widening<'a>(language: &'a str, region: &'a str, anyone: &'a str) -> [&'a str; 6] {
@@ -239,4 +239,24 @@ async fn criteria_of_the_wrong_shape_are_a_bad_message() {
         let error = user.next_json().await;
         assert_eq!(error["code"], "bad_message", "{criteria} {error}");
     }
+}
+
+#[tokio::test]
+async fn criteria_widen_also_while_users_are_asked_whether_they_are_there() {
+    let flags = widening("1s", "2s", "3s");
+    let flags = [&flags[..], &["--resume-heartbeat", "300ms"]].concat();
+    let server = TestServer::start(&flags).await;
+    let mut first = Client::begin(&server, Via::WebSocket).await;
+    let mut second = Client::begin(&server, Via::EventStream).await;
+    for (user, language) in [(&mut first, "en"), (&mut second, "de")] {
+        let criteria = json!({"language": language});
+        user.send(json!({"type": "find_match", "criteria": criteria}))
+            .await;
+        user.expect("waiting").await;
+    }
+    let both = async { tokio::join!(first.expect("match_found"), second.expect("match_found")) };
+    // Each ping would begin another wait for a message.
+    let saw = tokio::time::timeout(PATIENCE, both).await.expect("a match");
+    assert!(saw.0["waited_ms"].as_u64().unwrap() >= 2900, "{saw:?}");
+    assert_eq!(saw.0["room_id"], saw.1["room_id"]);
 }

@@ -207,10 +207,8 @@ impl Session {
             return Ok(());
         }
         self.last_message = read_at;
-        if !self
-            .rate
-            .allows(rate_limit(&self.context, &self.member), read_at)
-        {
+        let limit = rate_limit(&self.context.config, &self.member);
+        if !self.rate.allows(limit, read_at) {
             return self.over_rate(pending);
         }
         let request = match parse(text) {
@@ -223,9 +221,10 @@ impl Session {
         };
         let done = match request.kind {
             ClientType::Leave => return Err(CloseReason::Closed),
-            ClientType::JoinRoom | ClientType::Rejoin | ClientType::RenewToken => {
+            ClientType::JoinRoom | ClientType::Rejoin => {
                 self.go_to_room(text, &request, read_at, pending)
             }
+            ClientType::RenewToken => self.renew_token(text, &request, pending),
             _ => self.carry_out(&request, read_at, pending),
         };
         if let Err(refusal) = done {
@@ -244,7 +243,8 @@ impl Session {
         read_at: Instant,
         pending: &mut Pending,
     ) -> Result<bool, CloseReason> {
-        let allowed = (self.rate).allows(rate_limit(&self.context, &self.member), read_at);
+        let limit = rate_limit(&self.context.config, &self.member);
+        let allowed = self.rate.allows(limit, read_at);
         if !allowed {
             self.over_rate(pending)?;
         }
@@ -326,11 +326,10 @@ impl Session {
         }
         self.check_expiry(now)?;
         let idle_timeout = self.context.config.idle_timeout;
-        if self.next_step.take().is_some_and(|step| step <= now)
-            && let Some(ticket) = &self.ticket
-            && !self.context.draining.load(Ordering::Relaxed)
-        {
-            self.next_step = self.context.matchmaker.advance(ticket, now);
+        if self.next_step.is_some_and(|step| step <= now) {
+            let ticket = self.ticket.as_ref();
+            let ticket = ticket.filter(|_| !self.context.draining.load(Ordering::Relaxed));
+            self.next_step = ticket.and_then(|ticket| self.context.matchmaker.advance(ticket, now));
         } else {
             // The idle time counts from the end of waiting or of being with others.
             let busy_until = self.member.idle_since().unwrap_or(now);
@@ -399,7 +398,7 @@ impl Session {
     fn over_rate(&mut self, pending: &mut Pending) -> Result<(), CloseReason> {
         self.context.metrics.limit_hit("max_messages_per_second");
         self.context.metrics.dropped("rate_limited", 1);
-        let limit = rate_limit(&self.context, &self.member);
+        let limit = rate_limit(&self.context.config, &self.member);
         if self.rate.goes_on(limit) {
             return Err(CloseReason::RateLimited);
         }
@@ -414,12 +413,10 @@ impl Session {
 
 /// How much this user may send.
 #[inline]
-fn rate_limit<'a>(context: &'a Context, member: &'a Member) -> &'a RateLimit {
-    let own = member
-        .identity
-        .as_deref()
-        .and_then(|identity| identity.rate.as_ref());
-    own.unwrap_or(&context.config.rate)
+fn rate_limit<'a>(config: &'a SessionConfig, member: &'a Member) -> &'a RateLimit {
+    let identity = member.identity.as_deref();
+    let own = identity.and_then(|identity| identity.rate.as_ref());
+    own.unwrap_or(&config.rate)
 }
 
 /// The first message of a session. `token`: for a resumable one.
@@ -433,11 +430,7 @@ fn greeting<'a>(
         Some(_) => config.resume.heartbeat,
         None => config.heartbeat,
     };
-    let own = member
-        .identity
-        .as_deref()
-        .and_then(|identity| identity.rate.as_ref());
-    let rate = own.unwrap_or(&config.rate);
+    let rate = rate_limit(config, member);
     ServerMessage::Session {
         session_id: member.id,
         resume_token: token,

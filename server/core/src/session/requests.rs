@@ -176,14 +176,8 @@ impl Session {
         self.context.metrics.request(request.kind);
         // What follows writes to users directly and must not overtake earlier messages.
         self.flush(read_at, pending);
-        match request.kind {
-            ClientType::Rejoin => return self.rejoin(text, read_at),
-            ClientType::RenewToken => {
-                self.renew_token(text)?;
-                self.acknowledge(request.id, pending);
-                return Ok(());
-            }
-            _ => {}
+        if request.kind == ClientType::Rejoin {
+            return self.rejoin(text, read_at);
         }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
@@ -192,7 +186,14 @@ impl Session {
     }
 
     /// Goes on with a new token of the same user.
-    fn renew_token(&self, text: &str) -> Result<(), Refusal> {
+    #[inline(never)]
+    pub(super) fn renew_token(
+        &self,
+        text: &str,
+        request: &Request<'_>,
+        pending: &mut Pending,
+    ) -> Result<(), Refusal> {
+        self.context.metrics.request(request.kind);
         let renew = serde_json::from_str::<RenewToken<'_>>(text);
         let renew = renew.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
         let (Some(identity), Some(identify)) = (&self.member.identity, &self.context.identify)
@@ -207,6 +208,7 @@ impl Session {
             return Err(Refusal::new(ErrorCode::TokenRefused, text));
         }
         identity.renew(&new);
+        self.acknowledge(request.id, pending);
         Ok(())
     }
 

@@ -670,8 +670,8 @@ impl Session {
 
     /// Whether the user's budget has room for one more message.
     pub fn may_send(&self, now: Instant) -> bool {
-        self.rate
-            .has_room(super::rate_limit(&self.context, &self.member), now)
+        let limit = super::rate_limit(&self.context.config, &self.member);
+        self.rate.has_room(limit, now)
     }
 
     /// Whether the session needs a task that keeps the time from now on. True only once, until
