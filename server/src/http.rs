@@ -76,9 +76,9 @@ pub struct Public {
     pub origins: AllowedOrigins,
     /// How they behave once they are WebSockets.
     pub ws: Arc<WsConfig>,
-    /// Checks the tokens of who comes in; `None`: everybody may.
+    /// Checks the tokens of users; `None`: users need none.
     pub auth: Option<Arc<Auth>>,
-    /// The secret that signs a token for whoever asks.
+    /// The secret that signs the tokens of `/auth/token`; `None`: it gives none.
     pub dev_tokens: Option<PathBuf>,
     /// What sessions share.
     pub context: Arc<Context>,
@@ -230,9 +230,13 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         (&Method::POST, "/send" | "/chat/send") => {
             Box::pin(send::answer(request, connection)).await
         }
-        (&Method::POST, "/auth/token") => match &public.dev_tokens {
-            Some(secret) => Box::pin(dev_token::answer(request, connection, secret)).await,
-            None => nothing_at(path),
+        (method, "/auth/token") => match (&public.dev_tokens, method) {
+            (None, _) => nothing_at(path),
+            (Some(secret), &Method::POST) => {
+                Box::pin(dev_token::answer(request, connection, secret)).await
+            }
+            (Some(_), &Method::OPTIONS) => cors::preflight(),
+            (Some(_), _) => HttpError::PostOnly.reply("use POST"),
         },
         (&Method::GET | &Method::HEAD, "/favicon.ico") => no_icon(),
         (

@@ -29,7 +29,7 @@ fn shed(context: &Context) {
         .collect();
     let mut used: usize = users.iter().map(|(bytes, _)| bytes).sum();
     let limit = context.memory.limit();
-    // What is no user's: connections that speak HTTP. They are asked to make room, and new ones are refused.
+    // The rest belongs to connections without a session. They are asked to make room, and new ones are refused.
     let rest = context.memory.used().saturating_sub(used);
     if used <= limit / 2 || used + rest <= limit {
         return;

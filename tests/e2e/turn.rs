@@ -137,7 +137,7 @@ async fn credentials_are_renewed_before_they_end() {
         let renewed = client.expect("ice_servers").await;
         assert!(until(&renewed["ice_servers"]) > first);
     }
-    // Who comes back is told at once.
+    // A client that comes back gets new ones at once.
     let mut back = clients.remove(0);
     let before = until(&back.first["ice_servers"]);
     back.cut();

@@ -263,19 +263,27 @@ impl Permit {
     /// The connection carries requests of a session that counts already. It counts among others of the kind, so that one
     /// token does not open any number of connections.
     pub fn carry(&self, user: IpAddr) -> Result<(), Refusal> {
+        match self.carries(user) {
+            true => Ok(()),
+            false => Err(self.address_full()),
+        }
+    }
+
+    /// The same; false if there may be no more of the kind.
+    fn carries(&self, user: IpAddr) -> bool {
         let admission = &self.admission;
         let Some(address) = admission.counted_address(user) else {
-            return Ok(());
+            return true;
         };
         if *self.lock() == Counted::Carrying(address) {
-            return Ok(());
+            return true;
         }
         let most = admission.config.max_connections_per_address * CARRYING_PER_SESSION;
-        if !add_one(&admission.carrying, address, most) {
-            return Err(self.address_full());
+        let fits = add_one(&admission.carrying, address, most);
+        if fits {
+            self.count_as(Counted::Carrying(address));
         }
-        self.count_as(Counted::Carrying(address));
-        Ok(())
+        fits
     }
 
     fn count_as(&self, counted: Counted) {
@@ -322,7 +330,7 @@ impl Permit {
     pub fn admit(&self, user: IpAddr) -> bool {
         let admission = &self.admission;
         let is_address_full = self.refusal() == Some(Refusal::AddressFull);
-        if !is_address_full || admission.is_full() || self.carry(user).is_err() {
+        if !is_address_full || admission.is_full() || !self.carries(user) {
             return false;
         }
         self.admitted.store(true, Ordering::Relaxed);

@@ -28,7 +28,7 @@ use crate::{
   voicematch-server --listen :8080 --ice-server stun:stun.example.org:3478
   voicematch-server --listen unix:/run/voicematch.sock --trusted-proxy unix
   voicematch-server self-test --users 500            play 500 users against a server in this process
-  voicematch-server gentoken --jwt-secret-file FILE --user ann   a token to try a server that asks for one
+  voicematch-server gentoken --help                  make a token, to try a server that asks for one
   voicematch-server healthcheck                      exit 0 if the server on this machine is well
 
 Durations are written as 250ms, 25s, 10m or 1h30m; sizes in bytes or as 64KiB, 1MiB.
@@ -172,24 +172,24 @@ pub struct Flags {
     #[arg(long, env = "VOICEMATCH_TURN_SECRET_FILE", value_name = "FILE")]
     pub turn_secret_file: Option<PathBuf>,
 
-    /// How long such credentials are good; resumable sessions get new ones after three quarters of it
+    /// How long these credentials are good; a resumable session gets new ones after three quarters of it
     #[arg(long, default_value = "12h", value_parser = time("1s", "30days"), env = "VOICEMATCH_TURN_TTL", value_name = "DURATION")]
     pub turn_ttl: Duration,
 
-    /// The secret by which the app signs the tokens (JWT, HS256) of who may come in; without this and the
-    /// next two flags everybody may [default: none]
+    /// The secret with which your app signs tokens (JWT, HS256). With this flag or one of the next two a
+    /// session begins only with a token [default: none]
     #[arg(long, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
 
-    /// The public key (PEM) for tokens by RS256, ES256 or EdDSA [default: none]
+    /// The public key (PEM) that verifies tokens by RS256, ES256 or EdDSA [default: none]
     #[arg(long, env = "VOICEMATCH_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     pub jwt_public_key_file: Option<PathBuf>,
 
-    /// A set of such keys (JWKS); it is read again when it changes, as all key files are [default: none]
+    /// A set of public keys (JWKS). All key files are read again when they change [default: none]
     #[arg(long, env = "VOICEMATCH_JWKS", value_name = "FILE")]
     pub jwks: Option<PathBuf>,
 
-    /// Whom tokens must be for, if they say whom they are for (aud)
+    /// What the `aud` of a token must contain, if it has one
     #[arg(
         long,
         default_value = "voicematch",
@@ -198,19 +198,19 @@ pub struct Flags {
     )]
     pub jwt_audience: String,
 
-    /// Who must have issued tokens (iss) [default: anybody who has the key]
+    /// What the `iss` of a token must be [default: anything]
     #[arg(long, env = "VOICEMATCH_JWT_ISSUER", value_name = "NAME")]
     pub jwt_issuer: Option<String>,
 
-    /// How long a token is good after its end, as clocks differ
+    /// How far clocks may differ: a token is good for so long after its end
     #[arg(long, default_value = "30s", value_parser = time("0s", "1h"), env = "VOICEMATCH_JWT_LEEWAY", value_name = "DURATION")]
     pub jwt_leeway: Duration,
 
-    /// Sessions of one user of the app at the same time: a newer one closes the oldest; 0: no limit
+    /// Sessions that one user of the app may have; one more closes the oldest; 0: no limit
     #[arg(long, default_value_t = 0, value_parser = count::<usize>(0, 1_000_000), env = "VOICEMATCH_SESSIONS_PER_USER", value_name = "N")]
     pub sessions_per_user: usize,
 
-    /// Give a token for any name to whoever asks at POST /auth/token: for development only [default: false]
+    /// Answer POST /auth/token with a token for any user name; for development only [default: false]
     #[arg(long, env = "VOICEMATCH_DEV_TOKENS", value_parser = BoolishValueParser::new())]
     pub dev_tokens: bool,
 

@@ -161,7 +161,7 @@ impl Connection {
         }
     }
 
-    /// Why this request can neither begin a session nor carry one on, whoever it is from.
+    /// The answer if nobody may begin or carry on a session with this request.
     pub(super) fn refusal<B>(&self, request: &Request<B>, wanted: &Wanted) -> Option<Reply> {
         let headers = request.headers();
         let behind_proxy = self.public.proxies.trusts(self.peer);

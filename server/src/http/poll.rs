@@ -199,7 +199,10 @@ async fn hold(attached: Attached, wait: u64) -> Reply {
         }
         Ok(Outcome::Replaced) => replaced(),
         Ok(Outcome::Closed(reason)) => {
-            session.lock_any().forget();
+            // Its keeper may not have seen the end yet.
+            let mut ended = session.lock_any();
+            ended.leave(reason);
+            ended.forget();
             closed(reason)
         }
         Err(_) => match session.lock(*epoch) {
