@@ -13,6 +13,10 @@ use crate::support::{
     eventually, http,
 };
 use serde_json::json;
+use tokio::{
+    net::TcpStream,
+    time::{Duration, timeout},
+};
 
 /// Where Debian puts it.
 const NGINX: &str = "/usr/sbin/nginx";
@@ -26,6 +30,10 @@ struct Nginx {
     http2: SocketAddr,
     /// Speaks HTTP/1.0 to the server, has no WebSockets, and sends each POST twice.
     old: SocketAddr,
+    /// Ends a connection on which the server has said nothing for two seconds.
+    impatient: SocketAddr,
+    /// Passes an answer on when it is whole, whatever the server asks for.
+    hoarding: SocketAddr,
 }
 
 impl Drop for Nginx {
@@ -36,8 +44,8 @@ impl Drop for Nginx {
 }
 
 /// Free ports, as far as one can know.
-fn free_ports() -> [SocketAddr; 3] {
-    [(); 3]
+fn free_ports() -> [SocketAddr; 5] {
+    [(); 5]
         .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
         .map(|listener| listener.local_addr().unwrap())
 }
@@ -45,23 +53,26 @@ fn free_ports() -> [SocketAddr; 3] {
 impl Nginx {
     async fn start(server: &TestServer) -> Self {
         loop {
-            let ports @ [http1, http2, old] = free_ports();
+            let ports @ [http1, http2, old, impatient, hoarding] = free_ports();
             let name = format!("nginx-{}", http1.port());
-            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
             fs::create_dir_all(&folder).unwrap();
-            let config = config(server, ports);
+            let config = config(server, &name, ports);
             fs::write(folder.join("nginx.conf"), config).unwrap();
             let mut command = Command::new(NGINX);
             command.arg("-p").arg(&folder).args(["-c", "nginx.conf"]);
             let mut process = Process::spawn(command);
             loop {
-                if tokio::net::TcpStream::connect(http1).await.is_ok() {
+                // It may be another test's that has got this port.
+                if is_at(http1, &name).await {
                     return Self {
                         _process: process,
                         folder,
                         http1,
                         http2,
                         old,
+                        impatient,
+                        hoarding,
                     };
                 }
                 if process.has_ended() {
@@ -70,14 +81,26 @@ impl Nginx {
                     assert!(said.contains("bind()"), "{said}");
                     break;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
 }
 
+/// Whether the nginx of this name listens there.
+async fn is_at(address: SocketAddr, name: &str) -> bool {
+    if TcpStream::connect(address).await.is_err() {
+        return false;
+    }
+    http::get(address, "/name").await.text() == name
+}
+
 /// What README shows, with answers buffered as is nginx's default.
-fn config(server: &TestServer, [http1, http2, old]: [SocketAddr; 3]) -> String {
+fn config(
+    server: &TestServer,
+    name: &str,
+    [http1, http2, old, impatient, hoarding]: [SocketAddr; 5],
+) -> String {
     let server = server.public;
     format!(
         "daemon off; master_process off; pid nginx.pid; error_log stderr; worker_rlimit_nofile 1024;
@@ -92,6 +115,7 @@ fn config(server: &TestServer, [http1, http2, old]: [SocketAddr; 3]) -> String {
             server {{
                 listen {http1};
                 listen {http2} http2;
+                location = /name {{ return 200 {name}; }}
                 location / {{
                     proxy_pass http://voicematch;
                     proxy_http_version 1.1;
@@ -106,6 +130,24 @@ fn config(server: &TestServer, [http1, http2, old]: [SocketAddr; 3]) -> String {
                 location / {{ proxy_pass http://{server}; }}
                 location /send {{ mirror /again; proxy_pass http://{server}; }}
                 location = /again {{ internal; proxy_pass http://{server}/send; }}
+            }}
+            server {{
+                listen {impatient};
+                location / {{
+                    proxy_pass http://{server};
+                    proxy_http_version 1.1;
+                    proxy_read_timeout 2s;
+                    proxy_set_header Upgrade $http_upgrade;
+                    proxy_set_header Connection $connection_upgrade;
+                }}
+            }}
+            server {{
+                listen {hoarding};
+                location / {{
+                    proxy_pass http://{server};
+                    proxy_ignore_headers X-Accel-Buffering;
+                    proxy_buffer_size 64k; proxy_buffers 4 64k;
+                }}
             }}
         }}"
     )
@@ -201,4 +243,46 @@ async fn a_proxy_keeps_its_connections_and_posts_find_them_open() {
     }
     let after = server.metric("connections_total", "").await;
     assert!(after - before <= 5.0, "{before} {after}");
+}
+
+#[tokio::test]
+async fn pings_keep_a_connection_through_a_proxy_that_ends_silent_ones() {
+    let server = TestServer::start(&["--heartbeat", "1s", "--resume-heartbeat", "1s"]).await;
+    let nginx = Nginx::start(&server).await;
+    for via in [Via::WebSocket, Via::EventStream] {
+        let (mut user, mut partner) = pair_at(nginx.impatient, via, via).await;
+        // What is tested is the time in which nobody says anything.
+        let silence = Duration::from_secs(5);
+        let (user_hears, partner_hears) = tokio::join!(
+            timeout(silence, user.next()),
+            timeout(silence, partner.next()),
+        );
+        assert!(user_hears.is_err() && partner_hears.is_err(), "{via:?}");
+        user.say("still here").await;
+        partner.hears("still here").await;
+    }
+    assert_eq!(server.metric("replayed_messages_total", "").await, 0.0);
+}
+
+#[tokio::test]
+async fn what_a_proxy_holds_back_until_the_stream_ends_arrives_in_order_and_once() {
+    let server = TestServer::start(&["--event-stream-time", "1s"]).await;
+    let nginx = Nginx::start(&server).await;
+    let mut partner = Client::begin(&server, Via::WebSocket).await;
+    partner.send(json!({"type": "find_match"})).await;
+    partner.expect("waiting").await;
+    let mut user = Client::begin_at(nginx.hoarding, Via::EventStream).await;
+    user.send(json!({"type": "find_match"})).await;
+    partner.expect("match_found").await;
+    let next = async |user: &mut Client| loop {
+        match user.next().await {
+            Ok(message) => return message,
+            Err(_) => user.resume(Via::EventStream).await.unwrap(),
+        }
+    };
+    assert_eq!(next(&mut user).await["type"], "match_found");
+    for n in 0..5 {
+        partner.say(n).await;
+        assert_eq!(next(&mut user).await["payload"], n);
+    }
 }

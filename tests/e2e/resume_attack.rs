@@ -474,6 +474,12 @@ async fn a_poll_says_what_it_has_or_is_refused() {
         let answer = ask(value).await;
         assert_eq!(answer.json()["messages"][0]["payload"], "one");
     }
+    // A stream whose client has not said yet what it has.
+    let request = format!(
+        "GET /events HTTP/1.1\r\nHost: x\r\n{}Last-Event-ID:\r\n\r\n",
+        bearer(&user.token)
+    );
+    assert_eq!(http::exchange(server.public, &request).await.status, 200);
     assert_eq!(ask("*".to_owned()).await.status, 400);
     assert_eq!(ask("\"x\"".to_owned()).await.status, 400);
 }

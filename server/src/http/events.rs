@@ -51,8 +51,9 @@ pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Optio
         Err(message) => return Some(HttpError::BadRequest.reply(message)),
     };
     if let Wanted::Resume { token, after } = &mut wanted {
-        // An `EventSource` that comes again by itself says what it has in this header.
-        if let Some(last) = request.headers().get(LAST_EVENT_ID) {
+        // An `EventSource` that comes again by itself says what it has in this header; empty: nothing yet.
+        let last = request.headers().get(LAST_EVENT_ID);
+        if let Some(last) = last.filter(|last| !last.is_empty()) {
             let number = last.to_str().ok().and_then(|id| id.parse().ok());
             if number.is_none() {
                 let message = "Last-Event-ID is the number of the last message that arrived";
