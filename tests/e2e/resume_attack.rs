@@ -322,6 +322,10 @@ async fn connections_that_sessions_have_left_behind_count() {
     let server = TestServer::start(&flags).await;
     let mut left = Vec::new();
     for _ in 0..12 {
+        eventually("only theirs are open", async || {
+            server.metric("connections_open", "").await == left.len() as f64
+        })
+        .await;
         let Ok((token, stream)) = begin_kept(&server).await else {
             break;
         };

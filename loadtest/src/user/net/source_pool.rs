@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 /// How many addresses of 127.0.0.0/8 are used for a server on this machine.
 const LOOPBACK_SOURCES: u32 = 64;
 
+/// Most connections that a user holds open: over SSE and polling, one to hear and one to speak.
+const CONNECTIONS_EACH: u32 = 2;
+
 /// The source addresses of users.
 #[derive(Debug)]
 pub enum Sources {
@@ -65,16 +68,21 @@ impl Sources {
     }
 }
 
-/// The users that share a source address: less than half of the machine's local ports. Linux gives out every second
-/// port first; when these are used up, it searches through all of them for every further connection.
+/// The users that share a source address.
 fn users_per_source() -> u32 {
     let range =
         std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = range.split_whitespace().map(str::parse::<u32>);
     match (ends.next(), ends.next()) {
-        (Some(Ok(low)), Some(Ok(high))) if high > low => (high - low).max(20) / 20 * 9,
-        _ => 12_500,
+        (Some(Ok(low)), Some(Ok(high))) if high > low => users_of_ports(high - low),
+        _ => 6_250,
     }
+}
+
+/// Users whose connections take less than half of these ports. Linux gives out every second port first; when these are
+/// used up, it searches through all of them for every further connection.
+fn users_of_ports(ports: u32) -> u32 {
+    ports.max(40) / 20 * 9 / CONNECTIONS_EACH
 }
 
 #[cfg(test)]
@@ -96,6 +104,15 @@ mod tests {
             last.map(|a| a.to_string().starts_with("127.0.0.")),
             Some(true)
         );
+    }
+
+    #[test]
+    fn the_users_of_a_source_leave_half_of_its_ports() {
+        for ports in [0, 1, 100, 28_231, 64_511] {
+            let users = users_of_ports(ports);
+            assert!(users > 0);
+            assert!(ports < 100 || users * 2 < ports / 2, "{users} of {ports}");
+        }
     }
 
     #[test]
