@@ -11,11 +11,11 @@ use crate::{
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
+    files,
     http::HttpConfig,
     listen::Address,
     machine::{descriptors, memory},
     room_key::{KeyConfig, KeyFrom},
-    secret,
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
@@ -232,7 +232,8 @@ fn turn(
     match (urls.is_empty(), secret_file) {
         (true, None) => Ok(None),
         (false, Some(file)) => {
-            let secret = secret::text("--turn-secret-file", file).map_err(ConfigError)?;
+            let secret =
+                files::read_secret_text("--turn-secret-file", file).map_err(ConfigError)?;
             let secret = secret.into_bytes();
             Ok(Some(Turn { urls, secret, ttl }))
         }
@@ -310,6 +311,12 @@ mod tests {
             (&["--ice-server", "{\"urls\": []}"], "empty"),
             (&["--dev-tokens"], "--jwt-secret-file"),
             (&["--turn-url", "stun:x"], "turn:turn"),
+            (&["--turn-url", "turn: "], "turn:turn"),
+            (&["--turn-url", "turn:x y"], "turn:turn"),
+            (
+                &["--ice-server", "[{\"urls\": \"stun:x\\u0000\"}]"],
+                "stun:",
+            ),
             (&["--turn-url", "turn:x"], "--turn-secret-file"),
             (&["--turn-secret-file", "/dev/null"], "--turn-url"),
             (

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod admission;
 pub mod config;
+pub mod files;
 pub mod http;
 pub mod io;
 pub mod listen;
@@ -14,7 +15,6 @@ pub mod log;
 pub mod machine;
 pub mod profile;
 pub mod room_key;
-pub mod secret;
 pub mod shed;
 pub mod shutdown;
 pub mod transport;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::secret;
+use crate::files;
 use voicematch_core::{
     process::ProcessId,
     room::ticket::{MIN_KEY_BYTES, RoomKey, RoomKeys},
@@ -84,7 +84,7 @@ impl Source {
 /// Reads a key that the operator has made.
 fn read(path: &Path) -> Result<RoomKey, String> {
     let shown = path.display();
-    let secret = secret::bytes(path)?;
+    let secret = files::read_secret(path)?;
     if secret.len() < MIN_KEY_BYTES {
         return Err(format!(
             "{shown} has {} bytes, and a key has {MIN_KEY_BYTES} at least; head -c 32 /dev/urandom > {shown}",

@@ -22,7 +22,7 @@ const SERVER: &[Room] = &[
             "machine",
             "log",
             "room_key",
-            "secret",
+            "files",
         ],
     ),
     (
@@ -35,11 +35,11 @@ const SERVER: &[Room] = &[
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("shutdown", &["admission"]),
-    ("admission", &["io", "secret"]),
+    ("admission", &["io", "files"]),
     ("io", &[]),
     ("machine", &[]),
-    ("room_key", &["secret"]),
-    ("secret", &[]),
+    ("room_key", &["files"]),
+    ("files", &[]),
     ("log", &[]),
 ];
 

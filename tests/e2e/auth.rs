@@ -1,213 +1,21 @@
-//! Who may come in: tokens of an app, made by OpenSSL, over each transport.
+//! Who may come in: users with a token of the app, over each transport.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Command, Stdio},
-    time::{SystemTime, UNIX_EPOCH},
-};
-
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde_json::{Value, json};
 
-use crate::support::{Client, End, Process, TestServer, User, Via, binary, eventually, http, run};
-
-const SECRET: &str = "correct horse battery staple, and more of it";
-
-/// A folder of one test's own.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("auth-{name}"));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, content: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-        path
-    }
-}
-
-/// What OpenSSL makes of this.
-fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut command = Command::new("openssl");
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{args:?}");
-    output.stdout
-}
-
-/// A key that signs.
-enum Signer<'a> {
-    Secret(&'a str),
-    Rsa(String),
-    Ec(String),
-    Ed(String),
-    /// By nobody.
-    None,
-}
-
-impl Signer<'_> {
-    /// A new private key of this kind in this folder.
-    fn generate(folder: &Folder, kind: &str) -> Self {
-        let file = folder.path(kind);
-        let algorithm: &[&str] = match kind {
-            "RSA" => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
-            "EC" => &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
-            kind => &["-algorithm", kind],
-        };
-        openssl(&[&["genpkey", "-out", &file], algorithm].concat(), b"");
-        match kind {
-            "RSA" => Self::Rsa(file),
-            "EC" => Self::Ec(file),
-            _ => Self::Ed(file),
-        }
-    }
-
-    fn file(&self) -> &str {
-        match self {
-            Self::Rsa(file) | Self::Ec(file) | Self::Ed(file) => file,
-            Self::Secret(_) | Self::None => panic!("no file"),
-        }
-    }
-
-    fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Secret(_) => "HS256",
-            Self::Rsa(_) => "RS256",
-            Self::Ec(_) => "ES256",
-            Self::Ed(_) => "EdDSA",
-            Self::None => "none",
-        }
-    }
-
-    fn public_pem(&self) -> String {
-        let pem = openssl(&["pkey", "-in", self.file(), "-pubout"], b"");
-        String::from_utf8(pem).unwrap()
-    }
-
-    /// As a member of a set of keys.
-    fn jwk(&self, id: &str) -> Value {
-        let der = openssl(
-            &["pkey", "-in", self.file(), "-pubout", "-outform", "DER"],
-            b"",
-        );
-        let tail = |bytes: usize| BASE64.encode(&der[der.len() - bytes..][..bytes.min(32)]);
-        match self {
-            Self::Rsa(file) => {
-                let modulus = openssl(&["rsa", "-in", file, "-modulus", "-noout"], b"");
-                let modulus = String::from_utf8(modulus).unwrap();
-                let hex = modulus.trim().strip_prefix("Modulus=").unwrap().to_owned();
-                let bytes: Vec<u8> = (0..hex.len())
-                    .step_by(2)
-                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-                    .collect();
-                json!({"kty": "RSA", "kid": id, "n": BASE64.encode(bytes), "e": "AQAB"})
-            }
-            Self::Ec(_) => json!({
-                "kty": "EC", "crv": "P-256", "kid": id, "use": "sig", "alg": "ES256",
-                "x": tail(64), "y": tail(32),
-            }),
-            _ => json!({"kty": "OKP", "crv": "Ed25519", "kid": id, "x": tail(32)}),
-        }
-    }
-
-    fn sign(&self, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| BASE64.encode(value.to_string());
-        let text = format!("{}.{}", part(header), part(claims));
-        let message = text.as_bytes();
-        let signature = match self {
-            Self::Secret(secret) => {
-                let args = ["dgst", "-sha256", "-hmac", secret, "-binary"];
-                openssl(&args, message)
-            }
-            Self::Rsa(file) => openssl(&["dgst", "-sha256", "-sign", file], message),
-            Self::Ec(file) => raw_of(&openssl(&["dgst", "-sha256", "-sign", file], message)),
-            Self::Ed(file) => {
-                let input = format!("{file}.message");
-                fs::write(&input, message).unwrap();
-                let args = ["pkeyutl", "-sign", "-rawin", "-inkey", file, "-in", &input];
-                openssl(&args, b"")
-            }
-            Self::None => Vec::new(),
-        };
-        format!("{text}.{}", BASE64.encode(signature))
-    }
-
-    /// A token with these claims.
-    fn token(&self, claims: &Value) -> String {
-        self.sign(&json!({"alg": self.algorithm(), "typ": "JWT"}), claims)
-    }
-}
-
-/// The two numbers of a signature, of 32 bytes each, out of its DER form.
-fn raw_of(der: &[u8]) -> Vec<u8> {
-    let mut raw = Vec::new();
-    let mut rest = &der[2..];
-    for _ in 0..2 {
-        let (number, after) = rest[2..].split_at(rest[1].into());
-        let number = &number[number.len().saturating_sub(32)..];
-        raw.resize(raw.len() + 32 - number.len(), 0);
-        raw.extend_from_slice(number);
-        rest = after;
-    }
-    raw
-}
-
-fn in_seconds(seconds: i64) -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_secs()).unwrap() + seconds
-}
-
-/// What a token says of this user, for an hour.
-fn claims(user: &str) -> Value {
-    json!({"sub": user, "exp": in_seconds(3600)})
-}
-
-/// The same with these fields.
-fn claims_with(user: &str, more: Value) -> Value {
-    let mut claims = claims(user);
-    let Value::Object(more) = more else {
-        panic!("{more}");
-    };
-    claims.as_object_mut().unwrap().extend(more);
-    claims
-}
+use crate::support::{
+    End, Process, TestServer, User, Via, binary, http,
+    jwt::{Folder, SECRET, Signer, begin, claims, claims_with, in_seconds},
+    run,
+};
 
 fn token(user: &str) -> String {
     Signer::Secret(SECRET).token(&claims(user))
 }
 
 async fn server_with(folder: &Folder, more: &[&str]) -> TestServer {
-    let file = folder.write("secret", SECRET);
+    let (file, _) = folder.secret();
     let flags = ["--jwt-secret-file", &file, "--jwt-leeway", "0s"];
     TestServer::start(&[&flags[..], more].concat()).await
-}
-
-/// A resumable user with this token, over this transport.
-async fn begin(server: &TestServer, via: Via, token: &str) -> Client {
-    let path = match via {
-        Via::WebSocket => format!("/ws?resume=1&token={token}"),
-        Via::EventStream => format!("/events?token={token}"),
-        Via::Polling => format!("/poll?wait=5&token={token}"),
-    };
-    Client::begin_with(server, via, &path).await
 }
 
 /// The answer to who begins a session over each transport with these header lines.
@@ -242,6 +50,9 @@ async fn a_session_begins_only_with_a_token() {
     let good = token("ann");
     let expired = Signer::Secret(SECRET).token(&json!({"sub": "ann", "exp": in_seconds(-5)}));
     let forged = Signer::Secret("another secret").token(&claims("ann"));
+    let odd = |claim: &str, value: Value| {
+        Signer::Secret(SECRET).token(&claims_with("ann", json!({claim: value})))
+    };
     let refused = |code: &str| vec![(401, code.to_owned()); 3];
     let accepted: Vec<_> = [101, 200, 200].map(|status| (status, String::new())).into();
     assert_eq!(answers(&server, "", "").await, refused("token_missing"));
@@ -250,6 +61,12 @@ async fn a_session_begins_only_with_a_token() {
         (&expired, &refused("token_expired")),
         (&forged, &refused("token_invalid")),
         (&"a.b.c".to_owned(), &refused("token_invalid")),
+        (&odd("aud", json!(7)), &refused("token_invalid")),
+        (
+            &odd("aud", json!(["voicematch", 7])),
+            &refused("token_invalid"),
+        ),
+        (&odd("nbf", json!(-1)), &refused("token_invalid")),
     ] {
         let bearer = format!("Authorization: Bearer {token}\r\n");
         let offer = format!("Sec-WebSocket-Protocol: voicematch.1, token.{token}\r\n");
@@ -283,41 +100,6 @@ async fn a_token_is_never_logged() {
     answers(&server, &format!("&token={good}x"), "").await;
     let said = server.process.stderr().join("\n");
     assert!(!said.contains(&good), "{said}");
-}
-
-#[tokio::test]
-async fn tokens_are_believed_by_public_keys_of_each_kind() {
-    let folder = Folder::new("kinds");
-    let kinds = ["RSA", "EC", "ED25519"];
-    let signers = kinds.map(|kind| Signer::generate(&folder, kind));
-    for (signer, kind) in signers.iter().zip(kinds) {
-        let pem = folder.write(&format!("{kind}.pem"), &signer.public_pem());
-        let server = TestServer::start(&["--jwt-public-key-file", &pem]).await;
-        begin(&server, Via::Polling, &signer.token(&claims("ann"))).await;
-        // Who knows the public key cannot sign with it, nor leave the signature out.
-        let public = signer.public_pem();
-        for forger in [Signer::Secret(&public), Signer::None] {
-            let path = format!("/poll?token={}", forger.token(&claims("ann")));
-            assert_eq!(Client::refused(&server, &path).await, 401);
-        }
-    }
-    let set: Vec<_> = signers
-        .iter()
-        .zip(kinds)
-        .map(|(s, kind)| s.jwk(kind))
-        .collect();
-    let unknown = json!({"kty": "EC", "crv": "P-521", "kid": "unknown", "x": "AA", "y": "AA"});
-    let keys = [&[unknown][..], &set].concat();
-    let file = folder.write("keys.json", &json!({"keys": keys}).to_string());
-    let server = TestServer::start(&["--jwks", &file]).await;
-    for (signer, kind) in signers.iter().zip(kinds) {
-        let header = json!({"alg": signer.algorithm(), "kid": kind});
-        let token = signer.sign(&header, &claims("ann"));
-        begin(&server, Via::Polling, &token).await;
-        let header = json!({"alg": signer.algorithm(), "kid": "another"});
-        let path = format!("/poll?token={}", signer.sign(&header, &claims("ann")));
-        assert_eq!(Client::refused(&server, &path).await, 401);
-    }
 }
 
 #[tokio::test]
@@ -443,36 +225,6 @@ async fn one_person_has_so_many_sessions_and_never_meets_themself() {
 }
 
 #[tokio::test]
-async fn keys_are_read_again_when_they_change() {
-    let folder = Folder::new("rotate");
-    let [old, new] = ["one", "two"].map(|name| {
-        let folder = Folder::new(&format!("rotate-{name}"));
-        Signer::generate(&folder, "ED25519")
-    });
-    let set = |signers: &[(&Signer<'_>, &str)]| {
-        let keys: Vec<_> = signers.iter().map(|(signer, id)| signer.jwk(id)).collect();
-        json!({"keys": keys}).to_string()
-    };
-    let file = folder.write("keys.json", &set(&[(&old, "old")]));
-    let server = TestServer::start(&["--jwks", &file]).await;
-    let status = async |signer: &Signer<'_>| {
-        let path = format!("/poll?wait=0&token={}", signer.token(&claims("ann")));
-        server.public(&path).await.status
-    };
-    assert_eq!((status(&old).await, status(&new).await), (200, 401));
-    folder.write("keys.json", "{");
-    eventually("the log says so", async || {
-        let said = server.process.stderr().join("\n");
-        said.contains("the old ones stay")
-    })
-    .await;
-    assert_eq!((status(&old).await, status(&new).await), (200, 401));
-    folder.write("keys.json", &set(&[(&new, "new")]));
-    eventually("the new key counts", async || status(&new).await == 200).await;
-    assert_eq!(status(&old).await, 401);
-}
-
-#[tokio::test]
 async fn tokens_to_try_it_with() {
     let folder = Folder::new("try");
     let file = folder.write("secret", SECRET);
@@ -498,6 +250,16 @@ async fn tokens_to_try_it_with() {
     bob.send(json!({"type": "join_room", "room": "tea"})).await;
     bob.expect("room_joined").await;
     assert_eq!(ann.expect("peer_joined").await["name"], "Bob");
+
+    // None that would not be accepted.
+    for (asked, status) in [(r#"{"user":""}"#.to_owned(), 400), ("x".repeat(4097), 413)] {
+        let length = format!("Content-Length: {}\r\n", asked.len());
+        let given = http::request_with_body(server.public, "POST", "/auth/token", &length, &asked);
+        let given = given.await;
+        assert_eq!(given.status, status);
+        let hint = if status == 413 { "4096" } else { "sub" };
+        assert!(given.text().contains(hint), "{}", given.text());
+    }
 
     // Nowhere else.
     let server = server_with(&folder, &[]).await;

@@ -5,8 +5,10 @@
     reason = "a test that panics or prints has said what it has to say"
 )]
 
+mod absent;
 mod architecture;
 mod auth;
+mod auth_keys;
 mod browsers;
 mod criteria;
 mod drain;
@@ -32,6 +34,7 @@ mod rejoin;
 mod relay;
 mod resume;
 mod resume_attack;
+mod resume_limits;
 #[cfg(feature = "self-test")]
 mod self_test;
 mod slow_consumer;

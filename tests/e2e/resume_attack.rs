@@ -1,30 +1,17 @@
-//! What a client may do to itself, to a partner or to the server with tickets, old requests and many connections: it costs
-//! its sender only.
+//! What a client may do to itself, to a partner or to the server with tickets and old requests: it costs its sender only.
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::{Duration, timeout},
 };
 
-use crate::support::{Client, End, RawSocket, TestServer, Via, client_frame, eventually, http};
-
-/// Two in a room, with their room tickets.
-async fn matched(server: &TestServer, vias: [Via; 2]) -> [(Client, Value); 2] {
-    let mut first = Client::begin(server, vias[0]).await;
-    let mut second = Client::begin(server, vias[1]).await;
-    first.send(json!({"type": "find_match"})).await;
-    first.expect("waiting").await;
-    second.send(json!({"type": "find_match"})).await;
-    let tickets = [
-        first.expect("match_found").await["room_ticket"].clone(),
-        second.expect("match_found").await["room_ticket"].clone(),
-    ];
-    let [one, other] = tickets;
-    [(first, one), (second, other)]
-}
+use crate::support::{
+    Client, End, TestServer, Via, http,
+    matched::{bearer, lose_an_answer, matched},
+};
 
 #[tokio::test]
 async fn a_ticket_of_ones_own_session_is_answered() {
@@ -178,67 +165,6 @@ async fn a_session_that_has_ended_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_body_without_a_token_that_opens_a_session_is_small_and_counted() {
-    let server = TestServer::start(&["--max-buffered-bytes", "1MiB"]).await;
-    let head = |length: usize, more: &str| {
-        format!("POST /send HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n")
-    };
-    let unknown = "Authorization: Bearer AQIDBAUGBwDxorPE1eb3AAECAwQFBgcICQoLDA0ODw\r\n";
-    for (head, status) in [
-        (head(64 * 1024 + 1, ""), 413),
-        (head(200 * 1024, unknown), 401),
-    ] {
-        // No byte of the body is sent: the answer does not wait for it.
-        let answer = http::exchange(server.public, &head).await;
-        assert_eq!(answer.status, status, "{head}");
-    }
-    let mut held = Vec::new();
-    for _ in 0..8 {
-        let mut stream = TcpStream::connect(server.public).await.unwrap();
-        let head = head(64 * 1024, "");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        // What is only announced costs nothing.
-        stream.write_all(&[b' '; 60 * 1024]).await.unwrap();
-        held.push(stream);
-    }
-    eventually("their memory", async || {
-        server.metric("buffered_bytes", "").await >= 8.0 * 60.0 * 1024.0
-    })
-    .await;
-    drop(held);
-    eventually("it back", async || {
-        server.metric("buffered_bytes", "").await < 60.0 * 1024.0
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn one_token_opens_only_so_many_connections() {
-    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
-    let server = TestServer::start(&flags).await;
-    let user = Client::begin(&server, Via::Polling).await;
-    let request = format!(
-        "POST /send HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 2\r\n\r\n[]",
-        user.token
-    );
-    let mut statuses = Vec::new();
-    let mut open = Vec::new();
-    for _ in 0..12 {
-        let (status, stream) = http::exchange_kept(server.public, &request).await;
-        statuses.push(status);
-        open.push(stream);
-    }
-    let most = 2 * 4;
-    assert_eq!(statuses[..most], [200; 8], "{statuses:?}");
-    assert_eq!(statuses[most..], [429; 4], "{statuses:?}");
-    drop(open);
-    eventually("a place", async || {
-        http::exchange_kept(server.public, &request).await.0 == 200
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_held_poll_ends_when_its_session_does() {
     let server = TestServer::start(&["--resume-log-messages", "2"]).await;
     let [(user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
@@ -265,162 +191,6 @@ async fn a_held_poll_ends_when_its_session_does() {
     assert_eq!(refused, Err(End::Closed(Some(4503))));
     let status = timeout(Duration::from_secs(5), poll).await;
     assert_eq!(status.expect("at once").unwrap(), 409);
-}
-
-/// A user who polls, and has lost an answer with more in it than the log keeps.
-async fn lose_an_answer(user: &Client, partner: &mut Client) {
-    for n in 0..5 {
-        partner.say(n).await;
-    }
-    assert_eq!(user.poll("wait=0").await.status, 200);
-    partner.say("one more").await;
-    partner.is_heard().await;
-    assert_eq!(user.poll("wait=0").await.json()["code"], "too_old");
-}
-
-/// What a poll says that begins a session: its token.
-async fn begin_kept(server: &TestServer) -> Result<(String, BufReader<TcpStream>), u16> {
-    let request = "GET /poll?wait=0 HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut stream = BufReader::new(TcpStream::connect(server.public).await.unwrap());
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let response = http::read_response(&mut stream, true).await;
-    match response.status {
-        200 => {
-            let token = &response.json()["messages"][0]["resume_token"];
-            Ok((token.as_str().unwrap().to_owned(), stream))
-        }
-        status => Err(status),
-    }
-}
-
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
-
-#[tokio::test]
-async fn a_session_that_has_left_keeps_no_messages_but_its_place_until_its_end_is_seen() {
-    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
-    let server = TestServer::start(&flags).await;
-    let [(mut user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::WebSocket]).await;
-    for _ in 0..2 {
-        partner.say("x".repeat(60_000)).await;
-    }
-    partner.is_heard().await;
-    user.write(&json!({"type": "leave"})).await;
-    eventually("their memory back", async || {
-        server.metric("buffered_bytes", "").await < 60_000.0
-    })
-    .await;
-    assert_eq!(begin_kept(&server).await.err(), Some(429));
-    assert_eq!(user.end().await, End::Closed(Some(1000)));
-    eventually("a place", async || begin_kept(&server).await.is_ok()).await;
-}
-
-#[tokio::test]
-async fn connections_that_sessions_have_left_behind_count() {
-    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
-    let server = TestServer::start(&flags).await;
-    let mut left = Vec::new();
-    for _ in 0..12 {
-        eventually("only theirs are open", async || {
-            server.metric("connections_open", "").await == left.len() as f64
-        })
-        .await;
-        let Ok((token, stream)) = begin_kept(&server).await else {
-            break;
-        };
-        left.push(stream);
-        let leave = r#"{"type":"leave"}"#;
-        let headers = format!("{}Content-Length: {}\r\n", bearer(&token), leave.len());
-        let address = server.public;
-        let sent = http::request_with_body(address, "POST", "/send", &headers, leave).await;
-        if sent.status != 200 {
-            break;
-        }
-        let end = http::request(address, "GET", "/poll", &bearer(&token)).await;
-        assert_eq!(end.status, 410);
-    }
-    assert_eq!(left.len(), 2 * 4);
-}
-
-#[tokio::test]
-async fn who_is_let_in_at_the_limit_counts_whatever_they_ask_for() {
-    let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
-    let server = TestServer::start(&flags).await;
-    let (token, one) = begin_kept(&server).await.unwrap();
-    let (_, two) = begin_kept(&server).await.unwrap();
-    let request = format!("GET /nothing HTTP/1.1\r\nHost: x\r\n{}\r\n", bearer(&token));
-    let mut open = vec![one, two];
-    let mut statuses = Vec::new();
-    for _ in 0..12 {
-        let (status, stream) = http::exchange_kept(server.public, &request).await;
-        statuses.push(status);
-        open.push(stream);
-    }
-    let admitted = 2 * 4 - 2;
-    assert_eq!(statuses[..admitted], [404; 6], "{statuses:?}");
-    assert_eq!(statuses[admitted..], [429; 6], "{statuses:?}");
-}
-
-#[tokio::test]
-async fn one_address_does_not_take_all_places_for_answers() {
-    let flags = ["--limit-loopback", "--max-connections-per-address", "1"];
-    let server = TestServer::start(&flags).await;
-    let (token, _kept) = begin_kept(&server).await.unwrap();
-    let mut silent = Vec::new();
-    for _ in 0..300 {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        silent.push(socket.connect(server.public).await.unwrap());
-    }
-    let reason = r#"reason="refusals_busy""#;
-    eventually("all are dealt with", async || {
-        server.metric("connections_refused_total", reason).await >= 260.0
-    })
-    .await;
-    let headers = bearer(&token);
-    let back = http::request(server.public, "GET", "/poll?wait=0", &headers).await;
-    assert_eq!(back.status, 304);
-}
-
-#[tokio::test]
-async fn who_fills_the_memory_is_closed_and_who_is_in_may_speak() {
-    let server = TestServer::start(&["--max-buffered-bytes", "1MiB"]).await;
-    let [(mut user, _), (mut partner, _)] = matched(&server, [Via::Polling, Via::Polling]).await;
-    // Neither users nor kept connections fill it alone.
-    let mut kept = Vec::new();
-    for _ in 0..8 {
-        kept.push(begin_kept(&server).await.unwrap());
-    }
-    let mut greedy = Vec::new();
-    for _ in 0..17 {
-        let mut socket = RawSocket::open(&server).await;
-        // The first part of a message, and no more.
-        socket.write(&client_frame(0x01, &[b'x'; 60_000])).await;
-        greedy.push(socket);
-    }
-    let limit = r#"limit="max_buffered_bytes""#;
-    eventually("somebody is closed", async || {
-        server.metric("limit_hits_total", limit).await > 0.0
-    })
-    .await;
-    user.say("still here").await;
-    partner.hears("still here").await;
-}
-
-#[tokio::test]
-async fn at_the_limit_of_an_address_the_kept_seat_can_be_taken() {
-    let mut flags = vec!["--limit-loopback", "--max-connections-per-address", "2"];
-    flags.extend(["--resume-log-messages", "2"]);
-    let server = TestServer::start(&flags).await;
-    let pair = matched(&server, [Via::Polling, Via::Polling]).await;
-    let [(user, ticket), (mut partner, _)] = pair;
-    lose_an_answer(&user, &mut partner).await;
-    let mut again = Client::begin(&server, Via::Polling).await;
-    again
-        .send(json!({"type": "rejoin", "ticket": ticket}))
-        .await;
-    again.expect("rejoined").await;
 }
 
 #[tokio::test]

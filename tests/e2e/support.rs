@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 pub(crate) mod http;
+pub(crate) mod jwt;
+pub(crate) mod matched;
 pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod user;

@@ -148,9 +148,39 @@ impl Matchmaker {
         request_id: Option<Box<RawValue>>,
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
+        let ticket = self.ticket(member, wish, avoid, request_id, now)?;
+        if !self.search(&ticket, false, now) {
+            self.post(&ticket, ticket.pool_kinds());
+            self.search_posted(&ticket, now);
+        }
+        Ok(ticket)
+    }
+
+    /// The same for a user who is away: the ticket is parked, and keeps its place in the order.
+    pub fn find_later(
+        &self,
+        member: &Arc<Member>,
+        wish: Wish,
+        avoid: Vec<Avoid>,
+        request_id: Option<Box<RawValue>>,
+        now: Instant,
+    ) -> Result<Arc<Ticket>, Place> {
+        let ticket = self.ticket(member, wish, avoid, request_id, now)?;
+        ticket.claim.park();
+        Ok(ticket)
+    }
+
+    fn ticket(
+        &self,
+        member: &Arc<Member>,
+        wish: Wish,
+        avoid: Vec<Avoid>,
+        request_id: Option<Box<RawValue>>,
+        now: Instant,
+    ) -> Result<Arc<Ticket>, Place> {
         member.start_waiting()?;
         let kind = wish.narrowest();
-        let ticket = Arc::new(Ticket {
+        Ok(Arc::new(Ticket {
             claim: Claim::new(self.arrivals.fetch_add(1, Ordering::Relaxed)),
             member: member.clone(),
             wish,
@@ -159,12 +189,7 @@ impl Matchmaker {
             request_id,
             kind: AtomicU8::new(kind as u8),
             counted: AtomicU8::new(UNCOUNTED),
-        });
-        if !self.search(&ticket, false, now) {
-            self.post(&ticket, ticket.pool_kinds());
-            self.search_posted(&ticket, now);
-        }
-        Ok(ticket)
+        }))
     }
 
     /// Cancels a ticket and makes its user idle. False: the ticket was matched first.

@@ -262,7 +262,9 @@ fn ticket(
         partner: peer.id,
         seat: u8::from(!initiator),
     };
-    member.resumable.then(|| keys.sign(room, member.id, &seat))
+    member
+        .resumable
+        .then(|| keys.sign(room, member.id, member.user(), &seat))
 }
 
 impl Member {
@@ -295,6 +297,11 @@ impl Member {
             (Some(own), Some(other)) => own.user == other.user,
             _ => self.id == other.id,
         }
+    }
+
+    /// The app's id of the user, if it has named one.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.as_deref().map(|identity| &*identity.user)
     }
 
     pub fn place(&self) -> Place {

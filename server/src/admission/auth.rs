@@ -163,7 +163,8 @@ fn token_error(kind: &ErrorKind) -> TokenError {
         ErrorKind::ImmatureSignature => "it is not good yet (nbf)".to_owned(),
         ErrorKind::InvalidAudience => "it is for others (aud)".to_owned(),
         ErrorKind::InvalidIssuer => "it is by others (iss)".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}"),
+        ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}, or a wrong one"),
+        ErrorKind::InvalidClaimFormat(claim) => format!("its {claim} is no time"),
         ErrorKind::Json(error) => format!("its claims: {error}"),
         kind => format!("{kind:?}"),
     })

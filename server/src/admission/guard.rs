@@ -50,8 +50,10 @@ impl Guard {
         if self.full_at.len() >= MANY {
             self.full_at.retain(|_, full_at| *full_at > now);
         }
+        let cost = MINUTE / self.per_minute;
         let mut full_at = self.full_at.entry(address).or_insert(now);
-        *full_at = (*full_at).max(now) + MINUTE / self.per_minute;
+        // An empty budget stays empty: who goes on does not lock the address out for hours.
+        *full_at = ((*full_at).max(now) + cost).min(now + MINUTE);
     }
 }
 
@@ -67,6 +69,10 @@ mod tests {
         let address = Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)));
         for _ in 0..10 {
             assert_eq!(guard.wait(address, now), None);
+            guard.forged(address, now);
+        }
+        assert_eq!(guard.wait(address, now), Some(Duration::from_secs(6)));
+        for _ in 0..1000 {
             guard.forged(address, now);
         }
         assert_eq!(guard.wait(address, now), Some(Duration::from_secs(6)));

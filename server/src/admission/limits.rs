@@ -298,6 +298,18 @@ impl Permit {
         refusal
     }
 
+    /// Whether one more session may begin that no connection carries: there may be as many sessions as connections.
+    pub fn may_begin(&self) -> Result<(), Refusal> {
+        let max = i64::try_from(self.admission.config.max_connections).unwrap_or(i64::MAX);
+        let metrics = &self.admission.metrics;
+        if max == 0 || metrics.sessions_open.get() < max {
+            return Ok(());
+        }
+        metrics.limit_hit(Refusal::Full.label());
+        metrics.refused(Refusal::Full.label());
+        Err(Refusal::Full)
+    }
+
     /// Gives the count of the address away, to the session that the connection carries: a session has one connection
     /// after another, or several requests at a time, and counts once.
     pub fn take_address(&self) -> Option<AddressCount> {

@@ -23,6 +23,7 @@ pub(crate) fn run(
         },
         ..Claims::default()
     };
+    claims.check()?;
     let token = auth::sign(secret_file, claims, ttl)?;
     println!("{token}");
     Ok(ExitCode::SUCCESS)

@@ -506,7 +506,8 @@ fn turn_url(text: &str) -> Result<String, String> {
 fn is_ice_url(url: &str) -> bool {
     let mut schemes = ["stun:", "stuns:", "turn:", "turns:"].into_iter();
     schemes.any(|scheme| {
-        url.strip_prefix(scheme)
-            .is_some_and(|host| !host.is_empty())
+        url.strip_prefix(scheme).is_some_and(|host| {
+            !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic())
+        })
     })
 }

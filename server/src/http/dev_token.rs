@@ -46,6 +46,9 @@ pub(super) async fn answer(
         name,
         ..Claims::default()
     };
+    if let Err(why) = claims.check() {
+        return HttpError::BadRequest.reply(&why);
+    }
     match auth::sign(secret_file, claims, TTL) {
         Ok(token) => {
             let body = json!({ "token": token, "expires_in_s": TTL.as_secs() });

@@ -110,6 +110,9 @@ fn attach(
     let now = Instant::now();
     match wanted {
         Wanted::Plain | Wanted::Begin => {
+            if let Err(refusal) = connection.permit.may_begin() {
+                return Err(NotAttached::Reply(Box::new(super::refused(refusal))));
+            }
             let arrival = connection.arrival(identity);
             // The session has the count now, and the connection stays.
             if let Some(refusal) = connection.carry(request.headers()) {

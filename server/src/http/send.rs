@@ -156,8 +156,8 @@ pub(super) async fn read_body<'a>(
         return Err(HttpError::LengthRequired.reply("say Content-Length"));
     };
     if length > longest {
-        let message = "a body has 256 KiB at the most, and 64 KiB without a token in the header";
-        return Err(HttpError::TooLarge.reply(message));
+        let message = format!("this body may have {longest} bytes at the most");
+        return Err(HttpError::TooLarge.reply(&message));
     }
     if own.is_none() && context.memory.is_exceeded() {
         let message = "the server has no memory left for you; try again later";

@@ -25,6 +25,9 @@ pub use link::EventLink;
 /// How long a client may take to read our last words.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Bytes that a client may send after its request: a proxy may have the next request there already.
+const MAX_HEARD: usize = 16 * 1024;
+
 /// The first bytes of a stream: when to come again after a loss, and a comment that fills the buffers of proxies and
 /// virus scanners which wait for a first block.
 pub fn opening() -> Vec<u8> {
@@ -43,6 +46,8 @@ struct Stream<R> {
     /// When it ends by itself; once it is closing, at the latest.
     until: Instant,
     closing: bool,
+    /// Bytes that have come from the client since the stream began.
+    heard: usize,
     waker: Option<Waker>,
 }
 
@@ -60,6 +65,7 @@ pub async fn serve<R: AsyncRead + Unpin + Send, H: Send>(
         socket,
         until: now + longest,
         closing: false,
+        heard: 0,
         waker: None,
     };
     let _held = &held;
@@ -92,7 +98,7 @@ impl<R: AsyncRead + Unpin> Stream<R> {
             self.closing = true;
             self.until = Instant::now() + LINGER;
         }
-        if poll_gone(&mut self.socket, cx).is_ready() {
+        if poll_gone(&mut self.socket, &mut self.heard, cx).is_ready() {
             session.lose(CloseReason::Lost, Instant::now());
             return Poll::Ready(());
         }
@@ -145,13 +151,18 @@ fn poll_timer(
     }
 }
 
-/// Ready when the client has gone. It has nothing to say here, and is not listened to.
-fn poll_gone<R: AsyncRead + Unpin>(socket: &mut R, cx: &mut Context<'_>) -> Poll<()> {
+/// Ready when the client has gone, or says what nobody has asked for. It has nothing to say here, and is not listened to.
+fn poll_gone<R: AsyncRead + Unpin>(
+    socket: &mut R,
+    heard: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     let mut rest = [0; 512];
     loop {
         let mut buf = ReadBuf::new(&mut rest);
         let outcome = ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf));
-        if outcome.is_err() || buf.filled().is_empty() {
+        *heard += buf.filled().len();
+        if outcome.is_err() || buf.filled().is_empty() || *heard > MAX_HEARD {
             return Poll::Ready(());
         }
     }

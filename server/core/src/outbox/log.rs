@@ -54,6 +54,8 @@ pub(super) struct Log {
     given_up: u32,
     /// Polls carry the session: nothing is lost yet, although there is no link.
     pub(super) is_polled: bool,
+    /// Nothing will carry the session any more.
+    pub(super) is_vacant: bool,
     /// Framed, and not yet taken by the link.
     staged: Vec<u8>,
     /// Bytes of `staged` that the link has taken.

@@ -117,6 +117,19 @@ impl Outbox {
         self.settle(memory, &mut state);
     }
 
+    /// Nobody will read what comes from now on: it is dropped.
+    pub fn vacate(&self) {
+        let mut state = self.lock();
+        let memory = state.memory();
+        let unsent = state.relays_queued();
+        if let Some(log) = state.log() {
+            log.discard();
+            log.is_vacant = true;
+            self.metrics.dropped("peer_closed", unsent);
+        }
+        self.settle(memory, &mut state);
+    }
+
     /// The user has all messages up to this number.
     pub fn confirm(&self, number: u64) {
         let mut state = self.lock();
@@ -183,6 +196,11 @@ impl Outbox {
             // There is neither link nor log: the session is over.
             return Err(Refused::Closed);
         };
+        if log.is_vacant {
+            let relays = if read_at.is_some() { batch.len() } else { 0 };
+            self.metrics.dropped("peer_closed", relays);
+            return Ok(());
+        }
         let flushed = log.is_flushed();
         for range in batch.ranges() {
             let frame = &batch.bytes[range];

@@ -302,7 +302,7 @@ impl Roster {
         };
         let ticket = member
             .resumable
-            .then(|| keys.sign(room.id, member.id, &seat));
+            .then(|| keys.sign(room.id, member.id, member.user(), &seat));
         let joined = ServerMessage::RoomJoined {
             room: &room.name,
             room_id: room.id,

@@ -3,7 +3,8 @@
 //!
 //! A ticket is base64url of: version (1 byte), key (1), process (6), room (8), the user's session (8), issued at (4,
 //! seconds), then for a match: the partner's session (8) and the seat (1), or for a named room: the user's number (4) and the
-//! name; then 16 bytes of HMAC-SHA256 over a purpose and all of it.
+//! name; then 16 bytes of HMAC-SHA256 over a purpose, all of it, and the app's id of the user, if there is one: the ticket of
+//! one person is none for another.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,10 +49,15 @@ impl RoomKey {
         Self::new(rand::random::<[u8; MIN_KEY_BYTES]>().to_vec())
     }
 
-    fn mac(&self, text: &[u8]) -> Option<Hmac<Sha256>> {
+    fn mac(&self, text: &[u8], user: Option<&str>) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::new_from_slice(&self.secret).ok()?;
         mac.update(PURPOSE);
         mac.update(text);
+        if let Some(user) = user {
+            // No name of a room has this byte in it.
+            mac.update(&[0]);
+            mac.update(user.as_bytes());
+        }
         Some(mac)
     }
 }
@@ -105,15 +111,22 @@ impl RoomKeys {
         }
     }
 
-    /// Signs a ticket of this process.
-    pub fn sign(&self, room: RoomId, session: SessionId, seat: &TicketSeat) -> String {
-        self.sign_at(room, session, seat, SystemTime::now())
+    /// Signs a ticket of this process. `user`: the app's id, if it has named one.
+    pub fn sign(
+        &self,
+        room: RoomId,
+        session: SessionId,
+        user: Option<&str>,
+        seat: &TicketSeat,
+    ) -> String {
+        self.sign_at(room, session, user, seat, SystemTime::now())
     }
 
     fn sign_at(
         &self,
         room: RoomId,
         session: SessionId,
+        user: Option<&str>,
         seat: &TicketSeat,
         now: SystemTime,
     ) -> String {
@@ -136,18 +149,23 @@ impl RoomKeys {
                 text.extend_from_slice(name.as_bytes());
             }
         }
-        if let Some(mac) = self.present.mac(&text) {
+        if let Some(mac) = self.present.mac(&text, user) {
             text.extend_from_slice(&mac.finalize().into_bytes()[..CODE_BYTES]);
         }
         URL_SAFE_NO_PAD.encode(text)
     }
 
-    /// Reads a ticket that was signed with a key of ours.
-    pub fn read(&self, ticket: &str) -> Result<RoomTicket, BadTicket> {
-        self.read_at(ticket, SystemTime::now())
+    /// Reads a ticket that was signed for this user with a key of ours.
+    pub fn read(&self, ticket: &str, user: Option<&str>) -> Result<RoomTicket, BadTicket> {
+        self.read_at(ticket, user, SystemTime::now())
     }
 
-    fn read_at(&self, ticket: &str, now: SystemTime) -> Result<RoomTicket, BadTicket> {
+    fn read_at(
+        &self,
+        ticket: &str,
+        user: Option<&str>,
+        now: SystemTime,
+    ) -> Result<RoomTicket, BadTicket> {
         let bytes = URL_SAFE_NO_PAD
             .decode(ticket)
             .map_err(|_| BadTicket::Invalid)?;
@@ -161,7 +179,7 @@ impl RoomKeys {
         let mut keys = keys.into_iter().flatten();
         let signed = keys.any(|key| {
             let of_key = text.get(1) == Some(&key.id);
-            let mac = key.mac(text).filter(|_| of_key);
+            let mac = key.mac(text, user).filter(|_| of_key);
             mac.is_some_and(|mac| mac.verify_truncated_left(code).is_ok())
         });
         if !signed {
@@ -241,7 +259,7 @@ mod tests {
             name: "tea".into(),
         };
         for seat in [seat(), named] {
-            let text = keys.sign_at(ROOM, OWN, &seat, now);
+            let text = keys.sign_at(ROOM, OWN, None, &seat, now);
             assert!(text.len() <= 80, "{}", text.len());
             let ticket = RoomTicket {
                 process: keys.process,
@@ -250,13 +268,13 @@ mod tests {
                 seat,
             };
             for later in [0, 12 * 3600] {
-                let read = keys.read_at(&text, now + Duration::from_secs(later));
+                let read = keys.read_at(&text, None, now + Duration::from_secs(later));
                 assert_eq!(read, Ok(ticket.clone()));
             }
             let late = now + Duration::from_secs(12 * 3600 + 1);
-            assert_eq!(keys.read_at(&text, late), Err(BadTicket::Expired));
+            assert_eq!(keys.read_at(&text, None, late), Err(BadTicket::Expired));
             let early = now - Duration::from_secs(62);
-            assert_eq!(keys.read_at(&text, early), Err(BadTicket::Expired));
+            assert_eq!(keys.read_at(&text, None, early), Err(BadTicket::Expired));
         }
     }
 
@@ -269,11 +287,14 @@ mod tests {
             old: old.map(secret),
             valid_for: Duration::from_secs(60),
         };
-        let ticket = keys(1, None).sign(ROOM, OWN, &seat());
-        assert!(keys(1, None).read(&ticket).is_ok());
-        assert!(keys(2, Some(1)).read(&ticket).is_ok());
-        assert_eq!(keys(2, None).read(&ticket), Err(BadTicket::Invalid));
-        assert_eq!(keys(3, Some(2)).read(&ticket), Err(BadTicket::Invalid));
+        let ticket = keys(1, None).sign(ROOM, OWN, None, &seat());
+        assert!(keys(1, None).read(&ticket, None).is_ok());
+        assert!(keys(2, Some(1)).read(&ticket, None).is_ok());
+        assert_eq!(keys(2, None).read(&ticket, None), Err(BadTicket::Invalid));
+        assert_eq!(
+            keys(3, Some(2)).read(&ticket, None),
+            Err(BadTicket::Invalid)
+        );
 
         // The id of a key is one byte.
         let id = secret(1).id;
@@ -283,26 +304,39 @@ mod tests {
             present: same_id,
             ..keys(2, Some(1))
         };
-        assert!(keys.read(&ticket).is_ok());
+        assert!(keys.read(&ticket, None).is_ok());
+    }
+
+    #[test]
+    fn a_ticket_is_for_its_user() {
+        let keys = RoomKeys::random(ProcessId::random());
+        let (ann, bob) = (Some("ann"), Some("bob"));
+        for (owner, others) in [(ann, [bob, None]), (None, [ann, Some("")])] {
+            let ticket = keys.sign(ROOM, OWN, owner, &seat());
+            assert!(keys.read(&ticket, owner).is_ok());
+            for other in others {
+                assert_eq!(keys.read(&ticket, other), Err(BadTicket::Invalid));
+            }
+        }
     }
 
     proptest! {
         #[test]
         fn a_changed_ticket_is_invalid(at: prop::sample::Index, bit in 0..8u32, cut in 0..60usize) {
             let keys = RoomKeys::random(ProcessId::random());
-            let text = keys.sign(ROOM, OWN, &seat());
+            let text = keys.sign(ROOM, OWN, None, &seat());
             let mut bytes = URL_SAFE_NO_PAD.decode(&text).expect("base64");
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes)), Err(BadTicket::Invalid));
+            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes), None), Err(BadTicket::Invalid));
             bytes.truncate(cut);
-            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes)), Err(BadTicket::Invalid));
+            prop_assert_eq!(keys.read(&URL_SAFE_NO_PAD.encode(&bytes), None), Err(BadTicket::Invalid));
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "\\PC{0,120}") {
             let keys = RoomKeys::random(ProcessId::random());
-            prop_assert_eq!(keys.read(&text), Err(BadTicket::Invalid));
+            prop_assert_eq!(keys.read(&text, None), Err(BadTicket::Invalid));
         }
     }
 }

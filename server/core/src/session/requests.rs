@@ -10,7 +10,7 @@ use voicematch_protocol::{
     server::{RELAY_TAIL, relay_head},
 };
 
-use super::{Pending, Session};
+use super::{Context, Pending, Session};
 use crate::{
     matchmaker::{Avoid, Wish},
     outbox::Refused,
@@ -22,6 +22,9 @@ use crate::{
 
 /// The most former partners that one user avoids at the same time; one more makes the oldest a stranger again.
 const MAX_AVOIDED: usize = 16;
+
+/// The longest `id` that is kept while its user waits: nothing else of a request that is, is without a bound.
+const MAX_KEPT_ID_BYTES: usize = 256;
 
 /// The most characters of detail in an error about a message; the detail may quote the message.
 const MAX_DETAIL_CHARS: usize = 200;
@@ -89,6 +92,7 @@ impl Session {
                     .ticket
                     .take()
                     .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
+                self.set_parked(false);
                 if !cancelled && !self.give_up_rejoin() {
                     let text =
                         "you are not waiting: you asked for no match, or it was made already";
@@ -117,17 +121,17 @@ impl Session {
         self.find(wish, request.id, now)
     }
 
-    /// A room that begins in a drain would only make it longer.
-    fn check_drain(&self) -> Result<(), Refusal> {
-        if self.context.draining.load(Ordering::Relaxed) {
-            let text = "this server is about to stop; connect again to reach another";
-            return Err(Refusal::new(ErrorCode::Draining, text));
-        }
-        Ok(())
-    }
-
     fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
-        self.check_drain()?;
+        check_drain(&self.context)?;
+        if request
+            .id
+            .is_some_and(|id| id.get().len() > MAX_KEPT_ID_BYTES)
+        {
+            let text = format!(
+                "the id of find_match and next is kept while you wait; it has {MAX_KEPT_ID_BYTES} bytes at the most"
+            );
+            return Err(Refusal(ErrorCode::BadMessage, text));
+        }
         let none = Criteria::default();
         let asked = request.criteria.as_ref().unwrap_or(&none);
         let wish = match self.member.identity.as_deref() {
@@ -140,13 +144,13 @@ impl Session {
 
     fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
         self.avoid.retain(|avoid| now < avoid.until);
-        let found = self.context.matchmaker.find(
-            &self.member,
-            wish,
-            self.avoid.clone(),
-            id.map(RawValue::to_owned),
-            now,
-        );
+        let matchmaker = &self.context.matchmaker;
+        let (member, avoid, id) = (&self.member, self.avoid.clone(), id.map(RawValue::to_owned));
+        let away = self.is_detached();
+        let found = match away {
+            false => matchmaker.find(member, wish, avoid, id, now),
+            true => matchmaker.find_later(member, wish, avoid, id, now),
+        };
         let ticket = found.map_err(|place| match place {
             Place::Waiting => Refusal::new(
                 ErrorCode::AlreadyWaiting,
@@ -160,7 +164,10 @@ impl Session {
         self.next_step = self.context.matchmaker.next_step(&ticket, now);
         // A match that is being made can still fail; what counts is that the user has no seat in a room yet.
         self.untold = (self.member.place() == Place::Waiting).then(|| ticket.clone());
-        self.ticket = ticket.is_waiting().then_some(ticket);
+        self.ticket = (away || ticket.is_waiting()).then_some(ticket);
+        if away {
+            self.set_parked(true);
+        }
         Ok(())
     }
 
@@ -181,7 +188,7 @@ impl Session {
         }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
-        self.check_drain()?;
+        check_drain(&self.context)?;
         self.join(&name, None, request.id)
     }
 
@@ -219,9 +226,7 @@ impl Session {
             return;
         }
         let now = Instant::now();
-        let joined = self
-            .check_drain()
-            .and_then(|()| self.join(name, None, None));
+        let joined = check_drain(&self.context).and_then(|()| self.join(name, None, None));
         if let Err(refusal) = joined {
             let mut pending = Pending::default();
             self.refuse(&refusal, None, &mut pending);
@@ -424,6 +429,15 @@ impl Session {
         };
         pending.answers.push_json(&error);
     }
+}
+
+/// A room that begins in a drain would only make it longer.
+pub(super) fn check_drain(context: &Context) -> Result<(), Refusal> {
+    if context.draining.load(Ordering::Relaxed) {
+        let text = "this server is about to stop; connect again to reach another";
+        return Err(Refusal::new(ErrorCode::Draining, text));
+    }
+    Ok(())
 }
 
 #[cold]

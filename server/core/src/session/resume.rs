@@ -13,7 +13,7 @@ use voicematch_protocol::{
 
 use super::{
     Pending, Session,
-    requests::{Refusal, id_of, parse_numbers},
+    requests::{Refusal, check_drain, id_of, parse_numbers},
     token::Tokens,
 };
 use crate::{
@@ -214,7 +214,7 @@ impl Session {
         let received = resume.received;
         if seq <= received {
             self.context.metrics.duplicates_dropped.inc();
-            let limit = &self.context.config.rate;
+            let limit = super::rate_limit(&self.context.config, &self.member);
             // No warning: who sends again does what is right.
             if !self.rate.allows(limit, now) && self.rate.goes_on(limit) {
                 return Err(CloseReason::RateLimited);
@@ -240,30 +240,46 @@ impl Session {
         self.resume.as_ref().map_or(0, |resume| resume.received)
     }
 
-    /// The user's program is there.
+    /// The user's program is there. Who speaks over another connection while none carries the session could not hear of
+    /// a match, and stays parked.
     pub(super) fn heard(&mut self, now: Instant) {
         let Some(resume) = &mut self.resume else {
             return;
         };
         resume.pinged_at = None;
-        if std::mem::take(&mut resume.parked)
+        if matches!(resume.carrier, Carrier::Nothing { .. }) {
+            return;
+        }
+        if self.set_parked(false)
             && let Some(ticket) = &self.ticket
         {
             self.next_step = self.context.matchmaker.unpark(ticket, now);
-            self.context.metrics.parked.dec();
         }
     }
 
     /// Takes the user out of the pools until they are heard again.
     fn park(&mut self) {
-        let (Some(resume), Some(ticket)) = (&mut self.resume, &self.ticket) else {
+        let (Some(_), Some(ticket)) = (&self.resume, &self.ticket) else {
             return;
         };
         if self.context.matchmaker.park(ticket) {
-            resume.parked = true;
+            self.set_parked(true);
             self.next_step = None;
-            self.context.metrics.parked.inc();
         }
+    }
+
+    /// Whether the user's ticket is parked now; returns whether it was.
+    pub(super) fn set_parked(&mut self, parked: bool) -> bool {
+        let Some(resume) = &mut self.resume else {
+            return false;
+        };
+        let before = std::mem::replace(&mut resume.parked, parked);
+        match (before, parked) {
+            (false, true) => self.context.metrics.parked.inc(),
+            (true, false) => self.context.metrics.parked.dec(),
+            _ => {}
+        }
+        before
     }
 
     fn can_be_matched(&self) -> bool {
@@ -319,13 +335,13 @@ impl Session {
         let shown = serde_json::from_str::<Rejoin<'_>>(text);
         let shown = shown.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
         let context = &self.context;
-        let ticket = match context.room_keys.read(&shown.ticket) {
+        let ticket = match context.room_keys.read(&shown.ticket, self.member.user()) {
             Ok(ticket) => ticket,
             Err(BadTicket::Invalid) => {
                 if let Some(held) = &resume.held {
                     held.forged(now);
                 }
-                let text = "this is no room ticket of this server's; send find_match or join_room";
+                let text = "this is no room ticket of yours and of this server's; send find_match or join_room";
                 return refused(ErrorCode::RoomTicketInvalid, text);
             }
             Err(BadTicket::Expired) => {
@@ -349,6 +365,8 @@ impl Session {
                 _ => refused(ErrorCode::RoomClosed, "this room has ended"),
             };
         }
+        // In a drain a room goes on, and none begins.
+        check_drain(context)?;
         let (partner, seat) = match ticket.seat {
             TicketSeat::Match { partner, seat } => (partner, seat),
             TicketSeat::Named { n, name } => return self.join(&name, Some(n), None),
@@ -421,7 +439,9 @@ impl Session {
             // The user's next session must fit.
             resume.held = None;
         }
+        self.context.persons.leave(&self.member);
         self.member.vacate_for_ticket();
+        self.member.outbox.vacate();
         true
     }
 
@@ -619,7 +639,8 @@ impl Session {
         if delivered {
             self.expect_talk(now);
         }
-        let Some(resume) = &mut self.resume else {
+        let forgotten = self.left && self.ended_until().is_none();
+        let Some(resume) = self.resume.as_mut().filter(|_| !forgotten) else {
             return Duration::ZERO;
         };
         let next = match resume.busy_until > now {
@@ -705,9 +726,7 @@ impl Session {
     /// Takes a session that ends out of the counts.
     pub(super) fn uncount(&mut self) {
         self.uncount_carrier();
-        if self.resume.as_ref().is_some_and(|resume| resume.parked) {
-            self.context.metrics.parked.dec();
-        }
+        self.set_parked(false);
     }
 
     /// Ends the count of what carries the session.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use voicematch_core::{
     identity::Identity, matchmaker::Wish, room::named::is_name, session::RateLimit,
 };
@@ -25,6 +25,9 @@ pub struct Claims {
     pub sub: String,
     /// When the token ends, in seconds since 1970.
     pub exp: f64,
+    /// Whom it is for. It is checked by whoever verifies the token, who passes over what is neither a text nor a list.
+    #[serde(default, deserialize_with = "audience", skip_serializing)]
+    pub aud: (),
     /// What other users see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -72,6 +75,16 @@ pub struct GrantedCriteria {
     pub interests: Vec<String>,
 }
 
+fn audience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "aud is a text, or a list of texts")]
+    enum Audience {
+        One(#[allow(dead_code, reason = "only its kind counts")] String),
+        Many(#[allow(dead_code, reason = "only their kind counts")] Vec<String>),
+    }
+    Audience::deserialize(deserializer).map(|_| ())
+}
+
 impl Grant {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -79,6 +92,12 @@ impl Grant {
 }
 
 impl Claims {
+    /// Whether a token with these would be accepted; the error says which is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let anything = RateLimit::new(0, 1);
+        self.clone().identity(&anything, Duration::ZERO).map(|_| ())
+    }
+
     /// The user, whose own limits replace those of `rate`, for `leeway` longer than the token says; the error says which
     /// claim is wrong.
     pub(super) fn identity(self, rate: &RateLimit, leeway: Duration) -> Result<Identity, String> {

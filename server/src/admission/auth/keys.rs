@@ -1,13 +1,20 @@
 //! The keys by which tokens are believed: a secret, a public key, or a set of them (RFC 7517), each from a file.
 
-use std::path::{Path, PathBuf};
-
-use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
-    jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
 };
 
-use crate::secret;
+use jsonwebtoken::{
+    Algorithm, DecodingKey, DecodingKeyKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
+};
+use rustls_pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id, pem::PemObject};
+
+use crate::files;
+
+/// The most bytes of a file with public keys.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The least bytes of a secret: those of its hash (RFC 7518 section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -55,25 +62,21 @@ impl KeyFiles {
         }
         if let Some(file) = &self.public_key {
             let named = |error| format!("--jwt-public-key-file: {error}");
-            let pem = std::fs::read(file).map_err(|error| shown(file, &error));
-            keys.push(pem.and_then(|pem| public_key(&pem)).map_err(named)?);
+            let pem = files::read(file, MAX_FILE_BYTES);
+            keys.push(pem.and_then(|(pem, _)| public_key(&pem)).map_err(named)?);
         }
         if let Some(file) = &self.jwks {
             let named = |error| format!("--jwks: {error}");
-            let json = std::fs::read(file).map_err(|error| shown(file, &error));
-            keys.extend(json.and_then(|json| key_set(&json)).map_err(named)?);
+            let json = files::read(file, MAX_FILE_BYTES);
+            keys.extend(json.and_then(|(json, _)| key_set(&json)).map_err(named)?);
         }
         Ok(keys)
     }
 }
 
-fn shown(file: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("{}: {error}", file.display())
-}
-
 /// The secret that signs and verifies.
 pub(super) fn read_secret(file: &Path) -> Result<String, String> {
-    let secret = secret::text("--jwt-secret-file", file)?;
+    let secret = files::read_secret_text("--jwt-secret-file", file)?;
     if secret.len() < MIN_SECRET_BYTES {
         return Err(format!(
             "--jwt-secret-file: {} has {} bytes, and a secret has {MIN_SECRET_BYTES} at least; openssl rand -hex 32",
@@ -86,21 +89,56 @@ pub(super) fn read_secret(file: &Path) -> Result<String, String> {
 
 type ReadPem = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
 
+/// The kinds of public keys: how their algorithm is written, the lengths of such a key with it (RFC 5280 section 4.1), and
+/// what they verify. The shortest RSA keys have 2048 bits (RFC 7518 section 3.3).
+const KINDS: [(
+    AlgorithmIdentifier,
+    RangeInclusive<usize>,
+    Algorithm,
+    ReadPem,
+); 3] = [
+    (
+        alg_id::RSA_ENCRYPTION,
+        290..=2048,
+        Algorithm::RS256,
+        DecodingKey::from_rsa_pem,
+    ),
+    (
+        alg_id::ECDSA_P256,
+        91..=91,
+        Algorithm::ES256,
+        DecodingKey::from_ec_pem,
+    ),
+    (
+        alg_id::ED25519,
+        44..=44,
+        Algorithm::EdDSA,
+        DecodingKey::from_ed_pem,
+    ),
+];
+
 fn public_key(pem: &[u8]) -> Result<Key, String> {
-    let kinds: [(Algorithm, ReadPem); 3] = [
-        (Algorithm::RS256, DecodingKey::from_rsa_pem),
-        (Algorithm::ES256, DecodingKey::from_ec_pem),
-        (Algorithm::EdDSA, DecodingKey::from_ed_pem),
-    ];
-    let found = kinds.into_iter().find_map(|(algorithm, read)| {
+    let mut keys = SubjectPublicKeyInfoDer::pem_slice_iter(pem);
+    let der = match (keys.next(), keys.next()) {
+        (Some(Ok(der)), None) => der,
+        (Some(_), Some(_)) => return Err("more than one key; put them into --jwks".into()),
+        _ => return Err("no public key in PEM; openssl pkey -pubout makes one".into()),
+    };
+    let der = der.as_ref();
+    // Before it are the lengths of what follows.
+    let is_for = |id: &AlgorithmIdentifier| (4..=8).any(|at| der[at..].starts_with(id.as_ref()));
+    let found = KINDS
+        .into_iter()
+        .find(|(id, ..)| der.len() > 40 && is_for(id));
+    let key = found.filter(|(_, lengths, ..)| lengths.contains(&der.len()));
+    let key = key.and_then(|(_, _, algorithm, read)| {
         let key = read(pem).ok()?;
-        Some(Key {
-            id: None,
-            algorithm,
-            key,
-        })
+        let id = None;
+        Some(Key { id, algorithm, key })
     });
-    found.ok_or_else(|| "no public key in PEM (RSA, EC P-256 or Ed25519)".to_owned())
+    key.ok_or_else(|| {
+        "the key is for none of RSA of 2048 to 8192 bits, EC P-256 and Ed25519".to_owned()
+    })
 }
 
 /// The keys of a set that this server can use; others are left out, as RFC 7517 section 5 asks for.
@@ -115,20 +153,45 @@ pub(super) fn key_set(json: &[u8]) -> Result<Vec<Key>, String> {
 }
 
 fn key_of(jwk: &Jwk) -> Option<Key> {
-    if !matches!(
+    let is_for_signatures = matches!(
         jwk.common.public_key_use,
         None | Some(PublicKeyUse::Signature)
-    ) {
-        return None;
-    }
-    let key = DecodingKey::from_jwk(jwk).ok()?;
-    let algorithm = match (key.family(), jwk.common.key_algorithm) {
-        (AlgorithmFamily::Rsa, None | Some(KeyAlgorithm::RS256)) => Algorithm::RS256,
-        (AlgorithmFamily::Ec, None | Some(KeyAlgorithm::ES256)) => Algorithm::ES256,
-        (AlgorithmFamily::Ed, None | Some(KeyAlgorithm::EdDSA)) => Algorithm::EdDSA,
+    );
+    let (algorithm, named) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            (Algorithm::ES256, KeyAlgorithm::ES256)
+        }
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
+        }
         // A secret does not belong into a set that others may read.
         _ => return None,
     };
+    let other = jwk.common.key_algorithm.is_some_and(|other| other != named);
+    if !is_for_signatures || other {
+        return None;
+    }
     let id = jwk.common.key_id.clone();
-    Some(Key { id, algorithm, key })
+    let key = DecodingKey::from_jwk(jwk).ok();
+    let key = key.filter(|key| has_right_length(key, algorithm));
+    if key.is_none() {
+        let id = id.as_deref().unwrap_or("without kid");
+        tracing::warn!(key = %id, "a key of the set is cut off, or too short, and was left out");
+    }
+    Some(Key {
+        id,
+        algorithm,
+        key: key?,
+    })
+}
+
+/// Whether a key of a set can verify anything.
+fn has_right_length(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, .. } => (256..=1024).contains(&n.len()),
+        // A byte before the two coordinates says that they are both there.
+        DecodingKeyKind::SecretOrDer(point) if algorithm == Algorithm::ES256 => point.len() == 65,
+        DecodingKeyKind::SecretOrDer(key) => key.len() == 32,
+    }
 }

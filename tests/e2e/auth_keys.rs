@@ -1,0 +1,143 @@
+//! The keys by which tokens are believed: kinds, files that change, and files that are of no use.
+
+use serde_json::json;
+
+use crate::support::{
+    Client, TestServer, Via, eventually,
+    jwt::{Folder, Signer, begin, claims, openssl},
+    run,
+};
+
+#[tokio::test]
+async fn tokens_are_believed_by_public_keys_of_each_kind() {
+    let folder = Folder::new("kinds");
+    let kinds = ["RSA", "EC", "ED25519"];
+    let signers = kinds.map(|kind| Signer::generate(&folder, kind));
+    for (signer, kind) in signers.iter().zip(kinds) {
+        let pem = folder.write(&format!("{kind}.pem"), &signer.public_pem());
+        let server = TestServer::start(&["--jwt-public-key-file", &pem]).await;
+        begin(&server, Via::Polling, &signer.token(&claims("ann"))).await;
+        // Who knows the public key cannot sign with it, nor leave the signature out.
+        let public = signer.public_pem();
+        for forger in [Signer::Secret(&public), Signer::None] {
+            let path = format!("/poll?token={}", forger.token(&claims("ann")));
+            assert_eq!(Client::refused(&server, &path).await, 401);
+        }
+    }
+    let set: Vec<_> = signers
+        .iter()
+        .zip(kinds)
+        .map(|(s, kind)| s.jwk(kind))
+        .collect();
+    let unknown = json!({"kty": "EC", "crv": "P-521", "kid": "unknown", "x": "AA", "y": "AA"});
+    let keys = [&[unknown][..], &set].concat();
+    let file = folder.write("keys.json", &json!({"keys": keys}).to_string());
+    let server = TestServer::start(&["--jwks", &file]).await;
+    for (signer, kind) in signers.iter().zip(kinds) {
+        let header = json!({"alg": signer.algorithm(), "kid": kind});
+        let token = signer.sign(&header, &claims("ann"));
+        begin(&server, Via::Polling, &token).await;
+        let header = json!({"alg": signer.algorithm(), "kid": "another"});
+        let path = format!("/poll?token={}", signer.sign(&header, &claims("ann")));
+        assert_eq!(Client::refused(&server, &path).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_read_again_when_they_change() {
+    let folder = Folder::new("rotate");
+    let [old, new] = ["one", "two"].map(|name| {
+        let folder = Folder::new(&format!("rotate-{name}"));
+        Signer::generate(&folder, "ED25519")
+    });
+    let set = |signers: &[(&Signer<'_>, &str)]| {
+        let keys: Vec<_> = signers.iter().map(|(signer, id)| signer.jwk(id)).collect();
+        json!({"keys": keys}).to_string()
+    };
+    let file = folder.write("keys.json", &set(&[(&old, "old")]));
+    let server = TestServer::start(&["--jwks", &file]).await;
+    let status = async |signer: &Signer<'_>| {
+        let path = format!("/poll?wait=0&token={}", signer.token(&claims("ann")));
+        server.public(&path).await.status
+    };
+    assert_eq!((status(&old).await, status(&new).await), (200, 401));
+    folder.write("keys.json", "{");
+    eventually("the log says so", async || {
+        let said = server.process.stderr().join("\n");
+        said.contains("the old ones stay")
+    })
+    .await;
+    assert_eq!((status(&old).await, status(&new).await), (200, 401));
+    folder.write("keys.json", &set(&[(&new, "new")]));
+    eventually("the new key counts", async || status(&new).await == 200).await;
+    assert_eq!(status(&old).await, 401);
+}
+
+#[tokio::test]
+async fn keys_that_can_verify_nothing_are_refused_at_the_start() {
+    let folder = Folder::new("useless");
+    let private = |name: &str, args: &[&str]| {
+        let file = folder.path(name);
+        openssl(&[&["genpkey", "-out", &file], args].concat(), b"");
+        file
+    };
+    let public = |name: &str, args: &[&str]| {
+        let file = private(&format!("{name}-private"), args);
+        let pem = openssl(&["pkey", "-in", &file, "-pubout"], b"");
+        folder.write(name, &String::from_utf8(pem).unwrap())
+    };
+    let curve = |name: &str| format!("ec_paramgen_curve:{name}");
+    let short = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"];
+    let good = public("good", &["-algorithm", "ED25519"]);
+    let two = std::fs::read_to_string(&good).unwrap().repeat(2);
+    for (file, hint) in [
+        (public("short", &short), "2048"),
+        (
+            public("p384", &["-algorithm", "EC", "-pkeyopt", &curve("P-384")]),
+            "P-256",
+        ),
+        (
+            public("k1", &["-algorithm", "EC", "-pkeyopt", &curve("secp256k1")]),
+            "P-256",
+        ),
+        (private("own", &["-algorithm", "ED25519"]), "-pubout"),
+        (folder.write("two", &two), "--jwks"),
+    ] {
+        let (code, said) = run(&["--jwt-public-key-file", &file]).await;
+        assert_eq!(code, Some(1), "{file}: {said}");
+        assert!(said.contains(hint), "{file}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_set_with_a_key_that_is_cut_off_replaces_no_good_one() {
+    let folder = Folder::new("cut");
+    let signer = Signer::generate(&folder, "EC");
+    let mut jwk = signer.jwk("a");
+    let file = folder.write("keys.json", &json!({"keys": [jwk]}).to_string());
+    let server = TestServer::start(&["--jwks", &file]).await;
+    jwk["x"] = json!("AAAA");
+    folder.write("keys.json", &json!({"keys": [jwk]}).to_string());
+    eventually("the log says so", async || {
+        let said = server.process.stderr().join("\n");
+        said.contains("the old ones stay") && said.contains("cut off")
+    })
+    .await;
+    let path = format!("/poll?wait=0&token={}", signer.token(&claims("ann")));
+    assert_eq!(server.public(&path).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_end_holds_nobody_up() {
+    let folder = Folder::new("pipe");
+    let pipe = folder.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for flag in ["--jwks", "--jwt-public-key-file", "--jwt-secret-file"] {
+        for file in [pipe.as_str(), "/dev/zero"] {
+            let (code, said) = run(&[flag, file]).await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("not a regular file"), "{said}");
+        }
+    }
+}
