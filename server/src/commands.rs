@@ -1,7 +1,9 @@
 //! What the program does besides serving.
 
+pub(crate) mod configuration;
 pub(crate) mod gentoken;
 pub(crate) mod healthcheck;
+pub(crate) mod manual;
 #[cfg(feature = "self-test")]
 pub(crate) mod self_test;
 

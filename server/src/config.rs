@@ -1,21 +1,28 @@
 //! From raw flags and environment to a checked [`Config`].
 
+pub mod file;
 mod flags;
+pub mod parse;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     admission::{
-        auth::{AuthConfig, KeyFiles},
+        auth::{AuthConfig, KeySources, TokenConfig, WebhookConfig},
         limits::LimitConfig,
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
     files,
-    http::HttpConfig,
-    listen::Address,
+    http::{HttpConfig, Settings},
+    listen::{Address, certificate::CertificateFiles},
     machine::{descriptors, memory},
-    room_key::{KeyConfig, KeyFrom},
+    room_key::{self, KeyConfig, KeyFrom},
     transport::ws::WsConfig,
 };
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
@@ -30,6 +37,7 @@ use voicematch_core::{
 pub struct Config {
     pub listen: Address,
     pub admin_listen: Address,
+    pub tls: Option<CertificateFiles>,
     pub unix_socket_mode: u32,
     pub workers: usize,
     pub drain_timeout: Duration,
@@ -43,7 +51,8 @@ pub struct Config {
     pub origins: AllowedOrigins,
     pub auth: AuthConfig,
     pub sessions_per_user: usize,
-    pub dev_tokens: bool,
+    /// The secret of `/auth/token`, where that answers.
+    pub dev_tokens: Option<PathBuf>,
     pub http: HttpConfig,
     pub ws: WsConfig,
     pub session: SessionConfig,
@@ -51,6 +60,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// What HTTP connections need to know, and can be changed.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            http: self.http,
+            proxies: self.proxies.clone(),
+            origins: self.origins.clone(),
+            ws: Arc::new(self.ws),
+            limit_loopback: self.limits.limit_loopback,
+        }
+    }
+
     /// Lowers the limit on connections to those for which there are descriptors.
     pub fn fit(&mut self, open_files: usize) {
         let max_connections = &mut self.limits.max_connections;
@@ -66,6 +86,19 @@ impl Config {
         if *max_connections > fits || *max_connections == 0 {
             *max_connections = fits;
         }
+    }
+}
+
+impl Config {
+    /// Reads the files that the flags name, as the start will: what is wrong with them.
+    pub fn check_files(&self) -> Vec<String> {
+        let keys = match &self.auth {
+            AuthConfig::Tokens(tokens) => tokens.keys.check().err(),
+            AuthConfig::Off | AuthConfig::Webhook(_) => None,
+        };
+        let room_keys = room_key::check(&self.room_key).err();
+        let tls = self.tls.as_ref().and_then(|tls| tls.check().err());
+        keys.into_iter().chain(room_keys).chain(tls).collect()
     }
 }
 
@@ -121,6 +154,45 @@ impl Flags {
                 "--dev-tokens needs --jwt-secret-file, whose secret signs them".into(),
             ));
         }
+        let tls = match (self.tls_cert, self.tls_key) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
+            (Some(_), None) => {
+                return Err(ConfigError(
+                    "--tls-cert needs --tls-key, with its key".into(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError(
+                    "--tls-key needs --tls-cert, the certificate".into(),
+                ));
+            }
+        };
+        let secret = self.jwt_secret_file.clone();
+        let keys = KeySources {
+            secret: self.jwt_secret_file,
+            public_key: self.jwt_public_key_file,
+            set: self.jwks,
+        };
+        let auth = match self.auth_webhook {
+            Some(_) if !keys.is_empty() => {
+                return Err(ConfigError(
+                    "--auth-webhook asks the app about each user, and keys check tokens here; give one or the other".into(),
+                ));
+            }
+            Some(url) => AuthConfig::Webhook(WebhookConfig {
+                url,
+                timeout: self.auth_webhook_timeout,
+                remember: self.auth_webhook_remember,
+            }),
+            None if keys.is_empty() => AuthConfig::Off,
+            None => AuthConfig::Tokens(TokenConfig {
+                keys,
+                audience: self.jwt_audience,
+                issuer: self.jwt_issuer,
+                leeway: self.jwt_leeway,
+            }),
+        };
         let turn = turn(
             self.turn_urls,
             self.turn_secret_file.as_deref(),
@@ -130,6 +202,7 @@ impl Flags {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            tls,
             unix_socket_mode: self.unix_socket_mode,
             workers: if self.workers == 0 {
                 cpus
@@ -143,9 +216,7 @@ impl Flags {
             room_key: KeyConfig {
                 key: match self.room_key_file {
                     Some(file) => KeyFrom::File(file),
-                    None => KeyFrom::StateDir(
-                        self.state_dir.or_else(crate::room_key::default_state_dir),
-                    ),
+                    None => KeyFrom::StateDir(self.state_dir.or_else(room_key::default_state_dir)),
                 },
                 old: self.room_old_key_file,
                 valid_for: self.room_ticket_ttl,
@@ -160,18 +231,9 @@ impl Flags {
             },
             proxies: TrustedProxies(self.trusted_proxies),
             origins: AllowedOrigins(self.allowed_origins),
-            auth: AuthConfig {
-                keys: KeyFiles {
-                    secret: self.jwt_secret_file,
-                    public_key: self.jwt_public_key_file,
-                    jwks: self.jwks,
-                },
-                audience: self.jwt_audience,
-                issuer: self.jwt_issuer,
-                leeway: self.jwt_leeway,
-            },
+            auth,
             sessions_per_user: self.sessions_per_user,
-            dev_tokens: self.dev_tokens,
+            dev_tokens: secret.filter(|_| self.dev_tokens),
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,
                 max_header_bytes: self.max_header_bytes,
@@ -310,6 +372,14 @@ mod tests {
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
             (&["--dev-tokens"], "--jwt-secret-file"),
+            (&["--tls-cert", "x"], "--tls-key"),
+            (&["--tls-key", "x"], "--tls-cert"),
+            (&["--jwks", "ftp://x"], "https://"),
+            (&["--auth-webhook", "app.example"], "https://"),
+            (
+                &["--auth-webhook", "http://x", "--jwks", "keys.json"],
+                "one or the other",
+            ),
             (&["--turn-url", "stun:x"], "turn:turn"),
             (&["--turn-url", "turn: "], "turn:turn"),
             (&["--turn-url", "turn:x y"], "turn:turn"),

@@ -4,8 +4,13 @@ use std::{
     fs::{self, File, Metadata},
     io::Read,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
+
+/// How often files that may change are looked at.
+pub const CHECK: Duration = Duration::from_secs(5);
 
 /// The most bytes of a secret.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -26,6 +31,38 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<(Vec<u8>, Metadata), String>
         return Err(format!("{shown} is longer than {most_bytes} bytes"));
     }
     Ok((bytes, metadata))
+}
+
+/// What changes when a file does.
+type Seen = Option<(SystemTime, u64, u64)>;
+
+/// Files that are read again when they change.
+pub struct Watched {
+    paths: Vec<PathBuf>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Watched {
+    /// To be made before the files are read: a change in between is seen the next time.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let paths: Vec<_> = paths.into_iter().map(Path::to_owned).collect();
+        let seen = Mutex::new(paths.iter().map(|path| seen(path)).collect());
+        Self { paths, seen }
+    }
+
+    /// Whether one has changed since this was last asked.
+    pub fn has_changed(&self) -> bool {
+        let now: Vec<_> = self.paths.iter().map(|path| seen(path)).collect();
+        let mut before = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *before != now;
+        *before = now;
+        changed
+    }
+}
+
+fn seen(path: &Path) -> Seen {
+    let file = fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len(), file.ino()))
 }
 
 /// What is in a file that only its owner and group may read: Kubernetes gives a mounted secret to a group.

@@ -30,8 +30,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use serde_json::json;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use connection::Connection;
 use error::HttpError;
@@ -45,18 +46,19 @@ use crate::{
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
-    io::{Peer, Stream},
+    io::{Peer, Stream, TlsStream},
     shutdown::Shutdown,
     transport::ws::WsConfig,
 };
 use voicematch_core::{
+    live::Live,
     memory::Share,
     metrics::{Percentiles, QUANTILES},
     session::Context,
 };
 
 /// How HTTP connections behave.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Time for a request's header, and between two requests.
     pub handshake_timeout: Duration,
@@ -66,16 +68,27 @@ pub struct HttpConfig {
     pub event_stream_time: Duration,
 }
 
-/// What HTTP connections share.
-pub struct Public {
-    /// How they behave.
-    pub config: HttpConfig,
+/// What can be changed while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How HTTP connections behave.
+    pub http: HttpConfig,
     /// Whose `X-Forwarded-...` headers are believed.
     pub proxies: TrustedProxies,
     /// Which pages may connect.
     pub origins: AllowedOrigins,
-    /// How they behave once they are WebSockets.
+    /// How connections behave once they are WebSockets.
     pub ws: Arc<WsConfig>,
+    /// Whether limits for each address are for loopback too.
+    pub limit_loopback: bool,
+}
+
+/// What HTTP connections share.
+pub struct Public {
+    /// What can be changed.
+    pub settings: Live<Settings>,
+    /// How TCP connections are encrypted; `None`: they are not.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Checks the tokens of users; `None`: users need none.
     pub auth: Option<Arc<Auth>>,
     /// The secret that signs the tokens of `/auth/token`; `None`: it gives none.
@@ -86,8 +99,6 @@ pub struct Public {
     pub shutdown: Shutdown,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
-    /// Whether limits for each address are for loopback too.
-    pub limit_loopback: bool,
 }
 
 /// A refused connection holds a place among few, so it has little time to send its request.
@@ -102,17 +113,25 @@ pub type Reply = Response<Full<Bytes>>;
 /// Serves one connection until it ends, or has become a WebSocket or an event stream.
 pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Public>) {
     let header_timeout = match permit.refusal() {
-        Some(_) => public.config.handshake_timeout.min(REFUSAL_TIMEOUT),
-        None => public.config.handshake_timeout,
+        Some(_) => public
+            .settings
+            .get()
+            .http
+            .handshake_timeout
+            .min(REFUSAL_TIMEOUT),
+        None => public.settings.get().http.handshake_timeout,
     };
     let begun = Instant::now();
+    let Some(stream) = encrypted(stream, &public, begun, header_timeout).await else {
+        return;
+    };
     let connection = Connection::new(peer, permit, public.clone(), begun + header_timeout);
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| answer(request, &connection, &hold));
     let mut http = http1::Builder::new()
-        .max_buf_size(public.config.max_header_bytes)
+        .max_buf_size(public.settings.get().http.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut timer = std::pin::pin!(sleep_until((begun + header_timeout).into()));
@@ -158,6 +177,35 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
             }
         }
     }
+}
+
+/// The stream over which HTTP is spoken; `None`: the other side could not agree on one in time, or had to make room.
+async fn encrypted(
+    stream: Stream,
+    public: &Public,
+    begun: Instant,
+    within: Duration,
+) -> Option<Stream> {
+    let (tls, socket) = match (&public.tls, stream) {
+        (Some(tls), Stream::Tcp(socket)) => (tls.clone(), socket),
+        (_, stream) => return Some(stream),
+    };
+    let metrics = &public.context.metrics;
+    // Boxed, as its memory is not needed afterwards.
+    let accepted = Box::pin(timeout(within, TlsStream::accept(socket, tls)));
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
+        () = public.make_room.asked(begun) => return None,
+    };
+    match accepted {
+        Ok(Ok(stream)) => return Some(Stream::Tls(stream)),
+        Ok(Err(error)) => {
+            metrics.refused("tls");
+            tracing::debug!(%error, "a TLS handshake failed");
+        }
+        Err(_) => metrics.limit_hit("handshake_timeout"),
+    }
+    None
 }
 
 /// Waits until a connection without a request has to make room.
@@ -217,8 +265,9 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         return refused(refusal);
     }
     match (request.method(), path) {
-        (&Method::GET, "/ws") => connection.upgrade(request),
-        (&Method::GET, "/events" | "/chat/events") => match events::ask(&request, connection) {
+        (&Method::GET, "/ws") => connection.upgrade(request).await,
+        (&Method::GET, "/events" | "/chat/events") => match events::ask(&request, connection).await
+        {
             Some(refusal) => refusal,
             // The answer is written by whoever gets the socket.
             None => std::future::pending().await,

@@ -1,9 +1,10 @@
-//! The sockets below HTTP: TCP, and Unix sockets for a proxy on the same machine.
+//! The sockets below HTTP: TCP, with TLS or without, and Unix sockets for a proxy on the same machine.
 //!
 //! HTTP reads and writes a [`Stream`]. After the upgrade a WebSocket works on the socket's own type, so that
 //! its hot path does not ask which kind it is.
 
 mod link;
+mod tls;
 
 use std::{
     io::{self, IoSlice},
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 pub use link::{SocketLink, WriteHalf};
+pub use tls::TlsStream;
 
 /// A connection as it was accepted.
 pub enum Stream {
@@ -26,6 +28,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(TlsStream),
 }
 
 /// The other end of a connection.
@@ -61,6 +65,8 @@ impl Stream {
         Ok(match self {
             Self::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Self::Unix(stream) => Detached::Unix(stream.into_std()?),
+            // It begins where the connection is served.
+            Self::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 }
@@ -81,6 +87,7 @@ macro_rules! delegate {
         match $stream.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod admission;
 pub mod config;
+pub mod fetch;
 pub mod files;
 pub mod http;
 pub mod io;
@@ -14,6 +15,7 @@ pub mod listen;
 pub mod log;
 pub mod machine;
 pub mod profile;
+pub mod reload;
 pub mod room_key;
 pub mod shed;
 pub mod shutdown;
@@ -31,12 +33,13 @@ use std::{
 
 use tokio::{
     runtime::{self, Handle},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
 
 use voicematch_core::{
     directory::Directory,
+    live::Live,
     matchmaker::{Matchmaker, PoolKind},
     memory::Memory,
     metrics::{self, Metrics},
@@ -49,14 +52,14 @@ use voicematch_core::{
 };
 
 use admission::{
-    auth::{Auth, KEY_CHECK},
+    auth::{Auth, Renewal},
     guard::Guard,
     limits::Admission,
     make_room::MakeRoom,
 };
 use config::Config;
 use http::Public;
-use listen::{Address, Bound, BoundAddress};
+use listen::{Address, Bound, BoundAddress, certificate::Certificate};
 use profile::Profiler;
 use shutdown::Shutdown;
 
@@ -68,6 +71,8 @@ pub struct Server {
     keys: RoomKeys,
     key_source: room_key::Source,
     auth: Option<Arc<Auth>>,
+    metrics: Arc<Metrics>,
+    certificate: Option<Certificate>,
 }
 
 /// Where a server listens.
@@ -98,6 +103,9 @@ pub enum ServerError {
     /// Nor can the keys of tokens.
     #[error("{0}")]
     TokenKeys(String),
+    /// Nor can the certificate.
+    #[error("{0}")]
+    Certificate(String),
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
     System(#[from] std::io::Error),
@@ -117,8 +125,11 @@ impl Server {
             })
         };
         let (keys, key_source) = room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
-        let auth = Auth::load(config.auth.clone(), config.session.rate);
+        let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
+        let auth = Auth::load(config.auth.clone(), config.session.rate, &metrics);
         let auth = auth.map_err(ServerError::TokenKeys)?;
+        let certificate = config.tls.clone().map(Certificate::load).transpose();
+        let certificate = certificate.map_err(ServerError::Certificate)?;
         let public = bind(&config.listen, "--listen")?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
         Ok(Self {
@@ -128,6 +139,8 @@ impl Server {
             keys,
             key_source,
             auth,
+            metrics,
+            certificate,
         })
     }
 
@@ -137,6 +150,11 @@ impl Server {
             public: self.public.address().clone(),
             admin: self.admin.address().clone(),
         }
+    }
+
+    /// Whether TCP connections to the public address are encrypted.
+    pub fn has_tls(&self) -> bool {
+        self.certificate.is_some()
     }
 
     /// Whether others than users of this machine may begin sessions without a token.
@@ -150,8 +168,10 @@ impl Server {
 
     /// Serves until `drain` is ready, then drains; `stop` ends the drain early. Joins all parts: the one place
     /// to see what runs beside what.
+    /// What can be changed while it runs is what the latest of `reloads` says.
     pub async fn run(
         self,
+        mut reloads: mpsc::UnboundedReceiver<Config>,
         drain: impl Future<Output = ()>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
@@ -162,11 +182,12 @@ impl Server {
             keys,
             key_source,
             auth,
+            metrics,
+            certificate,
         } = self;
         // The guards remove the socket files when this function ends.
         let (admin, _admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
-        let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
         metrics.room_key(key_source.as_str());
         let keys = Arc::new(keys);
         let shutdown = Shutdown::default();
@@ -174,11 +195,11 @@ impl Server {
         // A ticket brings back a room of two; this many wait for their second member at the most.
         let max_pending = (config.limits.max_connections / 4).max(1);
         let context = Arc::new(Context {
-            config: config.session,
+            config: Live::new(config.session.clone()),
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
             directory: Directory::default(),
             persons: Persons::new(config.sessions_per_user),
-            identify: auth.clone().map(|auth| auth as _),
+            identify: auth.clone().map(|auth| Arc::new(Renewal(auth)) as _),
             named_rooms: NamedRooms::new(config.max_rooms, metrics.clone(), keys.clone()),
             resumables: Resumables::default(),
             detached: AtomicUsize::new(0),
@@ -197,23 +218,24 @@ impl Server {
         });
         let admin = tokio::spawn(admin::serve(admin, admin_state));
         let shared = Arc::new(Public {
-            config: config.http,
-            proxies: config.proxies,
-            origins: config.origins,
+            settings: Live::new(config.settings()),
+            tls: match &certificate {
+                Some(certificate) => Some(certificate.config().map_err(std::io::Error::other)?),
+                None => None,
+            },
             auth: auth.clone(),
-            dev_tokens: config
-                .dev_tokens
-                .then_some(config.auth.keys.secret)
-                .flatten(),
-            ws: Arc::new(config.ws),
+            dev_tokens: config.dev_tokens,
             context: context.clone(),
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),
-            limit_loopback: config.limits.limit_loopback,
         });
+        if let Some(auth) = &auth {
+            auth.prepare().await;
+        }
+        let guard = Guard::new(config.reconnects_per_minute);
+        let admission = Admission::new(config.limits, guard, config.workers, metrics);
         let (accept, _public_file) = {
-            let guard = Guard::new(config.reconnects_per_minute);
-            let admission = Admission::new(config.limits, guard, config.workers, metrics);
+            let (admission, shared) = (admission.clone(), shared.clone());
             let handles = workers.handles.clone();
             let (listener, file) = {
                 let _worker = workers.handles[0].enter();
@@ -235,8 +257,26 @@ impl Server {
             let (context, make_room) = (context.clone(), make_room.clone());
             async move {
                 tokio::join!(
+                    every(files::CHECK, || certificate
+                        .iter()
+                        .for_each(Certificate::reload)),
                     every(close_log::INTERVAL, || context.close_log.sum_up()),
-                    every(KEY_CHECK, || auth.iter().for_each(|auth| auth.reload())),
+                    async {
+                        if let Some(auth) = &auth {
+                            auth.keep().await;
+                        }
+                    },
+                    async {
+                        while let Some(config) = reloads.recv().await {
+                            context.matchmaker.config().replace(config.matchmaker);
+                            admission.config().replace(config.limits);
+                            admission
+                                .guard()
+                                .set_per_minute(config.reconnects_per_minute);
+                            shared.settings.replace(config.settings());
+                            context.config.replace(config.session);
+                        }
+                    },
                     shed::watch(&context, &make_room)
                 );
             }

@@ -5,6 +5,7 @@
 
 mod address;
 mod bind;
+pub mod certificate;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -53,7 +54,9 @@ pub async fn accept(
                     admission.refuse(Refusal::NoDescriptors, None)
                 } else {
                     // A proxy's connections count for its users, who are known only with their requests.
-                    admission.enter((!public.proxies.trusts(peer)).then(|| peer.address()))
+                    admission.enter(
+                        (!public.settings.get().proxies.trusts(peer)).then(|| peer.address()),
+                    )
                 };
                 let Some(permit) = permit else {
                     continue;

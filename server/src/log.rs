@@ -6,6 +6,7 @@ use std::{
     io::{self, IsTerminal, Write},
     panic, str,
     sync::{
+        OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -17,6 +18,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -67,6 +69,15 @@ pub fn filter(text: &str) -> Result<Targets, String> {
     Ok(filter)
 }
 
+static SET_FILTER: OnceLock<Box<dyn Fn(Targets) + Send + Sync>> = OnceLock::new();
+
+/// Logs this from now on.
+pub fn set_filter(filter: Targets) {
+    if let Some(set) = SET_FILTER.get() {
+        set(filter);
+    }
+}
+
 /// The end of the log. Dropping it gives the reader a moment to take what waits.
 #[must_use]
 pub struct LastLines(());
@@ -88,6 +99,13 @@ pub fn start(filter: Targets, is_json: bool) -> io::Result<LastLines> {
         .with_ansi(has_colours())
         // Failing to log must not be fatal.
         .log_internal_errors(false);
+    let (filter, handle) = reload::Layer::new(filter);
+    // The program starts its log once.
+    let _ = SET_FILTER.set(Box::new(move |filter| {
+        if let Err(error) = handle.reload(filter) {
+            tracing::error!(%error, "what is logged could not be changed");
+        }
+    }));
     let registry = tracing_subscriber::registry().with(filter);
     if is_json {
         registry.with(layer.json().flatten_event(true)).init();

@@ -9,14 +9,18 @@ mod commands;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use voicematch_server::{
     Server,
-    config::{Cli, Command, Config, Flags, LogFormat},
+    config::{
+        Command, Config, Flags, LogFormat,
+        file::ConfigFile,
+        parse::{CannotParse, Parsed, parse},
+    },
     listen::BoundAddress,
     log,
     machine::descriptors,
+    reload::Reload,
     shutdown::Signals,
 };
 
@@ -36,7 +40,16 @@ pub static MALLOC_CONF: &[u8; 109] =
     b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Parsed { cli, file, written } = match parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(CannotParse::Flags(error)) => error.exit(),
+        Err(CannotParse::File(faults)) => {
+            for fault in faults {
+                log::print_error(&fault);
+            }
+            return ExitCode::from(2);
+        }
+    };
     let outcome = match cli.command {
         #[cfg(feature = "self-test")]
         Some(Command::SelfTest { users, duration }) => commands::self_test::run(users, duration),
@@ -47,10 +60,20 @@ fn main() -> ExitCode {
             rooms,
             ttl,
         }) => commands::gentoken::run(&jwt_secret_file, user, name, rooms, ttl),
-        Some(Command::Healthcheck { listen, url }) => {
-            commands::healthcheck::run(&listen, url.as_deref())
+        Some(Command::Healthcheck {
+            listen,
+            admin_listen,
+            tls_cert,
+            url,
+        }) => {
+            let has_tls = tls_cert.is_some();
+            commands::healthcheck::run(&listen, &admin_listen, has_tls, url.as_deref())
         }
-        None => serve(cli.serve),
+        Some(Command::Checkconfig { config }) => commands::configuration::check(&config),
+        Some(Command::Defaultconfig) => commands::configuration::print_default(),
+        Some(Command::Completions { shell }) => commands::manual::print_completions(shell),
+        Some(Command::Man) => commands::manual::print_page(),
+        None => serve(cli.serve, file.as_ref(), Reload::new(written)),
     };
     outcome.unwrap_or_else(|error| {
         log::print_error(&error.to_string());
@@ -58,12 +81,17 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn serve(
+    flags: Flags,
+    file: Option<&ConfigFile>,
+    reload: Reload,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let _last_lines = log::start(flags.log.clone(), flags.log_format == LogFormat::Json)?;
     let mut config = match flags.check() {
         Ok(config) => config,
         Err(error) => {
-            log::print_error(&error.to_string());
+            let error = error.to_string();
+            log::print_error(&file.map_or(error.clone(), |file| file.with_lines(&error)));
             return Ok(ExitCode::from(2));
         }
     };
@@ -76,13 +104,16 @@ fn serve(flags: Flags) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve_until_signals(config));
+    let outcome = runtime.block_on(serve_until_signals(config, reload));
     // A profile that is being taken does not hold up the end.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve_until_signals(config: Config) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn serve_until_signals(
+    config: Config,
+    mut reload: Reload,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
     let server = Server::bind(config)?;
     let addrs = server.addrs();
@@ -93,7 +124,10 @@ async fn serve_until_signals(config: Config) -> Result<ExitCode, Box<dyn std::er
     }
     tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
     let public = match &addrs.public {
-        BoundAddress::Tcp(public) => format!("ws://{public}/ws  http://{public}/health"),
+        BoundAddress::Tcp(public) => {
+            let s = if server.has_tls() { "s" } else { "" };
+            format!("ws{s}://{public}/ws  http{s}://{public}/health")
+        }
         public => public.to_string(),
     };
     let admin = match &addrs.admin {
@@ -103,15 +137,22 @@ async fn serve_until_signals(config: Config) -> Result<ExitCode, Box<dyn std::er
     log::print(format!("public  {public}\nadmin   {admin}\n"));
     let (drain, drain_asked) = oneshot::channel();
     let (stop, stop_asked) = oneshot::channel();
-    let run = server.run(async { _ = drain_asked.await }, async {
+    let (reloaded, reloads) = mpsc::unbounded_channel();
+    let run = server.run(reloads, async { _ = drain_asked.await }, async {
         _ = stop_asked.await;
     });
     let mut exit_code = ExitCode::SUCCESS;
     let watch = async {
-        let signal = signals.stop().await;
+        let on_hangup = || {
+            if let Some(config) = reload.read() {
+                // Without a receiver the server is about to end.
+                let _ = reloaded.send(config);
+            }
+        };
+        let signal = signals.stop(on_hangup).await;
         tracing::info!(signal, "stopping; a second signal ends the drain");
         let _ = drain.send(());
-        let signal = signals.stop().await;
+        let signal = signals.stop(|| {}).await;
         tracing::warn!(signal, "stopping without a drain");
         exit_code = ExitCode::from(130);
         let _ = stop.send(());

@@ -59,6 +59,22 @@ pub fn load(config: &KeyConfig) -> Result<(RoomKeys, Source), String> {
     Ok((keys, source))
 }
 
+/// Whether the keys that the operator has made can be used; nothing is made.
+pub fn check(config: &KeyConfig) -> Result<(), String> {
+    let present = match &config.key {
+        KeyFrom::File(path) => Some(("--room-key-file", path)),
+        KeyFrom::StateDir(_) | KeyFrom::Memory => None,
+    };
+    let old = config
+        .old
+        .as_ref()
+        .map(|path| ("--room-old-key-file", path));
+    for (flag, path) in present.into_iter().chain(old) {
+        read(path).map_err(|error| format!("{flag}: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Where a key has come from; part of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {

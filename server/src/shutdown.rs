@@ -60,14 +60,14 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that asks the server to stop; returns its name. SIGHUP does not: it comes
-    /// when a terminal closes.
-    pub async fn stop(&mut self) -> &'static str {
+    /// Waits for the next signal that asks the server to stop; returns its name. SIGHUP does not, it also comes when a
+    /// terminal closes: `on_hangup` is called.
+    pub async fn stop(&mut self, mut on_hangup: impl FnMut()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing to reload, the server goes on"),
+                _ = self.hangup.recv() => on_hangup(),
             }
         }
     }

@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::support::{
-    Client, TestServer, Via, eventually,
-    jwt::{Folder, Signer, begin, claims, openssl},
+    Client, Process, TestServer, Via,
+    app::App,
+    binary, eventually,
+    jwt::{Folder, Signer, begin, certificate, claims, openssl},
     run,
 };
 
@@ -140,4 +142,107 @@ async fn a_file_that_does_not_end_holds_nobody_up() {
             assert!(said.contains("not a regular file"), "{said}");
         }
     }
+}
+
+/// A set with this one key.
+fn set_of(signer: &Signer<'_>, id: &str) -> String {
+    json!({"keys": [signer.jwk(id)]}).to_string()
+}
+
+#[tokio::test]
+async fn keys_come_from_a_url_and_are_fetched_again_when_a_token_is_by_a_new_one() {
+    let [old, new] = ["old", "new"].map(|name| {
+        let folder = Folder::new(&format!("url-{name}"));
+        Signer::generate(&folder, "ED25519")
+    });
+    let set = set_of(&old, "old");
+    let app = App::start(move |_| (200, set.clone())).await;
+    let server = TestServer::start(&["--jwks", &app.url()]).await;
+    let status = async |signer: &Signer<'_>, id: &str| {
+        let token = signer.sign(
+            &json!({"alg": signer.algorithm(), "kid": id}),
+            &claims("ann"),
+        );
+        let path = format!("/poll?wait=0&token={token}");
+        server.public(&path).await.status
+    };
+    assert_eq!(status(&old, "old").await, 200);
+    assert_eq!(status(&new, "new").await, 401);
+    // Whoever shows tokens by unknown keys does not make the server ask all the time.
+    for _ in 0..20 {
+        status(&new, "new").await;
+    }
+    assert!(app.asked().len() <= 2, "{}", app.asked().len());
+    let set = set_of(&new, "new");
+    app.answers(move |_| (200, set.clone()));
+    eventually("the new key counts", async || {
+        status(&new, "new").await == 200
+    })
+    .await;
+    assert_eq!(status(&old, "old").await, 401);
+    // An answer without keys leaves those that are there.
+    app.answers(|_| (500, String::new()));
+    status(&old, "old").await;
+    eventually("a try that failed", async || {
+        let failed = server.metrics().await;
+        failed
+            .all("token_key_fetches_total")
+            .any(|(labels, count)| labels.contains("failed") && count > 0.0)
+    })
+    .await;
+    assert_eq!(status(&new, "new").await, 200);
+}
+
+#[tokio::test]
+async fn until_keys_can_be_fetched_users_are_told_to_come_again() {
+    let folder = Folder::new("late");
+    let signer = Signer::generate(&folder, "EC");
+    let app = App::start(|_| (500, String::new())).await;
+    let server = TestServer::start(&["--jwks", &app.url()]).await;
+    let path = format!("/poll?wait=0&token={}", signer.token(&claims("ann")));
+    let refused = server.public(&path).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["code"], "auth_unavailable");
+    assert!(refused.header("retry-after").is_some());
+    let set = set_of(&signer, "a");
+    app.answers(move |_| (200, set.clone()));
+    eventually("the keys", async || {
+        server.public(&path).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_fetched_over_tls_from_who_has_a_certificate() {
+    let folder = Folder::new("https");
+    let signer = Signer::generate(&folder, "EC");
+    folder.write("keys.json", &set_of(&signer, "a"));
+    let (certificate, key) = certificate(&folder, "app");
+    let mut command = std::process::Command::new("openssl");
+    command.current_dir(folder.path(""));
+    command.args(["s_server", "-WWW", "-cert", &certificate, "-key", &key]);
+    command.args(["-accept", "127.0.0.1:0"]);
+    let app = Process::spawn(command);
+    let mut port = String::new();
+    eventually("the app listens", async || {
+        let said = app.stdout();
+        let at = said
+            .iter()
+            .find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:"));
+        port = at.unwrap_or_default().to_owned();
+        !port.is_empty()
+    })
+    .await;
+    let url = format!("https://localhost:{port}/keys.json");
+    let path = format!("/poll?wait=0&token={}", signer.token(&claims("ann")));
+    for (authorities, expected) in [
+        (certificate.as_str(), 200),
+        ("/etc/ssl/certs/ca-certificates.crt", 503),
+    ] {
+        let mut command = binary();
+        command.env("SSL_CERT_FILE", authorities);
+        let server = TestServer::start_command(command, "127.0.0.1:0", &["--jwks", &url]).await;
+        assert_eq!(server.public(&path).await.status, expected, "{authorities}");
+    }
+    drop(app);
 }

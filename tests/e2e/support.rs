@@ -1,11 +1,13 @@
 //! What all topics need: a server process, users, hand-made bytes, and waits that end.
 
+pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
 pub(crate) mod raw;
 pub(crate) mod server;
+pub(crate) mod tunnel;
 pub(crate) mod user;
 
 use std::{

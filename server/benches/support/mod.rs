@@ -14,6 +14,7 @@ use std::{
 
 use voicematch_core::{
     directory::Directory,
+    live::Live,
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
     memory::Memory,
     metrics::{Metrics, Transport},
@@ -122,7 +123,7 @@ fn new_context() -> Arc<Context> {
     let metrics = new_metrics();
     let keys = Arc::new(RoomKeys::random(ProcessId::random()));
     Arc::new(Context {
-        config: SessionConfig {
+        config: Live::new(SessionConfig {
             heartbeat: Duration::from_secs(25),
             max_message_bytes: 1 << 16,
             rate: RateLimit::new(1_000_000_000, u32::MAX),
@@ -139,7 +140,7 @@ fn new_context() -> Arc<Context> {
                 max_detached: 100,
             },
             ice: Default::default(),
-        },
+        }),
         matchmaker: new_matchmaker(&metrics),
         directory: Directory::default(),
         persons: Persons::new(0),

@@ -136,10 +136,13 @@ impl Identity {
     }
 }
 
+/// What is to be done with the user of a token; the error says what is wrong with it.
+pub type Identified = Box<dyn FnOnce(Result<Identity, String>) + Send>;
+
 /// Knows users by what the app has given them.
 pub trait Identify: Send + Sync {
-    /// The user of a token; the error says what is wrong with it.
-    fn identify(&self, token: &str) -> Result<Identity, String>;
+    /// Looks for the user of a token, and calls `then`: at once, or later, on this thread or another.
+    fn identify(&self, token: &str, then: Identified);
 }
 
 #[cfg(test)]

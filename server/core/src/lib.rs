@@ -6,6 +6,7 @@
 
 pub mod directory;
 pub mod identity;
+pub mod live;
 pub mod matchmaker;
 pub mod memory;
 pub mod metrics;

@@ -27,6 +27,7 @@ use serde_json::value::RawValue;
 use voicematch_protocol::SessionId;
 
 use crate::{
+    live::Live,
     metrics::Metrics,
     room::{Member, Place, Room, Side, WaiterGone, ticket::RoomKeys},
 };
@@ -34,7 +35,7 @@ pub use claim::{Claim, ClaimState, Taken};
 pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
 
 /// Settings of the matchmaker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatchmakerConfig {
     pub widening: Widening,
     /// For how long a user who chose `next` is not matched with the partner they left.
@@ -110,7 +111,7 @@ const POOL_SHARDS: usize = 256;
 /// The pools. Users choose the keys, so the hash must be one that they cannot predict; a match takes about
 /// ten of them, so it must be fast.
 pub struct Matchmaker {
-    config: MatchmakerConfig,
+    config: Live<MatchmakerConfig>,
     pools: DashMap<PoolKey, Pool, ahash::RandomState>,
     arrivals: AtomicU64,
     metrics: Arc<Metrics>,
@@ -121,7 +122,7 @@ impl Matchmaker {
     /// `keys` sign the room tickets of those who are matched.
     pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
         Self {
-            config,
+            config: Live::new(config),
             pools: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), POOL_SHARDS),
             arrivals: AtomicU64::new(0),
             metrics,
@@ -129,7 +130,8 @@ impl Matchmaker {
         }
     }
 
-    pub fn config(&self) -> &MatchmakerConfig {
+    /// Its settings, which can be replaced.
+    pub fn config(&self) -> &Live<MatchmakerConfig> {
         &self.config
     }
 
@@ -224,7 +226,10 @@ impl Matchmaker {
 
     /// Joins the wider pools that are due and looks again. Returns the time of the next call, if there is one.
     pub fn advance(&self, ticket: &Arc<Ticket>, now: Instant) -> Option<Instant> {
-        while let Some((wider, after)) = ticket.wish.wider(ticket.kind(), &self.config.widening) {
+        while let Some((wider, after)) = ticket
+            .wish
+            .wider(ticket.kind(), &self.config.get().widening)
+        {
             if now < ticket.since + after || !ticket.is_waiting() {
                 break;
             }
@@ -240,7 +245,9 @@ impl Matchmaker {
         if !ticket.is_waiting() {
             return None;
         }
-        let wider = ticket.wish.wider(ticket.kind(), &self.config.widening);
+        let wider = ticket
+            .wish
+            .wider(ticket.kind(), &self.config.get().widening);
         let widen_at = wider.map(|(_, after)| ticket.since + after);
         let strangers_at = ticket.avoid.iter().map(|avoid| avoid.until);
         let stranger_at = strangers_at.filter(|&until| now < until).min();

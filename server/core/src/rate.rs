@@ -12,7 +12,7 @@ const PATIENCE: u32 = 1;
 const MAX_CREDIT: Duration = Duration::from_secs(60);
 
 /// How many messages users may send: one for all of them, so that a session keeps only its own state.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     /// Messages a second in the long run; 0: no limit.
     pub per_second: u32,

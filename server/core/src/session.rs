@@ -27,6 +27,7 @@ pub use crate::rate::RateLimit;
 use crate::{
     directory::Directory,
     identity::{Due, Identify, Identity},
+    live::Live,
     matchmaker::{Avoid, Matchmaker, Ticket},
     memory::Memory,
     metrics::{Metrics, Transport},
@@ -44,7 +45,7 @@ use resume::{Resume, millis};
 pub use token::Token;
 
 /// The limits of sessions, and what the greeting says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SessionConfig {
     /// Part of the greeting; the transport keeps to it.
     pub heartbeat: Duration,
@@ -64,7 +65,7 @@ pub struct SessionConfig {
 
 /// What all sessions share.
 pub struct Context {
-    pub config: SessionConfig,
+    pub config: Live<SessionConfig>,
     pub matchmaker: Matchmaker,
     pub directory: Directory,
     pub persons: Persons,
@@ -143,7 +144,7 @@ impl Session {
         identity: Option<Box<Identity>>,
         now: Instant,
     ) -> Self {
-        let config = &context.config;
+        let config = context.config.get();
         context.count_session(Transport::WebSocket);
         let mut draining = false;
         // The greeting comes first: no other code, nor the drain, finds the user before `admit` returns.
@@ -207,7 +208,7 @@ impl Session {
             return Ok(());
         }
         self.last_message = read_at;
-        let limit = rate_limit(&self.context.config, &self.member);
+        let limit = rate_limit(self.context.config.get(), &self.member);
         if !self.rate.allows(limit, read_at) {
             return self.over_rate(pending);
         }
@@ -224,7 +225,7 @@ impl Session {
             ClientType::JoinRoom | ClientType::Rejoin => {
                 self.go_to_room(text, &request, read_at, pending)
             }
-            ClientType::RenewToken => self.renew_token(text, &request, pending),
+            ClientType::RenewToken => self.renew_token(text, &request, read_at, pending),
             _ => self.carry_out(&request, read_at, pending),
         };
         if let Err(refusal) = done {
@@ -243,7 +244,7 @@ impl Session {
         read_at: Instant,
         pending: &mut Pending,
     ) -> Result<bool, CloseReason> {
-        let limit = rate_limit(&self.context.config, &self.member);
+        let limit = rate_limit(self.context.config.get(), &self.member);
         let allowed = self.rate.allows(limit, read_at);
         if !allowed {
             self.over_rate(pending)?;
@@ -308,7 +309,7 @@ impl Session {
 
     /// When [`Self::on_deadline`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let idle_timeout = self.context.config.idle_timeout;
+        let idle_timeout = self.context.config.get().idle_timeout;
         let idle_at = (!idle_timeout.is_zero()).then(|| self.last_message + idle_timeout);
         let own = self.next_step.or(idle_at);
         let expiry = self.member.identity.as_deref().map(Identity::due_at);
@@ -325,7 +326,7 @@ impl Session {
             self.on_resume_deadline(now)?;
         }
         self.check_expiry(now)?;
-        let idle_timeout = self.context.config.idle_timeout;
+        let idle_timeout = self.context.config.get().idle_timeout;
         if self.next_step.is_some_and(|step| step <= now) {
             let ticket = self.ticket.as_ref();
             let ticket = ticket.filter(|_| !self.context.draining.load(Ordering::Relaxed));
@@ -398,7 +399,7 @@ impl Session {
     fn over_rate(&mut self, pending: &mut Pending) -> Result<(), CloseReason> {
         self.context.metrics.limit_hit("max_messages_per_second");
         self.context.metrics.dropped("rate_limited", 1);
-        let limit = rate_limit(&self.context.config, &self.member);
+        let limit = rate_limit(self.context.config.get(), &self.member);
         if self.rate.goes_on(limit) {
             return Err(CloseReason::RateLimited);
         }
@@ -454,7 +455,7 @@ impl Context {
     }
 
     fn outbox(&self, link: Option<Box<dyn Link>>) -> Outbox {
-        let limits = self.config.outbox;
+        let limits = self.config.get().outbox;
         Outbox::new(limits, link, self.metrics.clone(), self.memory.clone())
     }
 }

@@ -1,182 +1,159 @@
-//! Who may come in: users whom the app has given a token (JWT, RFC 7519), where the operator has named its keys.
+//! Who may come in, where the operator has said so: users whom the app has given a token (JWT, RFC 7519), or those whom
+//! the app lets in when it is asked.
 
 mod claims;
 mod keys;
 mod ring;
+mod tokens;
+mod webhook;
 
 use std::{
-    fs::Metadata,
-    os::unix::fs::MetadataExt,
+    net::IpAddr,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{
-    Algorithm, EncodingKey, Header, Validation, decode, decode_header, encode, errors::ErrorKind,
-};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use voicematch_core::{
-    identity::{Identify, Identity},
+    identity::{Identified, Identify, Identity},
+    metrics::Metrics,
     session::RateLimit,
 };
 
 pub use claims::{Claims, Grant};
-use keys::Key;
-pub use keys::KeyFiles;
+pub use keys::{KeySet, KeySources};
+pub use tokens::TokenConfig;
+use tokens::Tokens;
+use webhook::Webhook;
+pub use webhook::WebhookConfig;
 
-/// How often the files of the keys are looked at.
-pub const KEY_CHECK: Duration = Duration::from_secs(5);
-
-/// How tokens are checked.
-#[derive(Debug, Clone, Default)]
-pub struct AuthConfig {
-    /// Without any, everybody may come in.
-    pub keys: KeyFiles,
-    /// A token that names others (`aud`) is refused.
-    pub audience: String,
-    /// A token of somebody else (`iss`) is refused, and one that names nobody.
-    pub issuer: Option<String>,
-    /// How far clocks may differ: a token is good for so long after its end, and before its beginning.
-    pub leeway: Duration,
+/// Who says who may come in.
+#[derive(Debug, Clone)]
+pub enum AuthConfig {
+    /// Nobody: everybody may.
+    Off,
+    /// Keys of the app.
+    Tokens(TokenConfig),
+    /// The app itself.
+    Webhook(WebhookConfig),
 }
 
-/// Why a token is refused.
+/// What a request shows of its user.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// The app's token.
+    pub token: Option<&'a str>,
+    /// The cookies of the page's own site.
+    pub cookie: Option<&'a str>,
+    /// The page.
+    pub origin: Option<&'a str>,
+    /// Where the user is.
+    pub address: Option<IpAddr>,
+}
+
+/// Why a user may not come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenError {
-    /// It was good before.
+pub enum NotAdmitted {
+    /// There is no token.
+    Missing,
+    /// The token was good before.
     Expired,
-    /// It is none of ours; for people.
+    /// It is not accepted; why, for people.
     Invalid(String),
+    /// The app has said no.
+    Refused,
+    /// Nobody can say now: the keys are not there yet, or the app does not answer.
+    Unavailable,
 }
 
-impl TokenError {
+impl NotAdmitted {
     /// For people: what is wrong and what to do.
     pub fn message(&self) -> String {
         match self {
+            Self::Missing => "a token of the app is needed: as Authorization: Bearer, as subprotocol token.TOKEN, or as token= or access_token= in the query".to_owned(),
             Self::Expired => "your token has expired; get a new one".to_owned(),
             Self::Invalid(why) => format!("your token is not accepted: {why}"),
+            Self::Refused => "the app does not let you in; log in there, and get a new token".to_owned(),
+            Self::Unavailable => "it cannot be checked now who you are; try again later".to_owned(),
         }
     }
 }
 
-/// Checks tokens.
-pub struct Auth {
-    config: AuthConfig,
-    keys: RwLock<Arc<Vec<Key>>>,
-    /// What the files of the keys were when they were read.
-    seen: Mutex<Vec<Seen>>,
-    rate: RateLimit,
-}
+/// Decides who may come in.
+pub struct Auth(Way);
 
-/// What changes when a file does.
-type Seen = Option<(SystemTime, u64, u64)>;
+enum Way {
+    Tokens(Box<Tokens>),
+    Webhook(Box<Webhook>),
+}
 
 impl Auth {
-    /// Reads the keys; `None`: nobody is asked for a token. `rate`: the limit of users whose token names none.
-    pub fn load(config: AuthConfig, rate: RateLimit) -> Result<Option<Arc<Self>>, String> {
-        if config.keys.is_empty() {
-            return Ok(None);
-        }
-        ring::install();
-        // Before they are read: a change in between is seen the next time.
-        let seen = Mutex::new(seen(&config.keys));
-        let keys = RwLock::new(Arc::new(config.keys.load()?));
-        Ok(Some(Arc::new(Self {
-            config,
-            keys,
-            seen,
-            rate,
-        })))
+    /// Reads the keys; `None`: everybody may come in. `rate`: the limit of users for whom the app names none. To be
+    /// called inside the runtime that outlives all requests.
+    pub fn load(
+        config: AuthConfig,
+        rate: RateLimit,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Arc<Self>>, String> {
+        let way = match config {
+            AuthConfig::Off => return Ok(None),
+            AuthConfig::Tokens(config) => {
+                ring::install();
+                Way::Tokens(Box::new(Tokens::load(config, rate, metrics.clone())?))
+            }
+            AuthConfig::Webhook(config) => {
+                Way::Webhook(Box::new(Webhook::new(config, rate, metrics.clone())?))
+            }
+        };
+        Ok(Some(Arc::new(Self(way))))
     }
 
-    /// Reads the keys again if their files have changed. Keys that cannot be read are told of, and the old ones stay.
-    pub fn reload(&self) {
-        let now = seen(&self.config.keys);
-        {
-            let mut before = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *before == now {
-                return;
-            }
-            *before = now;
-        }
-        match self.config.keys.load() {
-            Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the keys of tokens have changed");
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the new keys of tokens cannot be read; the old ones stay");
-            }
+    /// Waits a while for keys that have to be fetched, so that a server which has just started refuses nobody.
+    pub async fn prepare(&self) {
+        if let Way::Tokens(tokens) = &self.0 {
+            tokens.prepare().await;
         }
     }
 
-    fn keys(&self) -> Arc<Vec<Key>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.clone()
+    /// Keeps the keys up to date, for ever.
+    pub async fn keep(&self) {
+        match &self.0 {
+            Way::Tokens(tokens) => tokens.keep().await,
+            Way::Webhook(_) => std::future::pending().await,
+        }
     }
 
-    /// The user of a token.
-    pub fn check(&self, token: &str) -> Result<Identity, TokenError> {
-        let no_token = |_| TokenError::Invalid("it is no JWT".to_owned());
-        let header = decode_header(token).map_err(no_token)?;
-        let keys = self.keys();
-        let fitting = keys.iter().filter(|key| {
-            let named = key.id.is_none() || header.kid.is_none() || key.id == header.kid;
-            key.algorithm == header.alg && named
+    /// Who begins a session with what the request shows.
+    pub async fn admit(&self, shown: Shown<'_>) -> Result<Identity, NotAdmitted> {
+        match &self.0 {
+            Way::Tokens(tokens) => tokens.check(shown.token.ok_or(NotAdmitted::Missing)?),
+            // Boxed, as who checks tokens here has no use for its size.
+            Way::Webhook(webhook) => Box::pin(webhook.ask(shown)).await,
+        }
+    }
+}
+
+/// Who a renewed token is for.
+pub struct Renewal(pub Arc<Auth>);
+
+impl Identify for Renewal {
+    fn identify(&self, token: &str, then: Identified) {
+        let message = |error: NotAdmitted| error.message();
+        if let Way::Tokens(tokens) = &self.0.0 {
+            return then(tokens.check(token).map_err(message));
+        }
+        let (auth, token) = (self.0.clone(), token.to_owned());
+        tokio::spawn(async move {
+            let shown = Shown {
+                token: Some(&token),
+                cookie: None,
+                origin: None,
+                address: None,
+            };
+            then(auth.admit(shown).await.map_err(message));
         });
-        let mut why = TokenError::Invalid("no key of this server is for it".to_owned());
-        for key in fitting {
-            match decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
-                Ok(token) => {
-                    let identity = token.claims.identity(&self.rate, self.config.leeway);
-                    return identity.map_err(TokenError::Invalid);
-                }
-                Err(error) => why = token_error(error.kind()),
-            }
-        }
-        Err(why)
     }
-
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = self.config.leeway.as_secs();
-        validation.validate_nbf = true;
-        validation.set_audience(&[&self.config.audience]);
-        if let Some(issuer) = &self.config.issuer {
-            validation.set_issuer(&[issuer]);
-            validation.required_spec_claims.insert("iss".to_owned());
-        }
-        validation
-    }
-}
-
-impl Identify for Auth {
-    fn identify(&self, token: &str) -> Result<Identity, String> {
-        self.check(token).map_err(|error| error.message())
-    }
-}
-
-fn token_error(kind: &ErrorKind) -> TokenError {
-    TokenError::Invalid(match kind {
-        ErrorKind::ExpiredSignature => return TokenError::Expired,
-        ErrorKind::InvalidSignature => "its signature is not by a key of this server".to_owned(),
-        ErrorKind::ImmatureSignature => "it is not good yet (nbf)".to_owned(),
-        ErrorKind::InvalidAudience => "it is for others (aud)".to_owned(),
-        ErrorKind::InvalidIssuer => "it is by others (iss)".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}, or a wrong one"),
-        ErrorKind::InvalidClaimFormat(claim) => format!("its {claim} is no time"),
-        ErrorKind::Json(error) => format!("its claims: {error}"),
-        kind => format!("{kind:?}"),
-    })
-}
-
-fn seen(files: &KeyFiles) -> Vec<Seen> {
-    let changes =
-        |metadata: Metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()));
-    let files = files.all().map(std::fs::metadata);
-    files
-        .map(|metadata| metadata.ok().and_then(changes))
-        .collect()
 }
 
 /// Signs a token with the secret in this file; it is good for `ttl`.

@@ -3,6 +3,7 @@
 
 use std::{
     net::IpAddr,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ const MANY: usize = 10_000;
 /// The budgets of addresses (the generic cell rate algorithm, ITU-T I.371).
 pub struct Guard {
     /// Forged tokens a minute; 0: no limit.
-    per_minute: u32,
+    per_minute: AtomicU32,
     /// When the budget of an address would be full again.
     full_at: DashMap<IpAddr, Instant>,
 }
@@ -26,31 +27,37 @@ impl Guard {
     /// Every budget is full.
     pub fn new(per_minute: u32) -> Self {
         Self {
-            per_minute,
+            per_minute: AtomicU32::new(per_minute),
             full_at: DashMap::new(),
         }
     }
 
+    /// Changes how many.
+    pub fn set_per_minute(&self, per_minute: u32) {
+        self.per_minute.store(per_minute, Ordering::Relaxed);
+    }
+
+    /// What one costs; `None`: nothing, there is no limit.
+    fn cost(&self) -> Option<Duration> {
+        MINUTE.checked_div(self.per_minute.load(Ordering::Relaxed))
+    }
+
     /// How long an address must wait before it may show a token; `None`: it may. `address`: as it is counted.
     pub fn wait(&self, address: Option<IpAddr>, now: Instant) -> Option<Duration> {
-        if self.per_minute == 0 {
-            return None;
-        }
+        let cost = self.cost()?;
         let full_at = *self.full_at.get(&address?)?;
-        let cost = MINUTE / self.per_minute;
         let wait = (full_at + cost).saturating_duration_since(now);
         wait.checked_sub(MINUTE).filter(|wait| !wait.is_zero())
     }
 
     /// An address has shown a forged token.
     pub fn forged(&self, address: Option<IpAddr>, now: Instant) {
-        let Some(address) = address.filter(|_| self.per_minute > 0) else {
+        let (Some(address), Some(cost)) = (address, self.cost()) else {
             return;
         };
         if self.full_at.len() >= MANY {
             self.full_at.retain(|_, full_at| *full_at > now);
         }
-        let cost = MINUTE / self.per_minute;
         let mut full_at = self.full_at.entry(address).or_insert(now);
         // An empty budget stays empty: who goes on does not lock the address out for hours.
         *full_at = ((*full_at).max(now) + cost).min(now + MINUTE);

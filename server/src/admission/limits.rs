@@ -11,7 +11,7 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 
-use voicematch_core::{metrics::Metrics, session::HeldAddress};
+use voicematch_core::{live::Live, metrics::Metrics, session::HeldAddress};
 
 use super::guard::Guard;
 
@@ -22,7 +22,7 @@ const MAX_REFUSALS: usize = 256;
 const MAX_REFUSALS_OF_ADDRESS: usize = MAX_REFUSALS / 8;
 
 /// The limits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitConfig {
     /// Connections in total; 0: no limit.
     pub max_connections: usize,
@@ -63,7 +63,7 @@ impl Refusal {
 
 /// Counts open connections against the limits.
 pub struct Admission {
-    config: LimitConfig,
+    config: Live<LimitConfig>,
     /// Bounds the attempts with forged tokens and tickets.
     guard: Guard,
     open: AtomicUsize,
@@ -116,7 +116,7 @@ impl Admission {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            config,
+            config: Live::new(config),
             guard,
             open: AtomicUsize::new(0),
             refusing: AtomicUsize::new(0),
@@ -126,6 +126,16 @@ impl Admission {
             workers: (0..workers.max(1)).map(|_| AtomicUsize::new(0)).collect(),
             metrics,
         })
+    }
+
+    /// The limits, which can be replaced.
+    pub fn config(&self) -> &Live<LimitConfig> {
+        &self.config
+    }
+
+    /// What bounds the attempts with forged tokens and tickets.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Counts a new connection. `address`: its user's; `None`: known later, as the connection is that of a
@@ -149,7 +159,7 @@ impl Admission {
     }
 
     fn is_full(&self) -> bool {
-        let max = self.config.max_connections;
+        let max = self.config.get().max_connections;
         max > 0 && self.open.load(Ordering::Relaxed) >= max
     }
 
@@ -164,7 +174,7 @@ impl Admission {
         add_one(
             &self.addresses,
             address,
-            self.config.max_connections_per_address,
+            self.config.get().max_connections_per_address,
         )
     }
 
@@ -199,8 +209,8 @@ impl Admission {
     }
 
     fn counted_address(&self, peer: IpAddr) -> Option<IpAddr> {
-        let is_limited = self.config.max_connections_per_address > 0;
-        counted_address(peer, self.config.limit_loopback).filter(|_| is_limited)
+        let is_limited = self.config.get().max_connections_per_address > 0;
+        counted_address(peer, self.config.get().limit_loopback).filter(|_| is_limited)
     }
 }
 
@@ -278,7 +288,7 @@ impl Permit {
         if *self.lock() == Counted::Carrying(address) {
             return true;
         }
-        let most = admission.config.max_connections_per_address * CARRYING_PER_SESSION;
+        let most = admission.config.get().max_connections_per_address * CARRYING_PER_SESSION;
         let fits = add_one(&admission.carrying, address, most);
         if fits {
             self.count_as(Counted::Carrying(address));
@@ -300,7 +310,7 @@ impl Permit {
 
     /// Whether one more session may begin that no connection carries: there may be as many sessions as connections.
     pub fn may_begin(&self) -> Result<(), Refusal> {
-        let max = i64::try_from(self.admission.config.max_connections).unwrap_or(i64::MAX);
+        let max = i64::try_from(self.admission.config.get().max_connections).unwrap_or(i64::MAX);
         let metrics = &self.admission.metrics;
         if max == 0 || metrics.sessions_open.get() < max {
             return Ok(());

@@ -97,7 +97,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Which pages may connect.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins(pub Vec<AllowedOrigin>);
 
 impl AllowedOrigins {

@@ -37,7 +37,7 @@ impl FromStr for TrustedProxy {
 }
 
 /// The proxies whose `X-Forwarded-...` headers are believed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(pub Vec<TrustedProxy>);
 
 impl TrustedProxies {

@@ -16,16 +16,21 @@ use super::Outcome;
 /// How long a healthy server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Exits 0 if the server says that it is well: the one that listens at `listen`, or the one at `url`.
-pub(crate) fn run(listen: &Address, url: Option<&str>) -> Outcome {
+/// Exits 0 if the server says that it is well: the one that listens at `listen`, or the one at `url`. One whose public
+/// address is encrypted is asked at `admin`: its certificate is for users, who call it by another name.
+pub(crate) fn run(listen: &Address, admin: &Address, has_tls: bool, url: Option<&str>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let asked = url.map_or_else(|| listen.to_string(), str::to_owned);
+    let (address, path) = match (has_tls, listen) {
+        (false, _) | (true, Address::Unix(_)) => (listen, "/health"),
+        (true, _) => (admin, "/readyz"),
+    };
+    let asked = url.map_or_else(|| address.to_string(), str::to_owned);
     let answer = runtime.block_on(async {
         match url {
             Some(url) => timeout(TIMEOUT, ask_url(url)).await,
-            None => timeout(TIMEOUT, ask_address(listen)).await,
+            None => timeout(TIMEOUT, ask_address(address, path)).await,
         }
     });
     let answer = answer.map_err(|_| format!("{asked} did not answer within {TIMEOUT:?}"))?;
@@ -38,14 +43,14 @@ pub(crate) fn run(listen: &Address, url: Option<&str>) -> Outcome {
 
 type Answer = Result<StatusCode, Box<dyn std::error::Error>>;
 
-async fn ask_address(address: &Address) -> Answer {
+async fn ask_address(address: &Address, path: &str) -> Answer {
     let stream = match address {
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
         address => TcpStream::connect(&address.reachable_at()?[..])
             .await
             .map(Stream::Tcp),
     };
-    ask(stream, "localhost", "/health").await
+    ask(stream, "localhost", path).await
 }
 
 async fn ask_url(url: &str) -> Answer {

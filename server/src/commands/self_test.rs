@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser;
 use loadtest::{Plan, Target};
+use tokio::sync::mpsc;
 use voicematch_server::{Server, config::Cli, machine::descriptors, room_key::KeyFrom};
 
 use super::Outcome;
@@ -36,7 +37,11 @@ pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
         let server = Server::bind(config)?;
         let addrs = server.addrs();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(server.run(async { _ = stopped.await }, std::future::pending()));
+        let serving = tokio::spawn(server.run(
+            mpsc::unbounded_channel().1,
+            async { _ = stopped.await },
+            std::future::pending(),
+        ));
         let admin = format!("http://{}/metrics", addrs.admin);
         let target = Target::new(&format!("ws://{}/ws", addrs.public), Some(&admin))?;
         let plan = Plan::new(users, duration);

@@ -6,11 +6,13 @@ use clap::{
     Args, Parser, Subcommand, ValueEnum,
     builder::{BoolishValueParser, RangedU64ValueParser},
 };
+use hyper::Uri;
 use tracing_subscriber::filter::Targets;
 use voicematch_protocol::IceServer;
 
 use crate::{
-    admission::{origin::AllowedOrigin, proxy::TrustedProxy},
+    admission::{auth::KeySet, origin::AllowedOrigin, proxy::TrustedProxy},
+    fetch,
     listen::Address,
     log,
 };
@@ -29,10 +31,12 @@ use crate::{
   voicematch-server --listen unix:/run/voicematch.sock --trusted-proxy unix
   voicematch-server self-test --users 500            play 500 users against a server in this process
   voicematch-server gentoken --help                  make a token, to try a server that asks for one
+  voicematch-server defaultconfig > voicematch.toml  then: voicematch-server --config voicematch.toml
   voicematch-server healthcheck                      exit 0 if the server on this machine is well
 
 Durations are written as 250ms, 25s, 10m or 1h30m; sizes in bytes or as 64KiB, 1MiB.
-Every flag can be set by the environment variable that stands beside it; the flag wins."
+Every flag can be set in the file that --config names, as in max_rooms = 100, and by the environment variable that
+stands beside it. The variable wins over the file, and the flag over both."
 )]
 pub struct Cli {
     /// What to do instead of serving.
@@ -80,6 +84,22 @@ pub enum Command {
         #[arg(long, default_value = "1h", value_parser = time("1s", "1year"), env = "VOICEMATCH_GENTOKEN_TTL", value_name = "DURATION")]
         ttl: Duration,
     },
+    /// Check a configuration file, and the files that it names.
+    Checkconfig {
+        /// The file
+        #[arg(long, env = "VOICEMATCH_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a configuration file with every key, its meaning and its default.
+    Defaultconfig,
+    /// Print what a shell needs to complete the flags.
+    Completions {
+        /// Which shell
+        #[arg(env = "VOICEMATCH_COMPLETIONS_SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page; `voicematch-server man | man -l -`.
+    Man,
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
         /// The server's --listen. 0.0.0.0, `[::]` and :PORT mean loopback
@@ -90,6 +110,17 @@ pub enum Command {
             value_name = "ADDR"
         )]
         listen: Address,
+        /// The server's --admin-listen, which is asked where --tls-cert is given
+        #[arg(
+            long,
+            default_value = DEFAULT_ADMIN_LISTEN,
+            env = "VOICEMATCH_ADMIN_LISTEN",
+            value_name = "ADDR"
+        )]
+        admin_listen: Address,
+        /// The server's --tls-cert
+        #[arg(long, env = "VOICEMATCH_TLS_CERT", value_name = "FILE")]
+        tls_cert: Option<PathBuf>,
         /// Ask this URL instead
         #[arg(long, env = "VOICEMATCH_HEALTHCHECK_URL")]
         url: Option<String>,
@@ -105,13 +136,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// The topics of `--help`.
+const LISTENING: &str = "Listening";
+const ACCESS: &str = "Who may come in";
+const CALLS: &str = "Calls";
+const MATCHING: &str = "Matching";
+const LIMITS: &str = "Limits";
+const RESUMING: &str = "Sessions and rooms that outlive their connections";
+const RUNNING: &str = "Running";
+
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, or unix:PATH.
     /// Port 0 takes a free one
     #[arg(
-        long,
+        long, help_heading = LISTENING,
         default_value = DEFAULT_LISTEN,
         env = "VOICEMATCH_LISTEN",
         value_name = "ADDR"
@@ -120,22 +160,31 @@ pub struct Flags {
 
     /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
     #[arg(
-        long,
-        default_value = "127.0.0.1:6060",
+        long, help_heading = LISTENING,
+        default_value = DEFAULT_ADMIN_LISTEN,
         env = "VOICEMATCH_ADMIN_LISTEN",
         value_name = "ADDR"
     )]
     pub admin_listen: Address,
 
+    /// Certificate of the public address in PEM, with those between it and the authority: TLS for TCP
+    /// connections, without a proxy. Read again when it changes [default: none]
+    #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert in PEM [default: none]
+    #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Permissions of Unix sockets, in octal
-    #[arg(long, default_value = "660", value_parser = mode, env = "VOICEMATCH_UNIX_SOCKET_MODE", value_name = "MODE")]
+    #[arg(long, help_heading = LISTENING, default_value = "660", value_parser = mode, env = "VOICEMATCH_UNIX_SOCKET_MODE", value_name = "MODE")]
     pub unix_socket_mode: u32,
 
     /// Proxy whose X-Forwarded-For and X-Forwarded-Host are believed: an address, a network as in
     /// 10.0.0.0/8, or unix for all that connect to a Unix socket. Repeatable, or separated by commas
     /// [default: none]
     #[arg(
-        long = "trusted-proxy",
+        long = "trusted-proxy", help_heading = LISTENING,
         env = "VOICEMATCH_TRUSTED_PROXY",
         value_delimiter = ',',
         value_name = "CIDR"
@@ -145,7 +194,7 @@ pub struct Flags {
     /// Web pages that may connect besides those of the server's own host, as in `https://app.example`; * for
     /// all. Repeatable, or separated by commas [default: none]
     #[arg(
-        long = "allowed-origin",
+        long = "allowed-origin", help_heading = LISTENING,
         env = "VOICEMATCH_ALLOWED_ORIGIN",
         value_delimiter = ',',
         value_name = "ORIGIN"
@@ -153,45 +202,40 @@ pub struct Flags {
     pub allowed_origins: Vec<AllowedOrigin>,
 
     /// Worker threads; 0: one for each CPU that this process may use
-    #[arg(long, default_value_t = 0, value_parser = count::<usize>(0, 1024), env = "VOICEMATCH_WORKERS", value_name = "N")]
+    #[arg(long, help_heading = LISTENING, default_value_t = 0, value_parser = count::<usize>(0, 1024), env = "VOICEMATCH_WORKERS", value_name = "N")]
     pub workers: usize,
-
-    /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
-    /// {"urls": "turn:...", "username": "...", "credential": "..."} or a list of that. Repeatable
-    /// [default: none]
-    #[arg(long = "ice-server", env = "VOICEMATCH_ICE_SERVERS", value_parser = ice_servers, value_name = "URL|JSON")]
-    pub ice_servers: Vec<IceServers>,
-
-    /// TURN server that shares a secret with this one, as in turn:turn.example.org:3478 (coturn:
-    /// use-auth-secret): each session gets credentials of its own. Repeatable, or separated by commas
-    /// [default: none]
-    #[arg(long = "turn-url", env = "VOICEMATCH_TURN_URL", value_parser = turn_url, value_delimiter = ',', value_name = "URL")]
-    pub turn_urls: Vec<String>,
-
-    /// The secret of --turn-url (coturn: static-auth-secret) [default: none]
-    #[arg(long, env = "VOICEMATCH_TURN_SECRET_FILE", value_name = "FILE")]
-    pub turn_secret_file: Option<PathBuf>,
-
-    /// How long these credentials are good; a resumable session gets new ones after three quarters of it
-    #[arg(long, default_value = "12h", value_parser = time("1s", "30days"), env = "VOICEMATCH_TURN_TTL", value_name = "DURATION")]
-    pub turn_ttl: Duration,
 
     /// The secret with which your app signs tokens (JWT, HS256). With this flag or one of the next two a
     /// session begins only with a token [default: none]
-    #[arg(long, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
 
     /// The public key (PEM) that verifies tokens by RS256, ES256 or EdDSA [default: none]
-    #[arg(long, env = "VOICEMATCH_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     pub jwt_public_key_file: Option<PathBuf>,
 
-    /// A set of public keys (JWKS). All key files are read again when they change [default: none]
-    #[arg(long, env = "VOICEMATCH_JWKS", value_name = "FILE")]
-    pub jwks: Option<PathBuf>,
+    /// A set of public keys (JWKS): a file, or the URL where the app publishes it, which is fetched again as
+    /// long as its answer is good, and when a token is by a new key. Key files are read again when they
+    /// change [default: none]
+    #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWKS", value_name = "FILE|URL")]
+    pub jwks: Option<KeySet>,
+
+    /// Ask the app about each user who begins a session, in place of keys: POST to this URL
+    /// [default: none]
+    #[arg(long, help_heading = ACCESS, value_parser = fetch::url, env = "VOICEMATCH_AUTH_WEBHOOK", value_name = "URL")]
+    pub auth_webhook: Option<Uri>,
+
+    /// How long the app may take to answer; then the user does not come in
+    #[arg(long, help_heading = ACCESS, default_value = "3s", value_parser = time("50ms", "1m"), env = "VOICEMATCH_AUTH_WEBHOOK_TIMEOUT", value_name = "DURATION")]
+    pub auth_webhook_timeout: Duration,
+
+    /// How long its answer is remembered; 0: not at all
+    #[arg(long, help_heading = ACCESS, default_value = "10s", value_parser = time_or_zero("1s", "1day"), env = "VOICEMATCH_AUTH_WEBHOOK_REMEMBER", value_name = "DURATION")]
+    pub auth_webhook_remember: Duration,
 
     /// What the `aud` of a token must contain, if it has one
     #[arg(
-        long,
+        long, help_heading = ACCESS,
         default_value = "voicematch",
         env = "VOICEMATCH_JWT_AUDIENCE",
         value_name = "NAME"
@@ -199,161 +243,185 @@ pub struct Flags {
     pub jwt_audience: String,
 
     /// What the `iss` of a token must be [default: anything]
-    #[arg(long, env = "VOICEMATCH_JWT_ISSUER", value_name = "NAME")]
+    #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWT_ISSUER", value_name = "NAME")]
     pub jwt_issuer: Option<String>,
 
     /// How far clocks may differ: a token is good for so long after its end
-    #[arg(long, default_value = "30s", value_parser = time("0s", "1h"), env = "VOICEMATCH_JWT_LEEWAY", value_name = "DURATION")]
+    #[arg(long, help_heading = ACCESS, default_value = "30s", value_parser = time("0s", "1h"), env = "VOICEMATCH_JWT_LEEWAY", value_name = "DURATION")]
     pub jwt_leeway: Duration,
 
     /// Sessions that one user of the app may have; one more closes the oldest; 0: no limit
-    #[arg(long, default_value_t = 0, value_parser = count::<usize>(0, 1_000_000), env = "VOICEMATCH_SESSIONS_PER_USER", value_name = "N")]
+    #[arg(long, help_heading = ACCESS, default_value_t = 0, value_parser = count::<usize>(0, 1_000_000), env = "VOICEMATCH_SESSIONS_PER_USER", value_name = "N")]
     pub sessions_per_user: usize,
 
     /// Answer POST /auth/token with a token for any user name; for development only [default: false]
-    #[arg(long, env = "VOICEMATCH_DEV_TOKENS", value_parser = BoolishValueParser::new())]
+    #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_DEV_TOKENS", value_parser = BoolishValueParser::new())]
     pub dev_tokens: bool,
 
-    /// How often each connection is pinged
-    #[arg(long, default_value = "25s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
-    pub heartbeat: Duration,
+    /// STUN or TURN servers to tell clients of: URLs separated by spaces, or JSON as in
+    /// {"urls": "turn:...", "username": "...", "credential": "..."} or a list of that. Repeatable
+    /// [default: none]
+    #[arg(long = "ice-server", help_heading = CALLS, env = "VOICEMATCH_ICE_SERVERS", value_parser = ice_servers, value_name = "URL|JSON")]
+    pub ice_servers: Vec<IceServers>,
 
-    /// How long after a ping anything at all must have come
-    #[arg(long, default_value = "8s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT_DEADLINE", value_name = "DURATION")]
-    pub heartbeat_deadline: Duration,
+    /// TURN server that shares a secret with this one, as in turn:turn.example.org:3478 (coturn:
+    /// use-auth-secret): each session gets credentials of its own. Repeatable, or separated by commas
+    /// [default: none]
+    #[arg(long = "turn-url", help_heading = CALLS, env = "VOICEMATCH_TURN_URL", value_parser = turn_url, value_delimiter = ',', value_name = "URL")]
+    pub turn_urls: Vec<String>,
+
+    /// The secret of --turn-url (coturn: static-auth-secret) [default: none]
+    #[arg(long, help_heading = CALLS, env = "VOICEMATCH_TURN_SECRET_FILE", value_name = "FILE")]
+    pub turn_secret_file: Option<PathBuf>,
+
+    /// How long these credentials are good; a resumable session gets new ones after three quarters of it
+    #[arg(long, help_heading = CALLS, default_value = "12h", value_parser = time("1s", "30days"), env = "VOICEMATCH_TURN_TTL", value_name = "DURATION")]
+    pub turn_ttl: Duration,
 
     /// Wait after which a shared language is enough, whatever the interests; never: it is not
-    #[arg(long, default_value = "5s", value_parser = after, env = "VOICEMATCH_WIDEN_LANGUAGE_AFTER", value_name = "DURATION")]
+    #[arg(long, help_heading = MATCHING, default_value = "5s", value_parser = after, env = "VOICEMATCH_WIDEN_LANGUAGE_AFTER", value_name = "DURATION")]
     pub widen_language_after: After,
 
     /// Wait after which a shared region is enough, whatever the language; never: it is not
-    #[arg(long, default_value = "10s", value_parser = after, env = "VOICEMATCH_WIDEN_REGION_AFTER", value_name = "DURATION")]
+    #[arg(long, help_heading = MATCHING, default_value = "10s", value_parser = after, env = "VOICEMATCH_WIDEN_REGION_AFTER", value_name = "DURATION")]
     pub widen_region_after: After,
 
     /// Wait after which anyone will do; never: criteria are kept for ever
-    #[arg(long, default_value = "15s", value_parser = after, env = "VOICEMATCH_WIDEN_ANYONE_AFTER", value_name = "DURATION")]
+    #[arg(long, help_heading = MATCHING, default_value = "15s", value_parser = after, env = "VOICEMATCH_WIDEN_ANYONE_AFTER", value_name = "DURATION")]
     pub widen_anyone_after: After,
 
     /// How long a user who sent next is not matched with the partner they left
-    #[arg(long, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
+    #[arg(long, help_heading = MATCHING, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
     pub avoid_partner_for: Duration,
 
-    /// Longest message of a client, in bytes
-    #[arg(long, default_value = "64KiB", value_parser = size(256, 64 * MIB), env = "VOICEMATCH_MAX_MESSAGE_BYTES", value_name = "BYTES")]
-    pub max_message_bytes: usize,
-
-    /// Messages that may wait for a client that does not read, before it is closed
-    #[arg(long, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_OUTBOX_MESSAGES", value_name = "N")]
-    pub outbox_messages: u32,
-
-    /// Bytes that may wait for a client that does not read, before it is closed
-    #[arg(long, default_value = "1MiB", value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
-    pub outbox_bytes: usize,
-
-    /// Messages a second that a client may send in the long run; 0: no limit
-    #[arg(long, default_value_t = 100, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND", value_name = "N")]
-    pub max_messages_per_second: u32,
-
-    /// Messages that a client may send at once
-    #[arg(long, default_value_t = 200, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_MESSAGE_BURST", value_name = "N")]
-    pub message_burst: u32,
-
-    /// How long a session that outlives its connections waits for the next one
-    #[arg(long, default_value = "15s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_WINDOW", value_name = "DURATION")]
-    pub resume_window: Duration,
-
-    /// How often the program of a resumable client is asked whether it is there, while it waits or is in a
-    /// room; else as often as --heartbeat
-    #[arg(long, default_value = "7s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_HEARTBEAT", value_name = "DURATION")]
-    pub resume_heartbeat: Duration,
-
-    /// How long after that it must have answered, or its connection is taken for lost
-    #[arg(long, default_value = "12s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_DEADLINE", value_name = "DURATION")]
-    pub resume_deadline: Duration,
-
-    /// Messages that are kept for a resumable client until it has confirmed them
-    #[arg(long, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_RESUME_LOG_MESSAGES", value_name = "N")]
-    pub resume_log_messages: u32,
-
-    /// Bytes that are kept for a resumable client until it has confirmed them
-    /// [default: 64KiB, or one message of --max-message-bytes and 1KiB if that is more]
-    #[arg(long, value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_RESUME_LOG_BYTES", value_name = "BYTES")]
-    pub resume_log_bytes: Option<usize>,
-
-    /// How long an event stream goes on before its client is told to come again at once: less than a proxy
-    /// in front lets a response take
-    #[arg(long, default_value = "10m", value_parser = time("100ms", "24h"), env = "VOICEMATCH_EVENT_STREAM_TIME", value_name = "DURATION")]
-    pub event_stream_time: Duration,
-
-    /// Sessions that may wait for a connection at the same time [default: a tenth of the connections]
-    #[arg(long, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_DETACHED", value_name = "N")]
-    pub max_detached: Option<usize>,
-
-    /// Named rooms at the same time, each with up to 20 members
-    #[arg(long, default_value_t = 10_000, value_parser = count::<usize>(1, 10_000_000), env = "VOICEMATCH_MAX_ROOMS", value_name = "N")]
-    pub max_rooms: usize,
-
-    /// Time a client has to send its request's header
-    #[arg(long, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
-    pub handshake_timeout: Duration,
-
-    /// Time a client may be silent while neither waiting nor in a room; 0: for ever
-    #[arg(long, default_value = "1h", value_parser = time_or_zero("100ms", "1year"), env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
-    pub idle_timeout: Duration,
-
-    /// Longest request header, in bytes; at least 8KiB
-    #[arg(long, default_value = "16KiB", value_parser = size(8 * KIB, MIB), env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
-    pub max_header_bytes: usize,
-
     /// Connections in all; 0: as many as there are file descriptors for
-    #[arg(long, default_value_t = 50_000, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS", value_name = "N")]
+    #[arg(long, help_heading = LIMITS, default_value_t = 50_000, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: usize,
 
     /// Connections from one IPv4 address or one IPv6 /64 network; loopback is exempt; behind a trusted
     /// proxy the user's address counts; 0: no limit
-    #[arg(long, default_value_t = 256, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    #[arg(long, help_heading = LIMITS, default_value_t = 256, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     pub max_connections_per_address: usize,
 
     /// Forged resume tokens a minute from one address, before it has to wait; loopback is exempt; 0: no limit
-    #[arg(long, default_value_t = 10, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_RECONNECTS_PER_MINUTE", value_name = "N")]
+    #[arg(long, help_heading = LIMITS, default_value_t = 10, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_RECONNECTS_PER_MINUTE", value_name = "N")]
     pub reconnects_per_minute: u32,
 
     /// Apply --max-connections-per-address and --reconnects-per-minute to loopback too [default: false]
-    #[arg(long, env = "VOICEMATCH_LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
+    #[arg(long, help_heading = LIMITS, env = "VOICEMATCH_LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub limit_loopback: bool,
 
     /// Connections accepted a second; more wait in the kernel's queue; 0: no limit
-    #[arg(long, default_value_t = 0, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND", value_name = "N")]
+    #[arg(long, help_heading = LIMITS, default_value_t = 0, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_ACCEPTS_PER_SECOND", value_name = "N")]
     pub max_accepts_per_second: u32,
 
     /// Memory that unfinished messages, outboxes and handshakes of all connections may use together
     /// [default: a quarter of the memory of the machine or container]
-    #[arg(long, value_parser = size(MIB, MIB * MIB), env = "VOICEMATCH_MAX_BUFFERED_BYTES", value_name = "BYTES")]
+    #[arg(long, help_heading = LIMITS, value_parser = size(MIB, MIB * MIB), env = "VOICEMATCH_MAX_BUFFERED_BYTES", value_name = "BYTES")]
     pub max_buffered_bytes: Option<usize>,
 
-    /// How long rooms may go on after SIGTERM or SIGINT
-    #[arg(long, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
-    pub drain_timeout: Duration,
+    /// Longest message of a client, in bytes
+    #[arg(long, help_heading = LIMITS, default_value = "64KiB", value_parser = size(256, 64 * MIB), env = "VOICEMATCH_MAX_MESSAGE_BYTES", value_name = "BYTES")]
+    pub max_message_bytes: usize,
+
+    /// Messages a second that a client may send in the long run; 0: no limit
+    #[arg(long, help_heading = LIMITS, default_value_t = 100, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_MAX_MESSAGES_PER_SECOND", value_name = "N")]
+    pub max_messages_per_second: u32,
+
+    /// Messages that a client may send at once
+    #[arg(long, help_heading = LIMITS, default_value_t = 200, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_MESSAGE_BURST", value_name = "N")]
+    pub message_burst: u32,
+
+    /// Messages that may wait for a client that does not read, before it is closed
+    #[arg(long, help_heading = LIMITS, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_OUTBOX_MESSAGES", value_name = "N")]
+    pub outbox_messages: u32,
+
+    /// Bytes that may wait for a client that does not read, before it is closed
+    #[arg(long, help_heading = LIMITS, default_value = "1MiB", value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_OUTBOX_BYTES", value_name = "BYTES")]
+    pub outbox_bytes: usize,
+
+    /// Named rooms at the same time, each with up to 20 members
+    #[arg(long, help_heading = LIMITS, default_value_t = 10_000, value_parser = count::<usize>(1, 10_000_000), env = "VOICEMATCH_MAX_ROOMS", value_name = "N")]
+    pub max_rooms: usize,
+
+    /// Time a client has to send its request's header
+    #[arg(long, help_heading = LIMITS, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    pub handshake_timeout: Duration,
+
+    /// Longest request header, in bytes; at least 8KiB
+    #[arg(long, help_heading = LIMITS, default_value = "16KiB", value_parser = size(8 * KIB, MIB), env = "VOICEMATCH_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: usize,
+
+    /// Time a client may be silent while neither waiting nor in a room; 0: for ever
+    #[arg(long, help_heading = LIMITS, default_value = "1h", value_parser = time_or_zero("100ms", "1year"), env = "VOICEMATCH_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Duration,
+
+    /// How often each connection is pinged
+    #[arg(long, help_heading = LIMITS, default_value = "25s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT", value_name = "DURATION")]
+    pub heartbeat: Duration,
+
+    /// How long after a ping anything at all must have come
+    #[arg(long, help_heading = LIMITS, default_value = "8s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HEARTBEAT_DEADLINE", value_name = "DURATION")]
+    pub heartbeat_deadline: Duration,
+
+    /// How long a session that outlives its connections waits for the next one
+    #[arg(long, help_heading = RESUMING, default_value = "15s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_WINDOW", value_name = "DURATION")]
+    pub resume_window: Duration,
+
+    /// How often the program of a resumable client is asked whether it is there, while it waits or is in a
+    /// room; else as often as --heartbeat
+    #[arg(long, help_heading = RESUMING, default_value = "7s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_HEARTBEAT", value_name = "DURATION")]
+    pub resume_heartbeat: Duration,
+
+    /// How long after that it must have answered, or its connection is taken for lost
+    #[arg(long, help_heading = RESUMING, default_value = "12s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_RESUME_DEADLINE", value_name = "DURATION")]
+    pub resume_deadline: Duration,
+
+    /// Messages that are kept for a resumable client until it has confirmed them
+    #[arg(long, help_heading = RESUMING, default_value_t = 256, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_RESUME_LOG_MESSAGES", value_name = "N")]
+    pub resume_log_messages: u32,
+
+    /// Bytes that are kept for a resumable client until it has confirmed them
+    /// [default: 64KiB, or one message of --max-message-bytes and 1KiB if that is more]
+    #[arg(long, help_heading = RESUMING, value_parser = size(512, 1024 * MIB), env = "VOICEMATCH_RESUME_LOG_BYTES", value_name = "BYTES")]
+    pub resume_log_bytes: Option<usize>,
+
+    /// How long an event stream goes on before its client is told to come again at once: less than a proxy
+    /// in front lets a response take
+    #[arg(long, help_heading = RESUMING, default_value = "10m", value_parser = time("100ms", "24h"), env = "VOICEMATCH_EVENT_STREAM_TIME", value_name = "DURATION")]
+    pub event_stream_time: Duration,
+
+    /// Sessions that may wait for a connection at the same time [default: a tenth of the connections]
+    #[arg(long, help_heading = RESUMING, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_DETACHED", value_name = "N")]
+    pub max_detached: Option<usize>,
 
     /// Where the server keeps what must outlive it [default: $STATE_DIRECTORY, or ~/.local/state/voicematch]
-    #[arg(long, env = "VOICEMATCH_STATE_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = RESUMING, env = "VOICEMATCH_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
     /// The key that signs room tickets, of 32 bytes at least [default: one in --state-dir]
-    #[arg(long, env = "VOICEMATCH_ROOM_KEY_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = RESUMING, env = "VOICEMATCH_ROOM_KEY_FILE", value_name = "FILE")]
     pub room_key_file: Option<PathBuf>,
 
     /// The key before, whose tickets are still believed [default: none]
-    #[arg(long, env = "VOICEMATCH_ROOM_OLD_KEY_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = RESUMING, env = "VOICEMATCH_ROOM_OLD_KEY_FILE", value_name = "FILE")]
     pub room_old_key_file: Option<PathBuf>,
 
     /// How long a room ticket is valid: the longest call that can be saved
-    #[arg(long, default_value = "12h", value_parser = time("1s", "1year"), env = "VOICEMATCH_ROOM_TICKET_TTL", value_name = "DURATION")]
+    #[arg(long, help_heading = RESUMING, default_value = "12h", value_parser = time("1s", "1year"), env = "VOICEMATCH_ROOM_TICKET_TTL", value_name = "DURATION")]
     pub room_ticket_ttl: Duration,
+
+    /// Read settings from this file (TOML); defaultconfig prints one, checkconfig checks one [default: none]
+    #[arg(long, help_heading = RUNNING, env = "VOICEMATCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How long rooms may go on after SIGTERM or SIGINT
+    #[arg(long, help_heading = RUNNING, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Duration,
 
     /// How logs are written
     #[arg(
-        long,
+        long, help_heading = RUNNING,
         default_value = "human",
         value_enum,
         env = "VOICEMATCH_LOG_FORMAT"
@@ -362,7 +430,7 @@ pub struct Flags {
 
     /// What is logged: off, error, warn, info, debug or trace; for a part of the program as in
     /// warn,voicematch_server::session=debug
-    #[arg(long, default_value = "info", value_parser = log::filter, env = "VOICEMATCH_LOG", value_name = "LEVEL")]
+    #[arg(long, help_heading = RUNNING, default_value = "info", value_parser = log::filter, env = "VOICEMATCH_LOG", value_name = "LEVEL")]
     pub log: Targets,
 }
 
@@ -376,6 +444,7 @@ pub struct After(pub Option<Duration>);
 
 /// Where a server listens unless a flag says otherwise.
 const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
+const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:6060";
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

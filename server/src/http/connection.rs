@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     admission::{
-        auth::TokenError,
+        auth::{NotAdmitted, Shown},
         limits::{Permit, counted_address},
     },
     io::Peer,
@@ -116,7 +116,7 @@ impl Connection {
     }
 
     /// Who begins a session, as far as their token says; the answer if the request may neither begin nor carry on one.
-    pub(super) fn admit<B>(
+    pub(super) async fn admit<B: Sync>(
         &self,
         request: &Request<B>,
         wanted: &Wanted,
@@ -127,7 +127,7 @@ impl Connection {
         if matches!(wanted, Wanted::Resume { .. }) {
             return Ok(None);
         }
-        let identity = self.identify(request).map_err(Box::new)?;
+        let identity = self.identify(request).await?;
         // Each session has a count: that of the connection may be another session's by now.
         let user = self.user_address(request.headers());
         match self.permit.count_user(user) {
@@ -136,36 +136,49 @@ impl Connection {
         }
     }
 
-    /// The user whom the app has given a token, where one is asked for.
-    #[allow(clippy::result_large_err, reason = "it is boxed by the one caller")]
-    fn identify<B>(&self, request: &Request<B>) -> Result<Option<Box<Identity>>, Reply> {
+    /// The user whom the app lets in, where it is asked.
+    async fn identify<B: Sync>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<Option<Box<Identity>>, Box<Reply>> {
         let Some(auth) = &self.public.auth else {
             return Ok(None);
         };
-        let refuse = |label, error: HttpError, message: &str| {
-            self.public.context.metrics.refused(label);
-            Err(error.reply(message))
+        let headers = request.headers();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let shown = Shown {
+            token: jwt(request),
+            cookie: text(header::COOKIE),
+            origin: text(header::ORIGIN),
+            address: Some(self.user_address(headers)),
         };
-        let Some(token) = jwt(request) else {
-            let message = "a token of the app is needed: as Authorization: Bearer, as subprotocol token.JWT, or as token= in the query";
-            return refuse("token_missing", HttpError::TokenMissing, message);
+        let why = match auth.admit(shown).await {
+            Ok(identity) => return Ok(Some(Box::new(identity))),
+            Err(why) => why,
         };
-        match auth.check(token) {
-            Ok(identity) => Ok(Some(Box::new(identity))),
-            Err(error @ TokenError::Expired) => {
-                refuse("token_expired", HttpError::TokenExpired, &error.message())
+        let (label, error) = match why {
+            NotAdmitted::Missing => ("token_missing", HttpError::TokenMissing),
+            NotAdmitted::Expired => ("token_expired", HttpError::TokenExpired),
+            NotAdmitted::Invalid(_) | NotAdmitted::Refused => {
+                ("token_invalid", HttpError::TokenInvalid)
             }
-            Err(error @ TokenError::Invalid(_)) => {
-                refuse("token_invalid", HttpError::TokenInvalid, &error.message())
-            }
-        }
+            NotAdmitted::Unavailable => ("auth_unavailable", HttpError::AuthUnavailable),
+        };
+        self.public.context.metrics.refused(label);
+        Err(Box::new(error.reply(&why.message())))
     }
 
     /// The answer if nobody may begin or carry on a session with this request.
     pub(super) fn refusal<B>(&self, request: &Request<B>, wanted: &Wanted) -> Option<Reply> {
         let headers = request.headers();
-        let behind_proxy = self.public.proxies.trusts(self.peer);
-        if !self.public.origins.allow(headers, behind_proxy) {
+        let behind_proxy = self.public.settings.get().proxies.trusts(self.peer);
+        if !self
+            .public
+            .settings
+            .get()
+            .origins
+            .allow(headers, behind_proxy)
+        {
             return Some(self.refuse_origin(headers));
         }
         // Who was there before may come back, also in a drain.
@@ -220,12 +233,15 @@ impl Connection {
 
     /// The address under which the user is counted; `None`: it is exempt.
     pub(super) fn user(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        counted_address(self.user_address(headers), self.public.limit_loopback)
+        counted_address(
+            self.user_address(headers),
+            self.public.settings.get().limit_loopback,
+        )
     }
 
     fn user_address(&self, headers: &HeaderMap) -> IpAddr {
-        match self.public.proxies.trusts(self.peer) {
-            true => self.public.proxies.user(self.peer, headers),
+        match self.public.settings.get().proxies.trusts(self.peer) {
+            true => self.public.settings.get().proxies.user(self.peer, headers),
             false => self.peer.address(),
         }
     }

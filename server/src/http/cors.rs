@@ -15,9 +15,9 @@ use super::{Reply, connection::Connection};
 pub(super) fn headers(request: &HeaderMap, connection: &Connection) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let public = &connection.public;
-    let behind_proxy = public.proxies.trusts(connection.peer);
+    let behind_proxy = public.settings.get().proxies.trusts(connection.peer);
     if let Some(origin) = request.get(ORIGIN)
-        && public.origins.allow(request, behind_proxy)
+        && public.settings.get().origins.allow(request, behind_proxy)
     {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(VARY, HeaderValue::from_static("origin"));

@@ -25,6 +25,8 @@ pub enum HttpError {
     TokenExpired,
     /// The token of the app is not accepted.
     TokenInvalid,
+    /// It cannot be found out now who the user is.
+    AuthUnavailable,
     /// Pages of this origin may not connect.
     OriginNotAllowed,
     /// There is nothing at this path.
@@ -97,7 +99,9 @@ impl HttpError {
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            Self::ServerFull | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ServerFull | Self::Draining | Self::AuthUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -110,6 +114,7 @@ impl HttpError {
             Self::TokenMissing => "token_missing",
             Self::TokenExpired => "token_expired",
             Self::TokenInvalid => "token_invalid",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed | Self::PostOnly => "method_not_allowed",
@@ -148,9 +153,10 @@ impl HttpError {
             Self::PostOnly => Some((header::ALLOW, "POST")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),
             Self::RateLimited => Some((header::RETRY_AFTER, "1")),
-            Self::TooManyConnections | Self::ServerFull | Self::Draining => {
-                Some((header::RETRY_AFTER, "5"))
-            }
+            Self::TooManyConnections
+            | Self::ServerFull
+            | Self::Draining
+            | Self::AuthUnavailable => Some((header::RETRY_AFTER, "5")),
             _ => None,
         }
     }

@@ -37,12 +37,12 @@ use crate::{
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Looks at a request for a stream. A refusal is answered at once; else the connection is asked for its socket.
-pub(super) fn ask(request: &Request<Incoming>, connection: &Connection) -> Option<Reply> {
+pub(super) async fn ask(request: &Request<Incoming>, connection: &Connection) -> Option<Reply> {
     let mut wanted = match Wanted::read(request) {
         Ok(wanted) => wanted,
         Err(message) => return Some(HttpError::BadRequest.reply(message)),
     };
-    let identity = match connection.admit(request, &wanted) {
+    let identity = match connection.admit(request, &wanted).await {
         Ok(identity) => identity,
         Err(refusal) => return Some(*refusal),
     };
@@ -132,6 +132,10 @@ pub(super) fn start(stream: Stream, connection: &Connection, request: StreamRequ
             let (socket, half) = stream.into_split();
             start_on(socket, half, connection, request);
         }
+        Stream::Tls(stream) => {
+            let (socket, half) = stream.into_split();
+            start_on(socket, half, connection, request);
+        }
     }
 }
 
@@ -177,7 +181,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
                 attached.session.lock_any().join_by_name(name);
             }
             let held = Arc::clone(&connection.permit);
-            let longest = connection.public.config.event_stream_time;
+            let longest = connection.public.settings.get().http.event_stream_time;
             let attachment = Attachment::new(attached);
             tokio::spawn(sse::serve(socket, attachment, longest, held));
         }

@@ -39,7 +39,7 @@ const TOKEN_PREFIXES: [&str; 2] = ["token.", "resume."];
 
 impl Connection {
     /// Answers a handshake (RFC 6455 section 4.2.1).
-    pub(super) fn upgrade(&self, mut request: Request<Incoming>) -> Reply {
+    pub(super) async fn upgrade(&self, mut request: Request<Incoming>) -> Reply {
         let wanted = match Wanted::read(&request) {
             Ok(wanted) => wanted,
             Err(message) => return HttpError::BadRequest.reply(message),
@@ -47,7 +47,7 @@ impl Connection {
         if let Some(refusal) = handshake_refusal(&request) {
             return refusal;
         }
-        let identity = match self.admit(&request, &wanted) {
+        let identity = match self.admit(&request, &wanted).await {
             Ok(identity) => identity,
             Err(refusal) => return *refusal,
         };
@@ -151,6 +151,10 @@ async fn hand_over(upgraded: UpgradeFut, asked: Asked, permit: Arc<Permit>, publ
             let (socket, half) = stream.into_split();
             start(socket, half, &reply, early, asked, permit, &public);
         }
+        Stream::Tls(stream) => {
+            let (socket, half) = stream.into_split();
+            start(socket, half, &reply, early, asked, permit, &public);
+        }
     }
 }
 
@@ -175,7 +179,13 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
         let session = Session::open(context.clone(), link, reply, identity, now);
-        tokio::spawn(ws::serve(socket, early, session, public.ws.clone(), permit));
+        tokio::spawn(ws::serve(
+            socket,
+            early,
+            session,
+            public.settings.get().ws.clone(),
+            permit,
+        ));
         return;
     }
     let mut attach = Some(Attach {
@@ -207,7 +217,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             // The session holds the count of its address.
             drop(permit.take_address());
             let attachment = Attachment::new(attached);
-            let config = public.ws.clone();
+            let config = public.settings.get().ws.clone();
             tokio::spawn(ws::serve_resumable(
                 socket, early, attachment, config, permit,
             ));

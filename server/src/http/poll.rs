@@ -51,7 +51,7 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Some(Ok(wait)) if wait <= LONGEST_WAIT => wait,
         Some(_) => return HttpError::BadRequest.reply("wait is 0 to 25, in seconds"),
     };
-    let identity = match connection.admit(request, &wanted) {
+    let identity = match connection.admit(request, &wanted).await {
         Ok(identity) => identity,
         Err(refusal) => return *refusal,
     };

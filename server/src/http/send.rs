@@ -93,7 +93,7 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     if let Some(refusal) = connection.carry(&headers) {
         return refusal;
     }
-    let longest = context.config.max_message_bytes;
+    let longest = context.config.get().max_message_bytes;
     if messages.len() > MAX_MESSAGES {
         return HttpError::TooLarge.reply("send 64 messages at once, at the most");
     }

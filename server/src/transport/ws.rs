@@ -42,7 +42,7 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_PER_POLL: usize = 8;
 
 /// How WebSocket connections behave.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WsConfig {
     /// How often a connection is pinged.
     pub heartbeat: Duration,

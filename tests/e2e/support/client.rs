@@ -262,7 +262,12 @@ impl Client {
     }
 
     /// The next message, without its number; pings are answered and left out.
-    pub(crate) async fn next(&mut self) -> Result<Value, End> {
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> impl Future<Output = Result<Value, End>> {
+        within("a message", self.next_of_any_time())
+    }
+
+    async fn next_of_any_time(&mut self) -> Result<Value, End> {
         loop {
             let message = self.read().await?;
             if message["type"] == "ping" {
@@ -285,6 +290,10 @@ impl Client {
 
     /// Waits for the end; messages before it are lost.
     pub(crate) async fn end(&mut self) -> End {
+        within("the end", self.end_of_any_time()).await
+    }
+
+    async fn end_of_any_time(&mut self) -> End {
         loop {
             match self.read().await {
                 Ok(message) if message["type"] == "ping" && self.answers => self.pong().await,
@@ -306,7 +315,7 @@ impl Client {
                 return Ok(message);
             }
             match &mut self.connection {
-                Connection::WebSocket(socket) => match within("a message", socket.next()).await {
+                Connection::WebSocket(socket) => match socket.next().await {
                     Some(Ok(Message::Text(text))) => {
                         return Ok(serde_json::from_str(text.as_str()).unwrap());
                     }
@@ -317,7 +326,7 @@ impl Client {
                     Some(Err(_)) | None => return Err(End::Broken),
                 },
                 Connection::EventStream(stream) => {
-                    return within("an event", stream.next()).await;
+                    return stream.next().await;
                 }
                 Connection::Polling => {
                     let response = self.poll("wait=5").await;

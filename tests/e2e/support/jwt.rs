@@ -59,6 +59,29 @@ pub(crate) fn openssl(args: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
+/// A certificate for localhost that signs itself, and its key: two files.
+pub(crate) fn certificate(folder: &Folder, name: &str) -> (String, String) {
+    let (chain, key) = (
+        folder.path(&format!("{name}.pem")),
+        folder.path(&format!("{name}.key")),
+    );
+    let request = [
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+    ];
+    let subject = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
+    let files = ["-keyout", &key, "-out", &chain];
+    openssl(&[&request[..], &subject, &files].concat(), b"");
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    (chain, key)
+}
+
 /// A key that signs.
 pub(crate) enum Signer<'a> {
     Secret(&'a str),

@@ -231,12 +231,12 @@ impl TestServer {
 
 /// The addresses in the two lines that a server prints at its start.
 fn printed_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
-    let address = |label: &str, scheme: &str| {
+    let address = |label: &str| {
         let line = lines.iter().find(|line| line.starts_with(label))?;
-        let (_, rest) = line.split_once(scheme)?;
+        let (_, rest) = line.split_once("://")?;
         rest.split('/').next()?.parse().ok()
     };
-    Some((address("public", "ws://")?, address("admin", "http://")?))
+    Some((address("public")?, address("admin")?))
 }
 
 /// The addresses in the log line of a server that listens.

@@ -98,7 +98,7 @@ impl User {
 
     fn next(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
         if let Some(partner) = self.member.leave_room(LeaveReason::Next) {
-            let until = now + matchmaker.config().avoid_partner_for;
+            let until = now + matchmaker.config().get().avoid_partner_for;
             self.avoid.push(Avoid { partner, until });
         }
         self.find(matchmaker, wish, now);

@@ -49,7 +49,7 @@ impl PoolKind {
 
 /// The wait after which a ticket joins each wider pool; `None`: never. The narrowest pool that the criteria
 /// name is always joined at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Widening {
     /// The same language, with any interests.
     pub language: Option<Duration>,

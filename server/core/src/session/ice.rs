@@ -12,7 +12,7 @@ use sha1::Sha1;
 use voicematch_protocol::{IceServer, SessionId};
 
 /// What goes into `RTCConfiguration.iceServers`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct IceConfig {
     /// The same for all.
     pub fixed: Vec<IceServer>,
@@ -23,7 +23,7 @@ pub struct IceConfig {
 /// TURN servers that share a secret with this one, such as coturn with `use-auth-secret`: they believe a user name that is
 /// a time and a name, and its HMAC-SHA1 as the password, until that time
 /// (<https://datatracker.ietf.org/doc/html/draft-uberti-behave-turn-rest-00>).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Turn {
     pub urls: Vec<String>,
     pub secret: Vec<u8>,

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     directory::Directory,
+    live::Live,
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening},
     memory::Memory,
     metrics::{Metrics, Transport},
@@ -92,7 +93,7 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
     };
     let keys = Arc::new(keys);
     Arc::new(Context {
-        config: SessionConfig {
+        config: Live::new(SessionConfig {
             heartbeat: Duration::from_secs(25),
             max_message_bytes: 1 << 16,
             rate: RateLimit::new(0, 1),
@@ -112,7 +113,7 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
                 max_detached,
             },
             ice: Default::default(),
-        },
+        }),
         matchmaker: Matchmaker::new(matchmaker, metrics.clone(), keys.clone()),
         directory: Directory::default(),
         persons: Persons::new(0),

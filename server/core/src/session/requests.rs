@@ -12,10 +12,11 @@ use voicematch_protocol::{
 
 use super::{Context, Pending, Session};
 use crate::{
+    identity::Identity,
     matchmaker::{Avoid, Wish},
     outbox::Refused,
     room::{
-        NotRelayed, Place,
+        Member, NotRelayed, Place,
         named::{CannotJoin, NotSent, To},
     },
 };
@@ -79,7 +80,7 @@ impl Session {
                 let wish = self.check_find(request)?;
                 self.leave_named_room(LeaveReason::Next);
                 if let Some(partner) = self.leave_room(LeaveReason::Next) {
-                    let until = now + self.context.matchmaker.config().avoid_partner_for;
+                    let until = now + self.context.matchmaker.config().get().avoid_partner_for;
                     if self.avoid.len() == MAX_AVOIDED {
                         self.avoid.remove(0);
                     }
@@ -195,12 +196,15 @@ impl Session {
     /// Goes on with a new token of the same user.
     #[inline(never)]
     pub(super) fn renew_token(
-        &self,
+        &mut self,
         text: &str,
         request: &Request<'_>,
+        read_at: Instant,
         pending: &mut Pending,
     ) -> Result<(), Refusal> {
         self.context.metrics.request(request.kind);
+        // The answer is written to the user directly and must not overtake earlier messages.
+        self.flush(read_at, pending);
         let renew = serde_json::from_str::<RenewToken<'_>>(text);
         let renew = renew.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
         let (Some(identity), Some(identify)) = (&self.member.identity, &self.context.identify)
@@ -208,14 +212,34 @@ impl Session {
             let text = "this server asks for no tokens";
             return Err(Refusal::new(ErrorCode::TokenRefused, text));
         };
-        let new = identify.identify(&renew.token);
-        let new = new.map_err(|message| Refusal(ErrorCode::TokenRefused, message))?;
-        if new.user != identity.user {
-            let text = "this is the token of another user; begin a new session with it";
+        if identity.expires() <= read_at {
+            let text = "your token has expired; begin a new session with another one";
             return Err(Refusal::new(ErrorCode::TokenRefused, text));
         }
-        identity.renew(&new);
-        self.acknowledge(request.id, pending);
+        let (member, metrics) = (self.member.clone(), self.context.metrics.clone());
+        let id = request.id.map(RawValue::to_owned);
+        identify.identify(
+            &renew.token,
+            Box::new(move |new| {
+                let renewed = new.and_then(|new| renew_identity(&member, &new));
+                let (code, id) = (ErrorCode::TokenRefused, id.as_deref());
+                // A refusal means that this session is being closed.
+                let _ = match (renewed, id) {
+                    (Ok(()), None) => Ok(()),
+                    (Ok(()), Some(id)) => member.outbox.send(&ServerMessage::Ack { id }),
+                    (Err(message), id) => {
+                        metrics.error(code);
+                        member.outbox.send(&ServerMessage::Error {
+                            code,
+                            message: &message,
+                            temporary: code.temporary(),
+                            received: None,
+                            id,
+                        })
+                    }
+                };
+            }),
+        );
         Ok(())
     }
 
@@ -437,6 +461,16 @@ pub(super) fn check_drain(context: &Context) -> Result<(), Refusal> {
         let text = "this server is about to stop; connect again to reach another";
         return Err(Refusal::new(ErrorCode::Draining, text));
     }
+    Ok(())
+}
+
+fn renew_identity(member: &Member, new: &Identity) -> Result<(), String> {
+    let identity = member.identity.as_deref();
+    let Some(identity) = identity.filter(|identity| identity.user == new.user) else {
+        let text = "this is the token of another user; begin a new session with it";
+        return Err(text.to_owned());
+    };
+    identity.renew(new);
     Ok(())
 }
 

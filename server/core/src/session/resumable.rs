@@ -160,7 +160,7 @@ impl Resumable {
         now: Instant,
     ) -> Attached {
         let Arrival { identity, held } = arrival;
-        let config = &context.config;
+        let config = context.config.get();
         let mut draining = false;
         let carrier = carrier(attach.as_ref());
         let mut attach = attach;
@@ -252,6 +252,7 @@ impl Resumable {
         let ice_servers = self
             .context
             .config
+            .get()
             .ice
             .of(self.member.id, SystemTime::now());
         let (received, from, before) = (resume.received, resume.transport, resume.carrier);

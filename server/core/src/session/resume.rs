@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How resumable sessions behave.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeConfig {
     /// How long a session waits for a new connection.
     pub window: Duration,
@@ -214,7 +214,7 @@ impl Session {
         let received = resume.received;
         if seq <= received {
             self.context.metrics.duplicates_dropped.inc();
-            let limit = super::rate_limit(&self.context.config, &self.member);
+            let limit = super::rate_limit(self.context.config.get(), &self.member);
             // No warning: who sends again does what is right.
             if !self.rate.allows(limit, now) && self.rate.goes_on(limit) {
                 return Err(CloseReason::RateLimited);
@@ -289,7 +289,7 @@ impl Session {
 
     /// How often the user is pinged, where they are now.
     fn beat(&self) -> Duration {
-        let config = &self.context.config;
+        let config = self.context.config.get();
         match self.member.place() {
             Place::Waiting | Place::InRoom => config.resume.heartbeat,
             Place::Idle | Place::Gone => config.heartbeat.max(config.resume.heartbeat),
@@ -500,7 +500,7 @@ impl Session {
         if self.renew_ice_at().is_none_or(|due| due > now) {
             return;
         }
-        let ice = &self.context.config.ice;
+        let ice = &self.context.config.get().ice;
         let ice_servers = ice.of(self.member.id, SystemTime::now());
         let message = ServerMessage::IceServers {
             ice_servers: &ice_servers,
@@ -514,7 +514,7 @@ impl Session {
 
     fn carrier_deadline(&self) -> Option<Instant> {
         let resume = self.resume.as_ref()?;
-        let config = &self.context.config.resume;
+        let config = &self.context.config.get().resume;
         match resume.carrier {
             Carrier::Nothing { since } if self.member.is_vacant() => Some(since + pending::WAIT),
             Carrier::Nothing { since } => Some(since + config.window),
@@ -562,7 +562,7 @@ impl Session {
                     resume.pinged_at = Some(pause);
                     return Ok(());
                 }
-                if now >= pinged + self.context.config.resume.deadline {
+                if now >= pinged + self.context.config.get().resume.deadline {
                     return Err(CloseReason::HeartbeatTimeout);
                 }
                 self.park();
@@ -609,7 +609,7 @@ impl Session {
 
     /// Counts a session without a connection; false: there may be no more.
     fn count_detached(&self) -> bool {
-        let (context, max) = (&self.context, self.context.config.resume.max_detached);
+        let (context, max) = (&self.context, self.context.config.get().resume.max_detached);
         let fits = context.detached.fetch_add(1, Ordering::Relaxed) < max;
         if fits {
             context.metrics.sessions_detached.inc();
@@ -691,7 +691,7 @@ impl Session {
 
     /// Whether the user's budget has room for one more message.
     pub fn may_send(&self, now: Instant) -> bool {
-        let limit = super::rate_limit(&self.context.config, &self.member);
+        let limit = super::rate_limit(self.context.config.get(), &self.member);
         self.rate.has_room(limit, now)
     }
 
@@ -751,7 +751,7 @@ impl Session {
         self.member.set_away(false);
         self.context.metrics.attached(transport);
         let beat = self.beat();
-        let renew_ice = self.context.config.ice.renew_after();
+        let renew_ice = self.context.config.get().ice.renew_after();
         if let Some(resume) = &mut self.resume {
             resume.transport = transport;
             resume.carrier = carrier;

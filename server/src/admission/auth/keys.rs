@@ -1,9 +1,15 @@
-//! The keys by which tokens are believed: a secret, a public key, or a set of them (RFC 7517), each from a file.
+//! The keys by which tokens are believed: a secret and a public key, each from a file, and a set of public keys (RFC 7517)
+//! from a file or a URL.
+
+mod fetched;
 
 use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    str::FromStr,
 };
+
+use hyper::Uri;
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
@@ -11,7 +17,8 @@ use jsonwebtoken::{
 };
 use rustls_pki_types::{AlgorithmIdentifier, SubjectPublicKeyInfoDer, alg_id, pem::PemObject};
 
-use crate::files;
+use crate::{fetch, files};
+pub(super) use fetched::FetchedKeys;
 
 /// The most bytes of a file with public keys.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -21,13 +28,33 @@ const MIN_SECRET_BYTES: usize = 32;
 
 /// Where keys come from.
 #[derive(Debug, Clone, Default)]
-pub struct KeyFiles {
+pub struct KeySources {
     /// A secret that is shared with the app, for HS256.
     pub secret: Option<PathBuf>,
     /// A public key in PEM, for RS256, ES256 or EdDSA.
     pub public_key: Option<PathBuf>,
     /// A set of public keys in JSON.
-    pub jwks: Option<PathBuf>,
+    pub set: Option<KeySet>,
+}
+
+/// Where a set of keys is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySet {
+    /// On this machine.
+    File(PathBuf),
+    /// Where the app publishes it.
+    Url(Uri),
+}
+
+impl FromStr for KeySet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.contains("://") {
+            true => fetch::url(text).map(Self::Url),
+            false => Ok(Self::File(text.into())),
+        }
+    }
 }
 
 /// One key.
@@ -38,19 +65,36 @@ pub(super) struct Key {
     pub(super) key: DecodingKey,
 }
 
-impl KeyFiles {
-    /// Whether tokens are asked for at all.
+impl KeySources {
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all().next().is_none()
+        self.files().next().is_none() && self.url().is_none()
     }
 
-    /// The files.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Path> {
-        let files = [&self.secret, &self.public_key, &self.jwks];
-        files.into_iter().filter_map(|file| file.as_deref())
+    /// Those on this machine.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let set = match &self.set {
+            Some(KeySet::File(file)) => Some(file),
+            _ => None,
+        };
+        let files = [self.secret.as_ref(), self.public_key.as_ref(), set];
+        files.into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Reads all of them; the error names the flag.
+    /// The one elsewhere.
+    pub(super) fn url(&self) -> Option<&Uri> {
+        match &self.set {
+            Some(KeySet::Url(url)) => Some(url),
+            _ => None,
+        }
+    }
+
+    /// Whether those on this machine can be used; the error names the flag.
+    pub fn check(&self) -> Result<(), String> {
+        self.load().map(|_| ())
+    }
+
+    /// Reads those on this machine; the error names the flag.
     pub(super) fn load(&self) -> Result<Vec<Key>, String> {
         let mut keys = Vec::new();
         if let Some(file) = &self.secret {
@@ -65,7 +109,7 @@ impl KeyFiles {
             let pem = files::read(file, MAX_FILE_BYTES);
             keys.push(pem.and_then(|(pem, _)| public_key(&pem)).map_err(named)?);
         }
-        if let Some(file) = &self.jwks {
+        if let Some(KeySet::File(file)) = &self.set {
             let named = |error| format!("--jwks: {error}");
             let json = files::read(file, MAX_FILE_BYTES);
             keys.extend(json.and_then(|(json, _)| key_set(&json)).map_err(named)?);
@@ -142,7 +186,7 @@ fn public_key(pem: &[u8]) -> Result<Key, String> {
 }
 
 /// The keys of a set that this server can use; others are left out, as RFC 7517 section 5 asks for.
-pub(super) fn key_set(json: &[u8]) -> Result<Vec<Key>, String> {
+fn key_set(json: &[u8]) -> Result<Vec<Key>, String> {
     let set: JwkSet =
         serde_json::from_slice(json).map_err(|error| format!("no set of keys: {error}"))?;
     let keys: Vec<_> = set.keys.iter().filter_map(key_of).collect();

@@ -1,0 +1,207 @@
+//! Asks the app whether a user may come in.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use dashmap::DashMap;
+use http_body_util::Full;
+use hyper::{Request, StatusCode, Uri, header};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use voicematch_core::{identity::Identity, metrics::Metrics, session::RateLimit};
+
+use super::{Claims, NotAdmitted, Shown};
+use crate::fetch::Fetch;
+
+/// Requests to the app at the same time; more users are told to come again.
+const MAX_ASKED: usize = 256;
+
+/// Answers that are remembered at the same time.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// How the app is asked.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Where.
+    pub url: Uri,
+    /// How long it has to answer.
+    pub timeout: Duration,
+    /// How long an answer is remembered; zero: not at all.
+    pub remember: Duration,
+}
+
+/// Asks the app.
+pub(super) struct Webhook {
+    config: WebhookConfig,
+    fetch: Fetch,
+    places: Semaphore,
+    /// By a hash of what was asked, so that no token is kept.
+    answers: DashMap<[u8; 32], Remembered>,
+    /// Whether the last answer was none; told once.
+    is_down: AtomicBool,
+    rate: RateLimit,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    /// `None`: the app has said no.
+    claims: Option<Arc<Claims>>,
+    until: Instant,
+}
+
+/// What the app is told.
+#[derive(Serialize)]
+struct Asked<'a> {
+    token: Option<&'a str>,
+    cookie: Option<&'a str>,
+    origin: Option<&'a str>,
+    address: Option<IpAddr>,
+}
+
+impl Webhook {
+    pub(super) fn new(
+        config: WebhookConfig,
+        rate: RateLimit,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
+        let fetch = Fetch::new(&config.url).map_err(|error| format!("--auth-webhook: {error}"))?;
+        Ok(Self {
+            config,
+            fetch,
+            places: Semaphore::new(MAX_ASKED),
+            answers: DashMap::new(),
+            is_down: AtomicBool::new(false),
+            rate,
+            metrics,
+        })
+    }
+
+    /// The user, as the app says. Without an answer nobody comes in.
+    pub(super) async fn ask(&self, shown: Shown<'_>) -> Result<Identity, NotAdmitted> {
+        let Shown {
+            token,
+            cookie,
+            origin,
+            address,
+        } = shown;
+        if token.is_none() && cookie.is_none() {
+            return Err(NotAdmitted::Missing);
+        }
+        let asked = Asked {
+            token,
+            cookie,
+            origin,
+            address,
+        };
+        let body = serde_json::to_vec(&asked).map_err(|_| NotAdmitted::Unavailable)?;
+        let key = Sha256::digest(&body).into();
+        let claims = match self.remembered(&key) {
+            Some(claims) => {
+                self.count("remembered");
+                claims
+            }
+            None => self.ask_app(body, key).await?,
+        };
+        let claims = claims.ok_or(NotAdmitted::Refused)?;
+        let identity = Claims::clone(&claims).identity(&self.rate, Duration::ZERO);
+        let identity = identity.map_err(NotAdmitted::Invalid)?;
+        match identity.expires() > Instant::now() {
+            true => Ok(identity),
+            false => Err(NotAdmitted::Expired),
+        }
+    }
+
+    /// What the app says of a user; `None`: they may not come in.
+    async fn ask_app(
+        &self,
+        body: Vec<u8>,
+        key: [u8; 32],
+    ) -> Result<Option<Arc<Claims>>, NotAdmitted> {
+        let Ok(_place) = self.places.try_acquire() else {
+            self.count("busy");
+            return Err(NotAdmitted::Unavailable);
+        };
+        let request = Request::post(&self.config.url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|_| NotAdmitted::Unavailable)?;
+        let begun = Instant::now();
+        let answer = self.fetch.ask(request, self.config.timeout).await;
+        let answer = answer.map_err(|error| self.wrong_answer(&error))?;
+        self.metrics
+            .webhook_seconds
+            .observe(begun.elapsed().as_secs_f64());
+        let claims = match answer.status {
+            StatusCode::OK => {
+                let claims = read(&answer.body).map_err(|error| self.wrong_answer(&error))?;
+                self.count("admitted");
+                Some(Arc::new(claims))
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                self.count("refused");
+                None
+            }
+            status => return Err(self.wrong_answer(&format!("the answer is {status}"))),
+        };
+        if self.is_down.swap(false, Ordering::Relaxed) {
+            tracing::info!(url = %self.config.url, "the app says again who may come in");
+        }
+        self.remember(key, claims.clone());
+        Ok(claims)
+    }
+
+    fn remembered(&self, key: &[u8; 32]) -> Option<Option<Arc<Claims>>> {
+        let found = self.answers.get(key)?;
+        (found.until > Instant::now()).then(|| found.claims.clone())
+    }
+
+    fn remember(&self, key: [u8; 32], claims: Option<Arc<Claims>>) {
+        if self.config.remember.is_zero() {
+            return;
+        }
+        let now = Instant::now();
+        if self.answers.len() >= MAX_REMEMBERED {
+            self.answers.retain(|_, answer| answer.until > now);
+        }
+        if self.answers.len() < MAX_REMEMBERED {
+            let until = now + self.config.remember;
+            self.answers.insert(key, Remembered { claims, until });
+        }
+    }
+
+    fn wrong_answer(&self, error: &str) -> NotAdmitted {
+        self.count("failed");
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            let url = &self.config.url;
+            tracing::error!(%url, %error, "the app does not say who may come in; nobody does until it answers");
+        }
+        NotAdmitted::Unavailable
+    }
+
+    fn count(&self, result: &'static str) {
+        self.metrics.webhook.with_label_values(&[result]).inc();
+    }
+}
+
+/// Claims as a token has them; `exp` may be left out.
+fn read(body: &[u8]) -> Result<Claims, String> {
+    let wrong = |error: serde_json::Error| format!("the answer has no claims: {error}");
+    let mut claims: Value = serde_json::from_slice(body).map_err(wrong)?;
+    if let Some(claims) = claims.as_object_mut() {
+        claims
+            .entry("exp")
+            .or_insert_with(|| f64::from(u32::MAX).into());
+    }
+    let claims: Claims = serde_json::from_value(claims).map_err(wrong)?;
+    claims.check()?;
+    Ok(claims)
+}

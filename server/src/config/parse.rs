@@ -1,0 +1,80 @@
+//! From the command line, the environment and the configuration file to flags: the file is the weakest, the command line
+//! the strongest.
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
+
+use super::{
+    Cli,
+    file::{ConfigFile, settable},
+};
+
+/// What was asked for.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The flags.
+    pub cli: Cli,
+    /// The file that has set some of them.
+    pub file: Option<ConfigFile>,
+    /// Each flag as it was written, by its name: to tell what has changed.
+    pub written: BTreeMap<String, Vec<OsString>>,
+}
+
+/// Why the program cannot know what was asked for.
+#[derive(Debug)]
+pub enum CannotParse {
+    /// The command line or the environment, or a question for help.
+    Flags(clap::Error),
+    /// The configuration file: one line for each fault.
+    File(Vec<String>),
+}
+
+impl From<clap::Error> for CannotParse {
+    fn from(error: clap::Error) -> Self {
+        Self::Flags(error)
+    }
+}
+
+/// Reads the arguments, the program's name among them.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, CannotParse> {
+    let args: Vec<_> = args.into_iter().collect();
+    let mut matches = Cli::command().try_get_matches_from(&args)?;
+    let mut file = None;
+    if matches.subcommand().is_none()
+        && let Some(path) = matches.get_one::<PathBuf>("config")
+    {
+        let read = ConfigFile::read(path, &Cli::command()).map_err(CannotParse::File)?;
+        let (program, own) = args
+            .split_first()
+            .map_or((None, &[][..]), |(program, own)| {
+                (Some(program.clone()), own)
+            });
+        let from_file = read.args(|id| is_set(&matches, id));
+        let all = program
+            .into_iter()
+            .chain(from_file)
+            .chain(own.iter().cloned());
+        let all: Vec<_> = all.collect();
+        matches = Cli::command().try_get_matches_from(all)?;
+        file = Some(read);
+    }
+    let written = settable(&Cli::command())
+        .filter_map(|flag| {
+            let id = flag.get_id().as_str();
+            let values = matches.try_get_raw(id).ok()??;
+            Some((id.to_owned(), values.map(OsString::from).collect()))
+        })
+        .collect();
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok(Parsed { cli, file, written })
+}
+
+/// Whether the command line or the environment has set a flag.
+fn is_set(matches: &ArgMatches, id: &str) -> bool {
+    let source = matches.value_source(id);
+    matches!(
+        source,
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    )
+}

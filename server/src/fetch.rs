@@ -1,0 +1,121 @@
+//! Asks other servers of the operator's, over HTTP or HTTPS: for keys, and whether a user may come in.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{HeaderMap, Request, StatusCode, Uri, body::Bytes};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::{runtime::Handle, time::timeout};
+
+/// The longest answer that is read.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How long a connection without a request is kept: less than servers usually keep it.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Connections without a request to one server.
+const MAX_IDLE: usize = 32;
+
+/// Asks other servers. Their certificates are checked against the authorities of the system, or those of the file that
+/// `SSL_CERT_FILE` names.
+pub struct Fetch {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Where connections live, whoever asks.
+    runtime: Handle,
+}
+
+/// What a server has answered.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, whole.
+    pub body: Bytes,
+}
+
+impl Fetch {
+    /// To be called inside the runtime that outlives all requests. `url`: one that is to be asked, for the error.
+    pub fn new(url: &Uri) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        if is_https(url) {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                return Err(format!(
+                    "there are no certificate authorities to check {url} with; install ca-certificates, or name a file in SSL_CERT_FILE"
+                ));
+            }
+        }
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector);
+        let runtime = Handle::current();
+        Ok(Self { client, runtime })
+    }
+
+    /// Sends a request and waits for the whole answer. The error says why there is none.
+    pub async fn ask(
+        &self,
+        request: Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<Answer, String> {
+        let asked = self.client.request(request);
+        let asked = async move {
+            let response = asked.await.map_err(|error| with_causes(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| with_causes(&*error))?;
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: body.to_bytes(),
+            })
+        };
+        match self.runtime.spawn(timeout(within, asked)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(format!("no answer within {within:?}")),
+            Err(_) => Err("this server is stopping".to_owned()),
+        }
+    }
+}
+
+/// Reads the URL of a flag.
+pub fn url(text: &str) -> Result<Uri, String> {
+    let url = text.parse::<Uri>().ok();
+    let known = |url: &Uri| is_https(url) || url.scheme_str() == Some("http");
+    url.filter(|url| known(url) && url.host().is_some_and(|host| !host.is_empty()))
+        .ok_or_else(|| "write it as https://app.example/path".to_owned())
+}
+
+fn is_https(url: &Uri) -> bool {
+    url.scheme_str() == Some("https")
+}
+
+/// An error of the client says little; its causes say what happened.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,149 @@
+//! SIGHUP: reads the configuration again, and says what only a restart can change.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use crate::{
+    config::{
+        Config,
+        parse::{CannotParse, Parsed, parse},
+    },
+    log,
+    machine::descriptors,
+};
+
+/// The flags, by their names in the program, whose changes take effect while the server runs: at once, or for connections
+/// and sessions that begin from then on.
+const LIVE: [&str; 31] = [
+    "trusted_proxies",
+    "allowed_origins",
+    "ice_servers",
+    "turn_urls",
+    "turn_secret_file",
+    "turn_ttl",
+    "widen_language_after",
+    "widen_region_after",
+    "widen_anyone_after",
+    "avoid_partner_for",
+    "max_connections",
+    "max_connections_per_address",
+    "reconnects_per_minute",
+    "limit_loopback",
+    "max_message_bytes",
+    "max_messages_per_second",
+    "message_burst",
+    "outbox_messages",
+    "outbox_bytes",
+    "handshake_timeout",
+    "max_header_bytes",
+    "idle_timeout",
+    "heartbeat",
+    "heartbeat_deadline",
+    "resume_window",
+    "resume_heartbeat",
+    "resume_deadline",
+    "resume_log_messages",
+    "resume_log_bytes",
+    "event_stream_time",
+    "max_detached",
+];
+
+/// Part of [`LIVE`], but the log's own.
+const LOG: &str = "log";
+
+/// Reads the configuration again and again.
+pub struct Reload {
+    /// What is in force, as it was written.
+    written: BTreeMap<String, Vec<OsString>>,
+}
+
+impl Reload {
+    /// `written`: what the server has started with.
+    pub fn new(written: BTreeMap<String, Vec<OsString>>) -> Self {
+        Self { written }
+    }
+
+    /// Reads the configuration. `None`: it cannot be used, and what is in force stays.
+    pub fn read(&mut self) -> Option<Config> {
+        match self.try_read() {
+            Ok(config) => Some(config),
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(%fault, "SIGHUP: the configuration cannot be used; the old one stays");
+                }
+                None
+            }
+        }
+    }
+
+    fn try_read(&mut self) -> Result<Config, Vec<String>> {
+        let parsed = parse(std::env::args_os()).map_err(|error| match error {
+            CannotParse::Flags(error) => vec![error.to_string()],
+            CannotParse::File(faults) => faults,
+        })?;
+        let Parsed { cli, file, written } = parsed;
+        let filter = cli.serve.log.clone();
+        let config = cli.serve.check().map_err(|error| {
+            let error = error.to_string();
+            vec![file.map_or(error.clone(), |file| file.with_lines(&error))]
+        });
+        let mut config = config?;
+        config.fit(descriptors::raise_limit());
+        let changed: Vec<_> = written
+            .iter()
+            .filter(|(name, value)| self.written.get(*name) != Some(value))
+            .map(|(name, _)| name.as_str())
+            .chain(
+                self.written
+                    .keys()
+                    .filter(|name| !written.contains_key(*name))
+                    .map(String::as_str),
+            )
+            .map(str::to_owned)
+            .collect();
+        let is_live = |name: &&String| LIVE.contains(&name.as_str()) || *name == LOG;
+        let (live, fixed): (Vec<_>, Vec<_>) = changed.iter().partition(is_live);
+        log::set_filter(filter);
+        tracing::info!(changed = %list(&live), "SIGHUP: the configuration was read again");
+        if !fixed.is_empty() {
+            tracing::warn!(settings = %list(&fixed), "SIGHUP: only a restart changes these");
+        }
+        for name in live {
+            match written.get(name) {
+                Some(value) => self.written.insert(name.clone(), value.clone()),
+                None => self.written.remove(name),
+            };
+        }
+        Ok(config)
+    }
+}
+
+fn list(names: &[&String]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        names => names
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::Cli;
+
+    #[test]
+    fn what_can_be_changed_is_a_flag() {
+        let command = Cli::command();
+        let known: Vec<_> = command
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+            .collect();
+        for name in LIVE.iter().chain([&LOG]) {
+            assert!(known.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The app itself says who may come in, when it is asked.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Client, End, TestServer, Via,
+    app::App,
+    http,
+    jwt::{begin, in_seconds},
+};
+
+async fn server_with(app: &App, more: &[&str]) -> TestServer {
+    TestServer::start(&[&["--auth-webhook", &app.url()], more].concat()).await
+}
+
+/// Lets in whose token is their name and begins with a letter.
+fn by_name(asked: &Value) -> (u16, String) {
+    let name = asked["token"].as_str().unwrap_or_default();
+    match name.starts_with(char::is_alphabetic) {
+        true => (200, json!({"sub": name, "name": name}).to_string()),
+        false => (403, String::new()),
+    }
+}
+
+/// The status and the code of the answer to who begins a session like this.
+async fn begins(server: &TestServer, path: &str, headers: &str) -> (u16, String) {
+    let response = http::request(server.public, "GET", path, headers).await;
+    let code = match response.status {
+        200 => String::new(),
+        _ => response.json()["code"].as_str().unwrap().to_owned(),
+    };
+    (response.status, code)
+}
+
+#[tokio::test]
+async fn the_app_says_who_comes_in_over_each_transport() {
+    let app = App::start(by_name).await;
+    let server = server_with(&app, &[]).await;
+    for via in Via::ALL {
+        let path = match via {
+            Via::WebSocket => "/ws?resume=1&access_token=ann",
+            Via::EventStream => "/events?access_token=ann",
+            Via::Polling => "/poll?wait=5&access_token=ann",
+        };
+        let mut user = Client::begin_with(&server, via, path).await;
+        user.send(json!({"type": "join_room", "room": "tea"})).await;
+        let joined = user.expect("room_joined").await;
+        assert_eq!(joined["members"], json!([]));
+        let mut other = begin(&server, Via::WebSocket, "a.b.c").await;
+        other
+            .send(json!({"type": "join_room", "room": "tea"}))
+            .await;
+        let joined = other.expect("room_joined").await;
+        assert_eq!(joined["members"][0]["name"], "ann", "{via:?}");
+        user.write(&json!({"type": "leave"})).await;
+        other.expect("peer_left").await;
+        other.write(&json!({"type": "leave"})).await;
+        other.end().await;
+    }
+    let refused = begins(&server, "/poll?access_token=1", "").await;
+    assert_eq!(refused, (401, "token_invalid".to_owned()));
+    let missing = begins(&server, "/poll", "").await;
+    assert_eq!(missing, (401, "token_missing".to_owned()));
+    let asked = app.asked();
+    let ann = json!({"token": "ann", "cookie": null, "origin": null, "address": "127.0.0.1"});
+    assert_eq!(asked[0], ann);
+    let times = asked.iter().filter(|asked| **asked == ann).count();
+    assert_eq!(times, 1, "the answer is remembered");
+}
+
+#[tokio::test]
+async fn the_app_sees_the_cookies_of_its_pages() {
+    let app = App::start(|asked| match asked["cookie"].as_str() {
+        Some("session=ann") => (200, json!({"sub": "ann"}).to_string()),
+        _ => (401, String::new()),
+    })
+    .await;
+    let server = server_with(&app, &["--allowed-origin", "https://app.example"]).await;
+    let page = "Origin: https://app.example\r\nCookie: session=";
+    let admitted = begins(&server, "/poll?wait=0", &format!("{page}ann\r\n")).await;
+    assert_eq!(admitted.0, 200);
+    let refused = begins(&server, "/poll?wait=0", &format!("{page}bob\r\n")).await;
+    assert_eq!(refused.0, 401);
+    assert_eq!(app.asked()[0]["origin"], "https://app.example");
+    // Other pages cannot use the cookies.
+    let strange = "Origin: https://other.example\r\nCookie: session=ann\r\n";
+    let refused = begins(&server, "/poll?wait=0", strange).await;
+    assert_eq!(refused, (403, "origin_not_allowed".to_owned()));
+    assert_eq!(app.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_comes_in_when_the_app_does_not_answer() {
+    let app = App::start(by_name).await;
+    let flags = [
+        "--auth-webhook-timeout",
+        "200ms",
+        "--auth-webhook-remember",
+        "1s",
+    ];
+    let server = server_with(&app, &flags).await;
+    let mut ann = begin(&server, Via::WebSocket, "a.n.n").await;
+    let unavailable = (503, "auth_unavailable".to_owned());
+    for (n, answer) in [
+        (500, ""),
+        (0, ""),
+        (200, "hello"),
+        (200, r#"{"sub":7}"#),
+        (200, r#"{"sub":""}"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (status, body) = (answer.0, answer.1.to_owned());
+        app.answers(move |_| (status, body.clone()));
+        let path = format!("/poll?wait=0&access_token=user{n}");
+        assert_eq!(begins(&server, &path, "").await, unavailable, "{answer:?}");
+    }
+    let address = app.address;
+    drop(app);
+    let path = "/poll?wait=0&access_token=nobody";
+    assert_eq!(begins(&server, path, "").await, unavailable);
+    let failed = server
+        .metric("auth_webhook_total", r#"result="failed""#)
+        .await;
+    assert_eq!(failed, 6.0);
+    // Who is in stays.
+    ann.is_heard().await;
+    let said = server.process.stderr().join("\n");
+    assert_eq!(said.matches("nobody does until it answers").count(), 1);
+    let _app = App::start_at(address, by_name).await;
+    assert_eq!(begins(&server, path, "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_the_app_has_said_and_can_be_renewed() {
+    let app = App::start(|asked| {
+        let ttl = if asked["token"] == "new" { 600 } else { 3 };
+        let sub = if asked["token"] == "b.o.b" {
+            "bob"
+        } else {
+            "ann"
+        };
+        let claims = json!({"sub": sub, "exp": in_seconds(ttl)});
+        (200, claims.to_string())
+    })
+    .await;
+    let server = server_with(&app, &[]).await;
+    let mut left = begin(&server, Via::WebSocket, "a.n.n").await;
+    let mut renewed = begin(&server, Via::EventStream, "a.n.n").await;
+    let renew = |token: &str| json!({"type": "renew_token", "token": token, "id": token});
+    renewed.send(renew("b.o.b")).await;
+    let error = loop {
+        let message = renewed.next().await.unwrap();
+        if message["type"] != "token_expiring" {
+            break message;
+        }
+    };
+    assert_eq!(
+        (&error["code"], &error["id"]),
+        (&json!("token_refused"), &json!("b.o.b"))
+    );
+    renewed.send(renew("new")).await;
+    while renewed.next().await.unwrap()["type"] != "ack" {}
+    left.expect("token_expiring").await;
+    assert_eq!(left.end().await, End::Closed(Some(4505)));
+    renewed.is_heard().await;
+}

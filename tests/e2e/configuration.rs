@@ -1,0 +1,157 @@
+//! The configuration file: what it may say, who wins, and what changes without a restart.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Process, TestServer, User, binary, eventually, http, jwt::Folder, run};
+
+async fn output(mut command: Command, args: &[&str]) -> (Option<i32>, String, String) {
+    command.args(args);
+    let mut process = Process::spawn(command);
+    let code = process.exit_code().await;
+    (
+        code,
+        process.stdout().join("\n"),
+        process.stderr().join("\n"),
+    )
+}
+
+async fn greeting(server: &TestServer) -> Value {
+    User::connect(server).await.session
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment_and_both_over_the_file() {
+    let folder = Folder::new("layers");
+    let file = folder.write(
+        "voicematch.toml",
+        "max_messages_per_second = 11\nmessage_burst = 12\nheartbeat = \"13s\"\nice_server = [\"stun:file:1\"]\n",
+    );
+    let mut command = binary();
+    command.env("VOICEMATCH_MESSAGE_BURST", "22");
+    command.env("VOICEMATCH_HEARTBEAT", "23s");
+    command.env("VOICEMATCH_CONFIG", &file);
+    let flags = ["--heartbeat", "33s"];
+    let server = TestServer::start_command(command, "127.0.0.1:0", &flags).await;
+    let session = greeting(&server).await;
+    assert_eq!(session["limits"]["max_messages_per_second"], 11);
+    assert_eq!(session["limits"]["message_burst"], 22);
+    assert_eq!(session["heartbeat_ms"], 33_000);
+    assert_eq!(session["ice_servers"][0]["urls"], json!(["stun:file:1"]));
+}
+
+#[tokio::test]
+async fn what_a_file_gets_wrong_is_told_with_its_line() {
+    let folder = Folder::new("wrong");
+    for (text, place, hint) in [
+        ("\nmax_conections = 5", ":2: ", "max_connections"),
+        ("heartbeat = 7x", ":1: ", ""),
+        ("heartbeat = \"soon\"", ":1: ", "25s"),
+        ("workers = 2000", ":1: ", "0..=1024"),
+        ("# why\noutbox_bytes = 1000", ":2: ", "at least"),
+        ("turn_url = [\"turn:x\"]", ":1: ", "--turn-secret-file"),
+        ("jwt_secret_file = \"/nowhere\"", ":1: ", "/nowhere"),
+        (
+            "auth_webhook = \"http://x\"\njwks = \"x\"",
+            ":1: ",
+            "one or the other",
+        ),
+    ] {
+        let file = folder.write("voicematch.toml", text);
+        let place = format!("voicematch.toml{place}");
+        let (code, _, said) = output(binary(), &["checkconfig", "--config", &file]).await;
+        assert_eq!(code, Some(2), "{text}: {said}");
+        assert!(
+            said.contains(&place) && said.contains(hint),
+            "{text}: {said}"
+        );
+        let (code, said) = run(&["--config", &file]).await;
+        assert!(matches!(code, Some(1 | 2)), "{text}: {said}");
+        assert!(said.contains(hint), "{text}: {said}");
+    }
+    let (code, said) = run(&["--config", "/nowhere"]).await;
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--config: /nowhere"), "{said}");
+}
+
+#[tokio::test]
+async fn the_default_file_is_good_as_it_is() {
+    let folder = Folder::new("default");
+    let (code, printed, _) = output(binary(), &["defaultconfig"]).await;
+    assert_eq!(code, Some(0));
+    let file = folder.write("voicematch.toml", &printed);
+    let (code, said, _) = output(binary(), &["checkconfig", "--config", &file]).await;
+    assert_eq!(code, Some(0));
+    assert!(said.contains("is good"), "{said}");
+}
+
+#[tokio::test]
+async fn help_for_shells_and_readers_is_made_from_the_flags() {
+    for (args, expected) in [
+        (
+            &["completions", "bash"][..],
+            "--max-connections-per-address",
+        ),
+        (&["completions", "fish"], "max-connections-per-address"),
+        (&["man"], "max\\-connections\\-per\\-address"),
+        (&["--help"], "Who may come in:"),
+    ] {
+        let (code, said, _) = output(binary(), args).await;
+        assert_eq!(code, Some(0), "{args:?}");
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+}
+
+async fn says(server: &TestServer, what: &str) {
+    eventually(what, async || {
+        server.process.stderr().join("\n").contains(what)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signal_brings_in_what_has_changed_and_says_what_it_cannot() {
+    let folder = Folder::new("reload");
+    let write = |text: &str| folder.write("voicematch.toml", text);
+    let file = write("message_burst = 50\nmax_rooms = 7\n");
+    let server = TestServer::start(&["--config", &file]).await;
+    let mut before = User::connect(&server).await;
+    assert_eq!(before.session["limits"]["message_burst"], 50);
+    let page = "Origin: https://app.example\r\n";
+    let poll = async || {
+        http::request(server.public, "GET", "/poll?wait=0", page)
+            .await
+            .status
+    };
+    assert_eq!(poll().await, 403);
+
+    write(
+        "message_burst = 1\nmax_messages_per_second = 1\nmax_rooms = 8\nlog = \"debug\"\n\
+         allowed_origin = [\"https://app.example\"]\nice_server = [\"stun:new:1\"]\n",
+    );
+    server.process.signal(Signal::HUP);
+    eventually("the new settings", async || poll().await == 200).await;
+    let after = greeting(&server).await;
+    assert_eq!(after["limits"]["message_burst"], 1);
+    assert_eq!(after["ice_servers"][0]["urls"], json!(["stun:new:1"]));
+    says(&server, "only a restart changes these settings=max_rooms").await;
+    says(&server, "DEBUG").await;
+    // Limits hold for those who were there too.
+    before.send(json!({"type": "ping"})).await;
+    before.expect("pong").await;
+    before.send(json!({"type": "ping"})).await;
+    before.expect_error("rate_limited").await;
+
+    write("message_burst = 0\n");
+    server.process.signal(Signal::HUP);
+    says(&server, "the old one stays").await;
+    assert_eq!(greeting(&server).await["limits"]["message_burst"], 1);
+
+    // What is no longer said is as it was.
+    write("max_rooms = 7\n");
+    server.process.signal(Signal::HUP);
+    eventually("the defaults", async || poll().await == 403).await;
+    assert_eq!(greeting(&server).await["limits"]["message_burst"], 200);
+}

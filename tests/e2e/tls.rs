@@ -1,0 +1,182 @@
+//! TLS without a proxy: every transport, large messages, certificates that change, and clients that do not keep to it.
+
+use rustix::process::Signal;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{
+    Client, RawSocket, TestServer, Via,
+    client::pair_at,
+    eventually,
+    jwt::{Folder, certificate},
+    run,
+    tunnel::{Tunnel, connector},
+    within,
+};
+
+/// A server with a certificate of its own, which is in this file.
+async fn server_with(folder: &Folder, more: &[&str]) -> (TestServer, String) {
+    let (chain, key) = certificate(folder, "first");
+    let flags = ["--tls-cert", &chain, "--tls-key", &key];
+    let server = TestServer::start(&[&flags[..], more].concat()).await;
+    (server, chain)
+}
+
+#[tokio::test]
+async fn users_meet_and_talk_over_any_two_transports() {
+    let folder = Folder::new("tls-talk");
+    let (server, chain) = server_with(&folder, &[]).await;
+    let tunnel = Tunnel::to(server.public, &chain).await;
+    for first in Via::ALL {
+        for second in Via::ALL {
+            let (mut one, mut other) = pair_at(tunnel.address, first, second).await;
+            one.say("hello").await;
+            other.hears("hello").await;
+            // More than a TLS record, and than a socket takes at once.
+            for n in 0..8 {
+                let long = format!("{n}").repeat(60_000);
+                other.say(long.clone()).await;
+                one.hears(long).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn much_at_once_arrives_whole_and_in_order() {
+    let folder = Folder::new("tls-much");
+    let flags = ["--outbox-bytes", "16MiB", "--resume-log-bytes", "16MiB"];
+    let (server, chain) = server_with(&folder, &flags).await;
+    let tunnel = Tunnel::to(server.public, &chain).await;
+    for via in [Via::WebSocket, Via::EventStream] {
+        let (mut one, mut other) = pair_at(tunnel.address, via, Via::WebSocket).await;
+        // Nobody reads meanwhile, so that the socket is full, and is written to by another's thread.
+        for n in 0..150 {
+            other.say(format!("{n} ").repeat(10_000)).await;
+        }
+        for n in 0..150 {
+            one.hears(format!("{n} ").repeat(10_000)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_resumed() {
+    let folder = Folder::new("tls-resume");
+    let (server, chain) = server_with(&folder, &[]).await;
+    let tunnel = Tunnel::to(server.public, &chain).await;
+    for via in Via::ALL {
+        let (mut one, mut other) = pair_at(tunnel.address, via, Via::WebSocket).await;
+        one.cut();
+        other.say("are you there?").await;
+        one.resume(via).await.unwrap();
+        one.hears("are you there?").await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_without_a_restart() {
+    let folder = Folder::new("tls-renew");
+    let (server, chain) = server_with(&folder, &[]).await;
+    let shows = async |certificate: &str| {
+        let socket = TcpStream::connect(server.public).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connected = connector(certificate).connect(name, socket).await;
+        connected.is_ok()
+    };
+    let first = folder.write("copy", &std::fs::read_to_string(&chain).unwrap());
+    assert!(shows(&first).await);
+    let tunnel = Tunnel::to(server.public, &first).await;
+    let mut before = Client::begin_at(tunnel.address, Via::WebSocket).await;
+    // A chain whose key has not come yet.
+    let (other, key) = certificate(&folder, "second");
+    folder.write("first.pem", &std::fs::read_to_string(&other).unwrap());
+    eventually("the log says so", async || {
+        server
+            .process
+            .stderr()
+            .join("\n")
+            .contains("the old one stays")
+    })
+    .await;
+    assert!(shows(&first).await);
+    folder.write("first.key", &std::fs::read_to_string(&key).unwrap());
+    eventually("the new certificate", async || shows(&other).await).await;
+    assert!(!shows(&first).await);
+    before.is_heard().await;
+}
+
+#[tokio::test]
+async fn who_does_not_speak_tls_costs_nothing() {
+    let folder = Folder::new("tls-plain");
+    let (server, chain) = server_with(&folder, &["--handshake-timeout", "500ms"]).await;
+    let mut plain = RawSocket::connect(&server).await;
+    plain
+        .write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    let mut said = Vec::new();
+    // An alert of TLS, and no answer.
+    within("the end", plain.stream.read_to_end(&mut said))
+        .await
+        .unwrap();
+    assert_eq!(said.first(), Some(&0x15));
+    let mut silent = RawSocket::connect(&server).await;
+    silent.expect_end().await;
+    server
+        .reaches("connections_refused_total", r#"reason="tls""#, 1.0)
+        .await;
+    server.reaches("connections_open", "", 0.0).await;
+    // HTTP/2 is the proxy's: of what this client offers only HTTP/1.1 is taken.
+    let socket = TcpStream::connect(server.public).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = connector(&chain).connect(name, socket).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    // An end without a goodbye would be an error.
+    within("the answer", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn files_that_are_no_certificate_are_named() {
+    let folder = Folder::new("tls-files");
+    let (chain, key) = certificate(&folder, "one");
+    let (_, other) = certificate(&folder, "two");
+    let empty = folder.write("empty", "");
+    for (chain, key, hint) in [
+        (empty.as_str(), key.as_str(), "no certificate"),
+        (&chain, &empty, "no private key"),
+        (&chain, &other, "not the key of the certificate"),
+        ("/nowhere", &key, "--tls-cert: /nowhere"),
+    ] {
+        let (code, said) = run(&["--tls-cert", chain, "--tls-key", key]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(hint), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_health_check_needs_no_certificate() {
+    let folder = Folder::new("tls-health");
+    let (server, chain) = server_with(&folder, &[]).await;
+    let (listen, admin) = (server.public.to_string(), server.admin.to_string());
+    let args = [
+        "healthcheck",
+        "--listen",
+        &listen,
+        "--admin-listen",
+        &admin,
+        "--tls-cert",
+        &chain,
+    ];
+    assert_eq!(run(&args).await.0, Some(0));
+    server.process.signal(Signal::TERM);
+    eventually("the end", async || run(&args).await.0 == Some(1)).await;
+}
