@@ -35,7 +35,7 @@ use voicematch_core::{
 /// Everything the server needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub listen: Address,
+    pub listen: Vec<Address>,
     pub admin_listen: Address,
     pub tls: Option<CertificateFiles>,
     pub unix_socket_mode: u32,
@@ -48,6 +48,7 @@ pub struct Config {
     pub max_buffered_bytes: usize,
     pub limits: LimitConfig,
     pub proxies: TrustedProxies,
+    pub proxy_protocol: bool,
     pub origins: AllowedOrigins,
     pub auth: AuthConfig,
     pub sessions_per_user: usize,
@@ -65,6 +66,7 @@ impl Config {
         Settings {
             http: self.http,
             proxies: self.proxies.clone(),
+            proxy_protocol: self.proxy_protocol,
             origins: self.origins.clone(),
             ws: Arc::new(self.ws),
             limit_loopback: self.limits.limit_loopback,
@@ -154,6 +156,12 @@ impl Flags {
                 "--dev-tokens needs --jwt-secret-file, whose secret signs them".into(),
             ));
         }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            return Err(ConfigError(
+                "--proxy-protocol needs --trusted-proxy, which names the proxies that send it"
+                    .into(),
+            ));
+        }
         let tls = match (self.tls_cert, self.tls_key) {
             (None, None) => None,
             (Some(chain), Some(key)) => Some(CertificateFiles { chain, key }),
@@ -230,6 +238,7 @@ impl Flags {
                 limit_loopback: self.limit_loopback,
             },
             proxies: TrustedProxies(self.trusted_proxies),
+            proxy_protocol: self.proxy_protocol,
             origins: AllowedOrigins(self.allowed_origins),
             auth,
             sessions_per_user: self.sessions_per_user,
@@ -323,7 +332,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_documents() {
         let config = config(&[]).expect("defaults are valid");
-        assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(config.listen[0].to_string(), "0.0.0.0:8080");
         assert_eq!(config.admin_listen.to_string(), "127.0.0.1:6060");
         assert_eq!(
             config.session.outbox,
@@ -372,6 +381,7 @@ mod tests {
             (&["--ice-server", "http://x"], "stun:"),
             (&["--ice-server", "{\"urls\": []}"], "empty"),
             (&["--dev-tokens"], "--jwt-secret-file"),
+            (&["--proxy-protocol"], "--trusted-proxy"),
             (&["--tls-cert", "x"], "--tls-key"),
             (&["--tls-key", "x"], "--tls-cert"),
             (&["--jwks", "ftp://x"], "https://"),

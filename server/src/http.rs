@@ -46,7 +46,7 @@ use crate::{
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
-    io::{Peer, Stream, TlsStream},
+    io::{Peer, Stream, TlsStream, proxy_header},
     shutdown::Shutdown,
     transport::ws::WsConfig,
 };
@@ -75,6 +75,8 @@ pub struct Settings {
     pub http: HttpConfig,
     /// Whose `X-Forwarded-...` headers are believed.
     pub proxies: TrustedProxies,
+    /// Whether their connections begin with a PROXY header.
+    pub proxy_protocol: bool,
     /// Which pages may connect.
     pub origins: AllowedOrigins,
     /// How connections behave once they are WebSockets.
@@ -122,8 +124,19 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         None => public.settings.get().http.handshake_timeout,
     };
     let begun = Instant::now();
-    let Some(stream) = encrypted(stream, &public, begun, header_timeout).await else {
-        return;
+    let prepared = prepare(stream, peer, &public);
+    // Boxed, as its memory is not needed afterwards.
+    let prepared = tokio::select! {
+        prepared = Box::pin(timeout(header_timeout, prepared)) => prepared,
+        () = public.make_room.asked(begun) => return,
+    };
+    let (stream, peer) = match prepared {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return,
+        Err(_) => {
+            public.context.metrics.limit_hit("handshake_timeout");
+            return;
+        }
     };
     let connection = Connection::new(peer, permit, public.clone(), begun + header_timeout);
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
@@ -179,33 +192,34 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
     }
 }
 
-/// The stream over which HTTP is spoken; `None`: the other side could not agree on one in time, or had to make room.
-async fn encrypted(
-    stream: Stream,
-    public: &Public,
-    begun: Instant,
-    within: Duration,
-) -> Option<Stream> {
+/// The stream over which HTTP is spoken, and who is at its other end, behind a proxy or not; `None`: what comes before HTTP
+/// was wrong.
+async fn prepare(mut stream: Stream, peer: Peer, public: &Public) -> Option<(Stream, Peer)> {
+    let metrics = &public.context.metrics;
+    let settings = public.settings.get();
+    let mut user = peer;
+    if settings.proxy_protocol && settings.proxies.trusts(peer) {
+        match proxy_header::read(&mut stream).await {
+            Ok(address) => user = address.map_or(peer, Peer::Ip),
+            Err(error) => {
+                metrics.refused("proxy_header");
+                tracing::debug!(%error, "a connection of a proxy was dropped");
+                return None;
+            }
+        }
+    }
     let (tls, socket) = match (&public.tls, stream) {
         (Some(tls), Stream::Tcp(socket)) => (tls.clone(), socket),
-        (_, stream) => return Some(stream),
+        (_, stream) => return Some((stream, user)),
     };
-    let metrics = &public.context.metrics;
-    // Boxed, as its memory is not needed afterwards.
-    let accepted = Box::pin(timeout(within, TlsStream::accept(socket, tls)));
-    let accepted = tokio::select! {
-        accepted = accepted => accepted,
-        () = public.make_room.asked(begun) => return None,
-    };
-    match accepted {
-        Ok(Ok(stream)) => return Some(Stream::Tls(stream)),
-        Ok(Err(error)) => {
+    match TlsStream::accept(socket, tls).await {
+        Ok(stream) => Some((Stream::Tls(stream), user)),
+        Err(error) => {
             metrics.refused("tls");
             tracing::debug!(%error, "a TLS handshake failed");
+            None
         }
-        Err(_) => metrics.limit_hit("handshake_timeout"),
     }
-    None
 }
 
 /// Waits until a connection without a request has to make room.

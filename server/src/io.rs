@@ -4,6 +4,7 @@
 //! its hot path does not ask which kind it is.
 
 mod link;
+pub mod proxy_header;
 mod tls;
 
 use std::{

@@ -59,14 +59,14 @@ use admission::{
 };
 use config::Config;
 use http::Public;
-use listen::{Address, Bound, BoundAddress, certificate::Certificate};
+use listen::{Address, Bound, BoundAddress, Listeners, certificate::Certificate};
 use profile::Profiler;
 use shutdown::Shutdown;
 
 /// A server whose addresses are bound.
 pub struct Server {
     config: Config,
-    public: Bound,
+    public: Vec<Bound>,
     admin: Bound,
     keys: RoomKeys,
     key_source: room_key::Source,
@@ -79,7 +79,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Addrs {
     /// `/ws`, `/health`, `/stats`.
-    pub public: BoundAddress,
+    pub public: Vec<BoundAddress>,
     /// `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
     pub admin: BoundAddress,
 }
@@ -130,7 +130,9 @@ impl Server {
         let auth = auth.map_err(ServerError::TokenKeys)?;
         let certificate = config.tls.clone().map(Certificate::load).transpose();
         let certificate = certificate.map_err(ServerError::Certificate)?;
-        let public = bind(&config.listen, "--listen")?;
+        let public = config.listen.iter();
+        let public: Result<Vec<_>, _> = public.map(|address| bind(address, "--listen")).collect();
+        let public = public?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
         Ok(Self {
             config,
@@ -147,7 +149,11 @@ impl Server {
     /// The bound addresses, with the ports that were taken for port 0.
     pub fn addrs(&self) -> Addrs {
         Addrs {
-            public: self.public.address().clone(),
+            public: self
+                .public
+                .iter()
+                .map(|bound| bound.address().clone())
+                .collect(),
             admin: self.admin.address().clone(),
         }
     }
@@ -159,10 +165,10 @@ impl Server {
 
     /// Whether others than users of this machine may begin sessions without a token.
     pub fn lets_everybody_in(&self) -> bool {
-        let is_public = match self.public.address() {
+        let is_public = self.public.iter().any(|bound| match bound.address() {
             BoundAddress::Tcp(address) => !address.ip().is_loopback(),
             BoundAddress::Unix(_) => false,
-        };
+        });
         is_public && self.auth.is_none()
     }
 
@@ -234,16 +240,16 @@ impl Server {
         }
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);
-        let (accept, _public_file) = {
+        let (accept, _public_files) = {
             let (admission, shared) = (admission.clone(), shared.clone());
             let handles = workers.handles.clone();
-            let (listener, file) = {
+            let (listeners, files) = {
                 let _worker = workers.handles[0].enter();
-                public.into_listener()?
+                Listeners::new(public)?
             };
             let accept = async move {
                 listen::accept(
-                    listener,
+                    listeners,
                     admission,
                     config.max_accepts_per_second,
                     handles,
@@ -251,7 +257,7 @@ impl Server {
                 )
                 .await;
             };
-            (workers.handles[0].spawn(accept), file)
+            (workers.handles[0].spawn(accept), files)
         };
         let watch = tokio::spawn({
             let (context, make_room) = (context.clone(), make_room.clone());

@@ -22,7 +22,7 @@ use crate::{
     machine::descriptors::{self, Reserve},
 };
 pub use address::Address;
-pub use bind::{Bound, BoundAddress, Listener, SocketFile, bind};
+pub use bind::{Bound, BoundAddress, Listener, Listeners, SocketFile, bind};
 use voicematch_core::metrics::Metrics;
 
 /// How long to wait before accepting again after an accept that failed: at first, and at the most.
@@ -33,7 +33,7 @@ const RESERVE: usize = 32;
 
 /// Accepts for ever, dealing connections out to `workers`. To be run on the first of them.
 pub async fn accept(
-    listener: Listener,
+    mut listeners: Listeners,
     admission: Arc<Admission>,
     max_per_second: u32,
     workers: Vec<Handle>,
@@ -46,7 +46,7 @@ pub async fn accept(
     let mut scarce = false;
     loop {
         pace.wait(metrics).await;
-        match listener.accept().await {
+        match listeners.accept().await {
             Ok((stream, peer)) => {
                 back_off = BACK_OFF[0];
                 scarce = scarce && !reserve.is_whole();

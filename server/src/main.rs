@@ -67,7 +67,7 @@ fn main() -> ExitCode {
             url,
         }) => {
             let has_tls = tls_cert.is_some();
-            commands::healthcheck::run(&listen, &admin_listen, has_tls, url.as_deref())
+            commands::healthcheck::run(&listen[0], &admin_listen, has_tls, url.as_deref())
         }
         Some(Command::Checkconfig { config }) => commands::configuration::check(&config),
         Some(Command::Defaultconfig) => commands::configuration::print_default(),
@@ -122,19 +122,24 @@ async fn serve_until_signals(
             "everybody may come in; --jwt-secret-file, --jwt-public-key-file or --jwks asks for tokens of your app"
         );
     }
-    tracing::info!(public = %addrs.public, admin = %addrs.admin, "listening");
-    let public = match &addrs.public {
-        BoundAddress::Tcp(public) => {
-            let s = if server.has_tls() { "s" } else { "" };
-            format!("ws{s}://{public}/ws  http{s}://{public}/health")
-        }
-        public => public.to_string(),
-    };
+    let shown: Vec<_> = addrs.public.iter().map(ToString::to_string).collect();
+    tracing::info!(public = %shown.join(","), admin = %addrs.admin, "listening");
+    let mut public = String::new();
+    for address in &addrs.public {
+        let shown = match address {
+            BoundAddress::Tcp(address) => {
+                let s = if server.has_tls() { "s" } else { "" };
+                format!("ws{s}://{address}/ws  http{s}://{address}/health")
+            }
+            unix => unix.to_string(),
+        };
+        public += &format!("public  {shown}\n");
+    }
     let admin = match &addrs.admin {
         BoundAddress::Tcp(admin) => format!("http://{admin}/metrics  http://{admin}/debug/pprof/"),
         admin => admin.to_string(),
     };
-    log::print(format!("public  {public}\nadmin   {admin}\n"));
+    log::print(format!("{public}admin   {admin}\n"));
     let (drain, drain_asked) = oneshot::channel();
     let (stop, stop_asked) = oneshot::channel();
     let (reloaded, reloads) = mpsc::unbounded_channel();

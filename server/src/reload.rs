@@ -13,8 +13,9 @@ use crate::{
 
 /// The flags, by their names in the program, whose changes take effect while the server runs: at once, or for connections
 /// and sessions that begin from then on.
-const LIVE: [&str; 31] = [
+const LIVE: [&str; 32] = [
     "trusted_proxies",
+    "proxy_protocol",
     "allowed_origins",
     "ice_servers",
     "turn_urls",

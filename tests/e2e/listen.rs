@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
-use crate::support::{Process, TestServer, binary, eventually, http::get, pair, run, within};
+use crate::support::{
+    Client, Process, TestServer, Via, binary, eventually, http::get, pair, run, within,
+};
 
 #[tokio::test]
 async fn every_form_of_an_address_is_taken() {
@@ -25,6 +27,34 @@ async fn every_form_of_an_address_is_taken() {
         let address = ([127, 0, 0, 1], server.public.port()).into();
         assert_eq!(get(address, "/health").await.status, 200, "{form}");
     }
+}
+
+#[tokio::test]
+async fn one_server_listens_at_several_addresses() {
+    let folder = Folder::new("several");
+    let path = folder.socket();
+    let unix = format!("unix:{}", path.display());
+    let flags = ["--listen", "127.0.0.2:0", "--listen", &unix];
+    let server = TestServer::start(&flags).await;
+    let mut second = None;
+    eventually("all addresses are said", async || {
+        let said = server.process.stdout();
+        let mut said = said.iter().filter(|line| line.starts_with("public"));
+        second = said.nth(1).cloned();
+        said.next().is_some()
+    })
+    .await;
+    let second = second.unwrap();
+    let second = second.split("http://").nth(1).unwrap();
+    let second = second.strip_suffix("/health").unwrap().parse().unwrap();
+    let mut one = Client::begin_at(server.public, Via::WebSocket).await;
+    one.send(json!({"type": "find_match"})).await;
+    one.expect("waiting").await;
+    let mut other = Client::begin_at(second, Via::EventStream).await;
+    other.send(json!({"type": "find_match"})).await;
+    other.expect("match_found").await;
+    one.expect("match_found").await;
+    user(&path, "203.0.113.1").await.unwrap();
 }
 
 #[tokio::test]

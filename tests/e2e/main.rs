@@ -30,6 +30,7 @@ mod named_rooms;
 mod nginx;
 mod pairing;
 mod pprof;
+mod proxies;
 mod proxy;
 mod refusals;
 mod rejoin;

@@ -121,3 +121,108 @@ async fn the_page_may_be_at_the_host_that_a_trusted_proxy_names() {
     let other = status(&server, &[page, "X-Forwarded-Host: evil.example"]).await;
     assert_eq!(other, 403);
 }
+
+/// A PROXY header of version 2: this version and command, this family, and these addresses.
+fn proxy_header(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend_from_slice(&[command, family]);
+    header.extend_from_slice(&length);
+    header.extend_from_slice(rest);
+    header
+}
+
+/// A header for a user at this address, with something behind the addresses as proxies may add.
+fn proxied(user: [u8; 4]) -> Vec<u8> {
+    let rest = [
+        &user[..],
+        &[127, 0, 0, 1, 1, 2, 3, 4],
+        &[0x04, 0, 3, b'a', b'b', b'c'],
+    ];
+    proxy_header(0x21, 0x11, &rest.concat())
+}
+
+const BY_PROXY_HEADER: [&str; 5] = [
+    "--proxy-protocol",
+    "--trusted-proxy",
+    "127.0.0.1",
+    "--max-connections-per-address",
+    "1",
+];
+
+#[tokio::test]
+async fn the_address_in_a_proxy_header_counts() {
+    let server = TestServer::start(&BY_PROXY_HEADER).await;
+    let begin = async |header: &[u8], more: &str| {
+        let mut socket = RawSocket::connect(&server).await;
+        let text = handshake(&server).replace("\r\n\r\n", &format!("\r\n{more}\r\n"));
+        socket.write(&[header, text.as_bytes()].concat()).await;
+        (socket.response().await.status, socket)
+    };
+    let (status, _first) = begin(&proxied([203, 0, 113, 7]), "").await;
+    assert_eq!(status, 101);
+    assert_eq!(begin(&proxied([203, 0, 113, 7]), "").await.0, 429);
+    // Who is no proxy cannot claim to be another user.
+    let claim = "X-Forwarded-For: 203.0.113.9\r\n";
+    assert_eq!(begin(&proxied([203, 0, 113, 7]), claim).await.0, 429);
+    assert_eq!(begin(&proxied([203, 0, 113, 8]), "").await.0, 101);
+    // Over IPv6 all of a network are one.
+    let mut network = [0; 36];
+    network[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
+    let (status, _sixth) = begin(&proxy_header(0x21, 0x21, &network), "").await;
+    assert_eq!(status, 101);
+    network[15] = 1;
+    assert_eq!(begin(&proxy_header(0x21, 0x21, &network), "").await.0, 429);
+    // A proxy that asks for itself.
+    assert_eq!(begin(&proxy_header(0x20, 0, &[]), "").await.0, 101);
+}
+
+#[tokio::test]
+async fn what_is_no_proxy_header_costs_its_sender_only() {
+    let flags = [&BY_PROXY_HEADER[..], &["--handshake-timeout", "1s"]].concat();
+    let server = TestServer::start(&flags).await;
+    let mut cut_off = proxied([203, 0, 113, 7]);
+    cut_off[15] = 4;
+    cut_off.truncate(20);
+    let mut wrong = vec![
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\nGET / HTTP/1.1\r\n\r\n".to_vec(),
+        proxy_header(0x11, 0x11, &[0; 12]),
+        proxy_header(0x22, 0x11, &[0; 12]),
+        proxy_header(0x21, 0x31, &[0; 216]),
+        proxy_header(0x21, 0x11, &[0; 11]),
+        proxy_header(0x21, 0x21, &[0; 35]),
+        proxy_header(0x21, 0x11, &[0; 2000]),
+        cut_off,
+    ];
+    let refused = wrong.len();
+    // These are cut off, and the rest does not come.
+    wrong.push(proxied([203, 0, 113, 7])[..20].to_vec());
+    wrong.push(Vec::new());
+    for bytes in wrong {
+        let mut socket = RawSocket::connect(&server).await;
+        socket.write(&bytes).await;
+        let mut said = Vec::new();
+        let end = tokio::io::AsyncReadExt::read_to_end(&mut socket.stream, &mut said);
+        // Bytes that nobody has read make the end a reset.
+        let _ = crate::support::within("the end", end).await;
+        assert!(said.is_empty(), "{bytes:?}");
+    }
+    let reason = r#"reason="proxy_header""#;
+    server
+        .reaches("connections_refused_total", reason, refused as f64)
+        .await;
+    server.reaches("connections_open", "", 0.0).await;
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_sends_no_header() {
+    let flags = ["--proxy-protocol", "--trusted-proxy", "192.0.2.1"];
+    let server = TestServer::start(&flags).await;
+    assert_eq!(server.public("/health").await.status, 200);
+    let mut liar = RawSocket::connect(&server).await;
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    liar.write(&[&proxied([203, 0, 113, 7]), &request[..]].concat())
+        .await;
+    assert_eq!(liar.response().await.status, 400);
+}

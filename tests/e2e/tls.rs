@@ -84,7 +84,7 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     let shows = async |certificate: &str| {
         let socket = TcpStream::connect(server.public).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let connected = connector(certificate).connect(name, socket).await;
+        let connected = connector(certificate, &[]).connect(name, socket).await;
         connected.is_ok()
     };
     let first = folder.write("copy", &std::fs::read_to_string(&chain).unwrap());
@@ -132,7 +132,10 @@ async fn who_does_not_speak_tls_costs_nothing() {
     // HTTP/2 is the proxy's: of what this client offers only HTTP/1.1 is taken.
     let socket = TcpStream::connect(server.public).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = connector(&chain).connect(name, socket).await.unwrap();
+    let mut stream = connector(&chain, &["h2", "http/1.1"])
+        .connect(name, socket)
+        .await
+        .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();

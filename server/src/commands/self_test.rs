@@ -43,7 +43,7 @@ pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
             std::future::pending(),
         ));
         let admin = format!("http://{}/metrics", addrs.admin);
-        let target = Target::new(&format!("ws://{}/ws", addrs.public), Some(&admin))?;
+        let target = Target::new(&format!("ws://{}/ws", addrs.public[0]), Some(&admin))?;
         let plan = Plan::new(users, duration);
         eprintln!(
             "self-test: {users} users come within {:.1?} and talk for {duration:.1?}",

@@ -102,14 +102,15 @@ pub enum Command {
     Man,
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
-        /// The server's --listen. 0.0.0.0, `[::]` and :PORT mean loopback
+        /// The server's --listen, the first of several. 0.0.0.0, `[::]` and :PORT mean loopback
         #[arg(
             long,
             default_value = DEFAULT_LISTEN,
             env = "VOICEMATCH_LISTEN",
+            value_delimiter = ',',
             value_name = "ADDR"
         )]
-        listen: Address,
+        listen: Vec<Address>,
         /// The server's --admin-listen, which is asked where --tls-cert is given
         #[arg(
             long,
@@ -149,14 +150,15 @@ const RUNNING: &str = "Running";
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
     /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, or unix:PATH.
-    /// Port 0 takes a free one
+    /// Port 0 takes a free one. Repeatable, or separated by commas
     #[arg(
         long, help_heading = LISTENING,
         default_value = DEFAULT_LISTEN,
         env = "VOICEMATCH_LISTEN",
+        value_delimiter = ',',
         value_name = "ADDR"
     )]
-    pub listen: Address,
+    pub listen: Vec<Address>,
 
     /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
     #[arg(
@@ -190,6 +192,11 @@ pub struct Flags {
         value_name = "CIDR"
     )]
     pub trusted_proxies: Vec<TrustedProxy>,
+
+    /// TCP and Unix connections of a --trusted-proxy begin with a PROXY header, version 2, that names the
+    /// user [default: false]
+    #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_PROXY_PROTOCOL", value_parser = BoolishValueParser::new())]
+    pub proxy_protocol: bool,
 
     /// Web pages that may connect besides those of the server's own host, as in `https://app.example`; * for
     /// all. Repeatable, or separated by commas [default: none]

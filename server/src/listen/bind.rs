@@ -1,10 +1,13 @@
 //! Binding: from an [`Address`] to a socket on which the kernel queues connections.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    future::poll_fn,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    task::{Context, Poll, ready},
 };
 
 use rustix::io::Errno;
@@ -174,15 +177,54 @@ pub enum Listener {
 impl Listener {
     /// Accepts a connection.
     pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match self {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Peer::Ip(peer.ip())))
+                let (stream, peer) = ready!(listener.poll_accept(cx))?;
+                (Stream::Tcp(stream), Peer::Ip(peer.ip()))
             }
             Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Unix))
+                let (stream, _) = ready!(listener.poll_accept(cx))?;
+                (Stream::Unix(stream), Peer::Unix)
             }
+        }))
+    }
+}
+
+/// Listeners at several addresses.
+pub struct Listeners {
+    all: Vec<Listener>,
+    /// The one that has its turn first.
+    next: usize,
+}
+
+impl Listeners {
+    /// For this runtime, with the files to be removed at the end.
+    pub fn new(bound: Vec<Bound>) -> io::Result<(Self, Vec<SocketFile>)> {
+        let (mut all, mut files) = (Vec::new(), Vec::new());
+        for bound in bound {
+            let (listener, file) = bound.into_listener()?;
+            all.push(listener);
+            files.extend(file);
         }
+        Ok((Self { all, next: 0 }, files))
+    }
+
+    /// Accepts a connection at any of them, in turns if several have one.
+    pub async fn accept(&mut self) -> io::Result<(Stream, Peer)> {
+        poll_fn(|cx| {
+            for n in 0..self.all.len() {
+                let turn = (self.next + n) % self.all.len();
+                if let Poll::Ready(accepted) = self.all[turn].poll_accept(cx) {
+                    self.next = turn + 1;
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }

@@ -242,7 +242,14 @@ fn printed_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
 /// The addresses in the log line of a server that listens.
 fn logged_addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
     let line = lines.iter().find(|line| line.contains(" listening "))?;
-    let address = |label: &str| line.split_once(label)?.1.split(' ').next()?.parse().ok();
+    let address = |label: &str| {
+        line.split_once(label)?
+            .1
+            .split([' ', ','])
+            .next()?
+            .parse()
+            .ok()
+    };
     Some((address("public=")?, address("admin=")?))
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// To this server, whose certificate must be the one in this PEM file.
     pub(crate) async fn to(server: SocketAddr, certificate: &str) -> Self {
-        let connector = connector(certificate);
+        let connector = connector(certificate, &["http/1.1"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
@@ -50,8 +50,8 @@ impl Drop for Tunnel {
     }
 }
 
-/// Trusts the certificate in this PEM file, and no other.
-pub(crate) fn connector(certificate: &str) -> TlsConnector {
+/// Trusts the certificate in this PEM file, and no other; offers these protocols.
+pub(crate) fn connector(certificate: &str, protocols: &[&str]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(certificate).unwrap())
@@ -62,6 +62,9 @@ pub(crate) fn connector(certificate: &str) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
     TlsConnector::from(Arc::new(config))
 }

@@ -32,13 +32,14 @@ pub(super) const RECONNECTS: [&str; 4] = ["resumed", "refused", "too_old", "limi
 pub(super) const LOSSES: [&str; 3] = ["connection", "heartbeat", "poll"];
 
 /// Why a connection was refused.
-pub const REFUSALS: [&str; 11] = [
+pub const REFUSALS: [&str; 12] = [
     "max_connections",
     "max_connections_per_address",
     "origin",
     "descriptors",
     "accept_error",
     "refusals_busy",
+    "proxy_header",
     "tls",
     "token_missing",
     "token_expired",

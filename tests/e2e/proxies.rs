@@ -1,0 +1,148 @@
+//! The examples in `deploy/proxies`, run as they are but for ports and files: users over each transport, and whose address
+//! counts.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::support::{
+    Client, Process, TestServer, Via,
+    client::pair_at,
+    eventually, http,
+    jwt::{Folder, certificate},
+    tunnel::Tunnel,
+};
+
+/// A proxy that runs.
+struct Proxy {
+    _process: Process,
+    /// Where users reach it without TLS.
+    tunnel: Tunnel,
+}
+
+/// Starts the proxy of this example in front of a server.
+async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&str]) -> Proxy {
+    let (chain, key) = certificate(folder, "certificate");
+    let both = [&chain, &key]
+        .map(|file| fs::read_to_string(file).unwrap())
+        .concat();
+    folder.write("certificate.both", &both);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/proxies");
+    let text = fs::read_to_string(examples.join(example)).unwrap();
+    loop {
+        let address = free_address();
+        let port = address.port().to_string();
+        let text = text
+            .replace("127.0.0.1:8080", &server.public.to_string())
+            .replace("443 ssl", &format!("{port} ssl"))
+            // The clients of this test call the server by no name.
+            .replace("localhost:443", &format!(":{port}"));
+        folder.write(example, &text);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).current_dir(folder.path(""));
+        // Caddy keeps what it knows there.
+        command.env("HOME", folder.path(""));
+        let mut process = Process::spawn(command);
+        while !process.has_ended() {
+            if TcpStream::connect(address).await.is_ok() {
+                let tunnel = Tunnel::to(address, &chain).await;
+                return Proxy {
+                    _process: process,
+                    tunnel,
+                };
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // Somebody else has got the port meanwhile.
+        let said = process.stderr().join("\n");
+        assert!(said.to_lowercase().contains("bind"), "{said}");
+    }
+}
+
+/// A free one, as far as one can know.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Users meet, talk and come back over each transport; the limit of an address counts users, and not the proxy.
+async fn serves(proxy: &Proxy, server: &TestServer) {
+    let address = proxy.tunnel.address;
+    for via in Via::ALL {
+        let (mut user, mut partner) = pair_at(address, via, Via::WebSocket).await;
+        user.say("hello").await;
+        partner.hears("hello").await;
+        user.cut();
+        let long = "x".repeat(50_000);
+        partner.say(long.clone()).await;
+        user.resume(via).await.unwrap();
+        user.hears(long).await;
+        for mut leaver in [user, partner] {
+            leaver.write(&json!({"type": "leave"})).await;
+            leaver.end().await;
+        }
+    }
+    server
+        .reaches("websocket_active_connections", "", 0.0)
+        .await;
+    let _two = [
+        Client::begin_at(address, Via::WebSocket).await,
+        Client::begin_at(address, Via::WebSocket).await,
+    ];
+    let limit = r#"limit="max_connections_per_address""#;
+    let before = server.metric("limit_hits_total", limit).await;
+    let third = http::get(address, "/poll?wait=0").await;
+    assert_eq!(third.status, 429);
+    assert_eq!(server.metric("limit_hits_total", limit).await, before + 1.0);
+}
+
+/// Two sessions for each user, who is at loopback here.
+const TWO_EACH: [&str; 5] = [
+    "--limit-loopback",
+    "--max-connections-per-address",
+    "2",
+    "--trusted-proxy",
+    "127.0.0.1",
+];
+
+#[tokio::test]
+async fn nginx_as_in_the_example() {
+    let folder = Folder::new("example-nginx");
+    let server = TestServer::start(&TWO_EACH).await;
+    let prefix = folder.path("");
+    let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr;";
+    let program = ["nginx", "-p", &prefix, "-c", "nginx.conf", "-g", directives];
+    let proxy = start(&folder, "nginx.conf", &server, &program).await;
+    http::get(proxy.tunnel.address, "/poll?wait=0&token=a-secret").await;
+    let log = folder.path("access.log");
+    eventually("a line in the log", async || {
+        fs::read_to_string(&log).unwrap().contains("/poll")
+    })
+    .await;
+    assert!(!fs::read_to_string(&log).unwrap().contains("secret"));
+    serves(&proxy, &server).await;
+}
+
+#[tokio::test]
+async fn haproxy_as_in_the_example() {
+    let folder = Folder::new("example-haproxy");
+    let server = TestServer::start(&[&TWO_EACH[..], &["--proxy-protocol"]].concat()).await;
+    let program = ["haproxy", "-db", "-f", "haproxy.cfg"];
+    let proxy = start(&folder, "haproxy.cfg", &server, &program).await;
+    serves(&proxy, &server).await;
+}
+
+#[tokio::test]
+async fn caddy_as_in_the_example() {
+    let folder = Folder::new("example-caddy");
+    let server = TestServer::start(&TWO_EACH).await;
+    let program = ["caddy", "run", "--config", "Caddyfile"];
+    let proxy = start(&folder, "Caddyfile", &server, &program).await;
+    serves(&proxy, &server).await;
+}
