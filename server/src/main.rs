@@ -13,8 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use voicematch_server::{
     Server,
     config::{
-        Command, Config, Flags, LogFormat,
-        file::ConfigFile,
+        Command, Config, LogFormat,
         parse::{CannotParse, Parsed, parse},
     },
     listen::BoundAddress,
@@ -40,7 +39,7 @@ pub static MALLOC_CONF: &[u8; 109] =
     b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
 
 fn main() -> ExitCode {
-    let Parsed { cli, file, written } = match parse(std::env::args_os()) {
+    let parsed = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(CannotParse::Flags(error)) => error.exit(),
         Err(CannotParse::File(faults)) => {
@@ -50,7 +49,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = match cli.command {
+    let outcome = match parsed.cli.command.clone() {
+        None => serve(parsed),
         #[cfg(feature = "self-test")]
         Some(Command::SelfTest { users, duration }) => commands::self_test::run(users, duration),
         Some(Command::Gentoken {
@@ -73,7 +73,6 @@ fn main() -> ExitCode {
         Some(Command::Defaultconfig) => commands::configuration::print_default(),
         Some(Command::Completions { shell }) => commands::manual::print_completions(shell),
         Some(Command::Man) => commands::manual::print_page(),
-        None => serve(cli.serve, file.as_ref(), Reload::new(written)),
     };
     outcome.unwrap_or_else(|error| {
         log::print_error(&error.to_string());
@@ -81,17 +80,14 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(
-    flags: Flags,
-    file: Option<&ConfigFile>,
-    reload: Reload,
-) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn serve(parsed: Parsed) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let flags = &parsed.cli.serve;
     let _last_lines = log::start(flags.log.clone(), flags.log_format == LogFormat::Json)?;
-    let mut config = match flags.check() {
+    let reload = Reload::new(parsed.written.clone());
+    let mut config = match parsed.check() {
         Ok(config) => config,
         Err(error) => {
-            let error = error.to_string();
-            log::print_error(&file.map_or(error.clone(), |file| file.with_lines(&error)));
+            log::print_error(&error);
             return Ok(ExitCode::from(2));
         }
     };

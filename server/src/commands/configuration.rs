@@ -10,6 +10,9 @@ use voicematch_server::{
 
 use super::Outcome;
 
+/// The longest line of an explanation, but for one long word.
+const WIDTH: usize = 100;
+
 /// Says whether a server could start with this file.
 pub(crate) fn check(path: &Path) -> Outcome {
     let program = OsString::from("voicematch-server");
@@ -18,15 +21,17 @@ pub(crate) fn check(path: &Path) -> Outcome {
         Err(CannotParse::Flags(error)) => error.exit(),
         Err(CannotParse::File(faults)) => faults,
         Ok(parsed) => {
-            let with_lines = |error: String| match &parsed.file {
-                Some(file) => file.with_lines(&error),
-                None => error,
-            };
-            match parsed.cli.serve.check().map_err(|error| error.to_string()) {
-                Err(error) => vec![with_lines(error)],
+            let file = parsed.file.clone();
+            match parsed.check() {
+                Err(fault) => vec![fault],
                 Ok(config) => {
                     let faults = config.check_files().into_iter();
-                    faults.map(with_lines).collect()
+                    faults
+                        .map(|fault| {
+                            file.as_ref()
+                                .map_or(fault.clone(), |file| file.with_lines(&fault))
+                        })
+                        .collect()
                 }
             }
         }
@@ -60,12 +65,32 @@ fn default_file(command: &Command) -> String {
         }
         text.push('\n');
         let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.lines() {
+        // What is off or absent by default is seen below.
+        let help = help
+            .replace(" [default: none]", "")
+            .replace(" [default: false]", "");
+        for line in wrapped(&help) {
             text += &format!("# {line}\n");
         }
         text += &format!("#{} = {}\n", file::key_of(flag), default_of(flag));
     }
     text
+}
+
+/// The text in lines of a width that is read easily.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines
+            .last_mut()
+            .filter(|line| line.len() + word.len() < WIDTH);
+        match line {
+            Some(line) if line.is_empty() => *line += word,
+            Some(line) => *line += &format!(" {word}"),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The default as TOML; where there is none, what is to be written.
@@ -81,7 +106,10 @@ fn default_of(flag: &Arg) -> String {
     };
     match (flag.get_action(), &values[..]) {
         (ArgAction::SetTrue, _) => "false".to_owned(),
-        (ArgAction::Append, _) => "[]".to_owned(),
+        (ArgAction::Append, values) => {
+            let values: Vec<_> = values.iter().map(|value| quoted(value)).collect();
+            format!("[{}]", values.join(", "))
+        }
         (_, [value]) => quoted(value),
         _ => {
             let names = flag.get_value_names().unwrap_or_default();

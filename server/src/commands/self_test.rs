@@ -5,22 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
 use loadtest::{Plan, Target};
 use tokio::sync::mpsc;
-use voicematch_server::{Server, config::Cli, machine::descriptors, room_key::KeyFrom};
+use voicematch_server::{Server, config::parse::parse, machine::descriptors, room_key::KeyFrom};
 
 use super::Outcome;
 
 /// How often it prints its progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// Plays users against a server in this process, with the settings of the environment, and prints what
+/// Plays users against a server in this process, with the settings of the environment and its file, and prints what
 /// they saw. Exits as `loadtest` does.
 pub(crate) fn run(users: u32, duration: Duration) -> Outcome {
     let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let flags = Cli::parse_from(["voicematch-server"].into_iter().chain(addresses)).serve;
-    let mut config = flags.check()?;
+    let args = ["voicematch-server"].into_iter().chain(addresses);
+    let parsed = parse(args.map(Into::into)).map_err(|why| why.faults().join("\n"))?;
+    let mut config = parsed.check()?;
     // Nothing is to be left behind.
     config.room_key.key = KeyFrom::Memory;
     // A user and its connection in the server take one each.

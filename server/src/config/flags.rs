@@ -48,7 +48,7 @@ pub struct Cli {
 }
 
 /// What the program can do besides serving.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Start a server inside this process, play users against it, and print what they saw.
     #[cfg(feature = "self-test")]

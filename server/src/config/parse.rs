@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
 use super::{
-    Cli,
-    file::{ConfigFile, settable},
+    Cli, Config,
+    file::{ConfigFile, key_of, settable},
 };
 
 /// What was asked for.
@@ -17,8 +17,19 @@ pub struct Parsed {
     pub cli: Cli,
     /// The file that has set some of them.
     pub file: Option<ConfigFile>,
-    /// Each flag as it was written, by its name: to tell what has changed.
+    /// Each flag as it was written, by its name in the file: to tell what has changed.
     pub written: BTreeMap<String, Vec<OsString>>,
+}
+
+impl Parsed {
+    /// Checks the flags against each other; the error names the lines of the file that have set them.
+    pub fn check(self) -> Result<Config, String> {
+        let Self { cli, file, .. } = self;
+        cli.serve.check().map_err(|error| match &file {
+            Some(file) => file.with_lines(&error.to_string()),
+            None => error.to_string(),
+        })
+    }
 }
 
 /// Why the program cannot know what was asked for.
@@ -28,6 +39,16 @@ pub enum CannotParse {
     Flags(clap::Error),
     /// The configuration file: one line for each fault.
     File(Vec<String>),
+}
+
+impl CannotParse {
+    /// One line for each fault.
+    pub fn faults(self) -> Vec<String> {
+        match self {
+            Self::Flags(error) => vec![error.to_string()],
+            Self::File(faults) => faults,
+        }
+    }
 }
 
 impl From<clap::Error> for CannotParse {
@@ -63,7 +84,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, CannotP
         .filter_map(|flag| {
             let id = flag.get_id().as_str();
             let values = matches.try_get_raw(id).ok()??;
-            Some((id.to_owned(), values.map(OsString::from).collect()))
+            Some((key_of(flag), values.map(OsString::from).collect()))
         })
         .collect();
     let cli = Cli::from_arg_matches(&matches)?;
