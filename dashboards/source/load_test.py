@@ -3,6 +3,8 @@
 from parts import MATCH_SECONDS, MESSAGE_SECONDS
 from parts import choice, dashboard, events, generator, lines, number, percentile, rate, server, total
 
+JOINED = rate(server("requests_total", 'type="join_room"'))
+
 
 def own(selector):
     """Of processes, those that are load tests: the names of these metrics are not theirs alone."""
@@ -39,9 +41,9 @@ CONTENT = [
         lines("Users in rooms", "On both sides.", "short",
               ("loadtest", total(generator("loadtest_users_in_rooms"))),
               ("server", total(server("sessions", 'state="in_room"')))),
-        lines("Users matched", "In a second, on both sides.", "ops",
+        lines("Users who came into a room", "In a second, on both sides: by a match, or into a named room.", "ops",
               ("loadtest", total(rate(generator("loadtest_matches_total")))),
-              ("server", f"2 * {total(rate(server('matches_total')))}")),
+              ("server", f"2 * {total(rate(server('matches_total')))} + {total(JOINED)}")),
         lines("Messages", "In a second: sent and received by loadtest, relayed by the server.", "ops",
               ("sent", total(rate(generator("loadtest_messages_sent_total")))),
               ("received", total(rate(generator("loadtest_messages_delivered_total")))),
