@@ -15,6 +15,13 @@ MAY_BE_EMPTY = {
 UNUSED = {}
 
 
+def query_of(asked, *place):
+    """`place`: dashboard, panel, legend."""
+    found = [question.query for question in asked if (question.dashboard, question.panel, question.legend) == place]
+    assert len(found) == 1, f"{len(found)} queries, and not one, at {place}"
+    return found[0]
+
+
 def panels(prometheus, asked, start, end):
     """Each query returns data, with the labels that its legend names."""
     for question in asked:
@@ -55,8 +62,8 @@ def rules(prometheus, end):
 def counts(prometheus, asked, before, end, report):
     """What panels count is what loadtest counted."""
 
-    def query(dashboard, panel, legend):
-        return next(q.query for q in asked if (q.dashboard, q.panel, q.legend) == (dashboard, panel, legend))
+    def query(*place):
+        return query_of(asked, *place)
 
     def counted(dashboard, panel, legend):
         """Instead of a panel's rates what they are the rates of, from the begin of the run to its end, by labels."""
@@ -108,7 +115,7 @@ def counts(prometheus, asked, before, end, report):
     ]
     for kind in ("offer", "answer", "ice_candidate", "message"):
         # What is not delivered went to somebody who had left meanwhile.
-        figures.append((f"messages of the type {kind}", messages[kind], delivered[kind], sent[kind]))
+        figures.append((f"messages of the type {kind}", messages.get(kind, 0), delivered[kind], sent[kind]))
 
     # A percentile of the server lies somewhere in a bucket, which is up to 2.5 times as long at its end as at its begin.
     waited = re.sub(r"\[\w+\]", f"[{end - before:.0f}s]", query("overview.json", "Wait for a match", "95 %"))
@@ -123,8 +130,7 @@ def counts(prometheus, asked, before, end, report):
 def process(prometheus, asked, now, server):
     """What panels say of the process is what the kernel says."""
     for panel, truth, tolerance in [("Resident memory", resident_bytes(server), 0.2), ("Descriptors", open_files(server), 0.1)]:
-        query = next(q.query for q in asked if (q.dashboard, q.panel, q.legend) == ("node.json", panel, "{{instance}}"))
-        for _, value in prometheus.at(now, query):
+        for _, value in prometheus.at(now, query_of(asked, "node.json", panel, "{{instance}}")):
             if abs(value / truth - 1) > tolerance:
                 yield f"{panel}: the dashboards say {value:g}, the kernel {truth:g}"
 
