@@ -51,10 +51,11 @@ def rules(prometheus, end):
     for rule in prometheus.rules():
         if rule["health"] != "ok":
             yield f"{rule['name']}: {rule['lastError']}"
-        query = rule["name"]
         if rule["type"] == "alerting":
             # Compared like this, the answer is 0 or 1 instead of something or nothing.
             query = re.sub(r" (>|<|==) ", r" \1 bool ", rule["query"])
+        else:
+            query = rule["name"] + "{" + ",".join(f'{name}="{value}"' for name, value in rule.get("labels", {}).items()) + "}"
         if not prometheus.at(end, query) and rule["name"] not in MAY_BE_EMPTY:
             yield f"{rule['name']} has no data: {query}"
 
