@@ -10,11 +10,14 @@ HOUR, DAY, YEAR = 3600, 86400, 365 * 86400
 
 MEMORY = server("process_resident_memory_bytes")
 DESCRIPTORS = server("process_open_fds")
-TASKS = total(server("runtime_tasks_alive"), "instance")
+TASKS = total(server("runtime_tasks_alive"), "job", "instance")
 # Recorded, because a percentile has no course that could be measured in one query.
 MESSAGES = server("instance:relay_duration_seconds:p99_rate5m")
 MATCHES = server("instance:matchmaking_duration_seconds:p95_rate5m")
 USERS = server("websocket_active_connections")
+
+# A line through the first minutes of a run says nothing about its hours.
+LONG_ENOUGH = f"and on (job, instance) {server('runtime_workers')} offset $drift"
 
 
 def course(expression):
@@ -23,21 +26,21 @@ def course(expression):
 
 
 def per_hour(expression):
-    return f"deriv({course(expression)}) * {HOUR}"
+    return f"deriv({course(expression)}) * {HOUR} {LONG_ENOUGH}"
 
 
 def a_day_later(expression):
-    return f"predict_linear({course(expression)}, {DAY})"
+    return f"predict_linear({course(expression)}, {DAY}) {LONG_ENOUGH}"
 
 
 def until(limit, expression):
     """Seconds; what does not grow takes a year."""
     growth = f"clamp_min(deriv({course(expression)}), 1e-9)"
-    return f"clamp_max(clamp_min({limit} - {expression}, 0) / {growth}, {YEAR})"
+    return f"clamp_max(clamp_min({limit} - {expression}, 0) / {growth}, {YEAR}) {LONG_ENOUGH}"
 
 
 def drift(title, what, unit, expression):
-    return number(title, f"{what} Measured over the time of the variable Drift.", unit,
+    return number(title, f"{what} Measured over the time of the variable Drift, and not shown before.", unit,
                   ("{{instance}}", per_hour(expression)), steps=[(None, "text")])
 
 
@@ -49,7 +52,7 @@ def forecast(title, what, unit, expression, *others, limit=None):
 
 CONTENT = [
     ("Drift per hour", [
-        drift("Memory", "Resident memory.", "bytes", MEMORY),
+        drift("Memory", "Resident memory.", "decbytes", MEMORY),
         drift("Descriptors", "Open files.", "none", DESCRIPTORS),
         drift("Tasks", "Tasks alive: about one for each connection.", "none", TASKS),
         drift("Message p99", "What 99 % of the messages took in the server.", "s", MESSAGES),
@@ -65,7 +68,7 @@ CONTENT = [
                steps=[(None, "red"), (DAY / 6, "orange"), (DAY, "green")], width=12),
     ]),
     ("Over time", [
-        forecast("Memory", "Resident memory.", "bytes", MEMORY, limit=MEMORY_BYTES),
+        forecast("Memory", "Resident memory.", "decbytes", MEMORY, limit=MEMORY_BYTES),
         forecast("Descriptors", "Open files, and how many may be open.", "none", DESCRIPTORS,
                  ("{{instance}} limit", server("process_max_fds"))),
         forecast("Tasks", "Tasks alive, and connections. Tasks that grow while connections do not are never ended.", "none",
@@ -78,14 +81,14 @@ CONTENT = [
     ]),
     ("What explains it", [
         lines("Where the memory is", "Allocated: in use by the program. Resident: what the allocator has of the system. If only the "
-              "second grows, memory is scattered and not leaked.", "bytes",
+              "second grows, memory is scattered and not leaked.", "decbytes",
               ("{{instance}} allocated", server("allocator_bytes", 'kind="allocated"')),
               ("{{instance}} resident", server("allocator_bytes", 'kind="resident"'))),
-        lines("Memory of a user", "Resident memory divided by the users who are there.", "bytes",
+        lines("Memory of a user", "Resident memory divided by the users who are there.", "decbytes",
               ("{{instance}}", f"{MEMORY} / clamp_min({USERS}, 1)")),
         lines("CPU of a message", "CPU time of the whole server divided by the messages it relayed. It falls as the load rises.", "s",
-              ("{{instance}}", f"{total(rate(server('process_cpu_seconds_total')), 'instance')} / "
-               f"{total(rate(server('messages_relayed_total')), 'instance')}")),
+              ("{{instance}}", f"{total(rate(server('process_cpu_seconds_total')), 'job', 'instance')} / "
+               f"{total(rate(server('messages_relayed_total')), 'job', 'instance')}")),
     ]),
 ]
 

@@ -70,7 +70,7 @@ CONTENT = [
         lines("CPU", "Cores in use. A generator with all of its cores in use measures itself.", "none",
               ("loadtest {{instance}}", own(rate(generator("process_cpu_seconds_total")))),
               ("server {{instance}}", rate(server("process_cpu_seconds_total"))), width=12),
-        lines("Memory", "Resident memory.", "bytes",
+        lines("Memory", "Resident memory.", "decbytes",
               ("loadtest {{instance}}", own(generator("process_resident_memory_bytes"))),
               ("server {{instance}}", server("process_resident_memory_bytes")), width=12),
     ]),

@@ -11,7 +11,7 @@ CONTENT = [
                ("{{instance}}", server("runtime_workers")), now=True),
         number("Threads", "All threads of the process.", "none", ("{{instance}}", server("process_threads")), now=True),
         number("Key of room tickets", "Where it comes from. `memory`: rooms do not survive a restart of the server.", "none",
-               ("{{source}}", total(server("room_key"), "source", "instance")), now=True, text="name", width=6),
+               ("{{source}}", total(server("room_key"), "source")), now=True, text="name", width=6),
         number("Log lines lost", "Log lines not written in the last hour: the reader was too slow, or the write failed.", "none",
                ("{{instance}}", f"increase({server('log_lines_dropped_total')}[1h])"),
                steps=[(None, "green"), (1, "orange")]),
@@ -26,12 +26,12 @@ CONTENT = [
               ("{{instance}} worker {{worker}}", server("runtime_tasks_alive"))),
     ]),
     ("Memory", [
-        lines("Resident memory", "What the system counts for the process.", "bytes",
+        lines("Resident memory", "What the system counts for the process.", "decbytes",
               ("{{instance}}", server("process_resident_memory_bytes")), limit=MEMORY_BYTES),
         lines("What the allocator holds", "By kind, see jemalloc's `stats.*`: allocated is in use by the program, retained is not "
-              "resident.", "bytes", ("{{instance}} {{kind}}", server("allocator_bytes"))),
+              "resident.", "decbytes", ("{{instance}} {{kind}}", server("allocator_bytes"))),
         lines("What users make it keep", "Unfinished messages, outboxes and handshakes (limit: --max-buffered-bytes, by default a "
-              "quarter of the machine's memory); of these, messages kept for sessions that may come back.", "bytes",
+              "quarter of the machine's memory); of these, messages kept for sessions that may come back.", "decbytes",
               ("{{instance}} all", server("buffered_bytes")), ("{{instance}} for sessions", server("resume_log_bytes"))),
         lines("Fullest outbox: messages", "The most messages that waited for one user since the start. At the limit, by default "
               "256, that user is closed.", "none", ("{{instance}}", server("outbox_high_water_messages")), limit=256),

@@ -46,17 +46,18 @@ CONTENT = [
         number("Match: error budget left",
                "Of the 5 % of users who may wait for a match longer than 2 s, what is left over the time shown. Below 0: the "
                "objective was missed.", "percentunit", ("left", budget_left(GOOD_MATCHES, "match")),
-               steps=BUDGET_STEPS, now=True),
+               steps=BUDGET_STEPS, now=True, height=8),
         number("Delivery: error budget left",
                "Of the 0.1 % of messages that may take longer than 100 ms in the server or be dropped by it, what is left "
                "over the time shown. Below 0: the objective was missed.", "percentunit",
-               ("left", budget_left(GOOD_MESSAGES, "delivery")), steps=BUDGET_STEPS, now=True),
+               ("left", budget_left(GOOD_MESSAGES, "delivery")), steps=BUDGET_STEPS, now=True, height=8),
         lines("How fast the budget is spent",
               "1: the budget lasts for exactly the 30 days it is for. Above 14.4 over one hour somebody is called. Of all "
               "servers of the service together.", "none",
               burn("match", "5m"), burn("match", "1h"), burn("delivery", "5m"), burn("delivery", "1h"), limit=14.4),
         lines("What went well", "Share of users matched within 2 s, and of messages written to their receiver within 100 ms.",
-              "percentunit", ("matches within 2 s", GOOD_MATCHES), ("messages within 100 ms", GOOD_MESSAGES), most=1),
+              "percentunit", ("matches within 2 s", GOOD_MATCHES), ("messages within 100 ms", GOOD_MESSAGES),
+              least=0.95, most=1),
     ]),
     ("What users feel", [
         more(lines("Users", "Sessions by what they do.", "short",

@@ -60,9 +60,11 @@ def percentiles(histogram, *percents):
 # --- Panels. `queries` are pairs of a legend and a query.
 
 
-def lines(title, description, unit, *queries, limit=None, most=None, stacked=False, dashed=None, width=8):
+def lines(title, description, unit, *queries, limit=None, least=0, most=None, stacked=False, dashed=None, width=8):
     """Values over time. `limit`: a line that should not be crossed. `dashed`: what the legends of forecasts end with."""
-    panel = _targets(timeseries.Panel(), title, description, unit, queries, width, 8).min(0)
+    panel = _targets(timeseries.Panel(), title, description, unit, queries, width, 8)
+    # The axis begins there, or where a value is lower.
+    panel.axis_soft_min(least)
     panel.tooltip(look.VizTooltipOptions().mode(styles.TooltipDisplayMode.MULTI))
     if most is not None:
         panel.max(most)
@@ -85,9 +87,9 @@ def events(title, description, unit, *queries, width=8):
     return panel.stacking(look.StackingConfig().mode(styles.StackingMode.NORMAL)).no_value("none in this time")
 
 
-def number(title, description, unit, *queries, steps=((None, "green"),), now=False, text="auto", width=4):
+def number(title, description, unit, *queries, steps=((None, "green"),), now=False, text="auto", width=4, height=4):
     """One number, coloured by `steps`, with its course behind it; `now`: without the course."""
-    panel = _targets(stat.Panel(), title, description, unit, queries, width, 4, now)
+    panel = _targets(stat.Panel(), title, description, unit, queries, width, height, now)
     panel.thresholds(_steps(steps)).text_mode(styles.BigValueTextMode(text)).reduce_options(_latest())
     return panel.graph_mode(styles.BigValueGraphMode.NONE) if now else panel
 
