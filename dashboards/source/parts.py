@@ -140,8 +140,9 @@ def dashboard(title, description, since, content, variables=()):
         .tags(["voicematch"]).include_vars(True).keep_time(True)
     )
     built.with_variable(grafana.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-    built.with_variable(choice("job", "Service", "label_values(runtime_workers, job)"))
-    built.with_variable(choice("instance", "Server", 'label_values(runtime_workers{job=~"$job"}, instance)'))
+    # `up` is there for a server that is not, so it can be chosen, and is counted where all are chosen.
+    built.with_variable(choice("job", "Service", 'label_values(up{job=~"voicematch.*"}, job)'))
+    built.with_variable(choice("instance", "Server", 'label_values(up{job=~"$job"}, instance)'))
     for variable in variables:
         built.with_variable(variable)
     built.annotation(_annotation("Load tests", "blue", "loadtest_users_planned > 0"))
