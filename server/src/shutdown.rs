@@ -83,6 +83,7 @@ fn reconnect_in(id: SessionId, spread: Duration) -> Duration {
 /// `stop` is ready, closes the rest. Returns how many it had to close then.
 pub async fn drain(context: &Context, timeout: Duration, stop: impl Future<Output = ()>) -> usize {
     context.draining.store(true, Ordering::Relaxed);
+    context.metrics.draining.set(1);
     tokio::select! {
         () = rooms_end(context, timeout) => {}
         () = stop => {}

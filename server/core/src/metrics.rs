@@ -20,7 +20,7 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
-use labels::{DROPS, LOSSES, RECONNECTS, RESUMES};
+use labels::{DROPS, KEY_FETCHES, LOSSES, RECONNECTS, RESUMES, WEBHOOK_RESULTS};
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
@@ -69,6 +69,7 @@ pub struct Metrics {
     pub connections_total: IntCounter,
     refused: IntCounterVec,
     pub buffered_bytes: IntGauge,
+    pub draining: IntGauge,
     pub sessions_open: IntGauge,
     pub sessions_total: IntCounter,
     sessions_active: [IntGauge; Transport::ALL.len()],
@@ -184,6 +185,22 @@ impl Metrics {
         for limit in LIMITS {
             limit_hits.with_label_values(&[limit]);
         }
+        let key_fetches = make.counters(
+            "token_key_fetches_total",
+            "Attempts to fetch the keys of tokens from --jwks.",
+            "result",
+        )?;
+        for result in KEY_FETCHES {
+            key_fetches.with_label_values(&[result]);
+        }
+        let webhook = make.counters(
+            "auth_webhook_total",
+            "Users about whom --auth-webhook was asked; remembered: the app's last answer was used again.",
+            "result",
+        )?;
+        for result in WEBHOOK_RESULTS {
+            webhook.with_label_values(&[result]);
+        }
         for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
@@ -198,7 +215,8 @@ impl Metrics {
                 "buffered_bytes",
                 "Memory of unfinished messages, outboxes and handshakes; --max-buffered-bytes is its limit.",
             )?,
-            sessions_open: make.gauge("websocket_active_connections", "Number of active WebSocket connections.")?,
+            draining: make.gauge("draining", "1 from the moment at which the server is asked to stop.")?,
+            sessions_open: make.gauge("websocket_active_connections", "Sessions that are there, whatever carries them: a WebSocket, an event stream, polls, or nothing for a moment.")?,
             sessions_total: make.counter("sessions_total", "Sessions begun.")?,
             sessions_active: Transport::ALL.map(|transport| active.with_label_values(&[transport.as_str()])),
             sessions_detached: make.gauge("sessions_detached", "Resumable sessions without a connection.")?,
@@ -216,8 +234,8 @@ impl Metrics {
             parked: make.gauge("matchmaking_parked_users", "Users who asked for a match and do not answer: they are matched with nobody until they do.")?,
             polls_held: make.gauge("polls_held", "Polls that wait for messages.")?,
             room_keys: make.gauges("room_key", "Where the key of room tickets comes from; memory: rooms do not survive a restart.", "source")?,
-            key_fetches: make.counters("token_key_fetches_total", "Attempts to fetch the keys of tokens from --jwks.", "result")?,
-            webhook: make.counters("auth_webhook_total", "Users about whom --auth-webhook was asked; remembered: the app's last answer was used again.", "result")?,
+            key_fetches,
+            webhook,
             webhook_seconds: make.histogram("auth_webhook_seconds", "How long the app took to say who may come in.")?,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,

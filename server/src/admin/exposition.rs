@@ -72,6 +72,11 @@ fn process_families() -> Vec<MetricFamily> {
         return Vec::new();
     };
     vec![
+        gauges(
+            "voicematch_build_info",
+            "Always 1; which version this is.",
+            vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
+        ),
         counters(
             "process_cpu_seconds_total",
             "Total user and system CPU time spent in seconds.",

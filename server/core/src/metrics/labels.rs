@@ -47,6 +47,13 @@ pub const REFUSALS: [&str; 12] = [
     "auth_unavailable",
 ];
 
+/// What became of an attempt to fetch keys.
+pub(super) const KEY_FETCHES: [&str; 2] = ["ok", "failed"];
+
+/// What became of a question to the app.
+pub(super) const WEBHOOK_RESULTS: [&str; 5] =
+    ["admitted", "refused", "remembered", "busy", "failed"];
+
 /// The limits whose hits are counted.
 pub const LIMITS: [&str; 17] = [
     "max_message_bytes",

@@ -1,0 +1,97 @@
+"""Users of a kind that loadtest does not play: they break rules and limits. A small WebSocket client (RFC 6455)."""
+
+import base64
+import json
+import os
+import socket
+import struct
+
+
+class Closed(Exception):
+    """The server has ended the connection."""
+
+
+class Visitor:
+    def __init__(self, address, *headers):
+        host, port = address.split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = [
+            "GET /ws HTTP/1.1", f"Host: {address}", "Connection: Upgrade", "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers, "", "",
+        ]
+        self.socket.sendall("\r\n".join(lines).encode())
+        self.stream = self.socket.makefile("rb")
+        self.status = int(self.stream.readline().split()[1])
+        while self.stream.readline().strip():
+            pass
+
+    def send(self, *messages):
+        """Sends objects, or texts as they are."""
+        frames = b""
+        for message in messages:
+            text = (message if isinstance(message, str) else json.dumps(message)).encode()
+            short = len(text) < 126
+            length = struct.pack("!B", 0x80 | len(text)) if short else struct.pack("!BQ", 0x80 | 127, len(text))
+            # A mask of zeros leaves the text as it is.
+            frames += b"\x81" + length + bytes(4) + text
+        self.socket.sendall(frames)
+
+    def expect(self, kind):
+        """Reads until a message of this type comes, and returns it."""
+        while True:
+            message = json.loads(self._frame())
+            if message["type"] == kind:
+                return message
+
+    def expect_close(self):
+        try:
+            while True:
+                self._frame()
+        except (Closed, ConnectionError):
+            return
+
+    def leave(self):
+        self.socket.close()
+        self.stream.close()
+
+    def _frame(self):
+        head = self.stream.read(2)
+        if len(head) < 2 or head[0] & 0x0F == 8:
+            raise Closed
+        length = head[1] & 0x7F
+        if length == 126:
+            (length,) = struct.unpack("!H", self.stream.read(2))
+        elif length == 127:
+            (length,) = struct.unpack("!Q", self.stream.read(8))
+        return self.stream.read(length)
+
+
+def break_rules(address, max_rooms):
+    """Does once what the panels about troubles show."""
+    stranger = Visitor(address, "Origin: https://elsewhere.example")
+    assert stranger.status == 403, stranger.status
+    stranger.leave()
+
+    talker, listener = Visitor(address), Visitor(address)
+    talker.send("not JSON", {"type": "join_room", "room": "tea"})
+    assert talker.expect("error")["code"] == "bad_json"
+    talker.expect("room_joined")
+    listener.send({"type": "join_room", "room": "tea"})
+    listener.expect("room_joined")
+    # More than --message-burst, and less than what closes the sender.
+    talker.send(*[{"type": "message", "payload": 1}] * 230)
+    assert talker.expect("error")["code"] == "rate_limited"
+
+    # With `tea` one room too many. Who is the last to ask is not decided by who is the last to send.
+    crowd = [Visitor(address) for _ in range(max_rooms)]
+    for number, visitor in enumerate(crowd):
+        visitor.send({"type": "join_room", "room": f"room-{number}"})
+        if visitor is not crowd[-1]:
+            visitor.expect("room_joined")
+    assert crowd[-1].expect("error")["code"] == "too_many_rooms"
+
+    listener.send(json.dumps({"type": "message", "payload": "x" * 70_000}))
+    listener.expect_close()
+    for visitor in [talker, listener, *crowd]:
+        visitor.leave()
