@@ -156,6 +156,11 @@ impl Flags {
                 "--dev-tokens needs --jwt-secret-file, whose secret signs them".into(),
             ));
         }
+        if let Some(address) = named_twice(&self.listen, &self.admin_listen) {
+            return Err(ConfigError(format!(
+                "--listen and --admin-listen name {address} twice"
+            )));
+        }
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
             return Err(ConfigError(
                 "--proxy-protocol needs --trusted-proxy, which names the proxies that send it"
@@ -295,6 +300,17 @@ impl Flags {
     }
 }
 
+/// An address at which the server would have to listen twice.
+fn named_twice<'a>(listen: &'a [Address], admin: &'a Address) -> Option<&'a Address> {
+    let mut addresses = listen.iter().chain([admin]);
+    std::iter::from_fn(|| Some((addresses.next()?, addresses.clone()))).find_map(
+        |(address, mut others)| {
+            let is_fixed = !address.is_any_port();
+            (is_fixed && others.any(|other| other == address)).then_some(address)
+        },
+    )
+}
+
 fn turn(
     urls: Vec<String>,
     secret_file: Option<&Path>,
@@ -382,6 +398,8 @@ mod tests {
             (&["--ice-server", "{\"urls\": []}"], "empty"),
             (&["--dev-tokens"], "--jwt-secret-file"),
             (&["--proxy-protocol"], "--trusted-proxy"),
+            (&["--listen", ":7,unix:x,:7"], ":7 twice"),
+            (&["--listen", "127.0.0.1:6060"], "--admin-listen"),
             (&["--tls-cert", "x"], "--tls-key"),
             (&["--tls-key", "x"], "--tls-cert"),
             (&["--jwks", "ftp://x"], "https://"),

@@ -10,7 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -89,10 +89,13 @@ impl Fetch {
                 body: body.to_bytes(),
             })
         };
-        match self.runtime.spawn(timeout(within, asked)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(format!("no answer within {within:?}")),
-            Err(_) => Err("this server is stopping".to_owned()),
+        // Dropped with whoever asks, so that nothing goes on for who has left.
+        let mut asking = JoinSet::new();
+        asking.spawn_on(timeout(within, asked), &self.runtime);
+        match asking.join_next().await {
+            Some(Ok(Ok(answer))) => answer,
+            Some(Ok(Err(_))) => Err(format!("no answer within {within:?}")),
+            Some(Err(_)) | None => Err("this server is stopping".to_owned()),
         }
     }
 }

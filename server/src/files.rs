@@ -34,7 +34,7 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<(Vec<u8>, Metadata), String>
 }
 
 /// What changes when a file does.
-type Seen = Option<(SystemTime, u64, u64)>;
+type Seen = Option<(SystemTime, u64, u64, i64, i64)>;
 
 /// Files that are read again when they change.
 pub struct Watched {
@@ -62,7 +62,15 @@ impl Watched {
 
 fn seen(path: &Path) -> Seen {
     let file = fs::metadata(path).ok()?;
-    Some((file.modified().ok()?, file.len(), file.ino()))
+    // The last two change with its permissions too.
+    let (seconds, nanos) = (file.ctime(), file.ctime_nsec());
+    Some((
+        file.modified().ok()?,
+        file.len(),
+        file.ino(),
+        seconds,
+        nanos,
+    ))
 }
 
 /// What is in a file that only its owner and group may read: Kubernetes gives a mounted secret to a group.

@@ -130,7 +130,7 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         prepared = Box::pin(timeout(header_timeout, prepared)) => prepared,
         () = public.make_room.asked(begun) => return,
     };
-    let (stream, peer) = match prepared {
+    let (stream, user) = match prepared {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return,
         Err(_) => {
@@ -138,7 +138,13 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
             return;
         }
     };
-    let connection = Connection::new(peer, permit, public.clone(), begun + header_timeout);
+    // The user of a connection that a proxy passes on counts as soon as they are known.
+    let permit = match user {
+        Peer::Ip(address) if user != peer => permit.enter_user(address),
+        _ => Some(permit),
+    };
+    let Some(permit) = permit else { return };
+    let connection = Connection::new(user, permit, public.clone(), begun + header_timeout);
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
@@ -212,7 +218,7 @@ async fn prepare(mut stream: Stream, peer: Peer, public: &Public) -> Option<(Str
         (Some(tls), Stream::Tcp(socket)) => (tls.clone(), socket),
         (_, stream) => return Some((stream, user)),
     };
-    match TlsStream::accept(socket, tls).await {
+    match TlsStream::accept(socket, tls, public.context.memory.clone()).await {
         Ok(stream) => Some((Stream::Tls(stream), user)),
         Err(error) => {
             metrics.refused("tls");

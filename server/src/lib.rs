@@ -235,9 +235,6 @@ impl Server {
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),
         });
-        if let Some(auth) = &auth {
-            auth.prepare().await;
-        }
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);
         let (accept, _public_files) = {
@@ -247,7 +244,12 @@ impl Server {
                 let _worker = workers.handles[0].enter();
                 Listeners::new(public)?
             };
+            let auth = auth.clone();
             let accept = async move {
+                // Keys that come soon are waited for: who comes meanwhile is not refused.
+                if let Some(auth) = &auth {
+                    auth.prepare().await;
+                }
                 listen::accept(
                     listeners,
                     admission,

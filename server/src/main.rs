@@ -61,13 +61,17 @@ fn main() -> ExitCode {
             ttl,
         }) => commands::gentoken::run(&jwt_secret_file, user, name, rooms, ttl),
         Some(Command::Healthcheck {
+            config,
             listen,
             admin_listen,
-            tls_cert,
             url,
         }) => {
-            let has_tls = tls_cert.is_some();
-            commands::healthcheck::run(&listen[0], &admin_listen, has_tls, url.as_deref())
+            let flags = [
+                ("--config", config.map(Into::into)),
+                ("--listen", listen.map(Into::into)),
+                ("--admin-listen", admin_listen.map(Into::into)),
+            ];
+            commands::healthcheck::run(&flags, url.as_deref())
         }
         Some(Command::Checkconfig { config }) => commands::configuration::check(&config),
         Some(Command::Defaultconfig) => commands::configuration::print_default(),
@@ -84,10 +88,10 @@ fn serve(parsed: Parsed) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let flags = &parsed.cli.serve;
     let _last_lines = log::start(flags.log.clone(), flags.log_format == LogFormat::Json)?;
     let reload = Reload::new(parsed.written.clone());
-    let mut config = match parsed.check() {
+    let mut config = match parsed.check_all() {
         Ok(config) => config,
-        Err(error) => {
-            log::print_error(&error);
+        Err(faults) => {
+            faults.iter().for_each(|fault| log::print_error(fault));
             return Ok(ExitCode::from(2));
         }
     };

@@ -267,7 +267,7 @@ async fn tokens_to_try_it_with() {
     assert_eq!(given.await.status, 404);
     let short = folder.write("short", "secret");
     let (code, said) = run(&["--jwt-secret-file", &short]).await;
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("32"), "{said}");
 }
 

@@ -1,5 +1,7 @@
 //! The keys by which tokens are believed: kinds, files that change, and files that are of no use.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::support::{
@@ -106,7 +108,7 @@ async fn keys_that_can_verify_nothing_are_refused_at_the_start() {
         (folder.write("two", &two), "--jwks"),
     ] {
         let (code, said) = run(&["--jwt-public-key-file", &file]).await;
-        assert_eq!(code, Some(1), "{file}: {said}");
+        assert_eq!(code, Some(2), "{file}: {said}");
         assert!(said.contains(hint), "{file}: {said}");
     }
 }
@@ -130,6 +132,39 @@ async fn a_set_with_a_key_that_is_cut_off_replaces_no_good_one() {
 }
 
 #[tokio::test]
+async fn a_file_counts_once_its_permissions_are_right() {
+    let folder = Folder::new("chmod");
+    let (file, _) = folder.secret();
+    let server = TestServer::start(&["--jwt-secret-file", &file]).await;
+    let new = "another secret that is long enough for HS256";
+    let permit = |mode| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+    permit(0o644);
+    std::fs::write(&file, new).unwrap();
+    eventually("the log says so", async || {
+        server.process.stderr().join("\n").contains("chmod 600")
+    })
+    .await;
+    permit(0o600);
+    let token = Signer::Secret(new).token(&claims("ann"));
+    let path = format!("/poll?wait=0&token={token}");
+    eventually("the new secret", async || {
+        server.public(&path).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_keys_can_be_stopped() {
+    let app = App::start(|_| (0, String::new())).await;
+    let mut server = TestServer::start(&["--jwks", &app.url()]).await;
+    eventually("it asks", async || !app.asked().is_empty()).await;
+    let begun = std::time::Instant::now();
+    server.process.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.process.exit_code().await, Some(0));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[tokio::test]
 async fn a_file_that_does_not_end_holds_nobody_up() {
     let folder = Folder::new("pipe");
     let pipe = folder.path("pipe");
@@ -138,7 +173,7 @@ async fn a_file_that_does_not_end_holds_nobody_up() {
     for flag in ["--jwks", "--jwt-public-key-file", "--jwt-secret-file"] {
         for file in [pipe.as_str(), "/dev/zero"] {
             let (code, said) = run(&[flag, file]).await;
-            assert_eq!(code, Some(1), "{said}");
+            assert_eq!(code, Some(2), "{said}");
             assert!(said.contains("not a regular file"), "{said}");
         }
     }

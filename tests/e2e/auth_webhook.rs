@@ -1,6 +1,10 @@
 //! The app itself says who may come in, when it is asked.
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 
 use crate::support::{
     Client, End, TestServer, Via,
@@ -106,7 +110,7 @@ async fn nobody_comes_in_when_the_app_does_not_answer() {
         (0, ""),
         (200, "hello"),
         (200, r#"{"sub":7}"#),
-        (200, r#"{"sub":""}"#),
+        (200, "[]"),
     ]
     .into_iter()
     .enumerate()
@@ -165,4 +169,114 @@ async fn a_session_ends_when_the_app_has_said_and_can_be_renewed() {
     left.expect("token_expiring").await;
     assert_eq!(left.end().await, End::Closed(Some(4505)));
     renewed.is_heard().await;
+}
+
+#[tokio::test]
+async fn what_the_app_says_amiss_of_one_user_is_that_users_trouble() {
+    let app = App::start(|asked| match asked["token"].as_str() {
+        Some("long") => (200, json!({"sub": "a", "name": "x".repeat(65)}).to_string()),
+        _ => (200, json!({"sub": "a", "exp": 1e300}).to_string()),
+    })
+    .await;
+    let server = server_with(&app, &[]).await;
+    let path = "/poll?wait=0&access_token=long";
+    let response = http::request(server.public, "GET", path, "").await;
+    assert_eq!(response.status, 401);
+    assert!(response.text().contains("name"), "{}", response.text());
+    let path = "/poll?wait=0&access_token=ever";
+    assert_eq!(begins(&server, path, "").await.0, 200);
+    let said = server.process.stderr().join("\n");
+    assert!(!said.contains("nobody does"), "{said}");
+}
+
+#[tokio::test]
+async fn cookies_come_whole() {
+    let app = App::start(|asked| match asked["cookie"].as_str() {
+        Some(cookie) if cookie.contains("session=ann") => (200, json!({"sub": "ann"}).to_string()),
+        _ => (401, String::new()),
+    })
+    .await;
+    let server = server_with(&app, &[]).await;
+    for lines in [
+        "Cookie: name=Jos\u{e9}; session=ann\r\n",
+        "Cookie: first=1\r\nCookie: session=ann\r\n",
+    ] {
+        assert_eq!(
+            begins(&server, "/poll?wait=0", lines).await.0,
+            200,
+            "{lines}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_is_asked_about_no_more_and_one_address_leaves_places_to_others() {
+    let app = App::start(|_| (0, String::new())).await;
+    let flags = ["--auth-webhook-timeout", "30s", "--limit-loopback"];
+    let server = server_with(&app, &flags).await;
+    let mut held = Vec::new();
+    for n in 0..40 {
+        let mut socket = TcpStream::connect(server.public).await.unwrap();
+        let request = format!("GET /poll?access_token={n} HTTP/1.1\r\nHost: x\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        held.push(socket);
+    }
+    let busy = r#"result="busy""#;
+    server.reaches("auth_webhook_total", busy, 8.0).await;
+    assert_eq!(app.asked().len(), 32);
+    app.answers(by_name);
+    drop(held);
+    let abandoned = r#"result="abandoned""#;
+    server.reaches("auth_webhook_total", abandoned, 32.0).await;
+    server.reaches("connections_open", "", 0.0).await;
+    assert_eq!(
+        begins(&server, "/poll?wait=0&access_token=ann", "").await.0,
+        200
+    );
+}
+
+#[tokio::test]
+async fn one_token_at_a_time_is_renewed() {
+    let app = App::start(by_name).await;
+    let server = server_with(&app, &["--auth-webhook-timeout", "2s"]).await;
+    let mut user = begin(&server, Via::WebSocket, "a.n.n").await;
+    app.answers(|_| (0, String::new()));
+    for _ in 0..3 {
+        user.send(json!({"type": "renew_token", "token": "x"}))
+            .await;
+    }
+    for expected in ["another token", "another token", "try again later"] {
+        let error = user.expect("error").await;
+        assert_eq!(error["code"], "token_refused");
+        assert!(
+            error["message"].as_str().unwrap().contains(expected),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn made_up_tokens_do_not_drive_out_what_is_remembered() {
+    let app = App::start(by_name).await;
+    let server = server_with(&app, &["--auth-webhook-remember", "1h"]).await;
+    let ann = "/poll?wait=0&access_token=ann";
+    assert_eq!(begins(&server, ann, "").await.0, 200);
+    let mut connection = BufReader::new(TcpStream::connect(server.public).await.unwrap());
+    for n in 0..10_100 {
+        let request = format!("GET /poll?access_token={n} HTTP/1.1\r\nHost: x\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        http::read_response(&mut connection, true).await;
+    }
+    let before = app.asked().len();
+    assert_eq!(begins(&server, ann, "").await.0, 200);
+    assert_eq!(app.asked().len(), before);
+    assert_eq!(
+        begins(&server, "/poll?wait=0&access_token=bob", "").await.0,
+        200
+    );
+    assert_eq!(
+        begins(&server, "/poll?wait=0&access_token=bob", "").await.0,
+        200
+    );
+    assert_eq!(app.asked().len(), before + 1);
 }

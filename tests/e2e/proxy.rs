@@ -1,6 +1,8 @@
 //! Behind a proxy: whose address counts, and whom the server believes.
 
-use crate::support::{RawSocket, TestServer, eventually, http::Response, raw::handshake};
+use crate::support::{
+    Process, RawSocket, TestServer, binary, eventually, http::Response, raw::handshake,
+};
 
 /// A handshake with more header lines, and its answer.
 async fn shake(server: &TestServer, lines: &[&str]) -> (Response, RawSocket) {
@@ -173,6 +175,28 @@ async fn the_address_in_a_proxy_header_counts() {
     assert_eq!(status, 101);
     network[15] = 1;
     assert_eq!(begin(&proxy_header(0x21, 0x21, &network), "").await.0, 429);
+    // Without a session too.
+    let mut kept = Vec::new();
+    for path in ["/nothing", "/health", "/health"] {
+        let mut socket = RawSocket::connect(&server).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        socket
+            .write(&[&proxied([203, 0, 113, 50])[..], request.as_bytes()].concat())
+            .await;
+        kept.push((socket.response().await.status, socket));
+    }
+    let statuses: Vec<_> = kept.iter().map(|(status, _)| *status).collect();
+    assert_eq!(
+        statuses,
+        [404, 200, 200],
+        "health answers whatever the limits are"
+    );
+    let mut socket = RawSocket::connect(&server).await;
+    let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+    socket
+        .write(&[&proxied([203, 0, 113, 50])[..], request].concat())
+        .await;
+    assert_eq!(socket.response().await.status, 429);
     // A proxy that asks for itself.
     assert_eq!(begin(&proxy_header(0x20, 0, &[]), "").await.0, 101);
 }
@@ -220,6 +244,17 @@ async fn who_is_no_trusted_proxy_sends_no_header() {
     let flags = ["--proxy-protocol", "--trusted-proxy", "192.0.2.1"];
     let server = TestServer::start(&flags).await;
     assert_eq!(server.public("/health").await.status, 200);
+    let admin = server.admin.to_string();
+    let mut command = binary();
+    command.args([
+        "healthcheck",
+        "--listen",
+        "127.0.0.1:1",
+        "--admin-listen",
+        &admin,
+    ]);
+    command.env("VOICEMATCH_PROXY_PROTOCOL", "true");
+    assert_eq!(Process::spawn(command).exit_code().await, Some(0));
     let mut liar = RawSocket::connect(&server).await;
     let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
     liar.write(&[&proxied([203, 0, 113, 7]), &request[..]].concat())

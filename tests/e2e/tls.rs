@@ -160,26 +160,44 @@ async fn files_that_are_no_certificate_are_named() {
         ("/nowhere", &key, "--tls-cert: /nowhere"),
     ] {
         let (code, said) = run(&["--tls-cert", chain, "--tls-key", key]).await;
-        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(hint), "{said}");
     }
 }
 
 #[tokio::test]
-async fn a_health_check_needs_no_certificate() {
+async fn a_health_check_asks_where_users_do_not_speak_tls() {
     let folder = Folder::new("tls-health");
     let (server, chain) = server_with(&folder, &[]).await;
-    let (listen, admin) = (server.public.to_string(), server.admin.to_string());
-    let args = [
-        "healthcheck",
-        "--listen",
-        &listen,
-        "--admin-listen",
-        &admin,
-        "--tls-cert",
-        &chain,
-    ];
+    let more = format!(
+        "tls_cert = {chain:?}\nadmin_listen = \"{}\"\n",
+        server.admin
+    );
+    let file = folder.write("voicematch.toml", &more);
+    let args = ["healthcheck", "--config", &file];
     assert_eq!(run(&args).await.0, Some(0));
     server.process.signal(Signal::TERM);
     eventually("the end", async || run(&args).await.0 == Some(1)).await;
+}
+
+#[tokio::test]
+async fn memory_for_tls_is_counted_and_handshakes_are_short() {
+    let folder = Folder::new("tls-memory");
+    let (server, chain) = server_with(&folder, &[]).await;
+    let tunnel = Tunnel::to(server.public, &chain).await;
+    let _user = Client::begin_at(tunnel.address, Via::WebSocket).await;
+    eventually("what TLS uses", async || {
+        server.metric("buffered_bytes", "").await >= 8192.0
+    })
+    .await;
+    // A ClientHello that says it has 60,000 bytes.
+    let mut greedy = RawSocket::connect(&server).await;
+    let record = [&[0x16, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60][..], &[0; 16_380]].concat();
+    greedy.write(&record).await;
+    let mut said = Vec::new();
+    // Bytes that nobody has read make the end a reset.
+    let _ = within("the end", greedy.stream.read_to_end(&mut said)).await;
+    server
+        .reaches("connections_refused_total", r#"reason="tls""#, 1.0)
+        .await;
 }

@@ -1,7 +1,10 @@
 //! Who a user is and what they may do, as the app has said before the session began.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,8 @@ pub struct Identity {
     /// The user's own limit.
     pub rate: Option<RateLimit>,
     expiry: Mutex<Expiry>,
+    /// A new token is being looked at.
+    renewing: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +74,7 @@ impl Identity {
             criteria: Criteria::default(),
             rate: None,
             expiry: Mutex::new(Expiry::new(expires)),
+            renewing: AtomicBool::new(false),
         }
     }
 
@@ -124,6 +130,16 @@ impl Identity {
             }
             _ => Due::Nothing,
         }
+    }
+
+    /// Whether a new token may be looked at: one at a time. To be followed by [`Self::end_renewal`].
+    pub fn begin_renewal(&self) -> bool {
+        !self.renewing.swap(true, Ordering::Relaxed)
+    }
+
+    /// The token was looked at.
+    pub fn end_renewal(&self) {
+        self.renewing.store(false, Ordering::Relaxed);
     }
 
     /// It is good as long as `other` from now on.

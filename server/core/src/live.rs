@@ -1,51 +1,65 @@
 //! A value that can be replaced while it is used: settings that are read again.
 
-use std::sync::OnceLock;
+use std::sync::{
+    Mutex, OnceLock, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
-/// A value that can be replaced. To read it costs one load: no lock, and no count of readers. What was replaced stays in
-/// memory, as somebody may still read it; so this is for what people change, by hand.
+/// How often a value can be replaced: more often than people do between two restarts.
+const MAX_CHANGES: usize = 1000;
+
+/// A value that can be replaced. To read it takes no lock, and counts no readers. What was replaced stays in memory, as
+/// somebody may still read it; so this is for what people change, by hand.
 #[derive(Debug)]
 pub struct Live<T> {
-    value: T,
-    newer: OnceLock<Box<Self>>,
+    first: T,
+    newer: Box<[OnceLock<Box<T>>]>,
+    /// How many of them are set.
+    changes: AtomicUsize,
+    changing: Mutex<()>,
 }
 
 impl<T: PartialEq> Live<T> {
     /// This, until it is replaced.
     pub fn new(value: T) -> Self {
         Self {
-            value,
-            newer: OnceLock::new(),
+            first: value,
+            newer: (0..MAX_CHANGES).map(|_| OnceLock::new()).collect(),
+            changes: AtomicUsize::new(0),
+            changing: Mutex::new(()),
         }
     }
 
     /// The present value.
     #[inline]
     pub fn get(&self) -> &T {
-        let mut current = self;
-        while let Some(newer) = current.newer.get() {
-            current = newer;
+        match self.changes.load(Ordering::Acquire) {
+            0 => &self.first,
+            changes => self.nth(changes),
         }
-        &current.value
     }
 
-    /// Replaces the value, unless it is the same.
-    pub fn replace(&self, value: T) {
-        let mut current = self;
-        let mut next = Box::new(Self::new(value));
-        loop {
-            while let Some(newer) = current.newer.get() {
-                current = newer;
-            }
-            if current.value == next.value {
-                return;
-            }
-            match current.newer.set(next) {
-                Ok(()) => return,
-                // Somebody was faster.
-                Err(refused) => next = refused,
-            }
+    fn nth(&self, changes: usize) -> &T {
+        self.newer[changes - 1]
+            .get()
+            .map_or(&self.first, Box::as_ref)
+    }
+
+    /// Replaces the value, unless it is the same. False: it was replaced too often.
+    pub fn replace(&self, value: T) -> bool {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *self.get() == value {
+            return true;
         }
+        let changes = self.changes.load(Ordering::Acquire);
+        let set = self
+            .newer
+            .get(changes)
+            .is_some_and(|next| next.set(Box::new(value)).is_ok());
+        if set {
+            self.changes.store(changes + 1, Ordering::Release);
+        }
+        set
     }
 }
 
@@ -54,19 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_value_counts_and_the_same_one_takes_no_memory() {
-        let live = Live::new(1);
+    fn the_latest_value_counts_and_the_same_one_takes_no_place() {
+        let live = Live::new(0);
         let first = live.get();
-        assert_eq!(*first, 1);
-        live.replace(2);
-        live.replace(2);
-        live.replace(3);
-        assert_eq!((*first, *live.get()), (1, 3));
-        let mut values = 1;
-        let mut current = &live;
-        while let Some(newer) = current.newer.get() {
-            (current, values) = (newer, values + 1);
+        for change in 1..=MAX_CHANGES {
+            assert!(live.replace(change) && live.replace(change));
+            assert_eq!((*first, *live.get()), (0, change));
         }
-        assert_eq!(values, 3);
+        assert!(!live.replace(0), "there is no place left");
+        assert_eq!(*live.get(), MAX_CHANGES);
     }
 }

@@ -308,6 +308,23 @@ impl Permit {
         refusal
     }
 
+    /// The user of a connection that was counted under no address is known now: it counts under theirs, or is refused.
+    /// `None`: close it at once.
+    pub fn enter_user(self, user: IpAddr) -> Option<Self> {
+        let admission = self.admission.clone();
+        let Some(address) = admission.counted_address(user) else {
+            return Some(self);
+        };
+        if self.refusal.is_some() || admission.count(address) {
+            if self.refusal.is_none() {
+                self.count_as(Counted::Session(address));
+            }
+            return Some(self);
+        }
+        drop(self);
+        admission.refuse(Refusal::AddressFull, Some(address))
+    }
+
     /// Whether one more session may begin that no connection carries: there may be as many sessions as connections.
     pub fn may_begin(&self) -> Result<(), Refusal> {
         let max = i64::try_from(self.admission.config.get().max_connections).unwrap_or(i64::MAX);

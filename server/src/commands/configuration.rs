@@ -20,21 +20,7 @@ pub(crate) fn check(path: &Path) -> Outcome {
     let faults = match parse::parse(args) {
         Err(CannotParse::Flags(error)) => error.exit(),
         Err(CannotParse::File(faults)) => faults,
-        Ok(parsed) => {
-            let file = parsed.file.clone();
-            match parsed.check() {
-                Err(fault) => vec![fault],
-                Ok(config) => {
-                    let faults = config.check_files().into_iter();
-                    faults
-                        .map(|fault| {
-                            file.as_ref()
-                                .map_or(fault.clone(), |file| file.with_lines(&fault))
-                        })
-                        .collect()
-                }
-            }
-        }
+        Ok(parsed) => parsed.check_all().err().unwrap_or_default(),
     };
     if faults.is_empty() {
         println!("{} is good", path.display());
@@ -158,6 +144,6 @@ mod tests {
         let read = ConfigFile::read(&path, &command);
         std::fs::remove_file(&path).expect("removed");
         let read = read.unwrap_or_else(|errors| panic!("{errors:?}"));
-        assert!(read.args(|_| false).count() > 20);
+        assert!(read.args().count() > 20);
     }
 }

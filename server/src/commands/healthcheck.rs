@@ -1,6 +1,6 @@
 //! `healthcheck`: asks a running server whether it is well.
 
-use std::{process::ExitCode, time::Duration};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header};
@@ -9,22 +9,31 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use voicematch_server::{io::Stream, listen::Address};
+use voicematch_server::{config::parse::parse, io::Stream, listen::Address};
 
 use super::Outcome;
 
 /// How long a healthy server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Exits 0 if the server says that it is well: the one that listens at `listen`, or the one at `url`. One whose public
-/// address is encrypted is asked at `admin`: its certificate is for users, who call it by another name.
-pub(crate) fn run(listen: &Address, admin: &Address, has_tls: bool, url: Option<&str>) -> Outcome {
+/// Exits 0 if the server says that it is well: the one at `url`, or the one with these flags and the settings of its file and
+/// environment. One to whose public address users speak TLS or PROXY is asked at its admin address.
+pub(crate) fn run(flags: &[(&str, Option<OsString>)], url: Option<&str>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (address, path) = match (has_tls, listen) {
-        (false, _) | (true, Address::Unix(_)) => (listen, "/health"),
-        (true, _) => (admin, "/readyz"),
+    let given = flags.iter().filter_map(|(flag, value)| {
+        let mut arg = OsString::from(format!("{flag}="));
+        arg.push(value.as_ref()?);
+        Some(arg)
+    });
+    let args = std::iter::once("voicematch-server".into()).chain(given);
+    let parsed = parse(args).map_err(|why| why.faults().join("\n"))?;
+    let flags = parsed.cli.serve;
+    let is_plain = flags.tls_cert.is_none() || matches!(flags.listen[0], Address::Unix(_));
+    let (address, path) = match is_plain && !flags.proxy_protocol {
+        true => (&flags.listen[0], "/health"),
+        false => (&flags.admin_listen, "/readyz"),
     };
     let asked = url.map_or_else(|| address.to_string(), str::to_owned);
     let answer = runtime.block_on(async {

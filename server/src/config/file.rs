@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, Command};
+use clap::{
+    Arg, ArgAction, Command,
+    error::{ContextKind, ContextValue},
+};
 use toml::{Spanned, Value};
 
 use crate::files;
@@ -81,11 +85,16 @@ impl ConfigFile {
         })
     }
 
-    /// The settings as arguments, but for those that something stronger has set.
-    pub fn args(&self, is_set: impl Fn(&str) -> bool) -> impl Iterator<Item = OsString> {
-        let settings = self.settings.iter();
-        let weaker = settings.filter(move |setting| !is_set(&setting.id));
-        weaker.flat_map(|setting| setting.args.iter().cloned())
+    /// Leaves out what something stronger has set.
+    pub fn leave_out(&mut self, is_set: impl Fn(&str) -> bool) {
+        self.settings.retain(|setting| !is_set(&setting.id));
+    }
+
+    /// The settings as arguments.
+    pub fn args(&self) -> impl Iterator<Item = OsString> {
+        self.settings
+            .iter()
+            .flat_map(|setting| setting.args.iter().cloned())
     }
 
     /// An error about flags, with the lines that have set them.
@@ -166,12 +175,20 @@ fn setting(
     let alone = std::iter::once(program).chain(args.iter().cloned());
     match command.clone().try_get_matches_from(alone) {
         Ok(_) => Ok((id, flag, args)),
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Err(first.trim_start_matches("error: ").to_owned())
-        }
+        Err(error) => Err(format!("{key}: {}", fault(&error))),
     }
+}
+
+/// What is wrong with a value, without the value: it may be a secret.
+fn fault(error: &clap::Error) -> String {
+    let known = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(known)) if !known.is_empty() => known.join(", "),
+        _ => match error.source() {
+            Some(why) => return why.to_string(),
+            None => return error.kind().to_string(),
+        },
+    };
+    format!("give one of {known}")
 }
 
 /// A value as it is written behind a flag. STUN and TURN servers may be tables.
@@ -213,7 +230,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<Vec<String>, Vec<String>> {
         let file = ConfigFile::parse(Path::new("my.toml"), text, &Cli::command())?;
-        let args = file.args(|_| false);
+        let args = file.args();
         Ok(args.map(|arg| arg.into_string().expect("UTF-8")).collect())
     }
 

@@ -102,26 +102,15 @@ pub enum Command {
     Man,
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
+        /// The server's --config; else what the environment says
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// The server's --listen, the first of several. 0.0.0.0, `[::]` and :PORT mean loopback
-        #[arg(
-            long,
-            default_value = DEFAULT_LISTEN,
-            env = "VOICEMATCH_LISTEN",
-            value_delimiter = ',',
-            value_name = "ADDR"
-        )]
-        listen: Vec<Address>,
-        /// The server's --admin-listen, which is asked where --tls-cert is given
-        #[arg(
-            long,
-            default_value = DEFAULT_ADMIN_LISTEN,
-            env = "VOICEMATCH_ADMIN_LISTEN",
-            value_name = "ADDR"
-        )]
-        admin_listen: Address,
-        /// The server's --tls-cert
-        #[arg(long, env = "VOICEMATCH_TLS_CERT", value_name = "FILE")]
-        tls_cert: Option<PathBuf>,
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
+        /// The server's --admin-listen, which is asked if users are to speak TLS or PROXY at the other
+        #[arg(long, value_name = "ADDR")]
+        admin_listen: Option<String>,
         /// Ask this URL instead
         #[arg(long, env = "VOICEMATCH_HEALTHCHECK_URL")]
         url: Option<String>,

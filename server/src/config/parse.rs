@@ -32,6 +32,23 @@ impl Parsed {
     }
 }
 
+impl Parsed {
+    /// The same, and whether the files that the flags name can be used.
+    pub fn check_all(self) -> Result<Config, Vec<String>> {
+        let file = self.file.clone();
+        let config = self.check().map_err(|fault| vec![fault])?;
+        let faults = config.check_files();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        let with_lines = |fault: String| match &file {
+            Some(file) => file.with_lines(&fault),
+            None => fault,
+        };
+        Err(faults.into_iter().map(with_lines).collect())
+    }
+}
+
 /// Why the program cannot know what was asked for.
 #[derive(Debug)]
 pub enum CannotParse {
@@ -65,13 +82,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, CannotP
     if matches.subcommand().is_none()
         && let Some(path) = matches.get_one::<PathBuf>("config")
     {
-        let read = ConfigFile::read(path, &Cli::command()).map_err(CannotParse::File)?;
+        let mut read = ConfigFile::read(path, &Cli::command()).map_err(CannotParse::File)?;
+        read.leave_out(|id| is_set(&matches, id));
         let (program, own) = args
             .split_first()
             .map_or((None, &[][..]), |(program, own)| {
                 (Some(program.clone()), own)
             });
-        let from_file = read.args(|id| is_set(&matches, id));
+        let from_file = read.args();
         let all = program
             .into_iter()
             .chain(from_file)

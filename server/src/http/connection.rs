@@ -146,9 +146,14 @@ impl Connection {
         };
         let headers = request.headers();
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let lines = headers.get_all(header::COOKIE).iter();
+        let lines: Vec<_> = lines
+            .map(|line| String::from_utf8_lossy(line.as_bytes()))
+            .collect();
+        let cookie = (!lines.is_empty()).then(|| lines.join("; "));
         let shown = Shown {
             token: jwt(request),
-            cookie: text(header::COOKIE),
+            cookie: cookie.as_deref(),
             origin: text(header::ORIGIN),
             address: Some(self.user_address(headers)),
         };

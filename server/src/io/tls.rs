@@ -17,6 +17,13 @@ use tokio::{
 };
 
 use super::WriteHalf;
+use voicematch_core::memory::{Memory, Share};
+
+/// The longest client's side of a handshake: most take half a KiB, with keys against quantum computers two.
+const MAX_HANDSHAKE_BYTES: usize = 16 * 1024;
+
+/// Memory of a connection for TLS itself, as measured: what rustls keeps of it.
+const TLS_BYTES: usize = 8 * 1024;
 
 /// A TLS connection, as HTTP reads and writes it.
 pub struct TlsStream(Arc<Shared>);
@@ -30,23 +37,36 @@ pub struct TlsWriteHalf(Option<Arc<Shared>>);
 struct Shared {
     socket: TcpStream,
     state: Mutex<State>,
+    _memory: Share,
 }
 
 struct State {
     connection: ServerConnection,
     /// The task that reads; woken to send what a writer could not.
     reader: Option<Waker>,
+    /// The goodbye is said; the socket hangs up once it has all.
+    hanging_up: bool,
+    /// Bytes of the client's side of the handshake.
+    greeted: usize,
 }
 
 impl TlsStream {
     /// Waits until both sides have agreed. The error says why they could not.
-    pub async fn accept(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub async fn accept(
+        socket: TcpStream,
+        config: Arc<ServerConfig>,
+        memory: Arc<Memory>,
+    ) -> io::Result<Self> {
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        let _handshake = Share::new(memory.clone(), MAX_HANDSHAKE_BYTES);
         let shared = Arc::new(Shared {
+            _memory: Share::new(memory, TLS_BYTES),
             socket,
             state: Mutex::new(State {
                 connection,
                 reader: None,
+                hanging_up: false,
+                greeted: 0,
             }),
         });
         std::future::poll_fn(|cx| shared.poll_handshake(cx)).await?;
@@ -71,8 +91,17 @@ impl Shared {
             if flushed && !state.connection.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
-            if state.receive(&self.socket)? == Some(0) {
-                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+            match state.receive(&self.socket)? {
+                Some(0) => return Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
+                Some(read) => {
+                    state.greeted += read;
+                    if state.greeted > MAX_HANDSHAKE_BYTES {
+                        let why = "the client's side of the handshake is too long";
+                        return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, why)));
+                    }
+                    continue;
+                }
+                None => {}
             }
             ready!(self.poll_ready(&state, flushed, cx))?;
         }
@@ -123,10 +152,8 @@ impl Shared {
         }
         let written = state.connection.writer().write_vectored(parts)?;
         // What the socket does not take now is the reader's to send.
-        if !state.flush(&self.socket)?
-            && let Some(reader) = &state.reader
-        {
-            reader.wake_by_ref();
+        if !state.flush(&self.socket)? {
+            state.wake_reader();
         }
         Ok(written)
     }
@@ -138,12 +165,16 @@ impl Shared {
         Poll::Ready(Ok(()))
     }
 
-    /// Says goodbye, as far as the socket takes it.
+    /// Says goodbye behind all that was written. What the socket does not take now is the reader's to send.
     fn hang_up(&self) {
         let mut state = self.lock();
         state.connection.send_close_notify();
-        let _ = state.flush(&self.socket);
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
+        state.hanging_up = true;
+        match state.flush(&self.socket) {
+            Ok(true) => {}
+            Ok(false) => state.wake_reader(),
+            Err(_) => _ = SockRef::from(&self.socket).shutdown(Shutdown::Write),
+        }
     }
 }
 
@@ -158,7 +189,16 @@ impl State {
                 Err(error) => return Err(error),
             }
         }
+        if std::mem::take(&mut self.hanging_up) {
+            SockRef::from(socket).shutdown(Shutdown::Write)?;
+        }
         Ok(true)
+    }
+
+    fn wake_reader(&self) {
+        if let Some(reader) = &self.reader {
+            reader.wake_by_ref();
+        }
     }
 
     /// Takes what the socket has, and how much it was; `None`: nothing now.
@@ -281,5 +321,99 @@ impl Drop for TlsWriteHalf {
         if let Some(shared) = &self.0 {
             shared.hang_up();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{PrivateKeyDer, ServerName},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsConnector;
+    use voicematch_core::{memory::Memory, metrics::Metrics};
+
+    use super::*;
+
+    /// A certificate for `a`, on both sides.
+    fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let own = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate");
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).expect("a root");
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .expect("a key that fits");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(server), Arc::new(client))
+    }
+
+    #[tokio::test]
+    async fn what_was_written_arrives_whole_after_the_writer_has_hung_up() {
+        let (server, client) = configs();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = tokio::spawn(async move {
+            let socket = TcpStream::connect(address).await.expect("connected");
+            SockRef::from(&socket)
+                .set_recv_buffer_size(4096)
+                .expect("set");
+            let name = ServerName::try_from("a").expect("a name");
+            let stream = TlsConnector::from(client).connect(name, socket).await;
+            let mut stream = stream.expect("trusted");
+            let mut heard = Vec::new();
+            // An end without a goodbye would be an error.
+            stream
+                .read_to_end(&mut heard)
+                .await
+                .expect("a whole stream");
+            stream.shutdown().await.expect("a goodbye");
+            heard.len()
+        });
+        let (socket, _) = listener.accept().await.expect("accepted");
+        SockRef::from(&socket)
+            .set_send_buffer_size(4096)
+            .expect("set");
+        let metrics = Metrics::new(1, &[]).expect("names are unique");
+        let memory = Memory::new(usize::MAX, metrics.buffered_bytes.clone());
+        let stream = TlsStream::accept(socket, server, memory).await;
+        let (mut reader, writer) = stream.expect("a handshake").into_split();
+        let reading = async {
+            let mut nothing = Vec::new();
+            reader.read_to_end(&mut nothing).await.expect("a goodbye")
+        };
+        let writing = async {
+            let long = vec![b'x'; 60_000];
+            let mut written = 0;
+            while written < 300_000 {
+                match writer.try_write(&[IoSlice::new(&long)]) {
+                    Ok(bytes) => written += bytes,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        let room = std::future::poll_fn(|cx| writer.poll_writable(cx));
+                        room.await.expect("room");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            drop(writer);
+            written
+        };
+        // In one task, as in the server.
+        let (heard, written) = tokio::join!(reading, writing);
+        assert_eq!(heard, 0);
+        assert_eq!(client.await.expect("the client"), written);
     }
 }

@@ -76,6 +76,15 @@ pub(super) fn resolve(name: &str, port: u16) -> io::Result<SocketAddr> {
 }
 
 impl Address {
+    /// Whether it leaves the port to the system.
+    pub fn is_any_port(&self) -> bool {
+        match self {
+            Self::Any(port) | Self::Name(_, port) => *port == 0,
+            Self::Ip(address) => address.port() == 0,
+            Self::Unix(_) => false,
+        }
+    }
+
     /// Where a client on this machine reaches a server that listens here, best first. Empty: a Unix socket.
     pub fn reachable_at(&self) -> io::Result<Vec<SocketAddr>> {
         let loopback = |port| {

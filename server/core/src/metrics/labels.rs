@@ -51,8 +51,14 @@ pub const REFUSALS: [&str; 12] = [
 pub(super) const KEY_FETCHES: [&str; 2] = ["ok", "failed"];
 
 /// What became of a question to the app.
-pub(super) const WEBHOOK_RESULTS: [&str; 5] =
-    ["admitted", "refused", "remembered", "busy", "failed"];
+pub(super) const WEBHOOK_RESULTS: [&str; 6] = [
+    "admitted",
+    "refused",
+    "remembered",
+    "busy",
+    "failed",
+    "abandoned",
+];
 
 /// The limits whose hits are counted.
 pub const LIMITS: [&str; 17] = [

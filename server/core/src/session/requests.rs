@@ -216,12 +216,19 @@ impl Session {
             let text = "your token has expired; begin a new session with another one";
             return Err(Refusal::new(ErrorCode::TokenRefused, text));
         }
+        if !identity.begin_renewal() {
+            let text = "another token of yours is looked at; wait for the answer";
+            return Err(Refusal::new(ErrorCode::TokenRefused, text));
+        }
         let (member, metrics) = (self.member.clone(), self.context.metrics.clone());
         let id = request.id.map(RawValue::to_owned);
         identify.identify(
             &renew.token,
             Box::new(move |new| {
                 let renewed = new.and_then(|new| renew_identity(&member, &new));
+                if let Some(identity) = &member.identity {
+                    identity.end_renewal();
+                }
                 let (code, id) = (ErrorCode::TokenRefused, id.as_deref());
                 // A refusal means that this session is being closed.
                 let _ = match (renewed, id) {

@@ -217,6 +217,7 @@ impl Session {
             let limit = super::rate_limit(self.context.config.get(), &self.member);
             // No warning: who sends again does what is right.
             if !self.rate.allows(limit, now) && self.rate.goes_on(limit) {
+                self.context.metrics.limit_hit("max_messages_per_second");
                 return Err(CloseReason::RateLimited);
             }
         } else if self.control_frame(now, pending)? {

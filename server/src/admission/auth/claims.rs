@@ -114,7 +114,11 @@ impl Claims {
         {
             return Err(format!("name has {MAX_NAME_CHARS} characters at the most"));
         }
-        let end = Duration::try_from_secs_f64(exp).unwrap_or(Duration::ZERO);
+        let end = match Duration::try_from_secs_f64(exp) {
+            Ok(end) => end,
+            Err(_) if exp > 0.0 => Duration::MAX,
+            Err(_) => Duration::ZERO,
+        };
         let end = end.saturating_add(leeway);
         let today = SystemTime::now()
             .duration_since(UNIX_EPOCH)

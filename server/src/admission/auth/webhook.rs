@@ -3,19 +3,19 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use http_body_util::Full;
 use hyper::{Request, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use voicematch_core::{identity::Identity, metrics::Metrics, session::RateLimit};
 
 use super::{Claims, NotAdmitted, Shown};
@@ -23,6 +23,12 @@ use crate::fetch::Fetch;
 
 /// Requests to the app at the same time; more users are told to come again.
 const MAX_ASKED: usize = 256;
+
+/// The same about users of one address, so that others are asked about too.
+const MAX_ASKED_OF_ADDRESS: usize = MAX_ASKED / 8;
+
+/// How often answers that are too old are looked for, once there are as many as may be.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers that are remembered at the same time.
 const MAX_REMEMBERED: usize = 10_000;
@@ -43,8 +49,11 @@ pub(super) struct Webhook {
     config: WebhookConfig,
     fetch: Fetch,
     places: Semaphore,
+    /// How many are taken by users of each address.
+    of_address: DashMap<IpAddr, usize>,
     /// By a hash of what was asked, so that no token is kept.
     answers: DashMap<[u8; 32], Remembered>,
+    swept: Mutex<Instant>,
     /// Whether the last answer was none; told once.
     is_down: AtomicBool,
     rate: RateLimit,
@@ -78,7 +87,9 @@ impl Webhook {
             config,
             fetch,
             places: Semaphore::new(MAX_ASKED),
+            of_address: DashMap::new(),
             answers: DashMap::new(),
+            swept: Mutex::new(Instant::now()),
             is_down: AtomicBool::new(false),
             rate,
             metrics,
@@ -109,7 +120,15 @@ impl Webhook {
                 self.count("remembered");
                 claims
             }
-            None => self.ask_app(body, key).await?,
+            None => {
+                let Some(mut place) = self.place(address) else {
+                    self.count("busy");
+                    return Err(NotAdmitted::Unavailable);
+                };
+                let claims = self.ask_app(body, key).await;
+                place.answered = true;
+                claims?
+            }
         };
         let claims = claims.ok_or(NotAdmitted::Refused)?;
         let identity = Claims::clone(&claims).identity(&self.rate, Duration::ZERO);
@@ -126,10 +145,6 @@ impl Webhook {
         body: Vec<u8>,
         key: [u8; 32],
     ) -> Result<Option<Arc<Claims>>, NotAdmitted> {
-        let Ok(_place) = self.places.try_acquire() else {
-            self.count("busy");
-            return Err(NotAdmitted::Unavailable);
-        };
         let request = Request::post(&self.config.url)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body))
@@ -143,6 +158,10 @@ impl Webhook {
         let claims = match answer.status {
             StatusCode::OK => {
                 let claims = read(&answer.body).map_err(|error| self.wrong_answer(&error))?;
+                if let Err(why) = claims.check() {
+                    self.count("refused");
+                    return Err(NotAdmitted::Invalid(why));
+                }
                 self.count("admitted");
                 Some(Arc::new(claims))
             }
@@ -170,12 +189,40 @@ impl Webhook {
         }
         let now = Instant::now();
         if self.answers.len() >= MAX_REMEMBERED {
-            self.answers.retain(|_, answer| answer.until > now);
+            self.sweep(now);
         }
         if self.answers.len() < MAX_REMEMBERED {
             let until = now + self.config.remember;
             self.answers.insert(key, Remembered { claims, until });
         }
+    }
+
+    /// Forgets what is too old, and refusals: whoever makes up tokens does not fill the memory with them.
+    fn sweep(&self, now: Instant) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(*swept) >= SWEEP_EVERY {
+            *swept = now;
+            self.answers
+                .retain(|_, answer| answer.until > now && answer.claims.is_some());
+        }
+    }
+
+    /// A place among those who are asked about; `None`: there is none.
+    fn place(&self, address: Option<IpAddr>) -> Option<Place<'_>> {
+        let permit = self.places.try_acquire().ok()?;
+        if let Some(address) = address {
+            let mut taken = self.of_address.entry(address).or_insert(0);
+            if *taken >= MAX_ASKED_OF_ADDRESS {
+                return None;
+            }
+            *taken += 1;
+        }
+        Some(Place {
+            webhook: self,
+            address,
+            answered: false,
+            _permit: permit,
+        })
     }
 
     fn wrong_answer(&self, error: &str) -> NotAdmitted {
@@ -192,6 +239,30 @@ impl Webhook {
     }
 }
 
+/// A place among those about whom the app is asked.
+struct Place<'a> {
+    webhook: &'a Webhook,
+    address: Option<IpAddr>,
+    answered: bool,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut taken) = self.webhook.of_address.entry(address)
+        {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+        if !self.answered {
+            self.webhook.count("abandoned");
+        }
+    }
+}
+
 /// Claims as a token has them; `exp` may be left out.
 fn read(body: &[u8]) -> Result<Claims, String> {
     let wrong = |error: serde_json::Error| format!("the answer has no claims: {error}");
@@ -201,7 +272,5 @@ fn read(body: &[u8]) -> Result<Claims, String> {
             .entry("exp")
             .or_insert_with(|| f64::from(u32::MAX).into());
     }
-    let claims: Claims = serde_json::from_value(claims).map_err(wrong)?;
-    claims.check()?;
-    Ok(claims)
+    serde_json::from_value(claims).map_err(wrong)
 }
