@@ -221,7 +221,7 @@ async fn a_start_that_was_missed_is_refused() {
 /// What the job has its pods do, with the values that it gives them.
 #[tokio::test]
 async fn the_job_has_each_pod_play_a_share_and_print_its_record() {
-    let job = include_str!("../../deploy/loadtest-job.yaml");
+    let job = include_str!("../../deploy/kubernetes/loadtest/job.yaml");
     let (_, after) = job.split_once("- |\n").expect("a script");
     let script: String = after
         .lines()

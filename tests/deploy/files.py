@@ -1,0 +1,217 @@
+"""What the deployment files say to each other and to the programs. The first argument is a folder with what
+`kubectl kustomize` rendered; it may be written to."""
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import yaml
+from cloudcoil.models.prometheus_operator import v1 as operator
+
+root = pathlib.Path(__file__).resolve().parents[2]
+deploy = root / "deploy"
+tmp = pathlib.Path(sys.argv[1])
+server = root / "target/release/voicematch-server"
+loadtest = root / "target/release/loadtest"
+
+
+def check(holds, *why):
+    if not holds:
+        sys.exit("wrong: " + " ".join(map(str, why)))
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def rendered(part):
+    return list(yaml.safe_load_all((tmp / f"kubernetes-{part}.yaml").read_text()))
+
+
+def one(objects, kind, name=None):
+    found = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+    check(len(found) == 1, "not one", kind, name)
+    return found[0]
+
+
+def duration(text):
+    number, unit = re.fullmatch(r"(\d+)(s|m)", text).groups()
+    return int(number) * {"s": 1, "m": 60}[unit]
+
+
+# Flags and variables: what is written as one of ours is one of ours.
+helps = run(server, "--help") + run(loadtest, "--help")
+helps += "".join(run(server, command, "--help") for command in ("healthcheck", "checkconfig", "self-test", "gentoken"))
+helps += "".join(run(loadtest, command, "--help") for command in ("merge", "report", "compare"))
+variables = set(re.findall(r"\[env: (\w+)", helps))
+flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", helps))
+texts = [f for f in deploy.rglob("*") if f.is_file() and f.suffix != ".json" and not {"secrets", "reports"} & set(f.parts)]
+texts += [root / "SECURITY.md", root / "CHANGELOG.md", *(root / ".github/workflows").glob("*")]
+for text in texts:
+    for variable in re.findall(r"\b(?:VOICEMATCH|LOADTEST)_[A-Z_]+\b", text.read_text()):
+        # Kubernetes makes VOICEMATCH_PORT itself, which is why a comment names it.
+        check(variable in variables | {"VOICEMATCH_PORT"}, text, "names", variable)
+ours = re.compile(r"(?:^|[\s`(\"/])(?:voicematch-server|loadtest|deploy/nightly-loadtest) ((?:\\\n|[^|>#)\n])*)", re.M)
+for text in texts:
+    # Flags in lines that call one of the programs, and those in back quotes or brackets, as prose names them.
+    content = text.read_text()
+    named = [flag for call in ours.findall(content) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", call)]
+    named += re.findall(r"[`(](--[a-z][a-z-]+)", content) if text.suffix == ".md" else []
+    for flag in named:
+        check(flag in flags, text, "names", flag)
+
+# One version everywhere.
+version = re.search(r'\[workspace\.package\]\nversion = "(.*)"', (root / "Cargo.toml").read_text())[1]
+for file in [deploy / "Dockerfile", deploy / "compose.yaml", *deploy.glob("kubernetes/**/kustomization.yaml")]:
+    for found in re.findall(r"(?:voicematch-(?:server|loadtest):|newTag: )([\w.]+)", file.read_text()):
+        check(found == version, file, "says", found, "but Cargo.toml", version)
+
+# Compose.
+compose = yaml.safe_load((deploy / "compose.yaml").read_text())
+copy = tmp / "make-secrets"
+copy.mkdir()
+run("cp", deploy / "make-secrets", copy)
+run(copy / "make-secrets")
+run(copy / "make-secrets")
+made = dict(line.split("=", 1) for line in (copy / ".env").read_text().splitlines() if not line.startswith("#"))
+for name, secret in compose["secrets"].items():
+    file = copy / secret["file"]
+    check(file.is_file() and file.stat().st_mode & 0o077 == 0, "make-secrets does not make", file.name, "or lets others read it")
+for needed in re.findall(r"\$\{(\w+):\?", (deploy / "compose.yaml").read_text()):
+    check(needed in made, "make-secrets does not set", needed)
+check(not made["RUN_AS"].startswith("0:"), "the containers run as root")
+for name, service in compose["services"].items():
+    for secret in service.get("secrets", []):
+        check(secret in compose["secrets"], name, "wants the secret", secret)
+    for network in service["networks"]:
+        check(network in compose["networks"], name, "wants the network", network)
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        check(source in compose["volumes"] or (deploy / source).is_file() or (copy / source).is_dir(), name, "mounts", source)
+    if build := service.get("build"):
+        check((deploy / build["context"] / build["dockerfile"]).is_file(), name, "has no Dockerfile")
+        check(f"AS {build['target']}\n" in (deploy / "Dockerfile").read_text(), name, "has no stage", build["target"])
+boards = {pathlib.PurePath(v.split(":")[0]).name for v in compose["services"]["grafana"]["volumes"] if "/dashboards/" in v}
+check(boards >= {f.name for f in (root / "dashboards").glob("*.json")}, "Grafana does not get every dashboard")
+for job in yaml.safe_load((deploy / "prometheus.yml").read_text())["scrape_configs"]:
+    for target in job["static_configs"][0]["targets"]:
+        host, port = target.split(":")
+        said = compose["services"][host]["environment"]["VOICEMATCH_ADMIN_LISTEN" if host == "server" else "LOADTEST_METRICS_ADDR"]
+        check(said.endswith(":" + port), "Prometheus asks", target, "but it listens at", said)
+
+
+def env_of(service):
+    values = {**made, **os.environ}
+    fill = lambda text: re.sub(r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda m: values.get(m[1]) or m[2], text)
+    return {name: fill(value) for name, value in service["environment"].items()}
+
+
+# The server starts with the settings of compose and of Kubernetes, answers as the probes ask, and drains.
+objects = rendered("server")
+deployment = one(objects, "Deployment")
+pod = deployment["spec"]["template"]["spec"]
+container = pod["containers"][0]
+settings = {variable["name"]: variable["value"] for variable in container["env"]}
+ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+check(settings["VOICEMATCH_LISTEN"].endswith(f":{ports['users']}"), "the port users is not that of VOICEMATCH_LISTEN")
+check(settings["VOICEMATCH_ADMIN_LISTEN"].endswith(f":{ports['admin']}"), "the port admin is not that of VOICEMATCH_ADMIN_LISTEN")
+probes = [container[p]["httpGet"] for p in ("startupProbe", "livenessProbe", "readinessProbe")]
+monitor = one(rendered("monitoring"), "ServiceMonitor")
+metric = one(rendered("autoscaling"), "HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
+
+
+def starts(given, asked):
+    mapped = {
+        name: str(copy / "secrets" / pathlib.PurePath(value).name) if name.endswith("_FILE") else value
+        for name, value in given.items()
+    } | {"VOICEMATCH_LISTEN": "127.0.0.1:0", "VOICEMATCH_ADMIN_LISTEN": "127.0.0.1:0"}
+    process = subprocess.Popen([server], env=os.environ | mapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        log = []
+        for line in process.stdout:
+            log.append(line)
+            if '"message":"listening"' in line:
+                break
+        else:
+            sys.exit("the server does not start:\n" + "".join(log))
+        admin = json.loads(log[-1])["admin"]
+        answers = {path: urllib.request.urlopen(f"http://{admin}{path}", timeout=5).read().decode() for path in asked}
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        check(process.wait(10) == 0, "the server does not drain")
+        return answers
+    finally:
+        process.kill()
+
+
+answers = starts(settings, {probe["path"] for probe in probes} | {monitor["spec"]["endpoints"][0]["path"]})
+check(re.search(rf"^{metric}\b", answers["/metrics"], re.M), "the server has no metric", metric)
+starts(env_of(compose["services"]["server"]), ["/livez"])
+
+# Drains end before they are ended.
+grace = lambda given: duration(given["VOICEMATCH_DRAIN_TIMEOUT"]) + 2
+pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+check(pod["terminationGracePeriodSeconds"] > pre_stop + grace(settings), "terminationGracePeriodSeconds is too short")
+check(duration(compose["services"]["server"]["stop_grace_period"]) > grace(compose["services"]["server"]["environment"]), "stop_grace_period is too short")
+
+# Kubernetes' objects find each other.
+labels = deployment["spec"]["template"]["metadata"]["labels"]
+fits = lambda selector, labels: selector.items() <= labels.items()
+check(fits(deployment["spec"]["selector"]["matchLabels"], labels), "the Deployment does not find its pods")
+services = [o for o in objects if o["kind"] == "Service"]
+for service in services:
+    check(fits(service["spec"]["selector"], labels), service["metadata"]["name"], "finds no pods")
+    check(all(port["targetPort"] in ports for port in service["spec"]["ports"]), service["metadata"]["name"], "has no such port")
+check(fits(one(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], labels), "the budget finds no pods")
+watched = [s for s in services if fits(monitor["spec"]["selector"]["matchLabels"], s["metadata"]["labels"])]
+check([s["metadata"]["name"] for s in watched] == ["voicematch-admin"], "the ServiceMonitor finds", watched)
+check(monitor["spec"]["endpoints"][0]["port"] in [p["name"] for p in watched[0]["spec"]["ports"]], "the ServiceMonitor has no such port")
+job = one(rendered("loadtest"), "Job")["spec"]
+job_pod = job["template"]["spec"]
+given = {variable["name"]: variable["value"] for variable in job_pod["containers"][0]["env"]}
+check(job["completions"] == job["parallelism"] == int(given["SHARDS"]), "the job's shards are not its pods")
+urls = {f"{s['metadata']['name']}:{p['port']}" for s in services for p in s["spec"]["ports"]}
+for name in ("LOADTEST_URL", "LOADTEST_ADMIN_URL"):
+    check(given[name].split("/")[2] in urls, name, "is at no Service")
+for policy in [one(objects, "NetworkPolicy"), one(rendered("loadtest"), "NetworkPolicy")]:
+    check(fits(policy["spec"]["podSelector"]["matchLabels"], labels), "the policy finds no pods")
+    for rule in policy["spec"]["ingress"]:
+        for port in rule["ports"]:
+            check(port["port"] in ports, "the policy has no port", port["port"])
+            check(port["port"] == "users" or rule.get("from"), "everybody reaches the port", port["port"])
+for checked in (pod, job_pod):
+    both = checked["securityContext"], checked["containers"][0]["securityContext"]
+    check(both[0]["runAsNonRoot"] and both[0]["runAsUser"] and both[0]["seccompProfile"]["type"] == "RuntimeDefault", "a pod may be root")
+    check(both[1]["readOnlyRootFilesystem"] and not both[1]["allowPrivilegeEscalation"], "a container may write or rise")
+    check(both[1]["capabilities"]["drop"] == ["ALL"], "a container has capabilities")
+
+# The operator's kinds: what its types do not know they leave out.
+for found in rendered("monitoring"):
+    kept = getattr(operator, found["kind"]).model_validate(found).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    check(kept == found, found["kind"], "has fields that the Prometheus operator does not know")
+
+# coturn takes its configuration.
+coturn = compose["services"]["coturn"]
+script = coturn["command"][0].replace("$$", "$").replace("/tmp/", f"{tmp}/")
+script = script.replace("/etc/turnserver.conf", str(deploy / "turnserver.conf")).replace("/run/secrets", str(copy / "secrets"))
+conf = script.rsplit("exec ", 1)[0]
+subprocess.run(["/bin/sh", "-c", conf], check=True, env=os.environ | env_of(coturn))
+conf = (tmp / "turnserver.conf").read_text()
+check("static-auth-secret=" + (copy / "secrets/turn.secret").read_text().strip() in conf, "coturn does not get the secret")
+# On loopback, at a port of its own.
+conf = re.sub("(?m)^(listening-port|external-ip|pidfile|userdb)=.*", "", conf) + (
+    f"\nlistening-port=34781\nlistening-ip=127.0.0.1\nrelay-ip=127.0.0.1\npidfile={tmp}/turn.pid\nuserdb={tmp}/turndb\n")
+(tmp / "turnserver.conf").write_text(conf)
+process = subprocess.Popen(["turnserver", "-c", tmp / "turnserver.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+time.sleep(1.5)
+alive = process.poll() is None
+process.terminate()
+said = process.communicate(timeout=10)[0]
+bad = [line for line in said.splitlines() if re.search(r"Bad configuration|Unknown|unrecognized|invalid", line, re.I)]
+check(alive and not bad, "coturn:", *(bad or [said]))
