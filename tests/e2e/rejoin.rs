@@ -232,6 +232,6 @@ async fn keys_come_from_files_and_can_be_exchanged() {
     let mut user = rejoin(&server, Via::WebSocket, &text(&one, "room_ticket")).await;
     assert_eq!(user.expect("error").await["code"], "room_ticket_invalid");
     let (code, stderr) = crate::support::run(&["--room-key-file", "/nothing/there"]).await;
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(stderr.contains("/nothing/there"), "{stderr}");
 }
