@@ -25,7 +25,7 @@ const MAX_IDLE: usize = 32;
 /// `SSL_CERT_FILE` names.
 pub struct Fetch {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// Where connections live, whoever asks.
+    /// Where all connections live, also those of requests from other runtimes.
     runtime: Handle,
 }
 
@@ -89,7 +89,7 @@ impl Fetch {
                 body: body.to_bytes(),
             })
         };
-        // Dropped with whoever asks, so that nothing goes on for who has left.
+        // Dropping this future drops the request too: nothing goes on for a user who has left.
         let mut asking = JoinSet::new();
         asking.spawn_on(timeout(within, asked), &self.runtime);
         match asking.join_next().await {

@@ -246,7 +246,7 @@ impl Server {
             };
             let auth = auth.clone();
             let accept = async move {
-                // Keys that come soon are waited for: who comes meanwhile is not refused.
+                // Users are accepted when the keys are there, so that none is refused for want of them.
                 if let Some(auth) = &auth {
                     auth.prepare().await;
                 }

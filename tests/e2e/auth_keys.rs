@@ -203,7 +203,7 @@ async fn keys_come_from_a_url_and_are_fetched_again_when_a_token_is_by_a_new_one
     };
     assert_eq!(status(&old, "old").await, 200);
     assert_eq!(status(&new, "new").await, 401);
-    // Whoever shows tokens by unknown keys does not make the server ask all the time.
+    // Many tokens by unknown keys do not make the server ask all the time.
     for _ in 0..20 {
         status(&new, "new").await;
     }

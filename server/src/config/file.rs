@@ -18,7 +18,7 @@ use crate::files;
 /// The most bytes of a file.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// How alike a key must be to one that is known, to be taken for a slip of the pen (Jaro-Winkler; 1: the same).
+/// How similar an unknown key must be to a known one for the error to suggest it (Jaro-Winkler; 1: the same).
 const ALIKE: f64 = 0.8;
 
 /// What a file says.

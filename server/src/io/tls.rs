@@ -73,7 +73,7 @@ impl TlsStream {
         Ok(Self(shared))
     }
 
-    /// The two sides, for whoever reads and writes in different places.
+    /// The two sides, to be read and written in different places.
     pub fn into_split(self) -> (TlsReadHalf, TlsWriteHalf) {
         (TlsReadHalf(self.0.clone()), TlsWriteHalf(Some(self.0)))
     }

@@ -25,7 +25,7 @@ pub struct Claims {
     pub sub: String,
     /// When the token ends, in seconds since 1970.
     pub exp: f64,
-    /// Whom it is for. It is checked by whoever verifies the token, who passes over what is neither a text nor a list.
+    /// Whom it is for. `jsonwebtoken` compares it, and ignores a value that is neither a text nor a list: that is refused here.
     #[serde(default, deserialize_with = "audience", skip_serializing)]
     pub aud: (),
     /// What other users see.

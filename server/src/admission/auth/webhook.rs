@@ -197,7 +197,7 @@ impl Webhook {
         }
     }
 
-    /// Forgets what is too old, and refusals: whoever makes up tokens does not fill the memory with them.
+    /// Forgets old answers and all refusals, so that made-up tokens do not fill the memory.
     fn sweep(&self, now: Instant) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(*swept) >= SWEEP_EVERY {
