@@ -61,6 +61,8 @@ CONTENT = [
               "clients that had arrived before.", "ops",
               ("again or late", total(rate(server("replayed_messages_total")))),
               ("arrived before", total(rate(server("duplicates_dropped_total"))))),
+        lines("Passed on to the server before", "Requests in a second that carry on sessions of a server whose place this one has taken.",
+              "ops", ("requests", total(rate(server("requests_forwarded_total"))))),
         lines("How late these were", "From a message read to the message written, for those that waited until their receiver came "
               "back.", "s", *percentiles("replay_delay_seconds", 50, 95, 99)),
     ]),

@@ -37,6 +37,8 @@ use voicematch_core::{
 pub struct Config {
     pub listen: Vec<Address>,
     pub admin_listen: Address,
+    /// The Unix socket at which a new server takes the place of this one.
+    pub hand_over: Option<PathBuf>,
     pub tls: Option<CertificateFiles>,
     pub unix_socket_mode: u32,
     pub workers: usize,
@@ -215,6 +217,7 @@ impl Flags {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            hand_over: self.hand_over,
             tls,
             unix_socket_mode: self.unix_socket_mode,
             workers: if self.workers == 0 {

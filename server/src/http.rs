@@ -5,6 +5,7 @@ mod cors;
 mod dev_token;
 pub mod error;
 mod events;
+mod forward;
 mod handshake;
 mod poll;
 mod send;
@@ -34,7 +35,7 @@ use rustls::ServerConfig;
 use serde_json::json;
 use tokio::time::{sleep_until, timeout};
 
-use connection::Connection;
+use connection::{Asked, Connection};
 use error::HttpError;
 use stream::{Hold, HttpStream};
 
@@ -99,6 +100,8 @@ pub struct Public {
     pub context: Arc<Context>,
     /// Whether the server is about to stop.
     pub shutdown: Shutdown,
+    /// Where the server whose place this one has taken gets the requests that carry on its sessions: a Unix socket.
+    pub predecessor: Option<PathBuf>,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
 }
@@ -186,10 +189,16 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
             tracing::debug!(%error, "an HTTP connection ended badly");
         }
         None => {
-            if let Some(request) = connection.take_stream() {
+            if let Some(asked) = connection.take_asked() {
                 if let Some(parts) = http.into_parts() {
                     let (stream, _) = parts.io.into_inner().into_parts();
-                    events::start(stream, &connection, request);
+                    match asked {
+                        Asked::Stream(request) => events::start(stream, &connection, request),
+                        Asked::Forward(forward) => {
+                            let permit = connection.permit.clone();
+                            tokio::spawn(forward.run(stream, parts.read_buf, permit));
+                        }
+                    }
                 }
             } else if !connection.is_greeted() {
                 metrics.limit_hit("handshake_timeout");
@@ -204,9 +213,12 @@ async fn prepare(mut stream: Stream, peer: Peer, public: &Public) -> Option<(Str
     let metrics = &public.context.metrics;
     let settings = public.settings.get();
     let mut user = peer;
-    if settings.proxy_protocol && settings.proxies.trusts(peer) {
+    let is_passed_on = peer == Peer::Successor;
+    if is_passed_on || settings.proxy_protocol && settings.proxies.trusts(peer) {
         match proxy_header::read(&mut stream).await {
-            Ok(address) => user = address.map_or(peer, Peer::Ip),
+            Ok(Some(address)) => user = Peer::Ip(address),
+            Ok(None) if is_passed_on => user = Peer::Unix,
+            Ok(None) => {}
             Err(error) => {
                 metrics.refused("proxy_header");
                 tracing::debug!(%error, "a connection of a proxy was dropped");
@@ -248,7 +260,7 @@ async fn answer(
     let mut reply = route(request, connection).await;
     reply.headers_mut().extend(cors);
     let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let last = connection.permit.refusal().is_some() || connection.public.shutdown.has_begun();
+    let last = connection.permit.refusal().is_some() || connection.public.shutdown.is_leaving();
     if last && !upgrading {
         // It holds a place among few, or the server is about to stop.
         let close = HeaderValue::from_static("close");
@@ -279,6 +291,12 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         "/stats" if is_get => return json_reply(StatusCode::OK, &stats(public)),
         _ => {}
     }
+    let request = match forward::ask(request, connection).await {
+        Ok(Some(refusal)) => return refusal,
+        // The answer comes from another process.
+        Ok(None) => std::future::pending().await,
+        Err(request) => request,
+    };
     if let Some(refusal) = connection.permit.refusal()
         && !connection.goes_on(&request)
     {

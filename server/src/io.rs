@@ -40,6 +40,8 @@ pub enum Peer {
     Ip(IpAddr),
     /// A process on this machine.
     Unix,
+    /// The server that has taken this one's place, on behalf of somebody.
+    Successor,
 }
 
 impl Peer {
@@ -47,7 +49,7 @@ impl Peer {
     pub fn address(self) -> IpAddr {
         match self {
             Self::Ip(address) => address,
-            Self::Unix => Ipv4Addr::LOCALHOST.into(),
+            Self::Unix | Self::Successor => Ipv4Addr::LOCALHOST.into(),
         }
     }
 }

@@ -7,8 +7,10 @@
 pub mod admin;
 pub mod admission;
 pub mod config;
+pub mod drain;
 pub mod fetch;
 pub mod files;
+pub mod hand_over;
 pub mod http;
 pub mod io;
 pub mod listen;
@@ -19,6 +21,7 @@ pub mod reload;
 pub mod room_key;
 pub mod shed;
 pub mod shutdown;
+pub mod systemd;
 pub mod transport;
 
 use std::{
@@ -34,7 +37,7 @@ use std::{
 use tokio::{
     runtime::{self, Handle},
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use voicematch_core::{
@@ -58,10 +61,21 @@ use admission::{
     make_room::MakeRoom,
 };
 use config::Config;
+use hand_over::{HandOver, Inherited, Succeeded};
 use http::Public;
-use listen::{Address, Bound, BoundAddress, Listeners, certificate::Certificate};
+use listen::{
+    Address, Bound, BoundAddress, Listeners, SocketFile, activated, certificate::Certificate,
+};
 use profile::Profiler;
 use shutdown::Shutdown;
+
+/// The flags of the two kinds of addresses.
+const LISTEN: &str = "--listen";
+const ADMIN_LISTEN: &str = "--admin-listen";
+
+/// The time in which requests over connections that were there before are answered as ever, after another server has taken
+/// this one's place.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// A server whose addresses are bound.
 pub struct Server {
@@ -73,6 +87,8 @@ pub struct Server {
     auth: Option<Arc<Auth>>,
     metrics: Arc<Metrics>,
     certificate: Option<Certificate>,
+    /// What the server before has handed over.
+    inherited: Option<Inherited>,
 }
 
 /// Where a server listens.
@@ -97,6 +113,14 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// The server that runs there could not be asked for its sockets.
+    #[error("--hand-over: the server at {} cannot hand over: {error}", path.display())]
+    HandOver {
+        /// The Unix socket.
+        path: std::path::PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
     /// A key that the operator names cannot be used.
     #[error("the key of room tickets: {0}")]
     RoomKey(String),
@@ -115,25 +139,42 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Binds both addresses. From now on the kernel queues connections; [`Self::run`] accepts them.
+    /// Binds all addresses, or takes them over from the server that runs. From now on the kernel queues connections;
+    /// [`Self::run`] accepts them.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let bind = |address: &Address, flag| {
-            listen::bind(address, config.unix_socket_mode).map_err(|error| ServerError::Bind {
-                address: address.clone(),
-                flag,
-                error,
-            })
-        };
         let (keys, key_source) = room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
         let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
         let auth = Auth::load(config.auth.clone(), config.session.rate, &metrics);
         let auth = auth.map_err(ServerError::TokenKeys)?;
         let certificate = config.tls.clone().map(Certificate::load).transpose();
         let certificate = certificate.map_err(ServerError::Certificate)?;
+        // Last, as the other server waits for this one from now on.
+        let mut inherited = match &config.hand_over {
+            Some(path) => hand_over::ask(path).map_err(|error| ServerError::HandOver {
+                path: path.clone(),
+                error,
+            })?,
+            None => None,
+        };
+        let mut bind = |address: &Address, flag| {
+            let inherited = inherited.as_mut().and_then(|old| old.take(flag, address));
+            let bound = inherited.unwrap_or_else(|| listen::bind(address, config.unix_socket_mode));
+            bound.map_err(|error| ServerError::Bind {
+                address: address.clone(),
+                flag,
+                error,
+            })
+        };
         let public = config.listen.iter();
-        let public: Result<Vec<_>, _> = public.map(|address| bind(address, "--listen")).collect();
+        let public: Result<Vec<_>, _> = public.map(|address| bind(address, LISTEN)).collect();
         let public = public?;
-        let admin = bind(&config.admin_listen, "--admin-listen")?;
+        let admin = bind(&config.admin_listen, ADMIN_LISTEN)?;
+        if let Some(inherited) = &mut inherited {
+            inherited.give_up_rest();
+        }
+        for name in activated::unused() {
+            tracing::warn!(%name, "systemd has passed a socket that no flag names: give --listen systemd:NAME");
+        }
         Ok(Self {
             config,
             public,
@@ -143,6 +184,7 @@ impl Server {
             auth,
             metrics,
             certificate,
+            inherited,
         })
     }
 
@@ -190,10 +232,19 @@ impl Server {
             auth,
             metrics,
             certificate,
+            inherited,
         } = self;
+        let hand_over = config.hand_over.as_deref();
+        let hand_over = hand_over.map(|path| {
+            let public = public.iter().map(|bound| (LISTEN, bound));
+            let bound = public.chain([(ADMIN_LISTEN, &admin)]);
+            HandOver::new(path, inherited.is_some(), bound)
+        });
+        let hand_over = hand_over.transpose()?;
         // The guards remove the socket files when this function ends.
-        let (admin, _admin_file) = admin.into_listener()?;
+        let (admin, admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
+        let predecessor = inherited.as_ref().map(|old| old.sessions().to_owned());
         metrics.room_key(key_source.as_str());
         let keys = Arc::new(keys);
         let shutdown = Shutdown::default();
@@ -233,11 +284,13 @@ impl Server {
             dev_tokens: config.dev_tokens,
             context: context.clone(),
             shutdown: shutdown.clone(),
+            predecessor,
             make_room: make_room.clone(),
         });
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);
-        let (accept, _public_files) = {
+        let (serves, serving) = oneshot::channel();
+        let (mut accept, public_files) = {
             let (admission, shared) = (admission.clone(), shared.clone());
             let handles = workers.handles.clone();
             let (listeners, files) = {
@@ -250,6 +303,8 @@ impl Server {
                 if let Some(auth) = &auth {
                     auth.prepare().await;
                 }
+                // Whoever waits for it may have gone.
+                let _ = serves.send(());
                 listen::accept(
                     listeners,
                     admission,
@@ -263,8 +318,11 @@ impl Server {
         };
         let watch = tokio::spawn({
             let (context, make_room) = (context.clone(), make_room.clone());
+            let (admission, shared) = (admission.clone(), shared.clone());
+            let handles = workers.handles.clone();
             async move {
                 tokio::join!(
+                    systemd::watchdog(&handles),
                     every(files::CHECK, || certificate
                         .iter()
                         .for_each(Certificate::reload)),
@@ -289,15 +347,44 @@ impl Server {
                 );
             }
         });
-        tokio::pin!(accept);
-        let accepted = tokio::select! {
-            () = drain => None,
-            ended = &mut accept => Some(ended),
+        let succeeded = async {
+            // An error means that accepting has ended, which is seen elsewhere.
+            let _ = serving.await;
+            succession(inherited, hand_over).await
         };
+        let (accepted, successor) = tokio::select! {
+            () = drain => (None, None),
+            ended = &mut accept => (Some(ended), None),
+            successor = succeeded => (None, Some(successor)),
+        };
+        let has_successor = successor.is_some();
+        let mut files: Vec<_> = admin_file.into_iter().chain(public_files).collect();
+        if let Some(successor) = successor {
+            shutdown.leave();
+            accept.abort();
+            admin.abort();
+            // Before the new one is told: it must find nobody else there.
+            let _ = (&mut accept).await;
+            files.drain(..).for_each(SocketFile::keep);
+            let sessions = successor.leave().await;
+            tracing::info!("another server has taken the place of this one");
+            let (listeners, file) = {
+                let _worker = workers.handles[0].enter();
+                Listeners::of_successor(sessions)?
+            };
+            files.extend(file);
+            let accept = listen::accept(listeners, admission, 0, workers.handles.clone(), shared);
+            workers.handles[0].spawn(accept);
+            // Connections that are kept for a next request are better made anew, there.
+            make_room.ask();
+            sleep(LAST_REQUESTS).await;
+            make_room.ask();
+        }
+        systemd::stopping();
         shutdown.begin();
         let left = context.directory.len();
         tracing::info!(sessions = left, timeout = ?config.drain_timeout, "draining");
-        let closed = shutdown::drain(&context, config.drain_timeout, stop).await;
+        let closed = drain::drain(&context, config.drain_timeout, has_successor, stop).await;
         // Until here, and while users are still being closed, the listener answers.
         shutdown::last_words(&context.metrics, &make_room).await;
         workers.stop();
@@ -310,6 +397,27 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// Tells the server before, and whoever has started this one, that it serves; then waits until another server takes its
+/// place. Without --hand-over none ever does.
+async fn succession(inherited: Option<Inherited>, hand_over: Option<HandOver>) -> Succeeded {
+    if let Some(inherited) = inherited {
+        match inherited.succeed().await {
+            Ok(()) => tracing::info!("the server before has handed over, and drains"),
+            Err(error) => tracing::warn!(%error, "the server before could not be succeeded"),
+        }
+    }
+    systemd::ready();
+    if let Some(hand_over) = hand_over {
+        match hand_over.succeeded().await {
+            Ok(successor) => return successor,
+            Err(error) => {
+                tracing::warn!(%error, "--hand-over: no server can take the place of this one")
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// The threads that serve connections, each with a runtime of its own: a connection never moves between

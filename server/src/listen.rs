@@ -3,6 +3,7 @@
 //! One loop accepts for all workers and gives each connection to the one that has the fewest. A worker is
 //! a runtime of its own on a thread of its own, and a connection stays where it was dealt.
 
+pub mod activated;
 mod address;
 mod bind;
 pub mod certificate;
@@ -22,7 +23,7 @@ use crate::{
     machine::descriptors::{self, Reserve},
 };
 pub use address::Address;
-pub use bind::{Bound, BoundAddress, Listener, Listeners, SocketFile, bind};
+pub use bind::{Bound, BoundAddress, Listener, Listeners, SocketFile, bind, inherit};
 use voicematch_core::metrics::Metrics;
 
 /// How long to wait before accepting again after an accept that failed: at first, and at the most.
@@ -54,9 +55,8 @@ pub async fn accept(
                     admission.refuse(Refusal::NoDescriptors, None)
                 } else {
                     // A proxy's connections count for its users, who are known only with their requests.
-                    admission.enter(
-                        (!public.settings.get().proxies.trusts(peer)).then(|| peer.address()),
-                    )
+                    let is_known = !public.settings.get().proxies.trusts(peer);
+                    admission.enter((is_known && peer != Peer::Successor).then(|| peer.address()))
                 };
                 let Some(permit) = permit else {
                     continue;

@@ -16,7 +16,7 @@ use voicematch_server::{
         Command, Config, LogFormat,
         parse::{CannotParse, Parsed, parse},
     },
-    listen::BoundAddress,
+    listen::{BoundAddress, activated},
     log,
     machine::descriptors,
     reload::Reload,
@@ -39,6 +39,7 @@ pub static MALLOC_CONF: &[u8; 109] =
     b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
 
 fn main() -> ExitCode {
+    activated::find();
     let parsed = match parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(CannotParse::Flags(error)) => error.exit(),

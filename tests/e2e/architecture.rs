@@ -31,11 +31,13 @@ const SERVER: &[Room] = &[
         "admin",
         &["listen", "http", "profile", "shutdown", "machine", "log"],
     ),
+    ("hand_over", &["listen", "io"]),
     ("listen", &["http", "admission", "io", "machine", "files"]),
     ("profile", &["http"]),
     ("http", &["transport", "admission", "io", "shutdown"]),
     ("transport", &["io"]),
     ("shed", &["admission"]),
+    ("drain", &[]),
     ("shutdown", &["admission"]),
     ("admission", &["io", "fetch", "files"]),
     ("io", &[]),
@@ -44,6 +46,7 @@ const SERVER: &[Room] = &[
     ("fetch", &[]),
     ("files", &[]),
     ("log", &[]),
+    ("systemd", &[]),
 ];
 
 /// From the top down.

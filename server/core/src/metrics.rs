@@ -82,6 +82,8 @@ pub struct Metrics {
     pub replayed: IntCounter,
     replay_delay: Histogram,
     pub duplicates_dropped: IntCounter,
+    /// Requests that were passed on to the server before.
+    pub forwarded: IntCounter,
     pub parked: IntGauge,
     pub polls_held: IntGauge,
     pub key_fetches: IntCounterVec,
@@ -231,6 +233,7 @@ impl Metrics {
                 "From a message read to the message written, for those that waited until their receiver came back.",
             )?,
             duplicates_dropped: make.counter("duplicates_dropped_total", "Messages of clients that had arrived before.")?,
+            forwarded: make.counter("requests_forwarded_total", "Requests that were passed on to the server whose place this one has taken.")?,
             parked: make.gauge("matchmaking_parked_users", "Users who asked for a match and do not answer: they are matched with nobody until they do.")?,
             polls_held: make.gauge("polls_held", "Polls that wait for messages.")?,
             room_keys: make.gauges("room_key", "Where the key of room tickets comes from; memory: rooms do not survive a restart.", "source")?,

@@ -2,6 +2,7 @@
 //! the user's messages, and the outbox writes to the user.
 
 pub mod close_log;
+mod drain;
 mod ice;
 #[cfg(test)]
 mod model;

@@ -138,8 +138,8 @@ const RUNNING: &str = "Running";
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, or unix:PATH.
-    /// Port 0 takes a free one. Repeatable, or separated by commas
+    /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, unix:PATH, or systemd:NAME
+    /// for a socket that systemd has opened. Port 0 takes a free one. Repeatable, or separated by commas
     #[arg(
         long, help_heading = LISTENING,
         default_value = DEFAULT_LISTEN,
@@ -411,7 +411,12 @@ pub struct Flags {
     #[arg(long, help_heading = RUNNING, env = "VOICEMATCH_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// How long rooms may go on after SIGTERM or SIGINT
+    /// Take the place of the server that listens at this Unix socket, and leave it to the next one that does: a new version
+    /// is started with the same flags, and gets the connections; the old one drains and ends [default: none]
+    #[arg(long, help_heading = RUNNING, value_parser = hand_over_path, env = "VOICEMATCH_HAND_OVER", value_name = "PATH")]
+    pub hand_over: Option<PathBuf>,
+
+    /// How long rooms may go on after SIGTERM or SIGINT, or after another server has taken the place of this one
     #[arg(long, help_heading = RUNNING, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Duration,
 
@@ -484,6 +489,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it as 250ms, 25s or 10m"))
+}
+
+/// The longest path of `--hand-over`: that of a Unix socket (`sun_path` less its final zero, unix(7)), and behind it a point
+/// and a process id.
+const MAX_HAND_OVER_PATH: usize = 107 - 8;
+
+fn hand_over_path(text: &str) -> Result<PathBuf, String> {
+    match text.len() {
+        0 => Err("the path is missing; write it as /run/voicematch/hand-over.sock".into()),
+        1..=MAX_HAND_OVER_PATH => Ok(text.into()),
+        length => Err(format!(
+            "the path has {length} bytes; it may have {MAX_HAND_OVER_PATH}"
+        )),
+    }
 }
 
 fn mode(text: &str) -> Result<u32, String> {

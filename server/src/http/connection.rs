@@ -14,6 +14,7 @@ use hyper::{
 use super::{
     Public, Reply,
     error::HttpError,
+    forward::Forward,
     refused,
     wanted::{Wanted, jwt},
 };
@@ -46,8 +47,14 @@ struct State {
     until: Option<Instant>,
     /// Whether a request has come.
     greeted: bool,
-    /// The request for a stream that is to have the socket.
-    stream: Option<StreamRequest>,
+    /// The request that is to have the socket.
+    asked: Option<Asked>,
+}
+
+/// A request that is to have the socket, as HTTP does not write its answer.
+pub(super) enum Asked {
+    Stream(StreamRequest),
+    Forward(Forward),
 }
 
 /// A request whose answer is a stream.
@@ -66,7 +73,7 @@ impl Connection {
         let state = State {
             until: Some(until),
             greeted: false,
-            stream: None,
+            asked: None,
         };
         Self {
             peer,
@@ -102,17 +109,17 @@ impl Connection {
         self.state().greeted
     }
 
-    /// Asks for the socket, to answer with a stream.
-    pub(super) fn ask_for_socket(&self, request: StreamRequest) {
-        self.state().stream = Some(request);
+    /// Asks for the socket.
+    pub(super) fn ask_for_socket(&self, asked: Asked) {
+        self.state().asked = Some(asked);
     }
 
     pub(super) fn wants_socket(&self) -> bool {
-        self.state().stream.is_some()
+        self.state().asked.is_some()
     }
 
-    pub(super) fn take_stream(&self) -> Option<StreamRequest> {
-        self.state().stream.take()
+    pub(super) fn take_asked(&self) -> Option<Asked> {
+        self.state().asked.take()
     }
 
     /// Who begins a session, as far as their token says; the answer if the request may neither begin nor carry on one.

@@ -20,7 +20,7 @@ use voicematch_core::{
 
 use super::{
     Reply,
-    connection::{Connection, StreamRequest},
+    connection::{Asked, Connection, StreamRequest},
     cors,
     error::HttpError,
     wanted::{Wanted, parameter},
@@ -67,12 +67,12 @@ pub(super) async fn ask(request: &Request<Incoming>, connection: &Connection) ->
             Err(_) => return Some(refused()),
         }
     }
-    connection.ask_for_socket(StreamRequest {
+    connection.ask_for_socket(Asked::Stream(StreamRequest {
         wanted,
         identity,
         join: join.map(str::to_owned),
         headers: cors::headers(request.headers(), connection),
-    });
+    }));
     None
 }
 

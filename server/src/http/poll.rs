@@ -206,7 +206,7 @@ async fn hold(attached: Attached, wait: u64) -> Reply {
             let mut ended = session.lock_any();
             ended.leave(reason);
             ended.forget();
-            closed(reason)
+            closed(reason, ended.received())
         }
         Err(_) => match session.lock(*epoch) {
             Some(_locked) => not_modified(outbox.taken()),
@@ -219,9 +219,10 @@ fn replaced() -> Reply {
     HttpError::Replaced.reply("a later connection carries the session")
 }
 
-/// The answer to who sees the end of a session.
-pub(super) fn closed(reason: CloseReason) -> Reply {
-    let body = json!({ "code": reason.close_code(), "reason": reason.as_str() });
+/// The answer to who sees the end of a session, which has taken the messages up to number `received`.
+pub(super) fn closed(reason: CloseReason, received: u64) -> Reply {
+    let body =
+        json!({ "code": reason.close_code(), "reason": reason.as_str(), "received": received });
     HttpError::Gone.reply_with("the session has ended", body)
 }
 

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The most bytes of a body.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The most bytes of a body that has the token in it: what a beacon may have
 /// (<https://fetch.spec.whatwg.org/#http-network-or-cache-fetch>).
@@ -215,6 +215,7 @@ struct Numbered {
 /// What stops a body before its end.
 enum Stop {
     Gap,
+    Draining,
     Budget,
     Ended(CloseReason),
 }
@@ -223,7 +224,7 @@ fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
     let now = Instant::now();
     let mut session = session.lock_any();
     if let Some(reason) = session.member().outbox.status().closing {
-        return closed(reason);
+        return closed(reason, session.received());
     }
     let deadline = session.deadline();
     let stop = PENDING.with_borrow_mut(|pending| {
@@ -232,7 +233,9 @@ fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
         for message in messages {
             let seq =
                 serde_json::from_str::<Numbered>(message.get()).map_or(None, |found| found.seq);
-            if seq.is_some_and(|seq| seq > session.received() + 1) {
+            if session.takes_no_more() && seq.is_some_and(|seq| seq > session.received()) {
+                stop = Some(Stop::Draining);
+            } else if seq.is_some_and(|seq| seq > session.received() + 1) {
                 stop = Some(Stop::Gap);
             } else if !session.may_send(now) {
                 stop = Some(Stop::Budget);
@@ -260,6 +263,10 @@ fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
                 "messages are missing before this one; send again what comes after received";
             HttpError::Gap.reply_with(message, json!({ "received": received }))
         }
+        Some(Stop::Draining) => {
+            let message = "this session ends; send the rest in your next one";
+            HttpError::Draining.reply_with(message, json!({ "received": received }))
+        }
         Some(Stop::Budget) => {
             let message = "too many messages; send the rest again later";
             HttpError::RateLimited.reply_with(message, json!({ "received": received }))
@@ -269,7 +276,7 @@ fn carry_out(session: &Resumable, messages: &[&RawValue]) -> Reply {
             session.leave(reason);
             match reason {
                 CloseReason::Closed => json_reply(StatusCode::OK, &json!({ "received": received })),
-                reason => closed(reason),
+                reason => closed(reason, received),
             }
         }
     }

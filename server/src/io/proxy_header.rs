@@ -1,4 +1,4 @@
-//! The header with which a proxy says whose connection it passes on: the PROXY protocol, version 2
+//! The header with which a proxy, or a server that takes the place of another, says whose connection it passes on: the PROXY protocol, version 2
 //! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>, section 2.2).
 
 use std::{
@@ -6,7 +6,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Peer;
 
 /// How each header begins: what no HTTP request and no TLS handshake begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -45,5 +47,49 @@ pub async fn read<R: AsyncRead + Unpin>(socket: &mut R) -> io::Result<Option<IpA
         },
         (0x21, _) => Err(wrong("the PROXY header is not about a TCP connection")),
         _ => Err(wrong("the PROXY header is of another version")),
+    }
+}
+
+/// Writes the header, in one piece. Ports and the own address are not told.
+pub async fn write<W: AsyncWrite + Unpin>(socket: &mut W, peer: Peer) -> io::Result<()> {
+    let mut header = SIGNATURE.to_vec();
+    match peer {
+        Peer::Ip(IpAddr::V4(source)) => {
+            header.extend_from_slice(&[0x21, 0x11, 0, 12]);
+            header.extend_from_slice(&source.octets());
+            header.extend_from_slice(&[0; 8]);
+        }
+        Peer::Ip(IpAddr::V6(source)) => {
+            header.extend_from_slice(&[0x21, 0x21, 0, 36]);
+            header.extend_from_slice(&source.octets());
+            header.extend_from_slice(&[0; 20]);
+        }
+        Peer::Unix | Peer::Successor => header.extend_from_slice(&[0x20, 0, 0, 0]),
+    }
+    socket.write_all(&header).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_is_read() {
+        for (peer, expected) in [
+            (Peer::Ip([192, 0, 2, 7].into()), Some("192.0.2.7")),
+            (
+                Peer::Ip("2001:db8::7".parse().expect("valid")),
+                Some("2001:db8::7"),
+            ),
+            (Peer::Unix, None),
+        ] {
+            let mut written = Vec::new();
+            write(&mut written, peer).await.expect("memory");
+            written.extend_from_slice(b"GET");
+            let mut rest = &written[..];
+            let read = read(&mut rest).await.expect("valid");
+            assert_eq!(read, expected.map(|text| text.parse().expect("valid")));
+            assert_eq!(rest, b"GET");
+        }
     }
 }

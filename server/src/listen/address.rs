@@ -1,4 +1,4 @@
-//! Where a listener stands: a TCP address, a name, or a Unix socket.
+//! Where a listener stands: a TCP address, a name, a Unix socket, or a socket that systemd has opened.
 
 use std::{
     fmt, io,
@@ -21,6 +21,8 @@ pub enum Address {
     Name(String, u16),
     /// `unix:/run/voicematch/public.sock`.
     Unix(PathBuf),
+    /// `systemd:public`: the socket of this name that systemd has opened.
+    Systemd(String),
 }
 
 impl FromStr for Address {
@@ -36,10 +38,21 @@ impl FromStr for Address {
                 )),
             };
         }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            // systemd.socket(5), FileDescriptorName=
+            let is_name = !name.is_empty() && name.len() <= 255 && !name.contains(':');
+            return match is_name && name.chars().all(|c| c.is_ascii_graphic()) {
+                true => Ok(Self::Systemd(name.to_owned())),
+                false => Err(
+                    "write it as systemd:NAME, with the FileDescriptorName= of the .socket unit"
+                        .into(),
+                ),
+            };
+        }
         if let Ok(address) = text.parse() {
             return Ok(Self::Ip(address));
         }
-        let forms = || "write it as :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080 or unix:/run/voicematch.sock";
+        let forms = || "write it as :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080, unix:/run/voicematch.sock or systemd:NAME";
         let (host, port) = text.rsplit_once(':').ok_or_else(forms)?;
         let port = port.parse().map_err(|_| forms())?;
         let is_name = |host: &str| {
@@ -61,6 +74,7 @@ impl fmt::Display for Address {
             Self::Ip(address) => address.fmt(f),
             Self::Name(name, port) => write!(f, "{name}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -81,11 +95,11 @@ impl Address {
         match self {
             Self::Any(port) | Self::Name(_, port) => *port == 0,
             Self::Ip(address) => address.port() == 0,
-            Self::Unix(_) => false,
+            Self::Unix(_) | Self::Systemd(_) => false,
         }
     }
 
-    /// Where a client on this machine reaches a server that listens here, best first. Empty: a Unix socket.
+    /// Where a client on this machine reaches a server that listens here, best first. Empty: at no address that is known.
     pub fn reachable_at(&self) -> io::Result<Vec<SocketAddr>> {
         let loopback = |port| {
             [
@@ -103,7 +117,7 @@ impl Address {
                     .collect()
             }
             Self::Name(name, port) => vec![resolve(name, *port)?],
-            Self::Unix(_) => Vec::new(),
+            Self::Unix(_) | Self::Systemd(_) => Vec::new(),
         })
     }
 }

@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     task::{Context, Poll, ready},
 };
@@ -14,7 +17,10 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::address::{Address, resolve};
+use super::{
+    activated,
+    address::{Address, resolve},
+};
 use crate::io::{Peer, Stream};
 
 /// Connections that the kernel keeps for us until we accept them. With less, a burst of connects loses
@@ -24,6 +30,8 @@ const BACKLOG: i32 = 4096;
 /// A bound address, from which a runtime can accept once it has a [`Listener`].
 pub struct Bound {
     socket: Socket,
+    /// As it was asked for.
+    name: String,
     address: BoundAddress,
     file: Option<SocketFile>,
 }
@@ -64,6 +72,13 @@ impl SocketFile {
     }
 }
 
+impl SocketFile {
+    /// Leaves the file to another process.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let now = fs::symlink_metadata(&self.path);
@@ -77,15 +92,42 @@ impl Drop for SocketFile {
 
 /// Binds. `unix_mode`: the permissions of a Unix socket.
 pub fn bind(address: &Address, unix_mode: u32) -> io::Result<Bound> {
-    match address {
+    let (socket, file) = match address {
         Address::Any(port) => match bind_tcp((Ipv6Addr::UNSPECIFIED, *port).into()) {
-            Err(error) if has_no_ipv6(&error) => bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into()),
-            bound => bound,
+            Err(error) if has_no_ipv6(&error) => {
+                (bind_tcp((Ipv4Addr::UNSPECIFIED, *port).into())?, None)
+            }
+            bound => (bound?, None),
         },
-        Address::Ip(address) => bind_tcp(*address),
-        Address::Name(name, port) => bind_tcp(resolve(name, *port)?),
-        Address::Unix(path) => bind_unix(path, unix_mode),
+        Address::Ip(address) => (bind_tcp(*address)?, None),
+        Address::Name(name, port) => (bind_tcp(resolve(name, *port)?)?, None),
+        Address::Unix(path) => {
+            let (socket, file) = bind_unix(path, unix_mode)?;
+            (socket, Some(file))
+        }
+        // systemd made the file, and removes it.
+        Address::Systemd(name) => (listening(activated::take(name)?)?, None),
+    };
+    Bound::new(address, socket, file)
+}
+
+/// The socket of another process that listens at this address.
+pub fn inherit(address: &Address, socket: OwnedFd) -> io::Result<Bound> {
+    let file = match address {
+        Address::Unix(path) => Some(SocketFile::new(path)?),
+        _ => None,
+    };
+    Bound::new(address, listening(socket.into())?, file)
+}
+
+/// A socket that others have made, as we make them.
+fn listening(socket: Socket) -> io::Result<Socket> {
+    if socket.local_addr()?.as_socket().is_some() {
+        socket.set_tcp_nodelay(true)?;
     }
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -93,7 +135,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -104,15 +146,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket();
-    Ok(Bound {
-        socket,
-        address: BoundAddress::Tcp(bound.unwrap_or(address)),
-        file: None,
-    })
+    Ok(socket)
 }
 
-fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -121,11 +158,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
     // No client can connect before `listen`, so the permissions are right before the first one does.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
-    Ok(Bound {
-        socket,
-        address: BoundAddress::Unix(path.to_owned()),
-        file: Some(file),
-    })
+    Ok((socket, file))
 }
 
 /// Removes the socket of a server that was killed. One that is in use, and a file of another kind, stay.
@@ -151,6 +184,26 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl Bound {
+    fn new(address: &Address, socket: Socket, file: Option<SocketFile>) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        let bound = match (local.as_socket(), local.as_pathname()) {
+            (Some(address), _) => BoundAddress::Tcp(address),
+            (None, Some(path)) => BoundAddress::Unix(path.to_owned()),
+            (None, None) => return Err(io::Error::other("the socket has no address")),
+        };
+        Ok(Self {
+            socket,
+            name: address.to_string(),
+            address: bound,
+            file,
+        })
+    }
+
+    /// The same socket, to be given to another process, and the address as it was asked for.
+    pub fn share(&self) -> io::Result<(String, OwnedFd)> {
+        Ok((self.name.clone(), self.socket.try_clone()?.into()))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> &BoundAddress {
         &self.address
@@ -199,6 +252,8 @@ pub struct Listeners {
     all: Vec<Listener>,
     /// The one that has its turn first.
     next: usize,
+    /// Who connects; `None`: whoever it is.
+    peer: Option<Peer>,
 }
 
 impl Listeners {
@@ -210,7 +265,23 @@ impl Listeners {
             all.push(listener);
             files.extend(file);
         }
-        Ok((Self { all, next: 0 }, files))
+        let listeners = Self {
+            all,
+            next: 0,
+            peer: None,
+        };
+        Ok((listeners, files))
+    }
+
+    /// The one at which the server that has taken this one's place passes requests on.
+    pub fn of_successor(bound: Bound) -> io::Result<(Self, Option<SocketFile>)> {
+        let (listener, file) = bound.into_listener()?;
+        let listeners = Self {
+            all: vec![listener],
+            next: 0,
+            peer: Some(Peer::Successor),
+        };
+        Ok((listeners, file))
     }
 
     /// Accepts a connection at any of them, in turns if several have one.
@@ -220,6 +291,8 @@ impl Listeners {
                 let turn = (self.next + n) % self.all.len();
                 if let Poll::Ready(accepted) = self.all[turn].poll_accept(cx) {
                     self.next = turn + 1;
+                    let accepted =
+                        accepted.map(|(stream, peer)| (stream, self.peer.unwrap_or(peer)));
                     return Poll::Ready(accepted);
                 }
             }

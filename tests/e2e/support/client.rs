@@ -58,6 +58,8 @@ pub(crate) struct Client {
     /// The number of the last message that was sent, and of the last that arrived.
     pub(crate) sent: u64,
     pub(crate) arrived: u64,
+    /// The number of the last message that the server says it has taken.
+    pub(crate) received: u64,
     /// Whether the server knows this session by its polls.
     polls: bool,
     /// Whether pings are answered.
@@ -106,6 +108,7 @@ impl Client {
             first: Value::Null,
             sent: 0,
             arrived: 0,
+            received: 0,
             polls: false,
             answers: true,
             path: path.to_owned(),
@@ -157,6 +160,7 @@ impl Client {
             first: Value::Null,
             sent: self.sent,
             arrived: self.arrived,
+            received: self.received,
             polls: self.polls,
             answers: self.answers,
             path: String::new(),
@@ -271,6 +275,7 @@ impl Client {
         loop {
             let message = self.read().await?;
             if message["type"] == "ping" {
+                self.received = message["received"].as_u64().unwrap();
                 if self.answers {
                     self.pong().await;
                 }
@@ -296,7 +301,10 @@ impl Client {
     async fn end_of_any_time(&mut self) -> End {
         loop {
             match self.read().await {
-                Ok(message) if message["type"] == "ping" && self.answers => self.pong().await,
+                Ok(message) if message["type"] == "ping" && self.answers => {
+                    self.received = message["received"].as_u64().unwrap();
+                    self.pong().await;
+                }
                 Ok(_) => {}
                 Err(end) => return end,
             }
@@ -305,7 +313,11 @@ impl Client {
 
     async fn pong(&mut self) {
         let pong = json!({"type": "pong", "ack": self.arrived});
-        self.write(&pong).await;
+        match self.connection {
+            Connection::WebSocket(_) => self.write(&pong).await,
+            // The session may have ended with this ping.
+            _ => _ = self.post(&pong.to_string()).await,
+        }
     }
 
     /// The next message as it came.

@@ -150,6 +150,13 @@ impl Outbox {
         self.lock().read_log().map_or(0, Log::confirmed)
     }
 
+    /// Whether the user has confirmed all messages.
+    pub fn is_confirmed(&self) -> bool {
+        self.lock()
+            .read_log()
+            .is_none_or(|log| log.confirmed() == log.last())
+    }
+
     /// The number of the last message that was taken, or written.
     pub fn taken(&self) -> u64 {
         self.lock().read_log().map_or(0, Log::sent)

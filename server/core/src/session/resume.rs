@@ -104,6 +104,8 @@ pub(super) struct Resume {
     pub(super) tokens: Tokens,
     /// The number of the last message of the client.
     pub(super) received: u64,
+    /// The session is about to end with a drain: what the client sends now is for its next one.
+    pub(super) takes_no_more: bool,
     /// Counts the connections.
     pub(super) epoch: u32,
     /// The latest transport.
@@ -137,6 +139,7 @@ impl Resume {
         Self {
             tokens,
             received: 0,
+            takes_no_more: false,
             epoch: 1,
             transport,
             carrier,
@@ -207,6 +210,9 @@ impl Session {
         let Some(resume) = &mut self.resume else {
             return Ok(true);
         };
+        if resume.takes_no_more && seq > resume.received {
+            return Ok(false);
+        }
         if seq == resume.received + 1 {
             resume.received = seq;
             return Ok(true);
@@ -239,6 +245,12 @@ impl Session {
     /// The number of the last message of the client.
     pub fn received(&self) -> u64 {
         self.resume.as_ref().map_or(0, |resume| resume.received)
+    }
+
+    /// Whether the client is to keep new messages for its next session.
+    pub fn takes_no_more(&self) -> bool {
+        let resume = self.resume.as_ref();
+        resume.is_some_and(|resume| resume.takes_no_more)
     }
 
     /// The user's program is there. Who speaks over another connection while none carries the session could not hear of
@@ -305,7 +317,7 @@ impl Session {
         }
     }
 
-    fn ping(&mut self, now: Instant) {
+    pub(super) fn ping(&mut self, now: Instant) {
         let beat = self.beat();
         let Some(resume) = &mut self.resume else {
             return;

@@ -1,0 +1,31 @@
+//! How a drain ends a resumable session, so that nothing is lost: first it takes no more messages from its client, who keeps
+//! them for the next session; then the client confirms what it was sent; then the client hears what was taken, and the end.
+
+use std::time::Instant;
+
+use voicematch_protocol::CloseReason;
+
+use super::Resumable;
+
+impl Resumable {
+    /// Takes no more numbered messages, and asks the client to confirm what it was sent.
+    pub fn stop_taking(&self, now: Instant) {
+        let mut session = self.lock_any();
+        if let Some(resume) = &mut session.resume {
+            resume.takes_no_more = true;
+        }
+        session.ping(now);
+    }
+
+    /// Whether nothing carries the session: its client can neither confirm nor be told anything.
+    pub fn is_detached(&self) -> bool {
+        self.lock_any().is_detached()
+    }
+
+    /// Ends the session. The last `ping` says which messages were taken: nothing can come between the two.
+    pub fn send_away(&self, now: Instant) {
+        let mut session = self.lock_any();
+        session.ping(now);
+        self.member.outbox.close(CloseReason::Draining);
+    }
+}

@@ -1,0 +1,311 @@
+//! A new server takes the place of the one that runs. It is given the sockets on which that one listens, so that no
+//! connection is refused; it says when it serves, and the old one drains.
+//!
+//! Over a Unix socket that only the server's own user may open:
+//!
+//! ```text
+//!  new                                  old
+//!  connects ------------------------->
+//!           <------------------------- an `Offer` in a line of JSON, and the sockets
+//!  serves, and says so -------------->
+//!           <------------------------- has stopped listening, and left the Unix socket to the new one
+//! ```
+//!
+//! If one of them ends before the third step, the old server goes on as if nothing had happened.
+
+use std::{
+    io::{self, ErrorKind, IoSlice, IoSliceMut, Read},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    io::Stream,
+    listen::{self, Address, Bound, Listener, SocketFile},
+};
+
+/// What both have to say in the same way.
+const VERSION: u32 = 1;
+
+/// The most sockets that are passed: the kernel passes 253 at a time (`SCM_MAX_FD`, unix(7)).
+const MAX_SOCKETS: usize = 128;
+
+/// The most bytes of an offer: so many addresses of the longest kind.
+const MAX_OFFER: usize = 64 * 1024;
+
+/// How long one waits for what the other says at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the new one may take until it serves: it may have to fetch keys.
+const START: Duration = Duration::from_secs(60);
+
+/// How long to wait after an accept that failed.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The new one serves.
+const SERVES: u8 = b'S';
+
+/// The old one has left.
+const LEFT: u8 = b'L';
+
+/// What the old server gives away.
+#[derive(Debug, Serialize, Deserialize)]
+struct Offer {
+    version: u32,
+    /// The flags that the sockets come from, in their order.
+    names: Vec<String>,
+    /// Where the old server goes on to take requests of the sessions that it has.
+    sessions: PathBuf,
+}
+
+/// What a new server got from the one before.
+#[derive(Debug)]
+pub struct Inherited {
+    sockets: Vec<(String, OwnedFd)>,
+    sessions: PathBuf,
+    control: UnixStream,
+}
+
+/// Asks the server that runs for its sockets. `None`: none runs.
+pub fn ask(path: &Path) -> io::Result<Option<Inherited>> {
+    let control = match UnixStream::connect(path) {
+        Ok(control) => control,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    control.set_read_timeout(Some(PATIENCE))?;
+    let (line, sockets) = receive(&control)?;
+    let offer: Offer = serde_json::from_slice(&line)?;
+    if offer.version != VERSION || offer.names.len() != sockets.len() {
+        return Err(io::Error::other(
+            "the server that runs says it in another way; stop it first",
+        ));
+    }
+    Ok(Some(Inherited {
+        sockets: offer.names.into_iter().zip(sockets).collect(),
+        sessions: offer.sessions,
+        control,
+    }))
+}
+
+/// A line, and the sockets that came with its first part.
+fn receive(mut control: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let mut messages = RecvAncillaryBuffer::new(&mut space);
+    let mut part = vec![0; 4096];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut part)],
+        &mut messages,
+        flags,
+    )?;
+    let mut sockets = Vec::new();
+    for message in messages.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            sockets.extend(passed);
+        }
+    }
+    let mut line = part[..received.bytes].to_vec();
+    while line.last() != Some(&b'\n') {
+        let read = control.read(&mut part)?;
+        if read == 0 || line.len() > MAX_OFFER {
+            return Err(io::Error::other(
+                "the server that runs has ended, or another new one was first",
+            ));
+        }
+        line.extend_from_slice(&part[..read]);
+    }
+    Ok((line, sockets))
+}
+
+impl Inherited {
+    /// Takes the socket of an address that the old server had by the same flag.
+    pub fn take(&mut self, flag: &str, address: &Address) -> Option<io::Result<Bound>> {
+        let name = named(flag, &address.to_string());
+        let place = self.sockets.iter().position(|(known, _)| *known == name)?;
+        let (_, socket) = self.sockets.remove(place);
+        Some(listen::inherit(address, socket))
+    }
+
+    /// Names the addresses that nobody has taken, and stops listening there.
+    pub fn give_up_rest(&mut self) {
+        for (name, _) in self.sockets.drain(..) {
+            tracing::warn!("the server before has {name}, and this one has not");
+        }
+    }
+
+    /// The Unix socket for requests that carry on sessions of the old server.
+    pub fn sessions(&self) -> &Path {
+        &self.sessions
+    }
+
+    /// Says that this server serves, and waits until the old one has stopped listening.
+    pub async fn succeed(self) -> io::Result<()> {
+        self.control.set_nonblocking(true)?;
+        let mut control = tokio::net::UnixStream::from_std(self.control)?;
+        control.write_all(&[SERVES]).await?;
+        match timeout(PATIENCE, control.read_u8()).await {
+            Ok(Ok(LEFT)) => Ok(()),
+            Ok(Ok(_)) => Err(io::Error::other("it says something else")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other(
+                "it does not say that it has stopped listening",
+            )),
+        }
+    }
+}
+
+/// Waits for a server that takes this one's place.
+pub struct HandOver {
+    path: PathBuf,
+    /// Where it asks; `None`: the server before listens there still.
+    bound: Option<Bound>,
+    sockets: Vec<(String, OwnedFd)>,
+}
+
+/// A new server has taken this one's place.
+pub struct Succeeded {
+    control: tokio::net::UnixStream,
+    sessions: Bound,
+    /// Where it asked.
+    file: Option<SocketFile>,
+}
+
+impl HandOver {
+    /// At this path, which the server before may still have; gives away the sockets of `bound`, each with its flag.
+    pub fn new<'a>(
+        path: &Path,
+        has_predecessor: bool,
+        bound: impl IntoIterator<Item = (&'a str, &'a Bound)>,
+    ) -> io::Result<Self> {
+        let share = |(flag, bound): (&str, &Bound)| {
+            let (address, socket) = bound.share()?;
+            Ok::<_, io::Error>((named(flag, &address), socket))
+        };
+        let sockets = bound.into_iter().map(share);
+        Ok(Self {
+            path: path.to_owned(),
+            bound: (!has_predecessor).then(|| bind(path)).transpose()?,
+            sockets: sockets.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Waits until a new server serves. Those that ask and do not get so far are forgotten.
+    pub async fn succeeded(mut self) -> io::Result<Succeeded> {
+        let bound = match self.bound.take() {
+            Some(bound) => bound,
+            None => bind(&self.path)?,
+        };
+        let (listener, file) = bound.into_listener()?;
+        loop {
+            match self.offer(&listener).await {
+                Ok((control, sessions)) => {
+                    return Ok(Succeeded {
+                        control,
+                        sessions,
+                        file,
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a new server did not get to serve; this one goes on");
+                }
+            }
+        }
+    }
+
+    /// Offers the sockets to the next one that asks, and waits until it serves.
+    async fn offer(&self, listener: &Listener) -> io::Result<(tokio::net::UnixStream, Bound)> {
+        let mut control = loop {
+            match listener.accept().await {
+                Ok((Stream::Unix(control), _)) => break control,
+                Ok(_) => {}
+                Err(_) => sleep(BACK_OFF).await,
+            }
+        };
+        // Its own for each process, as more than one may be draining.
+        let mut sessions = self.path.clone().into_os_string();
+        sessions.push(format!(".{}", std::process::id()));
+        let sessions = PathBuf::from(sessions);
+        let bound = bind(&sessions)?;
+        let offer = Offer {
+            version: VERSION,
+            names: self.sockets.iter().map(|(name, _)| name.clone()).collect(),
+            sessions,
+        };
+        let mut line = serde_json::to_vec(&offer)?;
+        line.push(b'\n');
+        let sockets: Vec<_> = self.sockets.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let sent = send(&control, &line, &sockets)?;
+        control.write_all(&line[sent..]).await?;
+        match timeout(START, control.read_u8()).await {
+            Ok(Ok(SERVES)) => Ok((control, bound)),
+            Ok(Ok(_)) => Err(io::Error::other("it says something else")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("it took too long to start")),
+        }
+    }
+}
+
+/// What a socket is known by: that of an address with any port has no other.
+fn named(flag: &str, address: &str) -> String {
+    format!("{flag} {address}")
+}
+
+/// Only this server's user may connect.
+fn bind(path: &Path) -> io::Result<Bound> {
+    listen::bind(&Address::Unix(path.to_owned()), 0o600)
+}
+
+/// Sends the first part of a line with the sockets. A new connection takes some bytes at once.
+fn send(
+    control: &tokio::net::UnixStream,
+    line: &[u8],
+    sockets: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
+    let mut messages = SendAncillaryBuffer::new(&mut space);
+    if !messages.push(SendAncillaryMessage::ScmRights(sockets)) {
+        return Err(io::Error::other("there are too many addresses to pass on"));
+    }
+    let parts = [IoSlice::new(line)];
+    Ok(sendmsg(
+        control,
+        &parts,
+        &mut messages,
+        SendFlags::NOSIGNAL,
+    )?)
+}
+
+impl Succeeded {
+    /// Tells the new server that this one has stopped listening, and leaves the Unix socket to it. Returns where requests of
+    /// the sessions that are here come in.
+    pub async fn leave(mut self) -> Bound {
+        drop(self.file);
+        // If it has gone already, nobody waits for this.
+        let _ = self.control.write_all(&[LEFT]).await;
+        self.sessions
+    }
+}

@@ -1,0 +1,54 @@
+//! What the service manager is told (sd_notify(3)): that the server is ready, that it is about to stop, and that it lives.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+/// Whoever has started the server may go on.
+pub fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// The server is about to stop.
+pub fn stopping() {
+    tell(NotifyState::Stopping);
+}
+
+/// Says again and again that the server lives, if somebody wants to know (`WatchdogSec=`): as long as each worker carries
+/// out what it is given. Who hears nothing for the whole time kills the server.
+pub async fn watchdog(workers: &[Handle]) {
+    let Some(patience) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    loop {
+        match timeout(patience / 2, answers_of(workers)).await {
+            Ok(()) => {
+                _ = tell(NotifyState::Watchdog).await;
+                sleep((patience / 3).max(Duration::from_millis(1))).await;
+            }
+            Err(_) => tracing::error!("a worker does not answer"),
+        }
+    }
+}
+
+/// Waits until each worker has carried out something.
+async fn answers_of(workers: &[Handle]) {
+    for worker in workers {
+        // A worker that ends has answered too.
+        let _ = worker.spawn(async {}).await;
+    }
+}
+
+/// On a thread of its own: a manager that does not read blocks who writes. Without a manager there is nobody to tell.
+fn tell(state: NotifyState<'static>) -> JoinHandle<()> {
+    spawn_blocking(move || {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "the service manager could not be told");
+        }
+    })
+}
