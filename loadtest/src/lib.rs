@@ -47,5 +47,9 @@ pub use plan::{
 };
 pub use record::Record;
 pub use report::terminal;
-pub use run::{engine::run, error::RunError, progress::Progress};
+pub use run::{
+    engine::{run, run_until},
+    error::RunError,
+    progress::Progress,
+};
 pub use user::net::target::{Target, TargetError};

@@ -54,7 +54,7 @@ pub struct Record {
     pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
     /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call; where sessions went on over other
-    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), and `heard_again`.
+    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), `heard_again`, and `moved`.
     pub latency: BTreeMap<String, Latency>,
     /// For each kind, the most frequent first.
     pub errors: Vec<ErrorEntry>,

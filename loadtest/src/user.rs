@@ -5,6 +5,7 @@ mod carry;
 pub mod clock;
 pub mod connect;
 mod inbound;
+mod moving;
 mod named_room;
 pub mod net;
 pub mod resume;
@@ -364,6 +365,7 @@ impl User {
             self.cut_in_storm(now);
         }
         self.mind_connection(now);
+        self.mind_move(now).map_err(Stop::Broken)?;
         self.time_out_calls(now);
         let timeout = self.context.plan.match_timeout;
         if let Some(search) = &mut self.search {

@@ -391,3 +391,63 @@ async fn a_drain_without_a_successor_takes_resumes() {
     let refused: Value = get(server.public, "/poll").await.json();
     assert_eq!(refused["code"], "draining", "{refused}");
 }
+
+/// Users of the load test talk, over each transport, while ten servers succeed each other.
+#[cfg(feature = "self-test")]
+#[tokio::test]
+async fn ten_restarts_under_load_lose_nothing_and_fail_no_match() {
+    const RESTARTS: u64 = 10;
+    const USERS: u64 = 40;
+    let place = Place::new("2s");
+    let mut server = place.start().await;
+    let url = format!("ws://{}/ws", server.public);
+    let scenario = format!(
+        r#"
+        name = "restarts"
+        transport = "mixed"
+        resume = true
+        timeouts = {{ message = "10s", match = "10s" }}
+        phase = [
+            {{ name = "ramp", duration = "1s", users = {USERS} }},
+            {{ name = "restarts", duration = "5min", users = {USERS} }},
+        ]
+        [[flow]]
+        name = "talk"
+        steps = ["connect", "find_match", {{ send = "message", every = "200ms" }}]
+        "#
+    );
+    let plan = loadtest::read_scenario(&scenario, "scenario").expect("a good scenario");
+    let target = loadtest::Target::new(&url, Some("none")).expect("a good address");
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let users = loadtest::run_until(&plan, &target, async { _ = stopped.await }, |_| {});
+    let restarts = async {
+        eventually("all users talk", async || {
+            server.metric("rooms_active", "").await * 2.0 >= USERS as f64
+        })
+        .await;
+        for _ in 0..RESTARTS {
+            let next = place.start().await;
+            assert_eq!(server.process.exit_code().await, Some(0));
+            server = next;
+        }
+        eventually("all users talk again", async || {
+            server.metric("rooms_active", "").await * 2.0 >= USERS as f64
+        })
+        .await;
+        stop.send(()).unwrap();
+    };
+    let (record, ()) = tokio::join!(users, restarts);
+    let record = record.expect("a run");
+    let report = loadtest::terminal(&record);
+    let failover = record.failover.as_ref().expect("users moved");
+    assert_eq!(
+        (failover.moved, failover.not_moved),
+        (RESTARTS * USERS, 0),
+        "{report}"
+    );
+    assert!(record.errors.is_empty(), "{report}");
+    for part in &record.delivery {
+        let wrong = [part.lost, part.duplicate, part.reordered];
+        assert_eq!(wrong, [0; 3], "{report}");
+    }
+}

@@ -92,6 +92,10 @@ pub enum Sample {
     NotResumed,
     /// Went back to the preferred transport, without a gap.
     MovedBack,
+    /// Goes on at another server, as the old one drains: from the end of the old session until everything is as before.
+    Moved { after: Duration },
+    /// Could not go on there, or not in the same room.
+    NotMoved,
     /// The first message of the partner after a loss, from when that was noticed.
     HeardAgain { after: Duration },
     /// Connected again, this long after that.

@@ -145,6 +145,10 @@ pub struct Failover {
     pub not_resumed: u64,
     /// Went back to the preferred transport, without a gap.
     pub moved_back: u64,
+    /// From the end of a session whose server drained until everything was as before at another one.
+    pub moved: Latencies,
+    /// Lost the session or the room then.
+    pub not_moved: u64,
     /// From the loss to the first message, by the transport that carries the session then.
     pub resumed: [Latencies; Transport::ALL.len()],
     /// From the loss to the first message of the partner.
@@ -165,6 +169,8 @@ impl Failover {
             planned,
             not_resumed,
             moved_back,
+            moved,
+            not_moved,
             resumed,
             heard_again,
         } = other;
@@ -172,6 +178,8 @@ impl Failover {
         self.planned += planned;
         self.not_resumed += not_resumed;
         self.moved_back += moved_back;
+        self.moved.merge(moved);
+        self.not_moved += not_moved;
         for (mine, theirs) in self.resumed.iter_mut().zip(resumed) {
             mine.merge(theirs);
         }
@@ -288,6 +296,8 @@ impl Slice {
             Sample::Resumed { via, after } => self.failover.resumed[via as usize].record(after),
             Sample::NotResumed => self.failover.not_resumed += 1,
             Sample::MovedBack => self.failover.moved_back += 1,
+            Sample::Moved { after } => self.failover.moved.record(after),
+            Sample::NotMoved => self.failover.not_moved += 1,
             Sample::HeardAgain { after } => self.failover.heard_again.record(after),
         }
     }

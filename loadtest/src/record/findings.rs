@@ -81,6 +81,12 @@ pub struct Failover {
     pub not_resumed: u64,
     /// How often a user went back to the preferred transport, without a gap.
     pub moved_back: u64,
+    /// How many moved to another server, as theirs drained, with all they had.
+    #[serde(default)]
+    pub moved: u64,
+    /// How many lost their session or their room then.
+    #[serde(default)]
+    pub not_moved: u64,
 }
 
 /// Something to do, and why.

@@ -225,13 +225,14 @@ pub(super) fn direction(name: &str) -> String {
 /// The latencies that were measured at all, in the order of a user's life; calls last. Those of single transports have a
 /// table of their own.
 pub(super) fn latencies(record: &Record) -> Vec<(&str, &Latency)> {
-    const ORDER: [&str; 7] = [
+    const ORDER: [&str; 8] = [
         "connect",
         "match",
         "message",
         "message_as_sent",
         "failover",
         "heard_again",
+        "moved",
         "own_lateness",
     ];
     let known = ORDER

@@ -85,6 +85,8 @@ impl Counters {
             | Sample::Resumed { .. }
             | Sample::NotResumed
             | Sample::MovedBack
+            | Sample::Moved { .. }
+            | Sample::NotMoved
             | Sample::HeardAgain { .. }
             | Sample::StormConnected { .. }
             | Sample::StormMatched { .. } => {}

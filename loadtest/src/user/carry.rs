@@ -8,6 +8,7 @@ use super::{Heard, User, resume};
 use crate::{
     measure::sample::{ErrorKind, Sample},
     user::{
+        moving::Move,
         net::connection::{Connection, Event},
         resume::{Back, Way},
     },
@@ -52,6 +53,15 @@ impl User {
 
     /// Sends a message with a number. Without a connection now, it goes out with the next one.
     pub(super) fn send_numbered(&mut self, text: &str) -> Result<(), ErrorKind> {
+        match &mut self.resume {
+            Some(resume) if resume.moving.holds_back() => resume.hold_back(text),
+            Some(_) => self.send_next(text),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends the next message, whatever is held back.
+    pub(super) fn send_next(&mut self, text: &str) -> Result<(), ErrorKind> {
         let Some(resume) = &mut self.resume else {
             return Ok(());
         };
@@ -90,6 +100,9 @@ impl User {
         let Some(resume) = &self.resume else {
             return Err(error);
         };
+        if self.moves_after(&error) {
+            return self.move_on(now);
+        }
         if matches!(error, ErrorKind::ClosedByServer(code) if Some(code) == REPLACED)
             && resume.returns()
         {
@@ -156,7 +169,7 @@ impl User {
         }
     }
 
-    fn way(&self) -> Option<Way> {
+    pub(super) fn way(&self) -> Option<Way> {
         let path = self.path.as_deref();
         let path = path.unwrap_or(&self.context.servers.own.path);
         let resume = self.resume.as_ref()?;
@@ -168,6 +181,9 @@ impl User {
         let Some(resume) = &mut self.resume else {
             return Ok(());
         };
+        if matches!(resume.moving, Move::Begins { .. }) {
+            return self.begun_anew(back, now);
+        }
         let Back {
             mut connection,
             transport,
@@ -212,6 +228,13 @@ impl User {
 
     /// An attempt has failed: to come back, or to use the preferred transport again.
     fn not_back(&mut self, error: ErrorKind, now: Duration) -> Result<(), ErrorKind> {
+        let moving = self.resume.as_ref().map(|resume| resume.moving);
+        if matches!(moving, Some(Move::Begins { .. })) {
+            return self.not_moved(error);
+        }
+        if self.moves_after(&error) {
+            return self.move_on(now);
+        }
         match &mut self.resume {
             Some(resume) if resume.lost.is_none() => {
                 resume.plan_return(now);

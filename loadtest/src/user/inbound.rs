@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use voicematch_protocol::{ClientType, ErrorCode, ServerType, ServerView};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, ServerType, ServerView};
 
 use super::{Heard, User, steps::LEAVE_ID};
 use crate::{
@@ -122,13 +122,19 @@ impl User {
         match view.kind {
             ServerType::Waiting => self.leaving = None,
             ServerType::MatchFound => self.on_match(now, view),
-            ServerType::PeerLeft => return self.on_peer_left(view, active),
+            ServerType::PeerLeft => return self.on_peer_left(now, view, active),
             ServerType::Offer => self.on_relay(now, Kind::OFFER, view, tag),
             ServerType::Answer => self.on_relay(now, Kind::ANSWER, view, tag),
             ServerType::IceCandidate => self.on_relay(now, Kind::ICE_CANDIDATE, view, tag),
             ServerType::Message => self.on_relay(now, Kind::MESSAGE, view, tag),
             // The server may stop after the run.
+            ServerType::Draining if self.is_to_move(now, view) => {}
             ServerType::Draining if active => self.tell_error(ErrorKind::ServerDraining),
+            ServerType::Rejoined => return self.on_rejoined(now, view),
+            ServerType::Error if self.is_rejoining() => {
+                self.on_error(view.code.as_deref().unwrap_or_default());
+                return self.on_not_rejoined(now);
+            }
             ServerType::Error => self.on_error(view.code.as_deref().unwrap_or_default()),
             _ => {}
         }
@@ -176,7 +182,20 @@ impl User {
         });
     }
 
-    fn on_peer_left(&mut self, view: &ServerView<'_>, active: bool) -> Result<(), ErrorKind> {
+    fn on_peer_left(
+        &mut self,
+        now: Duration,
+        view: &ServerView<'_>,
+        active: bool,
+    ) -> Result<(), ErrorKind> {
+        let drained = view.reason.as_deref() == Some(CloseReason::Draining.as_str());
+        if self.resume.is_some() && drained {
+            // Both meet again at another server.
+            return Ok(());
+        }
+        if self.is_rejoining() {
+            return self.on_not_rejoined(now);
+        }
         let Some(stay) = &self.room else {
             return Ok(());
         };

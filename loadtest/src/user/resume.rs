@@ -14,6 +14,8 @@ use crate::{
     user::{
         WorkerContext,
         connect::within,
+        inbound,
+        moving::Move,
         net::connection::{Connection, Event, Session, Wanted},
     },
 };
@@ -31,6 +33,16 @@ const ROUNDS: [u64; 5] = [0, 250, 500, 1000, 2000];
 const SPREAD: Duration = Duration::from_millis(400);
 /// The waits before a user on another transport tries their own again: four, then a long one, then the last for ever.
 const RETURNS: [u64; 6] = [500, 1000, 2000, 4000, 120_000, 30_000];
+
+/// Requests that change where the user is.
+const PLACES: [&str; 6] = [
+    "find_match",
+    "next",
+    "cancel_match",
+    "leave_room",
+    "join_room",
+    "rejoin",
+];
 
 type Job = Pin<Box<dyn Future<Output = Result<Back, ErrorKind>>>>;
 
@@ -65,8 +77,13 @@ pub struct Resume {
     /// When the user tries their own transport again.
     pub return_at: Option<Duration>,
     returns: usize,
-    /// The attempts to come back.
+    /// The attempts to come back, or to begin another session.
     job: Option<Job>,
+    /// What brings the user back into their room at another server.
+    pub ticket: Option<String>,
+    pub moving: Move,
+    /// What is to be said in the next session, or once its room is there.
+    pub held_back: VecDeque<String>,
 }
 
 /// A connection that carries the session on.
@@ -94,6 +111,8 @@ struct Envelope<'a> {
     resume_window_ms: Option<u64>,
     #[serde(default)]
     heartbeat_ms: Option<u64>,
+    #[serde(borrow, default)]
+    room_ticket: Option<Cow<'a, str>>,
 }
 
 /// What a message is for the session.
@@ -133,6 +152,9 @@ impl Resume {
             return_at: None,
             returns: 0,
             job: None,
+            ticket: None,
+            moving: Move::None,
+            held_back: VecDeque::new(),
         })
     }
 
@@ -155,6 +177,33 @@ impl Resume {
         }
         self.kept.push_back((self.sent, text.clone()));
         Ok((self.sent, text))
+    }
+
+    /// Keeps what is to be said later.
+    ///
+    /// # Errors
+    /// It is too much.
+    pub fn hold_back(&mut self, text: &str) -> Result<(), ErrorKind> {
+        self.kept_bytes += text.len();
+        if self.kept_bytes > MAX_KEPT_BYTES {
+            return Err(ErrorKind::ServerNotReading);
+        }
+        self.held_back.push_back(text.to_owned());
+        Ok(())
+    }
+
+    /// What the server has not taken, and what was held back, without numbers. Where the user is, or wants to be, is said
+    /// anew in the next session.
+    pub fn for_the_next(self) -> VecDeque<String> {
+        let unnumbered = |(_, text): (u64, String)| {
+            // The number and what has arrived stand first.
+            let fields = text.splitn(3, ',').nth(2).unwrap_or_default();
+            format!("{{{fields}")
+        };
+        let kept = self.kept.into_iter().map(unnumbered);
+        let all = kept.chain(self.held_back);
+        all.filter(|text| !inbound::type_of(text).is_some_and(|kind| PLACES.contains(&&*kind)))
+            .collect()
     }
 
     /// Tells the server what has arrived, and that the user is there.
@@ -183,6 +232,9 @@ impl Resume {
             serde_json::from_str(text).map_err(|_bad| ErrorKind::BadMessage)?;
         if let Some(received) = read.received {
             self.received(received);
+        }
+        if let Some(ticket) = read.room_ticket {
+            self.ticket = Some(ticket.into_owned());
         }
         if let Some(next) = read.next_ms {
             self.next_ping = Duration::from_millis(next);
@@ -239,7 +291,12 @@ impl Resume {
             return None;
         }
         let silent = self.silent_at().map(|at| at + paused);
-        let moments = [silent, self.blocked_at, self.return_at];
+        let moments = [
+            silent,
+            self.blocked_at,
+            self.return_at,
+            self.moving.next_wake(),
+        ];
         moments.into_iter().flatten().min()
     }
 
@@ -253,6 +310,14 @@ impl Resume {
         };
         let until = at.saturating_add(self.window);
         self.job = Some(Box::pin(way.back(first_wait, until)));
+    }
+
+    /// When the session has ended with its server: sets out to begin another one.
+    pub fn begin_anew(&mut self, way: Way, at: Duration, until: Duration) {
+        self.lost = Some(at);
+        self.return_at = None;
+        let way = Way { anew: true, ..way };
+        self.job = Some(Box::pin(way.back(Duration::ZERO, until)));
     }
 
     /// Tries the user's own transport, while another one carries the session.
@@ -275,6 +340,7 @@ impl Resume {
             token: self.token.clone(),
             arrived: self.arrived,
             own: self.own,
+            anew: false,
         }
     }
 
@@ -315,6 +381,8 @@ pub struct Way {
     token: String,
     arrived: u64,
     own: Transport,
+    /// The session has ended: another one is to begin.
+    anew: bool,
 }
 
 impl Way {
@@ -356,13 +424,16 @@ impl Way {
                 user: self.user,
                 path: &self.path,
                 transport,
-                session: Session::Resume {
-                    token: &self.token,
-                    arrived: self.arrived,
+                session: match self.anew {
+                    true => Session::Begin,
+                    false => Session::Resume {
+                        token: &self.token,
+                        arrived: self.arrived,
+                    },
                 },
             };
             let mut connection = Connection::open(&self.context.servers.own, wanted).await?;
-            if transport == Transport::Polling {
+            if transport == Transport::Polling && !self.anew {
                 return Ok(Back {
                     connection,
                     transport,
@@ -370,7 +441,9 @@ impl Way {
                 });
             }
             loop {
-                if let Event::Text(first) = connection.next().await? {
+                if let Event::Text(first) = connection.next().await?
+                    && (!self.anew || inbound::greeting(&first).is_some_and(is_greeting))
+                {
                     return Ok(Back {
                         connection,
                         transport,
@@ -383,6 +456,11 @@ impl Way {
         let done = within(&self.context, transport.patience(), attempt).await;
         done.unwrap_or(Err(ErrorKind::ConnectTimeout))
     }
+}
+
+/// Whether a message begins a session.
+fn is_greeting((kind, _): (Cow<'_, str>, Option<String>)) -> bool {
+    kind == "session"
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl User {
         )
     }
 
-    fn say(&mut self, kind: ClientType) -> Result<(), ErrorKind> {
+    pub(super) fn say(&mut self, kind: ClientType) -> Result<(), ErrorKind> {
         let text = request(kind, None).map_err(|_impossible| ErrorKind::BadMessage)?;
         self.send(Frame::Text, text)
     }

@@ -90,6 +90,8 @@ pub(super) fn failover() -> Failover {
         resumed: resumed.map(|(name, count)| (name.to_owned(), count)).into(),
         not_resumed: 2,
         moved_back: 1_505,
+        moved: 0,
+        not_moved: 0,
     }
 }
 

@@ -173,6 +173,15 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |q, books| q.latency(&books.totals.failover.heard_again),
             None,
         ),
+        Metric::Moved => (|q, books| q.latency(&books.totals.failover.moved), None),
+        Metric::MoveSuccess => (
+            |_, books| {
+                let failover = &books.totals.failover;
+                let moved = failover.moved.count();
+                percent_of(moved, moved + failover.not_moved)
+            },
+            None,
+        ),
         Metric::ResumeSuccess => (
             |_, books| {
                 let failover = &books.totals.failover;

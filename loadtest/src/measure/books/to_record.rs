@@ -242,6 +242,7 @@ impl Books {
             add(format!("failover {}", transport.name()), latencies, 0);
         }
         add("heard_again".to_owned(), &failover.heard_again, 0);
+        add("moved".to_owned(), &failover.moved, failover.not_moved);
         for (name, call) in calls.iter().zip(&totals.calls) {
             for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
                 let latency = latencies.to_record(call.timed_out + call.failed);
@@ -261,7 +262,8 @@ impl Books {
     /// What became of sessions that lost their connection. `None`: none did.
     fn failover(&self) -> Option<Failover> {
         let failover = &self.totals.failover;
-        if failover.lost == 0 && failover.moved_back == 0 {
+        let moved = failover.moved.count();
+        if failover.lost + failover.moved_back + moved + failover.not_moved == 0 {
             return None;
         }
         let resumed = Transport::ALL.iter().zip(&failover.resumed);
@@ -272,6 +274,8 @@ impl Books {
             resumed: resumed.collect(),
             not_resumed: failover.not_resumed,
             moved_back: failover.moved_back,
+            moved,
+            not_moved: failover.not_moved,
         })
     }
 

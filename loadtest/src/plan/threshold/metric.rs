@@ -95,6 +95,8 @@ metrics! {
     Recovery             "recovery"                Time    RunOnly;
     Failover             "failover"                Latency RunOnly;
     HeardAgain           "heard_again"             Latency RunOnly;
+    Moved                "moved"                   Latency RunOnly;
+    MoveSuccess          "move_success"            Success RunOnly;
     ResumeSuccess        "resume_success"          Success RunOnly;
 }
 

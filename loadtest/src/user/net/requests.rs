@@ -80,6 +80,8 @@ pub struct Requests {
     not_before: Option<Instant>,
     /// What is to be told before anything else.
     told: Option<Event>,
+    /// The session has ended, and it is to be told next.
+    ended: Option<ErrorKind>,
 }
 
 enum Hearing {
@@ -166,6 +168,7 @@ impl Requests {
             idle: None,
             not_before: None,
             told: None,
+            ended: None,
         })
     }
 
@@ -198,6 +201,9 @@ impl Requests {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ErrorKind>> {
         if let Some(event) = self.told.take() {
             return Poll::Ready(Ok(event));
+        }
+        if let Some(error) = self.ended.take() {
+            return Poll::Ready(Err(error));
         }
         if let Poll::Ready(event) = self.poll_send(cx) {
             return Poll::Ready(event);
@@ -276,6 +282,15 @@ impl Requests {
                     code,
                 ))));
             }
+            // The session has ended, or is about to: what was not taken is for the next one.
+            (StatusCode::GONE | StatusCode::SERVICE_UNAVAILABLE, Some(received)) => {
+                self.outgoing.clear();
+                self.outgoing_bytes = 0;
+                if answer.status == StatusCode::GONE {
+                    self.ended = Some(answer.refusal());
+                }
+                received
+            }
             _ => return Err(answer.refusal()),
         };
         Ok(Event::Received(received))
@@ -316,6 +331,12 @@ impl Requests {
                     return Poll::Pending;
                 };
                 let (connection, answer) = asked?;
+                if answer.status == StatusCode::GONE
+                    && let Some(received) = answer.said().received
+                {
+                    self.ended = Some(answer.refusal());
+                    return Poll::Ready(Ok(Event::Received(received)));
+                }
                 if let Some(received) = polls.take(connection, &answer)? {
                     return Poll::Ready(Ok(Event::Received(received)));
                 }
