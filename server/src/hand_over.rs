@@ -21,6 +21,8 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
+    process::Command,
+    thread,
     time::Duration,
 };
 
@@ -174,6 +176,30 @@ impl Inherited {
             Err(_) => Err(io::Error::other(
                 "it does not say that it has stopped listening",
             )),
+        }
+    }
+}
+
+/// Starts the program anew, with the flags and the environment of this one: it takes this one's place. What cannot be started
+/// changes nothing.
+pub fn start_successor() {
+    let mut arguments = std::env::args_os();
+    let Some(program) = arguments.next() else {
+        return tracing::error!("the program has no name, and cannot be started again");
+    };
+    // By its name and not by what runs: there is a newer one by now.
+    let mut command = Command::new(program);
+    command.args(arguments);
+    // It was this process that was to say that it lives.
+    command.env_remove("WATCHDOG_PID");
+    match command.spawn() {
+        Err(error) => tracing::error!(%error, "the new server cannot be started; this one goes on"),
+        Ok(mut child) => {
+            tracing::info!(pid = child.id(), "a new server is starting");
+            thread::spawn(move || {
+                let ended = child.wait();
+                tracing::error!(?ended, "the new server has ended");
+            });
         }
     }
 }

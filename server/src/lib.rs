@@ -380,7 +380,9 @@ impl Server {
             sleep(LAST_REQUESTS).await;
             make_room.ask();
         }
-        systemd::stopping();
+        if !has_successor {
+            systemd::stopping();
+        }
         shutdown.begin();
         let left = context.directory.len();
         tracing::info!(sessions = left, timeout = ?config.drain_timeout, "draining");

@@ -16,11 +16,12 @@ use voicematch_server::{
         Command, Config, LogFormat,
         parse::{CannotParse, Parsed, parse},
     },
+    hand_over,
     listen::{BoundAddress, activated},
     log,
     machine::descriptors,
     reload::Reload,
-    shutdown::Signals,
+    shutdown::{GoOn, Signals},
 };
 
 #[global_allocator]
@@ -116,6 +117,7 @@ async fn serve_until_signals(
     mut reload: Reload,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut signals = Signals::new()?;
+    let can_be_replaced = config.hand_over.is_some();
     let server = Server::bind(config)?;
     let addrs = server.addrs();
     if server.lets_everybody_in() {
@@ -149,16 +151,22 @@ async fn serve_until_signals(
     });
     let mut exit_code = ExitCode::SUCCESS;
     let watch = async {
-        let on_hangup = || {
-            if let Some(config) = reload.read() {
-                // Without a receiver the server is about to end.
-                let _ = reloaded.send(config);
+        let on_other = |signal| match signal {
+            GoOn::Reload => {
+                if let Some(config) = reload.read() {
+                    // Without a receiver the server is about to end.
+                    let _ = reloaded.send(config);
+                }
             }
+            GoOn::Replace if can_be_replaced => hand_over::start_successor(),
+            GoOn::Replace => tracing::error!(
+                "SIGUSR2: a new server can take the place of this one only with --hand-over"
+            ),
         };
-        let signal = signals.stop(on_hangup).await;
+        let signal = signals.stop(on_other).await;
         tracing::info!(signal, "stopping; a second signal ends the drain");
         let _ = drain.send(());
-        let signal = signals.stop(|| {}).await;
+        let signal = signals.stop(|_| {}).await;
         tracing::warn!(signal, "stopping without a drain");
         exit_code = ExitCode::from(130);
         let _ = stop.send(());

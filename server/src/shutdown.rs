@@ -60,6 +60,15 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    replace: Signal,
+}
+
+/// A signal after which the server goes on.
+pub enum GoOn {
+    /// SIGHUP: the configuration is to be read again. It also comes when a terminal closes.
+    Reload,
+    /// SIGUSR2: a new server is to take the place of this one.
+    Replace,
 }
 
 impl Signals {
@@ -69,17 +78,18 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            replace: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for the next signal that asks the server to stop; returns its name. SIGHUP does not, it also comes when a
-    /// terminal closes: `on_hangup` is called.
-    pub async fn stop(&mut self, mut on_hangup: impl FnMut()) -> &'static str {
+    /// Waits for the next signal that asks the server to stop; returns its name. `on_other` is called for the others.
+    pub async fn stop(&mut self, mut on_other: impl FnMut(GoOn)) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => on_hangup(),
+                _ = self.hangup.recv() => on_other(GoOn::Reload),
+                _ = self.replace.recv() => on_other(GoOn::Replace),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the service manager is told (sd_notify(3)): that the server is ready, that it is about to stop, and that it lives.
 
-use std::time::Duration;
+use std::{process, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
@@ -9,14 +9,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Whoever has started the server may go on.
+/// This process serves: whoever has started it may go on, and minds it instead of the one before.
 pub fn ready() {
-    tell(NotifyState::Ready);
+    tell(vec![
+        NotifyState::MainPid(process::id()),
+        NotifyState::Ready,
+    ]);
 }
 
 /// The server is about to stop.
 pub fn stopping() {
-    tell(NotifyState::Stopping);
+    tell(vec![NotifyState::Stopping]);
 }
 
 /// Says again and again that the server lives, if somebody wants to know (`WatchdogSec=`): as long as each worker carries
@@ -28,7 +31,7 @@ pub async fn watchdog(workers: &[Handle]) {
     loop {
         match timeout(patience / 2, answers_of(workers)).await {
             Ok(()) => {
-                _ = tell(NotifyState::Watchdog).await;
+                _ = tell(vec![NotifyState::Watchdog]).await;
                 sleep((patience / 3).max(Duration::from_millis(1))).await;
             }
             Err(_) => tracing::error!("a worker does not answer"),
@@ -45,9 +48,9 @@ async fn answers_of(workers: &[Handle]) {
 }
 
 /// On a thread of its own: a manager that does not read blocks who writes. Without a manager there is nobody to tell.
-fn tell(state: NotifyState<'static>) -> JoinHandle<()> {
+fn tell(states: Vec<NotifyState<'static>>) -> JoinHandle<()> {
     spawn_blocking(move || {
-        if let Err(error) = sd_notify::notify(&[state]) {
+        if let Err(error) = sd_notify::notify(&states) {
             tracing::warn!(%error, "the service manager could not be told");
         }
     })

@@ -446,6 +446,8 @@ async fn ten_restarts_under_load_lose_nothing_and_fail_no_match() {
         "{report}"
     );
     assert!(record.errors.is_empty(), "{report}");
+    assert_eq!(record.matches.failed, 0, "{report}");
+    assert!(record.delivery.iter().any(|part| part.delivered > 0));
     for part in &record.delivery {
         let wrong = [part.lost, part.duplicate, part.reordered];
         assert_eq!(wrong, [0; 3], "{report}");

@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, process::Command, time::Duration};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::support::{Process, TestServer, User, binary, eventually, http::get};
@@ -96,31 +96,107 @@ async fn a_socket_that_nobody_names_is_told_of() {
     .await;
 }
 
+/// A service manager that waits for what a server says.
+struct Manager {
+    folder: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
+        let patience = Some(Duration::from_secs(15));
+        socket.set_read_timeout(patience).unwrap();
+        Self { folder, socket }
+    }
+
+    /// Starts a server that tells this manager, and is to live.
+    async fn start(&self, flags: &[&str]) -> TestServer {
+        let mut command = binary();
+        command.env("NOTIFY_SOCKET", self.folder.path().join("notify.sock"));
+        command.env("WATCHDOG_USEC", "300000");
+        TestServer::start_command(command, "127.0.0.1:0", flags).await
+    }
+
+    fn hear(&self) -> String {
+        let mut said = [0; 1024];
+        let length = self.socket.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    }
+
+    /// The process that says next that it serves.
+    fn hear_ready(&self) -> u32 {
+        loop {
+            let said = self.hear();
+            let pid = said.strip_prefix("MAINPID=");
+            if let Some(pid) = pid.and_then(|rest| rest.strip_suffix("\nREADY=1\n")) {
+                return pid.parse().unwrap();
+            }
+            assert_eq!(said, "WATCHDOG=1\n");
+        }
+    }
+}
+
+/// A process that the server has started. Dropping it ends the process.
+struct Successor(u32);
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.0).unwrap()).unwrap();
+        let _ = kill_process(pid, Signal::TERM);
+    }
+}
+
 #[tokio::test]
 async fn the_service_manager_hears_that_the_server_is_ready_lives_and_stops() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify.sock");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(15)))
-        .unwrap();
-    let hear = || {
-        let mut said = [0; 1024];
-        let length = manager.recv(&mut said).unwrap();
-        String::from_utf8_lossy(&said[..length]).into_owned()
-    };
-    let mut command = binary();
-    command.env("NOTIFY_SOCKET", &path);
-    command.env("WATCHDOG_USEC", "300000");
-    let mut server = TestServer::start_command(command, "127.0.0.1:0", &[]).await;
-    let mut said = Vec::new();
-    while !said.contains(&"READY=1\n".to_owned())
-        || said.iter().filter(|it| it.contains("WATCHDOG=1")).count() < 3
-    {
-        said.push(hear());
+    let manager = Manager::new();
+    let mut server = manager.start(&[]).await;
+    assert_eq!(manager.hear_ready(), server.process.id());
+    for _ in 0..3 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
     }
     let _user = User::connect(&server).await;
     server.process.signal(Signal::TERM);
-    while hear() != "STOPPING=1\n" {}
+    while manager.hear() != "STOPPING=1\n" {}
     assert_eq!(server.process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn at_sigusr2_a_new_process_takes_over_and_is_the_one_to_be_minded() {
+    let manager = Manager::new();
+    let path = manager.folder.path().join("hand-over.sock");
+    let flags = [
+        "--hand-over",
+        path.to_str().unwrap(),
+        "--drain-timeout",
+        "1s",
+    ];
+    let mut server = manager.start(&flags).await;
+    assert_eq!(manager.hear_ready(), server.process.id());
+    server.process.signal(Signal::USR2);
+    let successor = Successor(manager.hear_ready());
+    assert_ne!(successor.0, server.process.id());
+    assert_eq!(server.public("/health").await.status, 200);
+    eventually("the old process ends", async || server.process.has_ended()).await;
+    // The old one says nothing of its end: the service goes on.
+    for _ in 0..3 {
+        assert_eq!(manager.hear(), "WATCHDOG=1\n");
+    }
+    assert_eq!(server.public("/health").await.status, 200);
+    drop(successor);
+    while manager.hear() != "STOPPING=1\n" {}
+}
+
+#[tokio::test]
+async fn at_sigusr2_a_server_that_cannot_be_replaced_says_so_and_goes_on() {
+    let server = TestServer::start(&[]).await;
+    server.process.signal(Signal::USR2);
+    eventually("an error", async || {
+        let log = server.process.stderr();
+        log.iter()
+            .any(|line| line.contains("ERROR") && line.contains("--hand-over"))
+    })
+    .await;
+    assert_eq!(server.public("/health").await.status, 200);
 }
