@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    admin::SupportConfig,
     admission::{
         auth::{AuthConfig, KeySources, TokenConfig, WebhookConfig},
         limits::LimitConfig,
@@ -37,6 +38,7 @@ use voicematch_core::{
 pub struct Config {
     pub listen: Vec<Address>,
     pub admin_listen: Address,
+    pub support: SupportConfig,
     pub tls: Option<CertificateFiles>,
     pub unix_socket_mode: u32,
     pub workers: usize,
@@ -100,7 +102,9 @@ impl Config {
         };
         let room_keys = room_key::check(&self.room_key).err();
         let tls = self.tls.as_ref().and_then(|tls| tls.check().err());
-        keys.into_iter().chain(room_keys).chain(tls).collect()
+        let support = self.support.check().err();
+        let faults = keys.into_iter().chain(room_keys).chain(tls);
+        faults.chain(support).collect()
     }
 }
 
@@ -215,6 +219,10 @@ impl Flags {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            support: SupportConfig {
+                token_file: self.admin_token_file,
+                hosts: self.admin_hosts,
+            },
             tls,
             unix_socket_mode: self.unix_socket_mode,
             workers: if self.workers == 0 {

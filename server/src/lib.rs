@@ -53,6 +53,7 @@ use voicematch_core::{
 
 use admission::{
     auth::{Auth, Renewal},
+    bans::Bans,
     guard::Guard,
     limits::Admission,
     make_room::MakeRoom,
@@ -68,6 +69,7 @@ pub struct Server {
     config: Config,
     public: Vec<Bound>,
     admin: Bound,
+    access: admin::Access,
     keys: RoomKeys,
     key_source: room_key::Source,
     auth: Option<Arc<Auth>>,
@@ -80,7 +82,7 @@ pub struct Server {
 pub struct Addrs {
     /// `/ws`, `/health`, `/stats`.
     pub public: Vec<BoundAddress>,
-    /// `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
+    /// `/`, `/metrics`, `/support`, `/debug/pprof/`, `/livez`, `/readyz`.
     pub admin: BoundAddress,
 }
 
@@ -103,6 +105,9 @@ pub enum ServerError {
     /// Nor can the keys of tokens.
     #[error("{0}")]
     TokenKeys(String),
+    /// Nor can the token of operators.
+    #[error("{0}")]
+    AdminToken(String),
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
@@ -134,10 +139,13 @@ impl Server {
         let public: Result<Vec<_>, _> = public.map(|address| bind(address, "--listen")).collect();
         let public = public?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
+        let access = admin::Access::new(config.support.clone(), admin.address());
+        let access = access.map_err(ServerError::AdminToken)?;
         Ok(Self {
             config,
             public,
             admin,
+            access,
             keys,
             key_source,
             auth,
@@ -185,6 +193,7 @@ impl Server {
             config,
             public,
             admin,
+            access,
             keys,
             key_source,
             auth,
@@ -216,7 +225,11 @@ impl Server {
             close_log: CloseLog::default(),
             draining: AtomicBool::new(false),
         });
+        let bans = Arc::new(Bans::default());
         let admin_state = Arc::new(admin::Admin {
+            access,
+            bans: bans.clone(),
+            history: Default::default(),
             context: context.clone(),
             workers: workers.handles.clone(),
             shutdown: shutdown.clone(),
@@ -230,6 +243,7 @@ impl Server {
                 None => None,
             },
             auth: auth.clone(),
+            bans,
             dev_tokens: config.dev_tokens,
             context: context.clone(),
             shutdown: shutdown.clone(),
