@@ -43,5 +43,6 @@ mod self_test;
 mod slow_consumer;
 mod storm;
 mod support;
+mod support_api;
 mod tls;
 mod turn;
