@@ -71,7 +71,7 @@ fn markup(admin: &Admin) -> Markup {
             body {
                 header {
                     h1 { "voicematch-server " span.quiet { (env!("CARGO_PKG_VERSION")) } }
-                    p { span class=(state) { (state) } " for " (span(metrics.started.elapsed())) }
+                    p { span class=(state) { (state) } ", up " (span(metrics.started.elapsed())) }
                 }
                 main {
                     (tiles(admin, &recent, rooms))
@@ -88,7 +88,7 @@ fn markup(admin: &Admin) -> Markup {
                         a href="/support/openapi.json" { "support API" }
                         a href="/readyz" { "readyz" }
                     }
-                    p.quiet { "Rates are of the last minute. Refreshed each " (REFRESH) " s." }
+                    p.quiet { "Rates are of the last minute. Refreshed each " (REFRESH) "\u{a0}s." }
                 }
             }
         }
@@ -120,7 +120,7 @@ fn tiles(admin: &Admin, recent: &Recent, rooms: i64) -> Markup {
             format!("{} in all", count(metrics.matches_total())),
         ),
         (
-            "messages a second",
+            "relayed a second",
             rate(recent.relayed_per_second),
             format!("{} in all", count(metrics.relayed_total())),
         ),
@@ -151,7 +151,7 @@ fn latencies(wait: Percentiles, relay: Percentiles) -> Markup {
             h2 { "Latency " span.quiet { "since the start" } }
             table {
                 thead { tr { th {} th scope="col" { "p50" } th scope="col" { "p95" } th scope="col" { "p99" } } }
-                tbody { (row("wait for a match", &wait)) (row("relay of a message", &relay)) }
+                tbody { (row("match wait", &wait)) (row("relay", &relay)) }
             }
         }
     }
