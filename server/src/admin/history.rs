@@ -50,6 +50,18 @@ pub(super) struct Recent {
 pub struct History(Mutex<VecDeque<Sample>>);
 
 impl Sample {
+    /// Nothing has happened yet.
+    fn start(metrics: &Metrics) -> Self {
+        Self {
+            at: metrics.started,
+            matches: 0,
+            relayed: 0,
+            closes: [0; CloseReason::ALL.len()],
+            refusals: [0; REFUSALS.len()],
+            errors: [0; ErrorCode::ALL.len()],
+        }
+    }
+
     fn of(metrics: &Metrics) -> Self {
         let mut errors = [0; ErrorCode::ALL.len()];
         for (slot, (_, count)) in errors.iter_mut().zip(metrics.errors_by_code()) {
@@ -89,9 +101,13 @@ impl History {
     pub(super) fn recent(&self, metrics: &Metrics) -> Recent {
         let now = Sample::of(metrics);
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = samples.front().unwrap_or(&now);
-        let minute = samples.iter().find(|sample| sample.at + RATES >= now.at);
-        let minute = minute.unwrap_or(&now);
+        let start = Sample::start(metrics);
+        let since = |time: Duration| {
+            let is_recent = |sample: &&Sample| sample.at + time >= now.at;
+            let mut all = std::iter::once(&start).chain(samples.iter());
+            all.find(is_recent).unwrap_or(&now)
+        };
+        let (first, minute) = (since(RECENT), since(RATES));
         // The first moments after the start say little of a second.
         let seconds = (now.at - minute.at).as_secs_f64().max(1.0);
         let closes = CloseReason::ALL.iter().map(|reason| reason.as_str());
