@@ -179,7 +179,7 @@ fn limits(admin: &Admin) -> Markup {
             h2 { "Limits" }
             @if let Some(usage) = usage {
                 (meter("memory", usage.resident_bytes, memory, bytes))
-                (meter("descriptors", usage.open_fds, Some(usage.max_fds), |n| count(n)))
+                (meter("descriptors", usage.open_fds, Some(usage.max_fds), count))
             }
             (meter("kept for connections", buffered, Some(may_buffer), bytes))
         }
