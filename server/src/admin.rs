@@ -1,30 +1,34 @@
-//! The second listener, for operators only: `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
+//! The second listener, for operators only: `/`, `/metrics`, `/support`, `/debug/pprof/`, `/livez`, `/readyz`.
 
+mod access;
 mod exposition;
+mod history;
+mod page;
 mod process;
+mod routes;
+mod support;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use hyper::{
-    Method, Request, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
+use axum::{Router, body::Body, extract::Request, response::Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    runtime::{Handle, RuntimeMetrics},
+    runtime::Handle,
     sync::Semaphore,
+    time::{MissedTickBehavior, interval},
 };
+use tower_service::Service;
 
 use crate::{
-    http::{Reply, error::HttpError, json_reply, reply},
+    admission::bans::Bans,
     listen::Listener,
     machine::descriptors::{self, Reserve},
     profile::{MAX_CAPTURE, Profiler, TaskCounts},
     shutdown::Shutdown,
 };
+pub use access::{Access, SupportConfig};
+pub use history::History;
 use voicematch_core::session::Context;
 
 /// Operators' connections at the same time.
@@ -32,6 +36,9 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// Descriptors kept back for operators.
 const RESERVE: usize = 16;
+
+/// How often bans that are over are forgotten.
+const SWEEP: Duration = Duration::from_secs(5);
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,10 +55,32 @@ pub struct Admin {
     pub shutdown: Shutdown,
     /// Takes profiles.
     pub profiler: Arc<Profiler>,
+    /// Who may ask for what is below `/support`.
+    pub access: Access,
+    /// Who is kept out.
+    pub bans: Arc<Bans>,
+    /// What was counted some minutes ago.
+    pub history: History,
 }
 
 /// Serves operators until the future is dropped.
 pub async fn serve(listener: Listener, admin: Arc<Admin>) {
+    let router = routes::router(admin.clone());
+    tokio::join!(
+        accept(listener, router),
+        admin.access.keep(),
+        admin.history.keep(&admin.context.metrics),
+        async {
+            let mut ticks = interval(SWEEP);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                admin.bans.sweep(ticks.tick().await.into_std());
+            }
+        }
+    );
+}
+
+async fn accept(listener: Listener, router: Router) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut reserve = Reserve::new(RESERVE);
     loop {
@@ -71,12 +100,9 @@ pub async fn serve(listener: Listener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        let admin = admin.clone();
+        let router = router.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(request).await) }
-            });
+            let service = service_fn(|request| answer(router.clone(), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -91,61 +117,16 @@ pub async fn serve(listener: Listener, admin: Arc<Admin>) {
     }
 }
 
+/// Hands a request to the router, which is always ready.
+async fn answer(
+    mut router: Router,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let request: Request = request.map(Body::new);
+    router.call(request).await
+}
+
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return HttpError::MethodNotAllowed.reply("use GET");
-        }
-        let path = request.uri().path();
-        match path {
-            "/livez" => reply(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.shutdown.has_begun() => {
-                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
-            }
-            "/readyz" => reply(StatusCode::OK, TEXT, "ok\n"),
-            "/metrics" => self.metrics(&request),
-            "/debug/pprof" => {
-                let mut moved = reply(StatusCode::MOVED_PERMANENTLY, TEXT, "see /debug/pprof/\n");
-                moved
-                    .headers_mut()
-                    .insert(header::LOCATION, HeaderValue::from_static("/debug/pprof/"));
-                moved
-            }
-            _ => match path.strip_prefix("/debug/pprof/") {
-                Some(name) => {
-                    let query = request.uri().query().unwrap_or_default();
-                    self.profiler
-                        .clone()
-                        .answer(name, query, || self.tasks())
-                        .await
-                }
-                None => {
-                    let message = format!(
-                        "there is nothing at {path:.80}; try /metrics, /debug/pprof/, /livez or /readyz"
-                    );
-                    HttpError::NotFound.reply(&message)
-                }
-            },
-        }
-    }
-
-    /// Prometheus text, or JSON for a client that accepts nothing else.
-    fn metrics(&self, request: &Request<Incoming>) -> Reply {
-        let workers: Vec<RuntimeMetrics> = self.workers.iter().map(Handle::metrics).collect();
-        let metrics = &self.context.metrics;
-        let accept = request
-            .headers()
-            .get(header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok());
-        if accept.is_some_and(only_json) {
-            return json_reply(StatusCode::OK, &exposition::json(metrics, &workers));
-        }
-        match exposition::text(metrics, &workers) {
-            Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),
-            Err(error) => HttpError::Internal.reply(&error.to_string()),
-        }
-    }
-
     fn tasks(&self) -> TaskCounts {
         let metrics = &self.context.metrics;
         let waiting = metrics.waiting_users();
@@ -176,13 +157,4 @@ impl Admin {
             .map(|(names, count)| (names.iter().map(|&name| name.to_owned()).collect(), count))
             .collect()
     }
-}
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-fn only_json(accept: &str) -> bool {
-    accept.split(',').all(|part| {
-        let kind = part.split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json")
-    })
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    admin::SupportConfig,
     admission::{
         auth::{AuthConfig, KeySources, TokenConfig, WebhookConfig},
         limits::LimitConfig,
@@ -39,6 +40,7 @@ pub struct Config {
     pub admin_listen: Address,
     /// The Unix socket at which a new server takes the place of this one.
     pub hand_over: Option<PathBuf>,
+    pub support: SupportConfig,
     pub tls: Option<CertificateFiles>,
     pub unix_socket_mode: u32,
     pub workers: usize,
@@ -102,7 +104,9 @@ impl Config {
         };
         let room_keys = room_key::check(&self.room_key).err();
         let tls = self.tls.as_ref().and_then(|tls| tls.check().err());
-        keys.into_iter().chain(room_keys).chain(tls).collect()
+        let support = self.support.check().err();
+        let faults = keys.into_iter().chain(room_keys).chain(tls);
+        faults.chain(support).collect()
     }
 }
 
@@ -218,6 +222,10 @@ impl Flags {
             listen: self.listen,
             admin_listen: self.admin_listen,
             hand_over: self.hand_over,
+            support: SupportConfig {
+                token_file: self.admin_token_file,
+                hosts: self.admin_hosts,
+            },
             tls,
             unix_socket_mode: self.unix_socket_mode,
             workers: if self.workers == 0 {

@@ -42,6 +42,7 @@ use stream::{Hold, HttpStream};
 use crate::{
     admission::{
         auth::Auth,
+        bans::Bans,
         limits::{Permit, Refusal},
         make_room::MakeRoom,
         origin::AllowedOrigins,
@@ -94,6 +95,8 @@ pub struct Public {
     pub tls: Option<Arc<ServerConfig>>,
     /// Checks the tokens of users; `None`: users need none.
     pub auth: Option<Arc<Auth>>,
+    /// Who is kept out.
+    pub bans: Arc<Bans>,
     /// The secret that signs the tokens of `/auth/token`; `None`: it gives none.
     pub dev_tokens: Option<PathBuf>,
     /// What sessions share.

@@ -56,6 +56,7 @@ use voicematch_core::{
 
 use admission::{
     auth::{Auth, Renewal},
+    bans::Bans,
     guard::Guard,
     limits::Admission,
     make_room::MakeRoom,
@@ -82,6 +83,7 @@ pub struct Server {
     config: Config,
     public: Vec<Bound>,
     admin: Bound,
+    access: admin::Access,
     keys: RoomKeys,
     key_source: room_key::Source,
     auth: Option<Arc<Auth>>,
@@ -96,7 +98,7 @@ pub struct Server {
 pub struct Addrs {
     /// `/ws`, `/health`, `/stats`.
     pub public: Vec<BoundAddress>,
-    /// `/metrics`, `/debug/pprof/`, `/livez`, `/readyz`.
+    /// `/`, `/metrics`, `/support`, `/debug/pprof/`, `/livez`, `/readyz`.
     pub admin: BoundAddress,
 }
 
@@ -127,6 +129,9 @@ pub enum ServerError {
     /// Nor can the keys of tokens.
     #[error("{0}")]
     TokenKeys(String),
+    /// Nor can the token of operators.
+    #[error("{0}")]
+    AdminToken(String),
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
@@ -169,6 +174,8 @@ impl Server {
         let public: Result<Vec<_>, _> = public.map(|address| bind(address, LISTEN)).collect();
         let public = public?;
         let admin = bind(&config.admin_listen, ADMIN_LISTEN)?;
+        let access = admin::Access::new(config.support.clone(), admin.address());
+        let access = access.map_err(ServerError::AdminToken)?;
         if let Some(inherited) = &mut inherited {
             inherited.give_up_rest();
         }
@@ -179,6 +186,7 @@ impl Server {
             config,
             public,
             admin,
+            access,
             keys,
             key_source,
             auth,
@@ -227,6 +235,7 @@ impl Server {
             config,
             public,
             admin,
+            access,
             keys,
             key_source,
             auth,
@@ -267,7 +276,11 @@ impl Server {
             close_log: CloseLog::default(),
             draining: AtomicBool::new(false),
         });
+        let bans = Arc::new(Bans::default());
         let admin_state = Arc::new(admin::Admin {
+            access,
+            bans: bans.clone(),
+            history: Default::default(),
             context: context.clone(),
             workers: workers.handles.clone(),
             shutdown: shutdown.clone(),
@@ -281,6 +294,7 @@ impl Server {
                 None => None,
             },
             auth: auth.clone(),
+            bans,
             dev_tokens: config.dev_tokens,
             context: context.clone(),
             shutdown: shutdown.clone(),

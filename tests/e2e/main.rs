@@ -44,6 +44,7 @@ mod self_test;
 mod slow_consumer;
 mod storm;
 mod support;
+mod support_api;
 mod systemd;
 mod tls;
 mod turn;

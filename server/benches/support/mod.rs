@@ -171,7 +171,13 @@ impl Pair {
         let (context, sink) = (new_context(), Sink::default());
         let open = || {
             let link = Box::new(sink.clone());
-            Session::open(context.clone(), link, &[], None, Instant::now())
+            Session::open(
+                context.clone(),
+                link,
+                &[],
+                Arrival::default(),
+                Instant::now(),
+            )
         };
         Self {
             first: open(),
@@ -222,7 +228,13 @@ impl Mixed {
     pub(crate) fn matched() -> Self {
         let (context, sink) = (new_context(), Sink::default());
         let now = Instant::now();
-        let mut first = Session::open(context.clone(), Box::new(sink.clone()), &[], None, now);
+        let mut first = Session::open(
+            context.clone(),
+            Box::new(sink.clone()),
+            &[],
+            Arrival::default(),
+            now,
+        );
         let attach = Attach {
             link: Box::new(sink),
             preface: &[],
@@ -263,7 +275,7 @@ impl Crowd {
         let (now, mut pending) = (Instant::now(), Pending::default());
         let mut join = || {
             let link = Box::new(sink.clone());
-            let mut session = Session::open(context.clone(), link, &[], None, now);
+            let mut session = Session::open(context.clone(), link, &[], Arrival::default(), now);
             say(&mut session, JOIN_ROOM, now, &mut pending);
             assert_eq!(session.member().place(), Place::InRoom);
             session

@@ -35,6 +35,20 @@ impl Directory {
         self.members.is_empty()
     }
 
+    /// The member of this id.
+    pub fn get(&self, id: SessionId) -> Option<Arc<Member>> {
+        self.members.get(&id).map(|member| member.value().clone())
+    }
+
+    /// Some members that fit, `most` at the most.
+    pub fn find(&self, most: usize, fits: impl Fn(&Member) -> bool) -> Vec<Arc<Member>> {
+        let members = self.members.iter().filter(|member| fits(member.value()));
+        members
+            .take(most)
+            .map(|member| member.value().clone())
+            .collect()
+    }
+
     /// A snapshot of all members.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.members

@@ -2,8 +2,9 @@
 //! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
 //!
 //! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
-//! [`session`] -> [`directory`]. [`memory`] and [`pause`] are leaves.
+//! [`session`] -> [`directory`]. [`address`], [`memory`] and [`pause`] are leaves.
 
+pub mod address;
 pub mod directory;
 pub mod identity;
 pub mod live;

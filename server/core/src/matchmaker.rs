@@ -11,10 +11,12 @@ mod claim;
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
+mod view;
 mod wish;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -32,6 +34,7 @@ use crate::{
     room::{Member, Place, Room, Side, WaiterGone, ticket::RoomKeys},
 };
 pub use claim::{Claim, ClaimState, Taken};
+pub use view::{PoolView, TicketView, WhyNot};
 pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
 
 /// Settings of the matchmaker.
@@ -180,10 +183,12 @@ impl Matchmaker {
         request_id: Option<Box<RawValue>>,
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
-        member.start_waiting()?;
+        // From 1, so that a seat has room for it.
+        let sequence = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
+        member.start_waiting(NonZeroU64::new(sequence))?;
         let kind = wish.narrowest();
         Ok(Arc::new(Ticket {
-            claim: Claim::new(self.arrivals.fetch_add(1, Ordering::Relaxed)),
+            claim: Claim::new(sequence),
             member: member.clone(),
             wish,
             since: now,
@@ -327,7 +332,7 @@ impl Matchmaker {
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys)?;
+        Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys, now)?;
         self.metrics
             .matched(kind.index(), [waiter.waited, newcomer.waited]);
         Ok(())

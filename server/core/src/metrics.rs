@@ -381,6 +381,28 @@ impl Metrics {
         self.closes[reason.index()].inc();
     }
 
+    /// Sessions that ended so far, by reason, in the order of [`CloseReason::ALL`].
+    pub fn closes(&self) -> [u64; CloseReason::ALL.len()] {
+        std::array::from_fn(|i| self.closes[i].get())
+    }
+
+    /// Connections turned away so far, in the order of [`REFUSALS`].
+    pub fn refusals(&self) -> [u64; REFUSALS.len()] {
+        REFUSALS.map(|reason| self.refused.with_label_values(&[reason]).get())
+    }
+
+    /// Whole seconds from the start until then: four bytes for what must be small.
+    pub fn seconds_until(&self, moment: Instant) -> u32 {
+        let seconds = moment.saturating_duration_since(self.started).as_secs();
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+
+    /// How long ago that second was.
+    pub fn since_second(&self, second: u32) -> Duration {
+        let then = Duration::from_secs(second.into());
+        self.started.elapsed().saturating_sub(then)
+    }
+
     /// A limit that was hit; `limit` is one of [`LIMITS`].
     pub fn limit_hit(&self, limit: &'static str) {
         self.limit_hits.with_label_values(&[limit]).inc();

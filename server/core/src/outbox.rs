@@ -144,6 +144,18 @@ pub struct Status {
     pub closing: Option<CloseReason>,
 }
 
+/// What others ask of how a session is carried. They stand here because they cost no memory here, and there is a member for
+/// each user.
+#[derive(Default)]
+pub(crate) struct Marks {
+    /// The session outlives its connections.
+    pub(crate) resumable: AtomicBool,
+    /// The user has no connection now.
+    pub(crate) away: AtomicBool,
+    /// Nothing can carry the session any more: its seat is kept for its user's next one.
+    pub(crate) vacant: AtomicBool,
+}
+
 /// The bounded queue to one user.
 pub struct Outbox {
     limits: OutboxLimits,
@@ -152,6 +164,7 @@ pub struct Outbox {
     /// Something is queued, or the connection is to be closed: the task has to look at the state. Written
     /// with the state locked.
     busy: AtomicBool,
+    marks: Marks,
     state: Mutex<State>,
 }
 
@@ -172,8 +185,20 @@ impl Outbox {
             metrics,
             memory: Share::new(memory, 0),
             busy: AtomicBool::new(false),
+            marks: Marks::default(),
             state: Mutex::new(state),
         }
+    }
+
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Messages and bytes that are not written yet.
+    pub fn unsent(&self) -> (usize, usize) {
+        let state = self.lock();
+        let (messages, bytes) = state.read_log().map_or((0, 0), Log::unsent);
+        (state.queue.len() + messages, state.queued_bytes + bytes)
     }
 
     /// The memory that this user's connection uses.

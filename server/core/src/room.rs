@@ -10,9 +10,10 @@ pub mod pending;
 pub mod ticket;
 
 use std::{
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, SessionId};
 
 use crate::{
+    address::UserAddress,
     identity::Identity,
     metrics::Metrics,
     outbox::{Batch, Outbox, Refused},
@@ -33,22 +35,36 @@ use ticket::{RoomKeys, TicketSeat};
 pub struct Member {
     pub id: SessionId,
     pub outbox: Outbox,
-    /// Whether the session outlives its connections.
-    pub resumable: bool,
     /// Who the user is, if the app has said.
     pub identity: Option<Box<Identity>>,
-    away: AtomicBool,
-    /// Nothing can carry the session any more: its seat is kept for its user's next one.
-    vacant: AtomicBool,
+    /// Where the user is, as [`UserAddress`] writes it.
+    address: AtomicU64,
     seat: Mutex<Seat>,
 }
 
 /// Where a user is, with the details.
 enum Seat {
-    Idle { since: Instant },
-    Waiting,
+    Idle {
+        since: Instant,
+    },
+    /// The number of the ticket; `None`: for a former partner, without one.
+    Waiting(Option<NonZeroU64>),
     InRoom(Arc<Room>),
     InNamedRoom(Arc<NamedRoom>),
+    Gone,
+}
+
+/// Where a user is, with what operators may see.
+pub enum Standing {
+    /// Neither waiting nor in a room, since then.
+    Idle {
+        since: Instant,
+    },
+    /// Waiting, by the ticket of this number, or for a former partner.
+    Waiting(Option<NonZeroU64>),
+    InRoom(Arc<Room>),
+    InNamedRoom(Arc<NamedRoom>),
+    /// Has left the server.
     Gone,
 }
 
@@ -62,7 +78,7 @@ impl Seat {
     fn place(&self) -> Place {
         match self {
             Self::Idle { .. } => Place::Idle,
-            Self::Waiting => Place::Waiting,
+            Self::Waiting(_) => Place::Waiting,
             Self::InRoom(_) | Self::InNamedRoom(_) => Place::InRoom,
             Self::Gone => Place::Gone,
         }
@@ -85,6 +101,8 @@ pub struct Room {
     pub id: RoomId,
     members: [Arc<Member>; 2],
     closed: AtomicBool,
+    /// When it was opened, in seconds since the start; small, as there is one for each two users.
+    opened: u32,
     metrics: Arc<Metrics>,
 }
 
@@ -119,11 +137,13 @@ impl Room {
         shared_interests: &[String],
         metrics: &Arc<Metrics>,
         keys: &RoomKeys,
+        now: Instant,
     ) -> Result<Arc<Self>, WaiterGone> {
         let room = Arc::new(Self {
             id: RoomId(rand::random()),
             members: [waiter.member.clone(), newcomer.member.clone()],
             closed: AtomicBool::new(false),
+            opened: metrics.seconds_until(now),
             metrics: metrics.clone(),
         });
         let (mut waiters_seat, mut newcomers_seat);
@@ -135,10 +155,10 @@ impl Room {
             waiters_seat = waiter.member.lock();
         }
         debug_assert!(
-            matches!(*newcomers_seat, Seat::Waiting),
+            matches!(*newcomers_seat, Seat::Waiting(_)),
             "only its own task moves a newcomer"
         );
-        if !matches!(*waiters_seat, Seat::Waiting) {
+        if !matches!(*waiters_seat, Seat::Waiting(_)) {
             return Err(WaiterGone);
         }
         let tell = |side: &Side<'_>, peer: &Side<'_>, initiator| {
@@ -147,7 +167,10 @@ impl Room {
                 room_id: room.id,
                 peer_id: peer.member.id,
                 peer_name: peer.member.name(),
-                batch: side.member.resumable.then_some(peer.member.resumable),
+                batch: side
+                    .member
+                    .is_resumable()
+                    .then_some(peer.member.is_resumable()),
                 initiator,
                 waited_ms: millis(side.waited),
                 shared_interests,
@@ -177,6 +200,7 @@ impl Room {
             id,
             members: members.map(Arc::clone),
             closed: AtomicBool::new(false),
+            opened: metrics.seconds_until(Instant::now()),
             metrics: metrics.clone(),
         });
         let [first, second] = members;
@@ -184,7 +208,7 @@ impl Room {
             true => (first.lock(), second.lock()),
             false => (second.lock(), first.lock()),
         };
-        if !matches!((&*low, &*high), (Seat::Waiting, Seat::Waiting)) {
+        if !matches!((&*low, &*high), (Seat::Waiting(_), Seat::Waiting(_))) {
             return None;
         }
         for (member, peer, initiator) in [(first, second, true), (second, first, false)] {
@@ -213,6 +237,7 @@ impl Room {
             id: self.id,
             members: [peer.clone(), to.clone()],
             closed: AtomicBool::new(false),
+            opened: self.opened,
             metrics: self.metrics.clone(),
         });
         let [mut peers_seat, mut seat] = match peer.id < to.id {
@@ -241,6 +266,16 @@ impl Room {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Who was in it when it was opened.
+    pub fn members(&self) -> &[Arc<Member>; 2] {
+        &self.members
+    }
+
+    /// For how long it has been open, to the second.
+    pub fn age(&self) -> Duration {
+        self.metrics.since_second(self.opened)
+    }
+
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
         if self.members[0].id == id {
             &self.members[1]
@@ -263,7 +298,7 @@ fn ticket(
         seat: u8::from(!initiator),
     };
     member
-        .resumable
+        .is_resumable()
         .then(|| keys.sign(room, member.id, member.user(), &seat))
 }
 
@@ -275,14 +310,40 @@ impl Member {
         resumable: bool,
         identity: Option<Box<Identity>>,
     ) -> Self {
+        let marks = outbox.marks();
+        marks.resumable.store(resumable, Ordering::Relaxed);
         Self {
             id,
             outbox,
-            resumable,
             identity,
-            away: AtomicBool::new(false),
-            vacant: AtomicBool::new(false),
+            address: AtomicU64::new(0),
             seat: Mutex::new(Seat::idle()),
+        }
+    }
+
+    /// Whether the session outlives its connections.
+    pub fn is_resumable(&self) -> bool {
+        self.outbox.marks().resumable.load(Ordering::Relaxed)
+    }
+
+    /// Where the user is.
+    pub fn address(&self) -> UserAddress {
+        UserAddress(self.address.load(Ordering::Relaxed))
+    }
+
+    /// The user's connection is from this address now.
+    pub fn set_address(&self, address: UserAddress) {
+        self.address.store(address.0, Ordering::Relaxed);
+    }
+
+    /// Where the user is, with what operators may see.
+    pub fn standing(&self) -> Standing {
+        match &*self.lock() {
+            Seat::Idle { since } => Standing::Idle { since: *since },
+            Seat::Waiting(ticket) => Standing::Waiting(*ticket),
+            Seat::InRoom(room) => Standing::InRoom(room.clone()),
+            Seat::InNamedRoom(room) => Standing::InNamedRoom(room.clone()),
+            Seat::Gone => Standing::Gone,
         }
     }
 
@@ -310,11 +371,11 @@ impl Member {
 
     /// Whether the user has no connection now.
     pub fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
+        self.outbox.marks().away.load(Ordering::Relaxed)
     }
 
     pub fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::Relaxed);
+        self.outbox.marks().away.store(away, Ordering::Relaxed);
     }
 
     /// Since when the user has been idle, if they are.
@@ -333,12 +394,13 @@ impl Member {
         }
     }
 
-    /// From idle to waiting. A user who is not idle gets their place as the error.
-    pub fn start_waiting(&self) -> Result<(), Place> {
+    /// From idle to waiting, by the ticket of this number if there is one. A user who is not idle gets their place as the
+    /// error.
+    pub fn start_waiting(&self, ticket: Option<NonZeroU64>) -> Result<(), Place> {
         let mut seat = self.lock();
         match *seat {
             Seat::Idle { .. } => {
-                *seat = Seat::Waiting;
+                *seat = Seat::Waiting(ticket);
                 Ok(())
             }
             _ => Err(seat.place()),
@@ -348,7 +410,7 @@ impl Member {
     /// From waiting to idle, after the ticket was cancelled.
     pub fn stop_waiting(&self) {
         let mut seat = self.lock();
-        if matches!(*seat, Seat::Waiting) {
+        if matches!(*seat, Seat::Waiting(_)) {
             *seat = Seat::idle();
         }
     }
@@ -356,7 +418,7 @@ impl Member {
     /// Sends `waiting`, unless the user has been matched meanwhile.
     pub fn confirm_waiting(&self, id: Option<&RawValue>) {
         let seat = self.lock();
-        if matches!(*seat, Seat::Waiting) {
+        if matches!(*seat, Seat::Waiting(_)) {
             // A refusal means that the user's task is closing the connection already.
             let _ = self.outbox.send(&ServerMessage::Waiting { id });
         }
@@ -408,12 +470,12 @@ impl Member {
 
     /// From now on only the seat is kept, for the room ticket of its user.
     pub fn vacate_for_ticket(&self) {
-        self.vacant.store(true, Ordering::Release);
+        self.outbox.marks().vacant.store(true, Ordering::Release);
     }
 
     /// Whether only the seat is kept.
     pub fn is_vacant(&self) -> bool {
-        self.vacant.load(Ordering::Acquire)
+        self.outbox.marks().vacant.load(Ordering::Acquire)
     }
 
     /// The id of the room that the user is in.

@@ -11,6 +11,7 @@ mod requests;
 mod resumable;
 mod resume;
 mod token;
+mod view;
 
 use std::{
     sync::{
@@ -26,6 +27,7 @@ use voicematch_protocol::{
 
 pub use crate::rate::RateLimit;
 use crate::{
+    address::UserAddress,
     directory::Directory,
     identity::{Due, Identify, Identity},
     live::Live,
@@ -44,6 +46,7 @@ pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
 pub use resume::{HeldAddress, ResumeConfig};
 use resume::{Resume, millis};
 pub use token::Token;
+pub use view::{Carried, SessionView, Wait};
 
 /// The limits of sessions, and what the greeting says.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +100,8 @@ pub struct Arrival {
     pub identity: Option<Box<Identity>>,
     /// The count under the address; dropped when the session ends.
     pub held: Option<Box<dyn HeldAddress>>,
+    /// Where they are.
+    pub address: UserAddress,
 }
 
 impl Pending {
@@ -142,7 +147,7 @@ impl Session {
         context: Arc<Context>,
         link: Box<dyn Link>,
         preface: &[u8],
-        identity: Option<Box<Identity>>,
+        arrival: Arrival,
         now: Instant,
     ) -> Self {
         let config = context.config.get();
@@ -155,7 +160,8 @@ impl Session {
             let mut first = Batch::default();
             first.push_framed(preface);
             let ice_servers = config.ice.of(id, SystemTime::now());
-            let member = Member::new(id, outbox, false, identity);
+            let member = Member::new(id, outbox, false, arrival.identity);
+            member.set_address(arrival.address);
             first.push_json(&greeting(config, &member, None, &ice_servers));
             // If the user has gone already, the transport finds out by itself.
             let _ = member.outbox.send_batch(&first, None);

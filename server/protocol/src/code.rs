@@ -133,6 +133,10 @@ closed_list! {
         TokenExpired = "token_expired",
         /// More messages came for a user without a connection than are kept.
         ResumeOverflow = "resume_overflow",
+        /// An operator has ended the session.
+        Disconnected = "disconnected",
+        /// An operator has banned the user, or the user's address.
+        Banned = "banned",
         /// A fault of the server.
         InternalError = "internal_error",
     }
@@ -160,6 +164,7 @@ impl CloseReason {
             Self::ResumeRefused => Some(4502),
             Self::TooOld => Some(4503),
             Self::TokenExpired => Some(4505),
+            Self::Disconnected | Self::Banned => Some(4506),
             Self::ResumeOverflow => Some(4507),
         }
     }
@@ -177,11 +182,12 @@ pub enum LeaveReason {
 }
 
 impl LeaveReason {
-    /// The name on the wire.
+    /// The name on the wire. That a user was banned is not for their partners to know.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
             Self::Next => "next",
+            Self::Ended(CloseReason::Banned) => CloseReason::Disconnected.as_str(),
             Self::Ended(reason) => reason.as_str(),
         }
     }

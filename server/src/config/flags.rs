@@ -149,7 +149,7 @@ pub struct Flags {
     )]
     pub listen: Vec<Address>,
 
-    /// Admin address: /metrics, /debug/pprof/, /livez, /readyz. Keep it private
+    /// Admin address: /, /metrics, /support, /debug/pprof/, /livez, /readyz. Keep it private
     #[arg(
         long, help_heading = LISTENING,
         default_value = DEFAULT_ADMIN_LISTEN,
@@ -157,6 +157,21 @@ pub struct Flags {
         value_name = "ADDR"
     )]
     pub admin_listen: Address,
+
+    /// The token that /support asks for, of 32 bytes at least. Without it /support answers only where the
+    /// admin address is loopback or a Unix socket. Read again when it changes [default: none]
+    #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// Name by which /support may be asked besides localhost and addresses. Repeatable, or separated by
+    /// commas [default: none]
+    #[arg(
+        long = "admin-host", help_heading = LISTENING,
+        env = "VOICEMATCH_ADMIN_HOST",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    pub admin_hosts: Vec<String>,
 
     /// Certificate of the public address in PEM, with those between it and the authority: TLS for TCP
     /// connections, without a proxy. Read again when it changes [default: none]

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hyper::{
@@ -60,6 +60,8 @@ pub(super) enum Asked {
 /// A request whose answer is a stream.
 pub(super) struct StreamRequest {
     pub(super) wanted: Wanted,
+    /// Where the user is.
+    pub(super) user: IpAddr,
     /// Who begins a session.
     pub(super) identity: Option<Box<Identity>>,
     /// The named room that the user joins.
@@ -135,6 +137,11 @@ impl Connection {
             return Ok(None);
         }
         let identity = self.identify(request).await?;
+        let user = identity.as_ref().map(|identity| &*identity.user);
+        let banned = user.and_then(|user| self.public.bans.of_user(user, Instant::now()));
+        if let Some(until) = banned {
+            return Err(Box::new(self.banned(until)));
+        }
         // Each session has a count: that of the connection may be another session's by now.
         let user = self.user_address(request.headers());
         match self.permit.count_user(user) {
@@ -192,6 +199,12 @@ impl Connection {
             .allow(headers, behind_proxy)
         {
             return Some(self.refuse_origin(headers));
+        }
+        if !self.public.bans.is_empty() {
+            let user = self.user_address(headers);
+            if let Some(until) = self.public.bans.of_address(user, Instant::now()) {
+                return Some(self.banned(until));
+            }
         }
         // Who was there before may come back, also in a drain.
         if matches!(wanted, Wanted::Resume { .. }) {
@@ -251,7 +264,16 @@ impl Connection {
         )
     }
 
-    fn user_address(&self, headers: &HeaderMap) -> IpAddr {
+    fn banned(&self, until: Instant) -> Reply {
+        self.public.context.metrics.refused("banned");
+        let left = until.saturating_duration_since(Instant::now());
+        let until = humantime::format_rfc3339_seconds(SystemTime::now() + left);
+        HttpError::Banned.reply(&format!(
+            "an operator keeps you out until {until}; ask the support of the app"
+        ))
+    }
+
+    pub(super) fn user_address(&self, headers: &HeaderMap) -> IpAddr {
         match self.public.settings.get().proxies.trusts(self.peer) {
             true => self.public.settings.get().proxies.user(self.peer, headers),
             false => self.peer.address(),
@@ -283,10 +305,14 @@ impl Connection {
         self.permit.carry(user).err().map(refused)
     }
 
-    /// Who begins a session, with the count of their address for it to hold.
-    pub(super) fn arrival(&self, identity: Option<Box<Identity>>) -> Arrival {
+    /// Who begins a session at this address, with the count of it for the session to hold.
+    pub(super) fn arrival(&self, identity: Option<Box<Identity>>, user: IpAddr) -> Arrival {
         let held = self.permit.take_address();
         let held = held.map(|count| Box::new(count) as Box<dyn HeldAddress>);
-        Arrival { identity, held }
+        Arrival {
+            identity,
+            held,
+            address: user.into(),
+        }
     }
 }

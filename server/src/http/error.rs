@@ -29,6 +29,14 @@ pub enum HttpError {
     AuthUnavailable,
     /// Pages of this origin may not connect.
     OriginNotAllowed,
+    /// An operator has banned the user, or their address.
+    Banned,
+    /// A request to an operator's page by a name that is not the server's.
+    HostNotAllowed,
+    /// Answers for support need a token that the operator has not set up.
+    SupportOff,
+    /// There are as many bans as there may be.
+    TooManyBans,
     /// There is nothing at this path.
     NotFound,
     /// Another method than GET or HEAD.
@@ -82,13 +90,17 @@ impl HttpError {
             | Self::TokenMissing
             | Self::TokenExpired
             | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
-            Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::OriginNotAllowed | Self::Banned | Self::HostNotAllowed | Self::SupportOff => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed | Self::PostOnly => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::CaptureRunning | Self::Replaced | Self::Gap | Self::AlreadyInRoom => {
-                StatusCode::CONFLICT
-            }
+            Self::CaptureRunning
+            | Self::Replaced
+            | Self::Gap
+            | Self::AlreadyInRoom
+            | Self::TooManyBans => StatusCode::CONFLICT,
             Self::Gone => StatusCode::GONE,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -116,6 +128,10 @@ impl HttpError {
             Self::TokenInvalid => "token_invalid",
             Self::AuthUnavailable => "auth_unavailable",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::Banned => "banned",
+            Self::HostNotAllowed => "host_not_allowed",
+            Self::SupportOff => "support_off",
+            Self::TooManyBans => "too_many_bans",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed | Self::PostOnly => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",

@@ -69,6 +69,7 @@ pub(super) async fn ask(request: &Request<Incoming>, connection: &Connection) ->
     }
     connection.ask_for_socket(Asked::Stream(StreamRequest {
         wanted,
+        user: connection.user_address(request.headers()),
         identity,
         join: join.map(str::to_owned),
         headers: cors::headers(request.headers(), connection),
@@ -155,7 +156,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     });
     let attached = match &request.wanted {
         Wanted::Plain | Wanted::Begin => {
-            let arrival = connection.arrival(request.identity);
+            let arrival = connection.arrival(request.identity, request.user);
             Ok(Resumable::open(
                 context,
                 transport,
@@ -176,7 +177,9 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     match (attached, attach) {
         (Ok(attached), _) => {
             // The session holds the count of its address.
-            drop(connection.arrival(None));
+            drop(connection.permit.take_address());
+            let bans = &connection.public.bans;
+            bans.enforce(&attached.session.member, request.user, now);
             if let Some(name) = &request.join {
                 attached.session.lock_any().join_by_name(name);
             }

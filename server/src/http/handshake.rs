@@ -16,7 +16,7 @@ use super::{
     Public, Reply, connection::Connection, error::HttpError, stream::HttpStream, wanted::Wanted,
 };
 use crate::{
-    admission::limits::Permit,
+    admission::limits::{Permit, counted_address},
     io::{SocketLink, Stream, WriteHalf},
     transport::{
         attachment::Attachment,
@@ -56,7 +56,7 @@ impl Connection {
             Ok(upgrade) => upgrade,
             Err(error) => return HttpError::BadRequest.reply(&error.to_string()),
         };
-        let user = self.user(request.headers());
+        let user = self.user_address(request.headers());
         tokio::spawn(hand_over(
             upgraded,
             Asked {
@@ -127,8 +127,8 @@ struct Asked {
     wanted: Wanted,
     /// Who begins a session.
     identity: Option<Box<Identity>>,
-    /// The address under which the user is counted.
-    user: Option<IpAddr>,
+    /// Where the user is.
+    user: IpAddr,
 }
 
 /// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
@@ -178,7 +178,13 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     let context = &public.context;
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
-        let session = Session::open(context.clone(), link, reply, identity, now);
+        let arrival = Arrival {
+            identity,
+            held: None,
+            address: user.into(),
+        };
+        let session = Session::open(context.clone(), link, reply, arrival, now);
+        public.bans.enforce(session.member(), user, now);
         tokio::spawn(ws::serve(
             socket,
             early,
@@ -200,6 +206,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             Arrival {
                 identity,
                 held: permit.take_address().map(|count| Box::new(count) as _),
+                address: user.into(),
             },
             now,
         )),
@@ -216,6 +223,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Ok(attached), _) => {
             // The session holds the count of its address.
             drop(permit.take_address());
+            public.bans.enforce(&attached.session.member, user, now);
             let attachment = Attachment::new(attached);
             let config = public.settings.get().ws.clone();
             tokio::spawn(ws::serve_resumable(
@@ -224,7 +232,8 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         }
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
-                permit.guard().forged(user, now);
+                let counted = counted_address(user, public.settings.get().limit_loopback);
+                permit.guard().forged(counted, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));

@@ -81,6 +81,9 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Err(NotAttached::CannotResume(CannotResume::Refused { .. })) => return refused(),
     };
     keeper::keep(attached.session.clone());
+    let user = connection.user_address(request.headers());
+    let bans = &connection.public.bans;
+    bans.enforce(&attached.session.member, user, Instant::now());
     if let Some(name) = join {
         attached.session.lock_any().join_by_name(name);
     }
@@ -113,7 +116,8 @@ fn attach(
             if let Err(refusal) = connection.permit.may_begin() {
                 return Err(NotAttached::Reply(Box::new(super::refused(refusal))));
             }
-            let arrival = connection.arrival(identity);
+            let user = connection.user_address(request.headers());
+            let arrival = connection.arrival(identity, user);
             // The session has the count now, and the connection stays.
             if let Some(refusal) = connection.carry(request.headers()) {
                 return Err(NotAttached::Reply(Box::new(refusal)));

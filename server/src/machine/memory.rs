@@ -14,7 +14,7 @@ pub fn default_limit() -> usize {
 }
 
 /// The memory of the machine, or of the container if that is less.
-fn available() -> io::Result<u64> {
+pub fn available() -> io::Result<u64> {
     let machine = fs::read_to_string("/proc/meminfo")?;
     let total = machine.lines().find_map(|line| {
         let kib = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;

@@ -167,6 +167,14 @@ impl TestServer {
         Self::listening(Process::spawn(command)).await
     }
 
+    /// Starts the server with its admin address there.
+    pub(crate) async fn start_with_admin(admin: &str, flags: &[&str]) -> Self {
+        let mut command = binary();
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", admin]);
+        command.args(flags);
+        Self::listening(Process::spawn(command)).await
+    }
+
     /// Starts the server with its output going to `stdout` or its log to `stderr`, but not both.
     pub(crate) async fn start_into(
         stdout: Option<Stdio>,

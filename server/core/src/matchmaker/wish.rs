@@ -1,6 +1,6 @@
 //! A user's checked criteria, the pools that they name, and when they widen.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use voicematch_protocol::Criteria;
 
@@ -82,6 +82,21 @@ pub enum PoolKey {
     Anyone,
 }
 
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interest {
+                language: Some(language),
+                interest,
+            } => write!(f, "interest {interest}, language {language}"),
+            Self::Interest { interest, .. } => write!(f, "interest {interest}"),
+            Self::Language(language) => write!(f, "language {language}"),
+            Self::Region(region) => write!(f, "region {region}"),
+            Self::Anyone => f.write_str("anyone"),
+        }
+    }
+}
+
 /// Checked criteria: trimmed, lower case, no empty or doubled words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {
@@ -159,6 +174,18 @@ impl Wish {
             interest: interest.clone(),
         };
         interests.iter().map(interest).chain(one)
+    }
+
+    pub fn language(&self) -> Option<&str> {
+        self.language.as_deref()
+    }
+
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    pub fn interests(&self) -> impl Iterator<Item = &str> {
+        self.interests.iter().map(|interest| &**interest)
     }
 
     /// The interests that both name.

@@ -32,7 +32,7 @@ pub(super) const RECONNECTS: [&str; 4] = ["resumed", "refused", "too_old", "limi
 pub(super) const LOSSES: [&str; 3] = ["connection", "heartbeat", "poll"];
 
 /// Why a connection was refused.
-pub const REFUSALS: [&str; 12] = [
+pub const REFUSALS: [&str; 13] = [
     "max_connections",
     "max_connections_per_address",
     "origin",
@@ -45,6 +45,7 @@ pub const REFUSALS: [&str; 12] = [
     "token_expired",
     "token_invalid",
     "auth_unavailable",
+    "banned",
 ];
 
 /// What became of an attempt to fetch keys.

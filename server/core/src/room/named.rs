@@ -7,7 +7,7 @@
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use dashmap::{DashMap, Entry};
@@ -33,6 +33,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub struct NamedRoom {
     pub id: RoomId,
     pub name: Box<str>,
+    /// When the first user joined, in seconds since the start.
+    opened: u32,
     roster: RwLock<Roster>,
 }
 
@@ -130,6 +132,7 @@ impl NamedRooms {
             Entry::Vacant(_) => Arc::new(NamedRoom {
                 id: RoomId(rand::random()),
                 name: name.into(),
+                opened: self.metrics.seconds_until(Instant::now()),
                 roster: RwLock::default(),
             }),
         };
@@ -177,6 +180,16 @@ impl NamedRooms {
         true
     }
 
+    /// The room of this name, if somebody is in it.
+    pub fn get(&self, name: &str) -> Option<Arc<NamedRoom>> {
+        self.rooms.get(name).map(|room| room.value().clone())
+    }
+
+    /// For how long a room has been there, to the second.
+    pub fn age(&self, room: &NamedRoom) -> Duration {
+        self.metrics.since_second(room.opened)
+    }
+
     pub fn len(&self) -> usize {
         self.rooms.len()
     }
@@ -193,6 +206,11 @@ impl NamedRoom {
 
     fn roster_mut(&self) -> RwLockWriteGuard<'_, Roster> {
         self.roster.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All in the room, with their numbers.
+    pub fn members(&self) -> Vec<(u32, Arc<Member>)> {
+        self.roster().members.clone()
     }
 
     /// The others in the room.
@@ -261,7 +279,7 @@ impl Roster {
                 name: member.name().map(str::to_owned),
                 offer: *other_n > n,
                 polite: *other_n > n,
-                batch: member.resumable,
+                batch: member.is_resumable(),
                 away: false,
             },
         };
@@ -293,7 +311,7 @@ impl Roster {
             name: other.name().map(str::to_owned),
             offer: n > *number,
             polite: n > *number,
-            batch: other.resumable,
+            batch: other.is_resumable(),
             away: other.is_away(),
         });
         let seat = TicketSeat::Named {
@@ -301,7 +319,7 @@ impl Roster {
             name: room.name.clone(),
         };
         let ticket = member
-            .resumable
+            .is_resumable()
             .then(|| keys.sign(room.id, member.id, member.user(), &seat));
         let joined = ServerMessage::RoomJoined {
             room: &room.name,

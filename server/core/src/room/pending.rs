@@ -83,7 +83,9 @@ impl PendingRooms {
                 return Err(CannotRejoin::TooMany);
             }
             Entry::Vacant(place) => {
-                member.start_waiting().map_err(CannotRejoin::Elsewhere)?;
+                member
+                    .start_waiting(None)
+                    .map_err(CannotRejoin::Elsewhere)?;
                 place.insert(Waiting {
                     member: member.clone(),
                     seat,
@@ -92,7 +94,9 @@ impl PendingRooms {
             }
             Entry::Occupied(place) => place,
         };
-        member.start_waiting().map_err(CannotRejoin::Elsewhere)?;
+        member
+            .start_waiting(None)
+            .map_err(CannotRejoin::Elsewhere)?;
         let other = place.get().member.clone();
         if place.get().seat == seat {
             other.stop_waiting();

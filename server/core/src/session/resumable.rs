@@ -159,7 +159,11 @@ impl Resumable {
         arrival: Arrival,
         now: Instant,
     ) -> Attached {
-        let Arrival { identity, held } = arrival;
+        let Arrival {
+            identity,
+            held,
+            address,
+        } = arrival;
         let config = context.config.get();
         let mut draining = false;
         let carrier = carrier(attach.as_ref());
@@ -169,7 +173,9 @@ impl Resumable {
             let outbox = context.outbox(None);
             outbox.keep_log(config.resume.log);
             draining = context.draining.load(std::sync::atomic::Ordering::Relaxed);
-            Member::new(id, outbox, true, identity)
+            let member = Member::new(id, outbox, true, identity);
+            member.set_address(address);
+            member
         });
         let (tokens, token) = Tokens::new(context.room_keys.process, member.id);
         let beat = config.heartbeat.max(config.resume.heartbeat);

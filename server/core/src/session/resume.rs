@@ -115,7 +115,7 @@ pub(super) struct Resume {
     next_ping: Instant,
     /// What the last ping said of the next one.
     promised: Duration,
-    parked: bool,
+    pub(super) parked: bool,
     /// Whether it has a task that keeps the time while no connection does.
     kept: bool,
     /// Something was said, or is about to be: polls are to come soon.
@@ -435,7 +435,7 @@ impl Session {
     /// False: there is no such seat, or the partner could not be told of another session.
     pub(super) fn vacate(&mut self, now: Instant) -> bool {
         let room = self.member.room();
-        let Some(room) = room.filter(|room| room.peer_of(self.member.id).resumable) else {
+        let Some(room) = room.filter(|room| room.peer_of(self.member.id).is_resumable()) else {
             return false;
         };
         drop(room);
