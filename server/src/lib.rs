@@ -200,6 +200,9 @@ impl Server {
         let make_room = MakeRoom::default();
         // A ticket brings back a room of two; this many wait for their second member at the most.
         let max_pending = (config.limits.max_connections / 4).max(1);
+        metrics.limit("max_rooms", config.max_rooms);
+        metrics.limit("max_buffered_bytes", config.max_buffered_bytes);
+        show_limits(&metrics, &config);
         let context = Arc::new(Context {
             config: Live::new(config.session.clone()),
             matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
@@ -276,6 +279,7 @@ impl Server {
                     },
                     async {
                         while let Some(config) = reloads.recv().await {
+                            show_limits(&context.metrics, &config);
                             context.matchmaker.config().replace(config.matchmaker);
                             admission.config().replace(config.limits);
                             admission
@@ -310,6 +314,14 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// Shows the limits that a reload can change.
+fn show_limits(metrics: &Metrics, config: &Config) {
+    metrics.limit("max_connections", config.limits.max_connections);
+    metrics.limit("max_detached", config.session.resume.max_detached);
+    metrics.limit("outbox_messages", config.session.outbox.messages as usize);
+    metrics.limit("outbox_bytes", config.session.outbox.bytes as usize);
 }
 
 /// The threads that serve connections, each with a runtime of its own: a connection never moves between
