@@ -52,6 +52,14 @@ CONTENT = [
         events("Keys of tokens fetched", "In a second, by result (--jwks with a URL). `failed`: the old ones are still used.", "ops",
                ("{{instance}} {{result}}", rate(server("token_key_fetches_total")))),
     ]),
+    ("Traces and error reports", [
+        lines("Spans of traced sessions", "In a second, by result (--otlp-endpoint). All but `sent` were dropped: `queue_full`: more "
+              "came than can be sent; `failed`: no answer; `refused`: the collector's answer.", "ops",
+              ("{{instance}} {{result}}", rate(server("trace_spans_total"))), width=12),
+        lines("Errors reported", "In an hour, by result (--sentry-dsn-file). All but `sent` were not: `repeated`: the same error, "
+              "within a minute; `hourly_limit`: more than 60; `rate_limited`: the service wants quiet.", "none",
+              ("{{instance}} {{result}}", f"increase({server('error_reports_total')}[1h])"), width=12),
+    ]),
     ("Connections and limits", [
         lines("Connections", "TCP connections on the public port; sessions; polls that wait for messages.", "none",
               ("{{instance}} connections", server("connections_open")),

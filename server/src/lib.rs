@@ -2,7 +2,7 @@
 //! up a WebRTC call.
 //!
 //! Imports run downward only: [`admin`] and [`listen`] -> [`http`] -> [`transport`] -> `voicematch_core`, which decides
-//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`].
+//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`]. [`trace`] and [`report`] tell others.
 
 pub mod admin;
 pub mod admission;
@@ -16,9 +16,11 @@ pub mod log;
 pub mod machine;
 pub mod profile;
 pub mod reload;
+pub mod report;
 pub mod room_key;
 pub mod shed;
 pub mod shutdown;
+pub mod trace;
 pub mod transport;
 
 use std::{
@@ -49,6 +51,7 @@ use voicematch_core::{
         Context, Persons, Resumables,
         close_log::{self, CloseLog},
     },
+    trace::Trace,
 };
 
 use admission::{
@@ -61,7 +64,9 @@ use config::Config;
 use http::Public;
 use listen::{Address, Bound, BoundAddress, Listeners, certificate::Certificate};
 use profile::Profiler;
+use report::Reports;
 use shutdown::Shutdown;
+use trace::{Export, Tracer};
 
 /// A server whose addresses are bound.
 pub struct Server {
@@ -73,6 +78,9 @@ pub struct Server {
     auth: Option<Arc<Auth>>,
     metrics: Arc<Metrics>,
     certificate: Option<Certificate>,
+    tracer: Option<Arc<Tracer>>,
+    spans: Export,
+    reports: Reports,
 }
 
 /// Where a server listens.
@@ -106,6 +114,9 @@ pub enum ServerError {
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
+    /// Traces or error reports cannot be sent from here.
+    #[error("{0}")]
+    Telling(String),
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
     System(#[from] std::io::Error),
@@ -134,6 +145,10 @@ impl Server {
         let public: Result<Vec<_>, _> = public.map(|address| bind(address, "--listen")).collect();
         let public = public?;
         let admin = bind(&config.admin_listen, "--admin-listen")?;
+        let started = trace::start(config.traces.as_ref(), &metrics);
+        let (tracer, spans) = started.map_err(ServerError::Telling)?;
+        let reports = report::start(config.reports.clone(), &metrics);
+        let reports = reports.map_err(ServerError::Telling)?;
         Ok(Self {
             config,
             public,
@@ -143,6 +158,9 @@ impl Server {
             auth,
             metrics,
             certificate,
+            tracer,
+            spans,
+            reports,
         })
     }
 
@@ -190,6 +208,9 @@ impl Server {
             auth,
             metrics,
             certificate,
+            tracer,
+            spans,
+            reports,
         } = self;
         // The guards remove the socket files when this function ends.
         let (admin, _admin_file) = admin.into_listener()?;
@@ -203,9 +224,11 @@ impl Server {
         metrics.limit("max_rooms", config.max_rooms);
         metrics.limit("max_buffered_bytes", config.max_buffered_bytes);
         show_limits(&metrics, &config);
+        let trace = tracer.clone().map(|tracer| tracer as Arc<dyn Trace>);
         let context = Arc::new(Context {
             config: Live::new(config.session.clone()),
-            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
+            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone())
+                .traced(trace.clone()),
             directory: Directory::default(),
             persons: Persons::new(config.sessions_per_user),
             identify: auth.clone().map(|auth| Arc::new(Renewal(auth)) as _),
@@ -217,6 +240,7 @@ impl Server {
             metrics: metrics.clone(),
             memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
             close_log: CloseLog::default(),
+            trace,
             draining: AtomicBool::new(false),
         });
         let admin_state = Arc::new(admin::Admin {
@@ -235,6 +259,7 @@ impl Server {
             auth: auth.clone(),
             dev_tokens: config.dev_tokens,
             context: context.clone(),
+            tracer,
             shutdown: shutdown.clone(),
             make_room: make_room.clone(),
         });
@@ -308,6 +333,7 @@ impl Server {
         admin.abort();
         watch.abort();
         context.close_log.sum_up();
+        tokio::join!(spans.flush(), reports.flush());
         tracing::info!(closed_at_deadline = closed, "stopped");
         match accepted {
             Some(Err(error)) => Err(std::io::Error::other(error).into()),

@@ -22,7 +22,9 @@ const SERVER: &[Room] = &[
             "admission",
             "machine",
             "log",
+            "report",
             "room_key",
+            "trace",
             "fetch",
             "files",
         ],
@@ -33,7 +35,10 @@ const SERVER: &[Room] = &[
     ),
     ("listen", &["http", "admission", "io", "machine", "files"]),
     ("profile", &["http"]),
-    ("http", &["transport", "admission", "io", "shutdown"]),
+    (
+        "http",
+        &["transport", "admission", "io", "shutdown", "trace"],
+    ),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("shutdown", &["admission"]),
@@ -41,9 +46,11 @@ const SERVER: &[Room] = &[
     ("io", &[]),
     ("machine", &[]),
     ("room_key", &["files"]),
+    ("log", &["report"]),
+    ("report", &["fetch"]),
+    ("trace", &["fetch"]),
     ("fetch", &[]),
     ("files", &[]),
-    ("log", &[]),
 ];
 
 /// From the top down.
@@ -62,9 +69,10 @@ const CORE: &[Room] = &[
             "memory",
             "pause",
             "process",
+            "trace",
         ],
     ),
-    ("matchmaker", &["room", "live", "metrics"]),
+    ("matchmaker", &["room", "live", "metrics", "trace"]),
     ("directory", &["room"]),
     ("room", &["identity", "outbox", "metrics", "process"]),
     ("identity", &["rate"]),
@@ -75,6 +83,7 @@ const CORE: &[Room] = &[
     ("memory", &[]),
     ("pause", &[]),
     ("process", &[]),
+    ("trace", &[]),
 ];
 
 /// From the top down.

@@ -14,6 +14,8 @@ mod browsers;
 mod configuration;
 mod criteria;
 mod drain;
+#[cfg(feature = "sentry")]
+mod error_reports;
 mod errors;
 mod frames;
 mod heartbeat;
@@ -44,4 +46,6 @@ mod slow_consumer;
 mod storm;
 mod support;
 mod tls;
+#[cfg(feature = "traces")]
+mod traces;
 mod turn;

@@ -2,7 +2,7 @@
 //! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
 //!
 //! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
-//! [`session`] -> [`directory`]. [`memory`] and [`pause`] are leaves.
+//! [`session`] -> [`directory`]. [`memory`], [`pause`] and [`trace`] are leaves.
 
 pub mod directory;
 pub mod identity;
@@ -16,3 +16,4 @@ pub mod process;
 mod rate;
 pub mod room;
 pub mod session;
+pub mod trace;

@@ -21,7 +21,9 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
-use labels::{DROPS, KEY_FETCHES, LOSSES, RECONNECTS, RESUMES, WEBHOOK_RESULTS};
+use labels::{
+    DROPS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES, SPAN_RESULTS, WEBHOOK_RESULTS,
+};
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
@@ -114,6 +116,8 @@ pub struct Metrics {
     limit_hits: IntCounterVec,
     limits: IntGaugeVec,
     pub http_requests: IntCounterVec,
+    pub spans: IntCounterVec,
+    pub error_reports: IntCounterVec,
 }
 
 impl Metrics {
@@ -203,22 +207,16 @@ impl Metrics {
         for limit in LIMITS {
             limit_hits.with_label_values(&[limit]);
         }
-        let key_fetches = make.counters(
+        let key_fetches = make.results(
             "token_key_fetches_total",
             "Attempts to fetch the keys of tokens from --jwks.",
-            "result",
+            &KEY_FETCHES,
         )?;
-        for result in KEY_FETCHES {
-            key_fetches.with_label_values(&[result]);
-        }
-        let webhook = make.counters(
+        let webhook = make.results(
             "auth_webhook_total",
             "Users about whom --auth-webhook was asked; remembered: the app's last answer was used again.",
-            "result",
+            &WEBHOOK_RESULTS,
         )?;
-        for result in WEBHOOK_RESULTS {
-            webhook.with_label_values(&[result]);
-        }
         for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
@@ -274,6 +272,16 @@ impl Metrics {
                 "limits",
                 "The limits in force of what other metrics show; for file descriptors see process_max_fds.",
                 "limit",
+            )?,
+            spans: make.results(
+                "trace_spans_total",
+                "Spans of traced sessions: sent to --otlp-endpoint, or dropped, by reason.",
+                &SPAN_RESULTS,
+            )?,
+            error_reports: make.results(
+                "error_reports_total",
+                "Errors: reported by --sentry-dsn-file, or not, by reason.",
+                &REPORT_RESULTS,
             )?,
             http_requests: make.counters("http_requests_total", "HTTP requests on the public port, by status class.", "class")?,
             registry: make.registry,
@@ -518,6 +526,20 @@ impl Maker {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    /// Counters by result, of a closed list.
+    fn results(
+        &self,
+        name: &str,
+        help: &str,
+        results: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = self.counters(name, help, "result")?;
+        for result in results {
+            counters.with_label_values(&[result]);
+        }
+        Ok(counters)
     }
 
     fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {

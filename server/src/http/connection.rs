@@ -23,6 +23,7 @@ use crate::{
         limits::{Permit, counted_address},
     },
     io::Peer,
+    trace::Connect,
 };
 use voicematch_core::{
     identity::Identity,
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) permit: Arc<Permit>,
     pub(super) public: Arc<Public>,
+    /// When it was accepted.
+    begun: Instant,
     state: Mutex<State>,
 }
 
@@ -48,6 +51,8 @@ struct State {
     greeted: bool,
     /// The request for a stream that is to have the socket.
     stream: Option<StreamRequest>,
+    /// What the tracer has to hear of the request that is being answered.
+    connect: Option<Box<Connect>>,
 }
 
 /// A request whose answer is a stream.
@@ -62,16 +67,25 @@ pub(super) struct StreamRequest {
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, permit: Permit, public: Arc<Public>, until: Instant) -> Self {
+    /// Accepted when it had `begun`; its first request must be there at `until`.
+    pub(super) fn new(
+        peer: Peer,
+        permit: Permit,
+        public: Arc<Public>,
+        begun: Instant,
+        until: Instant,
+    ) -> Self {
         let state = State {
             until: Some(until),
             greeted: false,
             stream: None,
+            connect: None,
         };
         Self {
             peer,
             permit: Arc::new(permit),
             public,
+            begun,
             state: Mutex::new(state),
         }
     }
@@ -81,15 +95,27 @@ impl Connection {
     }
 
     /// A request has come whole, but for its body.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin<B>(&self, request: &Request<B>) {
         let mut state = self.state();
         state.until = None;
-        state.greeted = true;
+        let is_first = !std::mem::replace(&mut state.greeted, true);
+        if self.public.tracer.is_some() {
+            let begun = if is_first { self.begun } else { Instant::now() };
+            state.connect = self.arrived(request, begun);
+        }
     }
 
     /// It was answered.
     pub(super) fn end(&self) {
         self.state().until = Some(Instant::now() + KEEP_ALIVE);
+    }
+
+    /// What the tracer has to hear of the request; `None`: nothing, or it has.
+    pub(super) fn take_connect(&self) -> Option<Box<Connect>> {
+        self.public
+            .tracer
+            .as_ref()
+            .and_then(|_| self.state().connect.take())
     }
 
     /// When the next request must be there; `None`: one is being answered.
@@ -131,7 +157,14 @@ impl Connection {
         // Each session has a count: that of the connection may be another session's by now.
         let user = self.user_address(request.headers());
         match self.permit.count_user(user) {
-            Ok(()) => Ok(identity),
+            Ok(()) => {
+                if self.public.tracer.is_some()
+                    && let Some(connect) = &mut self.state().connect
+                {
+                    connect.admit();
+                }
+                Ok(identity)
+            }
             Err(refusal) => Err(Box::new(refused(refusal))),
         }
     }

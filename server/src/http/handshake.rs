@@ -18,6 +18,7 @@ use super::{
 use crate::{
     admission::limits::Permit,
     io::{SocketLink, Stream, WriteHalf},
+    trace::Connect,
     transport::{
         attachment::Attachment,
         keeper,
@@ -63,6 +64,7 @@ impl Connection {
                 wanted,
                 identity,
                 user,
+                connect: self.take_connect(),
             },
             self.permit.clone(),
             self.public.clone(),
@@ -129,6 +131,8 @@ struct Asked {
     identity: Option<Box<Identity>>,
     /// The address under which the user is counted.
     user: Option<IpAddr>,
+    /// What the tracer has to hear.
+    connect: Option<Box<Connect>>,
 }
 
 /// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
@@ -172,13 +176,16 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         wanted,
         identity,
         user,
+        connect,
     } = asked;
+    let connect = connect.as_deref();
     let now = Instant::now();
     let link = Box::new(WsLink(SocketLink::new(half)));
     let context = &public.context;
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
         let session = Session::open(context.clone(), link, reply, identity, now);
+        public.connected(connect, session.member(), true);
         tokio::spawn(ws::serve(
             socket,
             early,
@@ -216,6 +223,8 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Ok(attached), _) => {
             // The session holds the count of its address.
             drop(permit.take_address());
+            let began = !matches!(wanted, Wanted::Resume { .. });
+            public.connected(connect, &attached.session.member, began);
             let attachment = Attachment::new(attached);
             let config = public.settings.get().ws.clone();
             tokio::spawn(ws::serve_resumable(
@@ -227,6 +236,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
                 permit.guard().forged(user, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
+            public.not_connected(connect, reason.as_str());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));
         }
         (Err(_), None) => {}
