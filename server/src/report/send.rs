@@ -164,19 +164,19 @@ mod tests {
 
     #[test]
     fn limits_are_of_all_kinds_or_of_errors() {
-        let limits = |text: &str| {
+        let quiet = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-sentry-rate-limits", text.parse().expect("a header"));
-            super::limits(&headers).map(|quiet| quiet.as_secs())
+            limits(&headers).map(|quiet| quiet.as_secs())
         };
         assert_eq!(
-            limits("60:error;default:organization, 2700:attachment"),
+            quiet("60:error;default:organization, 2700:attachment"),
             Some(60)
         );
-        assert_eq!(limits("30::organization"), Some(30));
-        assert_eq!(limits("30"), Some(30));
-        assert_eq!(limits("99999"), Some(600));
-        assert_eq!(limits("2700:attachment"), None);
-        assert_eq!(limits("soon"), None);
+        assert_eq!(quiet("30::organization"), Some(30));
+        assert_eq!(quiet("30"), Some(30));
+        assert_eq!(quiet("99999"), Some(600));
+        assert_eq!(quiet("2700:attachment"), None);
+        assert_eq!(quiet("soon"), None);
     }
 }
