@@ -81,6 +81,7 @@ pub struct Connect {
 
 /// What is sent.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody sends it"))]
 struct Span {
     name: &'static str,
     trace: u128,
@@ -97,6 +98,7 @@ struct Span {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody sends it"))]
 enum Value {
     Text(Cow<'static, str>),
     Id(u64),
