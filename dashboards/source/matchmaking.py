@@ -1,7 +1,7 @@
 """From the wish to be matched to the last message: matching, rooms, messages, sessions."""
 
 from parts import MATCH_SECONDS, MESSAGE_SECONDS
-from parts import dashboard, events, heat, lines, percentiles, rate, server, total
+from parts import dashboard, events, heat, lines, percentile, percentiles, rate, server, total
 
 ASKED = rate(server("requests_total", 'type=~"find_match|next"'))
 
@@ -18,6 +18,8 @@ CONTENT = [
         lines("Wait for a match", "At most this long had so many of the matched users waited. Users with narrow criteria wait "
               "until these widen: 5, 10 and 15 s.", "s",
               *percentiles("matchmaking_duration_seconds", 50, 95, 99), limit=MATCH_SECONDS),
+        lines("Wait by pool", "At most this long had 95 % of the users waited who were matched in each kind of pool: what their "
+              "criteria cost them.", "s", ("{{pool}}", percentile(95, "match_wait_seconds", "pool")), limit=MATCH_SECONDS),
         heat("How the waits are spread", "How many users a second were matched after how long. Two bands: some find a partner "
              "there, the others wait for one.", "matchmaking_duration_seconds"),
         lines("Matches undone", "Matches in a second of which one user had gone when told. The other one kept its place.", "ops",

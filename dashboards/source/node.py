@@ -1,7 +1,7 @@
 """One server and its process: CPU, memory, connections, limits."""
 
 from parts import MEMORY_BYTES
-from parts import dashboard, events, lines, number, percentiles, rate, server, total
+from parts import dashboard, events, fill, lines, number, percentiles, rate, server, share, total
 
 CONTENT = [
     ("Process", [
@@ -32,13 +32,14 @@ CONTENT = [
               ("{{instance}}", server("process_resident_memory_bytes")), limit=MEMORY_BYTES),
         lines("What the allocator holds", "By kind, see jemalloc's `stats.*`: allocated is in use by the program, retained is not "
               "resident.", "decbytes", ("{{instance}} {{kind}}", server("allocator_bytes"))),
-        lines("What users make it keep", "Unfinished messages, outboxes and handshakes (limit: --max-buffered-bytes, by default a "
-              "quarter of the machine's memory); of these, messages kept for sessions that may come back.", "decbytes",
+        lines("What users make it keep", "Unfinished messages, outboxes and handshakes (limit: --max-buffered-bytes); of these, "
+              "messages kept for sessions that may come back.", "decbytes",
               ("{{instance}} all", server("buffered_bytes")), ("{{instance}} for sessions", server("resume_log_bytes"))),
-        lines("Fullest outbox: messages", "The most messages that waited for one user since the start. At the limit, by default "
-              "256, that user is closed.", "none", ("{{instance}}", server("outbox_high_water_messages")), limit=256),
-        lines("Fullest outbox: bytes", "The same in bytes. The limit is by default 1 MiB.", "bytes",
-              ("{{instance}}", server("outbox_high_water_bytes")), limit=1048576),
+        lines("Fullest outbox: messages", "The most messages that waited for one user since the start. At the limit that user is "
+              "closed.", "none", ("{{instance}}", server("outbox_high_water_messages")),
+              ("{{instance}} limit", server("limits", 'limit="outbox_messages"'))),
+        lines("Fullest outbox: bytes", "The same in bytes.", "bytes", ("{{instance}}", server("outbox_high_water_bytes")),
+              ("{{instance}} limit", server("limits", 'limit="outbox_bytes"'))),
         lines("Descriptors", "Open files, and how many may be open. Each connection takes one.", "none",
               ("{{instance}}", server("process_open_fds")), ("{{instance}} limit", server("process_max_fds"))),
     ]),
@@ -50,6 +51,14 @@ CONTENT = [
               *percentiles("auth_webhook_seconds", 50, 99)),
         events("Keys of tokens fetched", "In a second, by result (--jwks with a URL). `failed`: the old ones are still used.", "ops",
                ("{{instance}} {{result}}", rate(server("token_key_fetches_total")))),
+    ]),
+    ("Traces and error reports", [
+        lines("Spans of traced sessions", "In a second, by result (--otlp-endpoint). All but `sent` were dropped: `queue_full`: more "
+              "came than can be sent; `failed`: no answer; `refused`: the collector's answer.", "ops",
+              ("{{instance}} {{result}}", rate(server("trace_spans_total"))), width=12),
+        lines("Errors reported", "In an hour, by result (--sentry-dsn-file). All but `sent` were not: `repeated`: the same error, "
+              "within a minute; `hourly_limit`: more than 60; `rate_limited`: the service wants quiet.", "none",
+              ("{{instance}} {{result}}", f"increase({server('error_reports_total')}[1h])"), width=12),
     ]),
     ("Connections and limits", [
         lines("Connections", "TCP connections on the public port; sessions; polls that wait for messages.", "none",
@@ -64,6 +73,12 @@ CONTENT = [
                ("{{instance}} {{reason}}", rate(server("connections_refused_total")))),
         events("Limits reached", "How often in a second, by limit.", "ops",
                ("{{instance}} {{limit}}", rate(server("limit_hits_total")))),
+        fill("How full the limits are", "How much of each limit that is in force is used now.", *[
+            ("{{instance}} {{limit}}", share(metric, limit)) for metric, limit in [
+                ("connections_open", "max_connections"), ("sessions_detached", "max_detached"),
+                ("named_rooms_active", "max_rooms"), ("buffered_bytes", "max_buffered_bytes"),
+            ]
+        ]),
         lines("Network", "Bytes of WebSocket connections in a second, and of relayed messages.", "Bps",
               ("{{instance}} received", rate(server("network_receive_bytes_total"))),
               ("{{instance}} sent", rate(server("network_transmit_bytes_total"))),

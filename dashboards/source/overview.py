@@ -1,7 +1,7 @@
 """Is it well? For whoever is called, and for a screen on the wall."""
 
 from parts import MATCH_SECONDS, MEMORY_BYTES, MESSAGE_SECONDS
-from parts import dashboard, events, fill, lines, more, number, percentile, rate, rows, select, server, service, total
+from parts import dashboard, events, fill, lines, more, number, percentile, rate, rows, select, server, service, share, total
 
 # "2" or "2.0": Prometheus 3 writes it so.
 MATCHED_IN_TIME = rate(server("matchmaking_duration_seconds_bucket", 'le=~"2(\\\\.0)?"'))
@@ -81,6 +81,10 @@ CONTENT = [
         more(fill("Limits", "How much of each limit the fullest server uses. Memory: of the 2 GB that are the objective for 5,000 "
                   "users.",
                   ("file descriptors", f"max({server('process_open_fds')} / {server('process_max_fds')})"),
+                  ("connections", f"max({share('connections_open', 'max_connections')})"),
+                  ("sessions without a connection", f"max({share('sessions_detached', 'max_detached')})"),
+                  ("named rooms", f"max({share('named_rooms_active', 'max_rooms')})"),
+                  ("what users make it keep", f"max({share('buffered_bytes', 'max_buffered_bytes')})"),
                   ("memory", f"max({server('process_resident_memory_bytes')}) / {MEMORY_BYTES:g}"),
                   ("CPU of the workers", f"max({rate(server('process_cpu_seconds_total'))} / {server('runtime_workers')})")),
              "Node", "Endurance"),

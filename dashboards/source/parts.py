@@ -48,6 +48,12 @@ def total(expression, *by):
     return f"sum by ({', '.join(by)}) ({expression})" if by else f"sum({expression})"
 
 
+def share(metric, limit):
+    """How much of a limit of the servers is used, with the limit's name as a label."""
+    selected = server("limits", f'limit="{limit}"')
+    return f"{server(metric)} / on (job, instance) group_right () {selected}"
+
+
 def percentile(percent, histogram, *by):
     buckets = total(rate(server(f"{histogram}_bucket")), "le", *by)
     return f"histogram_quantile({percent / 100:g}, {buckets})"

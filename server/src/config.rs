@@ -11,6 +11,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "traces")]
+use crate::fetch;
+#[cfg(feature = "sentry")]
+use crate::report::Dsn;
 use crate::{
     admin::SupportConfig,
     admission::{
@@ -23,9 +27,14 @@ use crate::{
     http::{HttpConfig, Settings},
     listen::{Address, certificate::CertificateFiles},
     machine::{descriptors, memory},
+    report::ReportConfig,
     room_key::{self, KeyConfig, KeyFrom},
+    trace::TraceConfig,
     transport::ws::WsConfig,
 };
+#[cfg(feature = "traces")]
+use hyper::Uri;
+
 pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
 use voicematch_core::{
     matchmaker::{MatchmakerConfig, Widening},
@@ -62,6 +71,8 @@ pub struct Config {
     pub ws: WsConfig,
     pub session: SessionConfig,
     pub matchmaker: MatchmakerConfig,
+    pub traces: Option<TraceConfig>,
+    pub reports: Option<ReportConfig>,
 }
 
 impl Config {
@@ -217,6 +228,14 @@ impl Flags {
             self.turn_secret_file.as_deref(),
             self.turn_ttl,
         )?;
+        #[cfg(feature = "traces")]
+        let traces = traces(self.otlp_endpoint, self.trace_sample)?;
+        #[cfg(not(feature = "traces"))]
+        let traces = None;
+        #[cfg(feature = "sentry")]
+        let reports = reports(self.sentry_dsn_file.as_deref(), self.sentry_environment)?;
+        #[cfg(not(feature = "sentry"))]
+        let reports = None;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
@@ -307,8 +326,35 @@ impl Flags {
                 },
                 avoid_partner_for: self.avoid_partner_for,
             },
+            traces,
+            reports,
         })
     }
+}
+
+/// Where traces go; the standard variable is for all programs of a machine, so the flag wins.
+#[cfg(feature = "traces")]
+fn traces(endpoint: Option<Uri>, sample: f64) -> Result<Option<TraceConfig>, ConfigError> {
+    const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let standard = std::env::var(VARIABLE)
+        .ok()
+        .filter(|url| !url.is_empty() && endpoint.is_none());
+    let standard = standard.as_deref().map(fetch::url).transpose();
+    let standard = standard.map_err(|error| ConfigError(format!("{VARIABLE}: {error}")))?;
+    Ok(endpoint
+        .or(standard)
+        .map(|endpoint| TraceConfig { endpoint, sample }))
+}
+
+#[cfg(feature = "sentry")]
+fn reports(file: Option<&Path>, environment: String) -> Result<Option<ReportConfig>, ConfigError> {
+    const FLAG: &str = "--sentry-dsn-file";
+    let Some(file) = file else {
+        return Ok(None);
+    };
+    let dsn = files::read_secret_text(FLAG, file).map_err(ConfigError)?;
+    let dsn = Dsn::parse(&dsn).map_err(|error| ConfigError(format!("{FLAG}: {error}")))?;
+    Ok(Some(ReportConfig { dsn, environment }))
 }
 
 /// An address at which the server would have to listen twice.
@@ -439,6 +485,16 @@ mod tests {
             (&["--unix-socket-mode", "999"], "660"),
             (&["--trusted-proxy", "10.0.0.0/40"], "10.0.0.0/8"),
             (&["--allowed-origin", "app.example"], "https://"),
+            #[cfg(feature = "traces")]
+            (&["--otlp-endpoint", "collector:4318"], "https://"),
+            #[cfg(feature = "traces")]
+            (&["--trace-sample", "2"], "0 to 1"),
+            #[cfg(feature = "traces")]
+            (&["--trace-sample", "NaN"], "0 to 1"),
+            #[cfg(feature = "sentry")]
+            (&["--sentry-dsn-file", "/nowhere"], "/nowhere"),
+            #[cfg(feature = "sentry")]
+            (&["--sentry-environment", "a b"], "spaces"),
         ] {
             let error = config(args).expect_err("bad");
             assert!(error.contains(hint), "{args:?}: {error}");

@@ -1,9 +1,13 @@
 //! Asks other servers of the operator's, over HTTP or HTTPS: for keys, and whether a user may come in.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{HeaderMap, Request, StatusCode, Uri, body::Bytes};
+use hyper::{HeaderMap, Request, StatusCode, Uri, body::Bytes, header::RETRY_AFTER};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -98,6 +102,27 @@ impl Fetch {
             Some(Err(_)) | None => Err("this server is stopping".to_owned()),
         }
     }
+}
+
+/// The longest time for which a server that wants quiet gets it.
+pub const MOST_QUIET: Duration = Duration::from_secs(600);
+
+/// How long a server wants to hear nothing, if its answer says that it was asked too often (RFC 9110, 10.2.3).
+pub fn retry_after(answer: &Answer) -> Option<Duration> {
+    let is_busy = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ]
+    .contains(&answer.status);
+    let text = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let then = httpdate::parse_http_date(text).ok()?;
+            then.duration_since(SystemTime::now()).unwrap_or_default()
+        }
+    };
+    is_busy.then(|| wait.min(MOST_QUIET))
 }
 
 /// Reads the URL of a flag.

@@ -10,6 +10,7 @@ mod handshake;
 mod poll;
 mod send;
 mod stream;
+mod traced;
 mod wanted;
 
 use std::{
@@ -50,6 +51,7 @@ use crate::{
     },
     io::{Peer, Stream, TlsStream, proxy_header},
     shutdown::Shutdown,
+    trace::Tracer,
     transport::ws::WsConfig,
 };
 use voicematch_core::{
@@ -101,6 +103,8 @@ pub struct Public {
     pub dev_tokens: Option<PathBuf>,
     /// What sessions share.
     pub context: Arc<Context>,
+    /// Is told who comes in; `None`: nothing is traced.
+    pub tracer: Option<Arc<Tracer>>,
     /// Whether the server is about to stop.
     pub shutdown: Shutdown,
     /// Where the server whose place this one has taken gets the requests that carry on its sessions: a Unix socket.
@@ -137,10 +141,15 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         () = public.make_room.asked(begun) => return,
     };
     let (stream, user) = match prepared {
-        Ok(Some(prepared)) => prepared,
-        Ok(None) => return,
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(reason)) => {
+            public.context.metrics.refused(reason);
+            public.never_asked(begun, reason);
+            return;
+        }
         Err(_) => {
             public.context.metrics.limit_hit("handshake_timeout");
+            public.never_asked(begun, "handshake_timeout");
             return;
         }
     };
@@ -150,7 +159,8 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         _ => Some(permit),
     };
     let Some(permit) = permit else { return };
-    let connection = Connection::new(user, permit, public.clone(), begun + header_timeout);
+    let until = begun + header_timeout;
+    let connection = Connection::new(user, permit, public.clone(), begun, until);
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
@@ -159,7 +169,7 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         .max_buf_size(public.settings.get().http.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut timer = std::pin::pin!(sleep_until((begun + header_timeout).into()));
+    let mut timer = std::pin::pin!(sleep_until(until.into()));
     let run = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
             return Poll::Ready(Some(outcome));
@@ -205,15 +215,19 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
                 }
             } else if !connection.is_greeted() {
                 metrics.limit_hit("handshake_timeout");
+                public.never_asked(begun, "handshake_timeout");
             }
         }
     }
 }
 
-/// The stream over which HTTP is spoken, and who is at its other end, behind a proxy or not; `None`: what comes before HTTP
-/// was wrong.
-async fn prepare(mut stream: Stream, peer: Peer, public: &Public) -> Option<(Stream, Peer)> {
-    let metrics = &public.context.metrics;
+/// The stream over which HTTP is spoken, and who is at its other end, behind a proxy or not; else why the connection is
+/// refused, as it is counted.
+async fn prepare(
+    mut stream: Stream,
+    peer: Peer,
+    public: &Public,
+) -> Result<(Stream, Peer), &'static str> {
     let settings = public.settings.get();
     let mut user = peer;
     let is_passed_on = peer == Peer::Successor;
@@ -223,22 +237,20 @@ async fn prepare(mut stream: Stream, peer: Peer, public: &Public) -> Option<(Str
             Ok(None) if is_passed_on => user = Peer::Unix,
             Ok(None) => {}
             Err(error) => {
-                metrics.refused("proxy_header");
                 tracing::debug!(%error, "a connection of a proxy was dropped");
-                return None;
+                return Err("proxy_header");
             }
         }
     }
     let (tls, socket) = match (&public.tls, stream) {
         (Some(tls), Stream::Tcp(socket)) => (tls.clone(), socket),
-        (_, stream) => return Some((stream, user)),
+        (_, stream) => return Ok((stream, user)),
     };
     match TlsStream::accept(socket, tls, public.context.memory.clone()).await {
-        Ok(stream) => Some((Stream::Tls(stream), user)),
+        Ok(stream) => Ok((Stream::Tls(stream), user)),
         Err(error) => {
-            metrics.refused("tls");
             tracing::debug!(%error, "a TLS handshake failed");
-            None
+            Err("tls")
         }
     }
 }
@@ -258,9 +270,12 @@ async fn answer(
     connection: &Connection,
     hold: &Hold,
 ) -> Result<Reply, Infallible> {
-    connection.begin();
+    connection.begin(&request);
     let cors = cors::headers(request.headers(), connection);
     let mut reply = route(request, connection).await;
+    if connection.public.tracer.is_some() {
+        reply = connection.tell_refusal(reply).await;
+    }
     reply.headers_mut().extend(cors);
     let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
     let last = connection.permit.refusal().is_some() || connection.public.shutdown.is_leaving();

@@ -2,7 +2,7 @@
 //! up a WebRTC call.
 //!
 //! Imports run downward only: [`admin`] and [`listen`] -> [`http`] -> [`transport`] -> `voicematch_core`, which decides
-//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`].
+//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`]. [`trace`] and [`report`] tell others.
 
 pub mod admin;
 pub mod admission;
@@ -18,10 +18,12 @@ pub mod log;
 pub mod machine;
 pub mod profile;
 pub mod reload;
+pub mod report;
 pub mod room_key;
 pub mod shed;
 pub mod shutdown;
 pub mod systemd;
+pub mod trace;
 pub mod transport;
 
 use std::{
@@ -52,6 +54,7 @@ use voicematch_core::{
         Context, Persons, Resumables,
         close_log::{self, CloseLog},
     },
+    trace::Trace,
 };
 
 use admission::{
@@ -68,7 +71,9 @@ use listen::{
     Address, Bound, BoundAddress, Listeners, SocketFile, activated, certificate::Certificate,
 };
 use profile::Profiler;
+use report::Reports;
 use shutdown::Shutdown;
+use trace::{Export, Tracer};
 
 /// The flags of the two kinds of addresses.
 const LISTEN: &str = "--listen";
@@ -91,6 +96,9 @@ pub struct Server {
     certificate: Option<Certificate>,
     /// What the server before has handed over.
     inherited: Option<Inherited>,
+    tracer: Option<Arc<Tracer>>,
+    spans: Export,
+    reports: Reports,
 }
 
 /// Where a server listens.
@@ -135,6 +143,9 @@ pub enum ServerError {
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
+    /// Traces or error reports cannot be sent from here.
+    #[error("{0}")]
+    Telling(String),
     /// The system refused a thread, a socket or the like.
     #[error("the system refused what the server needs: {0}")]
     System(#[from] std::io::Error),
@@ -182,6 +193,10 @@ impl Server {
         for name in activated::unused() {
             tracing::warn!(%name, "systemd has passed a socket that no flag names: give --listen systemd:NAME");
         }
+        let started = trace::start(config.traces.as_ref(), &metrics);
+        let (tracer, spans) = started.map_err(ServerError::Telling)?;
+        let reports = report::start(config.reports.clone(), &metrics);
+        let reports = reports.map_err(ServerError::Telling)?;
         Ok(Self {
             config,
             public,
@@ -193,6 +208,9 @@ impl Server {
             metrics,
             certificate,
             inherited,
+            tracer,
+            spans,
+            reports,
         })
     }
 
@@ -242,6 +260,9 @@ impl Server {
             metrics,
             certificate,
             inherited,
+            tracer,
+            spans,
+            reports,
         } = self;
         let hand_over = config.hand_over.as_deref();
         let hand_over = hand_over.map(|path| {
@@ -260,9 +281,14 @@ impl Server {
         let make_room = MakeRoom::default();
         // A ticket brings back a room of two; this many wait for their second member at the most.
         let max_pending = (config.limits.max_connections / 4).max(1);
+        metrics.limit("max_rooms", config.max_rooms);
+        metrics.limit("max_buffered_bytes", config.max_buffered_bytes);
+        show_limits(&metrics, &config);
+        let trace = tracer.clone().map(|tracer| tracer as Arc<dyn Trace>);
         let context = Arc::new(Context {
             config: Live::new(config.session.clone()),
-            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone()),
+            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone())
+                .traced(trace.clone()),
             directory: Directory::default(),
             persons: Persons::new(config.sessions_per_user),
             identify: auth.clone().map(|auth| Arc::new(Renewal(auth)) as _),
@@ -274,6 +300,7 @@ impl Server {
             metrics: metrics.clone(),
             memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
             close_log: CloseLog::default(),
+            trace,
             draining: AtomicBool::new(false),
         });
         let bans = Arc::new(Bans::default());
@@ -297,6 +324,7 @@ impl Server {
             bans,
             dev_tokens: config.dev_tokens,
             context: context.clone(),
+            tracer,
             shutdown: shutdown.clone(),
             predecessor,
             make_room: make_room.clone(),
@@ -348,6 +376,7 @@ impl Server {
                     },
                     async {
                         while let Some(config) = reloads.recv().await {
+                            show_limits(&context.metrics, &config);
                             context.matchmaker.config().replace(config.matchmaker);
                             admission.config().replace(config.limits);
                             admission
@@ -407,6 +436,7 @@ impl Server {
         admin.abort();
         watch.abort();
         context.close_log.sum_up();
+        tokio::join!(spans.flush(), reports.flush());
         tracing::info!(closed_at_deadline = closed, "stopped");
         match accepted {
             Some(Err(error)) => Err(std::io::Error::other(error).into()),
@@ -434,6 +464,14 @@ async fn succession(inherited: Option<Inherited>, hand_over: Option<HandOver>) -
         }
     }
     std::future::pending().await
+}
+
+/// Shows the limits that a reload can change.
+fn show_limits(metrics: &Metrics, config: &Config) {
+    metrics.limit("max_connections", config.limits.max_connections);
+    metrics.limit("max_detached", config.session.resume.max_detached);
+    metrics.limit("outbox_messages", config.session.outbox.messages as usize);
+    metrics.limit("outbox_bytes", config.session.outbox.bytes as usize);
 }
 
 /// The threads that serve connections, each with a runtime of its own: a connection never moves between

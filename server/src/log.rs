@@ -107,6 +107,8 @@ pub fn start(filter: Targets, is_json: bool) -> io::Result<LastLines> {
         }
     }));
     let registry = tracing_subscriber::registry().with(filter);
+    #[cfg(feature = "sentry")]
+    let registry = registry.with(crate::report::ErrorLayer);
     if is_json {
         registry.with(layer.json().flatten_event(true)).init();
     } else {

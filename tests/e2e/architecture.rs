@@ -23,7 +23,9 @@ const SERVER: &[Room] = &[
             "admission",
             "machine",
             "log",
+            "report",
             "room_key",
+            "trace",
             "fetch",
             "files",
         ],
@@ -44,7 +46,10 @@ const SERVER: &[Room] = &[
     ("hand_over", &["listen", "io"]),
     ("listen", &["http", "admission", "io", "machine", "files"]),
     ("profile", &["http"]),
-    ("http", &["transport", "admission", "io", "shutdown"]),
+    (
+        "http",
+        &["transport", "admission", "io", "shutdown", "trace"],
+    ),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("drain", &[]),
@@ -53,9 +58,11 @@ const SERVER: &[Room] = &[
     ("io", &[]),
     ("machine", &[]),
     ("room_key", &["files"]),
+    ("log", &["report"]),
+    ("report", &["fetch"]),
+    ("trace", &["fetch"]),
     ("fetch", &[]),
     ("files", &[]),
-    ("log", &[]),
     ("systemd", &[]),
 ];
 
@@ -76,9 +83,10 @@ const CORE: &[Room] = &[
             "memory",
             "pause",
             "process",
+            "trace",
         ],
     ),
-    ("matchmaker", &["room", "live", "metrics"]),
+    ("matchmaker", &["room", "live", "metrics", "trace"]),
     ("directory", &["room"]),
     (
         "room",
@@ -93,6 +101,7 @@ const CORE: &[Room] = &[
     ("memory", &[]),
     ("pause", &[]),
     ("process", &[]),
+    ("trace", &[]),
 ];
 
 /// From the top down.

@@ -130,8 +130,12 @@ async fn says(server: &TestServer, what: &str) {
 async fn a_signal_brings_in_what_has_changed_and_says_what_it_cannot() {
     let folder = Folder::new("reload");
     let write = |text: &str| folder.write("voicematch.toml", text);
-    let file = write("message_burst = 50\nmax_rooms = 7\n");
+    let file = write("message_burst = 50\nmax_rooms = 7\nmax_connections = 900\n");
     let server = TestServer::start(&["--config", &file]).await;
+    let limit = async |name: &str| server.metric("limits", &format!("limit=\"{name}\"")).await;
+    assert_eq!(limit("max_connections").await, 900.0);
+    assert_eq!(limit("max_detached").await, 90.0);
+    assert_eq!(limit("max_rooms").await, 7.0);
     let mut before = User::connect(&server).await;
     assert_eq!(before.session["limits"]["message_burst"], 50);
     let page = "Origin: https://app.example\r\n";
@@ -143,7 +147,7 @@ async fn a_signal_brings_in_what_has_changed_and_says_what_it_cannot() {
     assert_eq!(poll().await, 403);
 
     write(
-        "message_burst = 1\nmax_messages_per_second = 1\nmax_rooms = 8\nlog = \"debug\"\n\
+        "message_burst = 1\nmax_messages_per_second = 1\nmax_rooms = 8\nmax_connections = 800\nlog = \"debug\"\n\
          allowed_origin = [\"https://app.example\"]\nice_server = [\"stun:new:1\"]\n",
     );
     server.process.signal(Signal::HUP);
@@ -153,6 +157,9 @@ async fn a_signal_brings_in_what_has_changed_and_says_what_it_cannot() {
     assert_eq!(after["ice_servers"][0]["urls"], json!(["stun:new:1"]));
     says(&server, "only a restart changes these settings=max_rooms").await;
     says(&server, "DEBUG").await;
+    assert_eq!(limit("max_connections").await, 800.0);
+    assert_eq!(limit("max_detached").await, 80.0);
+    assert_eq!(limit("max_rooms").await, 7.0, "what is in force");
     // Limits hold for those who were there too.
     before.send(json!({"type": "ping"})).await;
     before.expect("pong").await;

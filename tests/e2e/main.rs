@@ -14,6 +14,8 @@ mod browsers;
 mod configuration;
 mod criteria;
 mod drain;
+#[cfg(feature = "sentry")]
+mod error_reports;
 mod errors;
 mod frames;
 mod hand_over;
@@ -47,4 +49,6 @@ mod support;
 mod support_api;
 mod systemd;
 mod tls;
+#[cfg(feature = "traces")]
+mod traces;
 mod turn;

@@ -65,6 +65,9 @@ async fn metrics_count_what_was_done() {
         ("matches_total", r#"pool="anyone""#, 2.0),
         ("matches_total", r#"pool="interest""#, 0.0),
         ("matchmaking_duration_seconds_count", "", 4.0),
+        ("matchmaking_duration_seconds_bucket", r#"le="+Inf""#, 4.0),
+        ("match_wait_seconds_count", r#"pool="anyone""#, 4.0),
+        ("match_wait_seconds_count", r#"pool="interest""#, 0.0),
         ("messages_relayed_total", r#"type="offer""#, 1.0),
         ("messages_relayed_total", r#"type="answer""#, 2.0),
         ("messages_relayed_total", r#"type="ice_candidate""#, 3.0),
@@ -85,6 +88,8 @@ async fn metrics_count_what_was_done() {
     assert!(relayed > 0.0 && relayed < 10.0, "{relayed}");
     let waited = metrics.get("matchmaking_duration_seconds_sum", "");
     assert!(waited > 0.0 && waited < 60.0, "{waited}");
+    let of_pool = metrics.get("match_wait_seconds_sum", r#"pool="anyone""#);
+    assert_eq!(of_pool, waited, "all were matched in one kind of pool");
 }
 
 #[tokio::test]

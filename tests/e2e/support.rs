@@ -6,6 +6,8 @@ pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
 pub(crate) mod raw;
+#[cfg(any(feature = "traces", feature = "sentry"))]
+pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod tunnel;
 pub(crate) mod user;

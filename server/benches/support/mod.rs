@@ -153,6 +153,7 @@ fn new_context() -> Arc<Context> {
         memory: new_memory(&metrics),
         metrics,
         close_log: CloseLog::default(),
+        trace: None,
         draining: AtomicBool::new(false),
     })
 }

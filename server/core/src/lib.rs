@@ -2,7 +2,7 @@
 //! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
 //!
 //! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
-//! [`session`] -> [`directory`]. [`address`], [`memory`] and [`pause`] are leaves.
+//! [`session`] -> [`directory`]. [`address`], [`memory`], [`pause`] and [`trace`] are leaves.
 
 pub mod address;
 pub mod directory;
@@ -17,3 +17,4 @@ pub mod process;
 mod rate;
 pub mod room;
 pub mod session;
+pub mod trace;

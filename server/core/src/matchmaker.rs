@@ -32,6 +32,7 @@ use crate::{
     live::Live,
     metrics::Metrics,
     room::{Member, Place, Room, Side, WaiterGone, ticket::RoomKeys},
+    trace::Trace,
 };
 pub use claim::{Claim, ClaimState, Taken};
 pub use view::{PoolView, TicketView, WhyNot};
@@ -119,6 +120,7 @@ pub struct Matchmaker {
     arrivals: AtomicU64,
     metrics: Arc<Metrics>,
     keys: Arc<RoomKeys>,
+    trace: Option<Arc<dyn Trace>>,
 }
 
 impl Matchmaker {
@@ -130,7 +132,13 @@ impl Matchmaker {
             arrivals: AtomicU64::new(0),
             metrics,
             keys,
+            trace: None,
         }
+    }
+
+    /// The same, which tells `trace` of its matches.
+    pub fn traced(self, trace: Option<Arc<dyn Trace>>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Its settings, which can be replaced.
@@ -332,9 +340,13 @@ impl Matchmaker {
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys, now)?;
+        let room = Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys, now)?;
         self.metrics
             .matched(kind.index(), [waiter.waited, newcomer.waited]);
+        if let Some(trace) = &self.trace {
+            let users = [&waiter, &newcomer].map(|side| (side.member.id, side.waited));
+            trace.matched(room.id, PoolKind::LABELS[kind.index()], users);
+        }
         Ok(())
     }
 

@@ -15,12 +15,15 @@ use std::{
 };
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
     core::{Collector, Metric},
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
 
-use labels::{DROPS, KEY_FETCHES, LOSSES, RECONNECTS, RESUMES, WEBHOOK_RESULTS};
+use labels::{
+    DROPS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES, SPAN_RESULTS, WEBHOOK_RESULTS,
+};
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
@@ -59,6 +62,15 @@ struct HighWater {
     bytes: AtomicI64,
 }
 
+/// A histogram over [`LATENCY_BUCKETS`].
+#[derive(Default)]
+struct Latencies {
+    /// How many took as long as each bound at the most; the last: all.
+    cumulative: [u64; LATENCY_BUCKETS.len() + 1],
+    /// The sum of what they took.
+    seconds: f64,
+}
+
 /// Every metric of the server; the help text of each says what it counts.
 pub struct Metrics {
     pub started: Instant,
@@ -95,7 +107,8 @@ pub struct Metrics {
     /// By kind of pool, as given to [`Metrics::new`].
     pub waiting: Box<[IntGauge]>,
     pub rooms_active: IntGauge,
-    match_seconds: Histogram,
+    /// By kind of pool; `matchmaking_duration_seconds` is their sum.
+    match_wait: Box<[Histogram]>,
     matches: Box<[IntCounter]>,
     pub partners_gone: IntCounter,
     dropped: IntCounterVec,
@@ -103,7 +116,10 @@ pub struct Metrics {
     errors: [IntCounter; ErrorCode::ALL.len()],
     closes: [IntCounter; CloseReason::ALL.len()],
     limit_hits: IntCounterVec,
+    limits: IntGaugeVec,
     pub http_requests: IntCounterVec,
+    pub spans: IntCounterVec,
+    pub error_reports: IntCounterVec,
 }
 
 impl Metrics {
@@ -127,6 +143,12 @@ impl Metrics {
             "Requests of users to the server itself, by type; for the relayed ones see messages_relayed_total.",
             "type",
         )?;
+        let match_wait = HistogramOpts::new(
+            "match_wait_seconds",
+            "How long the users who were matched had waited, by the kind of pool in which the two met.",
+        );
+        let match_wait = match_wait.buckets(LATENCY_BUCKETS.to_vec());
+        let match_wait = make.register(HistogramVec::new(match_wait, &["pool"])?)?;
         let errors = make.counters(
             "errors_total",
             "Requests refused with an error message, by code.",
@@ -187,22 +209,16 @@ impl Metrics {
         for limit in LIMITS {
             limit_hits.with_label_values(&[limit]);
         }
-        let key_fetches = make.counters(
+        let key_fetches = make.results(
             "token_key_fetches_total",
             "Attempts to fetch the keys of tokens from --jwks.",
-            "result",
+            &KEY_FETCHES,
         )?;
-        for result in KEY_FETCHES {
-            key_fetches.with_label_values(&[result]);
-        }
-        let webhook = make.counters(
+        let webhook = make.results(
             "auth_webhook_total",
             "Users about whom --auth-webhook was asked; remembered: the app's last answer was used again.",
-            "result",
+            &WEBHOOK_RESULTS,
         )?;
-        for result in WEBHOOK_RESULTS {
-            webhook.with_label_values(&[result]);
-        }
         for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
@@ -244,7 +260,7 @@ impl Metrics {
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
             rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
-            match_seconds: make.histogram("matchmaking_duration_seconds", "Time taken to find a match.")?,
+            match_wait: pools.iter().map(|pool| match_wait.with_label_values(&[pool])).collect(),
             matches: pools.iter().map(|pool| matches.with_label_values(&[pool])).collect(),
             partners_gone: make.counter(
                 "matches_retried_total",
@@ -255,6 +271,21 @@ impl Metrics {
             errors: std::array::from_fn(|i| errors.with_label_values(&[ErrorCode::ALL[i].as_str()])),
             closes: std::array::from_fn(|i| closes.with_label_values(&[CloseReason::ALL[i].as_str()])),
             limit_hits,
+            limits: make.gauges(
+                "limits",
+                "The limits in force of what other metrics show; for file descriptors see process_max_fds.",
+                "limit",
+            )?,
+            spans: make.results(
+                "trace_spans_total",
+                "Spans of traced sessions: sent to --otlp-endpoint, or dropped, by reason.",
+                &SPAN_RESULTS,
+            )?,
+            error_reports: make.results(
+                "error_reports_total",
+                "Errors: reported by --sentry-dsn-file, or not, by reason.",
+                &REPORT_RESULTS,
+            )?,
             http_requests: make.counters("http_requests_total", "HTTP requests on the public port, by status class.", "class")?,
             registry: make.registry,
         })
@@ -312,7 +343,7 @@ impl Metrics {
     pub fn matched(&self, pool: usize, waited: [Duration; 2]) {
         self.matches[pool].inc();
         for waited in waited {
-            self.match_seconds.observe(waited.as_secs_f64());
+            self.match_wait[pool].observe(waited.as_secs_f64());
         }
     }
 
@@ -408,6 +439,12 @@ impl Metrics {
         self.limit_hits.with_label_values(&[limit]).inc();
     }
 
+    /// The limit that is in force from now on; `limit` is one of [`LIMITS`].
+    pub fn limit(&self, limit: &'static str, value: usize) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.limits.with_label_values(&[limit]).set(value);
+    }
+
     /// A connection turned away; `reason` is one of [`REFUSALS`].
     pub fn refused(&self, reason: &'static str) {
         self.refused.with_label_values(&[reason]).inc();
@@ -440,19 +477,33 @@ impl Metrics {
 
     /// How long users waited for a match.
     pub fn match_percentiles(&self) -> Percentiles {
-        let metric = self.match_seconds.metric();
-        let histogram = metric.get_histogram();
-        let cumulative: Vec<u64> = histogram
-            .get_bucket()
-            .iter()
-            .map(|bucket| bucket.cumulative_count())
-            .collect();
-        percentiles(&cumulative, histogram.get_sample_count())
+        let cumulative = self.match_waits().cumulative;
+        percentiles(
+            &cumulative[..LATENCY_BUCKETS.len()],
+            cumulative[LATENCY_BUCKETS.len()],
+        )
+    }
+
+    /// The waits of all pools together.
+    fn match_waits(&self) -> Latencies {
+        let mut total = Latencies::default();
+        for wait in &self.match_wait {
+            let metric = wait.metric();
+            let histogram = metric.get_histogram();
+            total.seconds += histogram.get_sample_sum();
+            let below = histogram.get_bucket().iter();
+            let below = below.map(|bucket| bucket.cumulative_count());
+            let counts = below.chain([histogram.get_sample_count()]);
+            for (sum, count) in total.cumulative.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        total
     }
 
     /// How long a relay took inside the server.
     pub fn relay_percentiles(&self) -> Percentiles {
-        let cumulative = self.cumulative_latency();
+        let cumulative = self.relay_latencies().cumulative;
         percentiles(
             &cumulative[..LATENCY_BUCKETS.len()],
             cumulative[LATENCY_BUCKETS.len()],
@@ -463,12 +514,15 @@ impl Metrics {
         self.hot.iter().map(|hot| counter(hot).load(Relaxed)).sum()
     }
 
-    fn cumulative_latency(&self) -> [u64; LATENCY_BUCKETS.len() + 1] {
+    fn relay_latencies(&self) -> Latencies {
         let mut total = 0;
-        std::array::from_fn(|i| {
-            total += self.sum(|hot| &hot.latency[i]);
-            total
-        })
+        Latencies {
+            cumulative: std::array::from_fn(|i| {
+                total += self.sum(|hot| &hot.latency[i]);
+                total
+            }),
+            seconds: self.sum(|hot| &hot.latency_nanos) as f64 / 1e9,
+        }
     }
 }
 
@@ -497,6 +551,20 @@ impl Maker {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    /// Counters by result, of a closed list.
+    fn results(
+        &self,
+        name: &str,
+        help: &str,
+        results: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        let counters = self.counters(name, help, "result")?;
+        for result in results {
+            counters.with_label_values(&[result]);
+        }
+        Ok(counters)
     }
 
     fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {

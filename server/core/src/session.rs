@@ -37,6 +37,7 @@ use crate::{
     outbox::{Batch, Link, Outbox, OutboxLimits},
     rate::Rate,
     room::{Member, Room, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
+    trace::Trace,
 };
 use close_log::CloseLog;
 pub use ice::{IceConfig, Turn};
@@ -89,6 +90,8 @@ pub struct Context {
     pub memory: Arc<Memory>,
     /// Where unusual ends of sessions are logged.
     pub close_log: CloseLog,
+    /// Is told of the ends of sessions.
+    pub trace: Option<Arc<dyn Trace>>,
     /// Set when the server is about to stop: no new matches.
     pub draining: AtomicBool,
 }
@@ -395,6 +398,9 @@ impl Session {
         }
         self.context.metrics.sessions_open.dec();
         self.context.metrics.closed(reason);
+        if let Some(trace) = &self.context.trace {
+            trace.closed(self.member.id, reason);
+        }
         match reason {
             CloseReason::Closed | CloseReason::Lost | CloseReason::Draining => {
                 tracing::debug!(session = %self.member.id, reason = reason.as_str(), "left");

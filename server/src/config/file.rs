@@ -197,6 +197,7 @@ fn text_of(key: &str, value: &Value) -> Result<OsString, String> {
         Value::String(text) => Ok(text.into()),
         Value::Integer(number) => Ok(number.to_string().into()),
         Value::Boolean(on) => Ok(on.to_string().into()),
+        Value::Float(number) if key == "trace_sample" => Ok(number.to_string().into()),
         Value::Table(table) if key == "ice_server" => {
             let json = serde_json::to_string(table);
             json.map(Into::into).map_err(|error| error.to_string())

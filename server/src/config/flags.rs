@@ -134,6 +134,8 @@ const MATCHING: &str = "Matching";
 const LIMITS: &str = "Limits";
 const RESUMING: &str = "Sessions and rooms that outlive their connections";
 const RUNNING: &str = "Running";
+#[cfg(any(feature = "traces", feature = "sentry"))]
+const TELLING: &str = "Traces and error reports";
 
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
@@ -448,6 +450,28 @@ pub struct Flags {
     /// warn,voicematch_server::session=debug
     #[arg(long, help_heading = RUNNING, default_value = "info", value_parser = log::filter, env = "VOICEMATCH_LOG", value_name = "LEVEL")]
     pub log: Targets,
+
+    /// Send traces of sessions to this collector of OpenTelemetry (OTLP over HTTP), as in http://127.0.0.1:4318
+    /// [default: $OTEL_EXPORTER_OTLP_ENDPOINT, or none]
+    #[cfg(feature = "traces")]
+    #[arg(long, help_heading = TELLING, value_parser = fetch::url, env = "VOICEMATCH_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Uri>,
+
+    /// The share of the sessions that is traced, 0 to 1
+    #[cfg(feature = "traces")]
+    #[arg(long, help_heading = TELLING, default_value = "1", value_parser = share, env = "VOICEMATCH_TRACE_SAMPLE", value_name = "SHARE")]
+    pub trace_sample: f64,
+
+    /// Report panics and logged errors to the service that this address names (a DSN of Sentry, or of what speaks its
+    /// protocol); the file is a secret [default: none]
+    #[cfg(feature = "sentry")]
+    #[arg(long, help_heading = TELLING, env = "VOICEMATCH_SENTRY_DSN_FILE", value_name = "FILE")]
+    pub sentry_dsn_file: Option<PathBuf>,
+
+    /// Where this server runs, in these reports
+    #[cfg(feature = "sentry")]
+    #[arg(long, help_heading = TELLING, default_value = "production", value_parser = environment, env = "VOICEMATCH_SENTRY_ENVIRONMENT", value_name = "NAME")]
+    pub sentry_environment: String,
 }
 
 /// The STUN and TURN servers that one flag names.
@@ -517,6 +541,28 @@ fn hand_over_path(text: &str) -> Result<PathBuf, String> {
         length => Err(format!(
             "the path has {length} bytes; it may have {MAX_HAND_OVER_PATH}"
         )),
+    }
+}
+
+#[cfg(feature = "traces")]
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "give 0 to 1, as in 0.05".into())
+}
+
+/// What the service takes as a name (<https://docs.sentry.io/concepts/key-terms/environments/>).
+#[cfg(feature = "sentry")]
+fn environment(text: &str) -> Result<String, String> {
+    let is_name = (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+        && text != "None";
+    match is_name {
+        true => Ok(text.to_owned()),
+        false => Err("give up to 64 letters without spaces and slashes".into()),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         limits::{Permit, counted_address},
     },
     io::Peer,
+    trace::Connect,
 };
 use voicematch_core::{
     identity::Identity,
@@ -39,6 +40,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     pub(super) permit: Arc<Permit>,
     pub(super) public: Arc<Public>,
+    /// When it was accepted.
+    begun: Instant,
     state: Mutex<State>,
 }
 
@@ -49,6 +52,8 @@ struct State {
     greeted: bool,
     /// The request that is to have the socket.
     asked: Option<Asked>,
+    /// What the tracer has to hear of the request that is being answered.
+    connect: Option<Box<Connect>>,
 }
 
 /// A request that is to have the socket, as HTTP does not write its answer.
@@ -71,16 +76,25 @@ pub(super) struct StreamRequest {
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, permit: Permit, public: Arc<Public>, until: Instant) -> Self {
+    /// Accepted when it had `begun`; its first request must be there at `until`.
+    pub(super) fn new(
+        peer: Peer,
+        permit: Permit,
+        public: Arc<Public>,
+        begun: Instant,
+        until: Instant,
+    ) -> Self {
         let state = State {
             until: Some(until),
             greeted: false,
             asked: None,
+            connect: None,
         };
         Self {
             peer,
             permit: Arc::new(permit),
             public,
+            begun,
             state: Mutex::new(state),
         }
     }
@@ -90,15 +104,27 @@ impl Connection {
     }
 
     /// A request has come whole, but for its body.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin<B>(&self, request: &Request<B>) {
         let mut state = self.state();
         state.until = None;
-        state.greeted = true;
+        let is_first = !std::mem::replace(&mut state.greeted, true);
+        if self.public.tracer.is_some() {
+            let begun = if is_first { self.begun } else { Instant::now() };
+            state.connect = self.arrived(request, begun);
+        }
     }
 
     /// It was answered.
     pub(super) fn end(&self) {
         self.state().until = Some(Instant::now() + KEEP_ALIVE);
+    }
+
+    /// What the tracer has to hear of the request; `None`: nothing, or it has.
+    pub(super) fn take_connect(&self) -> Option<Box<Connect>> {
+        self.public
+            .tracer
+            .as_ref()
+            .and_then(|_| self.state().connect.take())
     }
 
     /// When the next request must be there; `None`: one is being answered.
@@ -145,7 +171,14 @@ impl Connection {
         // Each session has a count: that of the connection may be another session's by now.
         let user = self.user_address(request.headers());
         match self.permit.count_user(user) {
-            Ok(()) => Ok(identity),
+            Ok(()) => {
+                if self.public.tracer.is_some()
+                    && let Some(connect) = &mut self.state().connect
+                {
+                    connect.admit();
+                }
+                Ok(identity)
+            }
             Err(refusal) => Err(Box::new(refused(refusal))),
         }
     }

@@ -180,6 +180,12 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             drop(connection.permit.take_address());
             let bans = &connection.public.bans;
             bans.enforce(&attached.session.member, request.user, now);
+            let began = !matches!(request.wanted, Wanted::Resume { .. });
+            let connect = connection.take_connect();
+            let member = &attached.session.member;
+            connection
+                .public
+                .connected(connect.as_deref(), member, began);
             if let Some(name) = &request.join {
                 attached.session.lock_any().join_by_name(name);
             }
@@ -190,6 +196,8 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         }
         (Err(refused), Some(Attach { link, .. })) => {
             let code = refused.reason().as_str();
+            let connect = connection.take_connect();
+            connection.public.not_connected(connect.as_deref(), code);
             let body = format!("{{\"code\":\"{code}\",\"error\":\"begin a new session\"}}\n");
             let mut reply = head(401, "Unauthorized", "application/json", &request.headers);
             reply.extend_from_slice(body.as_bytes());

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     admission::limits::{Permit, counted_address},
     io::{SocketLink, Stream, WriteHalf},
+    trace::Connect,
     transport::{
         attachment::Attachment,
         keeper,
@@ -63,6 +64,7 @@ impl Connection {
                 wanted,
                 identity,
                 user,
+                connect: self.take_connect(),
             },
             self.permit.clone(),
             self.public.clone(),
@@ -129,6 +131,8 @@ struct Asked {
     identity: Option<Box<Identity>>,
     /// Where the user is.
     user: IpAddr,
+    /// What the tracer has to hear.
+    connect: Option<Box<Connect>>,
 }
 
 /// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
@@ -172,7 +176,9 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         wanted,
         identity,
         user,
+        connect,
     } = asked;
+    let connect = connect.as_deref();
     let now = Instant::now();
     let link = Box::new(WsLink(SocketLink::new(half)));
     let context = &public.context;
@@ -185,6 +191,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         };
         let session = Session::open(context.clone(), link, reply, arrival, now);
         public.bans.enforce(session.member(), user, now);
+        public.connected(connect, session.member(), true);
         tokio::spawn(ws::serve(
             socket,
             early,
@@ -224,6 +231,8 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             // The session holds the count of its address.
             drop(permit.take_address());
             public.bans.enforce(&attached.session.member, user, now);
+            let began = !matches!(wanted, Wanted::Resume { .. });
+            public.connected(connect, &attached.session.member, began);
             let attachment = Attachment::new(attached);
             let config = public.settings.get().ws.clone();
             tokio::spawn(ws::serve_resumable(
@@ -236,6 +245,7 @@ fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
                 permit.guard().forged(counted, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
+            public.not_connected(connect, reason.as_str());
             tokio::spawn(ws::refuse(socket, reply, link, reason, permit));
         }
         (Err(_), None) => {}

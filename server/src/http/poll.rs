@@ -84,6 +84,14 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
     let user = connection.user_address(request.headers());
     let bans = &connection.public.bans;
     bans.enforce(&attached.session.member, user, Instant::now());
+    // A poll that goes on is no connect.
+    let connect = connection.take_connect();
+    if !matches!(wanted, Wanted::Resume { .. }) {
+        let member = &attached.session.member;
+        connection
+            .public
+            .connected(connect.as_deref(), member, true);
+    }
     if let Some(name) = join {
         attached.session.lock_any().join_by_name(name);
     }

@@ -192,7 +192,8 @@ impl Client {
             code: CloseCode::from(code),
             reason: "".into(),
         };
-        socket.close(Some(frame)).await.unwrap();
+        // Not the box, which closes without a frame.
+        socket.as_mut().close(Some(frame)).await.unwrap();
         while within("the end", socket.next()).await.is_some() {}
         self.connection = Connection::None;
     }

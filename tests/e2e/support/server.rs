@@ -23,7 +23,11 @@ pub(crate) fn binary() -> Command {
 
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("VOICEMATCH_") {
+        let name_text = name.to_string_lossy();
+        if ["VOICEMATCH_", "OTEL_"]
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }

@@ -7,7 +7,7 @@ use prometheus::proto::{
 };
 use voicematch_protocol::RelayKind;
 
-use super::{LATENCY_BUCKETS, Metrics};
+use super::{LATENCY_BUCKETS, Latencies, Metrics};
 
 /// A label's name and value.
 pub type Label = (&'static str, String);
@@ -49,7 +49,7 @@ impl Metrics {
         ]
     }
 
-    fn message_families(&self) -> [MetricFamily; 5] {
+    fn message_families(&self) -> [MetricFamily; 6] {
         let relayed = RelayKind::ALL.iter().map(|&kind| {
             let label = vec![("type", kind.as_str().to_owned())];
             (label, self.sum(|hot| &hot.relayed[kind.index()]) as f64)
@@ -76,37 +76,40 @@ impl Metrics {
                 "Bytes written to WebSocket connections.",
                 self.sum(|hot| &hot.sent_bytes),
             ),
-            self.relay_histogram(),
+            histogram(
+                "relay_duration_seconds",
+                "From a message read to the message written to its receiver's socket.",
+                &self.relay_latencies(),
+            ),
+            histogram(
+                "matchmaking_duration_seconds",
+                "Time taken to find a match.",
+                &self.match_waits(),
+            ),
         ]
     }
+}
 
-    fn relay_histogram(&self) -> MetricFamily {
-        let cumulative = self.cumulative_latency();
-        let bucket = |(&bound, &count): (&f64, &u64)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(count);
-            bucket
-        };
-        let mut histogram = Histogram::default();
-        histogram.set_sample_count(cumulative[LATENCY_BUCKETS.len()]);
-        histogram.set_sample_sum(self.sum(|hot| &hot.latency_nanos) as f64 / 1e9);
-        histogram.set_bucket(
-            LATENCY_BUCKETS
-                .iter()
-                .zip(&cumulative)
-                .map(bucket)
-                .collect(),
-        );
-        let mut metric = Metric::default();
-        metric.set_histogram(histogram);
-        family(
-            "relay_duration_seconds",
-            "From a message read to the message written to its receiver's socket.",
-            MetricType::HISTOGRAM,
-            vec![metric],
-        )
-    }
+/// A histogram without labels.
+fn histogram(name: &str, help: &str, latencies: &Latencies) -> MetricFamily {
+    let Latencies {
+        cumulative,
+        seconds,
+    } = latencies;
+    let bucket = |(&bound, &count): (&f64, &u64)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    let buckets = LATENCY_BUCKETS.iter().zip(cumulative).map(bucket);
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(cumulative[LATENCY_BUCKETS.len()]);
+    histogram.set_sample_sum(*seconds);
+    histogram.set_bucket(buckets.collect());
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    family(name, help, MetricType::HISTOGRAM, vec![metric])
 }
 
 /// A gauge without labels.

@@ -90,3 +90,17 @@ pub(super) const DROPS: [&str; 5] = [
     "peer_left",
     "rate_limited",
 ];
+
+/// What became of a span.
+pub(super) const SPAN_RESULTS: [&str; 4] = ["sent", "queue_full", "failed", "refused"];
+
+/// What became of an error.
+pub(super) const REPORT_RESULTS: [&str; 7] = [
+    "sent",
+    "repeated",
+    "hourly_limit",
+    "queue_full",
+    "rate_limited",
+    "failed",
+    "refused",
+];

@@ -126,6 +126,7 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
         memory: Memory::new(1 << 30, metrics.buffered_bytes.clone()),
         metrics,
         close_log: CloseLog::default(),
+        trace: None,
         draining: AtomicBool::new(false),
     })
 }
