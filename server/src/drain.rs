@@ -92,7 +92,8 @@ fn plan(members: Vec<Arc<Member>>, timeout: Duration, succeeded: bool) -> Vec<Gr
             (None, _) => idle.push(vec![member]),
         }
     }
-    let comes_back = |members: &Vec<Arc<Member>>| members.iter().all(|member| member.is_resumable());
+    let comes_back =
+        |members: &Vec<Arc<Member>>| members.iter().all(|member| member.is_resumable());
     let rooms = rooms.into_values();
     let (moving, staying): (Vec<_>, Vec<_>) =
         rooms.partition(|members| succeeded && comes_back(members));

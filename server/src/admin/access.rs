@@ -1,4 +1,4 @@
-//! Who may ask for what is below `/support`: an operator who has the token, or, where there is none, one who sits at this
+//! Who may ask for what is below `/support` and `/debug`: an operator who has the token, or, where there is none, one who sits at this
 //! machine. A page of another site in that operator's browser may not.
 
 use std::{
@@ -86,7 +86,7 @@ impl Access {
         };
         if !is_private && config.token_file.is_none() {
             tracing::warn!(
-                "/support answers nobody: others can connect to the admin address, and {FLAG} names no token"
+                "/support and /debug answer nobody: others can connect to the admin address, and {FLAG} names no token"
             );
         }
         Ok(Self {
@@ -113,6 +113,14 @@ impl Access {
                     tracing::error!(%error, "the token of operators cannot be used; the old one stays");
                 }
             }
+        }
+    }
+
+    /// Whether a request for a profile may go on: at an address of this machine alone it may, as profilers send no token.
+    pub(super) fn check_profiles(&self, headers: &HeaderMap) -> Result<(), NotAllowed> {
+        match self.is_private {
+            true => Ok(()),
+            false => self.check(headers),
         }
     }
 

@@ -33,8 +33,8 @@ type Routes = OpenApiRouter<Arc<Admin>>;
 #[openapi(
     info(
         title = "The admin address of voicematch-server",
-        description = "For operators and their programs. Whoever may connect sees metrics and profiles; what is below \
-                       /support shows users, and asks for the token of --admin-token-file."
+        description = "For operators and their programs. Whoever may connect sees metrics; what is below /support shows users, and asks for the token of \
+                       --admin-token-file, as /debug does where others than users of this machine can connect."
     ),
     modifiers(&Token),
     tags(
@@ -56,7 +56,10 @@ impl Modify for Token {
 
 /// The description as JSON.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
-    let api = operation().merge(support()).into_openapi();
+    let api = operation()
+        .merge(profiles())
+        .merge(support())
+        .into_openapi();
     api.to_json().unwrap_or_else(|error| {
         tracing::error!(%error, "the description could not be written");
         "{}".to_owned()
@@ -69,7 +72,13 @@ fn operation() -> Routes {
         .routes(routes!(livez))
         .routes(routes!(readyz))
         .routes(routes!(metrics))
+}
+
+fn profiles() -> Routes {
+    OpenApiRouter::default()
         .routes(routes!(profile))
+        .route("/debug/pprof", axum::routing::get(profiles_moved))
+        .route("/debug/pprof/", axum::routing::get(list_of_profiles))
 }
 
 fn support() -> Routes {
@@ -83,10 +92,13 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
     let support = support()
         .route_layer(middleware::from_fn_with_state(admin.clone(), guard))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    let (router, _) = operation().merge(support).split_for_parts();
+    let profiles = profiles().route_layer(middleware::from_fn_with_state(
+        admin.clone(),
+        guard_profiles,
+    ));
+    let all = operation().merge(profiles).merge(support);
+    let (router, _) = all.split_for_parts();
     router
-        .route("/debug/pprof", axum::routing::get(profiles_moved))
-        .route("/debug/pprof/", axum::routing::get(profiles))
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
         .with_state(admin)
@@ -95,6 +107,14 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
 /// Lets operators through.
 async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     match admin.access.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err((error, message)) => error.reply(&message).into_response(),
+    }
+}
+
+/// Lets those through who may take profiles.
+async fn guard_profiles(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    match admin.access.check_profiles(request.headers()) {
         Ok(()) => next.run(request).await,
         Err((error, message)) => error.reply(&message).into_response(),
     }
@@ -164,7 +184,7 @@ async fn profile(State(admin): State<Arc<Admin>>, Path(name): Path<String>, uri:
     profiler.answer(&name, query, || admin.tasks()).await
 }
 
-async fn profiles(admin: State<Arc<Admin>>, uri: Uri) -> Reply {
+async fn list_of_profiles(admin: State<Arc<Admin>>, uri: Uri) -> Reply {
     profile(admin, Path(String::new()), uri).await
 }
 
