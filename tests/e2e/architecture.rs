@@ -23,6 +23,7 @@ const SERVER: &[Room] = &[
             "machine",
             "log",
             "room_key",
+            "events",
             "fetch",
             "files",
         ],
@@ -41,6 +42,7 @@ const SERVER: &[Room] = &[
     ("io", &[]),
     ("machine", &[]),
     ("room_key", &["files"]),
+    ("events", &["fetch"]),
     ("fetch", &[]),
     ("files", &[]),
     ("log", &[]),
@@ -54,6 +56,7 @@ const CORE: &[Room] = &[
             "matchmaker",
             "directory",
             "room",
+            "events",
             "identity",
             "rate",
             "outbox",
@@ -64,9 +67,14 @@ const CORE: &[Room] = &[
             "process",
         ],
     ),
-    ("matchmaker", &["room", "live", "metrics"]),
+    ("matchmaker", &["room", "live"]),
     ("directory", &["room"]),
-    ("room", &["identity", "outbox", "metrics", "process"]),
+    (
+        "room",
+        &[
+            "identity", "outbox", "metrics", "process", "blocks", "events",
+        ],
+    ),
     ("identity", &["rate"]),
     ("rate", &["pause"]),
     ("outbox", &["metrics", "memory"]),
@@ -75,6 +83,8 @@ const CORE: &[Room] = &[
     ("memory", &[]),
     ("pause", &[]),
     ("process", &[]),
+    ("blocks", &[]),
+    ("events", &[]),
 ];
 
 /// From the top down.

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
 pub(crate) mod raw;
+pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod tunnel;
 pub(crate) mod user;

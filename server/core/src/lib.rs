@@ -2,9 +2,11 @@
 //! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
 //!
 //! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
-//! [`session`] -> [`directory`]. [`memory`] and [`pause`] are leaves.
+//! [`session`] -> [`directory`]. [`blocks`], [`events`], [`memory`] and [`pause`] are leaves.
 
+pub mod blocks;
 pub mod directory;
+pub mod events;
 pub mod identity;
 pub mod live;
 pub mod matchmaker;

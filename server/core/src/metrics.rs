@@ -18,9 +18,11 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Metric},
 };
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind, ReportReason};
 
-use labels::{DROPS, KEY_FETCHES, LOSSES, RECONNECTS, RESUMES, WEBHOOK_RESULTS};
+use labels::{
+    DROPS, EVENT_DROPS, EVENT_REQUESTS, KEY_FETCHES, LOSSES, RECONNECTS, RESUMES, WEBHOOK_RESULTS,
+};
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
 pub use percentiles::{Percentiles, QUANTILES};
@@ -59,6 +61,17 @@ struct HighWater {
     bytes: AtomicI64,
 }
 
+/// What becomes of events on their way to the app.
+pub struct EventWebhook {
+    pub sent: IntCounter,
+    /// By reason: of [`labels::EVENT_DROPS`].
+    pub dropped: IntCounterVec,
+    /// By result: of [`labels::EVENT_REQUESTS`].
+    pub requests: IntCounterVec,
+    pub queued: IntGauge,
+    pub last_success: IntGauge,
+}
+
 /// Every metric of the server; the help text of each says what it counts.
 pub struct Metrics {
     pub started: Instant,
@@ -87,6 +100,10 @@ pub struct Metrics {
     pub key_fetches: IntCounterVec,
     pub webhook: IntCounterVec,
     pub webhook_seconds: Histogram,
+    pub blocks: IntCounter,
+    pub blocks_remembered: IntGauge,
+    reports: [IntCounter; ReportReason::ALL.len()],
+    pub event_webhook: EventWebhook,
     pub named_rooms: IntGauge,
     room_keys: IntGaugeVec,
     pub named_members: IntGauge,
@@ -201,6 +218,28 @@ impl Metrics {
         for result in WEBHOOK_RESULTS {
             webhook.with_label_values(&[result]);
         }
+        let reports = make.counters(
+            "reports_total",
+            "Reports of users about partners, by reason.",
+            "reason",
+        )?;
+        let event_webhook = EventWebhook {
+            sent: make.counter("events_sent_total", "Events that the app has taken at --event-webhook.")?,
+            dropped: make.counters(
+                "events_dropped_total",
+                "Events that the app has not got; queue_full: it takes them more slowly than they happen; gave_up: each try failed; refused: it answered that it does not want them; shutdown: this server ended.",
+                "reason",
+            )?,
+            requests: make.counters("event_webhook_requests_total", "Requests to --event-webhook, by result; failed: it is tried again.", "result")?,
+            queued: make.gauge("events_queued", "Events that are on their way to --event-webhook, or wait for it.")?,
+            last_success: make.gauge("event_webhook_last_success_timestamp_seconds", "When the app has last taken events, in seconds since 1970; 0: never.")?,
+        };
+        for reason in EVENT_DROPS {
+            event_webhook.dropped.with_label_values(&[reason]);
+        }
+        for result in EVENT_REQUESTS {
+            event_webhook.requests.with_label_values(&[result]);
+        }
         for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
@@ -237,6 +276,10 @@ impl Metrics {
             key_fetches,
             webhook,
             webhook_seconds: make.histogram("auth_webhook_seconds", "How long the app took to say who may come in.")?,
+            blocks: make.counter("blocks_total", "Partners whom users have blocked.")?,
+            blocks_remembered: make.gauge("blocks_remembered", "Blocks that count now; --max-blocks is their limit.")?,
+            reports: std::array::from_fn(|i| reports.with_label_values(&[ReportReason::ALL[i].as_str()])),
+            event_webhook,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
@@ -328,6 +371,11 @@ impl Metrics {
     /// A request refused.
     pub fn error(&self, code: ErrorCode) {
         self.errors[code.index()].inc();
+    }
+
+    /// A report of a user about a partner.
+    pub fn reported(&self, reason: ReportReason) {
+        self.reports[reason.index()].inc();
     }
 
     /// Where the key of room tickets has come from.
