@@ -25,7 +25,7 @@ use serde::Serialize;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 use voicematch_core::{
     events::{Event, EventKind, Listener},
@@ -340,14 +340,19 @@ async fn tell(
             break;
         };
         number += 1;
+        if receiver.len() < MAX_BATCH {
+            // Events that come meanwhile wake nobody.
+            tokio::select! {
+                () = sleep(LINGER) => {}
+                () = ends(&mut is_ending) => {}
+            }
+        }
         let mut batch = Batch::new(&sender.process, number);
         batch.push(&sender.process, first);
-        let until = Instant::now() + LINGER;
-        while !batch.is_full() {
-            match timeout_at(until, next(&mut receiver, &mut is_ending)).await {
-                Ok(Some(event)) => batch.push(&sender.process, event),
-                Ok(None) | Err(_) => break,
-            }
+        while !batch.is_full()
+            && let Ok(event) = receiver.try_recv()
+        {
+            batch.push(&sender.process, event);
         }
         batch.body.extend_from_slice(b"]}");
         let (sender, is_ending) = (sender.clone(), is_ending.clone());

@@ -288,7 +288,7 @@ mod tests {
                 prop_assert_eq!(gauge.get(), blocks.len() as i64);
             }
             (0..PEOPLE).for_each(|person| blocks.forget_person(session(person)));
-            prop_assert!(blocks.is_empty() && blocks.len() == 0 && blocks.apart.is_empty());
+            prop_assert!(blocks.is_empty() && blocks.apart.is_empty());
         }
     }
 

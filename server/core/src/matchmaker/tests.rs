@@ -81,7 +81,7 @@ impl User {
         // Every third one is known to the app.
         let user = format!("user {id}").into();
         let identity = Identity::new(user, Instant::now() + 3600 * SECOND);
-        let identity = (id % 3 == 0).then(|| Box::new(identity));
+        let identity = id.is_multiple_of(3).then(|| Box::new(identity));
         let member = Arc::new(Member::new(SessionId(id), outbox, false, identity));
         Self {
             member,
@@ -483,12 +483,12 @@ fn assert_heard_in_order(heard: &Heard) {
 /// is lost, nobody is in two rooms or with somebody whom either has blocked, and no two compatible people both wait.
 #[test]
 fn threads_at_once_leave_nobody_behind() {
-    const THREADS: u64 = 4;
-    const USERS_EACH: u64 = 16;
+    const THREADS: usize = 4;
+    const USERS_EACH: usize = 16;
     for round in 0..40 {
         let (matchmaker, metrics) = new_matchmaker();
         let start = Instant::now();
-        let mut users: Vec<User> = (0..THREADS * USERS_EACH)
+        let mut users: Vec<User> = (0..(THREADS * USERS_EACH) as u64)
             .map(|id| User::new(id, &metrics))
             .collect();
         let members: Vec<_> = users.iter().map(|user| user.member.clone()).collect();
@@ -496,7 +496,7 @@ fn threads_at_once_leave_nobody_behind() {
             let threads: Vec<_> = (0..THREADS)
                 .map(|_| {
                     let (matchmaker, members) = (&matchmaker, &members);
-                    let own = users.split_off(users.len() - USERS_EACH as usize);
+                    let own = users.split_off(users.len() - USERS_EACH);
                     scope.spawn(move || play(matchmaker, members, own, round, start))
                 })
                 .collect();
