@@ -331,9 +331,9 @@ async fn many_reports_are_few_lines_and_more_blocks_than_allowed_push_out_the_ol
     assert_eq!(hits.await, 1.0);
     user.wait().await;
     for other in others.iter_mut().rev().take(2) {
-        other.find_with(json!({"interests": ["tea"]})).await;
-        other.expect("waiting").await;
-        other.send(json!({"type": "cancel_match"})).await;
+        other.wait().await;
+        other.send(json!({"type": "cancel_match", "id": 1})).await;
+        other.expect("ack").await;
     }
     others[0].find().await;
     assert_eq!(others[0].expect_match().await.peer, user.id);

@@ -400,7 +400,7 @@ impl Matchmaker {
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        Room::open(&waiter, &newcomer, &shared, &self.shared)?;
+        Room::open(&waiter, &newcomer, &shared, &self.shared, now)?;
         self.shared
             .metrics
             .matched(kind.index(), [waiter.waited, newcomer.waited]);

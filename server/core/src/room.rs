@@ -108,8 +108,9 @@ impl Shared {
     }
 
     /// Milliseconds since the start, and never 0.
-    fn now_ms(&self) -> u64 {
-        millis(self.metrics.started.elapsed()).max(1)
+    fn ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.metrics.started);
+        (since.as_secs() * 1000 + u64::from(since.subsec_millis())).max(1)
     }
 }
 
@@ -221,9 +222,10 @@ impl Room {
         newcomer: &Side<'_>,
         shared_interests: &[String],
         shared: &Arc<Shared>,
+        now: Instant,
     ) -> Result<Arc<Self>, WaiterGone> {
         let members = [waiter.member, newcomer.member].map(Arc::clone);
-        let room = Arc::new(Self::new(RoomId(rand::random()), members, shared));
+        let room = Arc::new(Self::new(RoomId(rand::random()), members, shared, now));
         let (mut waiters_seat, mut newcomers_seat);
         if waiter.member.id < newcomer.member.id {
             waiters_seat = waiter.member.lock();
@@ -259,16 +261,20 @@ impl Room {
         let _ = tell(newcomer, waiter, true);
         *waiters_seat = Seat::InRoom(room.clone());
         *newcomers_seat = Seat::InRoom(room.clone());
-        let waited = [waiter.waited, newcomer.waited].map(millis);
-        room.begins(waited, false);
+        room.begins([waiter.waited, newcomer.waited], false);
         drop((waiters_seat, newcomers_seat));
         Ok(room)
     }
 
     /// Opens a room of another process again, for its two members, who wait for each other; the first made the offer.
     /// `None`: one of them waits no longer.
-    fn reopen(id: RoomId, members: [&Arc<Member>; 2], shared: &Arc<Shared>) -> Option<Arc<Self>> {
-        let room = Arc::new(Self::new(id, members.map(Arc::clone), shared));
+    fn reopen(
+        id: RoomId,
+        members: [&Arc<Member>; 2],
+        shared: &Arc<Shared>,
+        now: Instant,
+    ) -> Option<Arc<Self>> {
+        let room = Arc::new(Self::new(id, members.map(Arc::clone), shared, now));
         let [first, second] = members;
         let (mut low, mut high) = match first.id < second.id {
             true => (first.lock(), second.lock()),
@@ -282,34 +288,35 @@ impl Room {
         }
         *low = Seat::InRoom(room.clone());
         *high = Seat::InRoom(room.clone());
-        room.begins([0, 0], true);
+        room.begins([Duration::ZERO; 2], true);
         Some(room)
     }
 
-    fn new(id: RoomId, members: [Arc<Member>; 2], shared: &Arc<Shared>) -> Self {
+    fn new(id: RoomId, members: [Arc<Member>; 2], shared: &Arc<Shared>, now: Instant) -> Self {
         Self {
             id,
             members,
-            opened_ms: shared.now_ms(),
+            opened_ms: shared.ms(now),
             ended_ms: AtomicU64::new(0),
             shared: shared.clone(),
         }
     }
 
     /// Counts and tells that it begins, while no member can leave.
-    fn begins(&self, waited_ms: [u64; 2], rejoined: bool) {
+    #[inline]
+    fn begins(&self, waited: [Duration; 2], rejoined: bool) {
         self.shared.metrics.rooms_active.inc();
         self.shared.tell(EventKind::MatchMade, || Data::MatchMade {
             room_id: self.id,
             users: self.parties(),
-            waited_ms,
+            waited_ms: waited.map(millis),
             rejoined,
         });
     }
 
     /// Ends it, and counts and tells that, if no other member has done so.
     fn end(&self, left: &Member, reason: LeaveReason) {
-        let now = self.shared.now_ms();
+        let now = self.shared.ms(Instant::now());
         let ended = &self.ended_ms;
         let is_first = ended.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
         if is_first.is_err() {
@@ -356,7 +363,8 @@ impl Room {
             return false;
         }
         // It goes on under the same id, and counts as one.
-        self.ended_ms.store(self.shared.now_ms(), Ordering::Release);
+        let now = self.shared.ms(Instant::now());
+        self.ended_ms.store(now, Ordering::Release);
         for (member, peer, initiator) in [(to, peer, offers), (peer, to, !offers)] {
             member.tell_rejoined(self.id, peer, initiator, &self.shared.keys);
         }
@@ -374,7 +382,10 @@ impl Room {
     pub fn ended_since(&self) -> Duration {
         match self.ended_ms.load(Ordering::Acquire) {
             0 => Duration::ZERO,
-            ended => Duration::from_millis(self.shared.now_ms().saturating_sub(ended)),
+            ended => {
+                let now = self.shared.ms(Instant::now());
+                Duration::from_millis(now.saturating_sub(ended))
+            }
         }
     }
 
@@ -490,9 +501,10 @@ impl Member {
 
     /// From idle to waiting, with the ticket of this number or [`NO_TICKET`]; returns the room that the partner had left.
     /// A user who is not idle gets their place as the error.
+    #[inline]
     pub fn start_waiting(&self, ticket: u64) -> Result<Option<Arc<Room>>, Place> {
         let mut seat = self.lock();
-        if seat.place() != Place::Idle {
+        if !matches!(&*seat, Seat::Idle { .. } | Seat::Left(_)) {
             return Err(seat.place());
         }
         match std::mem::replace(&mut *seat, Seat::Waiting(ticket)) {

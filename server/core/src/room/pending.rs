@@ -103,7 +103,7 @@ impl PendingRooms {
         if place.get().seat == seat {
             other.stop_waiting(NO_TICKET);
             other.outbox.close(CloseReason::Replaced);
-        } else if self.open(room, [member, &other], seat) {
+        } else if self.open(room, [member, &other], seat, now) {
             place.remove();
             return Ok(Rejoined::Opened);
         }
@@ -115,10 +115,16 @@ impl PendingRooms {
     }
 
     /// Opens the room; false: the other one has gone.
-    fn open(&self, room: RoomId, [member, other]: [&Arc<Member>; 2], seat: u8) -> bool {
+    fn open(
+        &self,
+        room: RoomId,
+        [member, other]: [&Arc<Member>; 2],
+        seat: u8,
+        now: Instant,
+    ) -> bool {
         let mut seats = [member, other];
         seats.rotate_left(usize::from(seat));
-        let Some(opened) = Room::reopen(room, seats, &self.shared) else {
+        let Some(opened) = Room::reopen(room, seats, &self.shared, now) else {
             return false;
         };
         if self.opened.len() >= self.max {
