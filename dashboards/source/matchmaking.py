@@ -38,6 +38,11 @@ CONTENT = [
         events("Messages not relayed", "Messages in a second that did not reach the receiver. `peer_left` and `peer_closed`: the "
                "partner had gone. `rate_limited`: the sender sent too many. `outbox_full`: the receiver did not read.", "ops",
                ("{{reason}}", total(rate(server("messages_dropped_total")), "reason"))),
+        events("Blocks and reports", "Partners whom users have blocked, and reports about them by reason, in a second.", "ops",
+               ("blocked", total(rate(server("blocks_total")))),
+               ("reported: {{reason}}", total(rate(server("reports_total")), "reason"))),
+        lines("Blocks that count", "Blocks that are remembered. At --max-blocks, by default 100,000, the oldest are forgotten.", "short",
+              ("blocks", total(server("blocks_remembered"))), limit=100_000),
         events("Requests", "Requests to the server itself in a second, by type.", "ops",
                ("{{type}}", total(rate(server("requests_total")), "type"))),
         events("Requests refused", "Requests in a second that were answered with an error, by code.", "ops",

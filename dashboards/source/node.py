@@ -60,6 +60,18 @@ CONTENT = [
               "within a minute; `hourly_limit`: more than 60; `rate_limited`: the service wants quiet.", "none",
               ("{{instance}} {{result}}", f"increase({server('error_reports_total')}[1h])"), width=12),
     ]),
+    ("What the app is told", [
+        events("Events", "Events that the app has taken in a second (--event-webhook), and those that it has not got, by reason: "
+               "`queue_full`: it takes them too slowly; `gave_up`: five tries failed; `refused`: it does not want them.", "ops",
+               ("{{instance}} taken", rate(server("events_sent_total"))),
+               ("{{instance}} dropped: {{reason}}", rate(server("events_dropped_total")))),
+        lines("Events that wait", "Events on their way to the app. At 10,000 more are dropped.", "none",
+              ("{{instance}}", server("events_queued")), limit=10_000),
+        events("Requests with events", "In a second, by result. `failed`: the same events are sent again.", "ops",
+               ("{{instance}} {{result}}", rate(server("event_webhook_requests_total")))),
+        lines("Time since the app took events", "It grows while nothing happens, too: see whether events wait.", "s",
+              ("{{instance}}", f"time() - ({server('event_webhook_last_success_timestamp_seconds')} > 0)")),
+    ]),
     ("Connections and limits", [
         lines("Connections", "TCP connections on the public port; sessions; polls that wait for messages.", "none",
               ("{{instance}} connections", server("connections_open")),

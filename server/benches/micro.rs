@@ -111,7 +111,7 @@ fn claim(c: &mut Criterion) {
     let (mine, theirs) = (Claim::new(2), Claim::new(1));
     group.bench_function("claim", |b| {
         b.iter(|| {
-            Claim::pair(&mine, &theirs).unwrap();
+            Claim::pair(&mine, &theirs, || false).unwrap();
             mine.reopen();
             theirs.reopen();
         });

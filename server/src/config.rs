@@ -23,6 +23,7 @@ use crate::{
         origin::AllowedOrigins,
         proxy::TrustedProxies,
     },
+    events::{EventConfig, Secret},
     files,
     http::{HttpConfig, Settings},
     listen::{Address, certificate::CertificateFiles},
@@ -56,6 +57,9 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub max_accepts_per_second: u32,
     pub max_rooms: usize,
+    pub max_blocks: usize,
+    /// What the app is told, if anything.
+    pub events: Option<EventConfig>,
     pub reconnects_per_minute: u32,
     pub room_key: KeyConfig,
     pub max_buffered_bytes: usize,
@@ -236,6 +240,35 @@ impl Flags {
         let reports = reports(self.sentry_dsn_file.as_deref(), self.sentry_environment)?;
         #[cfg(not(feature = "sentry"))]
         let reports = None;
+        let events = match (self.event_webhook, self.event_webhook_secret_file) {
+            (None, None) => None,
+            (Some(url), Some(file)) => {
+                let flag = "--event-webhook-secret-file";
+                let secret = files::read_secret_text(flag, &file).map_err(ConfigError)?;
+                let secret = Secret::parse(&secret).ok_or_else(|| {
+                    ConfigError(format!(
+                        "{flag}: write whsec_ and the base64 of 24 to 64 bytes, as echo whsec_$(openssl rand -base64 32) does"
+                    ))
+                })?;
+                Some(EventConfig {
+                    url,
+                    secret,
+                    kinds: self.event_webhook_types,
+                    timeout: self.event_webhook_timeout,
+                    retry_after: self.event_webhook_retry_after,
+                })
+            }
+            (Some(_), None) => {
+                return Err(ConfigError(
+                    "--event-webhook needs --event-webhook-secret-file, with the secret that the app verifies events by".into(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError(
+                    "--event-webhook-secret-file needs --event-webhook, the URL that events are sent to".into(),
+                ));
+            }
+        };
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
@@ -255,6 +288,8 @@ impl Flags {
             drain_timeout: self.drain_timeout,
             max_accepts_per_second: self.max_accepts_per_second,
             max_rooms: self.max_rooms,
+            max_blocks: self.max_blocks,
+            events,
             reconnects_per_minute: self.reconnects_per_minute,
             room_key: KeyConfig {
                 key: match self.room_key_file {
@@ -465,6 +500,16 @@ mod tests {
                 &["--auth-webhook", "http://x", "--jwks", "keys.json"],
                 "one or the other",
             ),
+            (&["--event-webhook", "app.example"], "https://"),
+            (
+                &["--event-webhook", "http://x"],
+                "--event-webhook-secret-file",
+            ),
+            (
+                &["--event-webhook-secret-file", "/nowhere"],
+                "--event-webhook,",
+            ),
+            (&["--event-webhook-type", "match"], "match.made"),
             (&["--turn-url", "stun:x"], "turn:turn"),
             (&["--turn-url", "turn: "], "turn:turn"),
             (&["--turn-url", "turn:x y"], "turn:turn"),

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod admission;
 pub mod config;
 pub mod drain;
+pub mod events;
 pub mod fetch;
 pub mod files;
 pub mod hand_over;
@@ -49,7 +50,7 @@ use voicematch_core::{
     memory::Memory,
     metrics::{self, Metrics},
     pause,
-    room::{named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
+    room::{Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
         Context, Persons, Resumables,
         close_log::{self, CloseLog},
@@ -65,6 +66,7 @@ use admission::{
     make_room::MakeRoom,
 };
 use config::Config;
+use events::Events;
 use hand_over::{HandOver, Inherited, Succeeded};
 use http::Public;
 use listen::{
@@ -92,6 +94,7 @@ pub struct Server {
     keys: RoomKeys,
     key_source: room_key::Source,
     auth: Option<Arc<Auth>>,
+    events: Option<Events>,
     metrics: Arc<Metrics>,
     certificate: Option<Certificate>,
     /// What the server before has handed over.
@@ -140,6 +143,9 @@ pub enum ServerError {
     /// Nor can the token of operators.
     #[error("{0}")]
     AdminToken(String),
+    /// Nor can the app be told of events.
+    #[error("--event-webhook: {0}")]
+    Events(String),
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
@@ -162,6 +168,9 @@ impl Server {
         let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
         let auth = Auth::load(config.auth.clone(), config.session.rate, &metrics);
         let auth = auth.map_err(ServerError::TokenKeys)?;
+        let events = config.events.clone();
+        let events = events.map(|events| Events::new(events, &metrics));
+        let events = events.transpose().map_err(ServerError::Events)?;
         let certificate = config.tls.clone().map(Certificate::load).transpose();
         let certificate = certificate.map_err(ServerError::Certificate)?;
         // Last, as the other server waits for this one from now on.
@@ -205,6 +214,7 @@ impl Server {
             keys,
             key_source,
             auth,
+            events,
             metrics,
             certificate,
             inherited,
@@ -257,6 +267,7 @@ impl Server {
             keys,
             key_source,
             auth,
+            events,
             metrics,
             certificate,
             inherited,
@@ -277,6 +288,9 @@ impl Server {
         let predecessor = inherited.as_ref().map(|old| old.sessions().to_owned());
         metrics.room_key(key_source.as_str());
         let keys = Arc::new(keys);
+        let listener = events.as_ref().map(Events::listener);
+        let shared = Shared::new(metrics.clone(), keys.clone(), config.max_blocks, listener);
+        let events = events.map(Events::start);
         let shutdown = Shutdown::default();
         let make_room = MakeRoom::default();
         // A ticket brings back a room of two; this many wait for their second member at the most.
@@ -287,15 +301,15 @@ impl Server {
         let trace = tracer.clone().map(|tracer| tracer as Arc<dyn Trace>);
         let context = Arc::new(Context {
             config: Live::new(config.session.clone()),
-            matchmaker: Matchmaker::new(config.matchmaker, metrics.clone(), keys.clone())
-                .traced(trace.clone()),
+            matchmaker: Matchmaker::new(config.matchmaker, shared.clone()).traced(trace.clone()),
             directory: Directory::default(),
             persons: Persons::new(config.sessions_per_user),
             identify: auth.clone().map(|auth| Arc::new(Renewal(auth)) as _),
-            named_rooms: NamedRooms::new(config.max_rooms, metrics.clone(), keys.clone()),
+            named_rooms: NamedRooms::new(config.max_rooms, shared.clone()),
             resumables: Resumables::default(),
             detached: AtomicUsize::new(0),
-            pending_rooms: PendingRooms::new(max_pending, metrics.clone(), keys.clone()),
+            pending_rooms: PendingRooms::new(max_pending, shared.clone()),
+            shared,
             room_keys: keys,
             metrics: metrics.clone(),
             memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
@@ -433,6 +447,10 @@ impl Server {
         // Until here, and while users are still being closed, the listener answers.
         shutdown::last_words(&context.metrics, &make_room).await;
         workers.stop();
+        // All rooms have ended now.
+        if let Some(events) = events {
+            events.flush().await;
+        }
         admin.abort();
         watch.abort();
         context.close_log.sum_up();

@@ -11,6 +11,7 @@ MAY_BE_EMPTY = {
     "VoicematchAbsent": "it asks whether there is no server, and there is one; rules.test.yml tries the other case",
     ("Users the app was asked about", "{{instance}} {{result}}"): "the server of this run asks no app",
     ("Keys of tokens fetched", "{{instance}} {{result}}"): "nor has it keys from a URL",
+    ("Time since the app took events", "{{instance}}"): "the server of this run tells no app",
     ("Time the app takes to answer", "50 %"): "the server of this run asks no app",
     ("Time the app takes to answer", "99 %"): "the server of this run asks no app",
 }

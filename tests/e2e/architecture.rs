@@ -26,6 +26,7 @@ const SERVER: &[Room] = &[
             "report",
             "room_key",
             "trace",
+            "events",
             "fetch",
             "files",
         ],
@@ -58,6 +59,7 @@ const SERVER: &[Room] = &[
     ("io", &[]),
     ("machine", &[]),
     ("room_key", &["files"]),
+    ("events", &["fetch"]),
     ("log", &["report"]),
     ("report", &["fetch"]),
     ("trace", &["fetch"]),
@@ -75,6 +77,7 @@ const CORE: &[Room] = &[
             "directory",
             "room",
             "address",
+            "events",
             "identity",
             "rate",
             "outbox",
@@ -86,11 +89,13 @@ const CORE: &[Room] = &[
             "trace",
         ],
     ),
-    ("matchmaker", &["room", "live", "metrics", "trace"]),
+    ("matchmaker", &["room", "live", "trace"]),
     ("directory", &["room"]),
     (
         "room",
-        &["address", "identity", "outbox", "metrics", "process"],
+        &[
+            "address", "identity", "outbox", "metrics", "process", "blocks", "events",
+        ],
     ),
     ("identity", &["rate"]),
     ("rate", &["pause"]),
@@ -101,6 +106,8 @@ const CORE: &[Room] = &[
     ("memory", &[]),
     ("pause", &[]),
     ("process", &[]),
+    ("blocks", &[]),
+    ("events", &[]),
     ("trace", &[]),
 ];
 

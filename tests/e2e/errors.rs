@@ -55,6 +55,7 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
             user.send(json!({"type": "renew_token", "token": "x"}))
                 .await;
         }
+        ErrorCode::NoPartner => user.send(json!({"type": "block"})).await,
         ErrorCode::BadRoomName => join(&mut user, "a room").await,
         ErrorCode::RoomFull => {
             for _ in 0..20 {

@@ -10,6 +10,7 @@ mod architecture;
 mod auth;
 mod auth_keys;
 mod auth_webhook;
+mod block;
 mod browsers;
 mod configuration;
 mod criteria;
@@ -17,6 +18,7 @@ mod drain;
 #[cfg(feature = "sentry")]
 mod error_reports;
 mod errors;
+mod events;
 mod frames;
 mod hand_over;
 mod heartbeat;

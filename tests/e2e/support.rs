@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+pub(crate) mod event_receiver;
 pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;

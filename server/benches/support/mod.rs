@@ -20,7 +20,7 @@ use voicematch_core::{
     metrics::{Metrics, Transport},
     outbox::{Attach, Link, LogLimits, Outbox, OutboxLimits, text_header},
     process::ProcessId,
-    room::{Member, Place, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
+    room::{Member, Place, Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
         Arrival, Context, Pending, Persons, RateLimit, Resumable, Resumables, ResumeConfig,
         Session, SessionConfig, close_log::CloseLog,
@@ -93,8 +93,13 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
         },
         avoid_partner_for: Duration::from_secs(30),
     };
+    Matchmaker::new(config, new_shared(metrics))
+}
+
+/// Nobody hears of rooms, as it is unless the operator says otherwise.
+fn new_shared(metrics: &Arc<Metrics>) -> Arc<Shared> {
     let keys = Arc::new(RoomKeys::random(ProcessId::random()));
-    Matchmaker::new(config, metrics.clone(), keys)
+    Shared::new(metrics.clone(), keys, 100, None)
 }
 
 /// A user without a session, who listens at `sink`.
@@ -121,7 +126,7 @@ pub(crate) fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {
 /// What sessions share. Their rate is counted, but is none that a benchmark reaches.
 fn new_context() -> Arc<Context> {
     let metrics = new_metrics();
-    let keys = Arc::new(RoomKeys::random(ProcessId::random()));
+    let shared = new_shared(&metrics);
     Arc::new(Context {
         config: Live::new(SessionConfig {
             heartbeat: Duration::from_secs(25),
@@ -145,11 +150,12 @@ fn new_context() -> Arc<Context> {
         directory: Directory::default(),
         persons: Persons::new(0),
         identify: None,
-        named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
+        named_rooms: NamedRooms::new(100, shared.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
-        pending_rooms: PendingRooms::new(10, metrics.clone(), keys.clone()),
-        room_keys: keys,
+        pending_rooms: PendingRooms::new(10, shared.clone()),
+        room_keys: shared.keys.clone(),
+        shared,
         memory: new_memory(&metrics),
         metrics,
         close_log: CloseLog::default(),

@@ -16,7 +16,6 @@ mod wish;
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -26,15 +25,14 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use serde_json::value::RawValue;
-use voicematch_protocol::SessionId;
+use voicematch_protocol::{LeaveReason, SessionId};
 
 use crate::{
     live::Live,
-    metrics::Metrics,
-    room::{Member, Place, Room, Side, WaiterGone, ticket::RoomKeys},
+    room::{Member, Place, Room, Shared, Side, WaiterGone},
     trace::Trace,
 };
-pub use claim::{Claim, ClaimState, Taken};
+pub use claim::{Claim, ClaimState, Unpaired};
 pub use view::{PoolView, TicketView, WhyNot};
 pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
 
@@ -61,6 +59,8 @@ pub struct Ticket {
     since: Instant,
     avoid: Vec<Avoid>,
     request_id: Option<Box<RawValue>>,
+    /// The room that the last partner had left before.
+    former: Option<Arc<Room>>,
     /// The widest kind of pool in which it stands. Only its owner changes it.
     kind: AtomicU8,
     /// The kind of pool whose gauge counts it.
@@ -78,6 +78,11 @@ impl Ticket {
         self.request_id.as_deref()
     }
 
+    /// The room that the last partner had left before the user began to wait.
+    pub fn former(&self) -> Option<&Arc<Room>> {
+        self.former.as_ref()
+    }
+
     fn kind(&self) -> PoolKind {
         PoolKind::ALL[usize::from(self.kind.load(Ordering::Acquire))]
     }
@@ -91,6 +96,7 @@ impl Ticket {
     fn side(&self, now: Instant) -> Side<'_> {
         Side {
             member: &self.member,
+            ticket: self.claim.sequence,
             waited: now.saturating_duration_since(self.since),
             request_id: self.request_id(),
         }
@@ -118,20 +124,28 @@ pub struct Matchmaker {
     config: Live<MatchmakerConfig>,
     pools: DashMap<PoolKey, Pool, ahash::RandomState>,
     arrivals: AtomicU64,
-    metrics: Arc<Metrics>,
-    keys: Arc<RoomKeys>,
+    shared: Arc<Shared>,
     trace: Option<Arc<dyn Trace>>,
 }
 
+/// What has become of a user who has blocked another, beside the block.
+pub enum Parted {
+    /// They were in a room together, and no longer are.
+    Left(Arc<Room>),
+    /// They wait with another ticket: a match was being made, and was undone.
+    Again(Arc<Ticket>),
+    /// Nothing.
+    Unmoved,
+}
+
 impl Matchmaker {
-    /// `keys` sign the room tickets of those who are matched.
-    pub fn new(config: MatchmakerConfig, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
+    /// Nobody waits.
+    pub fn new(config: MatchmakerConfig, shared: Arc<Shared>) -> Self {
         Self {
             config: Live::new(config),
             pools: DashMap::with_hasher_and_shard_amount(ahash::RandomState::new(), POOL_SHARDS),
             arrivals: AtomicU64::new(0),
-            metrics,
-            keys,
+            shared,
             trace: None,
         }
     }
@@ -162,11 +176,15 @@ impl Matchmaker {
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
         let ticket = self.ticket(member, wish, avoid, request_id, now)?;
-        if !self.search(&ticket, false, now) {
-            self.post(&ticket, ticket.pool_kinds());
-            self.search_posted(&ticket, now);
-        }
+        self.begin(&ticket, now);
         Ok(ticket)
+    }
+
+    fn begin(&self, ticket: &Arc<Ticket>, now: Instant) {
+        if !self.search(ticket, false, now) {
+            self.post(ticket, ticket.pool_kinds());
+            self.search_posted(ticket, now);
+        }
     }
 
     /// The same for a user who is away: the ticket is parked, and keeps its place in the order.
@@ -191,20 +209,68 @@ impl Matchmaker {
         request_id: Option<Box<RawValue>>,
         now: Instant,
     ) -> Result<Arc<Ticket>, Place> {
-        // From 1, so that a seat has room for it.
-        let sequence = self.arrivals.fetch_add(1, Ordering::Relaxed) + 1;
-        member.start_waiting(NonZeroU64::new(sequence))?;
+        let claim = self.next_claim();
+        let former = member.start_waiting(claim.sequence)?;
         let kind = wish.narrowest();
         Ok(Arc::new(Ticket {
-            claim: Claim::new(sequence),
+            claim,
             member: member.clone(),
             wish,
             since: now,
             avoid,
             request_id,
+            former,
             kind: AtomicU8::new(kind as u8),
             counted: AtomicU8::new(UNCOUNTED),
         }))
+    }
+
+    fn next_claim(&self) -> Claim {
+        Claim::new(self.arrivals.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A user blocks another: from now on the two are not matched, and if they are in a room together they leave it.
+    /// `ticket`: the last one of the user who blocks, with which nobody else does anything meanwhile.
+    pub fn part(
+        &self,
+        member: &Arc<Member>,
+        other: &Member,
+        ticket: Option<&Ticket>,
+        now: Instant,
+    ) -> (bool, Parted) {
+        let is_new = self.shared.block(member, other, now);
+        // A match that was decided before this moment, and is being made, may be with the other one. Who makes it
+        // finds that this user has gone, and goes on waiting.
+        let claimed = ticket.filter(|ticket| ticket.claim.state() == ClaimState::Claimed);
+        if let Some(undone) = claimed
+            && member.stop_waiting(undone.claim.sequence)
+            && let Some(again) = self.find_again(undone, now)
+        {
+            return (is_new, Parted::Again(again));
+        }
+        let room = member.room();
+        let room = room.filter(|room| self.shared.are_apart(member, room.peer_of(member.id), now));
+        let left = room.and_then(|_| member.leave_room(LeaveReason::Left));
+        (is_new, left.map_or(Parted::Unmoved, Parted::Left))
+    }
+
+    /// Lets the user of a ticket whose match was undone wait again, as long as before, behind those who wait.
+    fn find_again(&self, undone: &Ticket, now: Instant) -> Option<Arc<Ticket>> {
+        let claim = self.next_claim();
+        undone.member.start_waiting(claim.sequence).ok()?;
+        let ticket = Arc::new(Ticket {
+            claim,
+            member: undone.member.clone(),
+            wish: undone.wish.clone(),
+            since: undone.since,
+            avoid: undone.avoid.clone(),
+            request_id: undone.request_id.clone(),
+            former: undone.former.clone(),
+            kind: AtomicU8::new(undone.kind() as u8),
+            counted: AtomicU8::new(UNCOUNTED),
+        });
+        self.begin(&ticket, now);
+        Some(ticket)
     }
 
     /// Cancels a ticket and makes its user idle. False: the ticket was matched first.
@@ -212,7 +278,7 @@ impl Matchmaker {
         let cancelled = ticket.claim.cancel();
         if cancelled {
             self.withdraw(ticket);
-            ticket.member.stop_waiting();
+            ticket.member.stop_waiting(ticket.claim.sequence);
         }
         cancelled
     }
@@ -277,13 +343,16 @@ impl Matchmaker {
     /// Looks for a partner, from narrow to wide pools, and makes the match. False: there is no partner.
     fn search(&self, ticket: &Arc<Ticket>, posted: bool, now: Instant) -> bool {
         while let Some((found, kind)) = self.oldest_for(ticket, now) {
-            match Claim::pair(&ticket.claim, &found.claim) {
-                Err(Taken::Mine) => {
+            let are_apart = || self.shared.are_apart(&ticket.member, &found.member, now);
+            match Claim::pair(&ticket.claim, &found.claim, are_apart) {
+                Err(Unpaired::Mine) => {
                     // The claim may have withdrawn the ticket before it had reached all its pools.
                     self.withdraw(ticket);
                     return true;
                 }
-                Err(Taken::Theirs) => self.remove(&found),
+                Err(Unpaired::Theirs) => self.remove(&found),
+                // The block came after the look; the next one sees it.
+                Err(Unpaired::Apart) => {}
                 Ok(()) => {
                     // Both leave the pools and the count before their users learn of the match.
                     self.withdraw(&found);
@@ -302,7 +371,7 @@ impl Matchmaker {
 
     /// The partner has gone: the ticket goes on waiting, at its old place in the order.
     fn reopen(&self, ticket: &Arc<Ticket>, posted: bool) {
-        self.metrics.partners_gone.inc();
+        self.shared.metrics.partners_gone.inc();
         ticket.claim.reopen();
         if posted {
             // Searches that met the claimed ticket have taken it out of their pools.
@@ -316,6 +385,7 @@ impl Matchmaker {
             !other.member.is_same_person(&ticket.member)
                 && !ticket.avoids(other, now)
                 && !other.avoids(ticket, now)
+                && !self.shared.are_apart(&ticket.member, &other.member, now)
         };
         let oldest_in = |key: PoolKey| {
             let pool = self.pools.get(&key)?;
@@ -340,8 +410,9 @@ impl Matchmaker {
     ) -> Result<(), WaiterGone> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        let room = Room::open(&waiter, &newcomer, &shared, &self.metrics, &self.keys, now)?;
-        self.metrics
+        let room = Room::open(&waiter, &newcomer, &shared, &self.shared, now)?;
+        self.shared
+            .metrics
             .matched(kind.index(), [waiter.waited, newcomer.waited]);
         if let Some(trace) = &self.trace {
             let users = [&waiter, &newcomer].map(|side| (side.member.id, side.waited));
@@ -386,7 +457,7 @@ impl Matchmaker {
         let now = kind.map_or(UNCOUNTED, |kind| kind as u8);
         let before = ticket.counted.swap(now, Ordering::AcqRel);
         for (place, change) in [(before, -1), (now, 1)] {
-            if let Some(gauge) = self.metrics.waiting.get(usize::from(place)) {
+            if let Some(gauge) = self.shared.metrics.waiting.get(usize::from(place)) {
                 gauge.add(change);
             }
         }

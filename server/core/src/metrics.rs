@@ -19,10 +19,11 @@ use prometheus::{
     Registry,
     core::{Collector, Metric},
 };
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind, ReportReason};
 
 use labels::{
-    DROPS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES, SPAN_RESULTS, WEBHOOK_RESULTS,
+    DROPS, EVENT_DROPS, EVENT_REQUESTS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES,
+    SPAN_RESULTS, WEBHOOK_RESULTS,
 };
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
@@ -60,6 +61,17 @@ struct Hot {
 struct HighWater {
     messages: AtomicI64,
     bytes: AtomicI64,
+}
+
+/// What becomes of events on their way to the app.
+pub struct EventWebhook {
+    pub sent: IntCounter,
+    /// By reason: of [`labels::EVENT_DROPS`].
+    pub dropped: IntCounterVec,
+    /// By result: of [`labels::EVENT_REQUESTS`].
+    pub requests: IntCounterVec,
+    pub queued: IntGauge,
+    pub last_success: IntGauge,
 }
 
 /// A histogram over [`LATENCY_BUCKETS`].
@@ -101,6 +113,10 @@ pub struct Metrics {
     pub key_fetches: IntCounterVec,
     pub webhook: IntCounterVec,
     pub webhook_seconds: Histogram,
+    pub blocks: IntCounter,
+    pub blocks_remembered: IntGauge,
+    reports: [IntCounter; ReportReason::ALL.len()],
+    pub event_webhook: EventWebhook,
     pub named_rooms: IntGauge,
     room_keys: IntGaugeVec,
     pub named_members: IntGauge,
@@ -219,6 +235,28 @@ impl Metrics {
             "Users about whom --auth-webhook was asked; remembered: the app's last answer was used again.",
             &WEBHOOK_RESULTS,
         )?;
+        let reports = make.counters(
+            "reports_total",
+            "Reports of users about partners, by reason.",
+            "reason",
+        )?;
+        let event_webhook = EventWebhook {
+            sent: make.counter("events_sent_total", "Events that the app has taken at --event-webhook.")?,
+            dropped: make.counters(
+                "events_dropped_total",
+                "Events that the app has not got; queue_full: it takes them more slowly than they happen; gave_up: each try failed; refused: it answered that it does not want them; shutdown: this server ended.",
+                "reason",
+            )?,
+            requests: make.counters("event_webhook_requests_total", "Requests to --event-webhook, by result; failed: it is tried again.", "result")?,
+            queued: make.gauge("events_queued", "Events that are on their way to --event-webhook, or wait for it.")?,
+            last_success: make.gauge("event_webhook_last_success_timestamp_seconds", "When the app has last taken events, in seconds since 1970; 0: never.")?,
+        };
+        for reason in EVENT_DROPS {
+            event_webhook.dropped.with_label_values(&[reason]);
+        }
+        for result in EVENT_REQUESTS {
+            event_webhook.requests.with_label_values(&[result]);
+        }
         for reason in DROPS {
             dropped.with_label_values(&[reason]);
         }
@@ -256,6 +294,10 @@ impl Metrics {
             key_fetches,
             webhook,
             webhook_seconds: make.histogram("auth_webhook_seconds", "How long the app took to say who may come in.")?,
+            blocks: make.counter("blocks_total", "Partners whom users have blocked.")?,
+            blocks_remembered: make.gauge("blocks_remembered", "Blocks that count now; --max-blocks is their limit.")?,
+            reports: std::array::from_fn(|i| reports.with_label_values(&[ReportReason::ALL[i].as_str()])),
+            event_webhook,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
@@ -364,6 +406,11 @@ impl Metrics {
         self.errors[code.index()].inc();
     }
 
+    /// A report of a user about a partner.
+    pub fn reported(&self, reason: ReportReason) {
+        self.reports[reason.index()].inc();
+    }
+
     /// Where the key of room tickets has come from.
     pub fn room_key(&self, source: &'static str) {
         self.room_keys.with_label_values(&[source]).set(1);
@@ -420,18 +467,6 @@ impl Metrics {
     /// Connections turned away so far, in the order of [`REFUSALS`].
     pub fn refusals(&self) -> [u64; REFUSALS.len()] {
         REFUSALS.map(|reason| self.refused.with_label_values(&[reason]).get())
-    }
-
-    /// Whole seconds from the start until then: four bytes for what must be small.
-    pub fn seconds_until(&self, moment: Instant) -> u32 {
-        let seconds = moment.saturating_duration_since(self.started).as_secs();
-        u32::try_from(seconds).unwrap_or(u32::MAX)
-    }
-
-    /// How long ago that second was.
-    pub fn since_second(&self, second: u32) -> Duration {
-        let then = Duration::from_secs(second.into());
-        self.started.elapsed().saturating_sub(then)
     }
 
     /// A limit that was hit; `limit` is one of [`LIMITS`].

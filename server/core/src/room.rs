@@ -10,12 +10,11 @@ pub mod pending;
 pub mod ticket;
 
 use std::{
-    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::value::RawValue;
@@ -23,6 +22,8 @@ use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, Sessi
 
 use crate::{
     address::UserAddress,
+    blocks::{self, Blocks, Person},
+    events::{Data, Event, EventKind, Listener, Party},
     identity::Identity,
     metrics::Metrics,
     outbox::{Batch, Outbox, Refused},
@@ -30,6 +31,89 @@ use crate::{
 
 use named::NamedRoom;
 use ticket::{RoomKeys, TicketSeat};
+
+/// What all rooms share.
+pub struct Shared {
+    pub metrics: Arc<Metrics>,
+    /// They sign the room tickets of those who are in a room.
+    pub keys: Arc<RoomKeys>,
+    /// Who does not meet whom.
+    pub blocks: Blocks,
+    /// Who hears of rooms, if anybody does.
+    pub listener: Option<Arc<dyn Listener>>,
+}
+
+impl Shared {
+    /// At the most so many blocks are remembered.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        keys: Arc<RoomKeys>,
+        max_blocks: usize,
+        listener: Option<Arc<dyn Listener>>,
+    ) -> Arc<Self> {
+        let remembered = metrics.blocks_remembered.clone();
+        Arc::new(Self {
+            blocks: Blocks::new(max_blocks, blocks::REMEMBERED_FOR, remembered),
+            metrics,
+            keys,
+            listener,
+        })
+    }
+
+    /// Tells of an event, if somebody wants to hear of it.
+    #[inline]
+    pub fn tell(&self, kind: EventKind, data: impl FnOnce() -> Data) {
+        if let Some(listener) = &self.listener
+            && listener.wants(kind)
+        {
+            let (at, data) = (SystemTime::now(), data());
+            listener.hear(Event { kind, at, data });
+        }
+    }
+
+    /// Whether one of the two has blocked the other. For a user whom the app has not named, and who has no part in any
+    /// block, that is one look at the user.
+    #[inline]
+    pub fn are_apart(&self, one: &Member, other: &Member, now: Instant) -> bool {
+        let may_be = match one.identity {
+            None => one.has_blocks.load(Ordering::Acquire),
+            Some(_) => !self.blocks.is_empty(),
+        };
+        may_be
+            && self
+                .blocks
+                .are_apart(self.person(one), self.person(other), now)
+    }
+
+    /// From now on the two are not to meet. False: the one had blocked the other before.
+    pub fn block(&self, by: &Member, of: &Member, now: Instant) -> bool {
+        let blocked = self.blocks.block(self.person(by), self.person(of), now);
+        if blocked.pushes_out {
+            self.metrics.limit_hit("max_blocks");
+        }
+        for member in [by, of] {
+            member.has_blocks.store(true, Ordering::Release);
+        }
+        blocked.is_new
+    }
+
+    /// The session ends, and so do its blocks, unless the app knows the user.
+    pub fn forget_blocks(&self, member: &Member) {
+        if member.identity.is_none() && member.has_blocks.load(Ordering::Acquire) {
+            self.blocks.forget_person(self.person(member));
+        }
+    }
+
+    fn person(&self, member: &Member) -> Person {
+        self.blocks.person(member.user(), member.id)
+    }
+
+    /// Milliseconds since the start, and never 0.
+    fn ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.metrics.started);
+        (since.as_secs() * 1000 + u64::from(since.subsec_millis())).max(1)
+    }
+}
 
 /// The part of a session that others hold: the user's outbox and seat.
 pub struct Member {
@@ -39,16 +123,23 @@ pub struct Member {
     pub identity: Option<Box<Identity>>,
     /// Where the user is, as [`UserAddress`] writes it.
     address: AtomicU64,
+    /// Whether the user has blocked somebody, or was blocked.
+    has_blocks: AtomicBool,
     seat: Mutex<Seat>,
 }
+
+/// In place of a ticket's number: the user waits for a former partner.
+pub const NO_TICKET: u64 = u64::MAX;
 
 /// Where a user is, with the details.
 enum Seat {
     Idle {
         since: Instant,
     },
-    /// The number of the ticket; `None`: for a former partner, without one.
-    Waiting(Option<NonZeroU64>),
+    /// Idle since the partner has left this room.
+    Left(Arc<Room>),
+    /// With the ticket of this number, or for a former partner.
+    Waiting(u64),
     InRoom(Arc<Room>),
     InNamedRoom(Arc<NamedRoom>),
     Gone,
@@ -61,7 +152,7 @@ pub enum Standing {
         since: Instant,
     },
     /// Waiting, by the ticket of this number, or for a former partner.
-    Waiting(Option<NonZeroU64>),
+    Waiting(Option<u64>),
     InRoom(Arc<Room>),
     InNamedRoom(Arc<NamedRoom>),
     /// Has left the server.
@@ -75,9 +166,13 @@ impl Seat {
         }
     }
 
+    fn waits_with(&self, ticket: u64) -> bool {
+        matches!(self, Self::Waiting(own) if *own == ticket)
+    }
+
     fn place(&self) -> Place {
         match self {
-            Self::Idle { .. } => Place::Idle,
+            Self::Idle { .. } | Self::Left(_) => Place::Idle,
             Self::Waiting(_) => Place::Waiting,
             Self::InRoom(_) | Self::InNamedRoom(_) => Place::InRoom,
             Self::Gone => Place::Gone,
@@ -100,15 +195,18 @@ pub enum Place {
 pub struct Room {
     pub id: RoomId,
     members: [Arc<Member>; 2],
-    closed: AtomicBool,
-    /// When it was opened, in seconds since the start; small, as there is one for each two users.
-    opened: u32,
-    metrics: Arc<Metrics>,
+    /// In milliseconds since the server's start.
+    opened_ms: u64,
+    /// The same; 0: it has not ended.
+    ended_ms: AtomicU64,
+    shared: Arc<Shared>,
 }
 
 /// One of the two users of a match that is about to be made.
 pub struct Side<'a> {
     pub member: &'a Arc<Member>,
+    /// The number of their ticket.
+    pub ticket: u64,
     /// How long they waited.
     pub waited: Duration,
     /// The `id` of their request.
@@ -135,17 +233,11 @@ impl Room {
         waiter: &Side<'_>,
         newcomer: &Side<'_>,
         shared_interests: &[String],
-        metrics: &Arc<Metrics>,
-        keys: &RoomKeys,
+        shared: &Arc<Shared>,
         now: Instant,
     ) -> Result<Arc<Self>, WaiterGone> {
-        let room = Arc::new(Self {
-            id: RoomId(rand::random()),
-            members: [waiter.member.clone(), newcomer.member.clone()],
-            closed: AtomicBool::new(false),
-            opened: metrics.seconds_until(now),
-            metrics: metrics.clone(),
-        });
+        let members = [waiter.member, newcomer.member].map(Arc::clone);
+        let room = Arc::new(Self::new(RoomId(rand::random()), members, shared, now));
         let (mut waiters_seat, mut newcomers_seat);
         if waiter.member.id < newcomer.member.id {
             waiters_seat = waiter.member.lock();
@@ -155,13 +247,14 @@ impl Room {
             waiters_seat = waiter.member.lock();
         }
         debug_assert!(
-            matches!(*newcomers_seat, Seat::Waiting(_)),
+            newcomers_seat.waits_with(newcomer.ticket),
             "only its own task moves a newcomer"
         );
-        if !matches!(*waiters_seat, Seat::Waiting(_)) {
+        if !waiters_seat.waits_with(waiter.ticket) {
             return Err(WaiterGone);
         }
         let tell = |side: &Side<'_>, peer: &Side<'_>, initiator| {
+            let keys = &shared.keys;
             let ticket = ticket(keys, room.id, side.member, peer.member, initiator);
             side.member.outbox.send(&ServerMessage::MatchFound {
                 room_id: room.id,
@@ -183,7 +276,7 @@ impl Room {
         let _ = tell(newcomer, waiter, true);
         *waiters_seat = Seat::InRoom(room.clone());
         *newcomers_seat = Seat::InRoom(room.clone());
-        metrics.rooms_active.inc();
+        room.begins([waiter.waited, newcomer.waited], false);
         drop((waiters_seat, newcomers_seat));
         Ok(room)
     }
@@ -193,42 +286,75 @@ impl Room {
     fn reopen(
         id: RoomId,
         members: [&Arc<Member>; 2],
-        metrics: &Arc<Metrics>,
-        keys: &RoomKeys,
+        shared: &Arc<Shared>,
+        now: Instant,
     ) -> Option<Arc<Self>> {
-        let room = Arc::new(Self {
-            id,
-            members: members.map(Arc::clone),
-            closed: AtomicBool::new(false),
-            opened: metrics.seconds_until(Instant::now()),
-            metrics: metrics.clone(),
-        });
+        let room = Arc::new(Self::new(id, members.map(Arc::clone), shared, now));
         let [first, second] = members;
         let (mut low, mut high) = match first.id < second.id {
             true => (first.lock(), second.lock()),
             false => (second.lock(), first.lock()),
         };
-        if !matches!((&*low, &*high), (Seat::Waiting(_), Seat::Waiting(_))) {
+        if !low.waits_with(NO_TICKET) || !high.waits_with(NO_TICKET) {
             return None;
         }
         for (member, peer, initiator) in [(first, second, true), (second, first, false)] {
-            member.tell_rejoined(id, peer, initiator, keys);
+            member.tell_rejoined(id, peer, initiator, &shared.keys);
         }
         *low = Seat::InRoom(room.clone());
         *high = Seat::InRoom(room.clone());
-        metrics.rooms_active.inc();
+        room.begins([Duration::ZERO; 2], true);
         Some(room)
+    }
+
+    fn new(id: RoomId, members: [Arc<Member>; 2], shared: &Arc<Shared>, now: Instant) -> Self {
+        Self {
+            id,
+            members,
+            opened_ms: shared.ms(now),
+            ended_ms: AtomicU64::new(0),
+            shared: shared.clone(),
+        }
+    }
+
+    /// Counts and tells that it begins, while no member can leave.
+    #[inline]
+    fn begins(&self, waited: [Duration; 2], rejoined: bool) {
+        self.shared.metrics.rooms_active.inc();
+        self.shared.tell(EventKind::MatchMade, || Data::MatchMade {
+            room_id: self.id,
+            users: self.parties(),
+            waited_ms: waited.map(millis),
+            rejoined,
+        });
+    }
+
+    /// Ends it, and counts and tells that, if no other member has done so.
+    fn end(&self, left: &Member, reason: LeaveReason) {
+        let now = self.shared.ms(Instant::now());
+        let ended = &self.ended_ms;
+        let is_first = ended.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
+        if is_first.is_err() {
+            return;
+        }
+        self.shared.metrics.rooms_active.dec();
+        self.shared
+            .tell(EventKind::MatchEnded, || Data::MatchEnded {
+                room_id: self.id,
+                users: self.parties(),
+                lasted_ms: now.saturating_sub(self.opened_ms),
+                left: left.id,
+                reason,
+            });
+    }
+
+    fn parties(&self) -> [Party; 2] {
+        self.members.each_ref().map(|member| member.party())
     }
 
     /// Gives the seat of `from`, who does not come back, to the idle user `to`, and tells both; `offers`: the seat is that
     /// of who made the offer. False: the partner has left.
-    pub fn hand_over(
-        self: &Arc<Self>,
-        from: &Member,
-        to: &Arc<Member>,
-        offers: bool,
-        keys: &RoomKeys,
-    ) -> bool {
+    pub fn hand_over(self: &Arc<Self>, from: &Member, to: &Arc<Member>, offers: bool) -> bool {
         if !from.vacate(self) {
             return false;
         }
@@ -236,9 +362,9 @@ impl Room {
         let room = Arc::new(Self {
             id: self.id,
             members: [peer.clone(), to.clone()],
-            closed: AtomicBool::new(false),
-            opened: self.opened,
-            metrics: self.metrics.clone(),
+            opened_ms: self.opened_ms,
+            ended_ms: AtomicU64::new(0),
+            shared: self.shared.clone(),
         });
         let [mut peers_seat, mut seat] = match peer.id < to.id {
             true => [peer.lock(), to.lock()],
@@ -248,13 +374,14 @@ impl Room {
             }
         };
         let here = matches!(&*peers_seat, Seat::InRoom(room) if Arc::ptr_eq(room, self));
-        if !here || !matches!(&*seat, Seat::Idle { .. }) {
+        if !here || seat.place() != Place::Idle {
             return false;
         }
         // It goes on under the same id, and counts as one.
-        self.closed.store(true, Ordering::Release);
+        let now = self.shared.ms(Instant::now());
+        self.ended_ms.store(now, Ordering::Release);
         for (member, peer, initiator) in [(to, peer, offers), (peer, to, !offers)] {
-            member.tell_rejoined(self.id, peer, initiator, keys);
+            member.tell_rejoined(self.id, peer, initiator, &self.shared.keys);
         }
         *peers_seat = Seat::InRoom(room.clone());
         *seat = Seat::InRoom(room);
@@ -263,7 +390,18 @@ impl Room {
 
     /// Whether a member has left. True before the other member is told of it or matched again.
     pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.ended_ms.load(Ordering::Acquire) != 0
+    }
+
+    /// How long ago it ended; nothing if it goes on.
+    pub fn ended_since(&self) -> Duration {
+        match self.ended_ms.load(Ordering::Acquire) {
+            0 => Duration::ZERO,
+            ended => {
+                let now = self.shared.ms(Instant::now());
+                Duration::from_millis(now.saturating_sub(ended))
+            }
+        }
     }
 
     /// Who was in it when it was opened.
@@ -271,9 +409,10 @@ impl Room {
         &self.members
     }
 
-    /// For how long it has been open, to the second.
+    /// For how long it has been open.
     pub fn age(&self) -> Duration {
-        self.metrics.since_second(self.opened)
+        let now = self.shared.ms(Instant::now());
+        Duration::from_millis(now.saturating_sub(self.opened_ms))
     }
 
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {
@@ -317,6 +456,7 @@ impl Member {
             outbox,
             identity,
             address: AtomicU64::new(0),
+            has_blocks: AtomicBool::new(false),
             seat: Mutex::new(Seat::idle()),
         }
     }
@@ -340,7 +480,12 @@ impl Member {
     pub fn standing(&self) -> Standing {
         match &*self.lock() {
             Seat::Idle { since } => Standing::Idle { since: *since },
-            Seat::Waiting(ticket) => Standing::Waiting(*ticket),
+            Seat::Left(room) => {
+                let now = Instant::now();
+                let since = now.checked_sub(room.ended_since()).unwrap_or(now);
+                Standing::Idle { since }
+            }
+            Seat::Waiting(ticket) => Standing::Waiting((*ticket != NO_TICKET).then_some(*ticket)),
             Seat::InRoom(room) => Standing::InRoom(room.clone()),
             Seat::InNamedRoom(room) => Standing::InNamedRoom(room.clone()),
             Seat::Gone => Standing::Gone,
@@ -365,6 +510,14 @@ impl Member {
         self.identity.as_deref().map(|identity| &*identity.user)
     }
 
+    /// The user as events name them.
+    pub fn party(&self) -> Party {
+        Party {
+            session_id: self.id,
+            user: self.user().map(Into::into),
+        }
+    }
+
     pub fn place(&self) -> Place {
         self.lock().place()
     }
@@ -380,8 +533,9 @@ impl Member {
 
     /// Since when the user has been idle, if they are.
     pub fn idle_since(&self) -> Option<Instant> {
-        match *self.lock() {
-            Seat::Idle { since } => Some(since),
+        match &*self.lock() {
+            Seat::Idle { since } => Some(*since),
+            Seat::Left(room) => Instant::now().checked_sub(room.ended_since()),
             _ => None,
         }
     }
@@ -394,31 +548,42 @@ impl Member {
         }
     }
 
-    /// From idle to waiting, by the ticket of this number if there is one. A user who is not idle gets their place as the
-    /// error.
-    pub fn start_waiting(&self, ticket: Option<NonZeroU64>) -> Result<(), Place> {
-        let mut seat = self.lock();
-        match *seat {
-            Seat::Idle { .. } => {
-                *seat = Seat::Waiting(ticket);
-                Ok(())
-            }
-            _ => Err(seat.place()),
+    /// The room of two that the user is in, or that the partner has left.
+    pub fn last_room(&self) -> Option<Arc<Room>> {
+        match &*self.lock() {
+            Seat::InRoom(room) | Seat::Left(room) => Some(room.clone()),
+            _ => None,
         }
     }
 
-    /// From waiting to idle, after the ticket was cancelled.
-    pub fn stop_waiting(&self) {
+    /// From idle to waiting, with the ticket of this number or [`NO_TICKET`]; returns the room that the partner had left.
+    /// A user who is not idle gets their place as the error.
+    #[inline]
+    pub fn start_waiting(&self, ticket: u64) -> Result<Option<Arc<Room>>, Place> {
         let mut seat = self.lock();
-        if matches!(*seat, Seat::Waiting(_)) {
+        if !matches!(&*seat, Seat::Idle { .. } | Seat::Left(_)) {
+            return Err(seat.place());
+        }
+        match std::mem::replace(&mut *seat, Seat::Waiting(ticket)) {
+            Seat::Left(room) => Ok(Some(room)),
+            _ => Ok(None),
+        }
+    }
+
+    /// From waiting to idle. False: the user was not waiting with this ticket.
+    pub fn stop_waiting(&self, ticket: u64) -> bool {
+        let mut seat = self.lock();
+        let waited = seat.waits_with(ticket);
+        if waited {
             *seat = Seat::idle();
         }
+        waited
     }
 
     /// Sends `waiting`, unless the user has been matched meanwhile.
     pub fn confirm_waiting(&self, id: Option<&RawValue>) {
         let seat = self.lock();
-        if matches!(*seat, Seat::Waiting(_)) {
+        if seat.place() == Place::Waiting {
             // A refusal means that the user's task is closing the connection already.
             let _ = self.outbox.send(&ServerMessage::Waiting { id });
         }
@@ -443,8 +608,8 @@ impl Member {
         }
     }
 
-    /// Leaves the room, if the user is in one, and tells the partner. Returns the partner's id.
-    pub fn leave_room(&self, reason: LeaveReason) -> Option<SessionId> {
+    /// Leaves the room, if the user is in one, and tells the partner. Returns the room.
+    pub fn leave_room(&self, reason: LeaveReason) -> Option<Arc<Room>> {
         let room = {
             let mut seat = self.lock();
             match &*seat {
@@ -457,7 +622,7 @@ impl Member {
             }
         };
         self.leave_room_as(&room, reason);
-        Some(room.peer_of(self.id).id)
+        Some(room)
     }
 
     /// Leaves the server for good, and the room with it.
@@ -510,13 +675,11 @@ impl Member {
 
     /// Ends `room` for the partner; this member's own seat has been given up.
     fn leave_room_as(&self, room: &Arc<Room>, reason: LeaveReason) {
-        if !room.closed.swap(true, Ordering::AcqRel) {
-            room.metrics.rooms_active.dec();
-        }
+        room.end(self, reason);
         let peer = room.peer_of(self.id);
         let mut seat = peer.lock();
         if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
-            *seat = Seat::idle();
+            *seat = Seat::Left(room.clone());
             let left = ServerMessage::PeerLeft {
                 room_id: room.id,
                 peer_id: self.id,

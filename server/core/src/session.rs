@@ -2,6 +2,7 @@
 //! the user's messages, and the outbox writes to the user.
 
 pub mod close_log;
+mod conduct;
 mod drain;
 mod ice;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use crate::{
     metrics::{Metrics, Transport},
     outbox::{Batch, Link, Outbox, OutboxLimits},
     rate::Rate,
-    room::{Member, Room, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
+    room::{Member, Room, Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     trace::Trace,
 };
 use close_log::CloseLog;
@@ -79,6 +80,8 @@ pub struct Context {
     pub named_rooms: NamedRooms,
     /// Rooms that died with another process.
     pub pending_rooms: PendingRooms,
+    /// What all rooms share: who hears of them, and who has blocked whom.
+    pub shared: Arc<Shared>,
     /// What signs room tickets.
     pub room_keys: Arc<RoomKeys>,
     /// The sessions that outlive a connection.
@@ -130,15 +133,17 @@ pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
     ticket: Option<Arc<Ticket>>,
-    /// The ticket for which `waiting` has not been sent yet.
-    untold: Option<Arc<Ticket>>,
     /// When the ticket's criteria widen, or a former partner may be met again.
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
+    /// The room before, as far as the seat does not know it, for who blocks or reports the last partner.
+    last_room: Option<Arc<Room>>,
     avoid: Vec<Avoid>,
     rate: Rate,
     last_message: Instant,
+    /// For the ticket `waiting` has not been sent yet.
+    is_untold: bool,
     left: bool,
     resume: Option<Box<Resume>>,
 }
@@ -191,12 +196,13 @@ impl Session {
             context,
             member,
             ticket: None,
-            untold: None,
             next_step: None,
             room: None,
+            last_room: None,
             avoid: Vec::new(),
             rate,
             last_message: now,
+            is_untold: false,
             left: false,
             resume,
         }
@@ -236,6 +242,9 @@ impl Session {
                 self.go_to_room(text, &request, read_at, pending)
             }
             ClientType::RenewToken => self.renew_token(text, &request, read_at, pending),
+            ClientType::Block | ClientType::Report => {
+                self.block_or_report(text, &request, read_at, pending)
+            }
             _ => self.carry_out(&request, read_at, pending),
         };
         if let Err(refusal) = done {
@@ -293,12 +302,14 @@ impl Session {
     /// Whether [`Self::tell_waiting`] would send. Call that after the other ready connections had their turn:
     /// often one of them is the partner, and `waiting` need not be sent at all.
     pub fn is_untold(&self) -> bool {
-        self.untold.is_some()
+        self.is_untold
     }
 
     /// Tells the user that they wait, unless they have been matched meanwhile.
     pub fn tell_waiting(&mut self) {
-        if let Some(ticket) = self.untold.take() {
+        if std::mem::take(&mut self.is_untold)
+            && let Some(ticket) = &self.ticket
+        {
             self.member.confirm_waiting(ticket.request_id());
         }
     }
@@ -378,7 +389,7 @@ impl Session {
         if std::mem::replace(&mut self.left, true) {
             return;
         }
-        self.room = None;
+        (self.room, self.last_room) = (None, None);
         if let Some(ticket) = self.ticket.take() {
             self.context.matchmaker.cancel(&ticket);
         }
@@ -386,6 +397,7 @@ impl Session {
         self.end_polls();
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
+        self.context.shared.forget_blocks(&self.member);
         self.context.directory.remove(self.member.id);
         self.context.persons.leave(&self.member);
         self.uncount();

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::code::closed_list;
+use crate::code::{ReportReason, closed_list};
 
 closed_list! {
     /// The `type` of a client's message.
@@ -41,6 +41,10 @@ closed_list! {
         Rejoin = "rejoin",
         /// Go on with a new token of the app.
         RenewToken = "renew_token",
+        /// Never meet this partner again.
+        Block = "block",
+        /// Tell the app of what this partner did.
+        Report = "report",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -72,7 +76,7 @@ pub struct Request<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub payload: Option<&'a RawValue>,
-    /// The member of the room that a relay is for; absent: everyone else in it.
+    /// The member of the room that a relay is for; absent: everyone else in it. Also whom `block` and `report` mean.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Cow<'a, str>>,
 }
@@ -105,6 +109,16 @@ pub struct RenewToken<'a> {
     /// The new token.
     #[serde(borrow)]
     pub token: Cow<'a, str>,
+}
+
+/// What `report` has besides.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Report<'a> {
+    /// What the partner did.
+    pub reason: ReportReason,
+    /// More about it, in the user's words.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<Cow<'a, str>>,
 }
 
 /// What `join_room` has besides.

@@ -69,6 +69,8 @@ closed_list! {
         RoomClosed = "room_closed",
         /// The session of a room ticket is still there: its resume token opens it.
         UseResume = "use_resume",
+        /// `block` or `report` without a partner: no room, and none that ended a short time ago.
+        NoPartner = "no_partner",
         /// The user's token does not allow it.
         NotAllowed = "not_allowed",
         /// A token of `renew_token` that is wrong, or another user's.
@@ -93,6 +95,20 @@ impl ErrorCode {
                 | Self::RateLimited
                 | Self::Draining
         )
+    }
+}
+
+closed_list! {
+    /// Why a user reports a partner.
+    ReportReason {
+        /// Insults, threats, hate, nudity.
+        Abuse = "abuse",
+        /// Advertising, fraud, a program in place of a person.
+        Spam = "spam",
+        /// The partner seems to be a child.
+        Minor = "minor",
+        /// Something else.
+        Other = "other",
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{
 };
 use hyper::Uri;
 use tracing_subscriber::filter::Targets;
+use voicematch_core::events::EventKind;
 use voicematch_protocol::IceServer;
 
 use crate::{
@@ -131,6 +132,7 @@ const LISTENING: &str = "Listening";
 const ACCESS: &str = "Who may come in";
 const CALLS: &str = "Calls";
 const MATCHING: &str = "Matching";
+const EVENTS: &str = "What the app is told";
 const LIMITS: &str = "Limits";
 const RESUMING: &str = "Sessions and rooms that outlive their connections";
 const RUNNING: &str = "Running";
@@ -307,6 +309,30 @@ pub struct Flags {
     #[arg(long, help_heading = MATCHING, default_value = "30s", value_parser = time("0s", "1day"), env = "VOICEMATCH_AVOID_PARTNER_FOR", value_name = "DURATION")]
     pub avoid_partner_for: Duration,
 
+    /// Tell the app what happens: POST to this URL, with signed lists of events (Standard Webhooks)
+    /// [default: none]
+    #[arg(long, help_heading = EVENTS, value_parser = fetch::url, env = "VOICEMATCH_EVENT_WEBHOOK", value_name = "URL")]
+    pub event_webhook: Option<Uri>,
+
+    /// The secret that signs them, which the app has too: whsec_ and the base64 of 24 to 64 bytes
+    /// [default: none]
+    #[arg(long, help_heading = EVENTS, env = "VOICEMATCH_EVENT_WEBHOOK_SECRET_FILE", value_name = "FILE")]
+    pub event_webhook_secret_file: Option<PathBuf>,
+
+    /// The events that are told, as match.made,report.made. Repeatable, or separated by commas
+    /// [default: all]
+    #[arg(long = "event-webhook-type", help_heading = EVENTS, value_parser = event_kind, env = "VOICEMATCH_EVENT_WEBHOOK_TYPE", value_delimiter = ',', value_name = "TYPE")]
+    pub event_webhook_types: Vec<EventKind>,
+
+    /// How long the app may take to answer; then the same events are sent again
+    #[arg(long, help_heading = EVENTS, default_value = "5s", value_parser = time("50ms", "1m"), env = "VOICEMATCH_EVENT_WEBHOOK_TIMEOUT", value_name = "DURATION")]
+    pub event_webhook_timeout: Duration,
+
+    /// How long after a first failure events are sent again; each further time it is five times as long, and
+    /// after the fifth the events are dropped
+    #[arg(long, help_heading = EVENTS, default_value = "1s", value_parser = time("10ms", "1m"), env = "VOICEMATCH_EVENT_WEBHOOK_RETRY_AFTER", value_name = "DURATION")]
+    pub event_webhook_retry_after: Duration,
+
     /// Connections in all; 0: as many as there are file descriptors for
     #[arg(long, help_heading = LIMITS, default_value_t = 50_000, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: usize,
@@ -356,6 +382,10 @@ pub struct Flags {
     /// Named rooms at the same time, each with up to 20 members
     #[arg(long, help_heading = LIMITS, default_value_t = 10_000, value_parser = count::<usize>(1, 10_000_000), env = "VOICEMATCH_MAX_ROOMS", value_name = "N")]
     pub max_rooms: usize,
+
+    /// Blocks of users that are remembered at the same time; one more makes the oldest forgotten
+    #[arg(long, help_heading = LIMITS, default_value_t = 100_000, value_parser = count::<usize>(1, 10_000_000), env = "VOICEMATCH_MAX_BLOCKS", value_name = "N")]
+    pub max_blocks: usize,
 
     /// Time a client has to send its request's header
     #[arg(long, help_heading = LIMITS, default_value = "10s", value_parser = time("100ms", "1h"), env = "VOICEMATCH_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
@@ -636,6 +666,14 @@ pub(super) fn ice_servers(text: &str) -> Result<IceServers, String> {
         }
     }
     Ok(IceServers(servers))
+}
+
+fn event_kind(text: &str) -> Result<EventKind, String> {
+    let mut kinds = EventKind::ALL.into_iter();
+    kinds.find(|kind| kind.as_str() == text).ok_or_else(|| {
+        let known = EventKind::ALL.map(EventKind::as_str).join(", ");
+        format!("give some of {known}")
+    })
 }
 
 fn turn_url(text: &str) -> Result<String, String> {

@@ -22,13 +22,15 @@ pub struct Claim {
     state: Mutex<ClaimState>,
 }
 
-/// Which of two tickets no longer waited.
+/// Why two tickets were not claimed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// The ticket that was looking.
+pub enum Unpaired {
+    /// The ticket that was looking no longer waited.
     Mine,
-    /// The ticket that was found.
+    /// Nor did the one that was found.
     Theirs,
+    /// One of the two users has blocked the other.
+    Apart,
 }
 
 impl Claim {
@@ -40,10 +42,15 @@ impl Claim {
     }
 
     /// Claims both or neither. The older is locked first, so that tickets which find each other at the same
-    /// time cannot deadlock.
-    pub fn pair(mine: &Self, theirs: &Self) -> Result<(), Taken> {
+    /// time cannot deadlock. `are_apart` is asked while both are locked: who blocks a partner, and looks at their own
+    /// claim after that, sees each match that was made without the block.
+    pub fn pair(
+        mine: &Self,
+        theirs: &Self,
+        are_apart: impl FnOnce() -> bool,
+    ) -> Result<(), Unpaired> {
         if mine.sequence == theirs.sequence {
-            return Err(Taken::Theirs);
+            return Err(Unpaired::Theirs);
         }
         let (older, younger) = if mine.sequence < theirs.sequence {
             (mine, theirs)
@@ -58,10 +65,13 @@ impl Claim {
             (*younger_state, *older_state)
         };
         if my_state != ClaimState::Waiting {
-            return Err(Taken::Mine);
+            return Err(Unpaired::Mine);
         }
         if their_state != ClaimState::Waiting {
-            return Err(Taken::Theirs);
+            return Err(Unpaired::Theirs);
+        }
+        if are_apart() {
+            return Err(Unpaired::Apart);
         }
         *older_state = ClaimState::Claimed;
         *younger_state = ClaimState::Claimed;

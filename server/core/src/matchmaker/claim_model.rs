@@ -12,8 +12,19 @@ mod sync {
 )]
 mod claim;
 
-use claim::{Claim, ClaimState, Taken};
-use loom::{sync::Arc, thread};
+use claim::{Claim, ClaimState, Unpaired};
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+/// Nobody has blocked anybody.
+fn nobody() -> bool {
+    false
+}
 
 /// Every interleaving of three users who find each other in a circle while one cancels: at most one
 /// pair, nobody claimed alone, and nobody both cancelled and claimed.
@@ -23,7 +34,7 @@ fn every_interleaving_of_claims_makes_whole_pairs() {
         let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
         let pair = |mine: usize, theirs: usize| {
             let claims = claims.clone();
-            thread::spawn(move || Claim::pair(&claims[mine], &claims[theirs]).is_ok())
+            thread::spawn(move || Claim::pair(&claims[mine], &claims[theirs], nobody).is_ok())
         };
         let threads = [pair(0, 1), pair(1, 2)];
         let closing = pair(2, 0);
@@ -51,10 +62,10 @@ fn every_interleaving_of_claims_makes_whole_pairs() {
 fn nobody_is_matched_with_themself_or_after_the_end() {
     loom::model(|| {
         let (a, b) = (Claim::new(1), Claim::new(2));
-        assert_eq!(Claim::pair(&a, &a), Err(Taken::Theirs));
+        assert_eq!(Claim::pair(&a, &a, nobody), Err(Unpaired::Theirs));
         assert!(b.cancel());
-        assert_eq!(Claim::pair(&a, &b), Err(Taken::Theirs));
-        assert_eq!(Claim::pair(&b, &a), Err(Taken::Mine));
+        assert_eq!(Claim::pair(&a, &b, nobody), Err(Unpaired::Theirs));
+        assert_eq!(Claim::pair(&b, &a, nobody), Err(Unpaired::Mine));
         assert_eq!(
             (a.state(), b.state()),
             (ClaimState::Waiting, ClaimState::Cancelled)
@@ -77,7 +88,7 @@ fn a_parked_user_is_claimed_by_nobody() {
             }
             parked
         });
-        let met = Claim::pair(&claims[1], &claims[0]).is_ok();
+        let met = Claim::pair(&claims[1], &claims[0], nobody).is_ok();
         let parked = frozen.join().expect("no panic");
         assert!(met || parked);
         let state = if met {
@@ -99,16 +110,41 @@ fn a_survivor_is_there_for_whoever_looks_next() {
         let survivors = claims.clone();
         let survivor = thread::spawn(move || {
             let [gone, survivor, other] = &*survivors;
-            if Claim::pair(survivor, gone).is_ok() {
+            if Claim::pair(survivor, gone, nobody).is_ok() {
                 survivor.reopen();
             }
-            Claim::pair(survivor, other).is_ok()
+            Claim::pair(survivor, other, nobody).is_ok()
         });
-        let met = Claim::pair(other, &claims[1]).is_ok();
+        let met = Claim::pair(other, &claims[1], nobody).is_ok();
         let met_late = survivor.join().expect("no panic");
         assert!(met != met_late, "{met} {met_late}");
         assert_eq!(claims[1].state(), ClaimState::Claimed);
         assert_eq!(other.state(), ClaimState::Claimed);
         assert_ne!(gone.state(), ClaimState::Cancelled);
+    });
+}
+
+/// Every interleaving of a user who blocks a partner while that partner looks: either the two are not matched, or the one
+/// who has blocked sees at once that a match was made, and can end it. A third user still meets the one who is left.
+#[test]
+fn a_block_comes_before_the_match_or_sees_it() {
+    loom::model(|| {
+        let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
+        let blocked = Arc::new(AtomicBool::new(false));
+        let looking = {
+            let (claims, blocked) = (claims.clone(), blocked.clone());
+            thread::spawn(move || {
+                let are_apart = || blocked.load(Ordering::Acquire);
+                Claim::pair(&claims[1], &claims[0], are_apart)
+            })
+        };
+        blocked.store(true, Ordering::Release);
+        let sees_match = claims[0].state() == ClaimState::Claimed;
+        let looked = looking.join().expect("no panic");
+        assert_eq!(looked.is_ok(), sees_match);
+        if !sees_match {
+            assert_eq!(looked, Err(Unpaired::Apart));
+            assert_eq!(Claim::pair(&claims[2], &claims[0], nobody), Ok(()));
+        }
     });
 }

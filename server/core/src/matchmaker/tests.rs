@@ -10,9 +10,13 @@ use voicematch_protocol::{CloseReason, Criteria, LeaveReason};
 
 use super::*;
 use crate::{
+    blocks::Blocks,
+    identity::Identity,
     memory::Memory,
+    metrics::Metrics,
     outbox::{Link, Outbox, OutboxLimits, text_frame},
     process::ProcessId,
+    room::ticket::RoomKeys,
 };
 
 /// What one user has been told, in order, one frame after another.
@@ -56,6 +60,8 @@ struct User {
     /// What still stands in the pools after the user has vanished.
     ghost: Option<Arc<Ticket>>,
     avoid: Vec<Avoid>,
+    /// Whom this user has blocked.
+    blocked: Vec<SessionId>,
 }
 
 impl User {
@@ -72,13 +78,18 @@ impl User {
             metrics.clone(),
             memory,
         );
-        let member = Arc::new(Member::new(SessionId(id), outbox, false, None));
+        // Every third one is known to the app.
+        let user = format!("user {id}").into();
+        let identity = Identity::new(user, Instant::now() + 3600 * SECOND);
+        let identity = id.is_multiple_of(3).then(|| Box::new(identity));
+        let member = Arc::new(Member::new(SessionId(id), outbox, false, identity));
         Self {
             member,
             heard,
             ticket: None,
             ghost: None,
             avoid: Vec::new(),
+            blocked: Vec::new(),
         }
     }
 
@@ -97,11 +108,21 @@ impl User {
     }
 
     fn next(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
-        if let Some(partner) = self.member.leave_room(LeaveReason::Next) {
+        if let Some(room) = self.member.leave_room(LeaveReason::Next) {
+            let partner = room.peer_of(self.member.id).id;
             let until = now + matchmaker.config().get().avoid_partner_for;
             self.avoid.push(Avoid { partner, until });
         }
         self.find(matchmaker, wish, now);
+    }
+
+    fn block(&mut self, matchmaker: &Matchmaker, other: &Member, now: Instant) {
+        let ticket = self.ticket.as_deref();
+        let (_, parted) = matchmaker.part(&self.member, other, ticket, now);
+        if let Parted::Again(ticket) = parted {
+            self.ticket = Some(ticket);
+        }
+        self.blocked.push(other.id);
     }
 
     fn die(&mut self, matchmaker: &Matchmaker) {
@@ -132,6 +153,9 @@ impl User {
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// For how many seconds blocks count.
+const REMEMBERED: u32 = 40;
+
 fn config() -> MatchmakerConfig {
     let after = |seconds: u32| Some(SECOND * seconds);
     let widening = Widening {
@@ -148,7 +172,14 @@ fn config() -> MatchmakerConfig {
 fn new_matchmaker() -> (Matchmaker, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
     let keys = Arc::new(RoomKeys::random(ProcessId::random()));
-    (Matchmaker::new(config(), metrics.clone(), keys), metrics)
+    let remembered = metrics.blocks_remembered.clone();
+    let shared = Shared {
+        metrics: metrics.clone(),
+        keys,
+        blocks: Blocks::new(1000, REMEMBERED * SECOND, remembered),
+        listener: None,
+    };
+    (Matchmaker::new(config(), Arc::new(shared)), metrics)
 }
 
 fn wish(language: &str, region: &str, interests: &[&str]) -> Wish {
@@ -166,6 +197,8 @@ enum Step {
     Cancel(usize),
     Next(usize, usize),
     Leave(usize),
+    /// The first one blocks the second.
+    Block(usize, usize),
     Die(usize),
     Vanish(usize),
     /// Parks whoever waits, or lets them come back.
@@ -195,11 +228,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => user.clone().prop_map(Step::Cancel),
         3 => (user.clone(), wish).prop_map(|(user, wish)| Step::Next(user, wish)),
         1 => user.clone().prop_map(Step::Leave),
+        2 => (user.clone(), 1..USERS).prop_map(|(user, to)| Step::Block(user, (user + to) % USERS)),
         1 => user.clone().prop_map(Step::Die),
         1 => user.clone().prop_map(Step::Vanish),
         2 => user.prop_map(Step::Park),
         3 => (1u32..12).prop_map(Step::Pass),
     ]
+}
+
+/// Two users, whichever is named first.
+fn pair(a: usize, b: usize) -> [usize; 2] {
+    [a.min(b), a.max(b)]
 }
 
 /// The matchmaker as one would explain it: a list of those who wait, in order of arrival.
@@ -208,6 +247,8 @@ struct Model {
     waiting: Vec<Waiting>,
     partner: HashMap<usize, usize>,
     avoid: HashMap<usize, Vec<(usize, u32)>>,
+    /// Two who are apart, and until when.
+    apart: HashMap<[usize; 2], u32>,
     dead: Vec<usize>,
     now: u32,
 }
@@ -253,7 +294,9 @@ impl Model {
 
     /// How narrow a pool the two share, if they may meet.
     fn shared(&self, a: &Waiting, b: &Waiting) -> Option<PoolKind> {
-        if a.parked || b.parked || self.avoids(a, b) || self.avoids(b, a) {
+        let until = self.apart.get(&pair(a.user, b.user));
+        let apart = until.is_some_and(|&until| self.now < until);
+        if apart || a.parked || b.parked || self.avoids(a, b) || self.avoids(b, a) {
             return None;
         }
         let theirs = self.pools(b);
@@ -330,6 +373,12 @@ impl Model {
             Step::Leave(user) => {
                 self.leave(user);
             }
+            Step::Block(user, other) => {
+                self.apart.insert(pair(user, other), self.now + REMEMBERED);
+                if self.partner.get(&user) == Some(&other) {
+                    self.leave(user);
+                }
+            }
             Step::Park(user) => {
                 let mut waiting = self.waiting.iter_mut();
                 if let Some(waiting) = waiting.find(|waiting| waiting.user == user) {
@@ -371,6 +420,10 @@ proptest! {
                 Step::Cancel(user) => users[user].cancel(&matchmaker),
                 Step::Next(user, wish) => users[user].next(&matchmaker, wishes[wish].clone(), now),
                 Step::Leave(user) => drop(users[user].member.leave_room(LeaveReason::Left)),
+                Step::Block(user, other) => {
+                    let other = users[other].member.clone();
+                    users[user].block(&matchmaker, &other, now);
+                }
                 Step::Die(user) => users[user].die(&matchmaker),
                 Step::Vanish(user) => users[user].vanish(),
                 Step::Park(user) => {
@@ -426,21 +479,25 @@ fn assert_heard_in_order(heard: &Heard) {
     }
 }
 
-/// Threads that find, cancel, leave and die at the same time: whatever the interleaving, in the end nobody
-/// is lost, nobody is in two rooms, and no two compatible people both wait.
+/// Threads that find, cancel, leave, block and die at the same time: whatever the interleaving, in the end nobody
+/// is lost, nobody is in two rooms or with somebody whom either has blocked, and no two compatible people both wait.
 #[test]
 fn threads_at_once_leave_nobody_behind() {
-    const THREADS: u64 = 4;
-    const USERS_EACH: u64 = 16;
+    const THREADS: usize = 4;
+    const USERS_EACH: usize = 16;
     for round in 0..40 {
         let (matchmaker, metrics) = new_matchmaker();
         let start = Instant::now();
+        let mut users: Vec<User> = (0..(THREADS * USERS_EACH) as u64)
+            .map(|id| User::new(id, &metrics))
+            .collect();
+        let members: Vec<_> = users.iter().map(|user| user.member.clone()).collect();
         let users: Vec<User> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
-                .map(|thread| {
-                    let (matchmaker, metrics) = (&matchmaker, &metrics);
-                    scope
-                        .spawn(move || play(matchmaker, metrics, thread * USERS_EACH, round, start))
+                .map(|_| {
+                    let (matchmaker, members) = (&matchmaker, &members);
+                    let own = users.split_off(users.len() - USERS_EACH);
+                    scope.spawn(move || play(matchmaker, members, own, round, start))
                 })
                 .collect();
             threads
@@ -449,12 +506,19 @@ fn threads_at_once_leave_nobody_behind() {
                 .collect()
         });
         let by_id: HashMap<_, _> = users.iter().map(|user| (user.member.id, user)).collect();
+        let apart = |a: &User, b: &User| {
+            a.blocked.contains(&b.member.id) || b.blocked.contains(&a.member.id)
+        };
         let mut waiting: Vec<&User> = Vec::new();
         for user in &users {
             match user.member.place() {
                 Place::InRoom => {
                     let partner = user.partner().expect("in a room");
                     assert_eq!(by_id[&partner].partner(), Some(user.member.id));
+                    assert!(
+                        !apart(user, by_id[&partner]),
+                        "with somebody who is blocked"
+                    );
                 }
                 Place::Waiting => {
                     assert!(
@@ -472,6 +536,9 @@ fn threads_at_once_leave_nobody_behind() {
         assert_eq!(metrics.waiting_users(), waiting.len() as i64);
         for (i, a) in waiting.iter().enumerate() {
             for b in &waiting[i + 1..] {
+                if apart(a, b) {
+                    continue;
+                }
                 let (a, b) = (
                     a.ticket.as_ref().expect("waits"),
                     b.ticket.as_ref().expect("waits"),
@@ -494,13 +561,13 @@ fn threads_at_once_leave_nobody_behind() {
 
 fn play(
     matchmaker: &Matchmaker,
-    metrics: &Arc<Metrics>,
-    first_id: u64,
+    members: &[Arc<Member>],
+    mut users: Vec<User>,
     seed: u64,
     now: Instant,
 ) -> Vec<User> {
     let wishes = wishes();
-    let mut users: Vec<User> = (0..16).map(|i| User::new(first_id + i, metrics)).collect();
+    let first_id = users[0].member.id.0;
     // xorshift64: the same steps for the same seed.
     let mut random = (first_id + 1) * 0x9e37_79b9 + (seed + 1) * 0x85eb_ca6b;
     for _ in 0..400 {
@@ -515,7 +582,13 @@ fn play(
             10..=13 => user.next(matchmaker, wish, now),
             14 => drop(user.member.leave_room(LeaveReason::Left)),
             _ if random >> 40 & 7 == 0 => user.die(matchmaker),
-            _ => {}
+            // Mostly somebody with whom a match may be being made just now.
+            _ => {
+                let other = &members[(random >> 44) as usize % members.len()];
+                if other.id != user.member.id {
+                    user.block(matchmaker, other, now);
+                }
+            }
         }
     }
     users
@@ -540,4 +613,47 @@ fn a_partner_who_is_gone_when_told_costs_the_survivor_nothing() {
         (&"match_found".into(), &4000.into())
     );
     assert_eq!(metrics.waiting_users(), 0);
+}
+
+/// One who waits blocks another at the very moment at which that one looks, and a third one looks too: the two never meet,
+/// and who is left waits with nobody who fits.
+#[test]
+fn a_block_at_the_moment_of_the_match_wins_or_ends_it() {
+    for _ in 0..3000 {
+        let (matchmaker, metrics) = new_matchmaker();
+        let now = Instant::now();
+        let [mut blocker, mut blocked, mut third] = [1, 2, 4].map(|id| User::new(id, &metrics));
+        blocker.find(&matchmaker, Wish::default(), now);
+        let barrier = std::sync::Barrier::new(3);
+        let other = blocked.member.clone();
+        std::thread::scope(|scope| {
+            for user in [&mut blocked, &mut third] {
+                let (barrier, matchmaker) = (&barrier, &matchmaker);
+                scope.spawn(move || {
+                    barrier.wait();
+                    user.find(matchmaker, Wish::default(), now);
+                });
+            }
+            barrier.wait();
+            blocker.block(&matchmaker, &other, now);
+        });
+        let partners = [&blocker, &blocked, &third].map(User::partner);
+        assert_ne!(partners[0], Some(SessionId(2)));
+        assert_ne!(partners[1], Some(SessionId(1)));
+        let places = [&blocker, &blocked, &third].map(|user| user.member.place());
+        let waits = places.map(|place| place == Place::Waiting);
+        // Two are together, or the match of the first two has ended and the third has come too late for it.
+        let ended = places[..2] == [Place::Idle, Place::Idle];
+        assert!(
+            partners[2].is_some() || (ended && waits[2]),
+            "{partners:?} {places:?}"
+        );
+        assert_eq!(
+            metrics.waiting_users(),
+            waits.iter().filter(|&&waits| waits).count() as i64
+        );
+        for user in [&blocker, &blocked, &third] {
+            assert_heard_in_order(&user.heard);
+        }
+    }
 }

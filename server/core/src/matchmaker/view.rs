@@ -2,7 +2,6 @@
 //! of the map of pools is held for longer than it takes to count to [`MAX_COUNTED`].
 
 use std::{
-    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,8 +52,8 @@ pub enum WhyNot {
 
 impl Matchmaker {
     /// The ticket of this number, if it stands in a pool.
-    pub fn waiting_ticket(&self, number: NonZeroU64) -> Option<Arc<Ticket>> {
-        let of = |pool: &Pool| pool.get(&number.get()).cloned();
+    pub fn waiting_ticket(&self, number: u64) -> Option<Arc<Ticket>> {
+        let of = |pool: &Pool| pool.get(&number).cloned();
         let anyone = self.pools.get(&PoolKey::Anyone).and_then(|pool| of(&pool));
         anyone.or_else(|| self.pools.iter().find_map(|pool| of(&pool)))
     }

@@ -61,8 +61,14 @@ pub(super) const WEBHOOK_RESULTS: [&str; 6] = [
     "abandoned",
 ];
 
+/// Why the app has not got an event.
+pub(super) const EVENT_DROPS: [&str; 4] = ["queue_full", "gave_up", "refused", "shutdown"];
+
+/// What became of a request with events.
+pub(super) const EVENT_REQUESTS: [&str; 3] = ["ok", "failed", "refused"];
+
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 17] = [
+pub const LIMITS: [&str; 18] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -77,6 +83,7 @@ pub const LIMITS: [&str; 17] = [
     "max_detached",
     "resume_log",
     "max_rooms",
+    "max_blocks",
     "reconnects_per_minute",
     "pending_rooms",
     "descriptors",

@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
 
 use super::{
-    Member, Place, Seat,
+    Member, Place, Seat, Shared, millis,
     ticket::{RoomKeys, TicketSeat},
 };
 use crate::{
-    metrics::Metrics,
+    events::{Data, EventKind},
     outbox::{Batch, Refused},
 };
 
@@ -33,8 +33,7 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub struct NamedRoom {
     pub id: RoomId,
     pub name: Box<str>,
-    /// When the first user joined, in seconds since the start.
-    opened: u32,
+    opened: Instant,
     roster: RwLock<Roster>,
 }
 
@@ -62,8 +61,7 @@ pub enum CannotJoin {
 pub struct NamedRooms {
     rooms: DashMap<Box<str>, Arc<NamedRoom>, ahash::RandomState>,
     max: usize,
-    metrics: Arc<Metrics>,
-    keys: Arc<RoomKeys>,
+    shared: Arc<Shared>,
 }
 
 /// Whom a message in a named room is for.
@@ -93,12 +91,11 @@ pub fn is_name(name: &str) -> bool {
 
 impl NamedRooms {
     /// No room yet, and at the most `max`.
-    pub fn new(max: usize, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
+    pub fn new(max: usize, shared: Arc<Shared>) -> Self {
         Self {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
             max,
-            metrics,
-            keys,
+            shared,
         }
     }
 
@@ -117,12 +114,13 @@ impl NamedRooms {
         if let Some(room) = member.named_room()
             && &*room.name == name
         {
-            room.roster().tell_joined(&room, member, &self.keys, id);
+            room.roster()
+                .tell_joined(&room, member, &self.shared.keys, id);
             return Ok(());
         }
         let is_new = !self.rooms.contains_key(name);
         if is_new && self.rooms.len() >= self.max {
-            self.metrics.limit_hit("max_rooms");
+            self.shared.metrics.limit_hit("max_rooms");
             return Err(CannotJoin::TooManyRooms);
         }
         // The shard is held until the user is in the room, so that no room is joined that is being forgotten.
@@ -132,7 +130,7 @@ impl NamedRooms {
             Entry::Vacant(_) => Arc::new(NamedRoom {
                 id: RoomId(rand::random()),
                 name: name.into(),
-                opened: self.metrics.seconds_until(Instant::now()),
+                opened: Instant::now(),
                 roster: RwLock::default(),
             }),
         };
@@ -143,10 +141,15 @@ impl NamedRooms {
         member.take_seat(&room).map_err(CannotJoin::Elsewhere)?;
         if let Entry::Vacant(place) = entry {
             place.insert(room.clone());
-            self.metrics.named_rooms.inc();
+            self.shared.metrics.named_rooms.inc();
+            self.shared.tell(EventKind::RoomOpened, || Data::Room {
+                room_id: room.id,
+                room: room.name.clone(),
+            });
         }
-        self.metrics.named_members.inc();
-        roster.admit(&room, member, n, &self.keys, id);
+        self.shared.metrics.named_members.inc();
+        roster.admit(&room, member, n, &self.shared.keys, id);
+        self.tell(EventKind::RoomJoined, &room, member, None);
         Ok(())
     }
 
@@ -162,11 +165,18 @@ impl NamedRooms {
         let Some(at) = roster.position(id) else {
             return false;
         };
-        roster.members.remove(at);
-        self.metrics.named_members.dec();
+        let (_, member) = roster.members.remove(at);
+        self.shared.metrics.named_members.dec();
+        self.tell(EventKind::RoomLeft, room, &member, Some(reason));
         if roster.members.is_empty() {
             entry.remove();
-            self.metrics.named_rooms.dec();
+            self.shared.metrics.named_rooms.dec();
+            self.shared
+                .tell(EventKind::RoomClosed, || Data::RoomClosed {
+                    room_id: room.id,
+                    room: room.name.clone(),
+                    lasted_ms: millis(room.opened.elapsed()),
+                });
         }
         let left = ServerMessage::PeerLeft {
             room_id: room.id,
@@ -187,7 +197,22 @@ impl NamedRooms {
 
     /// For how long a room has been there, to the second.
     pub fn age(&self, room: &NamedRoom) -> Duration {
-        self.metrics.since_second(room.opened)
+        room.opened.elapsed()
+    }
+
+    fn tell(
+        &self,
+        kind: EventKind,
+        room: &NamedRoom,
+        member: &Member,
+        reason: Option<LeaveReason>,
+    ) {
+        self.shared.tell(kind, || Data::Member {
+            room_id: room.id,
+            room: room.name.clone(),
+            user: member.party(),
+            reason,
+        });
     }
 
     pub fn len(&self) -> usize {
@@ -218,6 +243,14 @@ impl NamedRoom {
         let roster = self.roster();
         let members = roster.members.iter().map(|(_, member)| member.id);
         members.filter(|&id| id != of).collect()
+    }
+
+    /// The member of this id.
+    pub fn member(&self, id: &str) -> Option<Arc<Member>> {
+        let roster = self.roster();
+        let mut members = roster.members.iter().map(|(_, member)| member);
+        let found = members.find(|member| id.as_bytes() == member.id.digits());
+        found.cloned()
     }
 
     /// Sends a batch from one member to another, or to all others. The roster is held meanwhile: who has left hears nothing
@@ -349,12 +382,12 @@ impl Member {
     /// Puts an idle user into a room.
     fn take_seat(&self, room: &Arc<NamedRoom>) -> Result<(), Place> {
         let mut seat = self.lock();
-        match *seat {
-            Seat::Idle { .. } => {
+        match seat.place() {
+            Place::Idle => {
                 *seat = Seat::InNamedRoom(room.clone());
                 Ok(())
             }
-            _ => Err(seat.place()),
+            elsewhere => Err(elsewhere),
         }
     }
 

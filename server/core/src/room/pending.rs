@@ -10,8 +10,7 @@ use std::{
 use dashmap::{DashMap, Entry};
 use voicematch_protocol::{CloseReason, RoomId, ServerMessage, SessionId};
 
-use super::{Member, Place, Room, millis, ticket::RoomKeys};
-use crate::metrics::Metrics;
+use super::{Member, NO_TICKET, Place, Room, Shared, millis};
 
 /// How long the first waits for the second.
 pub const WAIT: Duration = Duration::from_secs(20);
@@ -22,8 +21,7 @@ pub struct PendingRooms {
     /// Rooms that were opened again: their old tickets open no second one.
     opened: DashMap<RoomId, Weak<Room>, ahash::RandomState>,
     max: usize,
-    metrics: Arc<Metrics>,
-    keys: Arc<RoomKeys>,
+    shared: Arc<Shared>,
 }
 
 struct Waiting {
@@ -49,17 +47,18 @@ pub enum CannotRejoin {
     TooMany,
     /// Both have come back already.
     Opened,
+    /// One of the two has blocked the other.
+    Apart,
 }
 
 impl PendingRooms {
     /// No room is pending; `max` may be.
-    pub fn new(max: usize, metrics: Arc<Metrics>, keys: Arc<RoomKeys>) -> Self {
+    pub fn new(max: usize, shared: Arc<Shared>) -> Self {
         Self {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
             opened: DashMap::with_hasher(ahash::RandomState::new()),
             max,
-            metrics,
-            keys,
+            shared,
         }
     }
 
@@ -79,12 +78,12 @@ impl PendingRooms {
         }
         let mut place = match entry {
             Entry::Vacant(_) if full => {
-                self.metrics.limit_hit("pending_rooms");
+                self.shared.metrics.limit_hit("pending_rooms");
                 return Err(CannotRejoin::TooMany);
             }
             Entry::Vacant(place) => {
                 member
-                    .start_waiting(None)
+                    .start_waiting(NO_TICKET)
                     .map_err(CannotRejoin::Elsewhere)?;
                 place.insert(Waiting {
                     member: member.clone(),
@@ -94,14 +93,17 @@ impl PendingRooms {
             }
             Entry::Occupied(place) => place,
         };
-        member
-            .start_waiting(None)
-            .map_err(CannotRejoin::Elsewhere)?;
         let other = place.get().member.clone();
+        if place.get().seat != seat && self.shared.are_apart(member, &other, now) {
+            return Err(CannotRejoin::Apart);
+        }
+        member
+            .start_waiting(NO_TICKET)
+            .map_err(CannotRejoin::Elsewhere)?;
         if place.get().seat == seat {
-            other.stop_waiting();
+            other.stop_waiting(NO_TICKET);
             other.outbox.close(CloseReason::Replaced);
-        } else if self.open(room, [member, &other], seat) {
+        } else if self.open(room, [member, &other], seat, now) {
             place.remove();
             return Ok(Rejoined::Opened);
         }
@@ -113,10 +115,16 @@ impl PendingRooms {
     }
 
     /// Opens the room; false: the other one has gone.
-    fn open(&self, room: RoomId, [member, other]: [&Arc<Member>; 2], seat: u8) -> bool {
+    fn open(
+        &self,
+        room: RoomId,
+        [member, other]: [&Arc<Member>; 2],
+        seat: u8,
+        now: Instant,
+    ) -> bool {
         let mut seats = [member, other];
         seats.rotate_left(usize::from(seat));
-        let Some(opened) = Room::reopen(room, seats, &self.metrics, &self.keys) else {
+        let Some(opened) = Room::reopen(room, seats, &self.shared, now) else {
             return false;
         };
         if self.opened.len() >= self.max {
@@ -143,7 +151,7 @@ impl PendingRooms {
         };
         let is_own = place.get().member.id == id;
         if is_own {
-            place.remove().member.stop_waiting();
+            place.remove().member.stop_waiting(NO_TICKET);
         }
         is_own
     }

@@ -28,7 +28,7 @@ use crate::{
     outbox::{Attach, Link, LogLimits, OutboxLimits, text_frame},
     process::ProcessId,
     room::{
-        Place,
+        Place, Shared,
         named::NamedRooms,
         pending::PendingRooms,
         ticket::{RoomKey, RoomKeys},
@@ -92,6 +92,7 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
         avoid_partner_for: Duration::ZERO,
     };
     let keys = Arc::new(keys);
+    let shared = Shared::new(metrics.clone(), keys.clone(), 100, None);
     Arc::new(Context {
         config: Live::new(SessionConfig {
             heartbeat: Duration::from_secs(25),
@@ -114,14 +115,15 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
             },
             ice: Default::default(),
         }),
-        matchmaker: Matchmaker::new(matchmaker, metrics.clone(), keys.clone()),
+        matchmaker: Matchmaker::new(matchmaker, shared.clone()),
         directory: Directory::default(),
         persons: Persons::new(0),
         identify: None,
-        named_rooms: NamedRooms::new(100, metrics.clone(), keys.clone()),
+        named_rooms: NamedRooms::new(100, shared.clone()),
         resumables: Resumables::default(),
         detached: AtomicUsize::new(0),
-        pending_rooms: PendingRooms::new(10, metrics.clone(), keys.clone()),
+        pending_rooms: PendingRooms::new(10, shared.clone()),
+        shared,
         room_keys: keys,
         memory: Memory::new(1 << 30, metrics.buffered_bytes.clone()),
         metrics,

@@ -1,19 +1,22 @@
 //! The requests of users, and how the session carries them out.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use voicematch_protocol::{
     ClientType, Criteria, ErrorCode, JoinRoom, LeaveReason, Numbers, RelayKind, RenewToken,
-    Request, ServerMessage, SessionId,
+    Request, ServerMessage,
     server::{RELAY_TAIL, relay_head},
 };
 
 use super::{Context, Pending, Session};
 use crate::{
     identity::Identity,
-    matchmaker::{Avoid, Wish},
+    matchmaker::{Avoid, Ticket, Wish},
     outbox::Refused,
     room::{
         Member, NotRelayed, Place,
@@ -34,7 +37,7 @@ const MAX_DETAIL_CHARS: usize = 200;
 pub(super) struct Refusal(pub(super) ErrorCode, pub(super) String);
 
 impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self(code, message.into())
     }
 }
@@ -81,6 +84,7 @@ impl Session {
                 self.leave_named_room(LeaveReason::Next);
                 if let Some(partner) = self.leave_room(LeaveReason::Next) {
                     let until = now + self.context.matchmaker.config().get().avoid_partner_for;
+                    let partner = partner.id;
                     if self.avoid.len() == MAX_AVOIDED {
                         self.avoid.remove(0);
                     }
@@ -162,14 +166,22 @@ impl Session {
                 "you are in a room; send next or leave_room",
             ),
         })?;
-        self.next_step = self.context.matchmaker.next_step(&ticket, now);
-        // A match that is being made can still fail; what counts is that the user has no seat in a room yet.
-        self.untold = (self.member.place() == Place::Waiting).then(|| ticket.clone());
-        self.ticket = (away || ticket.is_waiting()).then_some(ticket);
+        if let Some(room) = ticket.former() {
+            self.last_room = Some(room.clone());
+        }
+        self.keep_ticket(ticket, now);
         if away {
             self.set_parked(true);
         }
         Ok(())
+    }
+
+    /// Keeps a ticket as long as it is needed.
+    pub(super) fn keep_ticket(&mut self, ticket: Arc<Ticket>, now: Instant) {
+        self.next_step = self.context.matchmaker.next_step(&ticket, now);
+        // A match that is being made can still fail; what counts is that the user has no seat in a room yet.
+        self.is_untold = self.member.place() == Place::Waiting;
+        self.ticket = self.is_untold.then_some(ticket);
     }
 
     /// Requests whose own fields are read apart, so that they cost the others nothing.
@@ -184,6 +196,8 @@ impl Session {
         self.context.metrics.request(request.kind);
         // What follows writes to users directly and must not overtake earlier messages.
         self.flush(read_at, pending);
+        // The seat forgets the last partner.
+        self.last_room = self.member.last_room().or(self.last_room.take());
         if request.kind == ClientType::Rejoin {
             return self.rejoin(text, read_at);
         }
@@ -314,9 +328,13 @@ impl Session {
         left
     }
 
-    fn leave_room(&mut self, reason: LeaveReason) -> Option<SessionId> {
+    /// Leaves the room of two, if the user is in one. Returns the partner.
+    fn leave_room(&mut self, reason: LeaveReason) -> Option<Arc<Member>> {
         self.room = None;
-        self.member.leave_room(reason)
+        let room = self.member.leave_room(reason)?;
+        let partner = room.peer_of(self.member.id).clone();
+        self.last_room = Some(room);
+        Some(partner)
     }
 
     fn relay(
@@ -442,7 +460,7 @@ impl Session {
         })
     }
 
-    fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
+    pub(super) fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
         if let Some(id) = id {
             pending.answers.push_json(&ServerMessage::Ack { id });
         }
@@ -523,8 +541,12 @@ fn refusal_of(text: &str, error: &serde_json::Error) -> Refusal {
     } else {
         ErrorCode::BadJson
     };
-    let message = error.to_string();
-    Refusal(code, message.chars().take(MAX_DETAIL_CHARS).collect())
+    Refusal(code, detail(error))
+}
+
+/// What is wrong with a message, which it may quote.
+pub(super) fn detail(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 fn is_object(text: &str) -> bool {
@@ -537,7 +559,7 @@ pub(super) fn id_of(text: &str) -> Option<&RawValue> {
     only?.ok()?.id
 }
 
-fn unknown_peer() -> Refusal {
+pub(super) fn unknown_peer() -> Refusal {
     Refusal::new(ErrorCode::UnknownPeer, "`to` names no member of this room")
 }
 

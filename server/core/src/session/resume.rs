@@ -21,7 +21,7 @@ use crate::{
     outbox::LogLimits,
     pause,
     room::{
-        Member, Place,
+        Member, Place, Room,
         pending::{self, CannotRejoin, Rejoined},
         ticket::{BadTicket, TicketSeat},
     },
@@ -406,6 +406,10 @@ impl Session {
                 ErrorCode::RoomClosed,
                 "both members of this room have come back with new tickets",
             ),
+            Err(CannotRejoin::Apart) => refused(
+                ErrorCode::RoomClosed,
+                "one of the two members of this room has blocked the other",
+            ),
             Err(CannotRejoin::Elsewhere(Place::Waiting)) => Err(waits_already()),
             Err(CannotRejoin::Elsewhere(_)) => Err(in_room_already()),
         }
@@ -418,9 +422,14 @@ impl Session {
             Place::Waiting => return Err(waits_already()),
             Place::InRoom | Place::Gone => return Err(in_room_already()),
         }
-        let keys = &self.context.room_keys;
+        let shared = &self.context.shared;
+        let may_meet = |room: &Room| {
+            let partner = room.peer_of(former.id);
+            !shared.are_apart(&self.member, partner, Instant::now())
+        };
         let current = former.room().filter(|current| current.id == room);
-        if !current.is_some_and(|room| room.hand_over(former, &self.member, seat == 0, keys)) {
+        let current = current.filter(|room| may_meet(room));
+        if !current.is_some_and(|room| room.hand_over(former, &self.member, seat == 0)) {
             return Err(Refusal(
                 ErrorCode::RoomClosed,
                 "this room has ended".to_owned(),
