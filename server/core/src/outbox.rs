@@ -154,6 +154,8 @@ pub(crate) struct Marks {
     pub(crate) away: AtomicBool,
     /// Nothing can carry the session any more: its seat is kept for its user's next one.
     pub(crate) vacant: AtomicBool,
+    /// The user has blocked somebody, or was blocked.
+    pub(crate) has_blocks: AtomicBool,
 }
 
 /// The bounded queue to one user.

@@ -12,7 +12,7 @@ pub mod ticket;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -76,7 +76,7 @@ impl Shared {
     #[inline]
     pub fn are_apart(&self, one: &Member, other: &Member, now: Instant) -> bool {
         let may_be = match one.identity {
-            None => one.has_blocks.load(Ordering::Acquire),
+            None => one.outbox.marks().has_blocks.load(Ordering::Acquire),
             Some(_) => !self.blocks.is_empty(),
         };
         may_be
@@ -92,14 +92,18 @@ impl Shared {
             self.metrics.limit_hit("max_blocks");
         }
         for member in [by, of] {
-            member.has_blocks.store(true, Ordering::Release);
+            member
+                .outbox
+                .marks()
+                .has_blocks
+                .store(true, Ordering::Release);
         }
         blocked.is_new
     }
 
     /// The session ends, and so do its blocks, unless the app knows the user.
     pub fn forget_blocks(&self, member: &Member) {
-        if member.identity.is_none() && member.has_blocks.load(Ordering::Acquire) {
+        if member.identity.is_none() && member.outbox.marks().has_blocks.load(Ordering::Acquire) {
             self.blocks.forget_person(self.person(member));
         }
     }
@@ -123,8 +127,6 @@ pub struct Member {
     pub identity: Option<Box<Identity>>,
     /// Where the user is, as [`UserAddress`] writes it.
     address: AtomicU64,
-    /// Whether the user has blocked somebody, or was blocked.
-    has_blocks: AtomicBool,
     seat: Mutex<Seat>,
 }
 
@@ -456,7 +458,6 @@ impl Member {
             outbox,
             identity,
             address: AtomicU64::new(0),
-            has_blocks: AtomicBool::new(false),
             seat: Mutex::new(Seat::idle()),
         }
     }
