@@ -66,9 +66,9 @@ struct HighWater {
 /// What becomes of events on their way to the app.
 pub struct EventWebhook {
     pub sent: IntCounter,
-    /// By reason: of [`labels::EVENT_DROPS`].
+    /// By reason: of `labels::EVENT_DROPS`.
     pub dropped: IntCounterVec,
-    /// By result: of [`labels::EVENT_REQUESTS`].
+    /// By result: of `labels::EVENT_REQUESTS`.
     pub requests: IntCounterVec,
     pub queued: IntGauge,
     pub last_success: IntGauge,
