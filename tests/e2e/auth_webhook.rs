@@ -120,7 +120,7 @@ async fn nobody_comes_in_when_the_app_does_not_answer() {
         let path = format!("/poll?wait=0&access_token=user{n}");
         assert_eq!(begins(&server, &path, "").await, unavailable, "{answer:?}");
     }
-    let address = app.address;
+    let address = app.address();
     drop(app);
     let path = "/poll?wait=0&access_token=nobody";
     assert_eq!(begins(&server, path, "").await, unavailable);

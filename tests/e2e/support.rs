@@ -2,12 +2,10 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
-pub(crate) mod event_receiver;
 pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
 pub(crate) mod raw;
-#[cfg(any(feature = "traces", feature = "sentry"))]
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod tunnel;

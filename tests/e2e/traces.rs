@@ -19,11 +19,11 @@ use crate::support::{
     Client, RawSocket, TestServer, User, Via, becomes, binary, eventually, http,
     jwt::{Folder, SECRET, Signer, claims},
     pair,
-    receiver::{Answers, Receiver},
+    receiver::{Answer, Receiver},
     within,
 };
 
-const WELL: Answers = Answers::With(200, "");
+const WELL: Answer = Answer::Status(200, "");
 
 /// What has come at a collector.
 impl Receiver {
@@ -191,11 +191,8 @@ async fn a_session_is_a_trace_of_connect_match_and_close() {
     for posted in receiver.posted() {
         assert_eq!(posted.line, "POST /v1/traces HTTP/1.1");
         let headers = &posted.headers;
-        assert!(
-            headers.contains("content-type: application/x-protobuf"),
-            "{headers}"
-        );
-        assert!(headers.contains("x-team: calls"), "{headers}");
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        assert_eq!(headers["x-team"], "calls");
     }
     let signature = tokens[0].rsplit_once('.').unwrap().1;
     receiver.never_heard_of(&[
@@ -434,7 +431,7 @@ async fn a_collector_that_is_not_there_costs_nobody_anything() {
 
 #[tokio::test]
 async fn a_collector_that_hangs_costs_spans_and_nothing_else() {
-    let receiver = Receiver::start(Answers::Never).await;
+    let receiver = Receiver::start(Answer::Hang).await;
     let mut server = traced(&receiver, &[]).await;
     users_feel_nothing(&server).await;
     eventually("the first spans", async || !receiver.posted().is_empty()).await;
@@ -462,7 +459,7 @@ async fn a_collector_that_hangs_costs_spans_and_nothing_else() {
 
 #[tokio::test]
 async fn a_slow_collector_gets_all_spans() {
-    let receiver = Receiver::start(Answers::After(Duration::from_millis(700))).await;
+    let receiver = Receiver::start(Answer::Late(Duration::from_millis(700))).await;
     let mut server = traced(&receiver, &[]).await;
     users_feel_nothing(&server).await;
     eventually("the first spans", async || !receiver.posted().is_empty()).await;
@@ -478,7 +475,7 @@ async fn a_slow_collector_gets_all_spans() {
 
 #[tokio::test]
 async fn a_collector_that_wants_quiet_gets_it() {
-    let receiver = Receiver::start(Answers::With(429, "Retry-After: 300\r\n")).await;
+    let receiver = Receiver::start(Answer::Status(429, "Retry-After: 300\r\n")).await;
     let mut server = traced(&receiver, &[]).await;
     users_feel_nothing(&server).await;
     eventually("the first spans are refused", async || {
@@ -494,7 +491,7 @@ async fn a_collector_that_wants_quiet_gets_it() {
 
 #[tokio::test]
 async fn a_collector_that_refuses_is_not_asked_twice_for_the_same() {
-    let receiver = Receiver::start(Answers::With(400, "")).await;
+    let receiver = Receiver::start(Answer::Status(400, "")).await;
     let mut server = traced(&receiver, &[]).await;
     users_feel_nothing(&server).await;
     server.reaches("connections_open", "", 0.0).await;

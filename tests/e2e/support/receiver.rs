@@ -1,6 +1,7 @@
-//! A server that takes what the server under test tells others: spans, error reports.
+//! A server of others, which takes what the server under test sends or asks: spans, error reports, events, questions.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,54 +13,91 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// What it has been sent.
+/// How a request is answered.
 #[derive(Debug, Clone)]
-pub(crate) struct Posted {
-    /// The first line of the request.
-    pub(crate) line: String,
-    /// The other ones, in small letters.
-    pub(crate) headers: String,
-    pub(crate) body: Vec<u8>,
+pub(crate) enum Answer {
+    /// With this status and these header lines.
+    Status(u16, &'static str),
+    /// With this status and this body.
+    Body(u16, String),
+    /// With 200, after this time.
+    Late(Duration),
+    /// Not at all, and the connection stays open.
+    Hang,
+    /// The connection is closed.
+    Close,
 }
 
-/// How it answers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Answers {
-    /// With this status and these header lines.
-    With(u16, &'static str),
-    /// With 200, after this time.
-    After(Duration),
-    /// It does not.
-    Never,
+/// A request that came.
+#[derive(Debug, Clone)]
+pub(crate) struct Posted {
+    /// The first line.
+    pub(crate) line: String,
+    /// By their names in small letters.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+    /// How it was answered.
+    pub(crate) answer: Answer,
+}
+
+/// The answer to a request, by its number from 0 and its body.
+type Answers = Box<dyn Fn(usize, &[u8]) -> Answer + Send>;
+
+struct Shared {
+    answers: Mutex<Answers>,
+    posted: Mutex<Vec<Posted>>,
 }
 
 /// Such a server. It ends when this is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
-    posted: Arc<Mutex<Vec<Posted>>>,
+    shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
 impl Receiver {
-    pub(crate) async fn start(answers: Answers) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Answers each request like this.
+    pub(crate) async fn start(answer: Answer) -> Self {
+        Self::start_by(move |_| answer.clone()).await
+    }
+
+    /// Answers each request by its number.
+    pub(crate) async fn start_by(answers: impl Fn(usize) -> Answer + Send + 'static) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, move |n, _| answers(n)).await
+    }
+
+    /// At this address.
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        answers: impl Fn(usize, &[u8]) -> Answer + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let posted = Arc::<Mutex<Vec<Posted>>>::default();
+        let shared = Arc::new(Shared {
+            answers: Mutex::new(Box::new(answers)),
+            posted: Mutex::default(),
+        });
         let task = tokio::spawn({
-            let posted = posted.clone();
+            let shared = shared.clone();
             async move {
                 let mut open = JoinSet::new();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    open.spawn(serve(stream, answers, posted.clone()));
+                    open.spawn(serve(stream, shared.clone()));
                 }
             }
         });
         Self {
             address,
-            posted,
+            shared,
             task,
         }
+    }
+
+    /// Answers like this from now on.
+    pub(crate) fn answers(&self, answers: impl Fn(usize, &[u8]) -> Answer + Send + 'static) {
+        *self.shared.answers.lock().unwrap() = Box::new(answers);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -68,10 +106,10 @@ impl Receiver {
 
     /// All that has come.
     pub(crate) fn posted(&self) -> Vec<Posted> {
-        self.posted.lock().unwrap().clone()
+        self.shared.posted.lock().unwrap().clone()
     }
 
-    /// Fails if a request had one of these texts anywhere.
+    /// Fails if a request had one of these texts in its first line or its body.
     #[track_caller]
     pub(crate) fn never_heard_of(&self, secrets: &[&str]) {
         for Posted { line, body, .. } in self.posted() {
@@ -90,7 +128,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, answers: Answers, posted: Arc<Mutex<Vec<Posted>>>) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut lines = Vec::new();
@@ -102,28 +140,39 @@ async fn serve(stream: TcpStream, answers: Answers, posted: Arc<Mutex<Vec<Posted
                 Ok(_) => lines.push(line.trim_end().to_owned()),
             }
         }
-        let headers = lines[1..].join("\n").to_ascii_lowercase();
-        let length = headers
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
+        let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
+        let headers: BTreeMap<_, _> = headers
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers.get("content-length");
         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
         if stream.read_exact(&mut body).await.is_err() {
             return;
         }
-        posted.lock().unwrap().push(Posted {
-            line: lines.swap_remove(0),
-            headers,
-            body,
-        });
-        let (status, headers) = match answers {
-            Answers::With(status, headers) => (status, headers),
-            Answers::After(time) => {
-                tokio::time::sleep(time).await;
-                (200, "")
-            }
-            Answers::Never => std::future::pending().await,
+        let answer = {
+            let mut posted = shared.posted.lock().unwrap();
+            let answer = (shared.answers.lock().unwrap())(posted.len(), &body);
+            posted.push(Posted {
+                line: lines.swap_remove(0),
+                headers,
+                body,
+                answer: answer.clone(),
+            });
+            answer
         };
-        let answer = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: 0\r\n\r\n");
+        let (status, headers, body) = match answer {
+            Answer::Status(status, headers) => (status, headers, String::new()),
+            Answer::Body(status, body) => (status, "", body),
+            Answer::Late(time) => {
+                tokio::time::sleep(time).await;
+                (200, "", String::new())
+            }
+            Answer::Hang => std::future::pending().await,
+            Answer::Close => return,
+        };
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
