@@ -10,6 +10,7 @@ mod architecture;
 mod auth;
 mod auth_keys;
 mod auth_webhook;
+mod bans;
 mod block;
 mod browsers;
 mod configuration;
