@@ -1,0 +1,353 @@
+//! A member: the part of a session that others hold, with the seat that says where the user is.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use serde_json::value::RawValue;
+use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, SessionId};
+
+use super::{NotRelayed, Room, named::NamedRoom, ticket, ticket::RoomKeys};
+use crate::{
+    address::UserAddress,
+    events::Party,
+    identity::Identity,
+    outbox::{Batch, Outbox},
+};
+
+/// The part of a session that others hold: the user's outbox and seat.
+pub struct Member {
+    pub id: SessionId,
+    pub outbox: Outbox,
+    /// Who the user is, if the app has said.
+    pub identity: Option<Box<Identity>>,
+    /// Where the user is, as [`UserAddress`] writes it.
+    address: AtomicU64,
+    seat: Mutex<Seat>,
+}
+
+/// In place of a ticket's number: the user waits for a former partner.
+pub const NO_TICKET: u64 = u64::MAX;
+
+/// Where a user is, with the details.
+pub(super) enum Seat {
+    Idle {
+        since: Instant,
+    },
+    /// Idle since the partner has left this room.
+    Left(Arc<Room>),
+    /// With the ticket of this number, or for a former partner.
+    Waiting(u64),
+    InRoom(Arc<Room>),
+    InNamedRoom(Arc<NamedRoom>),
+    Gone,
+}
+
+/// Where a user is, with what operators may see.
+pub enum Standing {
+    /// Neither waiting nor in a room, since then.
+    Idle {
+        since: Instant,
+    },
+    /// Waiting, by the ticket of this number, or for a former partner.
+    Waiting(Option<u64>),
+    InRoom(Arc<Room>),
+    InNamedRoom(Arc<NamedRoom>),
+    /// Has left the server.
+    Gone,
+}
+
+impl Seat {
+    pub(super) fn idle() -> Self {
+        Self::Idle {
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn waits_with(&self, ticket: u64) -> bool {
+        matches!(self, Self::Waiting(own) if *own == ticket)
+    }
+
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Idle { .. } | Self::Left(_) => Place::Idle,
+            Self::Waiting(_) => Place::Waiting,
+            Self::InRoom(_) | Self::InNamedRoom(_) => Place::InRoom,
+            Self::Gone => Place::Gone,
+        }
+    }
+}
+
+/// Where a user is, without the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Connected, neither waiting nor in a room.
+    Idle,
+    Waiting,
+    InRoom,
+    /// Has left the server.
+    Gone,
+}
+
+impl Member {
+    /// An idle user.
+    pub fn new(
+        id: SessionId,
+        outbox: Outbox,
+        resumable: bool,
+        identity: Option<Box<Identity>>,
+    ) -> Self {
+        let marks = outbox.marks();
+        marks.resumable.store(resumable, Ordering::Relaxed);
+        Self {
+            id,
+            outbox,
+            identity,
+            address: AtomicU64::new(0),
+            seat: Mutex::new(Seat::idle()),
+        }
+    }
+
+    /// Whether the session outlives its connections.
+    pub fn is_resumable(&self) -> bool {
+        self.outbox.marks().resumable.load(Ordering::Relaxed)
+    }
+
+    /// Where the user is.
+    pub fn address(&self) -> UserAddress {
+        UserAddress(self.address.load(Ordering::Relaxed))
+    }
+
+    /// The user's connection is from this address now.
+    pub fn set_address(&self, address: UserAddress) {
+        self.address.store(address.0, Ordering::Relaxed);
+    }
+
+    /// Where the user is, with what operators may see.
+    pub fn standing(&self) -> Standing {
+        match &*self.lock() {
+            Seat::Idle { since } => Standing::Idle { since: *since },
+            Seat::Left(room) => {
+                let now = Instant::now();
+                let since = now.checked_sub(room.ended_since()).unwrap_or(now);
+                Standing::Idle { since }
+            }
+            Seat::Waiting(ticket) => Standing::Waiting((*ticket != NO_TICKET).then_some(*ticket)),
+            Seat::InRoom(room) => Standing::InRoom(room.clone()),
+            Seat::InNamedRoom(room) => Standing::InNamedRoom(room.clone()),
+            Seat::Gone => Standing::Gone,
+        }
+    }
+
+    /// What other users may call this one.
+    pub fn name(&self) -> Option<&str> {
+        self.identity.as_deref()?.name.as_deref()
+    }
+
+    /// Whether both are sessions of one person.
+    pub fn is_same_person(&self, other: &Self) -> bool {
+        match (&self.identity, &other.identity) {
+            (Some(own), Some(other)) => own.user == other.user,
+            _ => self.id == other.id,
+        }
+    }
+
+    /// The app's id of the user, if it has named one.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.as_deref().map(|identity| &*identity.user)
+    }
+
+    /// The user as events name them.
+    pub fn party(&self) -> Party {
+        Party {
+            session_id: self.id,
+            user: self.user().map(Into::into),
+        }
+    }
+
+    pub fn place(&self) -> Place {
+        self.lock().place()
+    }
+
+    /// Whether the user has no connection now.
+    pub fn is_away(&self) -> bool {
+        self.outbox.marks().away.load(Ordering::Relaxed)
+    }
+
+    pub fn set_away(&self, away: bool) {
+        self.outbox.marks().away.store(away, Ordering::Relaxed);
+    }
+
+    /// Since when the user has been idle, if they are.
+    pub fn idle_since(&self) -> Option<Instant> {
+        match &*self.lock() {
+            Seat::Idle { since } => Some(*since),
+            Seat::Left(room) => Instant::now().checked_sub(room.ended_since()),
+            _ => None,
+        }
+    }
+
+    /// The room the user is in.
+    pub fn room(&self) -> Option<Arc<Room>> {
+        match &*self.lock() {
+            Seat::InRoom(room) => Some(room.clone()),
+            _ => None,
+        }
+    }
+
+    /// The room of two that the user is in, or that the partner has left.
+    pub fn last_room(&self) -> Option<Arc<Room>> {
+        match &*self.lock() {
+            Seat::InRoom(room) | Seat::Left(room) => Some(room.clone()),
+            _ => None,
+        }
+    }
+
+    /// From idle to waiting, with the ticket of this number or [`NO_TICKET`]; returns the room that the partner had left.
+    /// A user who is not idle gets their place as the error.
+    #[inline]
+    pub fn start_waiting(&self, ticket: u64) -> Result<Option<Arc<Room>>, Place> {
+        let mut seat = self.lock();
+        if !matches!(&*seat, Seat::Idle { .. } | Seat::Left(_)) {
+            return Err(seat.place());
+        }
+        match std::mem::replace(&mut *seat, Seat::Waiting(ticket)) {
+            Seat::Left(room) => Ok(Some(room)),
+            _ => Ok(None),
+        }
+    }
+
+    /// From waiting to idle. False: the user was not waiting with this ticket.
+    pub fn stop_waiting(&self, ticket: u64) -> bool {
+        let mut seat = self.lock();
+        let waited = seat.waits_with(ticket);
+        if waited {
+            *seat = Seat::idle();
+        }
+        waited
+    }
+
+    /// Sends `waiting`, unless the user has been matched meanwhile.
+    pub fn confirm_waiting(&self, id: Option<&RawValue>) {
+        let seat = self.lock();
+        if seat.place() == Place::Waiting {
+            // A refusal means that the user's task is closing the connection already.
+            let _ = self.outbox.send(&ServerMessage::Waiting { id });
+        }
+    }
+
+    /// Sends a batch to the partner in `room`. The seat is held meanwhile, so that nothing reaches a
+    /// partner after they have left for another room.
+    pub fn relay(
+        &self,
+        room: &Arc<Room>,
+        batch: &Batch,
+        read_at: Instant,
+    ) -> Result<(), NotRelayed> {
+        let seat = self.lock();
+        match &*seat {
+            Seat::InRoom(current) if Arc::ptr_eq(current, room) => room
+                .peer_of(self.id)
+                .outbox
+                .send_batch(batch, Some(read_at))
+                .map_err(NotRelayed::Refused),
+            _ => Err(NotRelayed::NotInRoom),
+        }
+    }
+
+    /// Leaves the room, if the user is in one, and tells the partner. Returns the room.
+    pub fn leave_room(&self, reason: LeaveReason) -> Option<Arc<Room>> {
+        let room = {
+            let mut seat = self.lock();
+            match &*seat {
+                Seat::InRoom(room) => {
+                    let room = room.clone();
+                    *seat = Seat::idle();
+                    room
+                }
+                _ => return None,
+            }
+        };
+        self.leave_room_as(&room, reason);
+        Some(room)
+    }
+
+    /// Leaves the server for good, and the room with it.
+    pub fn go(&self, reason: CloseReason) {
+        let before = std::mem::replace(&mut *self.lock(), Seat::Gone);
+        if let Seat::InRoom(room) = before {
+            self.leave_room_as(&room, LeaveReason::Ended(reason));
+        }
+    }
+
+    /// From now on only the seat is kept, for the room ticket of its user.
+    pub fn vacate_for_ticket(&self) {
+        self.outbox.marks().vacant.store(true, Ordering::Release);
+    }
+
+    /// Whether only the seat is kept.
+    pub fn is_vacant(&self) -> bool {
+        self.outbox.marks().vacant.load(Ordering::Acquire)
+    }
+
+    /// The id of the room that the user is in.
+    pub fn room_id(&self) -> Option<RoomId> {
+        match &*self.lock() {
+            Seat::InRoom(room) => Some(room.id),
+            Seat::InNamedRoom(room) => Some(room.id),
+            _ => None,
+        }
+    }
+
+    /// Gives up the seat in `room` without a word. False: it was given up already.
+    pub(super) fn vacate(&self, room: &Arc<Room>) -> bool {
+        let mut seat = self.lock();
+        let here = matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room));
+        if here {
+            *seat = Seat::Gone;
+        }
+        here
+    }
+
+    pub(super) fn tell_rejoined(
+        &self,
+        room_id: RoomId,
+        peer: &Member,
+        initiator: bool,
+        keys: &RoomKeys,
+    ) {
+        let ticket = ticket(keys, room_id, self, peer, initiator);
+        // A refusal means that the user's task is closing the connection; the other then gets peer_left.
+        let _ = self.outbox.send(&ServerMessage::Rejoined {
+            room_id,
+            peer_id: peer.id,
+            initiator,
+            room_ticket: ticket.as_deref(),
+        });
+    }
+
+    /// Ends `room` for the partner; this member's own seat has been given up.
+    fn leave_room_as(&self, room: &Arc<Room>, reason: LeaveReason) {
+        room.end(self, reason);
+        let peer = room.peer_of(self.id);
+        let mut seat = peer.lock();
+        if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
+            *seat = Seat::Left(room.clone());
+            let left = ServerMessage::PeerLeft {
+                room_id: room.id,
+                peer_id: self.id,
+                reason,
+            };
+            // A refusal means that the partner is leaving too.
+            let _ = peer.outbox.send(&left);
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

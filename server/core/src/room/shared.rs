@@ -1,0 +1,100 @@
+//! What all rooms and the matching share, and who is kept apart.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Instant, SystemTime},
+};
+
+use super::{Member, ticket::RoomKeys};
+use crate::{
+    blocks::{self, Blocks, Person},
+    events::{Data, Event, EventKind, Listener},
+    metrics::Metrics,
+};
+
+/// What all rooms share.
+pub struct Shared {
+    pub metrics: Arc<Metrics>,
+    /// They sign the room tickets of those who are in a room.
+    pub keys: Arc<RoomKeys>,
+    /// Who does not meet whom.
+    pub blocks: Blocks,
+    /// Who hears of rooms, if anybody does.
+    pub listener: Option<Arc<dyn Listener>>,
+}
+
+impl Shared {
+    /// At the most so many blocks are remembered.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        keys: Arc<RoomKeys>,
+        max_blocks: usize,
+        listener: Option<Arc<dyn Listener>>,
+    ) -> Arc<Self> {
+        let remembered = metrics.blocks_remembered.clone();
+        Arc::new(Self {
+            blocks: Blocks::new(max_blocks, blocks::REMEMBERED_FOR, remembered),
+            metrics,
+            keys,
+            listener,
+        })
+    }
+
+    /// Tells of an event, if somebody wants to hear of it.
+    #[inline]
+    pub fn tell(&self, kind: EventKind, data: impl FnOnce() -> Data) {
+        if let Some(listener) = &self.listener
+            && listener.wants(kind)
+        {
+            let (at, data) = (SystemTime::now(), data());
+            listener.hear(Event { kind, at, data });
+        }
+    }
+
+    /// Whether one of the two has blocked the other. For a user whom the app has not named, and who has no part in any
+    /// block, that is one look at the user.
+    #[inline]
+    pub fn are_apart(&self, one: &Member, other: &Member, now: Instant) -> bool {
+        let may_be = match one.identity {
+            None => one.outbox.marks().has_blocks.load(Ordering::Acquire),
+            Some(_) => !self.blocks.is_empty(),
+        };
+        may_be
+            && self
+                .blocks
+                .are_apart(self.person(one), self.person(other), now)
+    }
+
+    /// From now on the two are not to meet. False: the one had blocked the other before.
+    pub fn block(&self, by: &Member, of: &Member, now: Instant) -> bool {
+        let blocked = self.blocks.block(self.person(by), self.person(of), now);
+        if blocked.pushes_out {
+            self.metrics.limit_hit("max_blocks");
+        }
+        for member in [by, of] {
+            member
+                .outbox
+                .marks()
+                .has_blocks
+                .store(true, Ordering::Release);
+        }
+        blocked.is_new
+    }
+
+    /// The session ends, and so do its blocks, unless the app knows the user.
+    pub fn forget_blocks(&self, member: &Member) {
+        if member.identity.is_none() && member.outbox.marks().has_blocks.load(Ordering::Acquire) {
+            self.blocks.forget_person(self.person(member));
+        }
+    }
+
+    fn person(&self, member: &Member) -> Person {
+        self.blocks.person(member.user(), member.id)
+    }
+
+    /// Milliseconds since the start, and never 0.
+    pub(super) fn ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.metrics.started);
+        (since.as_secs() * 1000 + u64::from(since.subsec_millis())).max(1)
+    }
+}
