@@ -8,6 +8,7 @@ mod ice;
 #[cfg(test)]
 mod model;
 mod persons;
+mod rejoin;
 mod requests;
 mod resumable;
 mod resume;

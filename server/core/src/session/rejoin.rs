@@ -1,0 +1,202 @@
+//! A room ticket brings a user back into the room of a server that has died, or into the seat of a session of theirs that
+//! could not be carried on.
+
+use std::time::Instant;
+
+use voicematch_protocol::{
+    CloseReason, ErrorCode, LeaveReason, Rejoin, RoomId, ServerMessage, SessionId,
+};
+
+use super::{
+    Session,
+    requests::{Refusal, check_drain},
+    resume::Carrier,
+};
+use crate::room::{
+    Member, Place, Room,
+    pending::{CannotRejoin, Rejoined},
+    ticket::{BadTicket, TicketSeat},
+};
+
+/// A room of another process that the user wants back.
+pub(super) struct Rejoining {
+    room: RoomId,
+    partner: SessionId,
+    pub(super) until: Instant,
+}
+
+fn waits_already() -> Refusal {
+    Refusal(
+        ErrorCode::AlreadyWaiting,
+        "you wait already; cancel_match first".to_owned(),
+    )
+}
+
+fn in_room_already() -> Refusal {
+    Refusal(
+        ErrorCode::AlreadyInRoom,
+        "you are in a room; leave_room first".to_owned(),
+    )
+}
+
+fn has_ended() -> Refusal {
+    Refusal(ErrorCode::RoomClosed, "this room has ended".to_owned())
+}
+
+impl Session {
+    /// Gives the user the seat back that a room ticket names.
+    pub(super) fn rejoin(&mut self, text: &str, now: Instant) -> Result<(), Refusal> {
+        let refused = |code, text: &str| Err(Refusal(code, text.to_owned()));
+        let Some(resume) = &mut self.resume else {
+            let text = "rejoin is for sessions that outlive their connections";
+            return refused(ErrorCode::BadMessage, text);
+        };
+        let shown = serde_json::from_str::<Rejoin<'_>>(text);
+        let shown = shown.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
+        let context = &self.context;
+        let ticket = match context.room_keys.read(&shown.ticket, self.member.user()) {
+            Ok(ticket) => ticket,
+            Err(BadTicket::Invalid) => {
+                if let Some(held) = &resume.held {
+                    held.forged(now);
+                }
+                let text = "this is no room ticket of yours and of this server's; send find_match or join_room";
+                return refused(ErrorCode::RoomTicketInvalid, text);
+            }
+            Err(BadTicket::Expired) => {
+                let text = "this room ticket is too old; send find_match or join_room";
+                return refused(ErrorCode::RoomTicketExpired, text);
+            }
+        };
+        if ticket.process == context.room_keys.process {
+            // This process knows all about its rooms. No session is locked here: this one is, and the ticket may be its
+            // own, or that of somebody who shows this one's at the same time.
+            let former = context.resumables.get(ticket.session);
+            let former = former.map(|former| former.member.clone());
+            return match (former, ticket.seat) {
+                (Some(former), TicketSeat::Match { seat, .. }) if former.is_vacant() => {
+                    self.take_seat_of(&former, ticket.room, seat)
+                }
+                (Some(former), _) if former.room_id() == Some(ticket.room) => refused(
+                    ErrorCode::UseResume,
+                    "the session of this ticket is still in the room; it goes on with its resume token",
+                ),
+                _ => Err(has_ended()),
+            };
+        }
+        // In a drain a room goes on, and none begins.
+        check_drain(context)?;
+        let (partner, seat) = match ticket.seat {
+            TicketSeat::Match { partner, seat } => (partner, seat),
+            TicketSeat::Named { n, name } => return self.join(&name, Some(n), None),
+        };
+        let rejoined = context
+            .pending_rooms
+            .rejoin(&self.member, ticket.room, seat, now);
+        match rejoined {
+            Ok(Rejoined::Opened) => Ok(()),
+            Ok(Rejoined::Waits { until }) => {
+                let room = ticket.room;
+                resume.rejoining = Some(Box::new(Rejoining {
+                    room,
+                    partner,
+                    until,
+                }));
+                Ok(())
+            }
+            Err(CannotRejoin::TooMany) => refused(
+                ErrorCode::TooManyRooms,
+                "too many rooms wait for their members; try again later",
+            ),
+            Err(CannotRejoin::Opened) => refused(
+                ErrorCode::RoomClosed,
+                "both members of this room have come back with new tickets",
+            ),
+            // Nobody is told that they are blocked.
+            Err(CannotRejoin::Apart) => Err(has_ended()),
+            Err(CannotRejoin::Elsewhere(Place::Waiting)) => Err(waits_already()),
+            Err(CannotRejoin::Elsewhere(_)) => Err(in_room_already()),
+        }
+    }
+
+    /// Takes the seat of the user's former session, which could not be carried on.
+    fn take_seat_of(&self, former: &Member, room: RoomId, seat: u8) -> Result<(), Refusal> {
+        match self.member.place() {
+            Place::Idle => {}
+            Place::Waiting => return Err(waits_already()),
+            Place::InRoom | Place::Gone => return Err(in_room_already()),
+        }
+        let shared = &self.context.shared;
+        let may_meet = |room: &Room| {
+            let partner = room.peer_of(former.id);
+            !shared.are_apart(&self.member, partner, Instant::now())
+        };
+        let current = former.room().filter(|current| current.id == room);
+        let current = current.filter(|room| may_meet(room));
+        if !current.is_some_and(|room| room.hand_over(former, &self.member, seat == 0)) {
+            return Err(has_ended());
+        }
+        // Nobody comes back to it: its keeper ends it.
+        former.outbox.close(CloseReason::TooOld);
+        Ok(())
+    }
+
+    /// Keeps the seat in a room of two for the user's next session, for a while: too much was said to carry this one on.
+    /// False: there is no such seat, or the partner could not be told of another session.
+    pub(super) fn vacate(&mut self, now: Instant) -> bool {
+        let room = self.member.room();
+        let Some(room) = room.filter(|room| room.peer_of(self.member.id).is_resumable()) else {
+            return false;
+        };
+        drop(room);
+        if !self.is_detached() {
+            if let Some(resume) = &mut self.resume {
+                resume.epoch += 1;
+            }
+            if !self.lose(CloseReason::Lost, now) {
+                return false;
+            }
+        }
+        if let Some(resume) = &mut self.resume {
+            resume.carrier = Carrier::Nothing { since: now };
+            // The user's next session must fit.
+            resume.held = None;
+        }
+        self.context.persons.leave(&self.member);
+        self.member.vacate_for_ticket();
+        self.member.outbox.vacate();
+        true
+    }
+
+    /// The user no longer waits for a former partner. False: they did not, or the partner has come.
+    pub(super) fn give_up_rejoin(&mut self) -> bool {
+        let rejoining = self
+            .resume
+            .as_mut()
+            .and_then(|resume| resume.rejoining.take());
+        rejoining.is_some_and(|rejoining| {
+            (self.context.pending_rooms).give_up(rejoining.room, self.member.id)
+        })
+    }
+
+    /// The former partner has not come.
+    pub(super) fn rejoin_over(&mut self, now: Instant) {
+        let rejoining = self
+            .resume
+            .as_ref()
+            .and_then(|resume| resume.rejoining.as_deref());
+        let Some(&Rejoining { room, partner, .. }) =
+            rejoining.filter(|rejoining| rejoining.until <= now)
+        else {
+            return;
+        };
+        if self.give_up_rejoin() {
+            // A refusal means that this session is being closed.
+            let _ = self.member.outbox.send(&ServerMessage::PeerLeft {
+                room_id: room,
+                peer_id: partner,
+                reason: LeaveReason::Ended(CloseReason::Lost),
+            });
+        }
+    }
+}
