@@ -3,6 +3,7 @@
 pub mod file;
 mod flags;
 pub mod parse;
+mod value;
 
 use std::{
     fmt,
@@ -36,7 +37,8 @@ use crate::{
 #[cfg(feature = "traces")]
 use hyper::Uri;
 
-pub use flags::{After, Cli, Command, Flags, IceServers, LogFormat};
+pub use flags::{Cli, Command, Flags, LogFormat};
+pub use value::{After, IceServers};
 use voicematch_core::{
     matchmaker::{MatchmakerConfig, Widening},
     outbox::{LogLimits, OutboxLimits},
@@ -556,7 +558,7 @@ mod tests {
         ])
         .expect("valid");
         assert_eq!(
-            flags::ice_servers("stun:a turn:b").map(|servers| servers.0.len()),
+            value::ice_servers("stun:a turn:b").map(|servers| servers.0.len()),
             Ok(2)
         );
         assert_eq!(config.session.ice.fixed.len(), 2);
