@@ -103,7 +103,7 @@ pub struct Public {
     pub dev_tokens: Option<PathBuf>,
     /// What sessions share.
     pub context: Arc<Context>,
-    /// Is told who comes in; `None`: nothing is traced.
+    /// Traces who comes in. `None`: nobody is traced.
     pub tracer: Option<Arc<Tracer>>,
     /// Whether the server is about to stop.
     pub shutdown: Shutdown,

@@ -9,7 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// This process serves: whoever has started it may go on, and minds it instead of the one before.
+/// Tells that this process serves. From now on the manager watches this process, and not the one before.
 pub fn ready() {
     tell(vec![
         NotifyState::MainPid(process::id()),

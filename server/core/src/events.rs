@@ -1,4 +1,4 @@
-//! What happens, for whoever outside wants to know: the app. Here is what is told; who listens brings it there.
+//! What the app is told of. Here are the events; the listener, outside of this crate, sends them.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! Who is told of matches and of the ends of sessions, where sessions are traced.
+//! The contract between the sessions and what traces them.
 
 use std::time::Duration;
 

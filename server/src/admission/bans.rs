@@ -19,7 +19,7 @@ use voicematch_protocol::CloseReason;
 /// Bans at the same time: about 3 MB.
 pub const MAX_BANS: usize = 10_000;
 
-/// IPv6 users are told apart by so many bits, as the limits do.
+/// An IPv6 user has a network of this many bits, as in the limits.
 const V6_BITS: u8 = 64;
 
 /// The widest networks that can be banned: a wider one is a slip of the hand.
@@ -39,7 +39,7 @@ impl Whom {
     pub fn network(text: &str) -> Result<Self, String> {
         let how = "write address as 203.0.113.7, 203.0.113.0/24, 2001:db8:1:2::/64 or an IPv6 address, which stands for its /64";
         let network = match text.parse::<IpAddr>() {
-            // As users are told apart: loopback is one.
+            // The same address as that by which users are known.
             Ok(address) => UserAddress::from(address).ip().map(IpNet::from),
             Err(_) => text.parse().ok(),
         };
@@ -134,7 +134,7 @@ impl Bans {
         Ok(ban)
     }
 
-    /// Lifts a ban; `None`: there is none of this id.
+    /// Ends a ban. `None`: no ban has this id.
     pub fn remove(&self, id: u64) -> Option<Ban> {
         let mut list = self.write();
         let ban = list.all().find(|ban| ban.id == id).cloned()?;

@@ -22,8 +22,8 @@ use super::{
 /// The longest text of a report, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// The fields whose values are reported, scrubbed; of others only the name is. Whoever logs a user under another name
-/// tells nobody.
+/// The fields whose values are reported, without what may be secret. Of other fields only the name is reported, as the value may
+/// be a user's.
 const KNOWN_FIELDS: [&str; 2] = ["error", "fault"];
 
 /// The field of a panic, which the hook of the log sets.

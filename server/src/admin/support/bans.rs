@@ -208,7 +208,7 @@ pub(super) async fn add_ban(
     Ok(Answer(StatusCode::CREATED, banned))
 }
 
-/// Lifts a ban
+/// Ends a ban
 #[utoipa::path(delete, path = "/support/bans/{id}", tag = "support", security(("token" = [])),
     params(("id" = u64, Path, description = "The id of the ban", minimum = 1)),
     responses(
