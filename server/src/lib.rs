@@ -80,6 +80,7 @@ use trace::{Export, Tracer};
 /// The flags of the two kinds of addresses.
 const LISTEN: &str = "--listen";
 const ADMIN_LISTEN: &str = "--admin-listen";
+const HAND_OVER: &str = "--hand-over";
 
 /// The time in which requests over connections that were there before are answered as ever, after another server has taken
 /// this one's place.
@@ -99,6 +100,8 @@ pub struct Server {
     certificate: Option<Certificate>,
     /// What the server before has handed over.
     inherited: Option<Inherited>,
+    /// Where the server that comes after asks.
+    hand_over: Option<HandOver>,
     tracer: Option<Arc<Tracer>>,
     spans: Export,
     reports: Reports,
@@ -199,6 +202,16 @@ impl Server {
         if let Some(inherited) = &mut inherited {
             inherited.give_up_rest();
         }
+        let hand_over = config.hand_over.as_deref().map(|path| {
+            let public = public.iter().map(|bound| (LISTEN, bound));
+            let bound = public.chain([(ADMIN_LISTEN, &admin)]);
+            HandOver::new(path, inherited.is_some(), bound).map_err(|error| ServerError::Bind {
+                address: Address::Unix(path.to_owned()),
+                flag: HAND_OVER,
+                error,
+            })
+        });
+        let hand_over = hand_over.transpose()?;
         for name in activated::unused() {
             tracing::warn!(%name, "systemd has passed a socket that no flag names: give --listen systemd:NAME");
         }
@@ -218,6 +231,7 @@ impl Server {
             metrics,
             certificate,
             inherited,
+            hand_over,
             tracer,
             spans,
             reports,
@@ -271,17 +285,11 @@ impl Server {
             metrics,
             certificate,
             inherited,
+            hand_over,
             tracer,
             spans,
             reports,
         } = self;
-        let hand_over = config.hand_over.as_deref();
-        let hand_over = hand_over.map(|path| {
-            let public = public.iter().map(|bound| (LISTEN, bound));
-            let bound = public.chain([(ADMIN_LISTEN, &admin)]);
-            HandOver::new(path, inherited.is_some(), bound)
-        });
-        let hand_over = hand_over.transpose()?;
         // The guards remove the socket files when this function ends.
         let (admin, admin_file) = admin.into_listener()?;
         let workers = Workers::start(config.workers)?;
