@@ -43,7 +43,11 @@ impl Receiver {
 
     /// The spans of this name, once there are so many in all.
     async fn spans_of(&self, name: &str, all: usize) -> Vec<Span> {
-        becomes(all, "the number of spans", async || self.spans().len()).await;
+        let come = async || {
+            let names = Vec::from_iter(self.spans().into_iter().map(|span| span.name));
+            if names.len() == all { Ok(()) } else { Err(names) }
+        };
+        becomes(Ok(()), format!("{all} spans"), come).await;
         let mut spans = self.spans();
         spans.retain(|span| span.name == name);
         spans
