@@ -1,0 +1,340 @@
+// @ts-check
+/**
+ * Voice and chat with voicematch, in a browser; chat in Node.js and in workers too.
+ *
+ *     import { connect } from './client.js';
+ *     const vm = await connect();
+ *     const call = await vm.find();
+ *     audio.srcObject = call.remote;
+ *
+ * @typedef {import('./client/wire.js').Criteria} Criteria
+ * @typedef {import('./client/wire.js').ServerMessage} ServerMessage
+ * @typedef {import('./client/session.js').Kind} Kind
+ *
+ * @typedef {object} Options
+ * @property {AbortSignal} [signal] Ends the session.
+ * @property {string | (() => string | Promise<string>)} [token] Of the app. A function is asked again when it expires.
+ * @property {RTCIceServer[]} [iceServers] In place of the server's.
+ * @property {RTCConfiguration} [rtc] More for each call, as `{iceTransportPolicy: 'relay'}`.
+ * @property {boolean | 'listen'} [media] `false`: chat alone. `'listen'`: without a microphone. Otherwise the user is asked
+ *   for it before the first match.
+ * @property {Kind[]} [transports] The best first.
+ * @property {boolean} [report] The user lets the server count whether calls come about: paths and times, no addresses.
+ *
+ * @typedef {{criteria?: Criteria, signal?: AbortSignal}} FindOptions
+ */
+import { VoicematchError } from './client/error.js';
+import { Microphone } from './client/microphone.js';
+import { Call, Room } from './client/room.js';
+import { Session } from './client/session.js';
+import { transports } from './client/transports.js';
+
+export { Call, Microphone, Room, VoicematchError };
+export { Peer } from './client/peer.js';
+
+/** A page that was asleep finds out by a timer that comes this much too late, in milliseconds. */
+const SLEPT = 3000;
+/** How long an answer may take that is not sent again, in milliseconds. */
+const PATIENCE = 5000;
+
+/** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
+export async function connect(url, options = {}) {
+  options.signal?.throwIfAborted();
+  const vm = new Voicematch(url ?? location.origin, options);
+  await vm.opened;
+  return vm;
+}
+
+/**
+ * A session. Events: `state`, `waiting`, `draining`, `closed` (`detail`: an error whose `code` says why).
+ */
+export class Voicematch extends EventTarget {
+  /** The user's microphone; without media `null`. @type {Microphone | null} */ microphone;
+  /** Where the user is, if anywhere. @type {Room | null} */ room = null;
+  /** @type {Session} */ #session;
+  /** @type {Map<unknown, {resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
+  #id = 0;
+  /** The request that a match will answer, and its criteria. @type {{id: number, criteria?: Criteria} | null} */ #search = null;
+  /** Whether the network may have changed since the last word of the server. */ #moved = false;
+  /** @type {import('./client/room.js').Wire} */ #wire;
+  /** @type {RTCIceServer[]} */ #iceServers = [];
+  #access = '';
+  #stop = new AbortController();
+  /** @type {Promise<void>} @internal */ opened;
+
+  /** @param {string} url @param {Options} options @internal */
+  constructor(url, options) {
+    super();
+    this.url = url.replace(/\/$/, '');
+    const { media = 'RTCPeerConnection' in globalThis, transports: kinds = ['ws', 'sse', 'poll'] } = options;
+    this.options = options = { ...options, media };
+    this.microphone = media ? new Microphone() : null;
+    this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || 'WebSocket' in globalThis), this.#out());
+    this.#wire = {
+      request: (type, fields) => this.#request(type, fields),
+      post: (type, fields) => this.#session.send({ type, ...fields }),
+      iceServers: () => options.iceServers ?? this.#iceServers,
+      microphone: this.microphone,
+      options,
+    };
+    this.opened = new Promise((resolve, reject) => {
+      this.addEventListener('state', () => this.state === 'open' && resolve());
+      this.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
+    });
+    options.signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
+    this.#listen();
+    this.#begin();
+  }
+
+  /** `connecting`, `open`, `reconnecting` (a call goes on meanwhile), `closed`. */
+  get state() {
+    return this.#session.state;
+  }
+
+  /** What carries the session now. */
+  get transport() {
+    return this.#session.transport;
+  }
+
+  get sessionId() {
+    return this.#session.id;
+  }
+
+  /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
+  find(options) {
+    return this.#find(this.room ? 'next' : 'find_match', options);
+  }
+
+  /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
+  async join(name) {
+    await this.#openMicrophone();
+    return this.#request('join_room', { room: name });
+  }
+
+  /** How long a word to the server and back takes, in milliseconds. */
+  async ping() {
+    const began = performance.now();
+    const id = ++this.#id;
+    const timer = setTimeout(() => this.#refuse(id, new VoicematchError('lost')), PATIENCE);
+    await this.#request('ping', {}, id).finally(() => clearTimeout(timer));
+    return performance.now() - began;
+  }
+
+  /** Does not wait any longer for the next try. */
+  reconnectNow() {
+    this.#session.now();
+  }
+
+  /** Ends the session. */
+  close() {
+    this.room?.end('closed');
+    this.#session.close();
+  }
+
+  async #begin() {
+    const { token = '' } = this.options;
+    try {
+      this.#access = typeof token === 'function' ? await token() : token;
+      this.#session.connect();
+    } catch (error) {
+      this.#over(error);
+    }
+  }
+
+  async #openMicrophone() {
+    if (this.microphone && this.options.media !== 'listen' && !this.microphone.track) await this.microphone.open();
+  }
+
+  /** @param {string} type @param {FindOptions} [options] @returns {Promise<Call>} */
+  async #find(type, { criteria, signal } = {}) {
+    signal?.throwIfAborted();
+    if (this.#search) throw new VoicematchError('already_waiting');
+    /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
+    const cancel = () => {
+      this.#refuse(search.id, signal?.reason);
+      this.#wire.post('cancel_match');
+    };
+    try {
+      await this.#openMicrophone();
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', cancel);
+      this.room?.end(type === 'next' ? 'next' : 'left');
+      return await this.#request(type, { criteria }, search.id);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      if (this.#search === search) this.#search = null;
+    }
+  }
+
+  /** @param {string} type @param {object} [fields] @param {number} [id] @returns {Promise<any>} */
+  #request(type, fields, id = ++this.#id) {
+    return new Promise((resolve, reject) => {
+      if (this.state === 'closed') return reject(new VoicematchError('closed'));
+      if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
+      this.#requests.set(id, { resolve, reject });
+      this.#session.send({ type, id, ...fields });
+    });
+  }
+
+  /** @param {unknown} id @param {any} [value] */
+  #answer(id, value) {
+    this.#requests.get(id)?.resolve(value);
+    this.#requests.delete(id);
+  }
+
+  /** @param {unknown} id @param {unknown} error */
+  #refuse(id, error) {
+    this.#requests.get(id)?.reject(error);
+    this.#requests.delete(id);
+  }
+
+  /** What the session wants done. @returns {import('./client/session.js').Out} */
+  #out() {
+    /** @type {Map<number, import('./client/transports.js').Link>} */
+    const links = new Map();
+    /** @type {Map<string, ReturnType<typeof setTimeout>>} */
+    const timers = new Map();
+    return {
+      open: (link, kind, token, after) => {
+        const session = this.#session;
+        const lost = (code = 0, reason = 'lost', retryAfter = 0) => session.lost(link, code, reason, retryAfter);
+        try {
+          links.set(link, transports[kind]({ url: this.url, token, after, access: this.#access }, {
+            message: (message) => session.message(link, message),
+            received: (received) => session.received(link, received),
+            lost,
+          }));
+        } catch {
+          setTimeout(lost);
+        }
+      },
+      write: (link, requests) => links.get(link)?.write(requests),
+      leave: (link) => links.get(link)?.leave(),
+      shut: (link) => {
+        links.get(link)?.shut();
+        links.delete(link);
+      },
+      wait: (name, ms) => {
+        clearTimeout(timers.get(name));
+        if (ms !== undefined) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
+      },
+      deliver: (message) => this.#deliver(message),
+      anew: (undelivered) => this.#anew(undelivered),
+      changed: () => this.dispatchEvent(new Event('state')),
+      end: (reason) => this.#over(new VoicematchError(reason)),
+    };
+  }
+
+  /** @param {ServerMessage} message */
+  #deliver(message) {
+    switch (message.type) {
+      case 'session':
+      case 'resumed':
+        this.#renewIce(message.ice_servers);
+        // A new way needs the server: it is there again.
+        if (this.#moved) this.room?.peers.forEach((peer) => peer.state !== 'connecting' && peer.restart());
+        return (this.#moved = false);
+      case 'ice_servers': return this.#renewIce(message.ice_servers);
+      case 'token_expiring': return this.#renewToken();
+      case 'waiting':
+      case 'draining': return this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+      case 'match_found': {
+        // Who does not wait any more was matched at the last moment.
+        if (!this.#requests.has(this.#search?.id)) return this.#wire.post('leave_room');
+        const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
+        return this.#answer(this.#search?.id, call);
+      }
+      case 'room_joined': {
+        const { room, room_id, you, members, room_ticket, id } = message;
+        const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
+        Object.assign(joined, { id: room_id, ticket: room_ticket, n: you.n });
+        for (const { peer_id, ...member } of members) joined.add({ id: peer_id, ...member });
+        return this.#answer(id, joined);
+      }
+      case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id });
+      case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
+      case 'peer_left': {
+        const { room } = this;
+        if (room?.id !== message.room_id) return;
+        if (room.name) room.remove(message.peer_id, message.reason);
+        else room.end(message.reason);
+        return;
+      }
+      case 'ack':
+      case 'pong': return this.#answer(message.id);
+      case 'error': return this.#refuse(message.id, new VoicematchError(message.code, message.message));
+      case 'offer': case 'answer': case 'ice_candidate': case 'message': return this.room?.take(message);
+    }
+  }
+
+  /** @template {Room} R @param {R} room @returns {R} */
+  #enter(room) {
+    const enter = (/** @type {Room | null} */ now) => (this.#session.hurried = Boolean((this.room = now)));
+    enter(room);
+    room.addEventListener('ended', () => this.room === room && enter(null));
+    return room;
+  }
+
+  /** The session before is over. @param {import('./client/session.js').Request[]} undelivered */
+  #anew(undelivered) {
+    const search = this.#search;
+    for (const { type, id, payload } of undelivered) {
+      // What is said in a match is said again when the partner is back, and the wish for one is repeated.
+      if (id === search?.id || (type === 'message' && this.room instanceof Call)) continue;
+      this.#refuse(id, new VoicematchError('lost'));
+    }
+    const { room } = this;
+    if (room?.ticket) this.#request('rejoin', { ticket: room.ticket }).catch(() => room.end('lost'));
+    else room?.end('lost');
+    if (search && this.#requests.has(search.id)) this.#wire.post('find_match', search);
+  }
+
+  /** @param {RTCIceServer[]} iceServers */
+  #renewIce(iceServers) {
+    this.#iceServers = iceServers;
+    this.room?.peers.forEach((peer) => peer.setIceServers(this.#wire.iceServers()));
+  }
+
+  async #renewToken() {
+    const { token } = this.options;
+    if (typeof token !== 'function') return;
+    // If there is none, the session ends with a reason of its own.
+    const renewed = await Promise.resolve(token()).catch(() => '');
+    if (renewed) this.#request('renew_token', { token: (this.#access = renewed) }).catch(() => {});
+  }
+
+  /** @param {unknown} error */
+  #over(error) {
+    this.#stop.abort();
+    this.microphone?.close();
+    this.room?.end('closed');
+    for (const { reject } of this.#requests.values()) reject(error);
+    this.#requests.clear();
+    this.dispatchEvent(new CustomEvent('closed', { detail: error }));
+  }
+
+  /** What a page sees of its network and of its own sleep. */
+  #listen() {
+    const { signal } = this.#stop;
+    const probe = () => {
+      this.#moved = true;
+      this.#session.probe();
+    };
+    let last = Date.now();
+    const timer = setInterval(() => {
+      const late = Date.now() - last > 1000 + SLEPT;
+      last = Date.now();
+      if (late) probe();
+    }, 1000);
+    signal.addEventListener('abort', () => clearInterval(timer));
+    if (!('window' in globalThis)) return;
+    const on = (/** @type {EventTarget | undefined} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ then) =>
+      target?.addEventListener(type, then, { signal });
+    on(window, 'online', probe);
+    on(/** @type {any} */ (navigator).connection, 'change', probe);
+    on(document, 'resume', probe);
+    on(document, 'visibilitychange', () => document.hidden || this.#session.probe());
+    // The page is closed, or kept asleep: nobody can be matched with it.
+    on(window, 'pagehide', () => this.close());
+  }
+}

@@ -1,0 +1,200 @@
+// @ts-check
+/**
+ * The call with one other user: perfect negotiation (https://www.w3.org/TR/webrtc/#perfect-negotiation-example) with the roles
+ * that the server gives.
+ *
+ * @typedef {import('./wire.js').Relayed} Relayed
+ * @typedef {object} Member
+ * @property {string} id Their session, by which the server knows them.
+ * @property {string} [name]
+ * @property {boolean} offer Whether this side makes the first offer.
+ * @property {boolean} polite Whether this side gives way when two offers cross.
+ * @property {boolean} [batch] Whether they take lists of candidates.
+ * @property {number} [n]
+ */
+
+/** How long candidates are gathered for one message. */
+const GATHER = 50;
+/** A path that was lost often heals by itself. */
+const HEAL = 2000;
+/** Who did not make the first offer waits longer before it restarts: mostly the other does. */
+const LET_OTHER = 3000;
+
+/**
+ * Events: `state` (`connecting`, `connected`, `interrupted`, `failed`, `closed`), `quality` each second.
+ */
+export class Peer extends EventTarget {
+  /** What the other says. */
+  remote = new MediaStream();
+  state = 'connecting';
+  /** The last of each second: seconds there and back, the share of lost packets, and how the audio travels.
+   * @type {{rtt?: number, lost?: number, path?: 'direct' | 'relayed', heard: boolean}} */
+  quality = { heard: false };
+  /** What becomes of the call: for `call_report`. In milliseconds from the match.
+   * @type {{setup_ms?: number, audio_ms?: number, local?: string, remote?: string, restarts: number, lost_percent?: number}} */
+  record = { restarts: 0 };
+  #began = Date.now();
+  #making = false;
+  #ignores = false;
+  /** @type {RTCIceCandidateInit[]} Not yet sent. */ #gathered = [];
+  /** @type {RTCIceCandidateInit[]} Came before the description that they belong to. */ #early = [];
+  /** What was received is done in its order. */ #last = Promise.resolve();
+  /** @type {number | undefined} */ #restartTimer;
+  /** @type {number | undefined} */ #timer;
+
+  /**
+   * @param {Member} member
+   * @param {import('./microphone.js').Microphone | null} microphone `null`: this side only listens.
+   * @param {RTCIceServer[]} iceServers
+   * @param {RTCConfiguration} configuration More of it.
+   * @param {(type: Relayed, payload: unknown) => void} send
+   */
+  constructor(member, microphone, iceServers, configuration, send) {
+    super();
+    this.member = member;
+    this.send = send;
+    this.microphone = microphone;
+    const pc = (this.pc = new RTCPeerConnection({ ...configuration, iceServers }));
+    pc.onicecandidate = ({ candidate }) => candidate && this.#candidate(candidate);
+    pc.ontrack = ({ track }) => {
+      track.onunmute = () => (this.record.audio_ms ??= Date.now() - this.#began);
+      this.remote.addTrack(track);
+    };
+    pc.onnegotiationneeded = () => {
+      if (member.offer || pc.remoteDescription) this.#offer();
+    };
+    pc.onconnectionstatechange = () => this.#changed();
+    const track = microphone?.track;
+    if (track) pc.addTrack(track, microphone.stream);
+    else if (member.offer) pc.addTransceiver('audio', { direction: microphone ? 'sendrecv' : 'recvonly' });
+    microphone?.addEventListener('changed', this.#replace);
+    this.#timer = setInterval(() => this.#measure(), 1000);
+  }
+
+  /** How loud the other is, from 0 to 1. */
+  get level() {
+    const [source] = this.pc.getReceivers().flatMap((receiver) => receiver.getSynchronizationSources());
+    return source?.audioLevel ?? 0;
+  }
+
+  /** @param {Relayed} type @param {any} payload */
+  receive(type, payload) {
+    this.#last = this.#last.then(() => this.#receive(type, payload)).catch(() => {});
+  }
+
+  /** Looks for a new way to the other, as after a change of network. */
+  restart() {
+    clearTimeout(this.#restartTimer);
+    if (this.state === 'closed') return;
+    this.record.restarts++;
+    this.pc.restartIce();
+  }
+
+  /** @param {RTCIceServer[]} iceServers */
+  setIceServers(iceServers) {
+    this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
+  }
+
+  close() {
+    clearTimeout(this.#restartTimer);
+    clearInterval(this.#timer);
+    this.microphone?.removeEventListener('changed', this.#replace);
+    this.pc.close();
+    this.#become('closed');
+  }
+
+  async #offer() {
+    this.#making = true;
+    try {
+      await this.pc.setLocalDescription();
+      if (this.pc.localDescription?.type === 'offer') this.send('offer', this.pc.localDescription);
+    } catch {
+      // Another description was faster; it has its own answer.
+    }
+    this.#making = false;
+  }
+
+  /** @param {Relayed} type @param {any} payload */
+  async #receive(type, payload) {
+    const { pc } = this;
+    if (type === 'ice_candidate') {
+      const candidates = Array.isArray(payload) ? payload : [payload];
+      if (!pc.remoteDescription) return void this.#early.push(...candidates.slice(0, 100));
+      // One of an offer that was ignored, or of a description that is over, is of no use.
+      for (const candidate of candidates) await pc.addIceCandidate(candidate).catch(() => {});
+      return;
+    }
+    const collides = type === 'offer' && (this.#making || pc.signalingState !== 'stable');
+    this.#ignores = collides && !this.member.polite;
+    if (this.#ignores) return;
+    await pc.setRemoteDescription(payload);
+    if (type === 'offer') {
+      await pc.setLocalDescription();
+      this.send('answer', pc.localDescription);
+    }
+    for (const candidate of this.#early.splice(0)) await pc.addIceCandidate(candidate).catch(() => {});
+  }
+
+  /** @param {RTCIceCandidate} candidate */
+  #candidate(candidate) {
+    if (!this.member.batch) return this.send('ice_candidate', candidate);
+    if (this.#gathered.push(candidate.toJSON()) > 1) return;
+    setTimeout(() => this.send('ice_candidate', this.#gathered.splice(0)), GATHER);
+  }
+
+  #replace = () => {
+    const [transceiver] = this.pc.getTransceivers();
+    if (!transceiver) return;
+    const track = this.microphone?.track ?? null;
+    transceiver.sender.replaceTrack(track).catch(() => {});
+    if (track) transceiver.direction = 'sendrecv';
+  };
+
+  #changed() {
+    clearTimeout(this.#restartTimer);
+    const after = /** @param {number} ms */ (ms) => {
+      this.#restartTimer = setTimeout(() => this.restart(), ms + (this.member.offer ? 0 : LET_OTHER));
+    };
+    switch (this.pc.connectionState) {
+      case 'connected':
+        this.record.setup_ms ??= Date.now() - this.#began;
+        return this.#become('connected');
+      case 'disconnected':
+        after(HEAL);
+        return this.#become('interrupted');
+      case 'failed':
+        after(0);
+        return this.#become('failed');
+    }
+  }
+
+  /** @param {string} state */
+  #become(state) {
+    if (this.state === state) return;
+    this.state = state;
+    this.dispatchEvent(new Event('state'));
+  }
+
+  async #measure() {
+    if (this.state === 'connecting') return;
+    const all = /** @type {Map<string, any>} */ (await this.pc.getStats());
+    const { quality, record } = this;
+    for (const stats of all.values()) {
+      if (stats.type === 'transport' && stats.selectedCandidatePairId) {
+        const pair = all.get(stats.selectedCandidatePairId);
+        const local = all.get(pair?.localCandidateId);
+        const remote = all.get(pair?.remoteCandidateId);
+        if (!local || !remote) continue;
+        quality.rtt = pair.currentRoundTripTime;
+        [record.local, record.remote] = [local.candidateType, remote.candidateType];
+        quality.path = [record.local, record.remote].includes('relay') ? 'relayed' : 'direct';
+      } else if (stats.type === 'inbound-rtp') {
+        const { packetsReceived: got = 0, packetsLost: lost = 0, totalAudioEnergy = 0 } = stats;
+        quality.heard = totalAudioEnergy > 0;
+        if (got + lost > 0) quality.lost = Math.max(0, lost) / (got + lost);
+        record.lost_percent = Math.round((quality.lost ?? 0) * 1000) / 10;
+      }
+    }
+    this.dispatchEvent(new Event('quality'));
+  }
+}

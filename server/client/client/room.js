@@ -1,0 +1,223 @@
+// @ts-check
+/** Where users hear each other and chat: a match of two, or a room of a name. */
+import { Peer } from './peer.js';
+
+/**
+ * @typedef {import('./wire.js').ServerMessage} ServerMessage
+ * @typedef {import('./wire.js').ReportReason} ReportReason
+ * @typedef {import('./peer.js').Member} Member
+ * @typedef {import('../client.js').Voicematch} Voicematch
+ *
+ * @typedef {object} Wire What a room needs of the session.
+ * @property {(type: string, fields?: object) => Promise<void>} request Resolved when the server has done it.
+ * @property {(type: string, fields?: object) => void} post
+ * @property {() => RTCIceServer[]} iceServers
+ * @property {import('./microphone.js').Microphone | null} microphone
+ * @property {{media?: boolean | 'listen', rtc?: RTCConfiguration, report?: boolean}} options
+ */
+
+/** What is kept of what was said, for a partner who comes back with a server that knows nothing of it. */
+const MAX_SAID = 256;
+
+/**
+ * Events: `message` (`detail`: `{from, data}`), `joined` and `left` (`detail`: the peer), `ended` (`detail`: why).
+ */
+export class Room extends EventTarget {
+  /** @type {Map<string, Peer>} The others, by their session. */ peers = new Map();
+  /** Why it is over; empty: it is not. */
+  ended = '';
+
+  /** @param {string} id @param {string} name Empty: a match of two. @param {Wire} wire @param {string | undefined} ticket */
+  constructor(id, name, wire, ticket) {
+    super();
+    this.id = id;
+    this.name = name;
+    this.ticket = ticket;
+    this.wire = wire;
+  }
+
+  /** Says something to all others: whatever JSON can say. Resolved when it is on its way. @param {unknown} data */
+  send(data) {
+    return this.wire.request('message', { payload: data });
+  }
+
+  /** What the others say, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
+  async *messages() {
+    /** @type {any[]} */ const waiting = [];
+    let wake = () => {};
+    const hear = (/** @type {any} */ { detail }) => {
+      waiting.push(detail);
+      wake();
+    };
+    this.addEventListener('message', hear);
+    this.addEventListener('ended', hear);
+    try {
+      while (!this.ended || waiting.length) {
+        if (!waiting.length) await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
+        const next = waiting.shift();
+        if (next?.from) yield next;
+      }
+    } finally {
+      this.removeEventListener('message', hear);
+      this.removeEventListener('ended', hear);
+    }
+  }
+
+  /** @param {boolean} muted */
+  mute(muted) {
+    this.wire.microphone?.mute(muted);
+  }
+
+  /** Speaks with another microphone. @param {string} deviceId */
+  async setMicrophone(deviceId) {
+    await this.wire.microphone?.open(deviceId);
+  }
+
+  async leave() {
+    if (this.ended) return;
+    this.end('left');
+    await this.wire.request('leave_room').catch(() => {});
+  }
+
+  /** Never meets them again. Ends a match of two. @param {Peer} peer */
+  async block(peer) {
+    await this.wire.request('block', { to: peer.member.id });
+  }
+
+  /** Tells the app of them. @param {Peer} peer @param {ReportReason} reason @param {string} [text] */
+  async report(peer, reason, text) {
+    await this.wire.request('report', { to: peer.member.id, reason, text });
+  }
+
+  /** @param {Member} member @internal */
+  add(member) {
+    const former = [...this.peers.values()].find((peer) => peer.member.n !== undefined && peer.member.n === member.n);
+    if (former) return this.rename(former, member.id);
+    const { microphone, options, iceServers, post } = this.wire;
+    const peer = options.media === false ? silent(member) : new Peer(member, microphone, iceServers(), options.rtc ?? {},
+      (type, payload) => post(type, { payload, to: this.name ? member.id : undefined }));
+    this.peers.set(member.id, peer);
+    this.dispatchEvent(new CustomEvent('joined', { detail: peer }));
+  }
+
+  /** They are the same user in a session of its own. @param {Peer} peer @param {string} id @internal */
+  rename(peer, id) {
+    this.peers.delete(peer.member.id);
+    peer.member.id = id;
+    this.peers.set(id, peer);
+  }
+
+  /** @param {string} id @param {string} reason @internal */
+  remove(id, reason) {
+    const peer = this.peers.get(id);
+    if (!peer) return;
+    this.peers.delete(id);
+    peer.close();
+    this.dispatchEvent(new CustomEvent('left', { detail: peer }));
+    if (!this.name) this.end(reason);
+  }
+
+  /** What another member has sent. @param {Extract<ServerMessage, {from: string}>} message @internal */
+  take({ type, from, payload }) {
+    // One who has left may have sent it before.
+    const peer = this.peers.get(from);
+    if (!peer) return;
+    if (type === 'message') this.hear(peer, payload);
+    else peer.receive(type, payload);
+  }
+
+  /** @param {Peer} peer @param {unknown} data @internal */
+  hear(peer, data) {
+    this.dispatchEvent(new CustomEvent('message', { detail: { from: peer, data } }));
+  }
+
+  /** @param {string} why @internal */
+  end(why) {
+    if (this.ended) return;
+    this.ended = why;
+    for (const peer of this.peers.values()) peer.close();
+    this.dispatchEvent(new CustomEvent('ended', { detail: why }));
+  }
+}
+
+/** One for chat alone. @param {Member} member @returns {Peer} */
+function silent(member) {
+  return /** @type {any} */ (Object.assign(new EventTarget(), {
+    member, state: 'connected', level: 0, quality: {}, record: {}, receive() {}, restart() {}, setIceServers() {}, close() {},
+  }));
+}
+
+/** A match of two. */
+export class Call extends Room {
+  /** @type {{data: unknown, done: (value?: any) => void, failed: (error: unknown) => void}[]} */ #said = [];
+  /** How many of them are forgotten. */ #forgotten = 0;
+  #heard = 0;
+  #reported = false;
+
+  /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire @param {(criteria?: object) => Promise<Call>} next */
+  constructor(match, wire, next) {
+    super(match.room_id, '', wire, match.room_ticket);
+    this.sharedInterests = match.shared_interests;
+    this.waitedMs = match.waited_ms;
+    const { peer_id, peer_name, initiator, batch } = match;
+    this.add({ id: peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
+    this.peer = /** @type {Peer} */ (this.peers.get(peer_id));
+    this.findNext = next;
+  }
+
+  /** What the partner says. */
+  get remote() {
+    return this.peer.remote;
+  }
+
+  /** Leaves, and waits for another partner. @param {import('../client.js').FindOptions} [options] */
+  next(options) {
+    return this.findNext(options);
+  }
+
+  /** @param {unknown} data @override */
+  send(data) {
+    return new Promise((done, failed) => {
+      if (this.#said.push({ data, done, failed }) > MAX_SAID) {
+        this.#said.shift();
+        this.#forgotten++;
+      }
+      super.send(data).then(done, failed);
+    });
+  }
+
+  /** @param {Peer} peer @param {any} data @override @internal */
+  hear(peer, data) {
+    const heard = data?.['voicematch.heard'];
+    if (typeof heard !== 'number') {
+      this.#heard++;
+      return super.hear(peer, data);
+    }
+    // The room has come back at another server. What of ours had arrived is known now; the rest is said again.
+    this.#said.forEach(({ data, done, failed }, i) => {
+      if (i + this.#forgotten < heard) done();
+      else super.send(data).then(done, failed);
+    });
+  }
+
+  /** The room is there again, at a server that does not know what was said. @param {string} id @param {string | undefined} ticket @internal */
+  rejoined(id, ticket) {
+    this.ticket = ticket;
+    this.rename(this.peer, id);
+    this.wire.post('message', { payload: { 'voicematch.heard': this.#heard } });
+    if (this.peer.state !== 'connected') this.peer.restart();
+  }
+
+  /** @param {string} why @override @internal */
+  end(why) {
+    if (!this.ended && this.wire.options.report && !this.#reported) {
+      this.#reported = true;
+      const { record, quality, state } = this.peer;
+      const connected = record.setup_ms !== undefined;
+      const outcome = connected ? 'connected' : state === 'failed' ? 'failed' : 'abandoned';
+      const reason = outcome === 'failed' ? 'ice_failed' : undefined;
+      this.wire.post('call_report', { outcome, path: quality.path ?? 'unknown', reason, ...record });
+    }
+    super.end(why);
+  }
+}

@@ -1,0 +1,268 @@
+// @ts-check
+/**
+ * A session without I/O. It is told what happens, and tells `out` what to do: which transport carries the session, when another
+ * one is tried, what is sent again, and when a loss is one.
+ *
+ * @typedef {'ws' | 'sse' | 'poll'} Kind
+ * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'probe'} Timer
+ * @typedef {import('./wire.js').ServerMessage} ServerMessage
+ * @typedef {{type: string, seq?: number, [field: string]: unknown}} Request
+ *
+ * @typedef {object} Out
+ * @property {(link: number, kind: Kind, token: string, after: number) => void} open Begins a session, or carries that of the
+ *   token on behind a message.
+ * @property {(link: number, requests: Request[]) => void} write
+ * @property {(link: number) => void} shut
+ * @property {(link: number) => void} leave
+ * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
+ * @property {(message: ServerMessage) => void} deliver
+ * @property {(undelivered: Request[]) => void} anew The session before is over, and another one has taken its place.
+ * @property {() => void} changed There is another state or transport.
+ * @property {(reason: string) => void} end
+ */
+
+/** How long a transport has for its first message: together less than the 3 s in which users are to hear each other again. */
+const TRIAL = { ws: 1000, sse: 1500, poll: 3000 };
+/** When WebSocket is tried again while another transport carries the session, in milliseconds after the last try; then none for
+ * two minutes, then one each 30 s. Browsers make who fails more often wait, at other sites too. */
+const BEHIND = [500, 1000, 2000, 4000, 120_000];
+const BEHIND_LATER = 30_000;
+/** How long nothing may come after the time that the server has said for its next ping. */
+const GRACE = 3000;
+/** The longest time to the first ping. */
+const FIRST_PING = 25_000 + GRACE;
+/** How long the answer to a question of ours may take. */
+const PROBE = 1500;
+/** What is kept that the server has not confirmed. */
+const MAX_KEPT = 64;
+const MAX_KEPT_LENGTH = 256 * 1024;
+/** How many messages are confirmed at a time, where nothing else confirms them. */
+const CONFIRM = 32;
+
+/** The session is over, and another may begin. @param {string} reason */
+const isOver = (reason) => /^(draining|resume_refused|too_old|resume_overflow)$/.test(reason);
+/** Another session would end in the same way. The code is that of a close frame, or the status of an answer.
+ * @param {number} code @param {string} reason */
+const isFinal = (code, reason) =>
+  !isOver(reason) && (reason === 'replaced' || code >= 4500 || code === 1000 || code === 1002 || code === 1009 || code === 4003
+    || (code >= 400 && code < 500 && code !== 408 && code !== 409 && code !== 429));
+
+export class Session {
+  /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
+  state = 'connecting';
+  /** @type {Kind | ''} What carries the session. */
+  transport = '';
+  id = '';
+  /** Whether a loss interrupts somebody: then there is no time to lose. */
+  hurried = false;
+  #token = '';
+  /** The number of the last message that has arrived. */ #after = 0;
+  /** @type {Request[]} What the server has not confirmed. */ #kept = [];
+  #seq = 0;
+  #links = 0;
+  /** The link that carries the session; 0: none. */ #carrier = 0;
+  /** The place of its transport in the order of all. */ #place = 0;
+  /** A link that has not said anything yet; 0: none. */ #trial = 0;
+  #trialPlace = 0;
+  /** How often all transports have failed. */ #rounds = 0;
+  /** How often better ones have failed while another carries the session. */ #behind = 0;
+  /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
+  #unconfirmed = 0;
+
+  /** @param {Kind[]} kinds The best first. @param {Out} out @param {() => number} [random] From 0 to 1. */
+  constructor(kinds, out, random = Math.random) {
+    this.kinds = kinds;
+    this.out = out;
+    this.random = random;
+  }
+
+  connect() {
+    this.#try(0);
+  }
+
+  /** The user does not want to wait. */
+  now() {
+    if (this.#carrier || this.#trial || this.state === 'closed') return;
+    this.#rounds = 0;
+    this.out.wait('again');
+    this.#try(0);
+  }
+
+  /** The network may have changed. */
+  probe() {
+    if (!this.#carrier) return this.now();
+    this.#write([{ type: 'ping' }]);
+    this.out.wait('probe', PROBE);
+  }
+
+  close() {
+    if (this.#carrier) this.out.leave(this.#carrier);
+    this.#end('closed');
+  }
+
+  /** Whether there is no room for one more message. */
+  get isFull() {
+    return this.#kept.length >= MAX_KEPT || JSON.stringify(this.#kept).length > MAX_KEPT_LENGTH;
+  }
+
+  /** @param {Request} request */
+  send(request) {
+    if (request.type === 'ping') return this.#write([request]);
+    const numbered = { ...request, seq: ++this.#seq };
+    this.#kept.push(numbered);
+    this.#write([numbered]);
+  }
+
+  /** The server has taken what was sent, up to this number. @param {number} link @param {number} received */
+  received(link, received) {
+    if (link === this.#carrier) this.#kept = this.#kept.filter(({ seq = 0 }) => seq > received);
+  }
+
+  /** @param {Timer} name */
+  timer(name) {
+    if (name === 'again' || name === 'behind') return this.#trial || this.#try(0);
+    const link = name === 'trial' ? this.#trial : this.#carrier;
+    this.out.shut(link);
+    this.lost(link, 0, 'lost', 0);
+  }
+
+  /** @param {number} link @param {ServerMessage} message */
+  message(link, message) {
+    if (link === this.#trial) return this.#first(link, message);
+    if (link !== this.#carrier) return;
+    this.out.wait('probe');
+    if (message.type === 'ping') {
+      this.received(link, message.received);
+      this.out.wait('silence', message.next_ms + GRACE);
+      return this.#confirm();
+    }
+    // What is answered has arrived, and all before it.
+    if ('id' in message) this.received(link, this.#kept.find(({ id }) => id === message.id)?.seq ?? 0);
+    if (message.type === 'error' && message.received !== undefined) {
+      this.received(link, message.received);
+      this.#write(this.#kept);
+    }
+    const { seq } = message;
+    if (seq !== undefined) {
+      if (seq <= this.#after) return;
+      // A transport that loses messages is lost itself: the next one brings them.
+      if (seq > this.#after + 1) return this.timer('silence');
+      this.#after = seq;
+      if (++this.#unconfirmed >= CONFIRM) this.#confirm();
+    }
+    this.out.deliver(message);
+  }
+
+  /** @param {number} link @param {number} code @param {string} reason @param {number} retryAfter In milliseconds. */
+  lost(link, code, reason, retryAfter) {
+    if (!link || this.state === 'closed') return;
+    if (link === this.#trial) return this.#failed(code, reason, retryAfter);
+    if (link !== this.#carrier) return;
+    this.#carrier = this.#rounds = 0;
+    this.transport = '';
+    for (const timer of /** @type {const} */ (['silence', 'probe', 'behind'])) this.out.wait(timer);
+    // Our own next transport has taken its place, and may yet say so.
+    const isOurs = reason === 'replaced' && this.#trial;
+    if (isFinal(code, reason) && !isOurs) return this.#end(reason);
+    if (isOver(reason)) this.#token = '';
+    this.#change('reconnecting');
+    if (this.#trial) return;
+    if (this.hurried) this.#try(0);
+    else this.out.wait('again', 400 * this.random());
+  }
+
+  /** @param {number} place */
+  #try(place) {
+    const kind = this.kinds[place];
+    if (kind) {
+      this.#trial = ++this.#links;
+      this.#trialPlace = place;
+      this.out.wait('trial', TRIAL[kind]);
+      this.out.open(this.#trial, kind, this.#token, this.#after);
+    } else {
+      // All have failed.
+      const ms = Math.min(250 * 2 ** this.#rounds++, this.hurried ? 2000 : 30_000) * this.#spread();
+      this.out.wait('again', Math.max(this.#retryAfter, ms));
+      this.#retryAfter = 0;
+    }
+  }
+
+  /** So that not all come at the same moment. */
+  #spread() {
+    return 0.8 + 0.4 * this.random();
+  }
+
+  /** @param {number} code @param {string} reason @param {number} retryAfter */
+  #failed(code, reason, retryAfter) {
+    const next = this.#trialPlace + 1;
+    this.#trial = 0;
+    this.out.wait('trial');
+    if (this.#carrier) return next < this.#place ? this.#try(next) : this.#waitBehind();
+    this.#retryAfter = Math.max(this.#retryAfter, retryAfter);
+    if (isFinal(code, reason) || (this.state === 'connecting' && next >= this.kinds.length)) return this.#end(reason);
+    const isNew = isOver(reason) && this.#token;
+    if (isNew) this.#token = '';
+    this.#try(isNew ? next - 1 : next);
+  }
+
+  #waitBehind() {
+    this.out.wait('behind', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
+  }
+
+  /** The first message of a link: from now on it carries the session. @param {number} link @param {ServerMessage} message */
+  #first(link, message) {
+    if (message.type !== 'session' && message.type !== 'resumed') return;
+    if (this.#carrier) this.out.shut(this.#carrier);
+    this.#carrier = link;
+    this.#place = this.#trialPlace;
+    this.#trial = this.#rounds = 0;
+    this.transport = this.kinds[this.#place] ?? '';
+    this.out.wait('trial');
+    // A poll has no pings: it is one itself.
+    this.out.wait('silence', this.transport === 'poll' ? undefined : FIRST_PING);
+    this.out.wait('behind');
+    if (this.#place) this.#waitBehind();
+    else this.#behind = 0;
+    this.#token = message.resume_token ?? this.#token;
+    const isAnew = message.type === 'session' && this.id;
+    const undelivered = this.#kept;
+    this.id = message.session_id;
+    if (message.type === 'session') {
+      this.#after = this.#seq = this.#unconfirmed = 0;
+      this.#kept = [];
+    } else {
+      this.received(link, message.received);
+      this.#write(this.#kept);
+    }
+    this.#change('open');
+    this.out.deliver(message);
+    if (isAnew) this.out.anew(undelivered);
+  }
+
+  /** @param {Request[]} requests */
+  #write(requests) {
+    if (this.#carrier && requests.length) this.out.write(this.#carrier, requests);
+  }
+
+  #confirm() {
+    this.#unconfirmed = 0;
+    this.#write([{ type: 'pong', ack: this.#after }]);
+  }
+
+  /** @param {'open' | 'reconnecting' | 'closed'} state */
+  #change(state) {
+    this.state = state;
+    this.out.changed();
+  }
+
+  /** @param {string} reason */
+  #end(reason) {
+    if (this.state === 'closed') return;
+    for (const link of [this.#carrier, this.#trial]) this.out.shut(link);
+    this.#carrier = this.#trial = 0;
+    this.transport = '';
+    for (const name of /** @type {const} */ (['trial', 'again', 'behind', 'silence', 'probe'])) this.out.wait(name);
+    this.#change('closed');
+    this.out.end(reason);
+  }
+}

@@ -1,0 +1,224 @@
+// @ts-check
+/**
+ * What carries a session: WebSocket, an event stream, or polls; the last two send by requests. All have the same contract.
+ *
+ * @typedef {import('./session.js').Kind} Kind
+ * @typedef {import('./session.js').Request} Request
+ * @typedef {import('./wire.js').ServerMessage} ServerMessage
+ *
+ * @typedef {object} Asked
+ * @property {string} url Of the server, `http:` or `https:`, without a slash at its end.
+ * @property {string} token Of the session to carry on; empty: begin one.
+ * @property {number} after The number of the last message that has arrived.
+ * @property {string} access The app's token, for a session that begins.
+ *
+ * @typedef {object} Heard
+ * @property {(message: ServerMessage) => void} message
+ * @property {(received: number) => void} received The server has taken all messages up to this number.
+ * @property {(code: number, reason: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
+ *   frame, or the status of an answer; 0: there was none. The time is in milliseconds.
+ *
+ * @typedef {object} Link
+ * @property {(requests: Request[]) => void} write
+ * @property {() => void} leave Tells the server that the session is over, even if the page is closed at this moment.
+ * @property {() => void} shut Says nothing any more.
+ */
+
+/** The reason for which none is known. */
+const LOST = 'lost';
+/** The longest that a request may take that is not held. */
+const REQUEST = 5000;
+/** The longest that a poll is held, and a while for the way. */
+const HELD = 28_000;
+/** What one request takes at the most. */
+const BATCH = 64;
+const BATCH_LENGTH = 128 * 1024;
+
+/** @type {Record<Kind, (asked: Asked, heard: Heard) => Link>} */
+export const transports = { ws: webSocket, sse: eventStream, poll };
+
+/** @param {number} ms @returns {Promise<undefined>} */
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms, undefined));
+
+/** @param {Asked} asked @param {Heard} heard @returns {Link} */
+function webSocket({ url, token, after, access }, heard) {
+  const protocols = ['voicematch.1'];
+  if (token) protocols.push(`resume.${token}.${after}`);
+  else if (access) protocols.push(`token.${access}`);
+  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, protocols);
+  socket.onmessage = ({ data }) => heard.message(JSON.parse(data));
+  socket.onclose = ({ code, reason }) => heard.lost(code, reason || LOST);
+  return {
+    write(requests) {
+      if (socket.readyState === 1) for (const request of requests) socket.send(JSON.stringify(request));
+    },
+    leave: () => socket.readyState === 1 && socket.send('{"type":"leave"}'),
+    shut() {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    },
+  };
+}
+
+/** @param {Asked} asked @param {Heard} heard @returns {Link} */
+function eventStream(asked, heard) {
+  const requests = new Requests(asked, heard);
+  (async () => {
+    const { token, after } = asked;
+    const response = await requests.ask('/events', { headers: token ? { 'Last-Event-ID': `${after}` } : {} }, 0);
+    if (!response?.body) return;
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return requests.lost();
+      const events = (rest + value).split('\n\n');
+      rest = events.pop() ?? '';
+      for (const event of events) {
+        const lines = event.split('\n');
+        // JSON has no line ends of its own: what stood in several lines is the same without them.
+        const data = lines.flatMap((line) => (line.startsWith('data: ') ? [line.slice(6)] : [])).join('');
+        if (!data) continue;
+        const message = JSON.parse(data);
+        if (lines.includes('event: close')) return requests.lost(message.code, message.reason);
+        requests.heard(message);
+      }
+    }
+  })().catch(() => requests.lost());
+  return requests;
+}
+
+/** @param {Asked} asked @param {Heard} heard @returns {Link} */
+function poll(asked, heard) {
+  const requests = new Requests(asked, heard);
+  (async () => {
+    let position = asked.after;
+    // Some proxies hold no request for long: who was cut off once asks more often.
+    let wait = 0;
+    let held = true;
+    let pause = 5000;
+    for (;;) {
+      const query = requests.token ? `&after=${position}` : '';
+      const began = Date.now();
+      const response = await requests.ask(`/poll?wait=${wait}${query}`, {}, wait ? HELD : REQUEST, wait > 0);
+      if (!response) {
+        if (requests.over || !wait) return requests.lost();
+        // Once it may be the network; a held poll that ends early is the proxy.
+        if (Date.now() - began > 2000) held = false;
+        wait = 0;
+        continue;
+      }
+      if (response.status === 200) {
+        const { messages, received, poll_after_ms } = await response.json();
+        for (const message of messages) {
+          position = message.seq ?? position;
+          requests.heard(message);
+        }
+        requests.took(received);
+        pause = poll_after_ms;
+      }
+      wait = held ? 25 : 0;
+      if (requests.over) return;
+      if (!held) await sleep(pause);
+    }
+  })().catch(() => requests.lost());
+  return requests;
+}
+
+/** The requests of a session that is not carried by WebSocket. One at a time sends: so the order stays. @implements {Link} */
+class Requests {
+  over = false;
+  /** @type {Request[]} */ #queue = [];
+  #sends = false;
+  #stop = new AbortController();
+
+  /** @param {Asked} asked @param {Heard} to */
+  constructor({ url, token, access }, to) {
+    this.url = url;
+    this.token = token;
+    this.access = access;
+    this.to = to;
+  }
+
+  /** @param {ServerMessage} message */
+  heard(message) {
+    if (this.over) return;
+    if ('resume_token' in message && message.resume_token) this.token = message.resume_token;
+    this.to.message(message);
+  }
+
+  /** @param {number} received */
+  took(received) {
+    this.#queue = this.#queue.filter(({ seq = Infinity }) => seq > received);
+    if (!this.over) this.to.received(received);
+  }
+
+  /** @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
+  lost(code = 0, reason = LOST, retryAfter) {
+    if (this.over) return;
+    this.shut();
+    this.to.lost(code, reason, retryAfter);
+  }
+
+  leave() {
+    const body = JSON.stringify({ token: this.token, messages: [{ type: 'leave' }] });
+    fetch(`${this.url}/send`, { method: 'POST', body, keepalive: true }).catch(() => {});
+  }
+
+  shut() {
+    this.over = true;
+    this.#stop.abort();
+  }
+
+  /**
+   * The answer, or nothing where it is not one to go on with: then the link is lost already, unless `mayFail`.
+   * @param {string} path @param {Omit<RequestInit, 'headers'> & {headers?: Record<string, string>}} init
+   * @param {number} ms How long it may take; 0: for ever. @param {boolean} [mayFail]
+   */
+  async ask(path, init, ms, mayFail) {
+    const bearer = this.token || this.access;
+    if (bearer) init.headers = { ...init.headers, Authorization: `Bearer ${bearer}` };
+    const { signal } = this.#stop;
+    const response = await fetch(this.url + path, {
+      ...init, cache: 'no-store', signal: ms ? AbortSignal.any([signal, AbortSignal.timeout(ms)]) : signal,
+    }).catch(() => null);
+    if (!response) return mayFail ? undefined : this.lost();
+    const { ok, status, headers } = response;
+    if (ok || status === 304) return response;
+    const { code, reason, received } = await response.json().catch(() => ({}));
+    if (received !== undefined) this.took(received);
+    const retryAfter = Number(headers.get('Retry-After')) * 1000 || 0;
+    // The server wants the rest later, or drains: then the link ends by itself.
+    if (path === '/send' && (status === 429 || status === 503)) return sleep(retryAfter || 250);
+    // The end of a session has a code of its own.
+    return this.lost(reason ? code : code ? status : 0, reason ?? code, retryAfter);
+  }
+
+  /** @param {Request[]} requests */
+  write(requests) {
+    this.#queue.push(...requests);
+    if (!this.#sends) this.#send();
+  }
+
+  async #send() {
+    this.#sends = true;
+    while (this.#queue.length && !this.over) {
+      let length = 0;
+      let count = 0;
+      const texts = this.#queue.map((request) => JSON.stringify(request));
+      for (const text of texts) {
+        length += text.length;
+        if (count === BATCH || (count && length > BATCH_LENGTH)) break;
+        count++;
+      }
+      const sent = this.#queue.slice(0, count);
+      const response = await this.ask('/send', {
+        method: 'POST', body: `[${texts.slice(0, count)}]`, headers: { 'Content-Type': 'application/json' },
+      }, REQUEST);
+      if (!response) continue;
+      this.#queue = this.#queue.filter((request) => !sent.includes(request));
+      this.took((await response.json()).received);
+    }
+    this.#sends = false;
+  }
+}

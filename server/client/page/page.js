@@ -1,0 +1,387 @@
+// @ts-check
+/** The page: one button, one circle that is the state of the call, and a chat. */
+import { connect } from '../client.js';
+import { listenTo, ownLevel, ring, setMeter } from './levels.js';
+import { at, countUnread, say, setProblem, setState, show, showTiles } from './view.js';
+
+/** @typedef {import('../client.js').Voicematch} Voicematch @typedef {import('../client.js').Call} Call @typedef {import('../client.js').Room} Room */
+
+/** The largest room: everybody sends to everybody. */
+const LARGEST_ROOM = 8;
+
+/** What to do about an error. */
+const HELP = /** @type {Record<string, string>} */ ({
+  microphone_refused: 'The browser may not use the microphone. Allow it beside the address of this page, then press Talk; or listen only.',
+  no_microphone: 'There is no microphone. Plug one in, then press Talk; or listen only.',
+  microphone_busy: 'Another program uses the microphone. Close it, then press Talk.',
+  insecure_page: 'Browsers give the microphone to https pages only. Open this page with https, or at localhost.',
+  replaced: 'This session goes on in another tab.',
+  banned: 'You are kept out of this server.',
+  disconnected: 'Who runs this server has ended your session.',
+  rate_limited: 'That was too much at once. Wait a little, then press Talk.',
+  server_full: 'The server is full. Try again in a minute.',
+  draining: 'The server is restarting. Try again in a minute.',
+  token_missing: 'This server lets in users of its app only.',
+  room_full: 'The room is full.',
+  lost: 'The server cannot be reached. Is your network well?',
+});
+
+/** @type {Voicematch | null} */ let vm = null;
+/** @type {Room | null} */ let room = null;
+/** @type {AbortController | null} */ let search = null;
+/** @type {WakeLockSentinel | null} */ let wakeLock = null;
+let mayListen = false;
+let waitingSince = 0;
+const roomName = /^\/r\/([\w-]{1,64})$/.exec(location.pathname)?.[1] ?? '';
+const remote = /** @type {HTMLAudioElement} */ (at('remote'));
+const box = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (at(id));
+
+/** @param {string} text */
+function note(text) {
+  if (!debugs) return;
+  at('debug').textContent += `${new Date().toISOString().slice(11, 23)} ${text}\n`;
+}
+const debugs = new URLSearchParams(location.search).has('debug');
+
+/** A session, begun if there is none. */
+async function session() {
+  if (vm && vm.state !== 'closed') return vm;
+  const began = await connect(undefined, {
+    media: mayListen ? 'listen' : true,
+    report: box('consent').checked,
+    rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
+  });
+  vm = began;
+  note(`session ${vm.sessionId}`);
+  vm.addEventListener('state', () => {
+    note(`${began.state} ${began.transport}`);
+    document.body.toggleAttribute('data-away', began.state === 'reconnecting');
+    showLine();
+  });
+  vm.addEventListener('draining', () => note('draining'));
+  vm.addEventListener('closed', (/** @type {any} */ { detail }) => {
+    note(`closed ${detail.code}`);
+    document.body.removeAttribute('data-away');
+    if (detail.code !== 'closed') setProblem(HELP[detail.code] ?? detail.message);
+    idle();
+  });
+  vm.microphone?.addEventListener('changed', () => vm?.microphone && listenTo(vm.microphone.stream));
+  showLine();
+  return vm;
+}
+
+function idle() {
+  room = null;
+  search = null;
+  show('hear', false);
+  remote.srcObject = null;
+  wakeLock?.release();
+  wakeLock = null;
+  setState('idle', roomName ? `The room ${roomName}` : 'Talk with somebody new');
+  if (roomName) at('talk').textContent = 'Join the room';
+  showLine();
+}
+
+/** @param {any} error */
+function failed(error) {
+  if (error.name === 'AbortError') return idle();
+  note(`failed ${error.code ?? error}`);
+  setProblem(HELP[error.code] ?? error.message);
+  show('listen', ['microphone_refused', 'no_microphone', 'microphone_busy'].includes(error.code));
+  idle();
+}
+
+function criteria() {
+  const chosen = [...document.querySelectorAll('[name=interest]:checked')].map((input) => /** @type {HTMLInputElement} */ (input).value);
+  const more = box('more').value.trim().toLowerCase();
+  const interests = more ? [...chosen, more] : chosen;
+  return interests.length ? { interests } : undefined;
+}
+
+/** Microphone, session, partner: each only if it is not there yet. @param {boolean} next */
+async function talk(next) {
+  if (search) return;
+  setProblem('');
+  show('listen', false);
+  const controller = (search = new AbortController());
+  try {
+    const began = await session();
+    if (began.microphone && !began.microphone.track && !mayListen) setState('asking', 'Please allow it');
+    if (!mayListen) await (began.microphone?.track ? undefined : began.microphone?.open());
+    if (began.microphone) listenTo(began.microphone.stream);
+    listInputs();
+    controller.signal.throwIfAborted();
+    waitingSince = Date.now();
+    setState('waiting', 'Looking for somebody');
+    countHere();
+    const options = { criteria: criteria(), signal: controller.signal };
+    const call = await (next && room ? /** @type {Call} */ (room).next(options) : began.find(options));
+    if (search === controller) search = null;
+    enter(call);
+    setState('ringing', call.sharedInterests.length ? `You both like ${call.sharedInterests.join(', ')}` : 'A partner is found');
+    hear(call);
+  } catch (error) {
+    if (search === controller) search = null;
+    failed(error);
+  }
+}
+
+/** @param {Call} call */
+function hear(call) {
+  at('log').replaceChildren();
+  if (box('tone').checked) ring();
+  if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
+  const name = call.peer.member.name ?? '';
+  call.peer.addEventListener('state', () => {
+    const { state } = call.peer;
+    note(`call ${state}`);
+    if (room !== call) return;
+    if (state === 'connected') setState('call', name || 'Say hello');
+    if (state === 'interrupted') at('detail').textContent = 'The connection is interrupted';
+    if (state === 'failed') at('detail').textContent = 'No way to the partner yet';
+    showLine();
+  });
+  call.peer.addEventListener('quality', showLine);
+  play(call.remote);
+}
+
+/** @param {MediaStream} stream */
+function play(stream) {
+  remote.srcObject = stream;
+  remote.play().catch((error) => show('hear', error.name === 'NotAllowedError'));
+}
+
+/** @param {Room} entered */
+function enter(entered) {
+  room = entered;
+  entered.addEventListener('message', (/** @type {any} */ { detail: { from, data } }) => {
+    say(String(data?.text ?? data), 'other', entered.name && (from.member.name ?? `Guest ${from.member.n}`));
+    if (document.activeElement !== at('text')) countUnread(true);
+  });
+  entered.addEventListener('ended', (/** @type {any} */ { detail }) => {
+    note(`ended ${detail}`);
+    if (room !== entered || search) return;
+    if (detail !== 'left') say(detail === 'lost' ? 'Your partner is lost' : 'Your partner has left', 'note');
+    idle();
+  });
+  navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
+  if ('mediaSession' in navigator) {
+    try {
+      navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), () => entered.leave());
+      navigator.mediaSession.setActionHandler(/** @type {any} */ ('togglemicrophone'), mute);
+    } catch {
+      // A browser that knows no such buttons.
+    }
+  }
+}
+
+/** One element for each member: what is played needs one in all browsers. @type {Map<string, HTMLAudioElement>} */
+const voices = new Map();
+
+async function joinRoom() {
+  setProblem('');
+  try {
+    const began = await session();
+    if (!mayListen && !began.microphone?.track) {
+      setState('asking', 'Please allow it');
+      await began.microphone?.open();
+    }
+    if (began.microphone) listenTo(began.microphone.stream);
+    listInputs();
+    const joined = await began.join(roomName);
+    if (joined.peers.size >= LARGEST_ROOM) {
+      await joined.leave();
+      return failed({ code: 'room_full' });
+    }
+    enter(joined);
+    const changed = () => {
+      if (room !== joined) return;
+      showTiles(joined.peers);
+      for (const peer of joined.peers.values()) if (!voices.has(peer.member.id)) addVoice(peer);
+      showLine();
+    };
+    joined.addEventListener('joined', changed);
+    joined.addEventListener('left', (/** @type {any} */ { detail }) => {
+      say(`${detail.member.name ?? `Guest ${detail.member.n}`} has left`, 'note');
+      changed();
+    });
+    joined.addEventListener('ended', () => {
+      for (const voice of voices.values()) voice.srcObject = null;
+      voices.clear();
+    });
+    /** @param {import('../client.js').Peer} peer */
+    const addVoice = (peer) => {
+      const voice = new Audio();
+      voice.srcObject = peer.remote;
+      voice.play().catch((error) => show('hear', error.name === 'NotAllowedError'));
+      voices.set(peer.member.id, voice);
+      peer.addEventListener('state', changed);
+      peer.addEventListener('quality', showLine);
+    };
+    setState('room', roomName);
+    changed();
+  } catch (error) {
+    failed(error);
+  }
+}
+
+function mute() {
+  if (!room) return;
+  const muted = !vm?.microphone?.muted;
+  room.mute(muted);
+  at('mute').setAttribute('aria-pressed', String(muted));
+}
+
+function press() {
+  const { state } = document.body.dataset;
+  if (search) return search.abort();
+  if (state === 'room') return room?.leave();
+  if (state === 'asking') return;
+  return roomName ? joinRoom() : talk(Boolean(room));
+}
+
+at('talk').addEventListener('click', press);
+at('mute').addEventListener('click', mute);
+at('leave').addEventListener('click', () => room?.leave());
+at('listen').addEventListener('click', () => {
+  mayListen = true;
+  if (vm) vm.options.media = 'listen';
+  press();
+});
+at('hear').addEventListener('click', () => {
+  remote.play();
+  for (const voice of voices.values()) voice.play();
+  show('hear', false);
+});
+at('block').addEventListener('click', async () => {
+  if (room) await room.block(/** @type {Call} */ (room).peer).catch(failed);
+});
+at('report').addEventListener('click', () => {
+  const call = /** @type {Call} */ (room);
+  const dialog = /** @type {HTMLDialogElement} */ (at('report-dialog'));
+  dialog.showModal();
+  dialog.onclose = async () => {
+    if (dialog.returnValue !== 'send') return;
+    await call.report(call.peer, /** @type {any} */ (box('reason').value), box('words').value)
+      .then(() => say('Your report is sent', 'note'), (error) => setProblem(error.message));
+    box('words').value = '';
+  };
+});
+
+at('say').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const text = box('text').value.trim();
+  if (!text || !room) return;
+  const line = say(text, 'own');
+  // A chat without this page knows plain text, too.
+  room.send(text).catch(() => {
+    line.classList.add('lost');
+    line.title = 'Not sent';
+  });
+  box('text').value = '';
+});
+at('text').addEventListener('focus', () => countUnread(false));
+
+addEventListener('keydown', (event) => {
+  const typing = event.target instanceof Element && event.target.matches('input:not([type=checkbox]), select, textarea');
+  if (event.key === 'Escape' && event.target === at('text')) return at('text').blur();
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === 'm') mute();
+  if (event.key === 'n' && room && !room.name && !search) talk(true);
+});
+
+at('copy').addEventListener('click', async () => {
+  await navigator.clipboard.writeText(location.origin + location.pathname).catch(() => {});
+  at('copy').textContent = 'Copied';
+});
+
+at('test').addEventListener('click', async () => {
+  setProblem('');
+  try {
+    const { microphone } = await session();
+    if (!microphone) return;
+    if (!microphone.track) await microphone.open();
+    listenTo(microphone.stream);
+    listInputs();
+    at('heard').textContent = 'Say something.';
+    const until = Date.now() + 5000;
+    while (Date.now() < until) {
+      if (ownLevel() > 0.03) return void (at('heard').textContent = 'You are heard.');
+      await new Promise(requestAnimationFrame);
+    }
+    at('heard').textContent = 'Nothing is heard. Is it the right microphone, and is it on?';
+  } catch (error) {
+    failed(error);
+  }
+});
+
+async function listInputs() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  for (const [id, kind] of [['input', 'audioinput'], ['output', 'audiooutput']]) {
+    const select = /** @type {HTMLSelectElement} */ (at(/** @type {string} */ (id)));
+    const options = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== 'default');
+    const kept = select.value;
+    select.length = 1;
+    for (const { label, deviceId } of options) select.add(new Option(label || 'A device', deviceId));
+    select.value = options.some(({ deviceId }) => deviceId === kept) ? kept : '';
+  }
+  show('speaker', 'setSinkId' in remote && at('output').childElementCount > 1);
+}
+at('input').addEventListener('change', () => vm?.microphone?.open(box('input').value || undefined).catch(failed));
+at('output').addEventListener('change', () => {
+  for (const voice of [remote, ...voices.values()]) /** @type {any} */ (voice).setSinkId(box('output').value).catch(() => {});
+});
+
+const TRANSPORTS = { ws: 'WebSocket', sse: 'event stream', poll: 'polling' };
+/** @type {number | undefined} */ let serverMs;
+
+function showLine() {
+  const parts = [];
+  if (!vm || vm.state === 'closed') parts.push('Not connected');
+  else if (vm.state === 'reconnecting') parts.push(room ? 'Connection to the server lost, the call goes on' : 'Connection to the server lost, trying again');
+  else if (vm.transport) parts.push(TRANSPORTS[vm.transport], ...(serverMs ? [`server ${Math.round(serverMs)} ms`] : []));
+  const qualities = room ? [...room.peers.values()].map(({ quality }) => quality) : [];
+  if (qualities[0]?.path) parts.push(qualities.some(({ path }) => path === 'relayed') ? 'relayed' : 'direct');
+  if (qualities[0]?.rtt !== undefined) parts.push(`partner ${Math.round(qualities[0].rtt * 1000)} ms`);
+  at('line').textContent = parts.join(' · ');
+}
+
+async function countHere() {
+  const stats = await fetch('/stats').then((response) => response.json()).catch(() => null);
+  if (stats?.connections_open !== undefined) here = stats.connections_open;
+}
+/** @type {number | undefined} */ let here;
+
+setInterval(async () => {
+  if (search && waitingSince && document.body.dataset.state === 'waiting') {
+    const seconds = Math.round((Date.now() - waitingSince) / 1000);
+    at('detail').textContent = `${seconds} s${here ? `, ${here} ${here === 1 ? 'user is' : 'users are'} here` : ''}`;
+    if (seconds % 5 === 0) countHere();
+  }
+  if (vm?.state === 'open' && !document.hidden) serverMs = await vm.ping().catch(() => undefined);
+  showLine();
+}, 1000);
+
+setInterval(() => {
+  const own = vm?.microphone?.muted ? 0 : ownLevel();
+  if (!at('levels').hidden) {
+    const other = room ? /** @type {Call} */ (room).peer?.level ?? 0 : 0;
+    setMeter(/** @type {HTMLMeterElement} */ (at('own-level')), own);
+    setMeter(/** @type {HTMLMeterElement} */ (at('other-level')), other);
+    at('circle').style.setProperty('--level', String(other));
+  } else if (room?.name) {
+    for (const tile of at('tiles').children) {
+      const { id } = /** @type {HTMLElement} */ (tile).dataset;
+      const level = id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0;
+      /** @type {HTMLElement} */ (tile).style.setProperty('--level', String(level));
+    }
+  } else at('circle').style.setProperty('--level', '0');
+  if (/** @type {HTMLDetailsElement} */ (at('sound')).open) setMeter(/** @type {HTMLMeterElement} */ (at('test-level')), ownLevel());
+}, 80);
+
+show('share', Boolean(roomName));
+at('room-name').textContent = roomName;
+show('debug', debugs);
+// Begins anew where the browser had put the page to sleep.
+addEventListener('pageshow', (event) => event.persisted && idle());
+idle();

@@ -1,0 +1,273 @@
+/** Which transport carries a session, and what is sent again: with a clock and a network of the test's own. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Session } from '../client/session.js';
+
+const SESSION = { type: 'session', session_id: 'a1', resume_token: 'T1', heartbeat_ms: 7000, ice_servers: [], limits: {} };
+const RESUMED = { type: 'resumed', session_id: 'a1', resume_token: 'T2', epoch: 2, after: 0, received: 0, replay: 0, place: 'idle', ice_servers: [] };
+
+/** A session, and what it has asked for. */
+class Bench {
+  now = 0;
+  timers = new Map();
+  opened = [];
+  written = [];
+  delivered = [];
+  shut = new Set();
+  ended = '';
+  undelivered = null;
+
+  constructor(kinds = ['ws', 'sse', 'poll']) {
+    this.session = new Session(kinds, {
+      open: (link, kind, token, after) => this.opened.push({ link, kind, token, after, at: this.now }),
+      write: (link, requests) => this.written.push(...requests.map((request) => ({ link, ...request }))),
+      shut: (link) => this.shut.add(link),
+      leave: (link) => this.written.push({ link, type: 'leave' }),
+      wait: (name, ms) => (ms === undefined ? this.timers.delete(name) : this.timers.set(name, this.now + ms)),
+      deliver: (message) => this.delivered.push(message),
+      anew: (undelivered) => (this.undelivered = undelivered),
+      changed: () => {},
+      end: (reason) => (this.ended = reason),
+    }, () => 0.5);
+    this.session.connect();
+  }
+
+  get last() {
+    return this.opened.at(-1);
+  }
+
+  hears(message, link = this.last.link) {
+    this.session.message(link, message);
+  }
+
+  loses(code = 1006, reason = 'lost', link = this.last.link, retryAfter = 0) {
+    this.session.lost(link, code, reason, retryAfter);
+  }
+
+  /** Lets time pass; whatever is due happens at its time. */
+  passes(ms) {
+    const end = this.now + ms;
+    for (;;) {
+      const [due] = [...this.timers].filter(([, at]) => at <= end).sort((a, b) => a[1] - b[1]);
+      if (!due) break;
+      this.timers.delete(due[0]);
+      this.now = due[1];
+      this.session.timer(due[0]);
+    }
+    this.now = end;
+  }
+}
+
+test('the first message opens a transport, and not the connection', () => {
+  const bench = new Bench();
+  assert.equal(bench.session.state, 'connecting');
+  bench.hears(SESSION);
+  assert.deepEqual([bench.session.state, bench.session.transport, bench.session.id], ['open', 'ws', 'a1']);
+});
+
+test('a WebSocket that carries nothing is given up after a second, and an event stream after one and a half', () => {
+  const bench = new Bench();
+  bench.passes(10_000);
+  assert.deepEqual(bench.opened.map(({ kind, at }) => [kind, at]), [['ws', 0], ['sse', 1000], ['poll', 2500]]);
+  assert.ok(bench.shut.has(1) && bench.shut.has(2));
+  assert.equal(bench.ended, 'lost');
+});
+
+test('who is refused at the first try hears why', () => {
+  const bench = new Bench();
+  bench.loses();
+  bench.loses(503, 'server_full');
+  bench.loses(503, 'server_full');
+  assert.equal(bench.ended, 'server_full');
+  const banned = new Bench(['sse', 'poll']);
+  banned.loses(403, 'banned');
+  assert.deepEqual([banned.ended, banned.opened.length], ['banned', 1]);
+});
+
+test('a lost connection is carried on with the token and behind the last message, and what is not confirmed is sent again', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.hears({ type: 'waiting', seq: 1 });
+  for (const type of ['one', 'two', 'three']) bench.session.send({ type });
+  bench.session.hurried = true;
+  bench.written.length = 0;
+  bench.loses();
+  assert.deepEqual(bench.last, { link: 2, kind: 'ws', token: 'T1', after: 1, at: 0 });
+  bench.session.send({ type: 'four' });
+  assert.deepEqual(bench.written, []);
+  bench.hears({ ...RESUMED, received: 1 });
+  assert.deepEqual(bench.written.map(({ type, seq }) => [type, seq]), [['two', 2], ['three', 3], ['four', 4]]);
+  bench.hears({ type: 'match_found', seq: 1 });
+  bench.hears({ type: 'match_found', seq: 2 });
+  assert.equal(bench.delivered.filter(({ type }) => type === 'match_found').length, 1);
+});
+
+test('who is in no room waits a little, so that not all come at once', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.loses();
+  assert.equal(bench.opened.length, 1);
+  bench.passes(200);
+  assert.equal(bench.opened.length, 2);
+});
+
+test('an event stream bridges, and WebSocket is tried again behind it: four times, and after two minutes', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.loses();
+  bench.loses();
+  assert.equal(bench.last.kind, 'sse');
+  const bridge = bench.last.link;
+  bench.hears(RESUMED);
+  assert.equal(bench.session.transport, 'sse');
+  const tries = [];
+  while (bench.now < 200_000) {
+    bench.hears({ type: 'ping', received: 0, next_ms: 7000 }, bridge);
+    bench.passes(10);
+    if (bench.last.kind === 'ws' && bench.last.link > bridge && tries.at(-1)?.link !== bench.last.link) {
+      tries.push(bench.last);
+      bench.loses();
+    }
+  }
+  assert.deepEqual(tries.map(({ at }) => Math.round(at / 500) / 2), [0.5, 1.5, 3.5, 7.5, 127.5, 157.5, 187.5]);
+  assert.equal(tries.filter(({ at }) => at < 30_000).length, 4);
+  assert.equal(tries.filter(({ at }) => at > 30_000 && at < 120_000).length, 0);
+});
+
+test('a WebSocket that opens behind a bridge takes over', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.loses();
+  bench.loses();
+  const bridge = bench.last.link;
+  bench.hears(RESUMED);
+  bench.passes(500);
+  // The server tells the bridge first.
+  bench.loses(4501, 'replaced', bridge);
+  assert.equal(bench.ended, '');
+  bench.hears({ ...RESUMED, resume_token: 'T3' });
+  assert.equal(bench.session.transport, 'ws');
+  bench.loses();
+  assert.equal(bench.last.token, 'T3');
+});
+
+test('another page that carries the session on ends it here', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.loses(4501, 'replaced');
+  assert.deepEqual([bench.ended, bench.session.state], ['replaced', 'closed']);
+  bench.passes(100_000);
+  assert.equal(bench.opened.length, 1);
+});
+
+test('a session that is over is followed by another, which hears what was not delivered', () => {
+  for (const [code, reason] of [[4502, 'resume_refused'], [4503, 'too_old'], [4000, 'draining'], [4507, 'resume_overflow'], [401, 'resume_refused']]) {
+    const bench = new Bench();
+    bench.hears(SESSION);
+    bench.session.hurried = true;
+    bench.session.send({ type: 'message' });
+    bench.loses(code, reason);
+    assert.equal(bench.last.token, '', reason);
+    bench.hears({ ...SESSION, session_id: 'b2', resume_token: 'U1' });
+    assert.deepEqual(bench.undelivered.map(({ type }) => type), ['message']);
+    bench.session.send({ type: 'rejoin' });
+    assert.equal(bench.written.at(-1).seq, 1);
+  }
+});
+
+test('silence is a loss three seconds after the ping that did not come', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.hears({ type: 'ping', received: 0, next_ms: 7000 });
+  assert.deepEqual(bench.written, [{ link: 1, type: 'pong', ack: 0 }]);
+  bench.passes(9_999);
+  assert.equal(bench.opened.length, 1);
+  bench.passes(1);
+  assert.deepEqual([bench.opened.length, bench.shut.has(1)], [2, true]);
+});
+
+test('a question without an answer is a loss after one and a half seconds, and one with an answer is none', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.session.probe();
+  bench.hears({ type: 'pong' });
+  bench.passes(5000);
+  assert.equal(bench.opened.length, 1);
+  bench.session.probe();
+  bench.passes(1500);
+  assert.equal(bench.opened.length, 2);
+});
+
+test('all tries together stay within what a server that refuses can take', () => {
+  for (const hurried of [true, false]) {
+    const bench = new Bench();
+    bench.hears(SESSION);
+    bench.session.hurried = hurried;
+    bench.loses();
+    while (bench.now < 600_000) {
+      bench.passes(10);
+      // Refused right after opening, again and again.
+      if (bench.timers.has('trial')) bench.loses(503, 'server_full');
+    }
+    const minutes = 10;
+    assert.ok(bench.opened.length < (hurried ? 110 : 12) * minutes, `${bench.opened.length} tries`);
+    assert.equal(bench.session.state, 'reconnecting');
+  }
+});
+
+test('the server says when to come again', () => {
+  const bench = new Bench(['sse']);
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.loses();
+  bench.loses(429, 'too_many_reconnects', bench.last.link, 9000);
+  const tries = bench.opened.length;
+  bench.passes(8900);
+  assert.equal(bench.opened.length, tries);
+  bench.passes(200);
+  assert.equal(bench.opened.length, tries + 1);
+});
+
+test('a gap is filled', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  for (const type of ['one', 'two', 'three']) bench.session.send({ type });
+  bench.written.length = 0;
+  bench.hears({ type: 'error', code: 'gap', received: 1, seq: 1 });
+  assert.deepEqual(bench.written.map(({ seq }) => seq), [2, 3]);
+});
+
+test('a transport that leaves out a message is lost', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.hears({ type: 'waiting', seq: 2 });
+  assert.deepEqual([bench.delivered.length, bench.opened.length, bench.last.after], [1, 2, 0]);
+});
+
+test('messages are confirmed now and then, and what is answered is forgotten', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  for (let seq = 1; seq <= 40; seq++) bench.hears({ type: 'message', seq });
+  assert.deepEqual(bench.written, [{ link: 1, type: 'pong', ack: 32 }]);
+  for (let id = 1; id <= 64; id++) bench.session.send({ type: 'message', id });
+  assert.ok(bench.session.isFull);
+  bench.hears({ type: 'ack', id: 60, seq: 41 });
+  assert.ok(!bench.session.isFull);
+});
+
+test('whoever closes says goodbye, and nothing happens afterwards', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.close();
+  assert.deepEqual([bench.written.at(-1).type, bench.ended, bench.shut.has(1)], ['leave', 'closed', true]);
+  bench.hears({ type: 'waiting', seq: 1 });
+  bench.passes(1_000_000);
+  bench.session.now();
+  bench.session.probe();
+  assert.deepEqual([bench.delivered.length, bench.opened.length], [1, 1]);
+});

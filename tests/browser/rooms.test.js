@@ -1,0 +1,63 @@
+/** Rooms of a name: a link to share, and everybody hears everybody. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Server, browser, hears, open, state, until } from './support.js';
+
+for (const size of [3, 6]) {
+  test(`${size} in a room hear each other`, async (t) => {
+    const server = await Server.start(t);
+    const chromium = await browser(t);
+    const pages = [];
+    for (let i = 0; i < size; i++) {
+      const page = await open(chromium, `${server.url}/r/tea`);
+      await page.click('#talk');
+      await state(page, 'room');
+      pages.push(page);
+    }
+    for (const page of pages) {
+      await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === size);
+      await hears(page);
+      assert.equal(await page.evaluate(() => window.peers.filter(({ connectionState }) => connectionState === 'connected').length), size - 1);
+    }
+    await pages[0].fill('#text', 'to all');
+    await pages[0].press('#text', 'Enter');
+    for (const page of pages.slice(1)) await until('it arrives', async () => (await page.textContent('#log')).includes('Guest 1: to all'));
+    await pages[0].click('#talk');
+    await state(pages[0], 'idle');
+    for (const page of pages.slice(1)) await until('one has left', async () => (await page.locator('.tile').count()) === size - 1);
+    for (const page of pages) assert.deepEqual(page.complaints, []);
+  });
+}
+
+test('a room comes back with a server that was killed, and all hear each other as before', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [];
+  for (let i = 0; i < 3; i++) {
+    pages.push(await open(chromium, `${server.url}/r/tea`));
+    await pages[i].click('#talk');
+    await state(pages[i], 'room');
+  }
+  for (const page of pages) await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
+  await server.restart();
+  for (const page of pages) await until('carried again', async () => (await page.textContent('#line')).startsWith('WebSocket'));
+  await pages[0].fill('#text', 'again');
+  await pages[0].press('#text', 'Enter');
+  for (const page of pages.slice(1)) await until('it arrives', async () => (await page.textContent('#log')).includes('again'));
+  for (const page of pages) {
+    assert.equal(await page.locator('.tile[data-state=connected]').count(), 3);
+    await hears(page);
+    assert.equal(await page.evaluate(() => window.peers.length), 2);
+  }
+});
+
+test('a ninth is told that the room is full', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  for (let i = 0; i < 9; i++) {
+    const page = await open(chromium, `${server.url}/r/tea`);
+    await page.click('#talk');
+    if (i < 8) await state(page, 'room');
+    else await until('it is said', async () => (await page.textContent('#problem')) === 'The room is full.');
+  }
+});

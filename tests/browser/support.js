@@ -1,0 +1,193 @@
+/** A server, browsers, and a network between them that fails on demand. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const program = process.env.VOICEMATCH_SERVER ?? join(process.env.CARGO_TARGET_DIR ?? join(root, 'target'), 'debug/voicematch-server');
+
+/** How long anything may take that is waited for. */
+const PATIENCE = 20_000;
+
+/** Waits until it is true. @template T @param {string} what @param {() => T | Promise<T>} ask */
+export async function until(what, ask) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    if (Date.now() > end) throw new Error(`in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Ends when the test does. */
+export class Server {
+  /** @param {import('node:test').TestContext} t @param {string[]} flags */
+  static async start(t, flags = []) {
+    const server = new Server();
+    server.state = mkdtempSync(join(tmpdir(), 'voicematch-browser-'));
+    server.flags = flags;
+    await server.run('127.0.0.1:0');
+    t.after(() => {
+      server.kill();
+      rmSync(server.state, { recursive: true, force: true });
+    });
+    return server;
+  }
+
+  async run(listen) {
+    const own = ['--listen', listen, '--admin-listen', '127.0.0.1:0', '--state-dir', this.state];
+    this.process = spawn(program, [...own, ...this.flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.log = '';
+    this.process.stderr.on('data', (text) => (this.log += text));
+    for await (const line of createInterface(this.process.stdout)) {
+      this.port ??= Number(/^public .*http:\/\/[^/]*:(\d+)\//.exec(line)?.[1]) || undefined;
+      this.admin = /^admin +(http:\/\/[^/]*)\//.exec(line)?.[1];
+      if (this.admin) break;
+    }
+    if (!this.admin) throw new Error(`the server did not start:\n${this.log}`);
+    this.url = `http://127.0.0.1:${this.port}`;
+  }
+
+  kill() {
+    this.process.kill('SIGKILL');
+  }
+
+  /** Is there again, at the same address, and knows nothing. */
+  async restart() {
+    this.kill();
+    await once(this.process, 'exit');
+    await this.run(`127.0.0.1:${this.port}`);
+  }
+
+  /** The value of a metric. @param {string} series */
+  async metric(series) {
+    const text = await (await fetch(`${this.admin}/metrics`)).text();
+    const line = text.split('\n').find((line) => line.startsWith(`${series} `));
+    return line ? Number(line.slice(series.length + 1)) : undefined;
+  }
+}
+
+/** Between browser and server: what it does with connections can be changed at any time. */
+export class Tunnel {
+  /** `through`; `no-websocket`: refused; `no-streams`: WebSockets and event streams are refused; `silent`: an upgrade succeeds and then nothing comes;
+   * `hangs`: an upgrade is never answered; `shut`: nobody gets through. */
+  mode = 'through';
+  #sockets = new Set();
+
+  /** @param {import('node:test').TestContext} t @param {number} port */
+  static async start(t, port) {
+    const tunnel = new Tunnel();
+    tunnel.server = net.createServer((socket) => tunnel.#carry(socket, port));
+    tunnel.server.listen(0, '127.0.0.1');
+    await once(tunnel.server, 'listening');
+    tunnel.url = `http://127.0.0.1:${tunnel.server.address().port}`;
+    t.after(() => {
+      tunnel.server.close();
+      tunnel.cut();
+    });
+    return tunnel;
+  }
+
+  #carry(socket, port) {
+    this.#sockets.add(socket);
+    socket.on('error', () => {}).on('close', () => this.#sockets.delete(socket));
+    if (this.mode === 'shut') return socket.destroy();
+    const to = net.connect(port, '127.0.0.1');
+    to.on('error', () => socket.destroy()).on('close', () => socket.destroy());
+    socket.on('close', () => to.destroy());
+    let swallows = false;
+    socket.on('data', (bytes) => {
+      const start = bytes.toString('latin1');
+      const wanted = /^GET \/(ws|events)/.exec(start)?.[1];
+      if (wanted === 'ws' && ['no-websocket', 'no-streams'].includes(this.mode)) return socket.destroy();
+      if (wanted === 'events' && this.mode === 'no-streams') return socket.destroy();
+      if (wanted === 'ws' && this.mode === 'hangs') return;
+      if (wanted === 'ws' && this.mode === 'silent') swallows = true;
+      to.write(bytes);
+    });
+    to.on('data', (bytes) => {
+      if (!swallows) return socket.write(bytes);
+      const end = bytes.indexOf('\r\n\r\n');
+      if (end >= 0) socket.write(bytes.subarray(0, end + 4));
+    });
+  }
+
+  /** All connections break. @param {string} [mode] From now on. */
+  cut(mode = this.mode) {
+    this.mode = mode;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+const FLAGS = [
+  '--use-fake-device-for-media-stream', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run',
+  '--autoplay-policy=document-user-activation-required',
+];
+
+/** @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[]}} [options] */
+export async function browser(t, { microphone = true, flags = [] } = {}) {
+  const args = [...FLAGS, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
+  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', headless: true, chromiumSandbox: false, args });
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** A page of its own; whatever its console complains of is kept. @param {import('playwright-core').Browser} browser @param {string} url */
+export async function open(browser, url, options = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
+  // The newest connection first: what the page itself does not show.
+  await context.addInitScript(() => {
+    window.peers = [];
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...options) {
+        super(...options);
+        window.peers.unshift(this);
+      }
+    };
+  });
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on('console', (message) => message.type() === 'error' && page.complaints.push(message.text()));
+  page.on('pageerror', (error) => page.complaints.push(String(error)));
+  await page.goto(url);
+  return page;
+}
+
+/** Waits for a state of the page. @param {import('playwright-core').Page} page @param {string} state */
+export const state = (page, state) => page.waitForSelector(`body[data-state="${state}"]`, { timeout: PATIENCE });
+
+/** Two who talk. @param {import('playwright-core').Browser} browser @param {string} url @param {string} [other] */
+export async function talking(browser, url, other = url) {
+  const pages = [await open(browser, url), await open(browser, other)];
+  for (const page of pages) await page.click('#talk');
+  for (const page of pages) await state(page, 'call');
+  return pages;
+}
+
+/** What is said here arrives there. */
+export async function says(page, other, text) {
+  await page.fill('#text', text);
+  await page.press('#text', 'Enter');
+  await until(`${text} arrives`, () => other.evaluate((text) => [...document.querySelectorAll('#log li.other')].some((line) => line.textContent.endsWith(text)), text));
+}
+
+/** How much has been heard of the other, as energy. @param {import('playwright-core').Page} page */
+export async function heard(page) {
+  return page.evaluate(async () => {
+    const stats = await window.peers[0].getStats();
+    return [...stats.values()].find(({ type }) => type === 'inbound-rtp')?.totalAudioEnergy ?? 0;
+  });
+}
+
+/** The sound goes on. */
+export async function hears(page) {
+  const before = await heard(page);
+  await until('sound is heard', async () => (await heard(page)) > before);
+}

@@ -1,0 +1,156 @@
+/** Two pages, one button: what users do with the page. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Server, browser, hears, open, says, state, talking, until } from './support.js';
+
+test('two press Talk, and hear each other', async (t) => {
+  const server = await Server.start(t);
+  const [one, other] = await talking(await browser(t), server.url);
+  await hears(one);
+  await hears(other);
+  await says(one, other, 'hello <b>you</b>');
+  await says(other, one, 'hello');
+  assert.equal(await one.locator('#log b').count(), 0);
+  await until('the line tells the way', async () => /WebSocket · server \d+ ms · direct · partner \d+ ms/.test(await one.textContent('#line')));
+  await until('the partner is loud', async () => (await one.evaluate(() => document.getElementById('other-level').value)) > 0);
+  assert.deepEqual([...one.complaints, ...other.complaints], []);
+});
+
+test('next, with buttons that are pressed twice', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const [one, other] = await talking(chromium, server.url);
+  const third = await open(chromium, server.url);
+  await third.dblclick('#talk');
+  // The second click takes it back, or it counts as none: what is shown is what is.
+  await until('it has settled', async () => ['idle', 'waiting'].includes(await third.evaluate(() => document.body.dataset.state)));
+  if ((await third.evaluate(() => document.body.dataset.state)) === 'idle') await third.click('#talk');
+  await state(third, 'waiting');
+  await one.press('body', 'n');
+  await state(third, 'call');
+  await state(one, 'call');
+  await state(other, 'idle');
+  assert.equal(await other.textContent('#log li.note'), 'Your partner has left');
+  await hears(one);
+  await says(third, one, 'you are new');
+  assert.deepEqual([...one.complaints, ...other.complaints, ...third.complaints], []);
+});
+
+test('a tab that is closed leaves at once', async (t) => {
+  const server = await Server.start(t);
+  const [one, other] = await talking(await browser(t), server.url);
+  const began = Date.now();
+  await one.close({ runBeforeUnload: false });
+  await state(other, 'idle');
+  // Far below the time after which a lost connection would be noticed.
+  assert.ok(Date.now() - began < 5000);
+});
+
+test('who waits can stop, and is matched with nobody', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const one = await open(chromium, server.url);
+  await one.click('#talk');
+  await state(one, 'waiting');
+  await until('the seconds are shown', async () => /^[1-9]\d* s/.test(await one.textContent('#detail')));
+  await one.click('#talk');
+  await state(one, 'idle');
+  const other = await open(chromium, server.url);
+  await other.click('#talk');
+  await state(other, 'waiting');
+  await until('one waits', async () => (await server.metric('users_waiting')) === 1);
+});
+
+test('interests that both have are said', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [await open(chromium, server.url), await open(chromium, server.url)];
+  for (const page of pages) {
+    await page.getByText('Music', { exact: true }).click();
+    await page.fill('#more', 'Sailing');
+    await page.press('#more', 'Enter');
+  }
+  for (const page of pages) await state(page, 'call');
+});
+
+test('mute is heard on the other side', async (t) => {
+  const server = await Server.start(t);
+  const [one, other] = await talking(await browser(t), server.url);
+  await hears(other);
+  await one.press('body', 'm');
+  assert.equal(await one.getAttribute('#mute', 'aria-pressed'), 'true');
+  await until('it is quiet', () => other.evaluate(async () => {
+    const energy = async () => [...(await window.peers[0].getStats()).values()].find(({ type }) => type === 'inbound-rtp').totalAudioEnergy;
+    const before = await energy();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    return (await energy()) - before < 1e-6;
+  }));
+  await one.press('body', 'm');
+  await hears(other);
+});
+
+test('whom one blocks one never meets again; what one reports is sent', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const [one, other] = await talking(chromium, server.url);
+  await one.click('#report');
+  await one.selectOption('#reason', 'spam');
+  await one.fill('#words', 'buy this');
+  await one.click('#report-dialog button.primary');
+  await until('it is said', async () => (await one.textContent('#log')).includes('Your report is sent'));
+  assert.equal(await server.metric('reports_total{reason="spam"}'), 1);
+  await one.click('#block');
+  await state(one, 'idle');
+  await state(other, 'idle');
+  await one.click('#talk');
+  await other.click('#talk');
+  await state(one, 'waiting');
+  await state(other, 'waiting');
+  const third = await open(chromium, server.url);
+  await third.click('#talk');
+  await state(third, 'call');
+});
+
+test('a microphone that is refused strands nobody, and one can listen all the same', async (t) => {
+  const server = await Server.start(t);
+  const refusing = await browser(t, { microphone: false });
+  const one = await open(refusing, server.url);
+  await one.click('#talk');
+  await until('it is explained', async () => (await one.textContent('#problem')).includes('Allow it'));
+  await state(one, 'idle');
+  assert.equal(await server.metric('users_waiting'), 0);
+  await one.click('#listen');
+  await state(one, 'waiting');
+  const other = await open(await browser(t), server.url);
+  await other.click('#talk');
+  await state(one, 'call');
+  await state(other, 'call');
+  await hears(one);
+  await says(one, other, 'I only listen');
+});
+
+test('the microphone is tested before the first match', async (t) => {
+  const server = await Server.start(t);
+  const one = await open(await browser(t), server.url);
+  await one.click('#sound summary');
+  await one.click('#test');
+  await until('it is heard', async () => (await one.textContent('#heard')) === 'You are heard.');
+  assert.ok((await one.locator('#input option').count()) > 1);
+  await state(one, 'idle');
+});
+
+test('nothing is loaded from elsewhere, and little from here', async (t) => {
+  const server = await Server.start(t);
+  const context = await (await browser(t)).newContext();
+  const page = await context.newPage();
+  const client = await context.newCDPSession(page);
+  await client.send('Network.enable');
+  const hosts = new Set();
+  let bytes = 0;
+  page.on('request', (request) => hosts.add(new URL(request.url()).host));
+  client.on('Network.loadingFinished', ({ encodedDataLength }) => (bytes += encodedDataLength));
+  await page.goto(server.url, { waitUntil: 'networkidle' });
+  assert.deepEqual([...hosts].filter(Boolean), [new URL(server.url).host]);
+  t.diagnostic(`${bytes} bytes`);
+  assert.ok(bytes < 40 * 1024, `${bytes} bytes`);
+});
