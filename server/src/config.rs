@@ -71,6 +71,8 @@ pub struct Config {
     pub origins: AllowedOrigins,
     pub auth: AuthConfig,
     pub sessions_per_user: usize,
+    /// Whether the page and the client module are served.
+    pub page: bool,
     /// The secret of `/auth/token`, where that answers.
     pub dev_tokens: Option<PathBuf>,
     pub http: HttpConfig,
@@ -314,6 +316,7 @@ impl Flags {
             origins: AllowedOrigins(self.allowed_origins),
             auth,
             sessions_per_user: self.sessions_per_user,
+            page: !self.no_page,
             dev_tokens: secret.filter(|_| self.dev_tokens),
             http: HttpConfig {
                 handshake_timeout: self.handshake_timeout,

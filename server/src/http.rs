@@ -1,4 +1,4 @@
-//! The public listener's HTTP: `/ws`, `/events`, `/poll`, `/send`, `/health`, `/stats`.
+//! The public listener's HTTP: `/ws`, `/events`, `/poll`, `/send`, `/health`, `/stats`, and the page.
 
 mod connection;
 mod cors;
@@ -7,6 +7,7 @@ pub mod error;
 mod events;
 mod forward;
 mod handshake;
+mod page;
 mod poll;
 mod send;
 mod stream;
@@ -99,6 +100,8 @@ pub struct Public {
     pub auth: Option<Arc<Auth>>,
     /// Who is kept out.
     pub bans: Arc<Bans>,
+    /// Whether the page and the client module are served.
+    pub page: bool,
     /// The secret that signs the tokens of `/auth/token`; `None`: it gives none.
     pub dev_tokens: Option<PathBuf>,
     /// What sessions share.
@@ -113,7 +116,7 @@ pub struct Public {
     pub make_room: MakeRoom,
 }
 
-/// A refused connection holds a place among few, so it has little time to send its request.
+/// A refused connection holds a place among few, so it has little time to send its request, and to take the answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Memory of a connection until its request is answered: hyper's read buffer.
@@ -276,7 +279,10 @@ async fn answer(
     if connection.public.tracer.is_some() {
         reply = connection.tell_refusal(reply).await;
     }
-    reply.headers_mut().extend(cors);
+    // A file says itself what its answer depends on, and who may read it.
+    if !reply.headers().contains_key(header::VARY) {
+        reply.headers_mut().extend(cors);
+    }
     let upgrading = reply.status() == StatusCode::SWITCHING_PROTOCOLS;
     let last = connection.permit.refusal().is_some() || connection.public.shutdown.is_leaving();
     if last && !upgrading {
@@ -304,10 +310,16 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     let uri = request.uri().clone();
     let path = uri.path();
     match path {
-        // Only these two answer beyond the limits: whether the server is well is not a question of them.
+        // These answer beyond the limits: whether the server is well is not a question of them, and the page tells its
+        // user of them.
         "/health" if is_get => return health(public),
         "/stats" if is_get => return json_reply(StatusCode::OK, &stats(public)),
         _ => {}
+    }
+    if public.page
+        && let Some(file) = page::find(path)
+    {
+        return page::answer(file, request.method(), request.headers());
     }
     let request = match forward::ask(request, connection).await {
         Ok(Some(refusal)) => return refusal,

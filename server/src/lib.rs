@@ -344,6 +344,7 @@ impl Server {
             },
             auth: auth.clone(),
             bans,
+            page: config.page,
             dev_tokens: config.dev_tokens,
             context: context.clone(),
             tracer,

@@ -34,6 +34,7 @@ mod machine;
 mod metrics;
 mod named_rooms;
 mod nginx;
+mod page;
 mod pairing;
 mod pprof;
 mod proxies;

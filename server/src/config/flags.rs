@@ -150,7 +150,7 @@ const TELLING: &str = "Traces and error reports";
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// Public address: /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, unix:PATH, or systemd:NAME
+    /// Public address: /, /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, unix:PATH, or systemd:NAME
     /// for a socket that systemd has opened. Port 0 takes a free one. Repeatable, or separated by commas
     #[arg(
         long, help_heading = LISTENING,
@@ -223,6 +223,10 @@ pub struct Flags {
         value_name = "ORIGIN"
     )]
     pub allowed_origins: Vec<AllowedOrigin>,
+
+    /// Do not serve the page at / and /r/NAME, nor /client.js, where the app brings its own [default: false]
+    #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_NO_PAGE", value_parser = BoolishValueParser::new())]
+    pub no_page: bool,
 
     /// Worker threads; 0: one for each CPU that this process may use
     #[arg(long, help_heading = LISTENING, default_value_t = 0, value_parser = count::<usize>(0, 1024), env = "VOICEMATCH_WORKERS", value_name = "N")]

@@ -12,7 +12,7 @@ use hyper::{
 };
 
 use super::{
-    Public, Reply,
+    Public, REFUSAL_TIMEOUT, Reply,
     error::HttpError,
     forward::Forward,
     refused,
@@ -114,9 +114,13 @@ impl Connection {
         }
     }
 
-    /// It was answered.
+    /// It was answered. A refused connection is closed when the answer is written.
     pub(super) fn end(&self) {
-        self.state().until = Some(Instant::now() + KEEP_ALIVE);
+        let time = match self.permit.refusal() {
+            Some(_) => REFUSAL_TIMEOUT,
+            None => KEEP_ALIVE,
+        };
+        self.state().until = Some(Instant::now() + time);
     }
 
     /// What the tracer has to hear of the request; `None`: nothing, or it has.
