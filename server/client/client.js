@@ -22,15 +22,17 @@
  * @property {boolean} [report] The user lets the server count whether calls come about: paths and times, no addresses.
  *
  * @typedef {{criteria?: Criteria, signal?: AbortSignal}} FindOptions
+ *
+ * @typedef {import('./client/peer.js').Peer} Peer
+ * @typedef {import('./client/microphone.js').Microphone} Microphone
  */
 import { VoicematchError } from './client/error.js';
-import { Microphone } from './client/microphone.js';
 import { Call, Room } from './client/room.js';
 import { Session } from './client/session.js';
+import { tell } from './client/tell.js';
 import { transports } from './client/transports.js';
 
-export { Call, Microphone, Room, VoicematchError };
-export { Peer } from './client/peer.js';
+export { Call, Room, VoicematchError };
 
 /** A page that was asleep finds out by a timer that comes this much too late, in milliseconds. */
 const SLEPT = 3000;
@@ -40,10 +42,19 @@ const PATIENCE = 5000;
 /** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
 export async function connect(url, options = {}) {
   options.signal?.throwIfAborted();
-  const vm = new Voicematch(url ?? location.origin, options);
-  await vm.opened;
+  const { media = 'RTCPeerConnection' in globalThis } = options;
+  // A chat does without.
+  const loaded = media ? await import('./client/media.js') : null;
+  const vm = new Voicematch(url ?? location.origin, { ...options, media }, loaded, await read(options.token));
+  await new Promise((resolve, reject) => {
+    vm.addEventListener('state', resolve, { once: true });
+    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
+  });
   return vm;
 }
+
+/** @param {Options['token']} token */
+const read = async (token) => (typeof token === 'function' ? token() : token);
 
 /**
  * A session. Events: `state`, `waiting`, `draining`, `closed` (`detail`: an error whose `code` says why).
@@ -60,30 +71,28 @@ export class Voicematch extends EventTarget {
   /** @type {RTCIceServer[]} */ #iceServers = [];
   #access = '';
   #stop = new AbortController();
-  /** @type {Promise<void>} @internal */ opened;
 
-  /** @param {string} url @param {Options} options @internal */
-  constructor(url, options) {
+  /** @param {string} url @param {Options} options @param {typeof import('./client/media.js') | null} media
+   * @param {string} [access] @internal */
+  constructor(url, options, media, access = '') {
     super();
     this.url = url.replace(/\/$/, '');
-    const { media = 'RTCPeerConnection' in globalThis, transports: kinds = ['ws', 'sse', 'poll'] } = options;
-    this.options = options = { ...options, media };
-    this.microphone = media ? new Microphone() : null;
+    this.options = options;
+    this.#access = access;
+    const { transports: kinds = ['ws', 'sse', 'poll'] } = options;
+    this.microphone = media && new media.Microphone();
     this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || 'WebSocket' in globalThis), this.#out());
     this.#wire = {
       request: (type, fields) => this.#request(type, fields),
       post: (type, fields) => this.#session.send({ type, ...fields }),
       iceServers: () => options.iceServers ?? this.#iceServers,
       microphone: this.microphone,
+      media,
       options,
     };
-    this.opened = new Promise((resolve, reject) => {
-      this.addEventListener('state', () => this.state === 'open' && resolve());
-      this.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
-    });
     options.signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
     this.#listen();
-    this.#begin();
+    this.#session.connect();
   }
 
   /** `connecting`, `open`, `reconnecting` (a call goes on meanwhile), `closed`. */
@@ -129,16 +138,6 @@ export class Voicematch extends EventTarget {
   close() {
     this.room?.end('closed');
     this.#session.close();
-  }
-
-  async #begin() {
-    const { token = '' } = this.options;
-    try {
-      this.#access = typeof token === 'function' ? await token() : token;
-      this.#session.connect();
-    } catch (error) {
-      this.#over(error);
-    }
   }
 
   async #openMicrophone() {
@@ -218,9 +217,10 @@ export class Voicematch extends EventTarget {
         clearTimeout(timers.get(name));
         if (ms !== undefined) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
       },
+      calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
       anew: (undelivered) => this.#anew(undelivered),
-      changed: () => this.dispatchEvent(new Event('state')),
+      changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),
     };
   }
@@ -237,7 +237,7 @@ export class Voicematch extends EventTarget {
       case 'ice_servers': return this.#renewIce(message.ice_servers);
       case 'token_expiring': return this.#renewToken();
       case 'waiting':
-      case 'draining': return this.dispatchEvent(new CustomEvent(message.type, { detail: message }));
+      case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
         if (!this.#requests.has(this.#search?.id)) return this.#wire.post('leave_room');
@@ -296,11 +296,9 @@ export class Voicematch extends EventTarget {
   }
 
   async #renewToken() {
-    const { token } = this.options;
-    if (typeof token !== 'function') return;
-    // If there is none, the session ends with a reason of its own.
-    const renewed = await Promise.resolve(token()).catch(() => '');
-    if (renewed) this.#request('renew_token', { token: (this.#access = renewed) }).catch(() => {});
+    // If there is no new one, the session ends with a reason of its own.
+    const token = await read(this.options.token).catch(() => '');
+    if (token && token !== this.#access) this.#request('renew_token', { token: (this.#access = token) }).catch(() => {});
   }
 
   /** @param {unknown} error */
@@ -310,7 +308,7 @@ export class Voicematch extends EventTarget {
     this.room?.end('closed');
     for (const { reject } of this.#requests.values()) reject(error);
     this.#requests.clear();
-    this.dispatchEvent(new CustomEvent('closed', { detail: error }));
+    tell(this, 'closed', error);
   }
 
   /** What a page sees of its network and of its own sleep. */

@@ -49,7 +49,7 @@ for (const [mode, words, most] of [
     await carriedBy(one, 'WebSocket');
     await says(one, other, 'back again');
     for (const page of [one, other]) {
-      const said = await page.locator('#log li.other').allTextContents();
+      const said = await page.locator('#log :is(p,li).other').allTextContents();
       assert.equal(new Set(said).size, said.length);
     }
     await hears(one);
@@ -85,9 +85,9 @@ test('the server is killed in the middle of a call: the call goes on, and the ch
   await hears(one);
   await hears(other);
   for (const page of pages) {
-    const said = await page.locator('#log li.other').allTextContents();
+    const said = await page.locator('#log :is(p,li).other').allTextContents();
     assert.equal(new Set(said).size, said.length);
-    assert.equal(await page.locator('#log li.lost').count(), 0);
+    assert.equal(await page.locator('#log :is(p,li).lost').count(), 0);
     assert.equal(await page.getAttribute('body', 'data-state'), 'call');
     assert.equal(await page.evaluate(() => window.peers.length), 1);
   }

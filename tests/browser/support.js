@@ -175,7 +175,7 @@ export async function talking(browser, url, other = url) {
 export async function says(page, other, text) {
   await page.fill('#text', text);
   await page.press('#text', 'Enter');
-  await until(`${text} arrives`, () => other.evaluate((text) => [...document.querySelectorAll('#log li.other')].some((line) => line.textContent.endsWith(text)), text));
+  await until(`${text} arrives`, () => other.evaluate((text) => [...document.querySelectorAll('#log :is(p,li).other')].some((line) => line.textContent.endsWith(text)), text));
 }
 
 /** How much has been heard of the other, as energy. @param {import('playwright-core').Page} page */

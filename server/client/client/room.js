@@ -1,8 +1,9 @@
 // @ts-check
 /** Where users hear each other and chat: a match of two, or a room of a name. */
-import { Peer } from './peer.js';
+import { tell } from './tell.js';
 
 /**
+ * @typedef {import('./peer.js').Peer} Peer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ReportReason} ReportReason
  * @typedef {import('./peer.js').Member} Member
@@ -13,7 +14,8 @@ import { Peer } from './peer.js';
  * @property {(type: string, fields?: object) => void} post
  * @property {() => RTCIceServer[]} iceServers
  * @property {import('./microphone.js').Microphone | null} microphone
- * @property {{media?: boolean | 'listen', rtc?: RTCConfiguration, report?: boolean}} options
+ * @property {typeof import('./media.js') | null} media `null`: a chat.
+ * @property {{rtc?: RTCConfiguration, report?: boolean}} options
  */
 
 /** What is kept of what was said, for a partner who comes back with a server that knows nothing of it. */
@@ -44,22 +46,19 @@ export class Room extends EventTarget {
   /** What the others say, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
   async *messages() {
     /** @type {any[]} */ const waiting = [];
-    let wake = () => {};
-    const hear = (/** @type {any} */ { detail }) => {
-      waiting.push(detail);
-      wake();
-    };
-    this.addEventListener('message', hear);
-    this.addEventListener('ended', hear);
+    /** @type {(value?: unknown) => void} */ let wake = () => {};
+    const stop = new AbortController();
+    for (const type of ['message', 'ended']) {
+      this.addEventListener(type, (event) => wake(waiting.push(event)), { signal: stop.signal });
+    }
     try {
       while (!this.ended || waiting.length) {
-        if (!waiting.length) await new Promise((resolve) => (wake = /** @type {() => void} */ (resolve)));
-        const next = waiting.shift();
-        if (next?.from) yield next;
+        if (!waiting.length) await new Promise((resolve) => (wake = resolve));
+        const { type, detail } = waiting.shift();
+        if (type === 'message') yield detail;
       }
     } finally {
-      this.removeEventListener('message', hear);
-      this.removeEventListener('ended', hear);
+      stop.abort();
     }
   }
 
@@ -82,6 +81,7 @@ export class Room extends EventTarget {
   /** Never meets them again. Ends a match of two. @param {Peer} peer */
   async block(peer) {
     await this.wire.request('block', { to: peer.member.id });
+    if (!this.name) this.end('left');
   }
 
   /** Tells the app of them. @param {Peer} peer @param {ReportReason} reason @param {string} [text] */
@@ -93,11 +93,11 @@ export class Room extends EventTarget {
   add(member) {
     const former = [...this.peers.values()].find((peer) => peer.member.n !== undefined && peer.member.n === member.n);
     if (former) return this.rename(former, member.id);
-    const { microphone, options, iceServers, post } = this.wire;
-    const peer = options.media === false ? silent(member) : new Peer(member, microphone, iceServers(), options.rtc ?? {},
+    const { microphone, media, options, iceServers, post } = this.wire;
+    const peer = !media ? silent(member) : new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
       (type, payload) => post(type, { payload, to: this.name ? member.id : undefined }));
     this.peers.set(member.id, peer);
-    this.dispatchEvent(new CustomEvent('joined', { detail: peer }));
+    tell(this, 'joined', peer);
   }
 
   /** They are the same user in a session of its own. @param {Peer} peer @param {string} id @internal */
@@ -113,7 +113,7 @@ export class Room extends EventTarget {
     if (!peer) return;
     this.peers.delete(id);
     peer.close();
-    this.dispatchEvent(new CustomEvent('left', { detail: peer }));
+    tell(this, 'left', peer);
     if (!this.name) this.end(reason);
   }
 
@@ -128,7 +128,7 @@ export class Room extends EventTarget {
 
   /** @param {Peer} peer @param {unknown} data @internal */
   hear(peer, data) {
-    this.dispatchEvent(new CustomEvent('message', { detail: { from: peer, data } }));
+    tell(this, 'message', { from: peer, data });
   }
 
   /** @param {string} why @internal */
@@ -136,7 +136,7 @@ export class Room extends EventTarget {
     if (this.ended) return;
     this.ended = why;
     for (const peer of this.peers.values()) peer.close();
-    this.dispatchEvent(new CustomEvent('ended', { detail: why }));
+    tell(this, 'ended', why);
   }
 }
 

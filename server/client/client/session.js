@@ -15,6 +15,7 @@
  * @property {(link: number) => void} shut
  * @property {(link: number) => void} leave
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
+ * @property {() => void} calm Waits for nothing any more.
  * @property {(message: ServerMessage) => void} deliver
  * @property {(undelivered: Request[]) => void} anew The session before is over, and another one has taken its place.
  * @property {() => void} changed There is another state or transport.
@@ -35,17 +36,16 @@ const FIRST_PING = 25_000 + GRACE;
 const PROBE = 1500;
 /** What is kept that the server has not confirmed. */
 const MAX_KEPT = 64;
-const MAX_KEPT_LENGTH = 256 * 1024;
+const MAX_KEPT_LENGTH = 200_000;
 /** How many messages are confirmed at a time, where nothing else confirms them. */
 const CONFIRM = 32;
 
 /** The session is over, and another may begin. @param {string} reason */
 const isOver = (reason) => /^(draining|resume_refused|too_old|resume_overflow)$/.test(reason);
-/** Another session would end in the same way. The code is that of a close frame, or the status of an answer.
- * @param {number} code @param {string} reason */
+/** Another session would end in the same way. The code is that of a close frame, or the status of an answer: 408, 409 and 429
+ * pass by. @param {number} code @param {string} reason */
 const isFinal = (code, reason) =>
-  !isOver(reason) && (reason === 'replaced' || code >= 4500 || code === 1000 || code === 1002 || code === 1009 || code === 4003
-    || (code >= 400 && code < 500 && code !== 408 && code !== 409 && code !== 429));
+  !isOver(reason) && /^(1000|1002|1009|4003|4[5-9]..|4(?!08|09|29)..) |replaced/.test(`${code} ${reason}`);
 
 export class Session {
   /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
@@ -249,7 +249,7 @@ export class Session {
     this.#write([{ type: 'pong', ack: this.#after }]);
   }
 
-  /** @param {'open' | 'reconnecting' | 'closed'} state */
+  /** @param {'open' | 'reconnecting'} state */
   #change(state) {
     this.state = state;
     this.out.changed();
@@ -261,8 +261,9 @@ export class Session {
     for (const link of [this.#carrier, this.#trial]) this.out.shut(link);
     this.#carrier = this.#trial = 0;
     this.transport = '';
-    for (const name of /** @type {const} */ (['trial', 'again', 'behind', 'silence', 'probe'])) this.out.wait(name);
-    this.#change('closed');
+    this.out.calm();
+    this.state = 'closed';
     this.out.end(reason);
+    this.out.changed();
   }
 }

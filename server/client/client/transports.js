@@ -30,9 +30,8 @@ const LOST = 'lost';
 const REQUEST = 5000;
 /** The longest that a poll is held, and a while for the way. */
 const HELD = 28_000;
-/** What one request takes at the most. */
+/** What one request takes at the most. All that is kept together is not too long. */
 const BATCH = 64;
-const BATCH_LENGTH = 128 * 1024;
 
 /** @type {Record<Kind, (asked: Asked, heard: Heard) => Link>} */
 export const transports = { ws: webSocket, sse: eventStream, poll };
@@ -203,17 +202,9 @@ class Requests {
   async #send() {
     this.#sends = true;
     while (this.#queue.length && !this.over) {
-      let length = 0;
-      let count = 0;
-      const texts = this.#queue.map((request) => JSON.stringify(request));
-      for (const text of texts) {
-        length += text.length;
-        if (count === BATCH || (count && length > BATCH_LENGTH)) break;
-        count++;
-      }
-      const sent = this.#queue.slice(0, count);
+      const sent = this.#queue.slice(0, BATCH);
       const response = await this.ask('/send', {
-        method: 'POST', body: `[${texts.slice(0, count)}]`, headers: { 'Content-Type': 'application/json' },
+        method: 'POST', body: JSON.stringify(sent), headers: { 'Content-Type': 'application/json' },
       }, REQUEST);
       if (!response) continue;
       this.#queue = this.#queue.filter((request) => !sent.includes(request));

@@ -2,7 +2,7 @@
 /** The page: one button, one circle that is the state of the call, and a chat. */
 import { connect } from '../client.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { at, countUnread, say, setProblem, setState, show, showTiles } from './view.js';
+import { at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
 
 /** @typedef {import('../client.js').Voicematch} Voicematch @typedef {import('../client.js').Call} Call @typedef {import('../client.js').Room} Room */
 
@@ -155,7 +155,7 @@ function play(stream) {
 function enter(entered) {
   room = entered;
   entered.addEventListener('message', (/** @type {any} */ { detail: { from, data } }) => {
-    say(String(data?.text ?? data), 'other', entered.name && (from.member.name ?? `Guest ${from.member.n}`));
+    say(String(data?.text ?? data), 'other', entered.name && nameOf(from));
     if (document.activeElement !== at('text')) countUnread(true);
   });
   entered.addEventListener('ended', (/** @type {any} */ { detail }) => {
@@ -202,7 +202,7 @@ async function joinRoom() {
     };
     joined.addEventListener('joined', changed);
     joined.addEventListener('left', (/** @type {any} */ { detail }) => {
-      say(`${detail.member.name ?? `Guest ${detail.member.n}`} has left`, 'note');
+      say(`${nameOf(detail)} has left`, 'note');
       changed();
     });
     joined.addEventListener('ended', () => {
@@ -241,6 +241,10 @@ function press() {
 }
 
 at('talk').addEventListener('click', press);
+at('wishes').addEventListener('submit', (event) => {
+  event.preventDefault();
+  press();
+});
 at('mute').addEventListener('click', mute);
 at('leave').addEventListener('click', () => room?.leave());
 at('listen').addEventListener('click', () => {

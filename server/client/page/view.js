@@ -53,7 +53,7 @@ export function setProblem(text) {
 /** @param {string} text @param {'own' | 'other' | 'note'} whose @param {string} [name] */
 export function say(text, whose, name) {
   const log = at('log');
-  const line = document.createElement('li');
+  const line = document.createElement('p');
   line.className = whose;
   line.textContent = name ? `${name}: ${text}` : text;
   log.append(line);
@@ -72,6 +72,9 @@ export function countUnread(more) {
   at('unread').textContent = `${unread} new`;
 }
 
+/** @param {import('../client.js').Peer} peer */
+export const nameOf = ({ member }) => member.name ?? `Guest ${(member.n ?? 0) + 1}`;
+
 const STATE_OF_PEER = /** @type {Record<string, string>} */ ({
   connecting: 'connecting', connected: 'here', interrupted: 'away', failed: 'no way found', closed: 'gone',
 });
@@ -80,8 +83,8 @@ const STATE_OF_PEER = /** @type {Record<string, string>} */ ({
 export function showTiles(peers) {
   at('tiles').replaceChildren(
     tile('You', 'here', 'connected', 'you'),
-    ...[...peers.values()].map(({ member, state }) =>
-      tile(member.name ?? `Guest ${member.n}`, STATE_OF_PEER[state] ?? state, state, member.id)),
+    ...[...peers.values()].map((peer) =>
+      tile(nameOf(peer), STATE_OF_PEER[peer.state] ?? peer.state, peer.state, peer.member.id)),
   );
 }
 

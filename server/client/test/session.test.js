@@ -24,6 +24,7 @@ class Bench {
       shut: (link) => this.shut.add(link),
       leave: (link) => this.written.push({ link, type: 'leave' }),
       wait: (name, ms) => (ms === undefined ? this.timers.delete(name) : this.timers.set(name, this.now + ms)),
+      calm: () => this.timers.clear(),
       deliver: (message) => this.delivered.push(message),
       anew: (undelivered) => (this.undelivered = undelivered),
       changed: () => {},

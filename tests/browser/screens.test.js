@@ -1,0 +1,150 @@
+/** Every state of the page, as all kinds of users see it: axe finds nothing, nothing sticks out, and there is a picture to look at. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Server, Tunnel, browser, open, says, state, until } from './support.js';
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const pictures = join(fileURLToPath(new URL('../..', import.meta.url)), 'target/pictures');
+mkdirSync(pictures, { recursive: true });
+
+const WIDE = { width: 1280, height: 800 };
+const NARROW = { width: 360, height: 740 };
+
+/** What is looked at in each state. @type {[string, object, object][]} */
+const LOOKS = [
+  ['wide-light', WIDE, { colorScheme: 'light' }],
+  ['wide-dark', WIDE, { colorScheme: 'dark' }],
+  ['narrow-light', NARROW, { colorScheme: 'light' }],
+  ['narrow-dark', NARROW, { colorScheme: 'dark' }],
+  ['forced', WIDE, { colorScheme: 'dark', forcedColors: 'active' }],
+  ['smallest', { width: 320, height: 640 }, { colorScheme: 'light' }],
+];
+
+async function look(page, name) {
+  for (const [look, size, media] of LOOKS) {
+    await page.setViewportSize(size);
+    await page.emulateMedia({ forcedColors: 'none', ...media });
+    await page.screenshot({ path: join(pictures, `${name}-${look}.png`), fullPage: true });
+    const sideways = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(sideways, 0, `${name}, ${look}: ${sideways} px stick out`);
+    // With colours of the system's own contrast is the system's.
+    if (look === 'forced') continue;
+    const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ['violations'] }));
+    assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`), [], `${name}, ${look}`);
+    if (look === 'smallest') await largeEnough(page, name);
+  }
+  await page.setViewportSize(WIDE);
+}
+
+/** Fingers are large. */
+async function largeEnough(page, name) {
+  const small = await page.evaluate(() => [...document.querySelectorAll('button, select, summary, .chips span')]
+    .filter((element) => element.checkVisibility())
+    .map((element) => [element.textContent.trim().slice(0, 30), element.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width < 44 || height < 44)
+    .map(([text, { width, height }]) => `${text}: ${width} x ${height}`));
+  assert.deepEqual(small, [], name);
+}
+
+/** The page does not forbid the tool: it is put in before the policy holds. */
+async function watched(chromium, url, options = {}) {
+  const page = await open(chromium, url, { bypassCSP: true, reducedMotion: 'reduce', ...options });
+  await page.addScriptTag({ content: axe });
+  return page;
+}
+
+test('a match, from the first look to the end', async (t) => {
+  const server = await Server.start(t);
+  const tunnel = await Tunnel.start(t, server.port);
+  const chromium = await browser(t);
+  const page = await watched(chromium, tunnel.url);
+  await look(page, '01-idle');
+  await page.click('#sound summary');
+  await page.click('#test');
+  await until('it is heard', async () => (await page.textContent('#heard')) === 'You are heard.');
+  await look(page, '02-microphone-test');
+  await page.click('#sound summary');
+  await page.click('#talk');
+  await state(page, 'waiting');
+  await look(page, '03-waiting');
+  const other = await open(chromium, server.url);
+  await other.click('#talk');
+  await state(page, 'call');
+  await look(page, '04-call');
+  await says(other, page, 'Hello! Where are you from?');
+  await says(page, other, 'From the sea. You?');
+  await until('the way is known', async () => (await page.textContent('#line')).includes('direct'));
+  await look(page, '05-chat');
+  await page.click('#mute');
+  await look(page, '06-muted');
+  await page.click('#mute');
+  await page.click('#report');
+  await look(page, '07-report');
+  await page.keyboard.press('Escape');
+  tunnel.cut('shut');
+  await until('it is noticed', async () => (await page.textContent('#line')).includes('the call goes on'));
+  await look(page, '08-reconnecting');
+  tunnel.cut('through');
+  await until('it is back', async () => (await page.textContent('#line')).startsWith('WebSocket'));
+  await other.click('#leave');
+  await state(page, 'idle');
+  await look(page, '09-left');
+});
+
+test('a microphone that is refused', async (t) => {
+  const server = await Server.start(t);
+  const page = await watched(await browser(t, { microphone: false }), server.url);
+  await page.click('#talk');
+  await until('it is explained', async () => (await page.textContent('#problem')).includes('Allow it'));
+  await look(page, '10-refused');
+});
+
+test('a room', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const page = await watched(chromium, `${server.url}/r/tea`);
+  await look(page, '11-room-before');
+  await page.click('#talk');
+  await state(page, 'room');
+  for (let i = 0; i < 3; i++) {
+    const other = await open(chromium, `${server.url}/r/tea`);
+    await other.click('#talk');
+    await state(other, 'room');
+  }
+  await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 4);
+  await look(page, '12-room');
+});
+
+test('a server that is not there', async (t) => {
+  const server = await Server.start(t);
+  const page = await watched(await browser(t), server.url);
+  server.kill();
+  await page.click('#talk');
+  await until('it is said', async () => (await page.textContent('#problem')).includes('cannot be reached'));
+  await look(page, '13-unreachable');
+});
+
+test('two keys and no mouse', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [await open(chromium, server.url), await open(chromium, server.url)];
+  for (const page of pages) {
+    await page.keyboard.press('Tab');
+    for (let i = 0; i < 30 && (await page.evaluate(() => document.activeElement?.id)) !== 'talk'; i++) await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+  }
+  for (const page of pages) await state(page, 'call');
+  const [one, other] = pages;
+  for (let i = 0; i < 30 && (await one.evaluate(() => document.activeElement?.id)) !== 'text'; i++) await one.keyboard.press('Tab');
+  await one.keyboard.type('men and more');
+  assert.equal(await one.getAttribute('#mute', 'aria-pressed'), 'false');
+  await one.keyboard.press('Enter');
+  await until('it arrives', async () => (await other.textContent('#log')).includes('men and more'));
+  await one.keyboard.press('Escape');
+  await one.keyboard.press('m');
+  assert.equal(await one.getAttribute('#mute', 'aria-pressed'), 'true');
+});
