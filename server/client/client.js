@@ -271,7 +271,7 @@ export class Voicematch extends EventTarget {
   #enter(room) {
     const enter = (/** @type {Room | null} */ now) => (this.#session.hurried = Boolean((this.room = now)));
     enter(room);
-    room.addEventListener('ended', () => this.room === room && enter(null));
+    room.over = () => this.room === room && enter(null);
     return room;
   }
 

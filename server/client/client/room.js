@@ -28,6 +28,7 @@ export class Room extends EventTarget {
   /** @type {Map<string, Peer>} The others, by their session. */ peers = new Map();
   /** Why it is over; empty: it is not. */
   ended = '';
+  /** @internal */ over = () => {};
 
   /** @param {string} id @param {string} name Empty: a match of two. @param {Wire} wire @param {string | undefined} ticket */
   constructor(id, name, wire, ticket) {
@@ -43,23 +44,19 @@ export class Room extends EventTarget {
     return this.wire.request('message', { payload: data });
   }
 
-  /** What the others say, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
-  async *messages() {
+  /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
+  messages() {
     /** @type {any[]} */ const waiting = [];
     /** @type {(value?: unknown) => void} */ let wake = () => {};
-    const stop = new AbortController();
-    for (const type of ['message', 'ended']) {
-      this.addEventListener(type, (event) => wake(waiting.push(event)), { signal: stop.signal });
-    }
-    try {
-      while (!this.ended || waiting.length) {
+    for (const type of ['message', 'ended']) this.addEventListener(type, (event) => wake(waiting.push(event)));
+    return (async function* () {
+      for (;;) {
         if (!waiting.length) await new Promise((resolve) => (wake = resolve));
         const { type, detail } = waiting.shift();
-        if (type === 'message') yield detail;
+        if (type === 'ended') return;
+        yield detail;
       }
-    } finally {
-      stop.abort();
-    }
+    })();
   }
 
   /** @param {boolean} muted */
@@ -128,7 +125,8 @@ export class Room extends EventTarget {
 
   /** @param {Peer} peer @param {unknown} data @internal */
   hear(peer, data) {
-    tell(this, 'message', { from: peer, data });
+    // Who waits for this room gets it first, and can listen.
+    setTimeout(() => tell(this, 'message', { from: peer, data }));
   }
 
   /** @param {string} why @internal */
@@ -136,7 +134,8 @@ export class Room extends EventTarget {
     if (this.ended) return;
     this.ended = why;
     for (const peer of this.peers.values()) peer.close();
-    tell(this, 'ended', why);
+    this.over();
+    setTimeout(() => tell(this, 'ended', why));
   }
 }
 

@@ -1,0 +1,57 @@
+import { useCallback, useEffect, useRef, useState } from 'react';
+import { connect } from 'voicematch';
+
+/**
+ * A call in a React component:
+ *
+ *     const { state, messages, talk, next, send, leave, audio } = useVoicematch('https://voice.example.org');
+ *     return <><audio ref={audio} autoPlay playsInline /><button onClick={talk}>Talk</button>...</>;
+ *
+ * `state`: `idle`, `waiting`, `call`, `reconnecting`. `error`: an error with a `code`, or `null`.
+ */
+export function useVoicematch(url, options) {
+  const [state, setState] = useState('idle');
+  const [error, setError] = useState(null);
+  const [messages, setMessages] = useState([]);
+  const session = useRef(null);
+  const call = useRef(null);
+  const audio = useRef(null);
+  const settings = useRef(options);
+
+  useEffect(() => () => session.current?.close(), [url]);
+
+  const begin = useCallback(async (find) => {
+    setError(null);
+    setState('waiting');
+    try {
+      if (!session.current || session.current.state === 'closed') {
+        const vm = (session.current = await connect(url, settings.current));
+        vm.addEventListener('state', () => {
+          if (call.current) setState(vm.state === 'reconnecting' ? 'reconnecting' : 'call');
+        });
+      }
+      const found = (call.current = await find(session.current));
+      setMessages([]);
+      found.addEventListener('message', ({ detail }) => setMessages((all) => [...all, { from: 'partner', data: detail.data }]));
+      found.addEventListener('ended', () => {
+        if (call.current !== found) return;
+        call.current = null;
+        setState('idle');
+      });
+      if (audio.current) audio.current.srcObject = found.remote;
+      setState('call');
+    } catch (failed) {
+      setError(failed);
+      setState('idle');
+    }
+  }, [url]);
+
+  const talk = useCallback(() => begin((vm) => vm.find()), [begin]);
+  const next = useCallback(() => begin(() => call.current.next()), [begin]);
+  const leave = useCallback(() => call.current?.leave(), []);
+  const send = useCallback(async (data) => {
+    setMessages((all) => [...all, { from: 'me', data }]);
+    await call.current.send(data);
+  }, []);
+  return { state, error, messages, talk, next, leave, send, audio };
+}
