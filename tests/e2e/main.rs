@@ -13,6 +13,7 @@ mod auth_webhook;
 mod bans;
 mod block;
 mod browsers;
+mod call_report;
 mod configuration;
 mod criteria;
 mod drain;

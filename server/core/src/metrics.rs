@@ -4,6 +4,7 @@
 //! added up when they are read; the rest are plain Prometheus metrics. Seconds and bytes throughout.
 //! Labels come from closed lists only, never from a user.
 
+mod calls;
 pub mod families;
 mod labels;
 mod percentiles;
@@ -21,6 +22,7 @@ use prometheus::{
 };
 use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind, ReportReason};
 
+pub use calls::Calls;
 use labels::{
     DROPS, EVENT_DROPS, EVENT_REQUESTS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES,
     SPAN_RESULTS, WEBHOOK_RESULTS,
@@ -116,6 +118,7 @@ pub struct Metrics {
     pub blocks: IntCounter,
     pub blocks_remembered: IntGauge,
     reports: [IntCounter; ReportReason::ALL.len()],
+    pub calls: Calls,
     pub event_webhook: EventWebhook,
     pub named_rooms: IntGauge,
     room_keys: IntGaugeVec,
@@ -297,6 +300,7 @@ impl Metrics {
             blocks: make.counter("blocks_total", "Partners whom users have blocked.")?,
             blocks_remembered: make.gauge("blocks_remembered", "Blocks that count now; --max-blocks is their limit.")?,
             reports: std::array::from_fn(|i| reports.with_label_values(&[ReportReason::ALL[i].as_str()])),
+            calls: Calls::new(&make)?,
             event_webhook,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,

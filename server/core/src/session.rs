@@ -1,6 +1,7 @@
 //! One user's session: idle -> waiting -> in a room -> gone. It knows no sockets: a transport gives it
 //! the user's messages, and the outbox writes to the user.
 
+mod call_report;
 pub mod close_log;
 mod conduct;
 mod drain;
@@ -138,7 +139,7 @@ pub struct Session {
     next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
-    /// The room before, as far as the seat does not know it, for who blocks or reports the last partner.
+    /// The room before, as far as the seat does not know it, for who blocks or reports the last partner, or their call.
     last_room: Option<Arc<Room>>,
     avoid: Vec<Avoid>,
     rate: Rate,
@@ -246,6 +247,7 @@ impl Session {
             ClientType::Block | ClientType::Report => {
                 self.block_or_report(text, &request, read_at, pending)
             }
+            ClientType::CallReport => self.call_report(text, &request, pending),
             _ => self.carry_out(&request, read_at, pending),
         };
         if let Err(refusal) = done {

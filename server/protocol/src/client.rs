@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::code::{ReportReason, closed_list};
+use crate::{
+    code::{CallFailure, CallOutcome, CallPath, Candidate, ReportReason, closed_list},
+    id::RoomId,
+};
 
 closed_list! {
     /// The `type` of a client's message.
@@ -45,6 +48,8 @@ closed_list! {
         Block = "block",
         /// Tell the app of what this partner did.
         Report = "report",
+        /// Tell the server how a call went.
+        CallReport = "call_report",
         /// Anything else.
         #[serde(other)]
         Unknown = "unknown",
@@ -119,6 +124,40 @@ pub struct Report<'a> {
     /// More about it, in the user's words.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub text: Option<Cow<'a, str>>,
+}
+
+/// What `call_report` has besides: how the call of a match went, as the client saw it.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct CallReport {
+    /// What became of it.
+    pub outcome: CallOutcome,
+    /// Why it did not connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<CallFailure>,
+    /// How the voices went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<CallPath>,
+    /// The kind of the user's own candidate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Candidate>,
+    /// The kind of the partner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Candidate>,
+    /// From the match to the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_ms: Option<u32>,
+    /// From the match to the first that was heard of the partner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_ms: Option<u32>,
+    /// How often a new path was looked for (ICE restarts).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+    /// The share of the partner's audio that was lost on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_percent: Option<f64>,
+    /// Which match it was; absent: the present one, else the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<RoomId>,
 }
 
 /// What `join_room` has besides.

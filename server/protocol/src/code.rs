@@ -69,7 +69,7 @@ closed_list! {
         RoomClosed = "room_closed",
         /// The session of a room ticket is still there: its resume token opens it.
         UseResume = "use_resume",
-        /// `block` or `report` without a partner: no room, and none that ended a short time ago.
+        /// `block`, `report` or `call_report` without a partner: no room, and none that ended a short time ago.
         NoPartner = "no_partner",
         /// The user's token does not allow it.
         NotAllowed = "not_allowed",
@@ -109,6 +109,62 @@ closed_list! {
         Minor = "minor",
         /// Something else.
         Other = "other",
+    }
+}
+
+closed_list! {
+    /// What became of a call.
+    CallOutcome {
+        /// The two heard each other, or could have.
+        Connected = "connected",
+        /// It could not be set up.
+        Failed = "failed",
+        /// Somebody left before that was known.
+        Abandoned = "abandoned",
+    }
+}
+
+closed_list! {
+    /// How the voices of a call go.
+    CallPath {
+        /// From user to user.
+        Direct = "direct",
+        /// Over a TURN server.
+        Relayed = "relayed",
+        /// The client could not find out.
+        Unknown = "unknown",
+    }
+}
+
+closed_list! {
+    /// Why a call was not connected.
+    CallFailure {
+        /// There was no address to be reached at, or none of the partner.
+        NoCandidates = "no_candidates",
+        /// No way led from the one to the other.
+        IceFailed = "ice_failed",
+        /// No microphone, or no leave to use it.
+        Microphone = "microphone",
+        /// It was connected, and nothing was heard.
+        NoAudio = "no_audio",
+        /// One of the two left first.
+        Left = "left",
+        /// Something else.
+        Other = "other",
+    }
+}
+
+closed_list! {
+    /// What kind of address one end of a call uses: `RTCIceCandidateType` of WebRTC.
+    Candidate {
+        /// The machine's own.
+        Host = "host",
+        /// What a STUN server has seen.
+        ServerReflexive = "srflx",
+        /// What the partner has seen.
+        PeerReflexive = "prflx",
+        /// A TURN server's.
+        Relay = "relay",
     }
 }
 

@@ -14,8 +14,13 @@ pub mod code;
 pub mod id;
 pub mod server;
 
-pub use client::{ClientType, Criteria, JoinRoom, Numbers, Rejoin, RenewToken, Report, Request};
-pub use code::{CloseReason, ErrorCode, LeaveReason, ReportReason};
+pub use client::{
+    CallReport, ClientType, Criteria, JoinRoom, Numbers, Rejoin, RenewToken, Report, Request,
+};
+pub use code::{
+    CallFailure, CallOutcome, CallPath, Candidate, CloseReason, ErrorCode, LeaveReason,
+    ReportReason,
+};
 pub use id::{RoomId, SessionId};
 pub use server::{
     IceServer, Limits, RelayKind, ResumedRoom, RoomMember, RoomSelf, ServerMessage, ServerType,

@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
-    ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits, Numbers, Rejoin,
-    RelayKind, RenewToken, Report, Request, ResumedRoom, RoomId, RoomMember, RoomSelf,
-    ServerMessage, ServerType, ServerView, SessionId,
+    CallReport, ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits,
+    Numbers, Rejoin, RelayKind, RenewToken, Report, Request, ResumedRoom, RoomId, RoomMember,
+    RoomSelf, ServerMessage, ServerType, ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -229,12 +229,14 @@ fn both_sides_know_the_type_of_each_fixture() {
         let rejoin = serde_json::from_str::<Rejoin<'_>>(&text).ok();
         let renew = serde_json::from_str::<RenewToken<'_>>(&text).ok();
         let report = serde_json::from_str::<Report<'_>>(&text).ok();
+        let call_report = serde_json::from_str::<CallReport>(&text).ok();
         for more in [
             serde_json::to_value(numbers),
             serde_json::to_value(room),
             serde_json::to_value(rejoin),
             serde_json::to_value(renew),
             serde_json::to_value(report),
+            serde_json::to_value(call_report),
         ] {
             if let serde_json::Value::Object(more) = more.unwrap() {
                 fields.as_object_mut().unwrap().extend(more);

@@ -18,7 +18,7 @@ use crate::{
     room::{Member, Room},
 };
 
-/// How long after the end of a room the partner can still be blocked and reported.
+/// How long after the end of a room the partner can still be blocked and reported, and the call.
 const AFTER_THE_END: Duration = Duration::from_secs(60);
 
 /// The longest text of a report, in bytes.
@@ -73,9 +73,7 @@ impl Session {
                 room: Some(room.name.clone()),
             });
         }
-        let is_recent = |room: &Arc<Room>| room.ended_since() <= AFTER_THE_END;
-        let rooms = [self.member.last_room(), self.last_room.clone()];
-        let mut rooms = rooms.into_iter().flatten().filter(is_recent).peekable();
+        let mut rooms = self.recent_rooms().peekable();
         if named.is_none() && rooms.peek().is_none() {
             let text = "there is no partner: you are in no room, and none of yours has ended in the last minute";
             return Err(Refusal::new(ErrorCode::NoPartner, text));
@@ -88,6 +86,13 @@ impl Session {
             room_id: room.id,
             room: None,
         })
+    }
+
+    /// The rooms of two that can still be spoken of: the present one, and the last.
+    pub(super) fn recent_rooms(&self) -> impl Iterator<Item = Arc<Room>> {
+        let rooms = [self.member.last_room(), self.last_room.clone()];
+        let rooms = rooms.into_iter().flatten();
+        rooms.filter(|room| room.ended_since() <= AFTER_THE_END)
     }
 
     fn block(&mut self, about: &About, now: Instant) {

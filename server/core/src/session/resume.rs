@@ -2,6 +2,7 @@
 //! the time without a connection.
 
 use std::{
+    num::NonZero,
     sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
@@ -87,7 +88,7 @@ pub(super) struct Resume {
     pinged_at: Option<Instant>,
     next_ping: Instant,
     /// What the last ping said of the next one.
-    promised: Duration,
+    promised_ms: u64,
     pub(super) parked: bool,
     /// Whether it has a task that keeps the time while no connection does.
     kept: bool,
@@ -97,6 +98,8 @@ pub(super) struct Resume {
     pub(super) renew_ice: Option<Box<Instant>>,
     /// The room for whose other member the user waits.
     pub(super) rejoining: Option<Box<Rejoining>>,
+    /// The latest match whose call the client has reported.
+    pub(super) reported: Option<NonZero<u64>>,
     /// Counts the session under its user's address, as long as it is there or its end is to be seen.
     pub(super) held: Option<Box<dyn HeldAddress>>,
 }
@@ -118,12 +121,13 @@ impl Resume {
             carrier,
             pinged_at: None,
             next_ping: now + beat,
-            promised: beat,
+            promised_ms: millis(beat),
             parked: false,
             kept: false,
             busy_until: now,
             renew_ice: None,
             rejoining: None,
+            reported: None,
             held: None,
         }
     }
@@ -284,8 +288,8 @@ impl Session {
 
     /// Pings at once if the last ping has promised less than the user's new place asks for.
     pub(super) fn ping_if_owed(&mut self, now: Instant) {
-        let promised = self.resume.as_ref().map(|resume| resume.promised);
-        if promised.is_some_and(|promised| self.beat() < promised) {
+        let promised_ms = self.resume.as_ref().map(|resume| resume.promised_ms);
+        if promised_ms.is_some_and(|promised_ms| millis(self.beat()) < promised_ms) {
             self.ping(now);
         }
     }
@@ -304,7 +308,7 @@ impl Session {
         };
         resume.pinged_at.get_or_insert(now);
         resume.next_ping = now + beat;
-        resume.promised = beat;
+        resume.promised_ms = millis(beat);
         match serde_json::to_vec(&ping) {
             Ok(ping) => self.member.outbox.send_unnumbered("ping", &ping),
             Err(error) => tracing::error!(%error, "a ping could not be written"),
@@ -592,7 +596,7 @@ impl Session {
             // `resumed` has told new ones.
             resume.renew_ice = renew_ice.map(|after| Box::new(now + after));
             resume.next_ping = now + beat;
-            resume.promised = beat;
+            resume.promised_ms = millis(beat);
         }
         self.heard(now);
     }
