@@ -12,6 +12,9 @@ MAY_BE_EMPTY = {
     ("Users the app was asked about", "{{instance}} {{result}}"): "the server of this run asks no app",
     ("Keys of tokens fetched", "{{instance}} {{result}}"): "nor has it keys from a URL",
     ("Time since the app took events", "{{instance}}"): "the server of this run tells no app",
+    ("Events", "{{instance}} taken"): "nor does it make events",
+    ("Events", "{{instance}} dropped: {{reason}}"): "nor does it make events",
+    ("Requests with events", "{{instance}} {{result}}"): "nor does it make events",
     ("Time the app takes to answer", "50 %"): "the server of this run asks no app",
     ("Time the app takes to answer", "99 %"): "the server of this run asks no app",
 }

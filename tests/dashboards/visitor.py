@@ -1,4 +1,4 @@
-"""Users of a kind that loadtest does not play: they break rules and limits. A small WebSocket client (RFC 6455)."""
+"""Users that loadtest does not play: they break rules and limits, and report calls. A small WebSocket client (RFC 6455)."""
 
 import base64
 import json
@@ -12,12 +12,12 @@ class Closed(Exception):
 
 
 class Visitor:
-    def __init__(self, address, *headers):
+    def __init__(self, address, *headers, path="/ws"):
         host, port = address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [
-            "GET /ws HTTP/1.1", f"Host: {address}", "Connection: Upgrade", "Upgrade: websocket",
+            f"GET {path} HTTP/1.1", f"Host: {address}", "Connection: Upgrade", "Upgrade: websocket",
             "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers, "", "",
         ]
         self.socket.sendall("\r\n".join(lines).encode())
@@ -31,8 +31,12 @@ class Visitor:
         frames = b""
         for message in messages:
             text = (message if isinstance(message, str) else json.dumps(message)).encode()
-            short = len(text) < 126
-            length = struct.pack("!B", 0x80 | len(text)) if short else struct.pack("!BQ", 0x80 | 127, len(text))
+            if len(text) < 126:
+                length = struct.pack("!B", 0x80 | len(text))
+            elif len(text) < 65536:
+                length = struct.pack("!BH", 0x80 | 126, len(text))
+            else:
+                length = struct.pack("!BQ", 0x80 | 127, len(text))
             # A mask of zeros leaves the text as it is.
             frames += b"\x81" + length + bytes(4) + text
         self.socket.sendall(frames)
@@ -93,5 +97,35 @@ def break_rules(address, max_rooms):
 
     listener.send(json.dumps({"type": "message", "payload": "x" * 70_000}))
     listener.expect_close()
-    for visitor in [talker, listener, *crowd]:
+
+    user, nuisance = Visitor(address), Visitor(address)
+    for visitor in (user, nuisance):
+        visitor.send({"type": "find_match"})
+    user.expect("match_found")
+    user.send({"type": "report", "reason": "spam"}, {"type": "block", "id": 1})
+    user.expect("ack")
+    for visitor in [talker, listener, *crowd, user, nuisance]:
         visitor.leave()
+
+
+def report_calls(address):
+    """Users are matched two by two and tell how their calls went."""
+    heard = {"outcome": "connected", "local": "host", "remote": "srflx", "setup_ms": 90, "audio_ms": 140, "lost_percent": 0.4}
+    for report in (
+        {**heard, "path": "direct"},
+        {**heard, "path": "relayed", "remote": "relay", "setup_ms": 310, "audio_ms": 420, "restarts": 1},
+        {"outcome": "failed", "reason": "ice_failed"},
+        {"outcome": "abandoned", "reason": "left"},
+    ):
+        users = [Visitor(address, path="/ws?resume=1") for _ in range(2)]
+        for user in users:
+            user.send({"type": "find_match", "seq": 1})
+        for user in users:
+            user.expect("match_found")
+            user.send({"type": "call_report", "seq": 2, "id": 1, **report})
+            user.expect("ack")
+        for user in users:
+            # Else the session would wait for its user.
+            user.send({"type": "leave"})
+            user.expect_close()
+            user.leave()
