@@ -85,6 +85,7 @@ export class Voicematch extends EventTarget {
     this.#wire = {
       request: (type, fields) => this.#request(type, fields),
       post: (type, fields) => this.#session.send({ type, ...fields }),
+      probe: () => this.#session.probe(),
       iceServers: () => options.iceServers ?? this.#iceServers,
       microphone: this.microphone,
       media,

@@ -94,7 +94,7 @@ test('a chat bot in Node.js', async (t) => {
   t.after(() => bot.kill('SIGKILL'));
   let said = '';
   bot.stdout.on('data', (text) => (said += text));
-  await until('it waits', async () => (await server.metric('matchmaking_waiting_users')) === 1);
+  await until('it waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
   const page = await open(await browser(t), server.url);
   await page.click('#talk');
   await until('it speaks', async () => (await page.textContent('#log')).includes('I am a program'));

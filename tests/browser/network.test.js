@@ -101,24 +101,3 @@ test('a partner who is cut off for long is gone, and one is told', async (t) => 
   await state(other, 'idle');
   assert.match(await other.textContent('#log'), /Your partner is lost/);
 });
-
-test('eight tabs of a browser talk by event streams', async (t) => {
-  // Six connections to a host are all that a browser opens with HTTP/1.1.
-  const server = await Server.start(t);
-  const tunnel = await Tunnel.start(t, server.port);
-  tunnel.mode = 'no-websocket';
-  const chromium = await browser(t);
-  const context = await chromium.newContext();
-  const pages = [];
-  for (let i = 0; i < 8; i++) {
-    const page = await context.newPage();
-    await page.goto(tunnel.url, { waitUntil: 'commit' });
-    await page.waitForSelector('#talk');
-    pages.push(page);
-    await page.click('#talk');
-    if (i % 2) await state(page, 'call');
-  }
-  await pages[7].fill('#text', 'from the last');
-  await pages[7].press('#text', 'Enter');
-  await until('it arrives', async () => (await pages[6].textContent('#log')).includes('from the last'));
-});

@@ -1,22 +1,12 @@
 /** Calls that go through a relay alone: Debian's coturn, with the credentials that the server gives. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, hears, open, state, until } from './support.js';
-
-async function freePort() {
-  const probe = net.createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
-}
+import { Server, browser, freePort, hears, open, state, until } from './support.js';
 
 test('two who hide their addresses talk through the relay', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'voicematch-turn-'));

@@ -28,12 +28,13 @@ export async function until(what, ask) {
 
 /** Ends when the test does. */
 export class Server {
-  /** @param {import('node:test').TestContext} t @param {string[]} flags */
-  static async start(t, flags = []) {
+  /** @param {import('node:test').TestContext} t @param {string[]} flags @param {string} host */
+  static async start(t, flags = [], host = '127.0.0.1') {
     const server = new Server();
     server.state = mkdtempSync(join(tmpdir(), 'voicematch-browser-'));
     server.flags = flags;
-    await server.run('127.0.0.1:0');
+    server.host = host;
+    await server.run(0);
     t.after(() => {
       server.kill();
       rmSync(server.state, { recursive: true, force: true });
@@ -41,8 +42,8 @@ export class Server {
     return server;
   }
 
-  async run(listen) {
-    const own = ['--listen', listen, '--admin-listen', '127.0.0.1:0', '--state-dir', this.state];
+  async run(port) {
+    const own = ['--listen', `${this.host}:${port}`, '--admin-listen', '127.0.0.1:0', '--state-dir', this.state];
     this.process = spawn(program, [...own, ...this.flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.log = '';
     this.process.stderr.on('data', (text) => (this.log += text));
@@ -52,7 +53,7 @@ export class Server {
       if (this.admin) break;
     }
     if (!this.admin) throw new Error(`the server did not start:\n${this.log}`);
-    this.url = `http://127.0.0.1:${this.port}`;
+    this.url = `http://${this.host}:${this.port}`;
   }
 
   kill() {
@@ -63,7 +64,7 @@ export class Server {
   async restart() {
     this.kill();
     await once(this.process, 'exit');
-    await this.run(`127.0.0.1:${this.port}`);
+    await this.run(this.port);
   }
 
   /** The value of a metric. @param {string} series */
@@ -131,10 +132,20 @@ const FLAGS = [
   '--autoplay-policy=document-user-activation-required',
 ];
 
-/** @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[]}} [options] */
-export async function browser(t, { microphone = true, flags = [] } = {}) {
+/** A port that nobody listens at. */
+export async function freePort() {
+  const probe = net.createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+/** @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[], program?: string}} [options] */
+export async function browser(t, { microphone = true, flags = [], program = '/usr/bin/chromium' } = {}) {
   const args = [...FLAGS, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
-  const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', headless: true, chromiumSandbox: false, args });
+  const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
   t.after(() => browser.close());
   return browser;
 }

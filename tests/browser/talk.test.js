@@ -58,7 +58,7 @@ test('who waits can stop, and is matched with nobody', async (t) => {
   const other = await open(chromium, server.url);
   await other.click('#talk');
   await state(other, 'waiting');
-  await until('one waits', async () => (await server.metric('matchmaking_waiting_users')) === 1);
+  await until('one waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
 });
 
 test('interests that both have are said', async (t) => {
@@ -118,7 +118,7 @@ test('a microphone that is refused strands nobody, and one can listen all the sa
   await one.click('#talk');
   await until('it is explained', async () => (await one.textContent('#problem')).includes('Allow it'));
   await state(one, 'idle');
-  assert.equal(await server.metric('matchmaking_waiting_users'), 0);
+  assert.equal(await server.metric('matchmaking_waiting_users{pool="anyone"}'), 0);
   await one.click('#listen');
   await state(one, 'waiting');
   const other = await open(await browser(t), server.url);

@@ -45,7 +45,11 @@ impl Receiver {
     async fn spans_of(&self, name: &str, all: usize) -> Vec<Span> {
         let come = async || {
             let names = Vec::from_iter(self.spans().into_iter().map(|span| span.name));
-            if names.len() == all { Ok(()) } else { Err(names) }
+            if names.len() == all {
+                Ok(())
+            } else {
+                Err(names)
+            }
         };
         becomes(Ok(()), format!("{all} spans"), come).await;
         let mut spans = self.spans();

@@ -48,11 +48,13 @@ export class Peer extends EventTarget {
    * @param {RTCIceServer[]} iceServers
    * @param {RTCConfiguration} configuration More of it.
    * @param {(type: Relayed, payload: unknown) => void} send
+   * @param {() => void} interrupted The network may have changed.
    */
-  constructor(member, microphone, iceServers, configuration, send) {
+  constructor(member, microphone, iceServers, configuration, send, interrupted) {
     super();
     this.member = member;
     this.send = send;
+    this.interrupted = interrupted;
     this.microphone = microphone;
     const pc = (this.pc = new RTCPeerConnection({ ...configuration, iceServers }));
     pc.onicecandidate = ({ candidate }) => candidate && this.#candidate(candidate);
@@ -161,6 +163,7 @@ export class Peer extends EventTarget {
         return this.#become('connected');
       case 'disconnected':
         after(HEAL);
+        this.interrupted();
         return this.#become('interrupted');
       case 'failed':
         after(0);

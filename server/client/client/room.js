@@ -12,6 +12,7 @@ import { tell } from './tell.js';
  * @typedef {object} Wire What a room needs of the session.
  * @property {(type: string, fields?: object) => Promise<void>} request Resolved when the server has done it.
  * @property {(type: string, fields?: object) => void} post
+ * @property {() => void} probe The network may have changed.
  * @property {() => RTCIceServer[]} iceServers
  * @property {import('./microphone.js').Microphone | null} microphone
  * @property {typeof import('./media.js') | null} media `null`: a chat.
@@ -90,9 +91,9 @@ export class Room extends EventTarget {
   add(member) {
     const former = [...this.peers.values()].find((peer) => peer.member.n !== undefined && peer.member.n === member.n);
     if (former) return this.rename(former, member.id);
-    const { microphone, media, options, iceServers, post } = this.wire;
+    const { microphone, media, options, iceServers, post, probe } = this.wire;
     const peer = !media ? silent(member) : new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
-      (type, payload) => post(type, { payload, to: this.name ? member.id : undefined }));
+      (type, payload) => post(type, { payload, to: this.name ? peer.member.id : undefined }), probe);
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
   }

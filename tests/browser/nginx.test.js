@@ -1,0 +1,65 @@
+/** Behind nginx with TLS and HTTP/2, as `deploy/proxies/nginx.conf` has it. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Server, browser, freePort, hears, open, says, state, talking, until } from './support.js';
+
+const example = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
+
+/** @param {string} [more] What stands before the location of all. @returns {Promise<string>} */
+async function nginx(t, server, more = '') {
+  const folder = mkdtempSync(join(tmpdir(), 'voicematch-nginx-'));
+  const port = await freePort();
+  execFileSync('openssl', [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+    '-keyout', join(folder, 'certificate.key'), '-out', join(folder, 'certificate.pem'),
+  ], { stdio: 'ignore' });
+  writeFileSync(join(folder, 'nginx.conf'), `daemon off; pid ${folder}/pid; error_log ${folder}/error.log; ${example
+    .replace('server 127.0.0.1:8080', `server 127.0.0.1:${server.port}`)
+    .replace('listen 443', `listen 127.0.0.1:${port}`)
+    .replace('location / {', `${more} location / {`)}`);
+  const nginx = spawn('nginx', ['-p', folder, '-c', 'nginx.conf'], { stdio: 'ignore' });
+  t.after(() => {
+    nginx.kill();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await until('nginx listens', () => new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy())).on('error', () => resolve(false));
+  }));
+  return { url: `https://127.0.0.1:${port}`, log: () => readFileSync(join(folder, 'access.log'), 'utf8') };
+}
+
+const CERTIFICATE = ['--ignore-certificate-errors'];
+
+test('two talk through nginx, and no token is in its log', async (t) => {
+  const server = await Server.start(t, ['--trusted-proxy', '127.0.0.1']);
+  const proxy = await nginx(t, server);
+  const [one, other] = await talking(await browser(t, { flags: CERTIFICATE }), proxy.url);
+  await hears(one);
+  await says(one, other, 'hello');
+  await until('by WebSocket', async () => (await one.textContent('#line')).startsWith('WebSocket'));
+  assert.match(proxy.log(), /"GET \/ws" 101|"GET \/client\.js" 200/);
+  assert.doesNotMatch(proxy.log(), /token|resume\./);
+  assert.deepEqual([...one.complaints, ...other.complaints], []);
+});
+
+test('eight tabs of one browser talk by event streams', async (t) => {
+  const server = await Server.start(t, ['--trusted-proxy', '127.0.0.1']);
+  const proxy = await nginx(t, server, 'location = /ws { return 403; }');
+  const chromium = await browser(t, { flags: CERTIFICATE });
+  const context = await chromium.newContext({ ignoreHTTPSErrors: true });
+  const pages = [];
+  for (let i = 0; i < 8; i++) {
+    const page = await context.newPage();
+    await page.goto(proxy.url);
+    await page.click('#talk');
+    await state(page, i % 2 ? 'call' : 'waiting');
+    pages.push(page);
+  }
+  for (const i of [0, 6]) await says(pages[i], pages[i + 1], `from tab ${i}`);
+  await until('by event stream', async () => (await pages[7].textContent('#line')).startsWith('event stream'));
+});
