@@ -42,10 +42,10 @@ const PATIENCE = 5000;
 /** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
 export async function connect(url, options = {}) {
   options.signal?.throwIfAborted();
-  const { media = 'RTCPeerConnection' in globalThis } = options;
+  const { media = Boolean(globalThis.RTCPeerConnection) } = options;
   // A chat does without.
-  const loaded = media ? await import('./client/media.js') : null;
-  const vm = new Voicematch(url ?? location.origin, { ...options, media }, loaded, await read(options.token));
+  const loaded = await (media ? import('./client/media.js') : import('./client/chat.js'));
+  const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), await read(options.token));
   await new Promise((resolve, reject) => {
     vm.addEventListener('state', resolve, { once: true });
     vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
@@ -72,7 +72,7 @@ export class Voicematch extends EventTarget {
   #access = '';
   #stop = new AbortController();
 
-  /** @param {string} url @param {Options} options @param {typeof import('./client/media.js') | null} media
+  /** @param {string} url @param {Options} options @param {typeof import('./client/media.js')} media
    * @param {string} [access] @internal */
   constructor(url, options, media, access = '') {
     super();
@@ -80,8 +80,8 @@ export class Voicematch extends EventTarget {
     this.options = options;
     this.#access = access;
     const { transports: kinds = ['ws', 'sse', 'poll'] } = options;
-    this.microphone = media && new media.Microphone();
-    this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || 'WebSocket' in globalThis), this.#out());
+    this.microphone = media.Microphone && new media.Microphone();
+    this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out());
     this.#wire = {
       request: (type, fields) => this.#request(type, fields),
       post: (type, fields) => this.#session.send({ type, ...fields }),
@@ -104,10 +104,6 @@ export class Voicematch extends EventTarget {
   /** What carries the session now. */
   get transport() {
     return this.#session.transport;
-  }
-
-  get sessionId() {
-    return this.#session.id;
   }
 
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
@@ -158,7 +154,7 @@ export class Voicematch extends EventTarget {
       await this.#openMicrophone();
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
-      this.room?.end(type === 'next' ? 'next' : 'left');
+      this.room?.end('next');
       return await this.#request(type, { criteria }, search.id);
     } finally {
       signal?.removeEventListener('abort', cancel);
@@ -285,13 +281,14 @@ export class Voicematch extends EventTarget {
       this.#refuse(id, new VoicematchError('lost'));
     }
     const { room } = this;
+    if (room instanceof Call) room.hold();
     if (room?.ticket) this.#request('rejoin', { ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
     if (search && this.#requests.has(search.id)) this.#wire.post('find_match', search);
   }
 
   /** @param {RTCIceServer[]} iceServers */
-  #renewIce(iceServers) {
+  #renewIce(iceServers = this.#iceServers) {
     this.#iceServers = iceServers;
     this.room?.peers.forEach((peer) => peer.setIceServers(this.#wire.iceServers()));
   }
@@ -326,7 +323,7 @@ export class Voicematch extends EventTarget {
       if (late) probe();
     }, 1000);
     signal.addEventListener('abort', () => clearInterval(timer));
-    if (!('window' in globalThis)) return;
+    if (!globalThis.window) return;
     const on = (/** @type {EventTarget | undefined} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ then) =>
       target?.addEventListener(type, then, { signal });
     on(window, 'online', probe);

@@ -1,5 +1,6 @@
 // @ts-check
 /** Where users hear each other and chat: a match of two, or a room of a name. */
+import { VoicematchError } from './error.js';
 import { tell } from './tell.js';
 
 /**
@@ -15,7 +16,7 @@ import { tell } from './tell.js';
  * @property {() => void} probe The network may have changed.
  * @property {() => RTCIceServer[]} iceServers
  * @property {import('./microphone.js').Microphone | null} microphone
- * @property {typeof import('./media.js') | null} media `null`: a chat.
+ * @property {typeof import('./media.js')} media
  * @property {{rtc?: RTCConfiguration, report?: boolean}} options
  */
 
@@ -66,8 +67,8 @@ export class Room extends EventTarget {
   }
 
   /** Speaks with another microphone. @param {string} deviceId */
-  async setMicrophone(deviceId) {
-    await this.wire.microphone?.open(deviceId);
+  setMicrophone(deviceId) {
+    return this.wire.microphone?.open(deviceId);
   }
 
   async leave() {
@@ -92,7 +93,7 @@ export class Room extends EventTarget {
     const former = [...this.peers.values()].find((peer) => peer.member.n !== undefined && peer.member.n === member.n);
     if (former) return this.rename(former, member.id);
     const { microphone, media, options, iceServers, post, probe } = this.wire;
-    const peer = !media ? silent(member) : new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
+    const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
       (type, payload) => post(type, { payload, to: this.name ? peer.member.id : undefined }), probe);
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
@@ -140,19 +141,12 @@ export class Room extends EventTarget {
   }
 }
 
-/** One for chat alone. @param {Member} member @returns {Peer} */
-function silent(member) {
-  return /** @type {any} */ (Object.assign(new EventTarget(), {
-    member, state: 'connected', level: 0, quality: {}, record: {}, receive() {}, restart() {}, setIceServers() {}, close() {},
-  }));
-}
-
 /** A match of two. */
 export class Call extends Room {
   /** @type {{data: unknown, done: (value?: any) => void, failed: (error: unknown) => void}[]} */ #said = [];
   /** How many of them are forgotten. */ #forgotten = 0;
   #heard = 0;
-  #reported = false;
+  /** What is said now is sent when the partner is known to be back. */ #holds = false;
 
   /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire @param {(criteria?: object) => Promise<Call>} next */
   constructor(match, wire, next) {
@@ -182,8 +176,13 @@ export class Call extends Room {
         this.#said.shift();
         this.#forgotten++;
       }
-      super.send(data).then(done, failed);
+      if (!this.#holds) super.send(data).then(done, failed);
     });
+  }
+
+  /** The server is lost, and the partner with it, for a while. @internal */
+  hold() {
+    this.#holds = true;
   }
 
   /** @param {Peer} peer @param {any} data @override @internal */
@@ -194,6 +193,7 @@ export class Call extends Room {
       return super.hear(peer, data);
     }
     // The room has come back at another server. What of ours had arrived is known now; the rest is said again.
+    this.#holds = false;
     this.#said.forEach(({ data, done, failed }, i) => {
       if (i + this.#forgotten < heard) done();
       else super.send(data).then(done, failed);
@@ -210,8 +210,7 @@ export class Call extends Room {
 
   /** @param {string} why @override @internal */
   end(why) {
-    if (!this.ended && this.wire.options.report && !this.#reported) {
-      this.#reported = true;
+    if (!this.ended && this.wire.options.report) {
       const { record, quality, state } = this.peer;
       const connected = record.setup_ms !== undefined;
       const outcome = connected ? 'connected' : state === 'failed' ? 'failed' : 'abandoned';
@@ -219,5 +218,6 @@ export class Call extends Room {
       this.wire.post('call_report', { outcome, path: quality.path ?? 'unknown', reason, ...record });
     }
     super.end(why);
+    for (const { failed } of this.#said) failed(new VoicematchError(why));
   }
 }

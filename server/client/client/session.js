@@ -64,10 +64,10 @@ export class Session {
   /** The place of its transport in the order of all. */ #place = 0;
   /** A link that has not said anything yet; 0: none. */ #trial = 0;
   #trialPlace = 0;
+  /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
   /** How often all transports have failed. */ #rounds = 0;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
-  #unconfirmed = 0;
 
   /** @param {Kind[]} kinds The best first. @param {Out} out @param {() => number} [random] From 0 to 1. */
   constructor(kinds, out, random = Math.random) {
@@ -133,6 +133,7 @@ export class Session {
     this.out.wait('probe');
     if (message.type === 'ping') {
       this.received(link, message.received);
+      this.#isYoung = false;
       this.out.wait('silence', message.next_ms + GRACE);
       return this.#confirm();
     }
@@ -148,7 +149,7 @@ export class Session {
       // A transport that loses messages is lost itself: the next one brings them.
       if (seq > this.#after + 1) return this.timer('silence');
       this.#after = seq;
-      if (++this.#unconfirmed >= CONFIRM) this.#confirm();
+      if (seq % CONFIRM === 0) this.#confirm();
     }
     this.out.deliver(message);
   }
@@ -161,8 +162,8 @@ export class Session {
     this.#carrier = this.#rounds = 0;
     this.transport = '';
     for (const timer of /** @type {const} */ (['silence', 'probe', 'behind'])) this.out.wait(timer);
-    // Our own next transport has taken its place, and may yet say so.
-    const isOurs = reason === 'replaced' && this.#trial;
+    // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
+    const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
     if (isOver(reason)) this.#token = '';
     this.#change('reconnecting');
@@ -214,6 +215,7 @@ export class Session {
     if (message.type !== 'session' && message.type !== 'resumed') return;
     if (this.#carrier) this.out.shut(this.#carrier);
     this.#carrier = link;
+    this.#isYoung = link > 1;
     this.#place = this.#trialPlace;
     this.#trial = this.#rounds = 0;
     this.transport = this.kinds[this.#place] ?? '';
@@ -226,9 +228,9 @@ export class Session {
     this.#token = message.resume_token ?? this.#token;
     const isAnew = message.type === 'session' && this.id;
     const undelivered = this.#kept;
-    this.id = message.session_id;
+    this.id = message.session_id ?? this.id;
     if (message.type === 'session') {
-      this.#after = this.#seq = this.#unconfirmed = 0;
+      this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
       this.received(link, message.received);
@@ -245,7 +247,6 @@ export class Session {
   }
 
   #confirm() {
-    this.#unconfirmed = 0;
     this.#write([{ type: 'pong', ack: this.#after }]);
   }
 

@@ -96,6 +96,7 @@ function poll(asked, heard) {
     let wait = 0;
     let held = true;
     let pause = 5000;
+    let isFirst = true;
     for (;;) {
       const query = requests.token ? `&after=${position}` : '';
       const began = Date.now();
@@ -107,15 +108,16 @@ function poll(asked, heard) {
         wait = 0;
         continue;
       }
-      if (response.status === 200) {
-        const { messages, received, poll_after_ms } = await response.json();
-        for (const message of messages) {
-          position = message.seq ?? position;
-          requests.heard(message);
-        }
-        requests.took(received);
-        pause = poll_after_ms;
+      const { messages = [], received = 0, poll_after_ms = pause } = response.status === 200 ? await response.json() : {};
+      // A session that was carried by polls before is carried on without a word.
+      if (isFirst && !messages[0]?.session_id) requests.heard({ type: 'resumed', received });
+      isFirst = false;
+      for (const message of messages) {
+        position = message.seq ?? position;
+        requests.heard(message);
       }
+      requests.took(received);
+      pause = poll_after_ms;
       wait = held ? 25 : 0;
       if (requests.over) return;
       if (!held) await sleep(pause);
@@ -190,7 +192,7 @@ class Requests {
     // The server wants the rest later, or drains: then the link ends by itself.
     if (path === '/send' && (status === 429 || status === 503)) return sleep(retryAfter || 250);
     // The end of a session has a code of its own.
-    return this.lost(reason ? code : code ? status : 0, reason ?? code, retryAfter);
+    return this.lost(reason ? code : code && status, reason ?? code, retryAfter);
   }
 
   /** @param {Request[]} requests */

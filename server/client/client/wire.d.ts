@@ -35,7 +35,7 @@ export type ReportReason = 'abuse' | 'spam' | 'minor' | 'other';
 
 export type ServerMessage = { seq?: number } & (
   | { type: 'session'; session_id: string; resume_token?: string; resume_window_ms?: number; heartbeat_ms: number; ice_servers: IceServer[]; limits: Limits }
-  | { type: 'resumed'; session_id: string; resume_token?: string; epoch: number; after: number; received: number; replay: number; place: 'idle' | 'waiting' | 'in_room'; room?: { room?: string; room_id: string; peers: string[] }; ice_servers: IceServer[] }
+  | { type: 'resumed'; session_id?: string; resume_token?: string; epoch?: number; after?: number; received: number; replay?: number; place?: 'idle' | 'waiting' | 'in_room'; room?: { room?: string; room_id: string; peers: string[] }; ice_servers?: IceServer[] }
   | { type: 'ping'; received: number; next_ms: number }
   | { type: 'ice_servers'; ice_servers: IceServer[] }
   | { type: 'token_expiring'; expires_in_ms: number }

@@ -52,7 +52,7 @@ async function session() {
     rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
   });
   vm = began;
-  note(`session ${vm.sessionId}`);
+  note('session');
   vm.addEventListener('state', () => {
     note(`${began.state} ${began.transport}`);
     document.body.toggleAttribute('data-away', began.state === 'reconnecting');

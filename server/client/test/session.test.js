@@ -163,6 +163,23 @@ test('another page that carries the session on ends it here', () => {
   assert.equal(bench.opened.length, 1);
 });
 
+test('an attempt that was given up may come late, and takes nothing for good', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.loses();
+  bench.passes(1000);
+  bench.hears(RESUMED);
+  assert.equal(bench.session.transport, 'sse');
+  // By the WebSocket, of which nothing has come.
+  bench.loses(4501, 'replaced');
+  assert.deepEqual([bench.ended, bench.session.state], ['', 'reconnecting']);
+  bench.hears(RESUMED);
+  bench.hears({ type: 'ping', received: 0, next_ms: 7000 });
+  bench.loses(4501, 'replaced');
+  assert.equal(bench.ended, 'replaced');
+});
+
 test('a session that is over is followed by another, which hears what was not delivered', () => {
   for (const [code, reason] of [[4502, 'resume_refused'], [4503, 'too_old'], [4000, 'draining'], [4507, 'resume_overflow'], [401, 'resume_refused']]) {
     const bench = new Bench();

@@ -1,0 +1,126 @@
+/** The client module in Node.js, where a test can look at every message: nothing is lost, doubled or out of order. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { connect } from '../../server/client/client.js';
+import { Server, Tunnel, until } from './support.js';
+
+/** Two in a room, each by a transport. */
+async function pair(t, [url, transports], [otherUrl, otherTransports]) {
+  const sessions = [await connect(url, { transports }), await connect(otherUrl, { transports: otherTransports })];
+  for (const vm of sessions) t.after(() => vm.close());
+  const calls = await Promise.all(sessions.map((vm) => vm.find()));
+  return { sessions, calls };
+}
+
+/** Both count aloud until they are stopped; then each has heard all numbers of the other, once and in order. */
+function counting(calls) {
+  const heard = calls.map((call) => {
+    const numbers = [];
+    call.addEventListener('message', ({ detail }) => numbers.push(detail.data));
+    return numbers;
+  });
+  let stopped = false;
+  const counts = calls.map(async (call) => {
+    let number = 0;
+    const sent = [];
+    while (!stopped) {
+      sent.push(call.send(number++));
+      await new Promise((resolve) => setTimeout(resolve, 25));
+      // As an app would: no more than can wait.
+      if (number % 32 === 0) await Promise.all(sent);
+    }
+    await Promise.all(sent);
+    return number;
+  });
+  return async () => {
+    stopped = true;
+    const [one, other] = await Promise.all(counts);
+    await until('all is heard', () => heard[0].length >= other && heard[1].length >= one);
+    assert.deepEqual(heard[0], [...Array(other).keys()]);
+    assert.deepEqual(heard[1], [...Array(one).keys()]);
+    return one + other;
+  };
+}
+
+for (const transports of [['sse'], ['poll'], ['sse', 'poll']]) {
+  test(`${transports} that breaks again and again`, async (t) => {
+    const server = await Server.start(t);
+    const tunnel = await Tunnel.start(t, server.port);
+    const { calls } = await pair(t, [tunnel.url, transports], [server.url, ['sse']]);
+    const stop = counting(calls);
+    for (let i = 0; i < 10; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      tunnel.cut();
+    }
+    t.diagnostic(`${await stop()} messages`);
+  });
+}
+
+test('a server that is killed', async (t) => {
+  const server = await Server.start(t);
+  const { calls, sessions } = await pair(t, [server.url, ['sse']], [server.url, ['poll', 'sse']]);
+  const stop = counting(calls);
+  for (let i = 0; i < 3; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await server.restart();
+    for (const vm of sessions) await until('it is there again', () => vm.state === 'open');
+  }
+  t.diagnostic(`${await stop()} messages`);
+  assert.ok(calls.every((call) => !call.ended));
+});
+
+test('a new version takes the place of the server', async (t) => {
+  const server = await Server.start(t, ['--drain-timeout', '2s']);
+  server.flags.push('--hand-over', join(server.state, 'hand-over.sock'));
+  await server.restart();
+  const { calls, sessions } = await pair(t, [server.url, ['sse']], [server.url, ['sse']]);
+  const stop = counting(calls);
+  for (let i = 0; i < 2; i++) {
+    const former = server.process;
+    t.after(() => former.kill('SIGKILL'));
+    await server.run(server.port);
+    const [code] = former.exitCode === null ? await once(former, 'exit') : [former.exitCode];
+    assert.equal(code, 0);
+    for (const vm of sessions) await until('it is there again', () => vm.state === 'open');
+  }
+  t.diagnostic(`${await stop()} messages`);
+  assert.ok(calls.every((call) => !call.ended));
+});
+
+test('every promise ends', async (t) => {
+  const server = await Server.start(t);
+  const code = (wanted) => (error) => error.code === wanted;
+  const vm = await connect(server.url, { media: false });
+  const first = vm.find();
+  await assert.rejects(vm.find(), code('already_waiting'));
+  const rejected = assert.rejects(first, code('closed'));
+  vm.close();
+  await rejected;
+  await assert.rejects(vm.find(), code('closed'));
+  await assert.rejects(vm.ping(), code('closed'));
+  await assert.rejects(connect('http://127.0.0.1:1', { media: false }), code('lost'));
+
+  const aborted = new AbortController();
+  const other = await connect(server.url, { media: false });
+  const search = other.find({ signal: aborted.signal });
+  aborted.abort();
+  await assert.rejects(search, { name: 'AbortError' });
+  await assert.rejects(other.join('no such name!'), code('bad_room_name'));
+  const room = await other.join('tea');
+  const ended = once(room, 'ended');
+  const listening = (async () => {
+    for await (const message of room.messages()) assert.fail(message);
+  })();
+  server.kill();
+  const unsent = Promise.allSettled(Array.from({ length: 70 }, () => room.send('into the void')));
+  await until('too much is refused', async () => true);
+  other.close();
+  await ended;
+  await listening;
+  const results = await unsent;
+  assert.ok(results.every(({ status }) => status === 'rejected'));
+  // One or two may have been on their way.
+  assert.ok(results.filter(({ reason }) => reason.code === 'too_much_unsent').length >= 70 - 64);
+});
