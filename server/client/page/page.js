@@ -9,6 +9,10 @@ import { at, countUnread, nameOf, say, setProblem, setState, show, showTiles } f
 /** The largest room: everybody sends to everybody. */
 const LARGEST_ROOM = 8;
 
+/** How often levels are shown, and how long a microphone is silent before the user is asked about it, in milliseconds. */
+const TICK = 80;
+const QUIET = 4000;
+
 /** What to do about an error. */
 const HELP = /** @type {Record<string, string>} */ ({
   microphone_refused: 'The browser may not use the microphone. Allow it beside the address of this page, then press Talk; or listen only.',
@@ -65,7 +69,11 @@ async function session() {
     if (detail.code !== 'closed') setProblem(HELP[detail.code] ?? detail.message);
     idle();
   });
-  vm.microphone?.addEventListener('changed', () => vm?.microphone && listenTo(vm.microphone.stream));
+  const { microphone } = began;
+  microphone?.addEventListener('changed', () => {
+    listenTo(microphone.stream);
+    if (room && !microphone.track) setProblem('The microphone is gone. Plug one in, and choose it below.');
+  });
   showLine();
   return vm;
 }
@@ -136,7 +144,10 @@ function hear(call) {
     const { state } = call.peer;
     note(`call ${state}`);
     if (room !== call) return;
-    if (state === 'connected') setState('call', name || 'Say hello');
+    if (state === 'connected') {
+      setState('call', name || 'Say hello');
+      setProblem('');
+    }
     if (state === 'interrupted') at('detail').textContent = 'The connection is interrupted';
     if (state === 'failed') at('detail').textContent = 'No way to the partner yet';
     showLine();
@@ -366,8 +377,14 @@ setInterval(async () => {
   showLine();
 }, 1000);
 
+let quiet = 0;
+
 setInterval(() => {
-  const own = vm?.microphone?.muted ? 0 : ownLevel();
+  const muted = vm?.microphone?.muted;
+  const own = muted ? 0 : ownLevel();
+  // A microphone that works is never quite silent; another program has taken it, or it has a switch of its own.
+  quiet = room && !muted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
+  if (quiet * TICK === QUIET) setProblem('Nothing comes from your microphone. Is it switched off, or in use elsewhere?');
   if (!at('levels').hidden) {
     const other = room ? /** @type {Call} */ (room).peer?.level ?? 0 : 0;
     setMeter(/** @type {HTMLMeterElement} */ (at('own-level')), own);
@@ -381,7 +398,7 @@ setInterval(() => {
     }
   } else at('circle').style.setProperty('--level', '0');
   if (/** @type {HTMLDetailsElement} */ (at('sound')).open) setMeter(/** @type {HTMLMeterElement} */ (at('test-level')), ownLevel());
-}, 80);
+}, TICK);
 
 show('share', Boolean(roomName));
 at('room-name').textContent = roomName;
