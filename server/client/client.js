@@ -63,7 +63,7 @@ export class Voicematch extends EventTarget {
   /** The user's microphone; without media `null`. @type {Microphone | null} */ microphone;
   /** Where the user is, if anywhere. @type {Room | null} */ room = null;
   /** @type {Session} */ #session;
-  /** @type {Map<unknown, {resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
+  /** @type {Map<unknown, {type: string, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
   #id = 0;
   /** The request that a match will answer, and its criteria. @type {{id: number, criteria?: Criteria} | null} */ #search = null;
   /** Whether the network may have changed since the last word of the server. */ #moved = false;
@@ -167,7 +167,7 @@ export class Voicematch extends EventTarget {
     return new Promise((resolve, reject) => {
       if (this.state === 'closed') return reject(new VoicematchError('closed'));
       if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
-      this.#requests.set(id, { resolve, reject });
+      this.#requests.set(id, { resolve, reject, type });
       this.#session.send({ type, id, ...fields });
     });
   }
@@ -216,7 +216,7 @@ export class Voicematch extends EventTarget {
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
-      anew: (undelivered) => this.#anew(undelivered),
+      anew: () => this.#anew(),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),
     };
@@ -254,6 +254,8 @@ export class Voicematch extends EventTarget {
         const { room } = this;
         if (room?.id !== message.room_id) return;
         if (room.name) room.remove(message.peer_id, message.reason);
+        // Both go to another server, and this one of the two a moment later.
+        else if (message.reason === 'draining') /** @type {Call} */ (room).hold();
         else room.end(message.reason);
         return;
       }
@@ -272,16 +274,16 @@ export class Voicematch extends EventTarget {
     return room;
   }
 
-  /** The session before is over. @param {import('./client/session.js').Request[]} undelivered */
-  #anew(undelivered) {
+  /** The session before is over. */
+  #anew() {
     const search = this.#search;
-    for (const { type, id, payload } of undelivered) {
-      // What is said in a match is said again when the partner is back, and the wish for one is repeated.
-      if (id === search?.id || (type === 'message' && this.room instanceof Call)) continue;
-      this.#refuse(id, new VoicematchError('lost'));
-    }
     const { room } = this;
-    if (room instanceof Call) room.hold();
+    const call = room instanceof Call ? room : null;
+    for (const [id, { type }] of this.#requests) {
+      // What is said in a match is said again when the partner is back, and the wish for one is repeated.
+      if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
+    }
+    call?.hold();
     if (room?.ticket) this.#request('rejoin', { ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
     if (search && this.#requests.has(search.id)) this.#wire.post('find_match', search);

@@ -17,7 +17,7 @@
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: ServerMessage) => void} deliver
- * @property {(undelivered: Request[]) => void} anew The session before is over, and another one has taken its place.
+ * @property {() => void} anew The session before is over, and another one has taken its place.
  * @property {() => void} changed There is another state or transport.
  * @property {(reason: string) => void} end
  */
@@ -227,7 +227,6 @@ export class Session {
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
     const isAnew = message.type === 'session' && this.id;
-    const undelivered = this.#kept;
     this.id = message.session_id ?? this.id;
     if (message.type === 'session') {
       this.#after = this.#seq = 0;
@@ -238,7 +237,7 @@ export class Session {
     }
     this.#change('open');
     this.out.deliver(message);
-    if (isAnew) this.out.anew(undelivered);
+    if (isAnew) this.out.anew();
   }
 
   /** @param {Request[]} requests */
