@@ -242,9 +242,9 @@ export class Voicematch extends EventTarget {
         return this.#answer(this.#search?.id, call);
       }
       case 'room_joined': {
-        const { room, room_id, you, members, room_ticket, id } = message;
+        const { room, room_id, members, room_ticket, id } = message;
         const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
-        Object.assign(joined, { id: room_id, ticket: room_ticket, n: you.n });
+        Object.assign(joined, { id: room_id, ticket: room_ticket });
         for (const { peer_id, ...member } of members) joined.add({ id: peer_id, ...member });
         return this.#answer(id, joined);
       }
