@@ -47,7 +47,7 @@ export async function connect(url, options = {}) {
   const loaded = await (media ? import('./client/media.js') : import('./client/chat.js'));
   const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), await read(options.token));
   await new Promise((resolve, reject) => {
-    vm.addEventListener('state', resolve, { once: true });
+    vm.addEventListener('state', resolve);
     vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
   });
   return vm;
