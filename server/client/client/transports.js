@@ -205,9 +205,7 @@ class Requests {
     this.#sends = true;
     while (this.#queue.length && !this.over) {
       const sent = this.#queue.slice(0, BATCH);
-      const response = await this.ask('/send', {
-        method: 'POST', body: JSON.stringify(sent), headers: { 'Content-Type': 'application/json' },
-      }, REQUEST);
+      const response = await this.ask('/send', { method: 'POST', body: JSON.stringify(sent) }, REQUEST);
       if (!response) continue;
       this.#queue = this.#queue.filter((request) => !sent.includes(request));
       this.took((await response.json()).received);
