@@ -63,7 +63,7 @@ export class Server {
   /** Is there again, at the same address, and knows nothing. */
   async restart() {
     this.kill();
-    await once(this.process, 'exit');
+    if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
     await this.run(this.port);
   }
 
