@@ -20,7 +20,7 @@ import { tell } from './tell.js';
  * @property {{rtc?: RTCConfiguration, report?: boolean}} options
  */
 
-/** What is kept of what was said, for a partner who comes back with a server that knows nothing of it. */
+/** How many sent messages are kept: a new server does not know them, and they are sent again. */
 const MAX_SAID = 256;
 
 /**

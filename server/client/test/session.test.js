@@ -278,7 +278,7 @@ test('messages are confirmed now and then, and what is answered is forgotten', (
   assert.ok(!bench.session.isFull);
 });
 
-test('whoever closes says goodbye, and nothing happens afterwards', () => {
+test('a session that is closed says goodbye, and nothing happens afterwards', () => {
   const bench = new Bench();
   bench.hears(SESSION);
   bench.session.close();
