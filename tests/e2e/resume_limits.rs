@@ -113,11 +113,14 @@ async fn connections_that_sessions_have_left_behind_count() {
     let flags = ["--limit-loopback", "--max-connections-per-address", "2"];
     let server = TestServer::start(&flags).await;
     let mut left = Vec::new();
-    for _ in 0..12 {
+    let only_open = async |count: usize| {
         eventually("only theirs are open", async || {
-            server.metric("connections_open", "").await == left.len() as f64
+            server.metric("connections_open", "").await == count as f64
         })
         .await;
+    };
+    for _ in 0..12 {
+        only_open(left.len()).await;
         let Ok((token, stream)) = begin_kept(&server).await else {
             break;
         };
@@ -129,6 +132,7 @@ async fn connections_that_sessions_have_left_behind_count() {
         if sent.status != 200 {
             break;
         }
+        only_open(left.len()).await;
         let end = http::request(address, "GET", "/poll", &bearer(&token)).await;
         assert_eq!(end.status, 410);
     }
