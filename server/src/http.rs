@@ -137,11 +137,15 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
         None => public.settings.get().http.handshake_timeout,
     };
     let begun = Instant::now();
-    let prepared = prepare(stream, peer, &public);
-    // Boxed, as its memory is not needed afterwards.
-    let prepared = tokio::select! {
-        prepared = Box::pin(timeout(header_timeout, prepared)) => prepared,
-        () = public.make_room.asked(begun) => return,
+    let prepared = if public.begins_with_http(peer) {
+        Ok(Ok((stream, peer)))
+    } else {
+        // Boxed, as its memory is not needed afterwards.
+        let prepared = Box::pin(timeout(header_timeout, prepare(stream, peer, &public)));
+        tokio::select! {
+            prepared = prepared => prepared,
+            () = public.make_room.asked(begun) => return,
+        }
     };
     let (stream, user) = match prepared {
         Ok(Ok(prepared)) => prepared,
@@ -163,15 +167,21 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
     };
     let Some(permit) = permit else { return };
     let until = begun + header_timeout;
-    let connection = Connection::new(user, permit, public.clone(), begun, until);
+    let connection = Connection::new(user, permit, public, begun, until);
+    // Boxed, as this future is moved to its task, and most of it is what HTTP needs.
+    Box::pin(speak(stream, connection, begun, until)).await;
+}
+
+/// Speaks HTTP until the connection ends, or a request has the socket. The first request must be there at `until`.
+async fn speak(stream: Stream, connection: Connection, begun: Instant, until: Instant) {
+    let public = &connection.public;
     let _memory = Share::new(public.context.memory.clone(), BUFFER_BYTES);
     let hold = Hold::default();
     let stream = HttpStream::new(stream, hold.clone());
     let service = service_fn(|request| answer(request, &connection, &hold));
     let mut http = http1::Builder::new()
         .max_buf_size(public.settings.get().http.max_header_bytes)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+        .serve_connection(TokioIo::new(stream), service);
     let mut timer = std::pin::pin!(sleep_until(until.into()));
     let run = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut http).poll(cx) {
@@ -193,34 +203,52 @@ pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Publi
     let outcome = tokio::select! {
         biased;
         outcome = run => outcome,
-        () = asked_to_go(&public, &connection, begun) => return,
+        () = asked_to_go(public, &connection, begun) => return,
     };
     let metrics = &public.context.metrics;
     match outcome {
-        Some(Ok(())) => {}
+        Some(Ok(())) | None => {
+            if let Some(asked) = connection.take_asked() {
+                let parts = http.into_parts();
+                let (stream, reply) = parts.io.into_inner().into_parts();
+                give_socket(stream, &reply, parts.read_buf, asked, &connection);
+            } else if outcome.is_none() && !connection.is_greeted() {
+                metrics.limit_hit("handshake_timeout");
+                public.never_asked(begun, "handshake_timeout");
+            }
+        }
         Some(Err(error)) => {
             if error.is_parse_too_large() {
                 metrics.limit_hit("max_header_bytes");
             }
             tracing::debug!(%error, "an HTTP connection ended badly");
         }
-        None => {
-            if let Some(asked) = connection.take_asked() {
-                if let Some(parts) = http.into_parts() {
-                    let (stream, _) = parts.io.into_inner().into_parts();
-                    match asked {
-                        Asked::Stream(request) => events::start(stream, &connection, request),
-                        Asked::Forward(forward) => {
-                            let permit = connection.permit.clone();
-                            tokio::spawn(forward.run(stream, parts.read_buf, permit));
-                        }
-                    }
-                }
-            } else if !connection.is_greeted() {
-                metrics.limit_hit("handshake_timeout");
-                public.never_asked(begun, "handshake_timeout");
-            }
+    }
+}
+
+/// Gives the bare socket to a task of its own: the memory that HTTP needed is freed before the long wait. `reply`: what
+/// the client has not been sent yet; `early`: what it sent behind its request.
+fn give_socket(stream: Stream, reply: &[u8], early: Bytes, asked: Asked, connection: &Connection) {
+    match asked {
+        Asked::WebSocket(request) => {
+            handshake::start(stream, reply, &early, connection, *request);
         }
+        Asked::Stream(request) => events::start(stream, connection, request),
+        Asked::Forward(forward) => {
+            tokio::spawn(forward.run(stream, early, connection.permit.clone()));
+        }
+    }
+}
+
+impl Public {
+    /// Whether nothing comes before HTTP on a connection of this peer: neither TLS nor a PROXY header.
+    fn begins_with_http(&self, peer: Peer) -> bool {
+        self.tls.is_none() && !self.sends_proxy_header(peer)
+    }
+
+    fn sends_proxy_header(&self, peer: Peer) -> bool {
+        let settings = self.settings.get();
+        peer == Peer::Successor || settings.proxy_protocol && settings.proxies.trusts(peer)
     }
 }
 
@@ -231,10 +259,9 @@ async fn prepare(
     peer: Peer,
     public: &Public,
 ) -> Result<(Stream, Peer), &'static str> {
-    let settings = public.settings.get();
     let mut user = peer;
     let is_passed_on = peer == Peer::Successor;
-    if is_passed_on || settings.proxy_protocol && settings.proxies.trusts(peer) {
+    if public.sends_proxy_header(peer) {
         match proxy_header::read(&mut stream).await {
             Ok(Some(address)) => user = Peer::Ip(address),
             Ok(None) if is_passed_on => user = Peer::Unix,
@@ -294,9 +321,15 @@ async fn answer(
         reply.headers_mut().insert(header::CONNECTION, value);
     }
     hold.set(upgrading);
-    let class = reply.status().as_str().chars().next().unwrap_or('0');
+    let class = match reply.status().as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
     let requests = &connection.public.context.metrics.http_requests;
-    requests.with_label_values(&[format!("{class}xx")]).inc();
+    requests.with_label_values(&[class]).inc();
     connection.end();
     Ok(reply)
 }

@@ -56,10 +56,25 @@ struct State {
     connect: Option<Box<Connect>>,
 }
 
-/// A request that is to have the socket, as HTTP does not write its answer.
+/// A request that is to have the socket.
 pub(super) enum Asked {
+    /// When HTTP has written its answer.
+    WebSocket(Box<SocketRequest>),
+    /// At once, as HTTP does not write its answer.
     Stream(StreamRequest),
+    /// At once, too.
     Forward(Forward),
+}
+
+/// A request that becomes a WebSocket.
+pub(super) struct SocketRequest {
+    pub(super) wanted: Wanted,
+    /// Where the user is.
+    pub(super) user: IpAddr,
+    /// Who begins a session.
+    pub(super) identity: Option<Box<Identity>>,
+    /// What the tracer has to hear.
+    pub(super) connect: Option<Box<Connect>>,
 }
 
 /// A request whose answer is a stream.
@@ -146,8 +161,10 @@ impl Connection {
         self.state().asked = Some(asked);
     }
 
+    /// Whether a request is to have the socket at once.
     pub(super) fn wants_socket(&self) -> bool {
-        self.state().asked.is_some()
+        let asked = &self.state().asked;
+        matches!(asked, Some(Asked::Stream(_) | Asked::Forward(_)))
     }
 
     pub(super) fn take_asked(&self) -> Option<Asked> {

@@ -1,24 +1,25 @@
 //! `/ws`: checks a WebSocket handshake and hands the connection over.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request, upgrade};
+use fastwebsockets::upgrade::{is_upgrade_request, upgrade};
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Version,
     body::Incoming,
     header::{self, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 
 use super::{
-    Public, Reply, connection::Connection, error::HttpError, stream::HttpStream, wanted::Wanted,
+    Reply,
+    connection::{Asked, Connection, SocketRequest},
+    error::HttpError,
+    wanted::Wanted,
 };
 use crate::{
-    admission::limits::{Permit, counted_address},
+    admission::limits::counted_address,
     io::{SocketLink, Stream, WriteHalf},
-    trace::Connect,
     transport::{
         attachment::Attachment,
         keeper,
@@ -26,7 +27,6 @@ use crate::{
     },
 };
 use voicematch_core::{
-    identity::Identity,
     metrics::Transport,
     outbox::Attach,
     session::{Arrival, CannotResume, Resumable, Session},
@@ -53,22 +53,16 @@ impl Connection {
             Err(refusal) => return *refusal,
         };
         let protocol = subprotocol(request.headers());
-        let (response, upgraded) = match upgrade(&mut request) {
-            Ok(upgrade) => upgrade,
+        let response = match upgrade(&mut request) {
+            Ok((response, _)) => response,
             Err(error) => return HttpError::BadRequest.reply(&error.to_string()),
         };
-        let user = self.user_address(request.headers());
-        tokio::spawn(hand_over(
-            upgraded,
-            Asked {
-                wanted,
-                identity,
-                user,
-                connect: self.take_connect(),
-            },
-            self.permit.clone(),
-            self.public.clone(),
-        ));
+        self.ask_for_socket(Asked::WebSocket(Box::new(SocketRequest {
+            wanted,
+            user: self.user_address(request.headers()),
+            identity,
+            connect: self.take_connect(),
+        })));
         let mut reply = response.map(|_| Full::default());
         if let Some(protocol) = protocol {
             reply
@@ -124,60 +118,51 @@ fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(answer).ok()
 }
 
-/// What a handshake asks for.
-struct Asked {
-    wanted: Wanted,
-    /// Who begins a session.
-    identity: Option<Box<Identity>>,
-    /// Where the user is.
-    user: IpAddr,
-    /// What the tracer has to hear.
-    connect: Option<Box<Connect>>,
-}
-
-/// Waits until the reply is sent, and gives the bare stream to a task of its own: the memory that HTTP needed for the
-/// handshake is freed before the long wait.
-async fn hand_over(upgraded: UpgradeFut, asked: Asked, permit: Arc<Permit>, public: Arc<Public>) {
-    let Ok(socket) = upgraded.await else { return };
-    let upgraded = socket.into_inner().into_inner();
-    let Ok(parts) = upgraded.downcast::<TokioIo<HttpStream>>() else {
-        tracing::error!("an upgraded connection is not the stream that was accepted");
+/// Opens the session, or finds it, and serves the connection. `reply`: what the client has not been sent yet; `early`:
+/// what it sent behind its request.
+pub(super) fn start(
+    stream: Stream,
+    reply: &[u8],
+    early: &[u8],
+    connection: &Connection,
+    request: SocketRequest,
+) {
+    if reply.is_empty() {
+        // It has left before it was answered.
         return;
-    };
-    let (stream, reply) = parts.io.into_inner().into_parts();
-    let early = parts.read_buf.to_vec();
+    }
     match stream {
         Stream::Tcp(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, asked, permit, &public);
+            start_on(socket, half, reply, early, connection, request);
         }
         Stream::Unix(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, asked, permit, &public);
+            start_on(socket, half, reply, early, connection, request);
         }
         Stream::Tls(stream) => {
             let (socket, half) = stream.into_split();
-            start(socket, half, &reply, early, asked, permit, &public);
+            start_on(socket, half, reply, early, connection, request);
         }
     }
 }
 
-/// Opens the session, or finds it, and serves the connection. `reply`: what the client has not been sent yet.
-fn start<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
+fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
     socket: R,
     half: H,
     reply: &[u8],
-    early: Vec<u8>,
-    asked: Asked,
-    permit: Arc<Permit>,
-    public: &Public,
+    early: &[u8],
+    connection: &Connection,
+    request: SocketRequest,
 ) {
-    let Asked {
+    let SocketRequest {
         wanted,
-        identity,
         user,
+        identity,
         connect,
-    } = asked;
+    } = request;
+    let (public, permit) = (&connection.public, Arc::clone(&connection.permit));
+    let early = early.to_vec();
     let connect = connect.as_deref();
     let now = Instant::now();
     let link = Box::new(WsLink(SocketLink::new(half)));
