@@ -5,7 +5,7 @@
  *     import { connect } from './client.js';
  *     const vm = await connect();
  *     const call = await vm.find();
- *     audio.srcObject = call.remote;
+ *     await call.play(audio);
  *
  * @typedef {import('./client/wire.js').Criteria} Criteria
  * @typedef {import('./client/wire.js').ServerMessage} ServerMessage

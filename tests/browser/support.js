@@ -150,8 +150,9 @@ export async function browser(t, { microphone = true, flags = [], program = '/us
   return browser;
 }
 
-/** A page of its own; whatever its console complains of is kept. @param {import('playwright-core').Browser} browser @param {string} url */
-export async function open(browser, url, options = {}) {
+/** A page of its own; whatever its console complains of is kept. @param {import('playwright-core').Browser} browser @param {string} url
+ * @param {() => void} [before] What the page does first of all. */
+export async function open(browser, url, options = {}, before = () => {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
   // The newest connection first: what the page itself does not show.
   await context.addInitScript(() => {
@@ -163,6 +164,7 @@ export async function open(browser, url, options = {}) {
       }
     };
   });
+  await context.addInitScript(before);
   const page = await context.newPage();
   page.complaints = [];
   page.on('console', (message) => message.type() === 'error' && page.complaints.push(message.text()));
@@ -197,8 +199,9 @@ export async function heard(page) {
   });
 }
 
-/** The sound goes on. */
+/** The sound goes on, and the page plays it. */
 export async function hears(page) {
   const before = await heard(page);
   await until('sound is heard', async () => (await heard(page)) > before);
+  await until('it is played', () => page.evaluate(() => [...document.querySelectorAll('audio')].every((audio) => !audio.srcObject || (!audio.paused && audio.currentTime > 0))));
 }

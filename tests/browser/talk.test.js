@@ -182,3 +182,45 @@ test('a microphone that is taken away in the middle of a call', async (t) => {
   await hears(one);
   await says(one, other, 'I can still write');
 });
+
+/** Has pressed Talk by itself, without a microphone: where there is one a browser plays before a click, too. */
+const talksByItself = () => addEventListener('load', () => {
+  const listen = document.getElementById('listen');
+  new MutationObserver(() => listen.hidden || listen.click()).observe(listen, { attributes: true });
+  document.getElementById('talk').click();
+});
+
+test('a page that may not play before a click: one button, and the partner is heard', async (t) => {
+  const server = await Server.start(t);
+  const listeners = await browser(t, { microphone: false });
+  const chromium = await browser(t);
+  // Both the one who makes the offer and the one who waits for it.
+  for (const isFirst of [true, false]) {
+    const partner = await open(chromium, server.url);
+    if (!isFirst) await partner.click('#talk');
+    const page = await open(listeners, server.url, {}, talksByItself);
+    if (isFirst) {
+      await until('it waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
+      await partner.click('#talk');
+    }
+    // Whatever looks into a page counts as a touch of it.
+    await state(partner, 'call');
+    await state(page, 'call');
+    assert.equal(await page.evaluate(() => document.getElementById('remote').currentTime), 0);
+    await page.click('#hear');
+    await hears(page);
+    assert.equal(await page.isVisible('#hear'), false);
+    await page.close();
+    await state(partner, 'idle');
+  }
+});
+
+test('a call that the system has paused goes on after a click', async (t) => {
+  const server = await Server.start(t);
+  const [one] = await talking(await browser(t), server.url);
+  await hears(one);
+  await one.evaluate(() => document.getElementById('remote').pause());
+  await one.click('#hear');
+  await hears(one);
+  assert.equal(await one.isVisible('#hear'), false);
+});

@@ -15,6 +15,7 @@ export class Peer extends EventTarget {
     this.member = member;
   }
 
+  async play() {}
   receive() {}
   restart() {}
   setIceServers() {}

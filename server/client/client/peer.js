@@ -13,6 +13,8 @@
  * @property {number} [n]
  */
 
+import { VoicematchError } from './error.js';
+
 /** How long candidates are gathered for one message. */
 const GATHER = 50;
 /** A path that was lost often heals by itself. */
@@ -34,6 +36,7 @@ export class Peer extends EventTarget {
    * @type {{setup_ms?: number, audio_ms?: number, local?: string, remote?: string, restarts: number, lost_percent?: number}} */
   record = { restarts: 0 };
   #began = Date.now();
+  /** What plays the other. @type {HTMLMediaElement | undefined} */ #audio;
   #making = false;
   #ignores = false;
   /** @type {RTCIceCandidateInit[]} Not yet sent. */ #gathered = [];
@@ -58,10 +61,7 @@ export class Peer extends EventTarget {
     this.microphone = microphone;
     const pc = (this.pc = new RTCPeerConnection({ ...configuration, iceServers }));
     pc.onicecandidate = ({ candidate }) => candidate && this.#candidate(candidate);
-    pc.ontrack = ({ track }) => {
-      track.onunmute = () => (this.record.audio_ms ??= Date.now() - this.#began);
-      this.remote.addTrack(track);
-    };
+    pc.ontrack = ({ track }) => this.#hear(track);
     pc.onnegotiationneeded = () => {
       if (member.offer || pc.remoteDescription) this.#offer();
     };
@@ -69,8 +69,22 @@ export class Peer extends EventTarget {
     const track = microphone?.track;
     if (track) pc.addTrack(track, microphone.stream);
     else if (member.offer) pc.addTransceiver('audio', { direction: microphone ? 'sendrecv' : 'recvonly' });
+    for (const { receiver } of pc.getTransceivers()) this.#hear(receiver.track);
     microphone?.addEventListener('changed', this.#replace);
     this.#timer = setInterval(() => this.#measure(), 1000);
+  }
+
+  /**
+   * Lets the user hear the other. It fails with `needs_click` where the browser plays nothing before a click: call it again after one.
+   * @param {HTMLMediaElement} audio Of the page: made once, and used again for the next partner.
+   */
+  async play(audio) {
+    this.#audio = audio;
+    audio.srcObject = this.remote;
+    await audio.play().catch((error) => {
+      // Something else is played there, or the same once more.
+      if (error.name !== 'AbortError') throw new VoicematchError('needs_click', error.message);
+    });
   }
 
   /** How loud the other is, from 0 to 1. */
@@ -102,7 +116,17 @@ export class Peer extends EventTarget {
     clearInterval(this.#timer);
     this.microphone?.removeEventListener('changed', this.#replace);
     this.pc.close();
+    if (this.#audio?.srcObject === this.remote) this.#audio.srcObject = null;
     this.#become('closed');
+  }
+
+  /** @param {MediaStreamTrack} track */
+  #hear(track) {
+    if (this.remote.getTracks().includes(track)) return;
+    track.onunmute = () => (this.record.audio_ms ??= Date.now() - this.#began);
+    this.remote.addTrack(track);
+    // Chromium takes a stream that was empty for one that never begins.
+    if (this.#audio?.srcObject === this.remote) this.play(this.#audio).catch(() => {});
   }
 
   async #offer() {

@@ -164,6 +164,11 @@ export class Call extends Room {
     return this.peer.remote;
   }
 
+  /** Lets the user hear the partner: see {@link Peer.play}. @param {HTMLMediaElement} audio */
+  play(audio) {
+    return this.peer.play(audio);
+  }
+
   /** Leaves, and waits for another partner. @param {import('../client.js').FindOptions} [options] */
   next(options) {
     return this.findNext(options);

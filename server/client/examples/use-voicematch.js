@@ -4,10 +4,11 @@ import { connect } from 'voicematch';
 /**
  * A call in a React component:
  *
- *     const { state, messages, talk, next, send, leave, audio } = useVoicematch('https://voice.example.org');
- *     return <><audio ref={audio} autoPlay playsInline /><button onClick={talk}>Talk</button>...</>;
+ *     const { state, messages, talk, next, send, leave, hear, audio } = useVoicematch('https://voice.example.org');
+ *     return <><audio ref={audio} playsInline /><button onClick={talk}>Talk</button>...</>;
  *
- * `state`: `idle`, `waiting`, `call`, `reconnecting`. `error`: an error with a `code`, or `null`.
+ * `state`: `idle`, `waiting`, `call`, `reconnecting`. `error`: an error with a `code`, or `null`; after `needs_click` give the user a
+ * button that calls `hear`.
  */
 export function useVoicematch(url, options) {
   const [state, setState] = useState('idle');
@@ -38,8 +39,8 @@ export function useVoicematch(url, options) {
         call.current = null;
         setState('idle');
       });
-      if (audio.current) audio.current.srcObject = found.remote;
       setState('call');
+      await found.play(audio.current).catch(setError);
     } catch (failed) {
       setError(failed);
       setState('idle');
@@ -48,10 +49,11 @@ export function useVoicematch(url, options) {
 
   const talk = useCallback(() => begin((vm) => vm.find()), [begin]);
   const next = useCallback(() => begin(() => call.current.next()), [begin]);
+  const hear = useCallback(() => call.current.play(audio.current).then(() => setError(null), setError), []);
   const leave = useCallback(() => call.current?.leave(), []);
   const send = useCallback(async (data) => {
     setMessages((all) => [...all, { from: 'me', data }]);
     await call.current.send(data);
   }, []);
-  return { state, error, messages, talk, next, leave, send, audio };
+  return { state, error, messages, talk, next, leave, hear, send, audio };
 }

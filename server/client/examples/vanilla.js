@@ -13,7 +13,7 @@ async function talk(find) {
     status('Waiting for a partner');
     call = await find();
     status('A partner is there');
-    at('audio').srcObject = call.remote;
+    hear();
     at('log').replaceChildren();
     call.addEventListener('message', ({ detail }) => show(`Partner: ${detail.data}`));
     call.addEventListener('ended', ({ detail }) => {
@@ -28,6 +28,12 @@ async function talk(find) {
   }
 }
 
+/** A browser may want a click before it plays. */
+async function hear() {
+  at('hear').hidden = true;
+  await call.play(at('audio')).catch(() => (at('hear').hidden = false));
+}
+
 function show(text) {
   const line = document.createElement('p');
   line.textContent = text;
@@ -38,6 +44,7 @@ at('talk').onclick = () => talk(async () => {
   if (!vm || vm.state === 'closed') vm = await connect(server);
   return vm.find();
 });
+at('hear').onclick = hear;
 at('next').onclick = () => talk(() => call.next());
 at('say').onsubmit = async (event) => {
   event.preventDefault();

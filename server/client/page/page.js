@@ -4,7 +4,12 @@ import { connect } from '../client.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
 import { at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
 
-/** @typedef {import('../client.js').Voicematch} Voicematch @typedef {import('../client.js').Call} Call @typedef {import('../client.js').Room} Room */
+/**
+ * @typedef {import('../client.js').Voicematch} Voicematch
+ * @typedef {import('../client.js').Call} Call
+ * @typedef {import('../client.js').Room} Room
+ * @typedef {import('../client.js').Peer} Peer
+ */
 
 /** The largest room: everybody sends to everybody. */
 const LARGEST_ROOM = 8;
@@ -82,7 +87,6 @@ function idle() {
   room = null;
   search = null;
   show('hear', false);
-  remote.srcObject = null;
   wakeLock?.release();
   wakeLock = null;
   setState('idle', roomName ? `The room ${roomName}` : 'Talk with somebody new');
@@ -127,7 +131,7 @@ async function talk(next) {
     if (search === controller) search = null;
     enter(call);
     setState('ringing', call.sharedInterests.length ? `You both like ${call.sharedInterests.join(', ')}` : 'A partner is found');
-    hear(call);
+    meet(call);
   } catch (error) {
     if (search === controller) search = null;
     failed(error);
@@ -135,7 +139,7 @@ async function talk(next) {
 }
 
 /** @param {Call} call */
-function hear(call) {
+function meet(call) {
   at('log').replaceChildren();
   if (box('tone').checked) ring();
   if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
@@ -153,13 +157,12 @@ function hear(call) {
     showLine();
   });
   call.peer.addEventListener('quality', showLine);
-  play(call.remote);
+  hear(call.peer, remote);
 }
 
-/** @param {MediaStream} stream */
-function play(stream) {
-  remote.srcObject = stream;
-  remote.play().catch((error) => show('hear', error.name === 'NotAllowedError'));
+/** A browser may want a click before. @param {Peer} peer @param {HTMLAudioElement} audio */
+function hear(peer, audio) {
+  peer.play(audio).catch(() => show('hear', Boolean(room)));
 }
 
 /** @param {Room} entered */
@@ -186,7 +189,7 @@ function enter(entered) {
   }
 }
 
-/** One element for each member: what is played needs one in all browsers. @type {Map<string, HTMLAudioElement>} */
+/** One element for each member: what is played needs one in all browsers. @type {Map<Peer, HTMLAudioElement>} */
 const voices = new Map();
 
 async function joinRoom() {
@@ -208,24 +211,21 @@ async function joinRoom() {
     const changed = () => {
       if (room !== joined) return;
       showTiles(joined.peers);
-      for (const peer of joined.peers.values()) if (!voices.has(peer.member.id)) addVoice(peer);
+      for (const peer of joined.peers.values()) if (!voices.has(peer)) addVoice(peer);
       showLine();
     };
     joined.addEventListener('joined', changed);
     joined.addEventListener('left', (/** @type {any} */ { detail }) => {
       say(`${nameOf(detail)} has left`, 'note');
+      voices.delete(detail);
       changed();
     });
-    joined.addEventListener('ended', () => {
-      for (const voice of voices.values()) voice.srcObject = null;
-      voices.clear();
-    });
-    /** @param {import('../client.js').Peer} peer */
+    joined.addEventListener('ended', () => voices.clear());
+    /** @param {Peer} peer */
     const addVoice = (peer) => {
       const voice = new Audio();
-      voice.srcObject = peer.remote;
-      voice.play().catch((error) => show('hear', error.name === 'NotAllowedError'));
-      voices.set(peer.member.id, voice);
+      voices.set(peer, voice);
+      hear(peer, voice);
       peer.addEventListener('state', changed);
       peer.addEventListener('quality', showLine);
     };
@@ -264,10 +264,12 @@ at('listen').addEventListener('click', () => {
   press();
 });
 at('hear').addEventListener('click', () => {
-  remote.play();
-  for (const voice of voices.values()) voice.play();
   show('hear', false);
+  for (const peer of room?.peers.values() ?? []) hear(peer, voices.get(peer) ?? remote);
 });
+// By a key of the system, or since a telephone rings.
+remote.addEventListener('pause', () => show('hear', Boolean(remote.srcObject)));
+remote.addEventListener('playing', () => show('hear', false));
 at('block').addEventListener('click', async () => {
   if (room) await room.block(/** @type {Call} */ (room).peer).catch(failed);
 });
