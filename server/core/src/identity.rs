@@ -31,9 +31,20 @@ pub struct Identity {
     pub criteria: Criteria<'static>,
     /// The user's own limit.
     pub rate: Option<RateLimit>,
+    /// What the app's own programs may do.
+    pub rights: Rights,
     expiry: Mutex<Expiry>,
     /// A new token is being looked at.
     renewing: AtomicBool,
+}
+
+/// What a program of the app may do for all users; a user may do none of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Create, see, end and delete transcription sessions.
+    pub sessions: bool,
+    /// Begin interviews, and see their answers.
+    pub surveys: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -73,6 +84,7 @@ impl Identity {
             rooms: None,
             criteria: Criteria::default(),
             rate: None,
+            rights: Rights::default(),
             expiry: Mutex::new(Expiry::new(expires)),
             renewing: AtomicBool::new(false),
         }

@@ -565,6 +565,13 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Where parts of the server register metrics of their own.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
 /// Makes metrics and registers them.
 struct Maker {
     registry: Registry,

@@ -58,6 +58,7 @@ closed_list! {
 
 /// One message of a client, borrowed from the text it came in.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Request<'a> {
     /// What is asked for.
     #[serde(rename = "type")]
@@ -88,6 +89,7 @@ pub struct Request<'a> {
 
 /// What the messages of a resumable session have besides. It is read apart, so that it costs the others nothing.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Numbers {
     /// What is asked for, once more.
     #[serde(rename = "type")]
@@ -102,6 +104,7 @@ pub struct Numbers {
 
 /// What `rejoin` has besides.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rejoin<'a> {
     /// The room ticket.
     #[serde(borrow)]
@@ -110,6 +113,7 @@ pub struct Rejoin<'a> {
 
 /// What `renew_token` has besides.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RenewToken<'a> {
     /// The new token.
     #[serde(borrow)]
@@ -118,6 +122,7 @@ pub struct RenewToken<'a> {
 
 /// What `report` has besides.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report<'a> {
     /// What the partner did.
     pub reason: ReportReason,
@@ -128,6 +133,7 @@ pub struct Report<'a> {
 
 /// What `call_report` has besides: how the call of a match went, as the client saw it.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CallReport {
     /// What became of it.
     pub outcome: CallOutcome,
@@ -162,6 +168,7 @@ pub struct CallReport {
 
 /// What `join_room` has besides.
 #[derive(Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct JoinRoom<'a> {
     /// The name of the room.
     #[serde(borrow)]
@@ -204,6 +211,7 @@ fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Cow<'de, str>>, D::Error>
 
 /// Whom a user wants to be matched with. What is absent does not matter to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Criteria<'a> {
     /// A language to speak, such as `en`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! * [`server`]: what the server sends
 //! * [`code`]: error codes, leave reasons and the WebSocket close code of each
 //! * [`id`]: session and room ids
+//! * [`numbered`]: audio that says which chunk it is, for tests
 //!
 //! Every message is one JSON object with a `type`. Unknown fields are ignored. `fixtures/` holds one
 //! golden example of each message.
@@ -12,7 +13,11 @@
 pub mod client;
 pub mod code;
 pub mod id;
+pub mod numbered;
 pub mod server;
+pub mod transcribe;
+#[cfg(test)]
+mod typescript;
 
 pub use client::{
     CallReport, ClientType, Criteria, JoinRoom, Numbers, Rejoin, RenewToken, Report, Request,
@@ -23,6 +28,6 @@ pub use code::{
 };
 pub use id::{RoomId, SessionId};
 pub use server::{
-    IceServer, Limits, RelayKind, ResumedRoom, RoomMember, RoomSelf, ServerMessage, ServerType,
-    ServerView,
+    IceServer, Limits, RelayKind, ResumedPlace, ResumedRoom, RoomMember, RoomSelf, ServerMessage,
+    ServerType, ServerView,
 };

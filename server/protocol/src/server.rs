@@ -27,6 +27,7 @@ closed_list! {
 /// A message of the server, ready to be written.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ServerMessage<'a> {
     /// The first message of every connection.
     Session {
@@ -61,7 +62,7 @@ pub enum ServerMessage<'a> {
         /// How many messages are sent again.
         replay: u64,
         /// Where the user is now, when all that is sent again is taken into account.
-        place: &'static str,
+        place: ResumedPlace,
         /// The room, where the user is in one.
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<ResumedRoom>,
@@ -205,6 +206,7 @@ pub enum ServerMessage<'a> {
 
 /// The user in a named room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoomSelf {
     /// The id by which the others know the user.
     pub peer_id: SessionId,
@@ -214,11 +216,15 @@ pub struct RoomSelf {
 
 /// Another member of a named room, as the user sees them.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoomMember {
     /// Who.
     pub peer_id: SessionId,
     /// Their number.
     pub n: u32,
+    /// The `peer_id` that they had in this room at another server, from which they came with their ticket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<SessionId>,
     /// What the app calls them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -240,8 +246,21 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+closed_list! {
+    /// Where the user of a resumed session is.
+    ResumedPlace {
+        /// Neither waiting nor in a room.
+        Idle = "idle",
+        /// In a pool.
+        Waiting = "waiting",
+        /// In a match or in a named room.
+        InRoom = "in_room",
+    }
+}
+
 /// The room of a resumed session.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ResumedRoom {
     /// Its name, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,6 +275,7 @@ pub struct ResumedRoom {
 /// (<https://www.w3.org/TR/webrtc/#rtciceserver-dictionary>).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IceServer {
     /// `stun:`, `stuns:`, `turn:` or `turns:` addresses.
     #[serde(deserialize_with = "one_or_many")]
@@ -283,6 +303,7 @@ fn one_or_many<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<String>, D:
 
 /// What the server allows one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
     /// The longest message, in bytes.
     pub max_message_bytes: u64,

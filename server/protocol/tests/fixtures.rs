@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use serde_json::value::{RawValue, to_raw_value};
 use voicematch_protocol::{
     CallReport, ClientType, CloseReason, ErrorCode, IceServer, JoinRoom, LeaveReason, Limits,
-    Numbers, Rejoin, RelayKind, RenewToken, Report, Request, ResumedRoom, RoomId, RoomMember,
-    RoomSelf, ServerMessage, ServerType, ServerView, SessionId,
+    Numbers, Rejoin, RelayKind, RenewToken, Report, Request, ResumedPlace, ResumedRoom, RoomId,
+    RoomMember, RoomSelf, ServerMessage, ServerType, ServerView, SessionId,
     server::{RELAY_TAIL, relay_head},
 };
 
@@ -81,7 +81,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             after: 41,
             received: 17,
             replay: 3,
-            place: "in_room",
+            place: ResumedPlace::InRoom,
             room: Some(ResumedRoom {
                 room: None,
                 room_id: ROOM,
@@ -124,6 +124,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             members: vec![RoomMember {
                 peer_id: PEER,
                 n: 2,
+                was: Some(SessionId(0x0123_4567_89ab_cdef)),
                 name: Some("Ann".to_owned()),
                 offer: true,
                 polite: true,
@@ -138,6 +139,7 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             peer: RoomMember {
                 peer_id: PEER,
                 n: 5,
+                was: None,
                 name: None,
                 offer: false,
                 polite: false,

@@ -5,6 +5,8 @@
 //!
 //! Lock order: a shard of the rooms, a roster, then seats and outboxes.
 
+mod roster;
+
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, Instant},
@@ -12,16 +14,15 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use serde_json::value::RawValue;
-use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
+use voicematch_protocol::{LeaveReason, RoomId, ServerMessage, SessionId};
 
-use super::{
-    Member, Place, Seat, Shared, millis,
-    ticket::{RoomKeys, TicketSeat},
-};
+use super::{Member, Place, Seat, Shared, millis};
 use crate::{
     events::{Data, EventKind},
     outbox::{Batch, Refused},
 };
+pub use roster::Former;
+use roster::Roster;
 
 /// The most members of a room: each sends its voice to all others.
 pub const MAX_MEMBERS: usize = 20;
@@ -35,14 +36,6 @@ pub struct NamedRoom {
     pub name: Box<str>,
     opened: Instant,
     roster: RwLock<Roster>,
-}
-
-/// Who is in a room, in the order in which they came.
-#[derive(Default)]
-struct Roster {
-    members: Vec<(u32, Arc<Member>)>,
-    /// The number of the next one. None is given twice.
-    next: u32,
 }
 
 /// Why a user cannot join.
@@ -99,13 +92,13 @@ impl NamedRooms {
         }
     }
 
-    /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again. `n`: the
-    /// number that the user had in a room that died with another process, which they get again if it is free.
+    /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again. Who
+    /// comes back gets the `former` number again if it is free.
     pub fn join(
         &self,
         member: &Arc<Member>,
         name: &str,
-        n: Option<u32>,
+        former: Option<Former>,
         id: Option<&RawValue>,
     ) -> Result<(), CannotJoin> {
         if !is_name(name) {
@@ -148,7 +141,7 @@ impl NamedRooms {
             });
         }
         self.shared.metrics.named_members.inc();
-        roster.admit(&room, member, n, &self.shared.keys, id);
+        roster.admit(&room, member, former, &self.shared.keys, id);
         self.tell(EventKind::RoomJoined, &room, member, None);
         Ok(())
     }
@@ -165,7 +158,7 @@ impl NamedRooms {
         let Some(at) = roster.position(id) else {
             return false;
         };
-        let (_, member) = roster.members.remove(at);
+        let member = roster.members.remove(at).member;
         self.shared.metrics.named_members.dec();
         self.tell(EventKind::RoomLeft, room, &member, Some(reason));
         if roster.members.is_empty() {
@@ -183,9 +176,9 @@ impl NamedRooms {
             peer_id: id,
             reason,
         };
-        for (_, other) in &roster.members {
+        for other in &roster.members {
             // A refusal means that they are leaving too.
-            let _ = other.outbox.send(&left);
+            let _ = other.member.outbox.send(&left);
         }
         true
     }
@@ -235,20 +228,24 @@ impl NamedRoom {
 
     /// All in the room, with their numbers.
     pub fn members(&self) -> Vec<(u32, Arc<Member>)> {
-        self.roster().members.clone()
+        let roster = self.roster();
+        let members = roster.members.iter();
+        members
+            .map(|other| (other.n, other.member.clone()))
+            .collect()
     }
 
     /// The others in the room.
     pub fn peers(&self, of: SessionId) -> Vec<SessionId> {
         let roster = self.roster();
-        let members = roster.members.iter().map(|(_, member)| member.id);
+        let members = roster.members.iter().map(|other| other.member.id);
         members.filter(|&id| id != of).collect()
     }
 
     /// The member of this id.
     pub fn member(&self, id: &str) -> Option<Arc<Member>> {
         let roster = self.roster();
-        let mut members = roster.members.iter().map(|(_, member)| member);
+        let mut members = roster.members.iter().map(|other| &other.member);
         let found = members.find(|member| id.as_bytes() == member.id.digits());
         found.cloned()
     }
@@ -266,7 +263,7 @@ impl NamedRoom {
         if roster.position(from).is_none() {
             return Err(NotSent::NotInRoom);
         }
-        let others = roster.members.iter().map(|(_, member)| member);
+        let others = roster.members.iter().map(|other| &other.member);
         let mut others = others.filter(|member| member.id != from);
         match to {
             To::One(id) => {
@@ -279,94 +276,6 @@ impl NamedRoom {
                 .filter(|member| member.outbox.send_batch(batch, Some(read_at)).is_ok())
                 .count()),
         }
-    }
-}
-
-impl Roster {
-    fn position(&self, id: SessionId) -> Option<usize> {
-        self.members.iter().position(|(_, member)| member.id == id)
-    }
-
-    /// Adds a newcomer, and tells all of it.
-    fn admit(
-        &mut self,
-        room: &NamedRoom,
-        member: &Arc<Member>,
-        n: Option<u32>,
-        keys: &RoomKeys,
-        id: Option<&RawValue>,
-    ) {
-        let is_free = |n: &u32| self.members.iter().all(|(taken, _)| taken != n);
-        // Above this nobody could count up any more.
-        let n = n
-            .filter(|n| *n < u32::MAX / 2)
-            .filter(is_free)
-            .unwrap_or(self.next);
-        self.next = self.next.max(n + 1);
-        // Who comes back with an old number is no newcomer to those who came after it.
-        let joined = |other_n: &u32| ServerMessage::PeerJoined {
-            room_id: room.id,
-            peer: RoomMember {
-                peer_id: member.id,
-                n,
-                name: member.name().map(str::to_owned),
-                offer: *other_n > n,
-                polite: *other_n > n,
-                batch: member.is_resumable(),
-                away: false,
-            },
-        };
-        for (other_n, other) in &self.members {
-            // A refusal means that they are leaving.
-            let _ = other.outbox.send(&joined(other_n));
-        }
-        self.members.push((n, member.clone()));
-        self.tell_joined(room, member, keys, id);
-    }
-
-    /// Tells a member of the room and of all others in it.
-    fn tell_joined(
-        &self,
-        room: &NamedRoom,
-        member: &Member,
-        keys: &RoomKeys,
-        id: Option<&RawValue>,
-    ) {
-        let own = self.members.iter().find(|(_, other)| other.id == member.id);
-        let Some(&(n, _)) = own else { return };
-        let others = self
-            .members
-            .iter()
-            .filter(|(_, other)| other.id != member.id);
-        let members = others.map(|(number, other)| RoomMember {
-            peer_id: other.id,
-            n: *number,
-            name: other.name().map(str::to_owned),
-            offer: n > *number,
-            polite: n > *number,
-            batch: other.is_resumable(),
-            away: other.is_away(),
-        });
-        let seat = TicketSeat::Named {
-            n,
-            name: room.name.clone(),
-        };
-        let ticket = member
-            .is_resumable()
-            .then(|| keys.sign(room.id, member.id, member.user(), &seat));
-        let joined = ServerMessage::RoomJoined {
-            room: &room.name,
-            room_id: room.id,
-            you: RoomSelf {
-                peer_id: member.id,
-                n,
-            },
-            members: members.collect(),
-            room_ticket: ticket.as_deref(),
-            id,
-        };
-        // A refusal means that the user's task is closing the connection.
-        let _ = member.outbox.send(&joined);
     }
 }
 

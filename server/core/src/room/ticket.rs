@@ -49,6 +49,18 @@ impl RoomKey {
         Self::new(rand::random::<[u8; MIN_KEY_BYTES]>().to_vec())
     }
 
+    /// A key of another kind, which says nothing of this one: HMAC-SHA256 over a label of its own.
+    /// `None` never comes: HMAC takes keys of any length.
+    pub fn derive(&self, label: &[u8]) -> Option<[u8; 32]> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
+        Some(mac.chain_update(label).finalize().into_bytes().into())
+    }
+
+    /// What it was made from: whoever knows it can sign.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
     fn mac(&self, text: &[u8], user: Option<&str>) -> Option<Hmac<Sha256>> {
         let mut mac = Hmac::new_from_slice(&self.secret).ok()?;
         mac.update(PURPOSE);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use voicematch_protocol::CloseReason;
 
-use super::Resumable;
+use super::{Resumable, resume::Carrier};
 
 impl Resumable {
     /// Takes no more numbered messages, and asks the client to confirm what it was sent.
@@ -17,9 +17,15 @@ impl Resumable {
         session.ping(now);
     }
 
-    /// Whether nothing carries the session: its client can neither confirm nor be told anything.
-    pub fn is_detached(&self) -> bool {
-        self.lock_any().is_detached()
+    /// Whether the client can neither confirm nor be told anything now: nothing carries the session, or its next poll is to
+    /// confirm something.
+    pub fn is_out_of_reach(&self) -> bool {
+        let session = self.lock_any();
+        match session.resume.as_ref().map(|resume| resume.carrier) {
+            Some(Carrier::Nothing { .. }) => true,
+            Some(Carrier::Polls { until: Some(_) }) => !self.member.outbox.is_confirmed(),
+            _ => false,
+        }
     }
 
     /// Ends the session. The last `ping` says which messages were taken: nothing can come between the two.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::room::{
     Member, Place, Room,
+    named::Former,
     pending::{CannotRejoin, Rejoined},
     ticket::{BadTicket, TicketSeat},
 };
@@ -88,7 +89,10 @@ impl Session {
         check_drain(context)?;
         let (partner, seat) = match ticket.seat {
             TicketSeat::Match { partner, seat } => (partner, seat),
-            TicketSeat::Named { n, name } => return self.join(&name, Some(n), None),
+            TicketSeat::Named { n, name } => {
+                let session = ticket.session;
+                return self.join(&name, Some(Former { n, session }), None);
+            }
         };
         let rejoined = context
             .pending_rooms

@@ -20,7 +20,7 @@ use crate::{
     outbox::Refused,
     room::{
         Member, NotRelayed, Place,
-        named::{CannotJoin, NotSent, To},
+        named::{CannotJoin, Former, NotSent, To},
     },
 };
 
@@ -280,11 +280,11 @@ impl Session {
         self.ping_if_owed(now);
     }
 
-    /// `n`: the number that the user had in the room.
+    /// `former`: the place that the user had in the room of another process.
     pub(super) fn join(
         &self,
         name: &str,
-        n: Option<u32>,
+        former: Option<Former>,
         id: Option<&RawValue>,
     ) -> Result<(), Refusal> {
         let identity = self.member.identity.as_deref();
@@ -292,31 +292,33 @@ impl Session {
             return Err(not_allowed("join this room"));
         }
         let rooms = &self.context.named_rooms;
-        rooms.join(&self.member, name, n, id).map_err(|cannot| {
-            let (code, text) = match cannot {
-                CannotJoin::BadName => (
-                    ErrorCode::BadRoomName,
-                    "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
-                ),
-                CannotJoin::Full => (
-                    ErrorCode::RoomFull,
-                    "the room has 20 members; try again later",
-                ),
-                CannotJoin::TooManyRooms => (
-                    ErrorCode::TooManyRooms,
-                    "this server has as many rooms as it may have; try again later",
-                ),
-                CannotJoin::Elsewhere(Place::Waiting) => (
-                    ErrorCode::AlreadyWaiting,
-                    "you wait for a match; cancel_match first",
-                ),
-                CannotJoin::Elsewhere(_) => (
-                    ErrorCode::AlreadyInRoom,
-                    "you are in another room; leave_room first",
-                ),
-            };
-            Refusal::new(code, text)
-        })
+        rooms
+            .join(&self.member, name, former, id)
+            .map_err(|cannot| {
+                let (code, text) = match cannot {
+                    CannotJoin::BadName => (
+                        ErrorCode::BadRoomName,
+                        "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
+                    ),
+                    CannotJoin::Full => (
+                        ErrorCode::RoomFull,
+                        "the room has 20 members; try again later",
+                    ),
+                    CannotJoin::TooManyRooms => (
+                        ErrorCode::TooManyRooms,
+                        "this server has as many rooms as it may have; try again later",
+                    ),
+                    CannotJoin::Elsewhere(Place::Waiting) => (
+                        ErrorCode::AlreadyWaiting,
+                        "you wait for a match; cancel_match first",
+                    ),
+                    CannotJoin::Elsewhere(_) => (
+                        ErrorCode::AlreadyInRoom,
+                        "you are in another room; leave_room first",
+                    ),
+                };
+                Refusal::new(code, text)
+            })
     }
 
     /// Leaves the named room, if the user is in one.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dashmap::DashMap;
-use voicematch_protocol::{CloseReason, ResumedRoom, ServerMessage, SessionId};
+use voicematch_protocol::{CloseReason, ResumedPlace, ResumedRoom, ServerMessage, SessionId};
 
 use super::{
     Arrival, Context, Session, greeting,
@@ -370,12 +370,11 @@ impl Resumable {
     }
 }
 
-fn place(member: &Member) -> &'static str {
+fn place(member: &Member) -> ResumedPlace {
     match member.place() {
-        Place::Idle => "idle",
-        Place::Waiting => "waiting",
-        Place::InRoom => "in_room",
-        Place::Gone => "gone",
+        Place::Idle | Place::Gone => ResumedPlace::Idle,
+        Place::Waiting => ResumedPlace::Waiting,
+        Place::InRoom => ResumedPlace::InRoom,
     }
 }
 

@@ -1,0 +1,235 @@
+//! How many finals and answers the storage takes, and how long they wait:
+//! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
+//!
+//! A thousand finals a second go through the writer, and beside them fifty interviews, each of which gives an answer, waits until
+//! it is stored, and thinks for 180 ms: 278 answers a second at most.
+
+#![allow(clippy::print_stdout, reason = "it is what the program is for")]
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use voicematch_transcribe::record::{
+    Answer, Interview, Record, RowId, Segment, SegmentKind, Session,
+};
+use voicematch_transcribe::store;
+use voicematch_transcribe::store::metrics::StorageMetrics;
+use voicematch_transcribe::store::writer::{Outcome, Settings, Where, Writer};
+
+const INTERVIEWS: u64 = 50;
+const THINKING: Duration = Duration::from_millis(180);
+
+/// Milliseconds from handing over to stored, and how many were not stored in the database.
+#[derive(Default)]
+struct Delays {
+    millis: Vec<f64>,
+    elsewhere: u64,
+}
+
+type Shared = Arc<Mutex<Delays>>;
+
+fn note(delays: &Shared, since: Instant, outcome: Outcome) {
+    let mut delays = delays.lock().unwrap_or_else(PoisonError::into_inner);
+    delays.millis.push(since.elapsed().as_secs_f64() * 1_000.0);
+    delays.elsewhere += u64::from(outcome != Outcome::Stored(Where::Database));
+}
+
+fn percentile(delays: &Shared, part: f64) -> f64 {
+    let mut delays = delays.lock().unwrap_or_else(PoisonError::into_inner);
+    delays.millis.sort_by(f64::total_cmp);
+    let last = delays.millis.len().saturating_sub(1);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a place in a list"
+    )]
+    let place = (last as f64 * part) as usize;
+    delays.millis.get(place).copied().unwrap_or(f64::NAN)
+}
+
+fn segment(session: RowId, seq: i64) -> Segment {
+    Segment {
+        session_id: session,
+        seq,
+        track_id: RowId(1),
+        kind: SegmentKind::Final,
+        source: "live".to_owned(),
+        start_ms: seq * 2_000,
+        end_ms: seq * 2_000 + 1_500,
+        language: Some("en".to_owned()),
+        confidence: Some(0.93),
+        text: format!("the sentence with the number {seq}, as long as people's sentences are"),
+        words: None,
+        created_ms: seq,
+    }
+}
+
+/// Hands over a hundred finals each 100 ms, spread over the time.
+async fn talk(writer: Arc<Writer>, session: RowId, until: Instant, delays: Shared) {
+    let mut each = interval(Duration::from_millis(5));
+    each.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut seq = 0;
+    while Instant::now() < until {
+        each.tick().await;
+        for _ in 0..5 {
+            seq += 1;
+            let (since, delays) = (Instant::now(), Arc::clone(&delays));
+            let receipt = writer.write(Record::Segment(segment(session, seq)));
+            tokio::spawn(async move { note(&delays, since, receipt.await) });
+        }
+    }
+}
+
+async fn interview(writer: Arc<Writer>, number: u64, until: Instant, delays: Shared) {
+    let id = RowId::random();
+    writer.write(Record::Interview(Interview {
+        id,
+        survey_id: "load".to_owned(),
+        version: 1,
+        session_id: None,
+        respondent: None,
+        language: "en".to_owned(),
+        started_ms: 0,
+        ended_ms: None,
+    }));
+    sleep(THINKING * u32::try_from(number).unwrap_or(0) / 50).await;
+    for request in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
+        let since = Instant::now();
+        let receipt = writer.write_now(Record::Answer(Answer {
+            interview_id: id,
+            question_id: format!("question {request}"),
+            revision: 1,
+            request_id: format!("request {request}"),
+            value: request.to_string(),
+            segment_seq: None,
+            created_ms: 0,
+        }));
+        note(&delays, since, receipt.await);
+        sleep(THINKING).await;
+    }
+}
+
+/// Seconds of CPU that this process has used, the kernel's for it included.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    // Linux counts in hundredths of a second.
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let dir = std::env::temp_dir().join(format!("storage_load-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let file = format!("sqlite:{}", dir.join("load.db").display());
+    let url = std::env::args().nth(1).unwrap_or(file);
+    let seconds = std::env::args()
+        .nth(2)
+        .map_or(Ok(20), |text| text.parse())?;
+    let store = store::connect(&url, true).await?;
+    let (metrics, registry) = (StorageMetrics::new()?, Registry::new());
+    metrics.register(&registry)?;
+    let writer =
+        Arc::new(Writer::start(Arc::clone(&store), Settings::new(&dir), metrics.clone()).await?);
+    let session = RowId::random();
+    let begun = writer.write_now(Record::Session(Session {
+        id: session,
+        slug: format!("load-{}", session.0),
+        title: None,
+        language: None,
+        deliver: "host".to_owned(),
+        open: false,
+        created_ms: 0,
+        ended_ms: None,
+    }));
+    begun.await;
+
+    let (cpu, before) = (cpu_seconds(), commits(&registry));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let (finals, answers) = (Shared::default(), Shared::default());
+    let mut tasks = vec![tokio::spawn(talk(
+        Arc::clone(&writer),
+        session,
+        until,
+        Arc::clone(&finals),
+    ))];
+    for number in 0..INTERVIEWS {
+        let delays = Arc::clone(&answers);
+        tasks.push(tokio::spawn(interview(
+            Arc::clone(&writer),
+            number,
+            until,
+            delays,
+        )));
+    }
+    let mut longest = 0;
+    while Instant::now() < until {
+        longest = longest.max(metrics.queue().length);
+        sleep(Duration::from_millis(1)).await;
+    }
+    for task in tasks {
+        task.await?;
+    }
+    let left = writer
+        .close((Instant::now() + Duration::from_secs(10)).into())
+        .await;
+    let per_second = |count: f64| count / seconds as f64;
+    let cores = cpu_seconds()
+        .zip(cpu)
+        .map(|(after, before)| per_second(after - before));
+
+    println!(
+        "{}",
+        if cfg!(debug_assertions) {
+            "dev build"
+        } else {
+            "release build"
+        }
+    );
+    println!(
+        "commits/s       {:.1}",
+        per_second(commits(&registry) - before)
+    );
+    for (name, delays) in [("finals", &finals), ("answers", &answers)] {
+        let (all, elsewhere) = {
+            let delays = delays.lock().unwrap_or_else(PoisonError::into_inner);
+            (delays.millis.len(), delays.elsewhere)
+        };
+        println!(
+            "{name}/s        {:.0}, not in the database {elsewhere}",
+            per_second(all as f64)
+        );
+        println!(
+            "{name} stored   p50 {:.1} ms, p95 {:.1}, p99 {:.1}",
+            percentile(delays, 0.5),
+            percentile(delays, 0.95),
+            percentile(delays, 0.99)
+        );
+    }
+    println!("queue maximum   {longest}");
+    println!("CPU             {:.3} cores", cores.unwrap_or(f64::NAN));
+    println!(
+        "in the database {} finals, left {left:?}",
+        store.last_seq(session).await?
+    );
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+fn commits(registry: &Registry) -> f64 {
+    let families = registry.gather();
+    let found = families
+        .iter()
+        .find(|family| family.name() == "transcribe_commit_seconds");
+    let metric = found.and_then(|family| family.get_metric().first());
+    metric.map_or(0.0, |metric| {
+        metric.get_histogram().get_sample_count() as f64
+    })
+}

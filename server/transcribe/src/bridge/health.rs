@@ -1,0 +1,175 @@
+//! Whether a stream is alive: how long it has said nothing, how much that means nothing, how far it is behind.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::Quiet;
+use crate::provider::{LossReason, pcm};
+
+/// A provider that says nothing to so much speech is deaf.
+const SPEECH: u64 = 8 * pcm::BYTES_PER_SECOND;
+/// A connection on which nothing comes for so long while audio flows is dead.
+const NOTHING: Duration = Duration::from_secs(20);
+/// Audio flows if at least so much has come in that time.
+const FLOWING: u64 = 5 * pcm::BYTES_PER_SECOND;
+/// How long a recogniser may take to load.
+const LOADING: Duration = Duration::from_secs(30);
+/// So many messages without meaning
+const GARBAGE: usize = 10;
+/// in this time are a reason for a new stream.
+const GARBAGE_WINDOW: Duration = Duration::from_secs(60);
+/// From so much audio on that was received and not accepted it is slow, and until so little is left.
+const SLOW: u64 = 5 * pcm::BYTES_PER_SECOND;
+const NOT_SLOW: u64 = 2 * pcm::BYTES_PER_SECOND;
+/// A new stream has time to catch up with what had waited.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// See [`health`](self).
+pub(super) struct Health {
+    opened: Instant,
+    last_event: Instant,
+    is_ready: bool,
+    garbage: VecDeque<Instant>,
+    pub(super) is_slow: bool,
+}
+
+impl Health {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            opened: now,
+            last_event: now,
+            is_ready: false,
+            garbage: VecDeque::new(),
+            is_slow: false,
+        }
+    }
+
+    /// Something came. `is_ready`: it shows that the recogniser is loaded.
+    pub(super) fn heard(&mut self, now: Instant, is_ready: bool) {
+        self.last_event = now;
+        self.is_ready |= is_ready;
+    }
+
+    /// Something came that means nothing. `true`: that was too much.
+    pub(super) fn garbage(&mut self, now: Instant) -> bool {
+        while self
+            .garbage
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > GARBAGE_WINDOW)
+        {
+            self.garbage.pop_front();
+        }
+        self.garbage.push_back(now);
+        self.garbage.len() >= GARBAGE
+    }
+
+    /// Whether it is dead, and of what. `quiet`: what was received since the last event.
+    pub(super) fn is_dead(&self, now: Instant, quiet: &Quiet) -> Option<LossReason> {
+        let since = now.duration_since(self.last_event);
+        if !self.is_ready && since < LOADING {
+            return None;
+        }
+        if quiet.voiced >= SPEECH {
+            return Some(LossReason::Silent);
+        }
+        (quiet.all >= FLOWING && since >= NOTHING).then_some(LossReason::HalfOpen)
+    }
+
+    /// Says whether it is slow, when that changes.
+    pub(super) fn slow_changed(&mut self, now: Instant, lag: u64) -> Option<bool> {
+        let is_caught_up = now.duration_since(self.opened) >= CATCH_UP;
+        let is_slow = if self.is_slow {
+            lag > NOT_SLOW
+        } else {
+            is_caught_up && lag > SLOW
+        };
+        let has_changed = is_slow != self.is_slow;
+        self.is_slow = is_slow;
+        has_changed.then_some(is_slow)
+    }
+
+    /// How long the stream is open.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.duration_since(self.opened)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = pcm::BYTES_PER_SECOND;
+
+    #[test]
+    fn a_stream_that_says_nothing_to_speech_is_silent() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        let speech = Quiet {
+            all: 9 * SECOND,
+            voiced: 9 * SECOND,
+        };
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(9), &speech),
+            None,
+            "it may be loading"
+        );
+        assert_eq!(
+            health.is_dead(now + LOADING, &speech),
+            Some(LossReason::Silent)
+        );
+        health.heard(now, true);
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(9), &speech),
+            Some(LossReason::Silent)
+        );
+        let silence = Quiet {
+            all: 19 * SECOND,
+            voiced: 0,
+        };
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(19), &silence),
+            None
+        );
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(20), &silence),
+            Some(LossReason::HalfOpen)
+        );
+        let muted = Quiet {
+            all: SECOND,
+            voiced: 0,
+        };
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(3600), &muted),
+            None,
+            "no audio flows"
+        );
+    }
+
+    #[test]
+    fn ten_in_a_minute_are_too_much() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        for second in 0..100 {
+            assert!(
+                !health.garbage(now + Duration::from_secs(7 * second)),
+                "{second}"
+            );
+        }
+        let now = now + Duration::from_secs(700);
+        let garbage: Vec<_> = (0..3).map(|_| health.garbage(now)).collect();
+        assert_eq!(garbage, [false, true, true]);
+    }
+
+    #[test]
+    fn it_is_slow_from_five_seconds_on_and_until_two() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        assert_eq!(health.slow_changed(now, 8 * SECOND), None, "it catches up");
+        let now = now + CATCH_UP;
+        assert_eq!(health.slow_changed(now, 5 * SECOND), None);
+        assert_eq!(health.slow_changed(now, 5 * SECOND + 2), Some(true));
+        assert_eq!(health.slow_changed(now, 3 * SECOND), None);
+        assert_eq!(health.slow_changed(now, 2 * SECOND), Some(false));
+    }
+}

@@ -1,0 +1,77 @@
+//! Who takes part in a session.
+
+use std::{sync::Arc, time::Instant};
+
+use voicematch_protocol::transcribe::Role;
+
+use super::tracks::Track;
+use crate::{
+    deliver::Mailbox,
+    record::{Participant, RowId},
+};
+
+/// The name of a participant on the wire.
+#[must_use]
+pub fn participant_name(id: RowId) -> String {
+    format!("p{:x}", id.0)
+}
+
+/// A participant of a session that goes on.
+pub(crate) struct Person {
+    pub(crate) row: Participant,
+    pub(crate) role: Role,
+    /// The participant's name on the wire.
+    pub(crate) name: Arc<str>,
+    /// The connection; the newest one of the participant.
+    mailbox: Option<Arc<Mailbox>>,
+    /// Which connection that is.
+    epoch: u64,
+    /// Since when no connection is there.
+    pub(crate) left: Option<Instant>,
+    pub(crate) track: Option<Arc<Track>>,
+}
+
+impl Person {
+    pub(crate) fn new(row: Participant) -> Self {
+        let role = Role::ALL.iter().find(|role| role.as_str() == row.role);
+        Self {
+            role: role.copied().unwrap_or(Role::Listener),
+            name: participant_name(row.id).into(),
+            row,
+            mailbox: None,
+            epoch: 0,
+            left: None,
+            track: None,
+        }
+    }
+
+    /// A connection has come; the one before, and the number of this one.
+    pub(super) fn attach(&mut self, mailbox: Arc<Mailbox>) -> (Option<Arc<Mailbox>>, u64) {
+        self.epoch += 1;
+        (self.mailbox.replace(mailbox), self.epoch)
+    }
+
+    /// The connection has gone; false: it was replaced before.
+    pub(super) fn detach(&mut self, epoch: u64, now: Instant) -> bool {
+        let is_newest = self.epoch == epoch;
+        if is_newest {
+            self.mailbox = None;
+            self.left = Some(now);
+        }
+        is_newest
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.mailbox.is_some()
+    }
+
+    pub(super) fn mailbox(&self) -> Option<&Arc<Mailbox>> {
+        self.mailbox.as_ref()
+    }
+
+    pub(super) fn forget_partial(&self, utterance: &str) {
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.drop_partial(utterance);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Where records are kept: one contract, which SQLite and PostgreSQL fulfil, and the one who writes.
+
+mod append;
+mod batch;
+mod connections;
+mod error;
+mod flush;
+pub mod metrics;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod queue;
+mod rejected;
+mod rows;
+mod schema;
+mod spill;
+mod sqlite;
+pub mod writer;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::record::{
+    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+};
+
+/// What a store answers.
+pub type Answered<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A database. `append` and `expire` are called by one task at a time; the rest by anyone. Each call answers within ten
+/// seconds, and may be cancelled anywhere.
+pub trait Store: Send + Sync {
+    /// Writes all records or none, in their order, durably. Writing them again changes nothing.
+    ///
+    /// Answers with the places in the batch of records that were dropped, because what they belong to is not in the database:
+    /// it has been deleted.
+    fn append<'a>(&'a self, batch: &'a [Record]) -> Answered<'a, Vec<usize>>;
+    /// Deletes about `limit` rows of sessions and interviews that ended before `before_ms`, or never ended and began before it.
+    /// Answers with how many; 0 if none are left.
+    fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64>;
+
+    fn session<'a>(&'a self, slug: &'a str) -> Answered<'a, Option<Session>>;
+    fn participants(&self, session: RowId) -> Answered<'_, Vec<Participant>>;
+    fn tracks(&self, session: RowId) -> Answered<'_, Vec<Track>>;
+    /// Segments with a `seq` above `after`, in order of `seq`, at most `limit`.
+    fn segments(&self, session: RowId, after: i64, limit: u32) -> Answered<'_, Vec<Segment>>;
+    /// The highest `seq` of the session, 0 without segments.
+    fn last_seq(&self, session: RowId) -> Answered<'_, i64>;
+
+    /// The newest version of a questionnaire.
+    fn survey<'a>(&'a self, id: &'a str) -> Answered<'a, Option<SurveyVersion>>;
+    fn survey_version<'a>(
+        &'a self,
+        id: &'a str,
+        version: i64,
+    ) -> Answered<'a, Option<SurveyVersion>>;
+    fn interview(&self, id: RowId) -> Answered<'_, Option<Interview>>;
+    fn interview_of<'a>(
+        &'a self,
+        survey: &'a str,
+        respondent: &'a str,
+    ) -> Answered<'a, Option<Interview>>;
+    /// Interviews of a questionnaire, of all its versions, with an id above `after`, in order of their ids, at most `limit`.
+    fn interviews<'a>(
+        &'a self,
+        survey: &'a str,
+        after: RowId,
+        limit: u32,
+    ) -> Answered<'a, Vec<Interview>>;
+    /// All answers of the interview with their earlier revisions, in the order in which they were given.
+    fn answers(&self, interview: RowId) -> Answered<'_, Vec<Answer>>;
+}
+
+/// Opens the database: `sqlite:PATH`, made if it is not there, or `postgres://USER:PASSWORD@HOST:PORT/NAME`.
+/// `sqlite:PATH?max_page_count=N` bounds the file to N pages of 4 KiB.
+///
+/// With `migrate` its schema is brought up to date, otherwise only checked. A schema that is newer than the program is refused.
+///
+/// # Errors
+/// When it cannot be reached or used. No error contains the URL's password.
+pub async fn connect(url: &str, migrate: bool) -> Result<Arc<dyn Store>, StoreError> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return Ok(Arc::new(sqlite::Sqlite::open(path, migrate).await?));
+    }
+    match url.split_once("://").map(|(scheme, _)| scheme) {
+        #[cfg(feature = "postgres")]
+        Some("postgres" | "postgresql") => {
+            Ok(Arc::new(postgres::Postgres::open(url, migrate).await?))
+        }
+        #[cfg(not(feature = "postgres"))]
+        Some("postgres" | "postgresql") => Err(StoreError::Misconfigured(
+            "this program was built without PostgreSQL".to_owned(),
+        )),
+        // Not repeated: whatever it is, there may be a password in it.
+        _ => Err(StoreError::Misconfigured(
+            "its URL has to begin with sqlite: or postgres://".to_owned(),
+        )),
+    }
+}
+
+/// Why a store did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It may work later: no connection, locked, restarted, read-only.
+    #[error("the database does not answer: {0}")]
+    Temporary(String),
+    /// A record that cannot be written, now or later. Nothing of the batch was written.
+    #[error("the database refuses a row: {0}")]
+    Rejected(String),
+    /// No room is left. It may work later.
+    #[error("the database is full: {0}")]
+    Full(String),
+    /// It will never work as it is set up: no such database, wrong password, wrong schema.
+    #[error("the database cannot be used: {0}")]
+    Misconfigured(String),
+}

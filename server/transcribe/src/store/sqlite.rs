@@ -1,0 +1,290 @@
+//! SQLite: one file, one process that writes.
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::query_builder::Separated;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, QueryBuilder};
+
+use super::batch::{self, Child, Owned, Part, Table};
+use super::connections::{Connections, answered, within};
+use super::rows::{self, read, reads};
+use super::{Answered, Store, StoreError, schema};
+use crate::record::{
+    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+};
+
+/// How long a statement waits for a lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long migrations may take.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Rows of an insert: 12 columns each, of 32,766 values that SQLite takes.
+const ROWS: usize = 1_000;
+
+pub(super) struct Sqlite {
+    writer: Connections<SqliteConnectOptions>,
+    readers: Connections<SqliteConnectOptions>,
+}
+
+type Values<'a> = Separated<'a, sqlx::Sqlite, &'static str>;
+
+impl Sqlite {
+    /// `path` may end with `?max_page_count=N`.
+    pub(super) async fn open(path: &str, migrate: bool) -> Result<Self, StoreError> {
+        let (path, pages) = match path.split_once("?max_page_count=") {
+            Some((path, pages)) => (
+                path,
+                Some(pages.parse::<u32>().map_err(|_| {
+                    StoreError::Misconfigured("max_page_count has to be a number".to_owned())
+                })?),
+            ),
+            None => (path, None),
+        };
+        if path.is_empty() || path == ":memory:" {
+            let why = "SQLite needs a file: sqlite:PATH";
+            return Err(StoreError::Misconfigured(why.to_owned()));
+        }
+        // Transcripts are nobody else's: SQLite gives its other files the rights of this one.
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path);
+        // One that may only be read is SQLite's to judge.
+        if let Err(error) = file
+            && !Path::new(path).exists()
+        {
+            let why = format!("{path} cannot be made: {error}");
+            return Err(StoreError::Misconfigured(why));
+        }
+        let mut options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // Without it nothing goes when its session goes; SQLite has it off, for each connection.
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        if let Some(pages) = pages {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
+        let store = Self {
+            writer: Connections::new(options.clone(), 1, |_| Box::pin(async { Ok(()) })),
+            readers: Connections::new(options, 4, |_| Box::pin(async { Ok(()) })),
+        };
+        within(MIGRATION_TIMEOUT, store.prepare(migrate)).await?;
+        Ok(store)
+    }
+
+    async fn prepare(&self, migrate: bool) -> Result<(), StoreError> {
+        let mut taken = self.writer.take().await?;
+        if schema::is_behind(&mut taken.connection).await? {
+            if !migrate {
+                return Err(schema::must_be_migrated());
+            }
+            let migrator =
+                schema::migrator(include_str!("../../migrations/sqlite/1_transcripts.sql"));
+            // Two processes may start at once: the second one waits, and finds nothing to do.
+            let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
+            schema::migrate(&migrator, &mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        taken.give_back();
+        Ok(())
+    }
+
+    async fn write(&self, records: &[Record]) -> Result<Vec<usize>, StoreError> {
+        let mut taken = self.writer.take().await?;
+        // A deferred transaction that reads first fails at once when another process has written.
+        let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut orphans = vec![];
+        for part in batch::parts(records) {
+            orphans.extend(write_part(&mut transaction, &part).await?);
+        }
+        transaction.commit().await?;
+        taken.give_back();
+        Ok(orphans)
+    }
+
+    async fn delete_expired(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+        let mut taken = self.writer.take().await?;
+        let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut deleted = 0;
+        for sql in rows::EXPIRE {
+            if deleted == 0 {
+                let query = sqlx::query(sql).bind(before_ms).bind(i64::from(limit));
+                deleted = query.execute(&mut *transaction).await?.rows_affected();
+            }
+        }
+        transaction.commit().await?;
+        taken.give_back();
+        Ok(deleted)
+    }
+}
+
+impl Store for Sqlite {
+    fn append<'a>(&'a self, batch: &'a [Record]) -> Answered<'a, Vec<usize>> {
+        answered(self.write(batch))
+    }
+
+    fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64> {
+        answered(self.delete_expired(before_ms, limit))
+    }
+
+    reads!();
+}
+
+async fn write_part(db: &mut SqliteConnection, part: &Part<'_>) -> Result<Vec<usize>, StoreError> {
+    insert(db, &part.sessions).await?;
+    insert(db, &part.surveys).await?;
+    insert(db, &part.interviews).await?;
+    let mut orphans = insert_children(db, &part.participants).await?;
+    orphans.extend(insert_children(db, &part.tracks).await?);
+    orphans.extend(insert_children(db, &part.segments).await?);
+    orphans.extend(insert_children(db, &part.answers).await?);
+    for record in &part.changes {
+        batch::change!(record).execute(&mut *db).await?;
+    }
+    for id in &part.deleted {
+        let query = sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id);
+        query.execute(&mut *db).await?;
+    }
+    Ok(orphans)
+}
+
+async fn insert<T: Row>(db: &mut SqliteConnection, rows: &[&T]) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::new(format!("INSERT INTO {} ", T::INTO));
+        sql.push_values(rows, |mut values, row| row.bind(&mut values));
+        sql.push(format_args!(" ON CONFLICT ({}) DO NOTHING", T::KEY));
+        // A statement for each number of rows is nothing to keep.
+        sql.build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Inserts the rows whose owner is there, and answers with the places of the others.
+async fn insert_children<T: Row + Owned>(
+    db: &mut SqliteConnection,
+    rows: &[Child<'_, T>],
+) -> Result<Vec<usize>, StoreError> {
+    let mut orphans = vec![];
+    for rows in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::new(format!("INSERT INTO {} SELECT * FROM (", T::INTO));
+        sql.push_values(rows, |mut values, child| child.row.bind(&mut values));
+        let (owner, key) = (T::OWNER, T::KEY);
+        sql.push(format_args!(
+            ") WHERE EXISTS (SELECT 1 FROM {owner} WHERE id = column1) ON CONFLICT ({key}) DO NOTHING"
+        ));
+        let done = sql.build().persistent(false).execute(&mut *db).await?;
+        if done.rows_affected() < rows.len() as u64 {
+            orphans.extend(batch::orphans(rows, &those_there::<T>(db, rows).await?));
+        }
+    }
+    Ok(orphans)
+}
+
+async fn those_there<T: Owned>(
+    db: &mut SqliteConnection,
+    rows: &[Child<'_, T>],
+) -> Result<HashSet<i64>, StoreError> {
+    let mut sql = QueryBuilder::new(format!("SELECT id FROM {} WHERE id IN (", T::OWNER));
+    let mut ids = sql.separated(", ");
+    for id in batch::owners(rows) {
+        ids.push_bind(id);
+    }
+    sql.push(")");
+    let there: Vec<(i64,)> = sql.build_query_as().persistent(false).fetch_all(db).await?;
+    Ok(there.into_iter().map(|(id,)| id).collect())
+}
+
+/// A row whose values go into a statement in the order of [`Table::INTO`].
+trait Row: Table {
+    fn bind(&self, values: &mut Values<'_>);
+}
+
+macro_rules! row {
+    ($row:ty, |$it:ident| $($value:expr),*) => {
+        impl Row for $row {
+            fn bind(&self, values: &mut Values<'_>) {
+                let $it = self;
+                values$(.push_bind($value))*;
+            }
+        }
+    };
+}
+
+row!(
+    Session,
+    |it| it.id.0,
+    &it.slug,
+    &it.title,
+    &it.language,
+    &it.deliver,
+    it.open,
+    it.created_ms,
+    it.ended_ms
+);
+row!(SurveyVersion, |it| &it.id, it.version, &it.definition);
+row!(
+    Interview,
+    |it| it.id.0,
+    &it.survey_id,
+    it.version,
+    it.session_id.map(|id| id.0),
+    &it.respondent,
+    &it.language,
+    it.started_ms,
+    it.ended_ms
+);
+row!(
+    Participant,
+    |it| it.session_id.0,
+    it.id.0,
+    &it.user,
+    &it.name,
+    &it.role,
+    it.joined_ms
+);
+row!(
+    Track,
+    |it| it.session_id.0,
+    it.id.0,
+    it.participant_id.0,
+    &it.provider,
+    &it.provider_job,
+    it.started_ms,
+    it.audio_ms,
+    it.ended_ms
+);
+row!(
+    Segment,
+    |it| it.session_id.0,
+    it.seq,
+    it.track_id.0,
+    it.kind.as_str(),
+    &it.source,
+    it.start_ms,
+    it.end_ms,
+    &it.language,
+    it.confidence,
+    &it.text,
+    &it.words,
+    it.created_ms
+);
+row!(
+    Answer,
+    |it| it.interview_id.0,
+    &it.question_id,
+    it.revision,
+    &it.request_id,
+    &it.value,
+    it.segment_seq,
+    it.created_ms
+);

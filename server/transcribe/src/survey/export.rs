@@ -1,0 +1,162 @@
+//! Stored answers as lines of JSON or as CSV.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{engine::read, error::ToolError};
+use crate::{
+    record::{Answer, Interview, RowId},
+    store::Store,
+};
+
+/// Interviews that are read at once.
+const PAGE: u32 = 100;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An object a line; the last line ends too.
+    JsonLines,
+    /// RFC 4180, with a header.
+    Csv,
+}
+
+/// The stored answers of a survey, interview by interview, each with all its revisions in the order they were given.
+pub struct Export {
+    store: Arc<dyn Store>,
+    survey: String,
+    format: Format,
+    /// The last interview that was read; none at the end.
+    after: Option<RowId>,
+    header: bool,
+}
+
+/// A line of the export.
+#[derive(Serialize)]
+struct Line<'a> {
+    survey: &'a str,
+    version: i64,
+    /// As a text: it has more digits than scripts keep.
+    interview: String,
+    respondent: Option<&'a str>,
+    language: &'a str,
+    started_ms: i64,
+    ended_ms: Option<i64>,
+    question: &'a str,
+    revision: i64,
+    /// Whether no later revision has replaced it.
+    latest: bool,
+    value: &'a RawValue,
+    segment: Option<i64>,
+    request_id: &'a str,
+    answered_ms: i64,
+}
+
+const HEADER: &str = "survey,version,interview,respondent,language,started_ms,ended_ms,question,revision,latest,value,segment,request_id,answered_ms\r\n";
+
+impl Export {
+    pub(super) fn new(store: Arc<dyn Store>, survey: String, format: Format) -> Self {
+        Self {
+            store,
+            survey,
+            format,
+            after: Some(RowId(0)),
+            header: format == Format::Csv,
+        }
+    }
+
+    /// The next piece, none at the end.
+    ///
+    /// # Errors
+    /// `storage_unavailable`; the same piece may be asked for again.
+    pub async fn next(&mut self) -> Result<Option<String>, ToolError> {
+        let mut piece = if self.header {
+            HEADER.to_owned()
+        } else {
+            String::new()
+        };
+        while let Some(after) = self.after {
+            let interviews = read(self.store.interviews(&self.survey, after, PAGE)).await?;
+            for interview in &interviews {
+                let answers = read(self.store.answers(interview.id)).await?;
+                lines(self.format, interview, &answers, &mut piece);
+            }
+            self.after = interviews.last().map(|interview| interview.id);
+            if !piece.is_empty() {
+                break;
+            }
+        }
+        self.header = false;
+        Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+}
+
+fn lines(format: Format, interview: &Interview, answers: &[Answer], piece: &mut String) {
+    let latest: HashMap<&str, i64> = answers
+        .iter()
+        .map(|answer| (answer.question_id.as_str(), answer.revision))
+        .collect();
+    let null = RawValue::NULL;
+    for answer in answers {
+        let value: Option<&RawValue> = serde_json::from_str(&answer.value).ok();
+        let line = Line {
+            survey: &interview.survey_id,
+            version: interview.version,
+            interview: interview.id.0.to_string(),
+            respondent: interview.respondent.as_deref(),
+            language: &interview.language,
+            started_ms: interview.started_ms,
+            ended_ms: interview.ended_ms,
+            question: &answer.question_id,
+            revision: answer.revision,
+            latest: latest.get(answer.question_id.as_str()) == Some(&answer.revision),
+            value: value.unwrap_or(null),
+            segment: answer.segment_seq,
+            request_id: &answer.request_id,
+            answered_ms: answer.created_ms,
+        };
+        match format {
+            Format::JsonLines => {
+                piece.push_str(&serde_json::to_string(&line).unwrap_or_default());
+                piece.push('\n');
+            }
+            Format::Csv => csv(&line, piece),
+        }
+    }
+}
+
+fn csv(line: &Line<'_>, piece: &mut String) {
+    let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+    // A text without its quotes, an answer that is none as nothing, the rest as JSON.
+    let value = match serde_json::from_str(line.value.get()) {
+        Ok(Value::String(text)) => text,
+        Ok(Value::Null) => String::new(),
+        _ => line.value.get().to_owned(),
+    };
+    let fields = [
+        line.survey.to_owned(),
+        line.version.to_string(),
+        line.interview.clone(),
+        line.respondent.unwrap_or_default().to_owned(),
+        line.language.to_owned(),
+        line.started_ms.to_string(),
+        number(line.ended_ms),
+        line.question.to_owned(),
+        line.revision.to_string(),
+        line.latest.to_string(),
+        value,
+        number(line.segment),
+        line.request_id.to_owned(),
+        line.answered_ms.to_string(),
+    ];
+    let quoted = |field: String| {
+        if field.contains(['"', ',', '\n', '\r']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field
+        }
+    };
+    piece.push_str(&fields.map(quoted).join(","));
+    piece.push_str("\r\n");
+}

@@ -1,0 +1,233 @@
+//! The writer over a database that works.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use voicematch_transcribe::record::Record;
+use voicematch_transcribe::store::metrics::StorageMetrics;
+use voicematch_transcribe::store::writer::{Health, Outcome, Receipt, Settings, Writer};
+use voicematch_transcribe::store::{self, StoreError};
+
+use crate::support::{
+    IN_DATABASE, PATIENCE, Rig, answer, connect, count, interview, outcomes, run, segment, session,
+    soon, sqlite_url,
+};
+
+#[tokio::test]
+async fn a_batch_waits_for_the_interval_or_for_its_size() {
+    let rig =
+        Rig::sqlite_with(|settings| settings.flush_interval = Duration::from_secs(3_600)).await;
+    let mut first = rig.write(1..=99);
+    assert!(told_soon(&mut first[0]).await.is_none());
+    first.extend(rig.write(100..=100));
+    assert_eq!(count(&outcomes(first).await, IN_DATABASE), 100);
+
+    let rig = Rig::sqlite().await;
+    assert_eq!(outcomes(rig.write(1..=3)).await, [IN_DATABASE; 3]);
+    assert_eq!(rig.metrics.queue().flushed, 4);
+}
+
+/// What the receipt says within a moment.
+async fn told_soon(receipt: &mut Receipt) -> Option<Outcome> {
+    tokio::time::timeout(Duration::from_millis(200), receipt)
+        .await
+        .ok()
+}
+
+#[tokio::test]
+async fn an_answer_takes_with_it_what_waits() {
+    let rig =
+        Rig::sqlite_with(|settings| settings.flush_interval = Duration::from_secs(3_600)).await;
+    let waiting = rig.write(1..=50);
+    let asked = interview("bob");
+    let id = asked.id;
+    rig.writer.write(Record::Interview(asked));
+    let given = rig.writer.write_now(Record::Answer(answer(id, 1)));
+    assert_eq!(soon("the answer", given).await, IN_DATABASE);
+    assert_eq!(count(&outcomes(waiting).await, IN_DATABASE), 50);
+    assert_eq!(rig.store.answers(id).await.expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_row_is_kept_in_a_file_of_its_own() {
+    let rig = Rig::sqlite().await;
+    let mut receipts = rig.write(1..=40);
+    // The slug is taken.
+    receipts.push(rig.writer.write(Record::Session(session("session"))));
+    receipts.extend(rig.write(41..=90));
+    let told = outcomes(receipts).await;
+    assert_eq!(count(&told, IN_DATABASE), 90);
+    assert_eq!(told[40], Outcome::Rejected);
+    assert_eq!(rig.stored().await.len(), 90);
+    let path = rig.dir.path().join("state/rejected.jsonl");
+    let kept = std::fs::read_to_string(&path).expect("the file");
+    assert_eq!(kept.lines().count(), 1);
+    assert!(
+        kept.contains("\"record\":\"session\"") && kept.contains("\"error\":"),
+        "{kept}"
+    );
+    let mode = std::fs::metadata(&path)
+        .expect("the file")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "nobody else reads it");
+    assert_eq!(rig.writer.health(), Health::Good);
+}
+
+#[tokio::test]
+async fn rows_of_a_deleted_session_are_dropped() {
+    let rig = Rig::sqlite().await;
+    rig.writer.write(Record::SessionDeleted { id: rig.session });
+    assert_eq!(outcomes(rig.write(1..=3)).await, [Outcome::Deleted; 3]);
+    assert!(!rig.dir.path().join("state/rejected.jsonl").exists());
+}
+
+#[tokio::test]
+async fn nul_characters_are_removed() {
+    let rig = Rig::sqlite().await;
+    let mut row = segment(rig.session, 1);
+    row.text = "a\0b\0".to_owned();
+    row.words = Some("\0".to_owned());
+    let told = rig.writer.write_now(Record::Segment(row));
+    assert_eq!(soon("stored", told).await, IN_DATABASE);
+    let found = rig.store.segments(rig.session, 0, 1).await.expect("read");
+    assert_eq!(
+        (found[0].text.as_str(), found[0].words.as_deref()),
+        ("ab", Some(""))
+    );
+}
+
+#[tokio::test]
+async fn at_the_end_all_that_waits_is_written() {
+    let rig =
+        Rig::sqlite_with(|settings| settings.flush_interval = Duration::from_secs(3_600)).await;
+    let waiting = rig.write(1..=99);
+    assert_eq!(rig.close().await, None);
+    assert_eq!(count(&outcomes(waiting).await, IN_DATABASE), 99);
+    assert_eq!(rig.stored().await.len(), 99);
+    // Nothing is left, and nothing more is taken.
+    let files = std::fs::read_dir(rig.dir.path().join("state")).expect("the folder");
+    assert_eq!(files.count(), 0);
+    assert_eq!(outcomes(rig.write(100..=100)).await, [Outcome::Lost]);
+}
+
+#[tokio::test]
+async fn a_dropped_writer_writes_what_waits() {
+    let rig =
+        Rig::sqlite_with(|settings| settings.flush_interval = Duration::from_secs(3_600)).await;
+    let waiting = rig.write(1..=99);
+    drop(rig.writer);
+    assert_eq!(count(&outcomes(waiting).await, IN_DATABASE), 99);
+}
+
+#[tokio::test]
+async fn expired_sessions_are_deleted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = store::connect(&sqlite_url(dir.path()), true)
+        .await
+        .expect("a database");
+    let mut old = session("old");
+    old.ended_ms = Some(1_000);
+    let mut young = session("young");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    young.created_ms =
+        i64::try_from(now.expect("after 1970").as_millis()).expect("before the year 292,000,000");
+    store
+        .append(&[Record::Session(old), Record::Session(young)])
+        .await
+        .expect("written");
+    let mut settings = Settings::new(dir.path().join("state"));
+    settings.retention = Some(Duration::from_secs(24 * 3_600));
+    let metrics = StorageMetrics::new().expect("metrics");
+    let writer = Writer::start(Arc::clone(&store), settings, metrics)
+        .await
+        .expect("a writer");
+    soon("the old session goes", async {
+        while store.session("old").await.expect("read").is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(store.session("young").await.expect("read").is_some());
+    assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
+}
+
+#[tokio::test]
+async fn the_figures_are_those_of_the_documents() {
+    let rig = Rig::sqlite().await;
+    let registry = prometheus::Registry::new();
+    rig.metrics.register(&registry).expect("names are free");
+    outcomes(rig.write(1..=3)).await;
+    let families = registry.gather();
+    let value = |name: &str| {
+        let family = families.iter().find(|family| family.name() == name);
+        let metric = &family.unwrap_or_else(|| panic!("{name}")).get_metric()[0];
+        metric.get_counter().get_value()
+            + metric.get_gauge().get_value()
+            + metric.get_histogram().get_sample_count() as f64
+    };
+    for (name, expected) in [
+        ("transcribe_queue_length", 0.0),
+        ("transcribe_queued_total", 4.0),
+        ("transcribe_flushed_total", 4.0),
+        ("transcribe_flush_errors_total", 0.0),
+        ("transcribe_commit_seconds", 2.0),
+        ("transcribe_store_delay_seconds", 4.0),
+        ("transcribe_batch_rows", 2.0),
+        ("transcribe_spill_bytes", 0.0),
+        ("transcribe_lost_segments_total", 0.0),
+    ] {
+        assert_eq!(value(name), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_urls_are_told_without_their_password() {
+    for url in [
+        "mysql://user:geheim@host/db",
+        "geheim",
+        "sqlite:",
+        "sqlite::memory:",
+        "postgres://user:geheim@127.0.0.1:port/db",
+        "postgres://user:geheim@127.0.0.1:1/db",
+        "postgres://user:geheim@127.0.0.1/db?sslmode=geheim",
+        "sqlite:/nowhere/at/all",
+    ] {
+        let refused = store::connect(url, true).await.err().expect(url);
+        let said = format!("{refused} {refused:?}");
+        assert!(!said.contains("geheim"), "{said}");
+        let later = matches!(refused, StoreError::Temporary(_));
+        assert_eq!(
+            later,
+            cfg!(feature = "postgres") && url.contains(":1/"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let url = sqlite_url(dir.path());
+    let refused = |migrate| {
+        let url = url.clone();
+        async move {
+            match store::connect(&url, migrate).await {
+                Err(StoreError::Misconfigured(why)) => why,
+                other => panic!("{:?}", other.err()),
+            }
+        }
+    };
+    assert!(refused(false).await.contains("migrations are off"));
+    store::connect(&url, true).await.expect("migrated");
+    store::connect(&url, false).await.expect("nothing to do");
+    run(
+        &mut connect(dir.path()).await,
+        "UPDATE voicematch_migrations SET version = 99",
+    )
+    .await;
+    assert!(refused(true).await.contains("version 99"));
+    assert!(refused(false).await.contains("version 99"));
+}
