@@ -7,6 +7,8 @@ mod page;
 mod process;
 mod routes;
 mod support;
+#[cfg(feature = "transcribe")]
+mod transcription;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -61,6 +63,9 @@ pub struct Admin {
     pub bans: Arc<Bans>,
     /// What was counted some minutes ago.
     pub history: History,
+    /// Transcription and surveys, where they are set up.
+    #[cfg(feature = "transcribe")]
+    pub transcribe: Option<Arc<crate::transcribe::Transcribe>>,
 }
 
 /// Serves operators until the future is dropped.

@@ -6,6 +6,8 @@ pub(crate) mod healthcheck;
 pub(crate) mod manual;
 #[cfg(feature = "self-test")]
 pub(crate) mod self_test;
+#[cfg(feature = "transcribe")]
+pub(crate) mod survey;
 
 use std::process::ExitCode;
 

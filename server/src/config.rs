@@ -3,6 +3,8 @@
 pub mod file;
 mod flags;
 pub mod parse;
+#[cfg(feature = "transcribe")]
+mod transcription;
 mod value;
 
 use std::{
@@ -16,6 +18,8 @@ use std::{
 use crate::fetch;
 #[cfg(feature = "sentry")]
 use crate::report::Dsn;
+#[cfg(feature = "transcribe")]
+use crate::transcribe::TranscribeConfig;
 use crate::{
     admin::SupportConfig,
     admission::{
@@ -37,6 +41,8 @@ use crate::{
 #[cfg(feature = "traces")]
 use hyper::Uri;
 
+#[cfg(feature = "transcribe")]
+pub use flags::SurveyCommand;
 pub use flags::{Cli, Command, Flags, LogFormat};
 pub use value::{After, IceServers};
 use voicematch_core::{
@@ -81,6 +87,9 @@ pub struct Config {
     pub matchmaker: MatchmakerConfig,
     pub traces: Option<TraceConfig>,
     pub reports: Option<ReportConfig>,
+    /// Transcription and surveys, if they are wanted.
+    #[cfg(feature = "transcribe")]
+    pub transcribe: Option<TranscribeConfig>,
 }
 
 impl Config {
@@ -273,6 +282,8 @@ impl Flags {
                 ));
             }
         };
+        #[cfg(feature = "transcribe")]
+        let transcribe = self.transcription.check(self.state_dir.clone())?;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
             listen: self.listen,
@@ -368,6 +379,8 @@ impl Flags {
             },
             traces,
             reports,
+            #[cfg(feature = "transcribe")]
+            transcribe,
         })
     }
 }

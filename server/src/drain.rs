@@ -141,7 +141,7 @@ impl Group {
             Some(_) => {}
         }
         let (absent, present): (Vec<_>, Vec<_>) = (self.members.iter().cloned())
-            .partition(|member| session(member).is_some_and(|session| session.is_detached()));
+            .partition(|member| session(member).is_some_and(|session| session.is_out_of_reach()));
         let confirmed = present.iter().all(|member| member.outbox.is_confirmed());
         if !confirmed && self.until.is_some_and(|until| elapsed < until) {
             return true;

@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -35,6 +36,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{sleep, timeout},
 };
+
+use voicematch_core::room::ticket::MIN_KEY_BYTES;
 
 use crate::{
     io::Stream,
@@ -65,21 +68,24 @@ const SERVES: u8 = b'S';
 /// The old one has left.
 const LEFT: u8 = b'L';
 
-/// What the old server gives away.
-#[derive(Debug, Serialize, Deserialize)]
+/// What the old server gives away. There is a secret in it.
+#[derive(Serialize, Deserialize)]
 struct Offer {
     version: u32,
     /// The flags that the sockets come from, in their order.
     names: Vec<String>,
     /// Where the old server goes on to take requests of the sessions that it has.
     sessions: PathBuf,
+    /// The key of room tickets in base64, if it is nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    room_key: Option<String>,
 }
 
 /// What a new server got from the one before.
-#[derive(Debug)]
 pub struct Inherited {
     sockets: Vec<(String, OwnedFd)>,
     sessions: PathBuf,
+    room_key: Option<Vec<u8>>,
     control: UnixStream,
 }
 
@@ -100,14 +106,23 @@ pub fn ask(path: &Path) -> io::Result<Option<Inherited>> {
     control.set_read_timeout(Some(PATIENCE))?;
     let (line, sockets) = receive(&control)?;
     let offer: Offer = serde_json::from_slice(&line)?;
+    let other_way =
+        || io::Error::other("the server that runs says it in another way; stop it first");
     if offer.version != VERSION || offer.names.len() != sockets.len() {
-        return Err(io::Error::other(
-            "the server that runs says it in another way; stop it first",
-        ));
+        return Err(other_way());
+    }
+    let room_key = offer.room_key.map(|key| BASE64.decode(key)).transpose();
+    let room_key = room_key.map_err(|_| other_way())?;
+    if room_key
+        .as_ref()
+        .is_some_and(|key| key.len() < MIN_KEY_BYTES)
+    {
+        return Err(other_way());
     }
     Ok(Some(Inherited {
         sockets: offer.names.into_iter().zip(sockets).collect(),
         sessions: offer.sessions,
+        room_key,
         control,
     }))
 }
@@ -164,6 +179,11 @@ impl Inherited {
         &self.sessions
     }
 
+    /// The key of the old server's room tickets, if it has it in memory only.
+    pub fn take_room_key(&mut self) -> Option<Vec<u8>> {
+        self.room_key.take()
+    }
+
     /// Says that this server serves, and waits until the old one has stopped listening.
     pub async fn succeed(self) -> io::Result<()> {
         self.control.set_nonblocking(true)?;
@@ -210,6 +230,8 @@ pub struct HandOver {
     /// Where it asks; `None`: the server before listens there still.
     bound: Option<Bound>,
     sockets: Vec<(String, OwnedFd)>,
+    /// The key of room tickets, if it is in memory only.
+    room_key: Option<Vec<u8>>,
 }
 
 /// A new server has taken this one's place.
@@ -221,11 +243,13 @@ pub struct Succeeded {
 }
 
 impl HandOver {
-    /// At this path, which the server before may still have; gives away the sockets of `bound`, each with its flag.
+    /// At this path, which the server before may still have; gives away the sockets of `bound`, each with its flag,
+    /// and the key of room tickets if it would be lost with this process.
     pub fn new<'a>(
         path: &Path,
         has_predecessor: bool,
         bound: impl IntoIterator<Item = (&'a str, &'a Bound)>,
+        room_key: Option<Vec<u8>>,
     ) -> io::Result<Self> {
         let share = |(flag, bound): (&str, &Bound)| {
             let (address, socket) = bound.share()?;
@@ -236,6 +260,7 @@ impl HandOver {
             path: path.to_owned(),
             bound: (!has_predecessor).then(|| bind(path)).transpose()?,
             sockets: sockets.collect::<Result<_, _>>()?,
+            room_key,
         })
     }
 
@@ -280,6 +305,7 @@ impl HandOver {
             version: VERSION,
             names: self.sockets.iter().map(|(name, _)| name.clone()).collect(),
             sessions,
+            room_key: self.room_key.as_ref().map(|key| BASE64.encode(key)),
         };
         let mut line = serde_json::to_vec(&offer)?;
         line.push(b'\n');

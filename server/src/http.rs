@@ -12,6 +12,8 @@ mod poll;
 mod send;
 mod stream;
 mod traced;
+#[cfg(feature = "transcribe")]
+pub mod transcribed;
 mod wanted;
 
 use std::{
@@ -41,6 +43,8 @@ use connection::{Asked, Connection};
 use error::HttpError;
 use stream::{Hold, HttpStream};
 
+#[cfg(feature = "transcribe")]
+use crate::transcribe::Transcribe;
 use crate::{
     admission::{
         auth::Auth,
@@ -114,6 +118,9 @@ pub struct Public {
     pub predecessor: Option<PathBuf>,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
+    /// Transcription and surveys, where they are set up.
+    #[cfg(feature = "transcribe")]
+    pub transcribe: Option<Arc<Transcribe>>,
 }
 
 /// A refused connection holds a place among few, so it has little time to send its request, and to take the answer.
@@ -234,6 +241,17 @@ fn give_socket(stream: Stream, reply: &[u8], early: Bytes, asked: Asked, connect
             handshake::start(stream, reply, &early, connection, *request);
         }
         Asked::Stream(request) => events::start(stream, connection, request),
+        #[cfg(feature = "transcribe")]
+        Asked::Transcribe(handed) => {
+            // It has left before it was answered.
+            if !reply.is_empty() {
+                let (reply, early) = (reply.to_vec(), early.to_vec());
+                let held = connection.permit.clone();
+                handed
+                    .transcribe
+                    .serve(stream, reply, early, handed.visit, held);
+            }
+        }
         Asked::Forward(forward) => {
             tokio::spawn(forward.run(stream, early, connection.permit.clone()));
         }
@@ -364,6 +382,19 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         && !connection.goes_on(&request)
     {
         return refused(refusal);
+    }
+    #[cfg(feature = "transcribe")]
+    if let Some(transcribe) = &public.transcribe {
+        if path == "/transcribe" && request.method() == Method::GET {
+            return transcribed::upgrade_to(request, connection, transcribe);
+        }
+        #[cfg(feature = "mcp")]
+        if path == "/mcp" {
+            return Box::pin(transcribed::mcp(request, connection, transcribe)).await;
+        }
+        if path.starts_with("/api/") {
+            return Box::pin(transcribed::answer(request, connection, transcribe)).await;
+        }
     }
     match (request.method(), path) {
         (&Method::GET, "/ws") => connection.upgrade(request).await,

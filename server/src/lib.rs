@@ -25,6 +25,8 @@ pub mod shed;
 pub mod shutdown;
 pub mod systemd;
 pub mod trace;
+#[cfg(feature = "transcribe")]
+pub mod transcribe;
 pub mod transport;
 
 use std::{
@@ -105,6 +107,8 @@ pub struct Server {
     tracer: Option<Arc<Tracer>>,
     spans: Export,
     reports: Reports,
+    #[cfg(feature = "transcribe")]
+    transcription: Option<transcribe::Running>,
 }
 
 /// Where a server listens.
@@ -152,6 +156,12 @@ pub enum ServerError {
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
+    /// Transcription or surveys cannot begin.
+    #[error("{0}")]
+    Transcription(String),
+    /// Rows of transcripts or answers are neither in the database nor on the disk.
+    #[error("{0} rows of transcripts and answers could not be stored")]
+    Unsaved(u64),
     /// Traces or error reports cannot be sent from here.
     #[error("{0}")]
     Telling(String),
@@ -167,7 +177,8 @@ impl Server {
     /// Binds all addresses, or takes them over from the server that runs. From now on the kernel queues connections;
     /// [`Self::run`] accepts them.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let (keys, key_source) = room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
+        let (mut keys, key_source) =
+            room_key::load(&config.room_key).map_err(ServerError::RoomKey)?;
         let metrics = Arc::new(Metrics::new(config.workers, &PoolKind::LABELS)?);
         let auth = Auth::load(config.auth.clone(), config.session.rate, &metrics);
         let auth = auth.map_err(ServerError::TokenKeys)?;
@@ -176,6 +187,11 @@ impl Server {
         let events = events.transpose().map_err(ServerError::Events)?;
         let certificate = config.tls.clone().map(Certificate::load).transpose();
         let certificate = certificate.map_err(ServerError::Certificate)?;
+        #[cfg(feature = "transcribe")]
+        let transcription = (config.transcribe.clone())
+            .map(|config| transcribe::Running::start(config, &keys.present, metrics.registry()))
+            .transpose()
+            .map_err(ServerError::Transcription)?;
         // Last, as the other server waits for this one from now on.
         let mut inherited = match &config.hand_over {
             Some(path) => hand_over::ask(path).map_err(|error| ServerError::HandOver {
@@ -201,11 +217,17 @@ impl Server {
         let access = access.map_err(ServerError::AdminToken)?;
         if let Some(inherited) = &mut inherited {
             inherited.give_up_rest();
+            if let Some(secret) = inherited.take_room_key() {
+                room_key::inherit(&mut keys, key_source, secret);
+            }
         }
+        let room_key =
+            (key_source == room_key::Source::Memory).then(|| keys.present.secret().to_vec());
         let hand_over = config.hand_over.as_deref().map(|path| {
             let public = public.iter().map(|bound| (LISTEN, bound));
             let bound = public.chain([(ADMIN_LISTEN, &admin)]);
-            HandOver::new(path, inherited.is_some(), bound).map_err(|error| ServerError::Bind {
+            let hand_over = HandOver::new(path, inherited.is_some(), bound, room_key);
+            hand_over.map_err(|error| ServerError::Bind {
                 address: Address::Unix(path.to_owned()),
                 flag: HAND_OVER,
                 error,
@@ -235,6 +257,8 @@ impl Server {
             tracer,
             spans,
             reports,
+            #[cfg(feature = "transcribe")]
+            transcription,
         })
     }
 
@@ -289,6 +313,8 @@ impl Server {
             tracer,
             spans,
             reports,
+            #[cfg(feature = "transcribe")]
+            transcription,
         } = self;
         // The guards remove the socket files when this function ends.
         let (admin, admin_file) = admin.into_listener()?;
@@ -330,6 +356,10 @@ impl Server {
             access,
             bans: bans.clone(),
             history: Default::default(),
+            #[cfg(feature = "transcribe")]
+            transcribe: transcription
+                .as_ref()
+                .map(|running| running.transcribe.clone()),
             context: context.clone(),
             workers: workers.handles.clone(),
             shutdown: shutdown.clone(),
@@ -351,6 +381,10 @@ impl Server {
             shutdown: shutdown.clone(),
             predecessor,
             make_room: make_room.clone(),
+            #[cfg(feature = "transcribe")]
+            transcribe: transcription
+                .as_ref()
+                .map(|running| running.transcribe.clone()),
         });
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);
@@ -407,6 +441,10 @@ impl Server {
                                 .set_per_minute(config.reconnects_per_minute);
                             shared.settings.replace(config.settings());
                             context.config.replace(config.session);
+                            #[cfg(feature = "transcribe")]
+                            if let Some(transcribe) = &shared.transcribe {
+                                transcribe.reload_key();
+                            }
                         }
                     },
                     shed::watch(&context, &make_room)
@@ -452,7 +490,15 @@ impl Server {
         shutdown.begin();
         let left = context.directory.len();
         tracing::info!(sessions = left, timeout = ?config.drain_timeout, "draining");
-        let closed = drain::drain(&context, config.drain_timeout, has_successor, stop).await;
+        let unsaved = async {
+            #[cfg(feature = "transcribe")]
+            if let Some(transcription) = transcription {
+                return transcription.drain().await;
+            }
+            0
+        };
+        let drained = drain::drain(&context, config.drain_timeout, has_successor, stop);
+        let (closed, unsaved) = tokio::join!(drained, unsaved);
         // Until here, and while users are still being closed, the listener answers.
         shutdown::last_words(&context.metrics, &make_room).await;
         workers.stop();
@@ -466,6 +512,7 @@ impl Server {
         tokio::join!(spans.flush(), reports.flush());
         tracing::info!(closed_at_deadline = closed, "stopped");
         match accepted {
+            _ if unsaved > 0 => Err(ServerError::Unsaved(unsaved)),
             Some(Err(error)) => Err(std::io::Error::other(error).into()),
             _ => Ok(()),
         }

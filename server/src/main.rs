@@ -10,6 +10,8 @@ mod commands;
 use std::process::ExitCode;
 
 use tokio::sync::{mpsc, oneshot};
+#[cfg(feature = "transcribe")]
+use voicematch_server::config::SurveyCommand;
 use voicematch_server::{
     Server,
     config::{
@@ -79,6 +81,10 @@ fn main() -> ExitCode {
         Some(Command::Defaultconfig) => commands::configuration::print_default(),
         Some(Command::Completions { shell }) => commands::manual::print_completions(shell),
         Some(Command::Man) => commands::manual::print_page(),
+        #[cfg(feature = "transcribe")]
+        Some(Command::Survey {
+            what: SurveyCommand::Check { file },
+        }) => commands::survey::check(&file),
     };
     outcome.unwrap_or_else(|error| {
         log::print_error(&error.to_string());

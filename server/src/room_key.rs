@@ -1,5 +1,6 @@
 //! Where the key of room tickets comes from: a file that the operator names, else one that the first start makes. A key
-//! that is lost with the process would make tickets useless.
+//! that is lost with the process would make tickets useless, so one that is in memory only goes to the server that takes
+//! this one's place.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -57,6 +58,16 @@ pub fn load(config: &KeyConfig) -> Result<(RoomKeys, Source), String> {
         valid_for: config.valid_for,
     };
     Ok((keys, source))
+}
+
+/// Believes the tickets of the server before, whose key was in memory only. `secret`: that key. A server without a key of
+/// its own goes on with it; else it is the old one, unless the operator has named another.
+pub fn inherit(keys: &mut RoomKeys, source: Source, secret: Vec<u8>) {
+    let key = RoomKey::new(secret);
+    match source {
+        Source::Memory => keys.present = key,
+        Source::File | Source::StateDir => _ = keys.old.get_or_insert(key),
+    }
 }
 
 /// Whether the keys that the operator has made can be used; nothing is made.
@@ -119,7 +130,7 @@ fn kept(state_dir: Option<&Path>) -> (RoomKey, Source) {
     match kept {
         Ok(key) => (key, Source::StateDir),
         Err(error) => {
-            tracing::warn!(%error, "rooms will not survive a restart: their key cannot be kept; give --state-dir or --room-key-file");
+            tracing::warn!(%error, "rooms will survive no restart but one with --hand-over: their key cannot be kept; give --state-dir or --room-key-file");
             (RoomKey::random(), Source::Memory)
         }
     }
@@ -198,6 +209,26 @@ mod tests {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("ours");
         assert!(read(&path).err().expect("refused").contains("5 bytes"));
         let _ = fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn a_key_that_was_handed_over_signs_only_where_there_is_no_other() {
+        let key = |secret: u8| vec![secret; KEY_BYTES];
+        for (source, old, expected) in [
+            (Source::Memory, None, (9, None)),
+            (Source::Memory, Some(2), (9, Some(2))),
+            (Source::StateDir, None, (1, Some(9))),
+            (Source::File, Some(2), (1, Some(2))),
+        ] {
+            let mut keys = RoomKeys {
+                present: RoomKey::new(key(1)),
+                old: old.map(|old| RoomKey::new(key(old))),
+                ..RoomKeys::random(ProcessId::random())
+            };
+            inherit(&mut keys, source, key(9));
+            let old = keys.old.map(|old| old.secret()[0]);
+            assert_eq!((keys.present.secret()[0], old), expected);
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ const SERVER: &[Room] = &[
             "events",
             "fetch",
             "files",
+            "transcribe",
         ],
     ),
     (
@@ -42,6 +43,7 @@ const SERVER: &[Room] = &[
             "machine",
             "files",
             "log",
+            "transcribe",
         ],
     ),
     ("hand_over", &["listen", "io"]),
@@ -49,8 +51,16 @@ const SERVER: &[Room] = &[
     ("profile", &["http"]),
     (
         "http",
-        &["transport", "admission", "io", "shutdown", "trace"],
+        &[
+            "transcribe",
+            "transport",
+            "admission",
+            "io",
+            "shutdown",
+            "trace",
+        ],
     ),
+    ("transcribe", &["admission", "io", "files"]),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("drain", &[]),
@@ -109,6 +119,31 @@ const CORE: &[Room] = &[
     ("blocks", &[]),
     ("events", &[]),
     ("trace", &[]),
+];
+
+/// From the top down.
+const TRANSCRIBE: &[Room] = &[
+    (
+        "sessions",
+        &["session", "parts", "bridge", "record", "store", "time"],
+    ),
+    ("export", &["session", "record"]),
+    (
+        "session",
+        &[
+            "parts", "deliver", "track", "bridge", "provider", "record", "store", "time",
+        ],
+    ),
+    ("parts", &["bridge", "store"]),
+    ("survey_log", &["survey", "store", "record"]),
+    ("survey", &["store", "record"]),
+    ("deliver", &[]),
+    ("track", &[]),
+    ("bridge", &["provider"]),
+    ("provider", &[]),
+    ("store", &["record"]),
+    ("record", &[]),
+    ("time", &[]),
 ];
 
 /// From the top down.
@@ -283,6 +318,14 @@ fn the_rooms_of_the_server_import_downward_only() {
 fn the_rooms_of_the_core_import_downward_only() {
     let faults = faults(CORE, &rooms("server/core/src"));
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn the_rooms_of_transcription_import_downward_only() {
+    let faults = faults(TRANSCRIBE, &rooms("server/transcribe/src"));
+    assert!(faults.is_empty(), "{faults:#?}");
+    let manifest = section("server/transcribe/Cargo.toml", "dependencies");
+    assert!(!manifest.contains("clap") && !manifest.contains("voicematch-core"));
 }
 
 #[test]

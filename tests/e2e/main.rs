@@ -43,6 +43,7 @@ mod proxy;
 mod refusals;
 mod rejoin;
 mod relay;
+mod restarts;
 mod resume;
 mod resume_attack;
 mod resume_limits;
@@ -52,8 +53,12 @@ mod slow_consumer;
 mod storm;
 mod support;
 mod support_api;
+#[cfg(feature = "transcribe")]
+mod surveys;
 mod systemd;
 mod tls;
 #[cfg(feature = "traces")]
 mod traces;
+#[cfg(feature = "transcribe")]
+mod transcription;
 mod turn;

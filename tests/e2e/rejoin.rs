@@ -115,26 +115,39 @@ async fn a_named_room_comes_back_with_its_numbers() {
         let mut user = Client::begin(&server, Via::WebSocket).await;
         user.send(json!({"type": "join_room", "room": "tea"})).await;
         let joined = user.expect("room_joined").await;
-        tickets.push((text(&joined, "room_ticket"), joined["you"]["n"].clone()));
+        tickets.push((text(&joined, "room_ticket"), joined["you"].clone()));
         users.push(user);
     }
     kill(server).await;
     let server = TestServer::start(&[]).await;
-    let mut back = Vec::new();
     // The last one is the first to be back, and is no newcomer to the others.
-    for (ticket, n) in tickets.into_iter().rev() {
+    let mut back: Vec<(Client, Value)> = Vec::new();
+    for (ticket, you) in tickets.into_iter().rev() {
         let mut user = rejoin(&server, Via::WebSocket, &ticket).await;
         let joined = user.expect("room_joined").await;
-        assert_eq!(joined["you"]["n"], n);
-        for member in joined["members"].as_array().unwrap() {
-            let offers = n.as_u64() > member["n"].as_u64();
+        assert_eq!(joined["you"]["n"], you["n"]);
+        let members = joined["members"].as_array().unwrap();
+        for (member, (_, other)) in members.iter().zip(&back) {
+            let offers = you["n"].as_u64() > member["n"].as_u64();
             assert_eq!(member["offer"], offers, "{joined}");
+            assert_eq!(member["was"], other["peer_id"], "{joined}");
         }
-        for other in &mut back {
-            let told = Client::expect(other, "peer_joined").await;
+        for (other, _) in &mut back {
+            let told = other.expect("peer_joined").await;
             assert_eq!(told["offer"], true);
+            assert_eq!(told["was"], you["peer_id"]);
         }
-        back.push(user);
+        assert_eq!(members.len(), back.len());
+        back.push((user, you));
+    }
+    // Who has never been here was nobody.
+    let mut newcomer = Client::begin(&server, Via::WebSocket).await;
+    newcomer
+        .send(json!({"type": "join_room", "room": "tea"}))
+        .await;
+    for (other, _) in &mut back {
+        let told = other.expect("peer_joined").await;
+        assert!(told.get("was").is_none(), "{told}");
     }
 }
 

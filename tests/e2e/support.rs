@@ -5,9 +5,12 @@ pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
+pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod server;
+#[cfg(feature = "transcribe")]
+pub(crate) mod talk;
 pub(crate) mod tunnel;
 pub(crate) mod user;
 
@@ -24,7 +27,7 @@ pub(crate) use user::{User, pair};
 
 /// How long anything may take that is expected to happen. Long, for a busy machine: a test that passes
 /// does not wait for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(10);

@@ -19,6 +19,8 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+#[cfg(feature = "transcribe")]
+use super::transcription;
 use super::{Admin, exposition, page, support};
 use crate::http::{Reply, error::HttpError, json_reply, reply};
 
@@ -98,6 +100,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
     ));
     let all = operation().merge(profiles).merge(support);
     let (router, _) = all.split_for_parts();
+    #[cfg(feature = "transcribe")]
+    let router = router.merge(transcription::routes(&admin));
     router
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
@@ -105,7 +109,11 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
 }
 
 /// Lets operators through.
-async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Response {
     match admin.access.check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err((error, message)) => error.reply(&message).into_response(),
@@ -134,12 +142,20 @@ async fn livez() -> Reply {
 
 /// Whether the server takes new users
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
-    (status = 200, content_type = "text/plain", body = String, description = "It does"),
+    (status = 200, description = "It does; as JSON where the database of transcripts does not take rows now", content(
+        (String = "text/plain"),
+        (std::collections::HashMap<String, String> = "application/json"),
+    )),
     (status = 503, content_type = "text/plain", body = String, description = "It drains"),
 ))]
 async fn readyz(State(admin): State<Arc<Admin>>) -> Reply {
     match admin.shutdown.has_begun() {
         true => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+        #[cfg(feature = "transcribe")]
+        false if transcription::is_degraded(&admin) => {
+            let body = serde_json::json!({ "status": "ok", "transcribe": "degraded" });
+            json_reply(StatusCode::OK, &body)
+        }
         false => reply(StatusCode::OK, TEXT, "ok\n"),
     }
 }
@@ -156,7 +172,16 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Reply {
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     if accept.is_some_and(only_json) {
-        return json_reply(StatusCode::OK, &exposition::json(metrics, &workers));
+        #[cfg_attr(
+            not(feature = "transcribe"),
+            allow(unused_mut, reason = "nothing is added")
+        )]
+        let mut figures = exposition::json(metrics, &workers);
+        #[cfg(feature = "transcribe")]
+        for (name, figure) in transcription::figures(&admin).into_iter().flatten() {
+            figures[name] = figure;
+        }
+        return json_reply(StatusCode::OK, &figures);
     }
     match exposition::text(metrics, &workers) {
         Ok(text) => reply(StatusCode::OK, prometheus::TEXT_FORMAT, text),

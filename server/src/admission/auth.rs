@@ -23,6 +23,7 @@ use voicematch_core::{
 
 pub use claims::{Claims, Grant};
 pub use keys::{KeySet, KeySources};
+pub use ring::install as install_cryptography;
 pub use tokens::TokenConfig;
 use tokens::Tokens;
 use webhook::Webhook;

@@ -105,6 +105,13 @@ pub enum Command {
     },
     /// Print the manual page; `voicematch-server man | man -l -`.
     Man,
+    /// Work with the questionnaires of surveys.
+    #[cfg(feature = "transcribe")]
+    Survey {
+        /// What to do
+        #[command(subcommand)]
+        what: SurveyCommand,
+    },
     /// Ask a running server whether it is well; for containers, which have no curl.
     Healthcheck {
         /// The server's --config; else what the environment says
@@ -119,6 +126,18 @@ pub enum Command {
         /// Ask this URL instead
         #[arg(long, env = "VOICEMATCH_HEALTHCHECK_URL")]
         url: Option<String>,
+    },
+}
+
+/// What can be done with a questionnaire.
+#[cfg(feature = "transcribe")]
+#[derive(Debug, Clone, Subcommand)]
+pub enum SurveyCommand {
+    /// Check a questionnaire; each fault is named with its line.
+    Check {
+        /// The questionnaire, in TOML or JSON
+        #[arg(env = "VOICEMATCH_SURVEY_CHECK_FILE", value_name = "FILE")]
+        file: PathBuf,
     },
 }
 
@@ -465,6 +484,11 @@ pub struct Flags {
     /// How long a room ticket is valid: the longest call that can be saved
     #[arg(long, help_heading = RESUMING, default_value = "12h", value_parser = time("1s", "1year"), env = "VOICEMATCH_ROOM_TICKET_TTL", value_name = "DURATION")]
     pub room_ticket_ttl: Duration,
+
+    /// Transcription and surveys
+    #[cfg(feature = "transcribe")]
+    #[command(flatten)]
+    pub transcription: super::transcription::TranscribeFlags,
 
     /// Read settings from this file (TOML); defaultconfig prints one, checkconfig checks one [default: none]
     #[arg(long, help_heading = RUNNING, env = "VOICEMATCH_CONFIG", value_name = "FILE")]

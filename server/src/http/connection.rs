@@ -64,6 +64,9 @@ pub(super) enum Asked {
     Stream(StreamRequest),
     /// At once, too.
     Forward(Forward),
+    /// When HTTP has written its answer.
+    #[cfg(feature = "transcribe")]
+    Transcribe(Box<super::transcribed::Handed>),
 }
 
 /// A request that becomes a WebSocket.
@@ -205,7 +208,7 @@ impl Connection {
     }
 
     /// The user whom the app lets in, where it is asked.
-    async fn identify<B: Sync>(
+    pub(super) async fn identify<B: Sync>(
         &self,
         request: &Request<B>,
     ) -> Result<Option<Box<Identity>>, Box<Reply>> {

@@ -29,7 +29,9 @@ pub(super) async fn answer(
     secret_file: &Path,
 ) -> Reply {
     let context = &connection.public.context;
-    let (body, _memory) = match read_body(request, MAX_BODY_BYTES, None, context).await {
+    let (parts, body) = request.into_parts();
+    let read = read_body(&parts.headers, body, MAX_BODY_BYTES, None, context).await;
+    let (body, _memory) = match read {
         Ok(read) => read,
         Err(refusal) => return refusal,
     };

@@ -6,13 +6,14 @@ use hyper::{
     Method, Request,
     body::{Bytes, Incoming},
     header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
+    http::request::Parts,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::UnixStream,
     time::timeout,
 };
-use voicematch_core::memory::Share;
+use voicematch_core::{memory::Share, session::Token};
 
 use super::{
     Reply,
@@ -45,58 +46,87 @@ pub(super) async fn ask(
     request: Request<Incoming>,
     connection: &Connection,
 ) -> Result<Option<Reply>, Request<Incoming>> {
-    let public = &connection.public;
-    let Some(predecessor) = &public.predecessor else {
+    if connection.public.predecessor.is_none() {
+        return Err(request);
+    }
+    let Ok(Wanted::Resume {
+        token: Some(token), ..
+    }) = Wanted::read(&request)
+    else {
         return Err(request);
     };
-    let ours = public.context.room_keys.process;
-    match Wanted::read(&request) {
-        Ok(Wanted::Resume {
-            token: Some(token), ..
-        }) if token.process != ours => {}
-        _ => return Err(request),
-    }
-    // It has ended, if nobody is there.
-    let Ok(mut socket) = UnixStream::connect(predecessor).await else {
+    let Some(predecessor) = predecessor_of(&token, connection).await else {
         return Err(request);
     };
-    if proxy_header::write(&mut socket, connection.peer)
-        .await
-        .is_err()
-    {
-        return Err(request);
+    let (parts, body) = request.into_parts();
+    if parts.method != Method::POST {
+        pass_on(predecessor, &parts, None, connection);
+        return Ok(None);
     }
-    public.context.metrics.forwarded.inc();
-    let mut head = head(&request);
-    if request.method() == Method::POST {
-        let body = read_body(request, MAX_BODY_BYTES, None, &public.context).await;
-        let (body, _memory) = match body {
-            Ok(body) => body,
-            Err(refusal) => return Ok(Some(refusal)),
-        };
-        head.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-        head.extend_from_slice(&body);
-    } else {
-        head.extend_from_slice(b"\r\n");
-    }
-    let memory = Share::new(
-        public.context.memory.clone(),
-        BUFFER_BYTES + head.capacity(),
-    );
-    connection.ask_for_socket(Asked::Forward(Forward {
-        predecessor: socket,
-        request: head,
-        memory,
-    }));
+    let context = &connection.public.context;
+    let body = read_body(&parts.headers, body, MAX_BODY_BYTES, None, context).await;
+    let (body, _memory) = match body {
+        Ok(body) => body,
+        Err(refusal) => return Ok(Some(refusal)),
+    };
+    pass_on(predecessor, &parts, Some(&body), connection);
     Ok(None)
 }
 
+/// Passes on a request whose token stands in its body. True: the connection is asked for its socket.
+pub(super) async fn ask_with_body(
+    token: &Token,
+    parts: &Parts,
+    body: &[u8],
+    connection: &Connection,
+) -> bool {
+    let predecessor = predecessor_of(token, connection).await;
+    let found = predecessor.is_some();
+    if let Some(predecessor) = predecessor {
+        pass_on(predecessor, parts, Some(body), connection);
+    }
+    found
+}
+
+/// The server before, which knows from whom the request is, if this token may be one of its own. `None`: it is ours, or
+/// nobody is there.
+async fn predecessor_of(token: &Token, connection: &Connection) -> Option<UnixStream> {
+    let public = &connection.public;
+    if token.process == public.context.room_keys.process {
+        return None;
+    }
+    let predecessor = public.predecessor.as_ref()?;
+    let mut socket = UnixStream::connect(predecessor).await.ok()?;
+    proxy_header::write(&mut socket, connection.peer)
+        .await
+        .ok()?;
+    Some(socket)
+}
+
+/// Asks for the socket of the connection, over which the answer comes.
+fn pass_on(predecessor: UnixStream, parts: &Parts, body: Option<&[u8]>, connection: &Connection) {
+    let context = &connection.public.context;
+    context.metrics.forwarded.inc();
+    let mut request = head(parts);
+    if let Some(body) = body {
+        request.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(body.unwrap_or_default());
+    let memory = Share::new(context.memory.clone(), BUFFER_BYTES + request.capacity());
+    connection.ask_for_socket(Asked::Forward(Forward {
+        predecessor,
+        request,
+        memory,
+    }));
+}
+
 /// The request line and the headers, but for the length of the body.
-fn head(request: &Request<Incoming>) -> Vec<u8> {
-    let path = request.uri().path_and_query();
+fn head(parts: &Parts) -> Vec<u8> {
+    let path = parts.uri.path_and_query();
     let path = path.map_or("/", |path| path.as_str());
-    let mut head = format!("{} {path} HTTP/1.1\r\n", request.method()).into_bytes();
-    for (name, value) in request.headers() {
+    let mut head = format!("{} {path} HTTP/1.1\r\n", parts.method).into_bytes();
+    for (name, value) in &parts.headers {
         if [CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING].contains(name) {
             continue;
         }

@@ -74,7 +74,7 @@ impl Connection {
 }
 
 /// Why this request cannot become a WebSocket.
-fn handshake_refusal(request: &Request<Incoming>) -> Option<Reply> {
+pub(super) fn handshake_refusal(request: &Request<Incoming>) -> Option<Reply> {
     if request.version() != Version::HTTP_11 {
         return Some(HttpError::HttpVersion.reply("a WebSocket handshake needs HTTP/1.1"));
     }
@@ -102,7 +102,7 @@ fn handshake_refusal(request: &Request<Incoming>) -> Option<Reply> {
 
 /// The subprotocol to answer: our own if it is offered, else the first that carries no token. Browsers close
 /// a connection if they have offered some and none is answered.
-fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let offers = lines.flat_map(|line| line.split(',')).map(str::trim);

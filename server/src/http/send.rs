@@ -6,7 +6,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{Request, StatusCode, body::Incoming, header};
+use hyper::{HeaderMap, Request, StatusCode, body::Incoming, header};
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use tokio::time::timeout;
@@ -18,8 +18,8 @@ use voicematch_core::{
 use voicematch_protocol::CloseReason;
 
 use super::{
-    Reply, connection::Connection, error::HttpError, events::refused, json_reply, poll::closed,
-    wanted::Wanted,
+    Reply, connection::Connection, error::HttpError, events::refused, forward, json_reply,
+    poll::closed, wanted::Wanted,
 };
 
 /// The most bytes of a body.
@@ -54,13 +54,14 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     if let Some(refusal) = connection.refusal(&request, &resume) {
         return refusal;
     }
-    let headers = request.headers().clone();
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
     let context = &connection.public.context;
     let find = |token: Option<Token>| {
         let token = token.ok_or(CannotResume::Refused { forged: false });
         let found = token.and_then(|token| context.resumables.find(context, &token));
         let failed = |why: &CannotResume| {
-            connection.failed(&headers, why);
+            connection.failed(headers, why);
             context.metrics.resume("refused", None, Transport::Polling);
         };
         found.inspect_err(failed).ok()
@@ -75,7 +76,7 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     };
     // A body counts as memory of the session, so that only its own user pays for it.
     let own = known.as_ref().map(|session| session.member.outbox.memory());
-    let (body, _memory) = match read_body(request, longest, own, context).await {
+    let (body, _memory) = match read_body(headers, body, longest, own, context).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
@@ -85,12 +86,21 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     };
     let session = match &known {
         Some(session) => session.clone(),
-        None => match find(shown.and_then(Token::parse)) {
-            Some(session) => session,
-            None => return refused(),
-        },
+        None => {
+            let token = shown.and_then(Token::parse);
+            if let Some(token) = &token
+                && forward::ask_with_body(token, &parts, &body, connection).await
+            {
+                // The answer comes from another process.
+                return std::future::pending().await;
+            }
+            match find(token) {
+                Some(session) => session,
+                None => return refused(),
+            }
+        }
     };
-    if let Some(refusal) = connection.carry(&headers) {
+    if let Some(refusal) = connection.carry(headers) {
         return refusal;
     }
     let longest = context.config.get().max_message_bytes;
@@ -129,14 +139,14 @@ impl Drop for BodyMemory<'_> {
     }
 }
 
-/// The body, of this many bytes at the most, and its memory: that of `own`, if it is of a session.
+/// The body of a request, of this many bytes at the most, and its memory: that of `own`, if it is of a session.
 pub(super) async fn read_body<'a>(
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    mut body: Incoming,
     longest: usize,
     own: Option<&'a Share>,
     context: &Context,
 ) -> Result<(Vec<u8>, BodyMemory<'a>), Reply> {
-    let headers = request.headers();
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind
         .and_then(|kind| kind.to_str().ok())
@@ -165,20 +175,19 @@ pub(super) async fn read_body<'a>(
     }
     let share = own.ok_or_else(|| Share::new(context.memory.clone(), 0));
     let mut memory = BodyMemory { share, bytes: 0 };
-    let mut frames = request.into_body();
     let read = async {
-        let mut body = Vec::new();
-        while let Some(frame) = frames.frame().await {
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            memory.grow(body.len() + data.len());
-            body.extend_from_slice(&data);
+            memory.grow(bytes.len() + data.len());
+            bytes.extend_from_slice(&data);
         }
-        Ok::<_, hyper::Error>(body)
+        Ok::<_, hyper::Error>(bytes)
     };
     match timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(body)) => Ok((body, memory)),
+        Ok(Ok(bytes)) => Ok((bytes, memory)),
         Ok(Err(_)) => Err(HttpError::BadRequest.reply("the body ended too early")),
         Err(_) => Err(HttpError::RequestTimeout.reply("a body must come within 10 s")),
     }

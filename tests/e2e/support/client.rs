@@ -306,7 +306,7 @@ impl Client {
                     self.received = message["received"].as_u64().unwrap();
                     self.pong().await;
                 }
-                Ok(_) => {}
+                Ok(message) => self.arrived = message["seq"].as_u64().unwrap_or(self.arrived),
                 Err(end) => return end,
             }
         }

@@ -24,7 +24,7 @@ pub(crate) fn binary() -> Command {
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if ["VOICEMATCH_", "OTEL_"]
+        if ["VOICEMATCH_", "OTEL_", "DATABASE_URL"]
             .iter()
             .any(|prefix| name_text.starts_with(prefix))
         {

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 use voicematch_core::{
-    identity::Identity, matchmaker::Wish, room::named::is_name, session::RateLimit,
+    identity::{Identity, Rights},
+    matchmaker::Wish,
+    room::named::is_name,
+    session::RateLimit,
 };
 use voicematch_protocol::Criteria;
 
@@ -58,6 +61,19 @@ pub struct Grant {
     /// In place of `--message-burst`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_burst: Option<u32>,
+    /// What a program of the app may do for all users: `sessions` (of transcription), `surveys`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rights: Vec<Right>,
+}
+
+/// What a program of the app may do for all users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// Create, see, end and delete transcription sessions.
+    Sessions,
+    /// Begin interviews, and see their answers.
+    Surveys,
 }
 
 /// Criteria that the app has chosen; what is absent is the user's choice.
@@ -136,6 +152,10 @@ impl Claims {
                 "rooms: {wrong:?} is neither a room's name nor a beginning with *"
             ));
         }
+        identity.rights = Rights {
+            sessions: grant.rights.contains(&Right::Sessions),
+            surveys: grant.rights.contains(&Right::Surveys),
+        };
         if let Some(criteria) = grant.criteria {
             let criteria = Criteria {
                 language: criteria.language.map(Cow::Owned),

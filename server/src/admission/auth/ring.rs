@@ -22,7 +22,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// To be called before any token is signed or verified.
-pub(super) fn install() {
+pub fn install() {
     // Somebody has done it before.
     let _ = PROVIDER.install_default();
 }

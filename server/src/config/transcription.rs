@@ -1,0 +1,165 @@
+//! The flags of transcription and surveys.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, builder::BoolishValueParser};
+use voicematch_transcribe::{
+    bridge::BridgeConfig, sessions::Config as SessionConfig,
+    store::writer::Settings as StoreSettings,
+};
+
+use super::{
+    ConfigError,
+    value::{KIB, MIB, count, size, time, time_or_zero},
+};
+use crate::{room_key, transcribe::TranscribeConfig};
+
+/// The topic of `--help`.
+const TRANSCRIBING: &str = "Transcription and surveys";
+
+/// What other programs, too, take their database from.
+const DATABASE_VARIABLE: &str = "DATABASE_URL";
+
+/// The name of the database in the state directory.
+const DATABASE: &str = "transcripts.db";
+
+/// Raw flags.
+#[derive(Debug, Clone, Args)]
+pub struct TranscribeFlags {
+    /// Transcribe what is sent to /transcribe, by fake, command:PROGRAM, vosk:ws://HOST:PORT, or gladia
+    /// [default: nothing is transcribed]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_TRANSCRIBE", value_name = "PROVIDER")]
+    pub transcribe: Option<String>,
+
+    /// The key of Gladia; read again on SIGHUP [default: none]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_GLADIA_KEY_FILE", value_name = "FILE")]
+    pub gladia_key_file: Option<PathBuf>,
+
+    /// Hold this survey: a questionnaire in TOML or JSON, which `survey check` checks. Repeatable, or separated by
+    /// commas [default: none]
+    #[arg(
+        long = "survey", help_heading = TRANSCRIBING,
+        env = "VOICEMATCH_SURVEY",
+        value_delimiter = ',',
+        value_name = "FILE"
+    )]
+    pub surveys: Vec<PathBuf>,
+
+    /// The database of transcripts and answers, as sqlite:PATH or postgres://USER@HOST/NAME; a password is better in
+    /// the environment [default: $DATABASE_URL, or SQLite in --state-dir]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_DATABASE", hide_env_values = true, value_name = "URL")]
+    pub database: Option<String>,
+
+    /// Only check the tables of --database, and do not make or change them [default: false]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_NO_DATABASE_MIGRATE", value_parser = BoolishValueParser::new())]
+    pub no_database_migrate: bool,
+
+    /// How long finals wait for others before they are written to the database together
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "300ms", value_parser = time("10ms", "10s"), env = "VOICEMATCH_TRANSCRIBE_FLUSH_INTERVAL", value_name = "DURATION")]
+    pub transcribe_flush_interval: Duration,
+
+    /// Rows that are written together at the most, unless an answer of a survey waits
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 100, value_parser = count::<usize>(1, 1_000), env = "VOICEMATCH_TRANSCRIBE_BATCH_SIZE", value_name = "N")]
+    pub transcribe_batch_size: usize,
+
+    /// Rows that may wait for the database; more go to a file in --state-dir until it is back
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 1_000, value_parser = count::<usize>(1, 100_000), env = "VOICEMATCH_TRANSCRIBE_QUEUE_SIZE", value_name = "N")]
+    pub transcribe_queue_size: usize,
+
+    /// The longest that file may be
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "1GiB", value_parser = size(64 * KIB, 1024 * 1024 * MIB), env = "VOICEMATCH_TRANSCRIBE_SPILL", value_name = "BYTES")]
+    pub transcribe_spill: usize,
+
+    /// Sessions older than this are deleted, with all that was said in them; 0: none is
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "0", value_parser = time_or_zero("1h", "10years"), env = "VOICEMATCH_TRANSCRIBE_RETENTION", value_name = "DURATION")]
+    pub transcribe_retention: Duration,
+
+    /// Audio of each speaker that is kept while the provider is away
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "10s", value_parser = time("1s", "1m"), env = "VOICEMATCH_TRANSCRIBE_BUFFER", value_name = "DURATION")]
+    pub transcribe_buffer: Duration,
+
+    /// Audio of all speakers that is kept together
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "256MiB", value_parser = size(MIB, 1024 * MIB), env = "VOICEMATCH_TRANSCRIBE_BUFFERS", value_name = "BYTES")]
+    pub transcribe_buffers: usize,
+
+    /// Speakers that the provider hears at the same time; more wait for 10 s [default: twice the CPUs for command:,
+    /// else no limit]
+    #[arg(long, help_heading = TRANSCRIBING, value_parser = count::<usize>(1, 100_000), env = "VOICEMATCH_TRANSCRIBE_MAX_STREAMS", value_name = "N")]
+    pub transcribe_max_streams: Option<usize>,
+
+    /// How long a session may go on
+    #[arg(long, help_heading = TRANSCRIBING, default_value = "4h", value_parser = time("1s", "7days"), env = "VOICEMATCH_TRANSCRIBE_MAX_DURATION", value_name = "DURATION")]
+    pub transcribe_max_duration: Duration,
+
+    /// Seconds of audio a day that the provider is sent, for all speakers; 0: no limit
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 0, value_parser = count::<u64>(0, 1_000_000_000), env = "VOICEMATCH_TRANSCRIBE_MAX_SECONDS_PER_DAY", value_name = "N")]
+    pub transcribe_max_seconds_per_day: u64,
+
+    /// Sessions at the same time
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 1_000, value_parser = count::<usize>(1, 100_000), env = "VOICEMATCH_TRANSCRIBE_MAX_SESSIONS", value_name = "N")]
+    pub transcribe_max_sessions: usize,
+
+    /// Speakers of one session at the same time
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 20, value_parser = count::<usize>(1, 1_000), env = "VOICEMATCH_TRANSCRIBE_MAX_TRACKS", value_name = "N")]
+    pub transcribe_max_tracks: usize,
+
+    /// The key that signs the tokens of sessions and surveys, of 32 bytes at least [default: one that is made of the key
+    /// of room tickets]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_TRANSCRIBE_TOKEN_KEY_FILE", value_name = "FILE")]
+    pub transcribe_token_key_file: Option<PathBuf>,
+
+    /// Threads for audio, transcripts and surveys
+    #[arg(long, help_heading = TRANSCRIBING, default_value_t = 1, value_parser = count::<usize>(1, 256), env = "VOICEMATCH_TRANSCRIBE_WORKERS", value_name = "N")]
+    pub transcribe_workers: usize,
+}
+
+impl TranscribeFlags {
+    /// What is to be set up; `None`: nothing.
+    pub(super) fn check(
+        self,
+        state_dir: Option<PathBuf>,
+    ) -> Result<Option<TranscribeConfig>, ConfigError> {
+        if self.transcribe.is_none() && self.surveys.is_empty() {
+            return Ok(None);
+        }
+        let directory = state_dir.or_else(room_key::default_state_dir).ok_or_else(|| {
+            ConfigError("--transcribe and --survey need a directory for what they store: give --state-dir".into())
+        })?;
+        let standard = std::env::var(DATABASE_VARIABLE).ok();
+        let database = match self.database.or(standard.filter(|url| !url.is_empty())) {
+            Some(url) => url,
+            None => format!("sqlite:{}", directory.join(DATABASE).display()),
+        };
+        let mut storage = StoreSettings::new(directory);
+        storage.flush_interval = self.transcribe_flush_interval;
+        storage.batch = self.transcribe_batch_size;
+        storage.queue = self.transcribe_queue_size;
+        storage.spill_bytes = self.transcribe_spill as u64;
+        storage.retention =
+            (!self.transcribe_retention.is_zero()).then_some(self.transcribe_retention);
+        let per_day = self.transcribe_max_seconds_per_day;
+        let bridge = BridgeConfig {
+            buffer: self.transcribe_buffer,
+            memory_bytes: self.transcribe_buffers as u64,
+            max_streams: self.transcribe_max_streams,
+            max_duration: self.transcribe_max_duration,
+            max_seconds_per_day: (per_day > 0).then_some(per_day),
+        };
+        Ok(Some(TranscribeConfig {
+            provider: self.transcribe,
+            provider_key: self.gladia_key_file,
+            surveys: self.surveys,
+            database,
+            migrate: !self.no_database_migrate,
+            storage,
+            bridge,
+            sessions: SessionConfig {
+                max_sessions: self.transcribe_max_sessions,
+                max_tracks: self.transcribe_max_tracks,
+                max_duration: self.transcribe_max_duration,
+            },
+            token_key: self.transcribe_token_key_file,
+            workers: self.transcribe_workers,
+        }))
+    }
+}

@@ -1,0 +1,365 @@
+//! Transcription sessions and surveys: the only place that knows both the server and the crate `voicematch_transcribe`.
+//!
+//! It runs on a thread of its own, so that the relay does not wait for it: requests and sockets are handed over here.
+
+pub mod api;
+#[cfg(feature = "mcp")]
+mod mcp;
+mod socket;
+mod survey;
+mod token;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use prometheus::Registry;
+use tokio::{
+    runtime::{self, Handle},
+    sync::{Semaphore, oneshot, watch},
+};
+use voicematch_transcribe::{
+    bridge::{AudioMetrics, BridgeConfig, Bridges},
+    provider,
+    sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
+    store::{
+        self, Store,
+        metrics::{QueueFigures, StorageMetrics},
+        writer::{Health, Settings as StoreSettings, Writer},
+    },
+    survey::{Engine, Survey, SurveyMetrics},
+};
+
+use crate::{
+    files,
+    io::{Detached, Stream},
+};
+use api::{Answer, Call};
+pub use socket::Visit;
+pub use survey::read_file as read_survey;
+pub use token::{Opens, Tokens};
+use voicematch_core::room::ticket::RoomKey;
+
+/// How it is set up.
+#[derive(Debug, Clone)]
+pub struct TranscribeConfig {
+    /// Who transcribes; `None`: nobody, only surveys are held.
+    pub provider: Option<String>,
+    /// Where the provider's key is.
+    pub provider_key: Option<PathBuf>,
+    /// Questionnaires.
+    pub surveys: Vec<PathBuf>,
+    /// The database's URL.
+    pub database: String,
+    /// Whether the tables may be made and changed.
+    pub migrate: bool,
+    /// How rows are written.
+    pub storage: StoreSettings,
+    /// How audio is passed on.
+    pub bridge: BridgeConfig,
+    /// How sessions are.
+    pub sessions: SessionConfig,
+    /// The key of tokens; `None`: one that is derived from the key of room tickets.
+    pub token_key: Option<PathBuf>,
+    /// Threads.
+    pub workers: usize,
+}
+
+/// Transcripts that are made at the same time.
+const MAX_EXPORTS: usize = 4;
+
+/// How long the database may take for what is left at the end.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Transcription and surveys of this server.
+pub struct Transcribe {
+    sessions: Arc<Sessions>,
+    store: Arc<dyn Store>,
+    engine: Engine,
+    writer: Arc<Writer>,
+    tokens: Tokens,
+    /// Whether somebody transcribes.
+    transcribes: bool,
+    bridges: Option<Bridges>,
+    provider_key: Option<PathBuf>,
+    exports: Semaphore,
+    #[cfg(feature = "mcp")]
+    mcp: voicematch_transcribe::survey::mcp::McpService,
+    storage_metrics: StorageMetrics,
+    handle: Handle,
+    stopping: watch::Sender<bool>,
+}
+
+/// What operators see at a glance.
+pub struct Figures {
+    /// Connections of `/transcribe`.
+    pub connections: i64,
+    /// Tracks that are being transcribed.
+    pub bridges: i64,
+    /// The rows that wait.
+    pub queue: QueueFigures,
+}
+
+/// It and its thread.
+pub struct Running {
+    /// What requests and sockets are handed to.
+    pub transcribe: Arc<Transcribe>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// The label under which the key of tokens is made of the key of room tickets.
+const TOKEN_LABEL: &[u8] = b"voicematch transcribe token 1";
+
+/// The shortest key of tokens, in bytes.
+const MIN_KEY_BYTES: usize = 32;
+
+impl Running {
+    /// Opens the database, writes what an earlier process has left, and begins. The error says what to do.
+    pub fn start(
+        config: TranscribeConfig,
+        room_key: &RoomKey,
+        registry: &Registry,
+    ) -> Result<Self, String> {
+        let key = match &config.token_key {
+            Some(path) => read_key(path)?,
+            None => (room_key.derive(TOKEN_LABEL))
+                .ok_or("the key of tokens could not be made")?
+                .to_vec(),
+        };
+        let registry = registry.clone();
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            let runtime = runtime::Builder::new_multi_thread()
+                .worker_threads(config.workers)
+                .thread_name("transcribe")
+                .enable_all()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(opened.send(Err(no_threads(&error)))),
+            };
+            let handle = runtime.handle().clone();
+            let transcribe =
+                match runtime.block_on(Transcribe::open(config, &key, &registry, handle)) {
+                    Ok(transcribe) => Arc::new(transcribe),
+                    Err(error) => return drop(opened.send(Err(error))),
+                };
+            let sessions = transcribe.sessions.clone();
+            let _ = opened.send(Ok(transcribe));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = sessions.keep() => {}
+                    // A dropped sender means stop too.
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        };
+        let thread = thread::Builder::new()
+            .name("transcribe-main".into())
+            .spawn(run);
+        let thread = thread.map_err(|error| no_threads(&error))?;
+        let transcribe = is_open.recv();
+        let transcribe = transcribe
+            .map_err(|_| "transcription ended while it began; see the log".to_owned())??;
+        Ok(Self {
+            transcribe,
+            stop,
+            thread,
+        })
+    }
+
+    /// The last words are transcribed, written, and all are sent away. Returns how many rows are neither in the database
+    /// nor on the disk.
+    pub async fn drain(self) -> u64 {
+        let transcribe = self.transcribe.clone();
+        let left = self.transcribe.handle.spawn(async move {
+            transcribe.stopping.send_replace(true);
+            transcribe.sessions.drain().await;
+            transcribe
+                .writer
+                .close(tokio::time::Instant::now() + LAST_WRITES)
+                .await
+        });
+        let left = left.await.ok().flatten();
+        if let Some(left) = &left {
+            tracing::warn!(
+                spilled = left.spilled,
+                lost = left.lost,
+                "the database did not take all rows: the spilled ones are written at the next start"
+            );
+        }
+        let _ = self.stop.send(());
+        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+        left.map_or(0, |left| left.lost)
+    }
+}
+
+fn no_threads(error: &std::io::Error) -> String {
+    format!("the threads of transcription could not be started: {error}")
+}
+
+fn read_key(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let key = files::read_secret(path)
+        .map_err(|error| format!("--transcribe-token-key-file: {error}"))?;
+    match key.len() {
+        length if length < MIN_KEY_BYTES => Err(format!(
+            "--transcribe-token-key-file: {} has {length} bytes, and a key has {MIN_KEY_BYTES} at least",
+            path.display()
+        )),
+        _ => Ok(key),
+    }
+}
+
+impl Transcribe {
+    async fn open(
+        config: TranscribeConfig,
+        key: &[u8],
+        registry: &Registry,
+        handle: Handle,
+    ) -> Result<Self, String> {
+        let failed = |error: prometheus::Error| format!("metrics: {error}");
+        let surveys = config.surveys.iter().map(|path| survey::read_file(path));
+        let surveys = surveys.collect::<Result<Vec<Survey>, String>>()?;
+        let key_file = config.provider_key.as_deref();
+        let provider_key = key_file.map(provider::read_key).transpose()?;
+        let provider = config.provider.as_deref();
+        let provider = provider
+            .map(|text| provider::parse(text, provider_key))
+            .transpose()?;
+        let store = store::connect(&config.database, config.migrate).await;
+        let store = store.map_err(|error| format!("--database: {error}"))?;
+        let storage_metrics = StorageMetrics::new().map_err(failed)?;
+        storage_metrics.register(registry).map_err(failed)?;
+        let writer = Writer::start(store.clone(), config.storage, storage_metrics.clone()).await;
+        let writer = Arc::new(writer.map_err(|error| format!("--database: {error}"))?);
+        let audio_metrics = AudioMetrics::new().map_err(failed)?;
+        audio_metrics.register(registry).map_err(failed)?;
+        let bridges = provider
+            .clone()
+            .map(|provider| Bridges::new(config.bridge, provider, audio_metrics));
+        let survey_metrics = SurveyMetrics::new().map_err(failed)?;
+        survey_metrics.register(registry).map_err(failed)?;
+        let engine = Engine::new(store.clone(), writer.clone(), surveys, survey_metrics);
+        let name = provider.as_ref().map_or("none", |provider| provider.name());
+        let sessions = Sessions::new(
+            config.sessions,
+            writer.clone(),
+            store.clone(),
+            bridges.clone(),
+            name,
+            SessionMetrics::new(registry).map_err(failed)?,
+        );
+        Ok(Self {
+            sessions,
+            store,
+            #[cfg(feature = "mcp")]
+            mcp: mcp::new(engine.clone()),
+            engine,
+            writer,
+            tokens: Tokens::new(key),
+            transcribes: provider.is_some(),
+            bridges,
+            provider_key: config.provider_key,
+            exports: Semaphore::new(MAX_EXPORTS),
+            storage_metrics,
+            handle,
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Answers a request to `/api/...`, on the threads of transcription.
+    pub async fn call(self: &Arc<Self>, call: Call) -> Answer {
+        let transcribe = self.clone();
+        let answer = self
+            .handle
+            .spawn(async move { transcribe.answer_call(call).await });
+        answer.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request of the transcription API was not answered");
+            let code = voicematch_protocol::transcribe::TranscribeError::Internal;
+            Answer::refuse(&Refusal::new(code, "the server failed here; see its log"))
+        })
+    }
+
+    /// What this token of ours opens.
+    pub fn opens(&self, token: &str) -> Result<Opens, Refusal> {
+        self.tokens.verify(token)
+    }
+
+    /// Hands a socket over. `reply`: the answer to its handshake, which the client has not been sent yet; `early`: what
+    /// it sent behind its request; `held` is dropped when the socket has ended.
+    pub fn serve<H: Send + 'static>(
+        self: &Arc<Self>,
+        stream: Stream,
+        reply: Vec<u8>,
+        early: Vec<u8>,
+        visit: Visit,
+        held: H,
+    ) {
+        let transcribe = self.clone();
+        let task = move |socket: Socket| async move {
+            let _held = held;
+            match socket {
+                Socket::Detached(detached) => match detached.attach() {
+                    Ok(stream) => socket::serve(stream, reply, early, visit, transcribe).await,
+                    Err(error) => tracing::debug!(%error, "a socket could not be handed over"),
+                },
+                Socket::Tls(stream) => {
+                    socket::serve(*stream, reply, early, visit, transcribe).await
+                }
+            }
+        };
+        let socket = match stream {
+            // Its cryptography stays with the runtime that has accepted it.
+            Stream::Tls(stream) => Socket::Tls(Box::new(Stream::Tls(stream))),
+            stream => match stream.detach() {
+                Ok(detached) => Socket::Detached(detached),
+                Err(error) => return tracing::debug!(%error, "a socket could not be handed over"),
+            },
+        };
+        self.handle.spawn(task(socket));
+    }
+
+    /// Waits until the server stops.
+    async fn stopping(&self) {
+        let mut stopping = self.stopping.subscribe();
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// What operators see at a glance.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            connections: self.sessions.connections(),
+            bridges: self.bridges.as_ref().map_or(0, Bridges::open_tracks),
+            queue: self.storage_metrics.queue(),
+        }
+    }
+
+    /// How the storage is.
+    pub fn health(&self) -> Health {
+        self.writer.health()
+    }
+
+    /// Reads the provider's key again.
+    pub fn reload_key(&self) {
+        if let (Some(bridges), Some(path)) = (&self.bridges, &self.provider_key) {
+            match provider::read_key(path) {
+                Ok(key) => bridges.set_key(key),
+                Err(error) => {
+                    tracing::error!(%error, "the provider's key could not be read again; the old one stays")
+                }
+            }
+        }
+    }
+}
+
+/// A socket on its way to the threads of transcription.
+enum Socket {
+    Detached(Detached),
+    Tls(Box<Stream>),
+}

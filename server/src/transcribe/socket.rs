@@ -1,0 +1,373 @@
+//! The socket of `/transcribe`: from WebSocket messages to the attachment and back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use serde_json::value::to_raw_value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant as TokioInstant, interval, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        protocol::{CloseFrame, Role as Side, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+use voicematch_protocol::transcribe::{Told, TranscribeError};
+use voicematch_transcribe::{
+    deliver::Closing,
+    record::RowId,
+    session::{Attachment, Out, Reaction, Tool},
+    sessions::Refusal,
+    track::MAX_FRAME_BYTES,
+};
+
+use super::{Opens, Transcribe};
+
+/// Base64 and its envelope are longer than the audio in them.
+const MAX_MESSAGE_BYTES: usize = MAX_FRAME_BYTES;
+
+/// A client that takes nothing for this long is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a client is pinged; without a word for twice that it is lost.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+
+/// How long a client may take to read the last words.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Frames and messages a second, in the long run: audio of 20 ms a frame is 50.
+const MAX_PER_SECOND: f64 = 200.0;
+const BURST: f64 = 400.0;
+
+/// Calls of tools by one connection at the same time; more wait, and nothing is read meanwhile.
+const MAX_CALLS: usize = 8;
+
+/// Close codes: `decisions` of the wire are in `server/README.md`.
+mod code {
+    pub(super) const DRAINING: u16 = 4000;
+    pub(super) const SLOW_CONSUMER: u16 = 4002;
+    pub(super) const RATE_LIMITED: u16 = 4500;
+    pub(super) const REPLACED: u16 = 4501;
+    pub(super) const SESSION_ENDED: u16 = 4504;
+    pub(super) const TOKEN: u16 = 4505;
+}
+
+type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
+
+/// Whom a socket is for.
+#[derive(Debug)]
+pub struct Visit {
+    /// What the token opens.
+    pub opens: Opens,
+    /// The number of the last segment that the client has.
+    pub after: Option<i64>,
+}
+
+/// Serves a socket until it ends. `reply`: the answer to the handshake, which the client has not been sent yet; `early`:
+/// what the client sent behind its request.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut stream: S,
+    reply: Vec<u8>,
+    early: Vec<u8>,
+    visit: Visit,
+    transcribe: Arc<Transcribe>,
+) {
+    if stream.write_all(&reply).await.is_err() {
+        return;
+    }
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES))
+        .read_buffer_size(8 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(1024 * 1024);
+    let socket =
+        WebSocketStream::from_partially_read(stream, early, Side::Server, Some(config)).await;
+    match visit.opens {
+        Opens::Session {
+            slug, participant, ..
+        } => {
+            let attached = transcribe
+                .sessions
+                .attach(&slug, participant, visit.after)
+                .await;
+            match attached {
+                Ok(attachment) => session(socket, attachment, &slug, &transcribe).await,
+                Err(refusal) => refuse(socket, &refusal).await,
+            }
+        }
+        Opens::Interview { id } => interview(socket, id, &transcribe).await,
+    }
+}
+
+/// Says why nothing can be done for this client, and closes.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, refusal: &Refusal) {
+    let (mut sink, _) = socket.split();
+    let told = Told::Error {
+        code: refusal.code,
+        message: &refusal.message,
+        measured_hz: None,
+    };
+    let text = serde_json::to_string(&told).unwrap_or_default();
+    let code = match refusal.code {
+        TranscribeError::SessionEnded | TranscribeError::UnknownSession => code::SESSION_ENDED,
+        TranscribeError::TokenExpired | TranscribeError::TokenInvalid => code::TOKEN,
+        _ => code::DRAINING,
+    };
+    if send(&mut sink, Message::text(text)).await.is_ok() {
+        close(&mut sink, code, refusal.code.as_str()).await;
+    }
+}
+
+/// Carries a participant of a session.
+async fn session<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    mut attachment: Attachment,
+    slug: &str,
+    transcribe: &Arc<Transcribe>,
+) {
+    let (mut sink, mut source) = socket.split();
+    let mut pace = Pace::new();
+    let mut beats = interval(HEARTBEAT);
+    let mut heard = Instant::now();
+    let mut read_after = Instant::now();
+    loop {
+        let closed = tokio::select! {
+            biased;
+            out = attachment.next() => match out {
+                Ok(Out::Text(messages)) => write_all(&mut sink, messages).await.err(),
+                Ok(Out::Close(closing)) => Some(closing_code(closing)),
+                Err(error) => {
+                    tracing::warn!(%error, "old segments could not be read");
+                    Some((code::DRAINING, "storage_unavailable"))
+                }
+            },
+            () = sleep_until(read_after.into()), if read_after > Instant::now() => None,
+            message = source.next(), if read_after <= Instant::now() => {
+                heard = Instant::now();
+                match message {
+                    Some(Ok(message)) => match pace.take(heard) {
+                        true => {
+                            let reaction = match message {
+                                Message::Binary(frame) => attachment.audio(frame, heard),
+                                Message::Text(text) => attachment.text(&text, heard),
+                                Message::Close(_) => return linger(sink).await,
+                                _ => Reaction::default(),
+                            };
+                            read_after = heard + reaction.wait;
+                            react(&attachment, reaction, slug, transcribe).await;
+                            None
+                        }
+                        false => Some((code::RATE_LIMITED, "rate_limited")),
+                    },
+                    Some(Err(error)) => Some(fault(&error)),
+                    None => return,
+                }
+            },
+            _ = beats.tick() => match heard.elapsed() > 2 * HEARTBEAT {
+                true => return,
+                false => send(&mut sink, Message::Ping(Default::default())).await.err(),
+            },
+        };
+        if let Some((code, reason)) = closed {
+            return close(&mut sink, code, reason).await;
+        }
+    }
+}
+
+async fn react(
+    attachment: &Attachment,
+    reaction: Reaction,
+    slug: &str,
+    transcribe: &Arc<Transcribe>,
+) {
+    if let Some(tool) = reaction.tool {
+        let refusal = Refusal::new(
+            TranscribeError::RoleForbidden,
+            "this session carries no survey; connect with the survey's token",
+        );
+        attachment.send(tool_result(
+            &tool,
+            Err((refusal.code.as_str().to_owned(), refusal.message)),
+        ));
+    }
+    if let Some(reason) = reaction.end
+        && let Err(refusal) = transcribe.sessions.end(slug, reason).await
+    {
+        attachment.error(refusal.code, &refusal.message);
+    }
+}
+
+/// Carries a respondent, who calls tools and nothing else.
+async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    id: RowId,
+    transcribe: &Arc<Transcribe>,
+) {
+    let (mut sink, mut source) = socket.split();
+    let mut pace = Pace::new();
+    let mut calls = futures_util::stream::FuturesUnordered::new();
+    let mut beats = interval(HEARTBEAT);
+    let mut heard = Instant::now();
+    loop {
+        let closed = tokio::select! {
+            Some(answer) = calls.next(), if !calls.is_empty() => {
+                send(&mut sink, Message::text::<String>(answer)).await.err()
+            }
+            message = source.next(), if calls.len() < MAX_CALLS => {
+                heard = Instant::now();
+                match message {
+                    Some(Ok(_)) if !pace.take(heard) => Some((code::RATE_LIMITED, "rate_limited")),
+                    Some(Ok(Message::Text(text))) => match super::survey::read(&text) {
+                        Ok(super::survey::Request::Tool(tool)) => {
+                            let transcribe = transcribe.clone();
+                            calls.push(async move {
+                                let result = transcribe.call_tool(id, &tool).await;
+                                tool_result(&tool, result)
+                            });
+                            None
+                        }
+                        Ok(super::survey::Request::Answer(answer)) | Err(answer) => {
+                            send(&mut sink, Message::text(answer)).await.err()
+                        }
+                    },
+                    Some(Ok(Message::Binary(_))) => {
+                        let told = error(TranscribeError::RoleForbidden, "a survey's token takes no audio; join a session for that");
+                        send(&mut sink, Message::text(told)).await.err()
+                    }
+                    Some(Ok(Message::Close(_))) => return linger(sink).await,
+                    Some(Ok(_)) => None,
+                    Some(Err(error)) => Some(fault(&error)),
+                    None => return,
+                }
+            }
+            _ = beats.tick() => match heard.elapsed() > 2 * HEARTBEAT {
+                true => return,
+                false => send(&mut sink, Message::Ping(Default::default())).await.err(),
+            },
+            () = transcribe.stopping() => Some((code::DRAINING, "draining")),
+        };
+        if let Some((code, reason)) = closed {
+            return close(&mut sink, code, reason).await;
+        }
+    }
+}
+
+/// An `error` message.
+pub(super) fn error(code: TranscribeError, message: &str) -> String {
+    let told = Told::Error {
+        code,
+        message,
+        measured_hz: None,
+    };
+    serde_json::to_string(&told).unwrap_or_default()
+}
+
+/// The answer to a call of a tool.
+fn tool_result(tool: &Tool, result: Result<serde_json::Value, (String, String)>) -> String {
+    let (value, refused) = match result {
+        Ok(value) => (to_raw_value(&value).ok(), None),
+        Err(refused) => (None, Some(refused)),
+    };
+    let told = Told::ToolResult {
+        id: tool.id.as_deref(),
+        ok: refused.is_none(),
+        result: value.as_deref(),
+        code: refused.as_ref().map(|(code, _)| &**code),
+        message: refused.as_ref().map(|(_, message)| &**message),
+    };
+    serde_json::to_string(&told).unwrap_or_default()
+}
+
+type Closed = (u16, &'static str);
+
+async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut Sink<S>,
+    messages: Vec<String>,
+) -> Result<(), Closed> {
+    for message in messages {
+        let fed = timeout(WRITE_TIMEOUT, sink.feed(Message::text(message))).await;
+        sent(fed)?;
+    }
+    sent(timeout(WRITE_TIMEOUT, sink.flush()).await)
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut Sink<S>,
+    message: Message,
+) -> Result<(), Closed> {
+    sent(timeout(WRITE_TIMEOUT, sink.send(message)).await)
+}
+
+fn sent(outcome: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), Closed> {
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(fault(&error)),
+        Err(_) => Err((code::SLOW_CONSUMER, "slow_consumer")),
+    }
+}
+
+/// The close code for what a client has done.
+fn fault(error: &Error) -> Closed {
+    match error {
+        Error::Capacity(_) => (1009, "too_large"),
+        Error::Utf8(_) => (1007, "bad_text"),
+        _ => (1002, "protocol_error"),
+    }
+}
+
+fn closing_code(closing: Closing) -> Closed {
+    match closing {
+        Closing::Replaced => (code::REPLACED, "replaced"),
+        Closing::SlowReader => (code::SLOW_CONSUMER, "slow_consumer"),
+        Closing::Ended => (1000, "ended"),
+        Closing::Draining => (code::DRAINING, "draining"),
+    }
+}
+
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    sink: &mut Sink<S>,
+    code: u16,
+    reason: &'static str,
+) {
+    let frame = CloseFrame {
+        code: CloseCode::from(code),
+        reason: reason.into(),
+    };
+    let _ = timeout(LINGER, sink.send(Message::Close(Some(frame)))).await;
+    let _ = timeout(LINGER, sink.close()).await;
+}
+
+/// The client has closed: the answer is on its way.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut sink: Sink<S>) {
+    let _ = timeout(LINGER, sink.close()).await;
+}
+
+/// What one connection may send.
+struct Pace {
+    left: f64,
+    at: TokioInstant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            left: BURST,
+            at: TokioInstant::now(),
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let now = TokioInstant::from_std(now);
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.left = (self.left + passed * MAX_PER_SECOND).min(BURST) - 1.0;
+        self.left >= 0.0
+    }
+}

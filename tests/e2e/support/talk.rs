@@ -1,0 +1,220 @@
+//! A participant of a transcription session, and the requests of its app.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        self, Message,
+        client::IntoClientRequest,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+use voicematch_protocol::numbered::Numbered;
+
+use super::{TestServer, http, within};
+
+/// A session that was created, and its host's token.
+pub(crate) struct Talk {
+    pub(crate) slug: String,
+    pub(crate) host: String,
+}
+
+/// POSTs JSON to the admin address, with this token; the status and the answer.
+pub(crate) async fn ask(
+    server: &TestServer,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &Value,
+) -> (u16, Value) {
+    let to = if token.is_some() {
+        server.public
+    } else {
+        server.admin
+    };
+    let bearer = token.filter(|token| !token.is_empty());
+    let bearer = bearer.map_or(String::new(), |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let headers = format!(
+        "Content-Type: application/json\r\nContent-Length: {}\r\n{bearer}",
+        body.len()
+    );
+    let answer = http::request_with_body(to, method, path, &headers, &body).await;
+    (
+        answer.status,
+        serde_json::from_slice(&answer.body).unwrap_or(Value::Null),
+    )
+}
+
+impl Talk {
+    /// Creates a session as an operator does.
+    pub(crate) async fn create(server: &TestServer, wanted: Value) -> Self {
+        let (status, answer) = ask(server, "POST", "/api/sessions", None, &wanted).await;
+        assert_eq!(status, 201, "{answer}");
+        Self {
+            slug: answer["slug"].as_str().unwrap().to_owned(),
+            host: answer["host_token"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Lets a user join; their id, and their token.
+    pub(crate) async fn join(
+        &self,
+        server: &TestServer,
+        user: &str,
+        role: &str,
+    ) -> (String, String) {
+        let path = format!("/api/sessions/{}/participants/join", self.slug);
+        let wanted = json!({"user": user, "role": role});
+        let (status, answer) = ask(server, "POST", &path, Some(&self.host), &wanted).await;
+        assert_eq!(status, 200, "{answer}");
+        let part = |name: &str| answer["participant"][name].as_str().unwrap().to_owned();
+        (part("id"), part("token"))
+    }
+
+    /// The transcript as its host gets it.
+    pub(crate) async fn transcript(&self, server: &TestServer, file: &str) -> String {
+        let path = format!("/api/sessions/{}/{file}", self.slug);
+        let headers = format!("Authorization: Bearer {}\r\n", self.host);
+        let answer = http::request(server.public, "GET", &path, &headers).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.text().to_owned()
+    }
+}
+
+/// A connection of a participant.
+pub(crate) struct Part {
+    socket: WebSocketStream<TcpStream>,
+    /// The first message.
+    pub(crate) ready: Value,
+    chunk: u32,
+    track: u32,
+}
+
+impl Part {
+    /// Connects, and reads the first message; else the status.
+    pub(crate) async fn connect(
+        server: &TestServer,
+        token: &str,
+        query: &str,
+    ) -> Result<Self, u16> {
+        let mut part = Self::try_open(server, token, query).await?;
+        part.ready = part.next().await.unwrap_or(Value::Null);
+        Ok(part)
+    }
+
+    /// Connects with the token of a survey, where the server does not speak first.
+    pub(crate) async fn open(server: &TestServer, token: &str) -> Self {
+        Self::try_open(server, token, "").await.unwrap()
+    }
+
+    async fn try_open(server: &TestServer, token: &str, query: &str) -> Result<Self, u16> {
+        let stream = TcpStream::connect(server.public).await.unwrap();
+        let url = format!("ws://{}/transcribe{query}", server.public);
+        let mut request = url.into_client_request().unwrap();
+        let offer = format!("voicematch.1, token.{token}");
+        let headers = request.headers_mut();
+        headers.insert("Sec-WebSocket-Protocol", offer.parse().unwrap());
+        match within("the handshake", client_async(request, stream)).await {
+            Ok((socket, _)) => Ok(Self {
+                socket,
+                ready: Value::Null,
+                chunk: 0,
+                track: 1,
+            }),
+            Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("the handshake failed: {error}"),
+        }
+    }
+
+    /// The next message; the code if the server closes.
+    pub(crate) async fn next(&mut self) -> Result<Value, Option<u16>> {
+        loop {
+            match within("a message", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// The next message of this type; others are skipped.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self
+                .next()
+                .await
+                .unwrap_or_else(|code| panic!("closed with {code:?} before {kind}"));
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
+    /// The code with which the server closes.
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: Value) {
+        self.socket
+            .send(Message::text(message.to_string()))
+            .await
+            .unwrap();
+    }
+
+    /// Sends bytes as audio; false: the connection has ended.
+    pub(crate) async fn audio(&mut self, bytes: Vec<u8>) -> bool {
+        self.socket.send(Message::binary(bytes)).await.is_ok()
+    }
+
+    /// Sends this many numbered chunks as a recording, as track `track`; the words that are to be heard.
+    pub(crate) async fn say(&mut self, track: u32, chunks: u32) -> Vec<String> {
+        self.track = track;
+        let mut words = Vec::new();
+        for _ in 0..chunks {
+            let mut bytes = vec![1; 3_200];
+            let header = Numbered {
+                track: self.track,
+                chunk: self.chunk,
+                sent_us: 0,
+            };
+            assert!(header.write(&mut bytes));
+            words.push(header.word());
+            self.chunk += 1;
+            assert!(self.audio(bytes).await);
+        }
+        words
+    }
+
+    /// Ends the connection with this code.
+    pub(crate) async fn close(mut self, code: u16) {
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: "".into(),
+        };
+        let _ = self.socket.close(Some(frame)).await;
+    }
+}
+
+/// The words of texts.
+pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    texts
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,314 @@
+//! Surveys: begun over HTTP, held over HTTP, over a socket and by MCP, and each answer stored once.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    TestServer, http,
+    jwt::Folder,
+    run,
+    talk::{Part, ask},
+};
+
+const SURVEY: &str = r#"
+id = "mobility"
+languages = ["en"]
+
+[[question]]
+id = "use"
+type = "scale"
+min = 0
+max = 7
+text = { en = "How many days a week do you use public transport?" }
+next = [{ when = "answer == 0", goto = "why_not" }, { goto = "line" }]
+
+[[question]]
+id = "why_not"
+type = "text"
+text = { en = "Why not?" }
+next = [{ goto = "again" }]
+
+[[question]]
+id = "line"
+type = "text"
+text = { en = "Which line?" }
+
+[[question]]
+id = "again"
+type = "yes_no"
+text = { en = "May we ask again?" }
+"#;
+
+struct Held {
+    server: TestServer,
+    file: String,
+    state: String,
+}
+
+impl Held {
+    async fn start(folder: &Folder) -> Self {
+        let file = folder.write("mobility.toml", SURVEY);
+        let state = folder.path("state");
+        let server = TestServer::start(&["--survey", &file, "--state-dir", &state]).await;
+        Self {
+            server,
+            file,
+            state,
+        }
+    }
+
+    async fn restart(self) -> Self {
+        let Self {
+            server,
+            file,
+            state,
+        } = self;
+        server.process.signal(Signal::KILL);
+        drop(server);
+        let server = TestServer::start(&["--survey", &file, "--state-dir", &state]).await;
+        Self {
+            server,
+            file,
+            state,
+        }
+    }
+
+    /// Begins an interview: its id, and its token.
+    async fn begin(&self, respondent: &str) -> (String, String) {
+        let body = json!({"respondent": respondent});
+        let (status, answer) = ask(
+            &self.server,
+            "POST",
+            "/api/surveys/mobility/sessions",
+            None,
+            &body,
+        )
+        .await;
+        assert_eq!(status, 201, "{answer}");
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        (text("session"), text("token"))
+    }
+
+    async fn tool(
+        &self,
+        interview: &(String, String),
+        tool: &str,
+        arguments: Value,
+    ) -> (u16, Value) {
+        let path = format!("/api/surveys/sessions/{}/{tool}", interview.0);
+        ask(&self.server, "POST", &path, Some(&interview.1), &arguments).await
+    }
+
+    async fn export(&self) -> Vec<Value> {
+        let answer = http::get(self.server.admin, "/api/surveys/mobility/answers.jsonl").await;
+        assert_eq!(answer.status, 200);
+        let lines = answer.text().lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn an_interview_goes_its_way_and_each_answer_is_stored_once() {
+    let folder = Folder::new("survey");
+    let held = Held::start(&folder).await;
+    let ann = held.begin("ann").await;
+    let (status, next) = held.tool(&ann, "get_next_question", json!({})).await;
+    assert_eq!((status, &next["question"]["id"]), (200, &json!("use")));
+    let wrong = json!({"question": "use", "value": 9});
+    let (_, checked) = held.tool(&ann, "validate_answer", wrong.clone()).await;
+    assert_eq!(checked["valid"], false);
+    assert_eq!(checked["problem"], "out_of_range");
+    let refused = json!({"question": "use", "value": 9, "request_id": "r0"});
+    let (status, answer) = held.tool(&ann, "record_response", refused).await;
+    assert_eq!((status, &answer["code"]), (422, &json!("invalid_answer")));
+    let given = json!({"question": "use", "spoken": "zero", "request_id": "r1"});
+    let (status, first) = held.tool(&ann, "record_response", given.clone()).await;
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(first["next"]["question"]["id"], "why_not");
+
+    // The same call again, also of a server that was killed meanwhile: the same reply, and nothing is stored twice.
+    assert_eq!(
+        held.tool(&ann, "record_response", given.clone()).await,
+        (200, first.clone())
+    );
+    let held = held.restart().await;
+    assert_eq!(
+        held.tool(&ann, "record_response", given).await,
+        (200, first)
+    );
+    let other = json!({"question": "why_not", "value": "far", "request_id": "r1"});
+    let (status, answer) = held.tool(&ann, "record_response", other).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (409, &json!("request_id_reused"))
+    );
+    for (question, value, request) in [
+        ("why_not", json!("too far"), "r2"),
+        ("again", json!(true), "r3"),
+    ] {
+        let given = json!({"question": question, "value": value, "request_id": request});
+        let (status, answer) = held.tool(&ann, "record_response", given).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let (_, over) = held.tool(&ann, "get_next_question", json!({})).await;
+    assert_eq!(over["done"], true);
+    let stored = held.export().await;
+    let answers: Vec<_> = stored
+        .iter()
+        .map(|line| (line["question"].as_str().unwrap(), line["value"].clone()))
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            ("use", json!(0)),
+            ("why_not", json!("too far")),
+            ("again", json!(true))
+        ]
+    );
+    assert!(stored.iter().all(|line| line["respondent"] == "ann"));
+}
+
+#[tokio::test]
+async fn tools_answer_over_the_socket_too() {
+    let folder = Folder::new("survey-socket");
+    let held = Held::start(&folder).await;
+    let ann = held.begin("ann").await;
+    let mut agent = Part::open(&held.server, &ann.1).await;
+    agent
+        .send(json!({"type": "tool", "id": "1", "name": "get_next_question"}))
+        .await;
+    let told = agent.expect("tool_result").await;
+    assert_eq!((&told["id"], &told["ok"]), (&json!("1"), &json!(true)));
+    assert_eq!(told["result"]["question"]["id"], "use");
+    let call = json!({"type": "tool", "id": 2, "name": "record_response",
+        "arguments": {"question": "use", "request_id": "r1"}, "answer": 3});
+    agent.send(call).await;
+    let told = agent.expect("tool_result").await;
+    assert_eq!(told["result"]["next"]["question"]["id"], "line");
+    agent
+        .send(json!({"type": "tool", "id": 3, "name": "dance"}))
+        .await;
+    let told = agent.expect("tool_result").await;
+    assert_eq!(
+        (&told["ok"], &told["code"]),
+        (&json!(false), &json!("bad_message"))
+    );
+    assert!(agent.audio(vec![0; 3_200]).await);
+    assert_eq!(agent.expect("error").await["code"], "role_forbidden");
+    assert_eq!(held.export().await.len(), 1);
+}
+
+#[cfg(feature = "mcp")]
+#[tokio::test]
+async fn a_voice_agent_calls_the_tools_by_mcp() {
+    let folder = Folder::new("survey-mcp");
+    let held = Held::start(&folder).await;
+    let ann = held.begin("ann").await;
+    let call = async |token: &str, method: &str, params: Value| {
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let headers = format!(
+            "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
+             MCP-Protocol-Version: 2025-06-18\r\nContent-Length: {}\r\nAuthorization: Bearer {token}\r\n",
+            body.len()
+        );
+        http::request_with_body(held.server.public, "POST", "/mcp", &headers, &body).await
+    };
+    assert_eq!(call("x.y.z", "tools/list", json!({})).await.status, 401);
+    let listed = call(&ann.1, "tools/list", json!({})).await;
+    assert_eq!(listed.status, 200, "{}", listed.text());
+    let tools = listed.json()["result"]["tools"].clone();
+    let names: Vec<_> = tools
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["get_next_question", "validate_answer", "record_response"]
+    );
+    let params = json!({"name": "get_next_question", "arguments": {}});
+    let answer = call(&ann.1, "tools/call", params).await.json();
+    assert_eq!(
+        answer["result"]["structuredContent"]["question"]["id"], "use",
+        "{answer}"
+    );
+    let params = json!({"name": "record_response", "arguments": {"question": "use", "value": 99, "request_id": "r1"}});
+    let answer = call(&ann.1, "tools/call", params).await.json();
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+}
+
+#[tokio::test]
+async fn whose_interview_it_is_decides_who_may_hold_it() {
+    let folder = Folder::new("survey-access");
+    let held = Held::start(&folder).await;
+    let (ann, ben) = (held.begin("ann").await, held.begin("ben").await);
+    let theirs = (ann.0.clone(), ben.1.clone());
+    for token in [&ben.1, "", "a.b.c"] {
+        let path = format!("/api/surveys/sessions/{}/get_next_question", theirs.0);
+        let (status, _) = ask(&held.server, "POST", &path, Some(token), &json!({})).await;
+        assert!([401, 403].contains(&status), "{token}: {status}");
+    }
+    // The same respondent comes back to the same interview.
+    let body = json!({"respondent": "ann"});
+    let (status, again) = ask(
+        &held.server,
+        "POST",
+        "/api/surveys/mobility/sessions",
+        None,
+        &body,
+    )
+    .await;
+    assert_eq!((status, again["session"].as_str()), (200, Some(&*ann.0)));
+    let public = ask(
+        &held.server,
+        "POST",
+        "/api/surveys/mobility/sessions",
+        Some(""),
+        &body,
+    )
+    .await;
+    assert_eq!(public.0, 403);
+    let none = ask(
+        &held.server,
+        "POST",
+        "/api/surveys/none/sessions",
+        None,
+        &body,
+    )
+    .await;
+    assert_eq!(none.0, 404);
+    let answer = http::get(held.server.public, "/api/surveys/mobility/answers.csv").await;
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn a_questionnaire_is_checked_and_its_faults_are_named_by_line() {
+    let folder = Folder::new("survey-check");
+    let good = folder.write("good.toml", SURVEY);
+    assert_eq!(run(&["survey", "check", &good]).await.0, Some(0));
+    let bad = folder.write(
+        "bad.toml",
+        &SURVEY.replace("goto = \"line\"", "goto = \"lime\""),
+    );
+    let (code, said) = run(&["survey", "check", &bad]).await;
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("bad.toml:11") && said.contains("lime"),
+        "{said}"
+    );
+    let (code, said) = run(&[
+        "--survey",
+        &bad,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ])
+    .await;
+    assert_ne!(code, Some(0));
+    assert!(said.contains("lime"), "{said}");
+}
