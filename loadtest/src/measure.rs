@@ -12,3 +12,5 @@ pub mod series;
 pub mod server_code;
 pub mod server_use;
 pub mod slice;
+pub mod talk;
+pub mod words;

@@ -27,6 +27,7 @@ mod resolve;
 mod schedule;
 mod shard;
 pub mod size;
+pub mod talk;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -315,7 +316,18 @@ impl Plan {
             relays: self.has_relays(),
             setups: sends(Relayed::Offer) || sends(Relayed::Answer),
             calls: !self.calls().is_empty(),
+            words: self.has_words(),
         }
+    }
+
+    /// Whether speakers send audio of which words are expected.
+    fn has_words(&self) -> bool {
+        self.any_step(&|step| matches!(step, Step::Talk(talk) if talk.is_numbered()))
+    }
+
+    /// Whether users take part in transcription sessions, or in interviews.
+    fn has_talks(&self) -> bool {
+        self.any_step(&|step| matches!(step, Step::Talk(_) | Step::Interview(_)))
     }
 
     /// Whether users connect to the server's URL as it is given.
@@ -348,6 +360,9 @@ impl Plan {
         let waits = self.any_step(&|step| matches!(step, Step::Expect { .. }));
         if waits && !all.iter().any(Threshold::is_on_flows) {
             all.push(threshold::flows());
+        }
+        if self.has_words() && !all.iter().any(Threshold::is_on_misdelivered_words) {
+            all.push(threshold::misdelivered_words());
         }
         all
     }

@@ -9,6 +9,7 @@ mod course;
 mod exit;
 mod findings;
 mod shard;
+mod talks;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use findings::{
     Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Failover, Recovery,
 };
 pub use shard::{PlanFacts, ShardData};
+pub use talks::{Talks, Words};
 
 /// Version of the layout: raised when a name goes away or changes its meaning.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -54,7 +56,9 @@ pub struct Record {
     pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
     /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call; where sessions went on over other
-    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), `heard_again`, and `moved`.
+    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), `heard_again`, and `moved`; of
+    /// transcription sessions, from the moment due, `audio_ack`, `partial`, `final` (the end of an utterance to its final), and
+    /// `stored` (a final to its `stored`) and `fan_out` (a final from the host to a listener).
     pub latency: BTreeMap<String, Latency>,
     /// For each kind, the most frequent first.
     pub errors: Vec<ErrorEntry>,
@@ -70,6 +74,9 @@ pub struct Record {
     /// Of a run whose sessions outlive their connections, once one was lost.
     #[serde(default)]
     pub failover: Option<Failover>,
+    /// Of a run with transcription sessions or interviews.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talks: Option<Talks>,
     pub advice: Vec<Advice>,
     pub comparison: Option<Comparison>,
     /// Of a run that was one shard of a plan.

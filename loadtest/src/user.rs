@@ -12,6 +12,7 @@ pub mod resume;
 pub mod run_state;
 mod steps;
 pub mod tag;
+pub mod talk;
 
 use std::{collections::VecDeque, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
@@ -33,6 +34,7 @@ use crate::{
         resume::{Heard, Resume},
         run_state::{RunState, reached},
         steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
+        talk::Talks,
     },
 };
 use back_off::back_off;
@@ -53,9 +55,14 @@ pub struct WorkerContext {
     pub sink: Sink,
     pub pacer: Rc<Pacer>,
     pub pulse: Pulse,
+    pub talks: Arc<Talks>,
 }
 
 impl WorkerContext {
+    fn tell_error(&self, error: ErrorKind) {
+        (self.sink)(Sample::Error { error });
+    }
+
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }

@@ -20,6 +20,7 @@ mod shards;
 mod signals;
 mod talk;
 mod tls;
+mod transcription;
 
 use std::{
     process::{Output, Stdio},

@@ -245,6 +245,7 @@ impl Books {
         let contradictions = self.ledger.contradictions;
         let late_calls = self.totals.calls.iter().map(|call| call.timed_out).sum();
         let wrong_calls = self.totals.calls.iter().map(|call| call.wrong).sum();
+        let words = self.totals.talk.words;
         for (failure, count) in [
             (Failure::MessageLost, self.lost()),
             (Failure::MessageLate, messages.late),
@@ -262,6 +263,16 @@ impl Books {
             (Failure::LeaveUntold, contradictions.untold_leaves),
             (Failure::CallTimedOut, late_calls),
             (Failure::CallWrong, wrong_calls),
+            (Failure::WordLost, words.lost()),
+            (Failure::WordLate, words.late),
+            (Failure::WordTwice, words.twice()),
+            (Failure::WordReordered, words.reordered()),
+            (Failure::WordMisdelivered, words.misdelivered()),
+            (Failure::WordAltered, words.altered()),
+            (Failure::WordNotStored, words.settled.not_stored),
+            (Failure::WordWronglyStored, words.settled.wrongly_stored),
+            (Failure::AnswerMissing, words.answers_missing),
+            (Failure::AnswerTwice, words.answers_twice),
         ] {
             self.failures.set(failure, count, now);
         }

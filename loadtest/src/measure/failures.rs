@@ -97,6 +97,16 @@ pub enum Failure {
     LeaveUntold,
     CallTimedOut,
     CallWrong,
+    WordLost,
+    WordLate,
+    WordTwice,
+    WordReordered,
+    WordMisdelivered,
+    WordAltered,
+    WordNotStored,
+    WordWronglyStored,
+    AnswerMissing,
+    AnswerTwice,
 }
 
 impl Failure {
@@ -119,6 +129,16 @@ impl Failure {
             Self::LeaveUntold => "peer_left_missing",
             Self::CallTimedOut => "call_timed_out",
             Self::CallWrong => "call_wrong",
+            Self::WordLost => "word_lost",
+            Self::WordLate => "word_late",
+            Self::WordTwice => "word_twice",
+            Self::WordReordered => "word_reordered",
+            Self::WordMisdelivered => "word_misdelivered",
+            Self::WordAltered => "word_altered",
+            Self::WordNotStored => "word_not_stored",
+            Self::WordWronglyStored => "word_wrongly_stored",
+            Self::AnswerMissing => "answer_missing",
+            Self::AnswerTwice => "answer_twice",
         }
     }
 
@@ -152,6 +172,30 @@ impl Failure {
             Self::LeaveUntold => "a user left the room, and the partner got no peer_left",
             Self::CallTimedOut => "a request was not answered in time",
             Self::CallWrong => "a request was answered with something else than was expected",
+            Self::WordLost => {
+                "audio was sent, and its word is in no final at the host and in no gap that was reported"
+            }
+            Self::WordLate => {
+                "a word came later than the message time-out after the end of its utterance"
+            }
+            Self::WordTwice => "a word was told more than once",
+            Self::WordReordered => "a word was told after a later one of the same speaker",
+            Self::WordMisdelivered => {
+                "a word was told in another session, as another speaker's, or to somebody who may not hear it"
+            }
+            Self::WordAltered => {
+                "a final has a word that nobody said: the provider is not `fake`, or audio was changed on the way"
+            }
+            Self::WordNotStored => {
+                "a word was told as final, and the transcript does not have it as it was told"
+            }
+            Self::WordWronglyStored => {
+                "the transcript has a word that was not said, or has it twice"
+            }
+            Self::AnswerMissing => {
+                "the server said that an answer is stored, and the export does not have it"
+            }
+            Self::AnswerTwice => "the export has an answer more than once",
         }
     }
 }

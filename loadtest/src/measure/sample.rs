@@ -4,7 +4,11 @@ use std::{io, time::Duration};
 
 pub use crate::measure::message::{Across, Delivered, Direction, Kind, Route};
 pub use crate::measure::server_code::ServerCode;
-use crate::{measure::ledger::Stay, plan::Transport, record::Blame};
+use crate::{
+    measure::{ledger::Stay, talk::TalkSample},
+    plan::Transport,
+    record::Blame,
+};
 
 /// One measurement of one user. Users only tell; when it was told, and how often, is the summary's work.
 #[derive(Debug)]
@@ -98,6 +102,8 @@ pub enum Sample {
     NotMoved,
     /// The first message of the partner after a loss, from when that was noticed.
     HeardAgain { after: Duration },
+    /// Of a part in a transcription session, or in an interview.
+    Talk(TalkSample),
     /// Connected again, this long after that.
     StormConnected { after: Duration },
     /// Matched again, this long after that.

@@ -19,6 +19,9 @@ pub struct Reading {
     pub fds: u64,
     /// The limit of open files.
     pub max_fds: Option<u64>,
+    /// Segments and answers that wait to be stored.
+    #[serde(default)]
+    pub queue: Option<u64>,
 }
 
 impl Reading {
@@ -32,6 +35,7 @@ impl Reading {
             rss_bytes: whole(rss),
             fds: value(text, "process_open_fds").map_or(0, whole),
             max_fds: value(text, "process_max_fds").map(whole),
+            queue: value(text, "transcribe_queue_length").map(whole),
         })
     }
 }
@@ -70,6 +74,8 @@ pub struct ServerUse {
     cpu_seconds: f64,
     rss_peak_bytes: u64,
     fds_peak: u64,
+    #[serde(default)]
+    queue_peak: Option<u64>,
 }
 
 impl ServerUse {
@@ -82,6 +88,7 @@ impl ServerUse {
         }
         self.rss_peak_bytes = self.rss_peak_bytes.max(reading.rss_bytes);
         self.fds_peak = self.fds_peak.max(reading.fds);
+        self.queue_peak = self.queue_peak.max(reading.queue);
         let before = before?;
         let seconds = reading.at.saturating_sub(before.at).as_secs_f64();
         // A restarted server counts from zero.
@@ -112,6 +119,12 @@ impl ServerUse {
                 rss_bytes: whole(a.rss_bytes, b.rss_bytes),
                 fds: whole(a.fds, b.fds),
                 max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
+                queue: a
+                    .queue
+                    .zip(b.queue)
+                    .map(|(a, b)| whole(a, b))
+                    .or(a.queue)
+                    .or(b.queue),
             }),
             (a, b) => a.or(b),
         };
@@ -120,6 +133,9 @@ impl ServerUse {
         self.cpu_seconds = fraction(self.cpu_seconds, other.cpu_seconds);
         self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
         self.fds_peak = whole(self.fds_peak, other.fds_peak);
+        let queues = self.queue_peak.zip(other.queue_peak);
+        let both = queues.map(|(a, b)| whole(a, b));
+        self.queue_peak = both.or(self.queue_peak).or(other.queue_peak);
     }
 
     /// The server's limit of open files, if its metrics have it.
@@ -143,6 +159,7 @@ impl ServerUse {
             rss_last_bytes: last.rss_bytes,
             rss_peak_bytes: self.rss_peak_bytes,
             fds_peak: self.fds_peak,
+            queue_peak: self.queue_peak,
         })
     }
 }
@@ -167,6 +184,7 @@ mod tests {
                 rss_bytes,
                 fds: 7,
                 max_fds: None,
+                queue: None,
             })
         });
         assert_eq!(fractions, [None, Some(50.0), None, Some(50.0)]);
@@ -189,6 +207,7 @@ mod tests {
         process_open_fds_max 99\n\
         process_max_fds 20000\n\
         process_cpu_seconds_total 1.5\n\
+        transcribe_queue_length 7\n\
         process_resident_memory_bytes{host=\"a b\"} 4.5e+07 1700000000\n";
 
     #[test]
@@ -200,6 +219,7 @@ mod tests {
             rss_bytes: 45_000_000,
             fds: 12,
             max_fds: Some(20_000),
+            queue: Some(7),
         };
         assert_eq!(Reading::parse(TEXT, at), Some(reading));
         for bad in [

@@ -19,6 +19,7 @@ use crate::{
         sample::{CallId, Sample, Unmatched},
         series::{Cell, Counts, Gauges},
         slice::calls::CallCounts,
+        talk::{TalkCounts, TalkSample},
     },
     plan::{Transport, limits::MAX_NAMES},
 };
@@ -55,6 +56,8 @@ pub struct Slice {
     pub storm: Storm,
     #[serde(default)]
     pub failover: Failover,
+    #[serde(default)]
+    pub talk: TalkCounts,
     pub errors: Errors,
     /// Their latency is known once the offset of the clocks is.
     #[serde(skip)]
@@ -299,6 +302,12 @@ impl Slice {
             Sample::Moved { after } => self.failover.moved.record(after),
             Sample::NotMoved => self.failover.not_moved += 1,
             Sample::HeardAgain { after } => self.failover.heard_again.record(after),
+            Sample::Talk(sample) => {
+                if let TalkSample::Spoken { lateness, .. } = sample {
+                    self.lateness.record(lateness);
+                }
+                self.talk.add(sample);
+            }
         }
     }
 
@@ -347,6 +356,7 @@ impl Slice {
             flows,
             storm,
             failover,
+            talk,
             errors,
             across: _,
             stays: _,
@@ -380,6 +390,7 @@ impl Slice {
         }
         self.storm.merge(storm);
         self.failover.merge(failover);
+        self.talk.merge(talk);
         self.errors.merge(errors);
     }
 

@@ -106,6 +106,11 @@ pub enum PlanError {
     BlockedWithoutResume,
     #[error("a phase that blocks all transports lets nobody in: leave one out of `block`")]
     AllBlocked,
+    /// Users of one session in several processes, of which none would know what the others said.
+    #[error(
+        "a talk of several `members` cannot be played in shards: give one shard, or `members = 1`"
+    )]
+    TalkInShards,
     #[error(transparent)]
     Flow(#[from] FlowError),
 }
@@ -154,6 +159,10 @@ impl Plan {
         ];
         if let Some((what, count)) = counts.into_iter().find(|(_, count)| *count > MAX_NAMES) {
             return Err(PlanError::TooMany { what, count });
+        }
+        let together = |step: &Step| matches!(step, Step::Talk(talk) if talk.members > 1);
+        if !self.shard.is_whole() && self.any_step(&together) {
+            return Err(PlanError::TalkInShards);
         }
         self.check_shard()?;
         self.check_names()

@@ -9,6 +9,7 @@ use crate::{
     base::server_url::ServerUrl,
     plan::{
         size::Size,
+        talk::{Interview, Talk},
         template::{Frame, Template},
     },
 };
@@ -78,6 +79,10 @@ pub enum Step {
     Call(Call),
     /// Sends a request over HTTP, and waits for its answer.
     Http(Request),
+    /// Takes part in a transcription session, on connections of its own.
+    Talk(Talk),
+    /// Holds an interview by the tools of a survey.
+    Interview(Interview),
 }
 
 impl Step {
@@ -331,6 +336,17 @@ fn longest(steps: &[Step]) -> Duration {
         | Step::JoinRoom(JoinRoom { within, .. }) => *within,
         Step::Call(call) => call.rounds.longest(call.every).saturating_add(call.within),
         Step::Think(between) => between.to,
+        Step::Talk(talk) => talk
+            .time
+            .unwrap_or(Duration::MAX)
+            .saturating_add(talk.within),
+        Step::Interview(interview) => {
+            let calls = interview
+                .within
+                .saturating_mul(3)
+                .saturating_add(interview.think.to);
+            calls.saturating_mul(interview.cycles)
+        }
         Step::Send { every, rounds, .. } => rounds.longest(*every),
         Step::Loop { rounds, steps } => rounds.longest(longest(steps)),
         _ => Duration::ZERO,
@@ -376,8 +392,18 @@ fn calls(steps: &[Step], names: &mut Vec<String>) {
             Step::JoinRoom(_) if !names.iter().any(|name| name == JoinRoom::CALL) => {
                 names.push(JoinRoom::CALL.to_owned());
             }
+            Step::Talk(_) => add_names(&Talk::CALLS, names),
+            Step::Interview(_) => add_names(&Interview::CALLS, names),
             Step::Loop { steps, .. } => calls(steps, names),
             _ => {}
+        }
+    }
+}
+
+fn add_names(new: &[&str], names: &mut Vec<String>) {
+    for name in new {
+        if !names.iter().any(|known| known == name) {
+            names.push((*name).to_owned());
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct ResolvedPlan {
     pub origins: Vec<ServerUrl>,
     /// Every message with a tag should reach a user.
     pub all_come_back: bool,
+    /// Users take part in transcription sessions or interviews, which are begun at the server's admin address.
+    pub has_talks: bool,
     /// Users connect to the server's URL as it is given.
     pub has_plain_connections: bool,
 }
@@ -59,6 +61,7 @@ impl Plan {
             fair_wait: self.fair_wait(),
             origins: self.origins(),
             all_come_back: self.all_come_back(),
+            has_talks: self.has_talks(),
             has_plain_connections: self.has_plain_connections(),
         })
     }

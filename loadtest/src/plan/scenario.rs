@@ -13,6 +13,7 @@ mod read;
 #[cfg(test)]
 mod schema;
 mod steps;
+mod talks;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -43,6 +44,12 @@ pub const BUILT_IN: &[(&str, &str)] = files! {
     "http"
     "chat"
     "chat-ack"
+    "transcription"
+    "transcription-many"
+    "transcription-listeners"
+    "concurrent-sessions"
+    "audio-streaming"
+    "tool-execution"
     "echo-transcription"
     "echo-concurrent-sessions"
     "echo-audio-streaming"

@@ -12,7 +12,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use defaults::{Parts, defaults, flows};
+pub use defaults::{Parts, defaults, flows, misdelivered_words};
 pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
 
@@ -65,6 +65,11 @@ impl Threshold {
     /// Only flows that were played to their end.
     pub fn is_on_flows(&self) -> bool {
         self.metric == Metric::FlowSuccess
+    }
+
+    /// Words at somebody for whom they are not.
+    pub fn is_on_misdelivered_words(&self) -> bool {
+        self.metric == Metric::WordsMisdelivered
     }
 
     /// The text, and whether a user asked for it: enough to read it again.

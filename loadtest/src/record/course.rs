@@ -119,4 +119,7 @@ pub struct Server {
     pub rss_last_bytes: u64,
     pub rss_peak_bytes: u64,
     pub fds_peak: u64,
+    /// The most segments and answers that waited to be stored. `None`: it stores none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_peak: Option<u64>,
 }

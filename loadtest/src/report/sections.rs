@@ -3,6 +3,7 @@
 mod funnel;
 mod headline;
 mod machines;
+mod talks;
 mod traffic;
 mod trends;
 
@@ -25,6 +26,8 @@ pub(super) fn document(record: &Record) -> Document {
         trends::course(),
         traffic::phases(record),
         traffic::delivery(record),
+        talks::words(record),
+        talks::answers(record),
         traffic::calls(record),
         traffic::flows(record),
         machines::resources(record),

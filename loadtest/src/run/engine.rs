@@ -36,6 +36,7 @@ use crate::{
     user::{
         net::{servers::Servers, target::Target},
         run_state::RunState,
+        talk::Talks,
     },
 };
 use probe::probe;
@@ -78,6 +79,8 @@ pub async fn run_until(
 ) -> Result<Record, RunError> {
     let mut stop = pin!(stop);
     let plan = &Arc::new(plan.resolve()?);
+    let talks = Talks::new(plan).map_err(|(file, reason)| RunError::Audio { file, reason })?;
+    let talks = Arc::new(talks);
     let (servers, epoch) = tokio::select! {
         ready = get_ready(plan, target, &mut on_progress) => ready?,
         () = &mut stop => return Err(RunError::Stopped),
@@ -92,7 +95,8 @@ pub async fn run_until(
         plan.flow_names.clone(),
         server_expected,
     );
-    let (mut workers, mut recorder) = Workers::start(plan, servers, epoch, watch)?;
+    let shared = (Arc::clone(&servers), Arc::clone(&talks));
+    let (mut workers, mut recorder) = Workers::start(plan, shared, epoch, watch)?;
     let observer = Observer::new(workers.epoch, recorder.server.clone());
     let leading = workers.lead(stop, &mut recorder, &mut on_progress);
     let outcome = match &target.admin {
@@ -104,6 +108,8 @@ pub async fn run_until(
     };
     let elapsed = workers.epoch.elapsed();
     let busiest_worker_percent = workers.collect().await?;
+    let answers = talks.compare_answers(&servers).await;
+    recorder.books.totals.talk.words += answers;
     recorder.close(elapsed);
     let about = About {
         run: describe(plan, target, &workers, outcome.interrupted),
@@ -129,7 +135,9 @@ async fn get_ready(
     on_progress: &mut impl FnMut(&Progress),
 ) -> Result<(Arc<Servers>, Instant), RunError> {
     check_start(plan)?;
-    let (users, fit) = (plan.peak_of_shard, users_that_fit());
+    // A user in a transcription session may be its host beside.
+    let connections = if plan.has_talks { 2 } else { 1 };
+    let (users, fit) = (plan.peak_of_shard, users_that_fit() / connections);
     if u64::from(users) > fit {
         return Err(RunError::TooFewFiles { users, fit });
     }
@@ -213,7 +221,7 @@ struct RunOutcome {
 impl Workers {
     fn start(
         plan: &Arc<ResolvedPlan>,
-        servers: Arc<Servers>,
+        (servers, talks): (Arc<Servers>, Arc<Talks>),
         epoch: Instant,
         watch: Watch,
     ) -> Result<(Self, Recorder), RunError> {
@@ -251,6 +259,7 @@ impl Workers {
                 epoch: workers.epoch,
                 state: states.clone(),
                 counters,
+                talks: Arc::clone(&talks),
                 slices: slices.clone(),
                 first,
                 step,
@@ -305,6 +314,7 @@ impl Workers {
                 progress.matching = second.matching.quantiles();
                 progress.message = second.message.quantiles();
                 progress.own_lateness = second.lateness.quantiles();
+                progress.server_queue = second.now.server.and_then(|server| server.queue);
             }
             while next_look <= now {
                 next_look += Duration::from_secs(1);

@@ -40,6 +40,9 @@ pub enum RunError {
     /// Asked to end while the first connection was under way.
     #[error("ended before the first user started: nothing was measured")]
     Stopped,
+    /// A file of audio of the scenario.
+    #[error("{file}: {reason}")]
+    Audio { file: String, reason: String },
     /// A worker thread could not start, or panicked.
     #[error("a worker of the load generator failed: {0}")]
     Worker(#[source] io::Error),
@@ -51,7 +54,8 @@ impl RunError {
             Self::Plan(_)
             | Self::TooFewFiles { .. }
             | Self::TooLate { .. }
-            | Self::TooFar { .. } => Exit::Usage,
+            | Self::TooFar { .. }
+            | Self::Audio { .. } => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Stopped | Self::Worker(_) => Exit::Invalid,
         }

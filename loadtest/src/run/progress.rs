@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{measure::sample::Sample, record::Quantiles};
+use crate::{
+    measure::{sample::Sample, talk::TalkSample},
+    record::Quantiles,
+};
 
 /// One worker's counters. The worker writes them; the leader reads them.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Counters {
     calls: AtomicU64,
     calls_ended: AtomicU64,
     errors: AtomicU64,
+    audio_ms: AtomicU64,
+    words: AtomicU64,
 }
 
 impl Counters {
@@ -65,7 +70,15 @@ impl Counters {
             | Sample::CallTimedOut { .. }
             | Sample::CallFailed { .. }
             | Sample::CallWrong { .. } => add(&self.calls_ended),
+            Sample::Talk(TalkSample::Spoken { audio, .. }) => {
+                let ms = u64::try_from(audio.as_millis()).unwrap_or(u64::MAX);
+                self.audio_ms.fetch_add(ms, Relaxed);
+            }
+            Sample::Talk(TalkSample::Final { heard, .. }) => {
+                self.words.fetch_add(heard.heard, Relaxed);
+            }
             // Progress does not show these.
+            Sample::Talk(_) => {}
             Sample::Connecting { .. }
             | Sample::ConnectingEnded
             | Sample::Paused { .. }
@@ -128,6 +141,12 @@ pub struct Progress {
     pub refused: u64,
     /// Calls without an answer so far.
     pub open_calls: u64,
+    /// Audio that was sent, of all speakers together.
+    pub audio: Duration,
+    /// Words that hosts of transcription sessions have heard.
+    pub words: u64,
+    /// Segments and answers that wait to be stored at the server, by its own metrics.
+    pub server_queue: Option<u64>,
     /// Match latency in the last complete second.
     pub matching: Quantiles,
     /// Message latency from the moment due, in the last complete second.
@@ -152,6 +171,7 @@ impl Progress {
             matching: before.matching,
             message: before.message,
             own_lateness: before.own_lateness,
+            server_queue: before.server_queue,
             ..Self::default()
         };
         for worker in counters {
@@ -168,6 +188,8 @@ impl Progress {
             now.delivered += worker.delivered.load(Relaxed);
             now.errors += worker.errors.load(Relaxed);
             now.refused += worker.refused.load(Relaxed);
+            now.audio += Duration::from_millis(worker.audio_ms.load(Relaxed));
+            now.words += worker.words.load(Relaxed);
             let ended = worker.calls_ended.load(Relaxed);
             now.open_calls += worker.calls.load(Relaxed).saturating_sub(ended);
         }
@@ -211,7 +233,19 @@ impl fmt::Display for Progress {
             elapsed.as_secs(),
             planned.as_secs_f64().ceil(),
             self.messages_per_second
-        )
+        )?;
+        if !self.audio.is_zero() {
+            write!(
+                f,
+                "  {} s of audio, {} words",
+                self.audio.as_secs(),
+                self.words
+            )?;
+        }
+        match self.server_queue {
+            Some(queue) => write!(f, "  {queue} queued"),
+            None => Ok(()),
+        }
     }
 }
 

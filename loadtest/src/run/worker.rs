@@ -31,6 +31,7 @@ use crate::{
         net::servers::Servers,
         play,
         run_state::{RunState, reached},
+        talk::Talks,
     },
 };
 
@@ -42,6 +43,7 @@ pub struct Job {
     pub epoch: Instant,
     pub state: watch::Receiver<RunState>,
     pub counters: Arc<Counters>,
+    pub talks: Arc<Talks>,
     /// The channel for the measurements of each second.
     pub slices: mpsc::Sender<Slice>,
     /// Plays users `first`, `first + step`, ...
@@ -94,6 +96,7 @@ async fn run(job: Job) -> io::Result<WorkerResult> {
         sink,
         pacer: Pacer::new()?,
         pulse: Pulse::default(),
+        talks: job.talks,
     });
     let show_pulse = || {
         if let Some(time) = context.pulse.beat(context.epoch.elapsed()) {

@@ -74,7 +74,7 @@ impl User {
             self.expecting.hear(&kind);
         }
         if self.named.is_some() {
-            self.on_named_room(now, &text);
+            self.on_named_room(now, &text)?;
         }
         if self.on_answer(now, &text) {
             return Ok(());

@@ -14,11 +14,15 @@ use crate::{
 /// The code with which a server that drains closes.
 pub(super) const DRAINING: Option<u16> = CloseReason::Draining.close_code();
 
-/// How long after the announced moment the server may still close: it gives its clients a second to confirm.
-const CLOSES_WITHIN: Duration = Duration::from_secs(3);
+/// How long after the announced moment the server may still close: it gives its clients a second to confirm, and waits for the
+/// next poll of those who have more to hear.
+const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a user tries to begin a new session.
 const BEGINS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the first member of a named room waits for the last one: their old sessions do not end at the same moment.
+const GATHERS_WITHIN: Duration = Duration::from_secs(45);
 
 /// Where a user stands who moves.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Move {
     Begins { since: Duration },
     /// The new session has shown the ticket; the old one ended then.
     Rejoins { since: Duration },
+    /// The user is in the named room again, and waits for the others.
+    Gathers { since: Duration },
 }
 
 impl Move {
@@ -46,6 +52,7 @@ impl Move {
     pub fn next_wake(self) -> Option<Duration> {
         match self {
             Self::At(moment) | Self::EndsBy(moment) => Some(moment),
+            Self::Gathers { since } => Some(since + GATHERS_WITHIN),
             Self::None | Self::Begins { .. } | Self::Rejoins { .. } => None,
         }
     }
@@ -54,8 +61,7 @@ impl Move {
 impl User {
     /// The server says that it drains. False: the user has no session that could be followed by another.
     pub(super) fn is_to_move(&mut self, now: Duration, view: &ServerView<'_>) -> bool {
-        // In a room of several the others would have to be known again.
-        let Some(resume) = self.resume.as_mut().filter(|_| self.named.is_none()) else {
+        let Some(resume) = &mut self.resume else {
             return false;
         };
         let after = Duration::from_millis(view.reconnect_in_ms.unwrap_or(0));
@@ -76,6 +82,10 @@ impl User {
                 Ok(())
             }
             Move::EndsBy(moment) if now >= moment => self.move_on(now),
+            Move::Gathers { since } if now >= since + GATHERS_WITHIN => {
+                self.part_from_away(now);
+                self.moved(now)
+            }
             _ => Ok(()),
         }
     }
@@ -87,7 +97,7 @@ impl User {
         };
         let told = resume.moving != Move::None;
         let drained = matches!(error, ErrorKind::ClosedByServer(code) if Some(*code) == DRAINING);
-        self.named.is_none() && (drained || told && error.ends_session())
+        drained || told && error.ends_session()
     }
 
     /// The old session is over: sets out to begin a new one.
@@ -99,7 +109,7 @@ impl User {
         };
         let since = match resume.moving {
             // The new one has ended, too: the server before it may have come back instead.
-            Move::Begins { since } | Move::Rejoins { since } => since,
+            Move::Begins { since } | Move::Rejoins { since } | Move::Gathers { since } => since,
             Move::None | Move::At(_) | Move::EndsBy(_) => now,
         };
         if now.saturating_sub(since) > BEGINS_WITHIN {
@@ -140,20 +150,19 @@ impl User {
         new.held_back = old.for_the_next();
         self.resume = Some(Box::new(new));
         self.leaving = None;
-        match (&self.room, ticket) {
-            (None, _) => self.moved(now),
-            (Some(_), Some(ticket)) => {
+        if let Some(named) = &mut self.named {
+            named.moves();
+        }
+        match (self.is_in_room(), ticket) {
+            (false, _) => self.moved(now),
+            (true, Some(ticket)) => {
                 let rejoin = format!(
                     r#"{{"type":"{}","ticket":"{ticket}"}}"#,
                     ClientType::Rejoin.as_str()
                 );
                 self.send_next(&rejoin)
             }
-            (Some(_), None) => {
-                self.tell(Sample::NotMoved);
-                self.leave_room(true);
-                self.moved(now)
-            }
+            (true, None) => self.on_not_rejoined(now),
         }
     }
 
@@ -173,17 +182,44 @@ impl User {
         self.moved(now)
     }
 
+    /// The user is in the named room again, if they were in it before.
+    pub(super) fn on_room_rejoined(&mut self, now: Duration) -> Result<(), ErrorKind> {
+        if let Some(resume) = &mut self.resume
+            && let Move::Rejoins { since } = resume.moving
+        {
+            resume.moving = Move::Gathers { since };
+        }
+        self.go_on_if_gathered(now)
+    }
+
+    /// A named room is there again once all who were in it are back: what is said before would not reach them.
+    pub(super) fn go_on_if_gathered(&mut self, now: Duration) -> Result<(), ErrorKind> {
+        let moving = self.resume.as_ref().map(|resume| resume.moving);
+        let waits = (self.named.as_ref()).is_some_and(|named| !named.is_gathered());
+        match moving {
+            Some(Move::Gathers { .. }) if !waits => self.moved(now),
+            _ => Ok(()),
+        }
+    }
+
     /// The user could not be put into the room again.
     pub(super) fn on_not_rejoined(&mut self, now: Duration) -> Result<(), ErrorKind> {
         self.tell(Sample::NotMoved);
         self.leave_room(true);
+        self.leave_named_room(true);
         self.moved(now)
     }
 
     /// Whether the user waits to be put into the room again.
     pub(super) fn is_rejoining(&self) -> bool {
         let moving = self.resume.as_ref().map(|resume| resume.moving);
-        self.room.is_some() && matches!(moving, Some(Move::Rejoins { .. }))
+        self.is_in_room() && matches!(moving, Some(Move::Rejoins { .. }))
+    }
+
+    /// Whether the user is in a room, of two or named.
+    fn is_in_room(&self) -> bool {
+        let named = self.named.as_ref();
+        self.room.is_some() || named.is_some_and(|named| named.is_joined())
     }
 
     /// Everything is as before: says what was held back.
@@ -191,12 +227,15 @@ impl User {
         let Some(resume) = &mut self.resume else {
             return Ok(());
         };
-        if let Move::Rejoins { since } = std::mem::take(&mut resume.moving) {
+        let moving = std::mem::take(&mut resume.moving);
+        if let Move::Rejoins { since } | Move::Gathers { since } = moving {
             let after = now.saturating_sub(since);
             self.tell(Sample::Moved { after });
         }
         if self.search.is_some() {
             self.say(ClientType::FindMatch)?;
+        } else if !self.is_in_room() {
+            self.ask_to_join()?;
         }
         let held_back = match &mut self.resume {
             Some(resume) => std::mem::take(&mut resume.held_back),

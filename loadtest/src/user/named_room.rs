@@ -1,10 +1,11 @@
-//! A user's stay in a named room. Towards each other member the ledger has a room of two.
+//! A user's stay in a named room. Towards each other member the ledger has a room of two, which goes on where both move to
+//! another server.
 
 use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 use serde_json::json;
-use voicematch_protocol::ServerView;
+use voicematch_protocol::{CloseReason, ServerView};
 
 use super::{Stop, Until, User};
 use crate::{
@@ -19,23 +20,33 @@ use crate::{
     },
 };
 
+/// Why a member leaves whose server drains.
+const DRAINED: &str = CloseReason::Draining.as_str();
+
 /// A stay in a named room.
-#[derive(Default)]
 pub struct NamedRoom {
-    /// A hash of the room's id; `None`: the user has only asked to join.
-    room: Option<u64>,
-    /// The user, as the others know them.
-    me: u64,
+    name: Box<str>,
+    /// Where the user is; `None`: they have only asked to join.
+    place: Option<Place>,
     /// Messages that the user sent to all.
     sent: u32,
     /// The others.
     peers: Vec<Peer>,
 }
 
+/// Hashes of ids, which are others at another server.
+struct Place {
+    room: u64,
+    /// The user, as the others know them.
+    me: u64,
+}
+
 /// Another member.
 struct Peer {
     id: u64,
     stay: Stay,
+    /// They have moved to another server, and the user has not seen them there.
+    away: bool,
 }
 
 /// What is read of the messages about a room.
@@ -51,8 +62,12 @@ struct About<'a> {
     members: Vec<Member<'a>>,
     #[serde(borrow, default)]
     peer_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    was: Option<Cow<'a, str>>,
     #[serde(default)]
     offer: bool,
+    #[serde(borrow, default)]
+    reason: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -65,11 +80,44 @@ struct Me<'a> {
 struct Member<'a> {
     #[serde(borrow)]
     peer_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    was: Option<Cow<'a, str>>,
     #[serde(default)]
     offer: bool,
 }
 
 impl NamedRoom {
+    fn new(name: String) -> Self {
+        Self {
+            name: name.into(),
+            place: None,
+            sent: 0,
+            peers: Vec::new(),
+        }
+    }
+
+    /// Whether the user is in it.
+    pub fn is_joined(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// A hash of its name, which is the same at each server.
+    fn room(&self) -> Option<u64> {
+        self.is_joined().then(|| room_key(&self.name))
+    }
+
+    /// All go to another server.
+    pub fn moves(&mut self) {
+        for peer in &mut self.peers {
+            peer.away = true;
+        }
+    }
+
+    /// All who went are back.
+    pub fn is_gathered(&self) -> bool {
+        !self.peers.iter().any(|peer| peer.away)
+    }
+
     pub fn has_peers(&self) -> bool {
         !self.peers.is_empty()
     }
@@ -88,82 +136,118 @@ impl User {
         self.expecting.forget();
         let now = self.context.now();
         let number = self.start.user / step.members.max(1);
-        let room = format!("{}-{:x}-{number}", step.name, self.context.run);
+        let name = format!("{}-{:x}-{number}", step.name, self.context.run);
         let call = self.call_id(JoinRoom::CALL);
-        self.named = Some(Box::default());
+        self.named = Some(Box::new(NamedRoom::new(name)));
         let lateness = Duration::ZERO;
         self.tell(Sample::CallSent { call, lateness });
         let answer = "room_joined".to_owned();
         let pending = Pending::of_type(call, answer, now, step.within);
         self.pending.push_back(pending);
-        let text = json!({ "type": "join_room", "room": room }).to_string();
-        self.send(Frame::Text, text).map_err(Stop::Broken)?;
+        self.ask_to_join().map_err(Stop::Broken)?;
         self.listen_until(Until::Holds(|user| user.pending.is_empty()))
             .await?;
-        match self.named.as_ref().and_then(|named| named.room) {
-            Some(_) => Ok(()),
-            None => {
-                self.named = None;
-                Err(Stop::Failed)
-            }
+        if self.named.as_ref().is_some_and(|named| named.is_joined()) {
+            return Ok(());
         }
+        self.named = None;
+        Err(Stop::Failed)
+    }
+
+    /// Asks to join the room that the user wants to be in.
+    pub(super) fn ask_to_join(&mut self) -> Result<(), ErrorKind> {
+        let Some(named) = &self.named else {
+            return Ok(());
+        };
+        let text = json!({ "type": "join_room", "room": named.name }).to_string();
+        self.send(Frame::Text, text)
     }
 
     /// Takes what a message says about the room.
-    pub(super) fn on_named_room(&mut self, now: Duration, text: &str) {
+    pub(super) fn on_named_room(&mut self, now: Duration, text: &str) -> Result<(), ErrorKind> {
         let Ok(about) = serde_json::from_str::<About<'_>>(text) else {
-            return;
+            return Ok(());
         };
-        let Some(named) = &mut self.named else { return };
+        let rejoins = self.is_rejoining();
+        let Some(named) = &mut self.named else {
+            return Ok(());
+        };
         let peer = about.peer_id.as_deref().map(room_key);
         match (&*about.kind, about.you, peer) {
-            ("room_joined", Some(me), _) if named.room.is_none() => {
-                named.room = Some(room_key(&about.room_id));
-                named.me = room_key(&me.peer_id);
-                self.tell(Sample::RoomJoined);
+            ("room_joined", Some(me), _) if rejoins || !named.is_joined() => {
+                named.place = Some(Place {
+                    room: room_key(&about.room_id),
+                    me: room_key(&me.peer_id),
+                });
+                if !rejoins {
+                    self.tell(Sample::RoomJoined);
+                }
                 for member in about.members {
-                    self.meet(now, room_key(&member.peer_id), member.offer);
+                    let was = member.was.as_deref().map(room_key);
+                    self.meet(now, room_key(&member.peer_id), was, member.offer);
                 }
+                return self.on_room_rejoined(now);
             }
-            ("peer_joined", _, Some(peer)) => self.meet(now, peer, about.offer),
-            ("peer_left", _, Some(peer)) => {
-                let found = named.peers.iter().position(|known| known.id == peer);
-                match found {
-                    Some(place) => {
-                        let mut stay = named.peers.swap_remove(place).stay;
-                        stay.partner_left = true;
-                        stay.left = now;
-                        self.tell(Sample::Parted(Box::new(stay)));
-                    }
-                    None => self.tell_error(ErrorKind::WrongRoom),
+            ("peer_joined", _, Some(peer)) => {
+                self.meet(now, peer, about.was.as_deref().map(room_key), about.offer);
+            }
+            // They come back at another server.
+            ("peer_left", _, _) if self.resume.is_some() && about.reason == DRAINED => {}
+            ("peer_left", _, Some(peer)) => match named.peers.iter().position(|it| it.id == peer) {
+                Some(place) => {
+                    let peer = named.peers.swap_remove(place);
+                    self.part(now, peer);
                 }
-            }
+                None => self.tell_error(ErrorKind::WrongRoom),
+            },
             _ => {}
+        }
+        self.go_on_if_gathered(now)
+    }
+
+    /// Waits no longer for those who have not come back.
+    pub(super) fn part_from_away(&mut self, now: Duration) {
+        let Some(named) = &mut self.named else { return };
+        let away: Vec<_> = named.peers.extract_if(.., |peer| peer.away).collect();
+        for peer in away {
+            self.part(now, peer);
         }
     }
 
-    /// Another member is in the room with the user from now on.
-    fn meet(&mut self, now: Duration, peer: u64, offers: bool) {
+    /// Another member has left.
+    fn part(&self, now: Duration, peer: Peer) {
+        let mut stay = peer.stay;
+        stay.partner_left = true;
+        stay.left = now;
+        self.tell(Sample::Parted(Box::new(stay)));
+    }
+
+    /// Another member is in the room with the user from now on. `was`: how the user knew them at another server.
+    fn meet(&mut self, now: Duration, id: u64, was: Option<u64>, offers: bool) {
         let user = self.start.user;
         let timeout = self.context.plan.message_timeout;
         let Some(named) = &mut self.named else { return };
-        let Some(room) = named.room else { return };
-        if peer == named.me || named.peers.iter().any(|known| known.id == peer) {
+        let Some(Place { room, me }) = named.place else {
+            return;
+        };
+        if id == me || named.peers.iter().any(|known| known.id == id) {
             return self.tell(Sample::DoubleMatch);
         }
-        let pair = room_key(&format!(
-            "{room:x} {:x} {:x}",
-            peer.min(named.me),
-            peer.max(named.me)
-        ));
-        let direction = Direction::of_sender(offers);
+        let mut peers = named.peers.iter_mut();
+        if let Some(peer) = peers.find(|peer| peer.away && Some(peer.id) == was) {
+            (peer.id, peer.away) = (id, false);
+            (peer.stay.session, peer.stay.peer) = (Some(me), Some(id));
+            return;
+        }
+        let pair = room_key(&format!("{room:x} {:x} {:x}", id.min(me), id.max(me)));
         let stay = Stay {
-            session: Some(named.me),
-            peer: Some(peer),
+            session: Some(me),
+            peer: Some(id),
             inbox: Inbox::from_any(),
-            ..Stay::new(pair, user, direction, now, timeout)
+            ..Stay::new(pair, user, Direction::of_sender(offers), now, timeout)
         };
-        named.peers.push(Peer { id: peer, stay });
+        let away = false;
+        named.peers.push(Peer { id, stay, away });
     }
 
     /// The tag of the next message to all members.
@@ -175,7 +259,7 @@ impl User {
         len: usize,
     ) -> Option<Tag> {
         let named = self.named.as_mut()?;
-        let (room, seq) = (named.room?, named.sent);
+        let (room, seq) = (named.room()?, named.sent);
         named.sent += 1;
         for peer in &mut named.peers {
             peer.stay.sent[kind.index()] += 1;
@@ -222,7 +306,7 @@ impl User {
         let timeout = self.context.plan.message_timeout;
         let from = view.from.as_deref().map(room_key);
         let Some(named) = &mut self.named else { return };
-        let in_room = named.room == Some(tag.room);
+        let in_room = named.room() == Some(tag.room);
         let peer = named.peers.iter_mut().find(|peer| Some(peer.id) == from);
         let Some(peer) = peer.filter(|_| in_room) else {
             return self.tell(Sample::WrongPeer { route: tag.route });
@@ -242,15 +326,15 @@ impl User {
     /// The user is out of the room. Returns which it was.
     pub(super) fn leave_named_room(&mut self, cut_off: bool) -> Option<u64> {
         let named = self.named.take()?;
-        let now = self.context.now();
+        let (now, room) = (self.context.now(), named.room());
         for Peer { mut stay, .. } in named.peers {
             stay.cut_off |= cut_off;
             stay.left = now;
             self.tell(Sample::Parted(Box::new(stay)));
         }
-        if named.room.is_some() {
+        if room.is_some() {
             self.tell(Sample::NamedRoomLeft);
         }
-        named.room
+        room
     }
 }

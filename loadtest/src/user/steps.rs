@@ -62,7 +62,7 @@ impl User {
                 self.expecting.forget();
                 // A user whose partner has just left is searching already.
                 if self.search.is_none() {
-                    self.leave_by_choice();
+                    self.leave_by_choice().map_err(Stop::Broken)?;
                     self.ask_for_partner(ClientType::Next)
                         .map_err(Stop::Broken)?;
                 }
@@ -73,7 +73,7 @@ impl User {
                     self.wait_for_partner().await?;
                 }
                 self.expecting.forget();
-                self.leave_by_choice();
+                self.leave_by_choice().map_err(Stop::Broken)?;
                 self.say_leave().map_err(Stop::Broken)
             }
             Step::Reconnect => {
@@ -129,6 +129,9 @@ impl User {
             Step::JoinRoom(room) => self.join_room(room).await,
             Step::Call(call) => self.call(call).await,
             Step::Http(request) => self.http(request).await,
+            // Boxed, because they are large and rare.
+            Step::Talk(talk) => Box::pin(self.talk(talk)).await,
+            Step::Interview(interview) => Box::pin(self.interview(interview)).await,
         }
     }
 
@@ -138,10 +141,11 @@ impl User {
         from + (to.saturating_sub(from)).mul_f64(mixed(self.start.user, n))
     }
 
-    fn leave_by_choice(&mut self) {
+    fn leave_by_choice(&mut self) -> Result<(), ErrorKind> {
         let named = self.leave_named_room(false);
         self.leaving = named.or(self.room.as_ref().map(|stay| stay.room));
         self.leave_room(false);
+        self.go_on_if_gathered(self.context.now())
     }
 
     /// The answer is found by its id: it may say that the partner left first, which is no fault.

@@ -7,6 +7,7 @@ use crate::{
         histogram::{dense::Latencies, sparse::Spread},
         series::Cell,
         slice::{RouteCounts, calls::CallCounts},
+        talk::WordCounts,
     },
     plan::threshold::{Metric, Statistic, Threshold},
 };
@@ -182,6 +183,45 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             },
             None,
         ),
+        Metric::AudioAckLatency => (|q, books| q.latency(&books.totals.talk.ack), None),
+        Metric::PartialLatency => (|q, books| q.latency(&books.totals.talk.partial), None),
+        Metric::FinalLatency => (|q, books| q.latency(&books.totals.talk.final_), None),
+        Metric::StoredLatency => (|q, books| q.latency(&books.totals.talk.stored), None),
+        Metric::FanOut => (|q, books| q.latency(&books.totals.talk.fan_out), None),
+        Metric::WordSuccess => (|_, books| books.totals.talk.words.success(), None),
+        Metric::WordsLost => (|q, books| q.words(books, WordCounts::lost), None),
+        Metric::WordsTwice => (|q, books| q.words(books, WordCounts::twice), None),
+        Metric::WordsMisdelivered => (|q, books| q.words(books, WordCounts::misdelivered), None),
+        Metric::WordsNotStored => (
+            |q, books| {
+                let compared = books.totals.talk.words.settled.transcripts > 0;
+                compared
+                    .then(|| q.words(books, |words| words.settled.not_stored))
+                    .flatten()
+            },
+            None,
+        ),
+        Metric::Transcripts => (
+            |q, books| q.words(books, |words| words.settled.transcripts),
+            None,
+        ),
+        Metric::AudioGaps => (|q, books| q.words(books, |words| words.gaps), None),
+        Metric::Answers => (|q, books| q.answers(books, |words| words.answers), None),
+        Metric::AnswersMissing => (
+            |q, books| q.answers(books, |words| words.answers_missing),
+            None,
+        ),
+        Metric::AnswersTwice => (
+            |q, books| q.answers(books, |words| words.answers_twice),
+            None,
+        ),
+        Metric::ServerQueue => (
+            |q, books| match q.threshold.statistic {
+                Statistic::Max => Some(books.server.to_record()?.queue_peak? as f64),
+                _ => q.gauge(books.series.cells(), server_queue),
+            },
+            Some(|q, window| q.gauge([window], server_queue)),
+        ),
         Metric::ResumeSuccess => (
             |_, books| {
                 let failover = &books.totals.failover;
@@ -199,6 +239,10 @@ fn server_rss(cell: &Cell) -> Option<f64> {
 
 fn server_fds(cell: &Cell) -> Option<f64> {
     Some(cell.now.server?.fds as f64)
+}
+
+fn server_queue(cell: &Cell) -> Option<f64> {
+    Some(cell.now.server?.queue? as f64)
 }
 
 fn generator_rss(cell: &Cell) -> Option<f64> {
@@ -273,6 +317,22 @@ impl Question<'_> {
         let all = books.totals.messages();
         let came = all.received + all.misdelivered() > 0 || of(&all) > 0;
         came.then(|| self.count(books, of(&all))).flatten()
+    }
+
+    /// Counts of words. `None`: nobody spoke.
+    fn words(&self, books: &Books, of: fn(&WordCounts) -> u64) -> Option<f64> {
+        let words = &books.totals.talk.words;
+        (words.chunks > 0)
+            .then(|| self.count(books, of(words)))
+            .flatten()
+    }
+
+    /// Counts of answers. `None`: no export was compared with what was answered.
+    fn answers(&self, books: &Books, of: fn(&WordCounts) -> u64) -> Option<f64> {
+        let words = &books.totals.talk.words;
+        (words.exports > 0)
+            .then(|| self.count(books, of(words)))
+            .flatten()
     }
 
     /// Counts faults of matches. `None`: nobody was matched.

@@ -90,6 +90,7 @@ impl Books {
             drift: Vec::new(),
             recovery: self.recovery(),
             failover: self.failover(),
+            talks: self.totals.talk.to_record(),
             advice: Vec::new(),
             comparison: None,
             shard: about.shard.map(|shard| ShardData {
@@ -243,6 +244,12 @@ impl Books {
         }
         add("heard_again".to_owned(), &failover.heard_again, 0);
         add("moved".to_owned(), &failover.moved, failover.not_moved);
+        let talk = &totals.talk;
+        add("audio_ack".to_owned(), &talk.ack, 0);
+        add("partial".to_owned(), &talk.partial, 0);
+        add("final".to_owned(), &talk.final_, 0);
+        add("stored".to_owned(), &talk.stored, 0);
+        add("fan_out".to_owned(), &talk.fan_out, 0);
         for (name, call) in calls.iter().zip(&totals.calls) {
             for (what, latencies) in [("call", &call.latency), ("call_as_sent", &call.as_sent)] {
                 let latency = latencies.to_record(call.timed_out + call.failed);

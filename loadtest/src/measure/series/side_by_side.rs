@@ -91,6 +91,7 @@ fn sum(all: &[(usize, Gauges)]) -> Gauges {
             rss_bytes: before.map_or(0, |before| before.rss_bytes) + reading.rss_bytes,
             fds: before.map_or(0, |before| before.fds) + reading.fds,
             max_fds: None,
+            queue: before.and_then(|before| before.queue).max(reading.queue),
         });
     }
     sum
@@ -118,6 +119,7 @@ mod tests {
                     rss_bytes: users * 10,
                     fds: users,
                     max_fds: None,
+                    queue: None,
                 }),
                 generator_cpu_percent: 5.0,
                 ..Gauges::default()

@@ -8,7 +8,7 @@ use super::{
     Between, Call, Flow, JoinRoom, MATCH_FOUND, Message, Relayed, Request, Rounds, Step, any,
     bounds,
 };
-use crate::plan::{Greeting, template::Template};
+use crate::plan::{Greeting, talk::Talk, template::Template};
 
 /// A flow that cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -96,6 +96,7 @@ impl<'a> Place<'a> {
                     rounds: Rounds::Endless,
                     ..
                 } | Step::Think(Between::ENDLESS)
+                    | Step::Talk(Talk { time: None, .. })
             );
             if endless && index < last {
                 return wrong(
@@ -157,6 +158,11 @@ impl<'a> Place<'a> {
                 self.saved.extend(names);
             }
             Step::Loop { rounds, steps } => return check_loop(*rounds, steps),
+            Step::Talk(_) | Step::Interview(_) if self.connected => {
+                return Err("this has connections of its own: put \"close\" before it");
+            }
+            Step::Talk(talk) => talk.check()?,
+            Step::Interview(interview) => interview.check()?,
             _ if !self.connected => return Err(UNCONNECTED),
             Step::FindMatch | Step::JoinRoom(_) if self.in_room => return Err(IN_ROOM),
             Step::Next if self.in_room => return Err(IN_ROOM),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 #[cfg(test)]
-use super::schema::{JsonSchema, Method, Pointer, StepWord, TransportsWord};
+use super::schema::{AcksWord, JsonSchema, Method, OverWord, Pointer, StepWord, TransportsWord};
 use super::values::{Count, ManyOrOne, Pause, Percent, Rate, SizeText, Time, TransportList};
 
 /// How long a call, an HTTP request or an expected message may take by default.
@@ -118,8 +118,8 @@ pub(super) enum StepText {
     Table(Box<StepTable>),
 }
 
-/// A step with values: exactly one of `connect`, `join_room`, `expect`, `send`, `think`, `loop`, `call` and `http`, and what belongs
-/// to it.
+/// A step with values: exactly one of `connect`, `join_room`, `expect`, `send`, `think`, `loop`, `call`, `http`, `talk` and
+/// `interview`, and what belongs to it.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -132,6 +132,8 @@ pub(super) enum StepText {
     { "required": ["loop", "steps"] },
     { "required": ["call"] },
     { "required": ["http"] },
+    { "required": ["talk"] },
+    { "required": ["interview"] },
 ])))]
 pub(super) struct StepTable {
     /// Path and query instead of those of the server's URL; saved values are encoded.
@@ -139,8 +141,8 @@ pub(super) struct StepTable {
     pub connect: Option<String>,
     /// How the names of the rooms begin that users join, `members` in each.
     pub join_room: Option<String>,
-    /// How many users share a room.
-    #[cfg_attr(test, schemars(range(min = 2, max = 20)))]
+    /// How many users share a room (2 to 20) or a session.
+    #[cfg_attr(test, schemars(range(min = 1, max = 1000)))]
     pub members: Option<u32>,
     /// The type of the message to wait for.
     pub expect: Option<String>,
@@ -153,6 +155,23 @@ pub(super) struct StepTable {
     pub repeat: Option<Count>,
     /// The name of the message to send; its answer is timed.
     pub call: Option<String>,
+    /// How the names of the transcription sessions begin in which users take part.
+    pub talk: Option<String>,
+    /// The id of a survey; an interview with its tools is held.
+    pub interview: Option<String>,
+    /// Of a talk: `numbered` (default), `silence`, or `file:` and a path of PCM of 16 kHz.
+    pub audio: Option<String>,
+    /// Of a talk: how many of the members speak; the others listen. Default: all.
+    #[cfg_attr(test, schemars(range(min = 1, max = 20)))]
+    pub speakers: Option<u32>,
+    /// Of a talk: how often the server confirms audio, `second` (default) or `each` chunk.
+    #[cfg_attr(test, schemars(with = "Option<AcksWord>"))]
+    pub acks: Option<String>,
+    /// Of an interview: how its tools are called, `http` (default) or `ws`.
+    #[cfg_attr(test, schemars(with = "Option<OverWord>"))]
+    pub over: Option<String>,
+    /// Of an interview: how long the user thinks before each answer.
+    pub pause: Option<Pause>,
     /// A path of the server under test, or the URL of another server.
     #[cfg_attr(test, schemars(regex(pattern = "^(/|https?://)")))]
     pub http: Option<String>,

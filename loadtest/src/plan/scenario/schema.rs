@@ -38,6 +38,28 @@ pub(super) enum TransportsWord {
 }
 
 #[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "the schema's list of words; a word is read as text, for a better error"
+)]
+pub(super) enum AcksWord {
+    Second,
+    Each,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "the schema's list of words; a word is read as text, for a better error"
+)]
+pub(super) enum OverWord {
+    Http,
+    Ws,
+}
+
+#[derive(JsonSchema)]
 #[schemars(rename_all = "UPPERCASE")]
 #[expect(
     dead_code,

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::{
     Wrong,
     file::{ComesBack, FrameText, MessageTable, StepTable, StepText, WITHIN},
-    http,
+    http, talks,
     values::ManyOrOne,
 };
 use crate::plan::{
@@ -17,7 +17,7 @@ use crate::plan::{
 };
 
 const WORDS: &str = "connect, find_match, next, leave, reconnect, close, stay, or a table such as { think = \"2s\" }";
-const TABLES: &str = "one of connect, join_room, expect, send, think, loop, call and http, such as { expect = \"offer\", within = \"5s\" }";
+const TABLES: &str = "one of connect, join_room, expect, send, think, loop, call, http, talk and interview, such as { expect = \"offer\", within = \"5s\" }";
 
 /// The messages of a file, by name.
 pub(super) struct Messages<'a> {
@@ -129,6 +129,13 @@ impl<'a> Messages<'a> {
                 connect: Some(path),
                 ..
             } => http::connect(path, &self.names),
+            StepTable {
+                talk: Some(name), ..
+            } => talks::talk(name, table, within),
+            StepTable {
+                interview: Some(survey),
+                ..
+            } => talks::interview(survey, table, within),
             _ => Err(format!("a step is {TABLES}")),
         }
     }
@@ -192,6 +199,8 @@ fn kinds(table: &StepTable) -> usize {
         table.repeat.is_some(),
         table.call.is_some(),
         table.http.is_some(),
+        table.talk.is_some(),
+        table.interview.is_some(),
     ];
     named.into_iter().filter(|named| *named).count()
 }

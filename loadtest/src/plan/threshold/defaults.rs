@@ -10,12 +10,14 @@ pub struct Parts {
     /// They send each other offers or answers, which every call needs.
     pub setups: bool,
     pub calls: bool,
+    /// Speakers send audio of which words are expected.
+    pub words: bool,
 }
 
 /// A part of a plan without which a threshold has no data.
 type Needs = fn(Parts) -> bool;
 
-const DEFAULTS: [(Needs, &str); 9] = [
+const DEFAULTS: [(Needs, &str); 12] = [
     (|_| true, "connection_success >= 99.9%"),
     (|parts| parts.matches, "match_success >= 99.9%"),
     (|parts| parts.relays, "message_success >= 99.9%"),
@@ -24,11 +26,17 @@ const DEFAULTS: [(Needs, &str); 9] = [
     (|parts| parts.matches, "match_latency p95 < 2s"),
     (|parts| parts.relays, "message_latency p95 < 100ms"),
     (|parts| parts.relays, "misdelivered count <= 0"),
+    (|parts| parts.words, "word_success > 99%"),
+    (|parts| parts.words, "words_twice count < 1"),
+    (|parts| parts.words, "words_not_stored count < 1"),
     (|_| true, "server_rss max < 2GB"),
 ];
 
 /// For flows that wait for messages: no other threshold judges a message that never comes.
 const FLOWS: &str = "flow_success >= 99.9%";
+
+/// For every plan with transcription sessions: whatever else is asked, nobody reads what is not for them.
+const MISDELIVERED_WORDS: &str = "words_misdelivered count < 1";
 
 /// The defaults for a plan with these parts.
 pub fn defaults(parts: Parts) -> Vec<Threshold> {
@@ -39,6 +47,11 @@ pub fn defaults(parts: Parts) -> Vec<Threshold> {
 /// The default for a plan in which users wait for messages.
 pub fn flows() -> Threshold {
     default(FLOWS)
+}
+
+/// The default for a plan in which speakers send audio of which words are expected.
+pub fn misdelivered_words() -> Threshold {
+    default(MISDELIVERED_WORDS)
 }
 
 fn default(text: &str) -> Threshold {
@@ -64,8 +77,9 @@ mod tests {
             relays: true,
             setups: true,
             calls: true,
+            words: true,
         };
-        assert_eq!(defaults(all).len(), 9);
+        assert_eq!(defaults(all).len(), 12);
         assert!(defaults(all).iter().all(|one| !one.asked_for));
         assert_eq!(
             names(Parts::default()),

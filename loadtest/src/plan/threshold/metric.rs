@@ -98,6 +98,22 @@ metrics! {
     Moved                "moved"                   Latency RunOnly;
     MoveSuccess          "move_success"            Success RunOnly;
     ResumeSuccess        "resume_success"          Success RunOnly;
+    AudioAckLatency      "audio_ack_latency"       Latency RunOnly;
+    PartialLatency       "partial_latency"         Latency RunOnly;
+    FinalLatency         "final_latency"           Latency RunOnly;
+    StoredLatency        "stored_latency"          Latency RunOnly;
+    FanOut               "fan_out"                 Latency RunOnly;
+    WordSuccess          "word_success"            Success RunOnly;
+    WordsLost            "words_lost"              Count   RunOnly;
+    WordsTwice           "words_twice"             Count   RunOnly;
+    WordsMisdelivered    "words_misdelivered"      Count   RunOnly;
+    WordsNotStored       "words_not_stored"        Count   RunOnly;
+    Transcripts          "transcripts"             Count   RunOnly;
+    AudioGaps            "audio_gaps"              Count   RunOnly;
+    Answers              "answers"                 Count   RunOnly;
+    AnswersMissing       "answers_missing"         Count   RunOnly;
+    AnswersTwice         "answers_twice"           Count   RunOnly;
+    ServerQueue          "server_queue"            Gauge   Server;
 }
 
 impl Metric {

@@ -120,6 +120,7 @@ const ALL_PARTS: Parts = Parts {
     relays: true,
     setups: true,
     calls: true,
+    words: true,
 };
 
 #[test]
@@ -137,6 +138,9 @@ fn the_defaults_are_the_baseline() {
             "match_latency p95 < 2s",
             "message_latency p95 < 100ms",
             "misdelivered count <= 0",
+            "word_success > 99%",
+            "words_twice count < 1",
+            "words_not_stored count < 1",
             "server_rss max < 2GB",
         ]
     );

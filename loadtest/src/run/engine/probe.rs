@@ -36,6 +36,16 @@ pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Server
         let reason = format!("{} at {}", kind.name(), servers.own.addresses());
         return Err(unreachable(reason, advice(&kind, target)));
     }
+    let servers = match plan.has_talks {
+        false => servers,
+        true => {
+            let found = servers.with_admin(target, plan.connect_timeout).await;
+            found.map_err(|reason| {
+                let advice = "Sessions and interviews are begun at the server's admin address: give --admin-url.";
+                unreachable(reason, advice.to_owned())
+            })?
+        }
+    };
     let others = servers.with_others(target, plan.origins.clone(), plan.connect_timeout);
     others
         .await

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The most bytes that are kept of an answer from which values are saved.
-const MAX_KEPT_BYTES: usize = 64 << 10;
+pub const MAX_KEPT_BYTES: usize = 64 << 10;
 /// The most bytes that are read of a metrics page.
 const MAX_METRICS_BYTES: usize = 4 << 20;
 
@@ -30,8 +30,10 @@ pub struct UserRequest<'a> {
     pub method: &'a Method,
     pub path: &'a str,
     pub body: Option<String>,
-    /// The answer contains values to save.
-    pub keep: bool,
+    /// A token of the server, instead of the user's credentials.
+    pub bearer: Option<&'a str>,
+    /// The most bytes of the answer that are kept.
+    pub kept: usize,
 }
 
 pub struct Answer {
@@ -52,6 +54,11 @@ pub async fn ask(
     let mut headers = endpoint.headers(user);
     let any = HeaderValue::from_static("*/*");
     headers.entry(header::ACCEPT).or_insert(any);
+    if let Some(token) = asked.bearer {
+        let bearer = HeaderValue::try_from(format!("Bearer {token}"));
+        let bearer = bearer.map_err(|_unusable| ErrorKind::HttpInvalid)?;
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
     if asked.body.is_some() {
         let json = HeaderValue::from_static("application/json");
         headers.entry(header::CONTENT_TYPE).or_insert(json);
@@ -62,8 +69,7 @@ pub async fn ask(
         .body(asked.body.map_or_else(Full::default, Full::from))
         .map_err(|_unusable| ErrorKind::HttpInvalid)?;
     *request.headers_mut() = headers;
-    let kept = if asked.keep { MAX_KEPT_BYTES } else { 0 };
-    exchange(endpoint.open(user).await?, request, kept).await
+    exchange(endpoint.open(user).await?, request, asked.kept).await
 }
 
 /// Asks for a metrics page. The caller limits the time.
@@ -216,7 +222,8 @@ mod tests {
             method: &Method::GET,
             path: "/",
             body: None,
-            keep: false,
+            bearer: None,
+            kept: 0,
         };
         let answer = ask(&endpoint.expect("an address"), 0, request).await;
         answer.map(|answer| answer.status)

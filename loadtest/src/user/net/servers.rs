@@ -12,6 +12,8 @@ pub struct Servers {
     /// The server under test.
     pub own: Arc<Endpoint>,
     others: Vec<(ServerUrl, Endpoint)>,
+    /// Where sessions are created. It sees no credentials of users.
+    admin: Option<Endpoint>,
 }
 
 impl Servers {
@@ -25,7 +27,25 @@ impl Servers {
         Ok(Self {
             own: Arc::new(own.with_access(Arc::clone(access))),
             others: Vec::new(),
+            admin: None,
         })
+    }
+
+    /// Looks up the server's admin address.
+    ///
+    /// # Errors
+    /// There is none, or no connection can be opened to it.
+    pub async fn with_admin(mut self, target: &Target, within: Duration) -> Result<Self, String> {
+        let admin = target.admin.as_ref().ok_or("no admin address is known")?;
+        let source_ips = target.access.source_ips();
+        let endpoint = Endpoint::find(&admin.url, None, source_ips, within).await?;
+        self.admin = Some(endpoint);
+        Ok(self)
+    }
+
+    /// The server's admin address. `None`: no user of this run needs it.
+    pub fn admin(&self) -> Option<&Endpoint> {
+        self.admin.as_ref()
     }
 
     /// Looks up the other servers. Only those on the host of the server under test may see headers and tokens.

@@ -39,7 +39,11 @@ impl User {
             method: &request.method,
             path: &path,
             body: request.body.as_ref().map(|body| body.fill(&values)),
-            keep: !request.save.is_empty(),
+            bearer: None,
+            kept: match request.save.is_empty() {
+                true => 0,
+                false => http::MAX_KEPT_BYTES,
+            },
         };
         let context = Rc::clone(&self.context);
         let user = self.start.user;

@@ -1,0 +1,318 @@
+//! Transcription sessions and interviews, against the real server with its fake provider.
+
+use std::{ops::RangeInclusive, path::PathBuf, process::Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use crate::{Ran, command, read, report_file};
+
+const SURVEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/survey.toml");
+
+/// Finals soon, so that tests are fast.
+const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=500ms";
+
+/// A running server; ends with the test.
+struct Server {
+    _child: Child,
+    public: String,
+    admin: String,
+    _state: State,
+}
+
+/// Its folder, removed at the end.
+struct State(PathBuf);
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server's program: of this build, or the one that is given.
+fn program() -> PathBuf {
+    let given = std::env::var_os("VOICEMATCH_SERVER").map(PathBuf::from);
+    let built =
+        || PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name("voicematch-server");
+    let program = given.unwrap_or_else(built);
+    assert!(
+        program.is_file(),
+        "{} is not there: run `cargo build -p voicematch-server`, or set VOICEMATCH_SERVER",
+        program.display()
+    );
+    program
+}
+
+impl Server {
+    async fn start(provider: &str, more: &[&str]) -> Self {
+        let state = State(report_file().with_extension("state"));
+        let mut child = Command::new(program())
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--transcribe", provider, "--survey", SURVEY, "--state-dir"])
+            .arg(&state.0)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the server runs");
+        let stdout = child.stdout.take().expect("piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let (mut public, mut admin) = (None, None);
+        while let (None, _) | (_, None) = (&public, &admin) {
+            let line = lines.next_line().await.expect("text");
+            let line = line.expect("it says where it listens");
+            let address = |name: &str| {
+                let (_, rest) = line.strip_prefix(name)?.split_once("://")?;
+                Some(rest.split('/').next()?.to_owned())
+            };
+            public = public.or_else(|| address("public"));
+            admin = admin.or_else(|| address("admin"));
+        }
+        // Nobody reads on, and it must not wait for that.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self {
+            _child: child,
+            public: public.expect("found"),
+            admin: admin.expect("found"),
+            _state: state,
+        }
+    }
+
+    async fn play(&self, args: &[&str]) -> Ran {
+        let file = report_file();
+        let path = file.to_str().expect("UTF-8");
+        let url = format!("ws://{}/ws", self.public);
+        let admin = format!("http://{}/metrics", self.admin);
+        let fixed = [&*url, "--admin-url", &*admin, "--report", path];
+        let output = command(&[&fixed, args].concat()).output().await;
+        read(&output.expect("the binary runs"), &file)
+    }
+}
+
+impl Ran {
+    fn talks(&self, pointer: &str) -> usize {
+        self.count(&format!("/talks{pointer}"))
+    }
+
+    /// All that was said is heard, stored and nothing else, and the machine was fast enough to say so.
+    #[track_caller]
+    /// Each word was heard and stored, in this many sessions.
+    fn assert_all_heard(&self, sessions: RangeInclusive<usize>) {
+        assert!(
+            self.json["talks"].is_object(),
+            "{}\n{}",
+            self.stderr,
+            self.stdout
+        );
+        let said = self.talks("/words/said");
+        assert!(said > 0, "{}", self.stdout);
+        assert_eq!(self.talks("/words/heard"), said, "{}", self.stdout);
+        for fault in [
+            "lost",
+            "in_gaps",
+            "pending",
+            "twice",
+            "reordered",
+            "misdelivered",
+            "altered",
+        ] {
+            assert_eq!(
+                self.talks(&format!("/words/{fault}")),
+                0,
+                "{fault}\n{}",
+                self.stdout
+            );
+        }
+        for fault in ["not_stored", "wrongly_stored", "untold"] {
+            assert_eq!(
+                self.talks(&format!("/{fault}")),
+                0,
+                "{fault}\n{}",
+                self.stdout
+            );
+        }
+        let transcripts = self.talks("/transcripts");
+        assert!(sessions.contains(&transcripts), "{}", self.stdout);
+    }
+}
+
+#[tokio::test]
+async fn what_speakers_say_is_heard_and_stored_word_by_word() {
+    let server = Server::start(FAKE, &[]).await;
+    let load = [
+        "--scenario",
+        "transcription",
+        "--spacing",
+        "20ms",
+        "--duration",
+        "4s",
+    ];
+    let ran = server.play(&load).await;
+    ran.assert_all_heard(2..=2);
+    assert_eq!(
+        ran.json["connections"]["peak"], 22,
+        "twenty speakers and two hosts"
+    );
+    for latency in ["audio_ack", "partial", "final", "stored"] {
+        assert!(
+            ran.json["latency"][latency]["count"].as_u64() > Some(0),
+            "{latency}"
+        );
+    }
+    assert!(ran.stdout.contains("Transcription"), "{}", ran.stdout);
+    assert_eq!(ran.target("word_success"), "ok", "{}", ran.stdout);
+    assert_eq!(
+        ran.target("words_misdelivered_count"),
+        "ok",
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(ran.target("server_queue_max"), "ok", "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_up_costs_words_only_where_a_gap_says_so() {
+    let fake = "fake:?delay=10ms&partial=200ms&final=500ms&close_after=1s";
+    let server = Server::start(fake, &[]).await;
+    let load = [
+        "--scenario",
+        "transcription-many",
+        "--users",
+        "4",
+        "--spacing",
+        "10ms",
+        "--duration",
+        "6s",
+    ];
+    let ran = server.play(&load).await;
+    let (said, heard) = (ran.talks("/words/said"), ran.talks("/words/heard"));
+    assert_eq!(
+        said,
+        heard + ran.talks("/words/lost") + ran.talks("/words/in_gaps")
+    );
+    assert_eq!(ran.talks("/words/lost"), 0, "{}", ran.stdout);
+    assert_eq!(ran.talks("/words/twice"), 0, "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn words_that_no_provider_hears_are_reported_and_fail_the_run() {
+    // Nobody ever answers, and little is kept: the audio before is dropped.
+    let server = Server::start("fake:?open_fails=100%", &["--transcribe-buffer", "1s"]).await;
+    let load = [
+        "--scenario",
+        "transcription",
+        "--users",
+        "2",
+        "--spacing",
+        "10ms",
+        "--duration",
+        "4s",
+        "--message-timeout",
+        "1s",
+    ];
+    let ran = server.play(&load).await;
+    assert!(ran.talks("/words/said") > 0, "{}", ran.stdout);
+    assert_eq!(ran.talks("/words/heard"), 0, "{}", ran.stdout);
+    let missing = ran.talks("/words/lost") + ran.talks("/words/in_gaps");
+    assert_eq!(missing, ran.talks("/words/said"), "{}", ran.stdout);
+    assert!(ran.talks("/gaps") > 0, "{}", ran.stdout);
+    assert_eq!(ran.target("word_success"), "failed", "{}", ran.stdout);
+    assert_ne!(ran.code, Some(0));
+}
+
+#[tokio::test]
+async fn listeners_hear_what_the_host_hears() {
+    let server = Server::start(FAKE, &[]).await;
+    let load = [
+        "--scenario",
+        "transcription-listeners",
+        "--spacing",
+        "5ms",
+        "--duration",
+        "4s",
+    ];
+    let ran = server.play(&load).await;
+    ran.assert_all_heard(1..=1);
+    assert!(
+        ran.talks("/words/at_listeners") > ran.talks("/words/heard"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.json["latency"]["fan_out"]["count"].as_u64() > Some(0));
+}
+
+#[tokio::test]
+async fn streams_come_and_go_and_each_chunk_is_confirmed() {
+    let server = Server::start(FAKE, &[]).await;
+    let load = [
+        "--scenario",
+        "audio-streaming",
+        "--arrival-rate",
+        "4/s",
+        "--duration",
+        "3s",
+    ];
+    let ran = server.play(&load).await;
+    ran.assert_all_heard(12..=12);
+    let acked = ran.count("/latency/audio_ack/count");
+    assert_eq!(acked, ran.talks("/chunks"), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn each_answer_of_an_interview_is_in_the_export_once() {
+    let server = Server::start(FAKE, &[]).await;
+    let load = [
+        "--scenario",
+        "tool-execution",
+        "--arrival-rate",
+        "4/s",
+        "--duration",
+        "8s",
+    ];
+    let ran = server.play(&load).await;
+    assert!(ran.json.is_object(), "{}", ran.stderr);
+    assert!(ran.talks("/answers") > 10, "{}", ran.stdout);
+    assert_eq!(ran.talks("/exports"), 1, "{}", ran.stdout);
+    assert_eq!(ran.talks("/answers_missing"), 0, "{}", ran.stdout);
+    assert_eq!(ran.talks("/answers_twice"), 0, "{}", ran.stdout);
+    for target in [
+        "answers_missing_count",
+        "answers_twice_count",
+        "call_success",
+    ] {
+        assert_eq!(ran.target(target), "ok", "{}", ran.stdout);
+    }
+}
+
+#[tokio::test]
+async fn speakers_and_respondents_come_and_leave_together() {
+    let server = Server::start(FAKE, &[]).await;
+    let load = [
+        "--scenario",
+        "concurrent-sessions",
+        "--users",
+        "8",
+        "--spacing",
+        "200ms",
+        "--duration",
+        "4s",
+    ];
+    let ran = server.play(&load).await;
+    // Who comes at which moment of the ramp is a matter of the machine.
+    ran.assert_all_heard(4..=8);
+    assert!(ran.talks("/answers") > 0, "{}", ran.stdout);
+    assert_eq!(ran.talks("/answers_missing"), 0, "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn sessions_need_the_admin_address() {
+    let server = Server::start(FAKE, &[]).await;
+    let url = format!("ws://{}/ws", server.public);
+    let ran = crate::run(&url, &["--scenario", "transcription"]).await;
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--admin-url"), "{}", ran.stderr);
+}
