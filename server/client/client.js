@@ -8,7 +8,8 @@
  *     await call.play(audio);
  *
  * @typedef {import('./client/wire.js').Criteria} Criteria
- * @typedef {import('./client/wire.js').ServerMessage} ServerMessage
+ * @typedef {import('./client/wire.js').ClientMessage} ClientMessage
+ * @typedef {import('./client/session.js').Incoming} Incoming
  * @typedef {import('./client/session.js').Kind} Kind
  *
  * @typedef {object} Options
@@ -83,8 +84,8 @@ export class Voicematch extends EventTarget {
     this.microphone = media.Microphone && new media.Microphone();
     this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out());
     this.#wire = {
-      request: (type, fields) => this.#request(type, fields),
-      post: (type, fields) => this.#session.send({ type, ...fields }),
+      request: (message) => this.#request(message),
+      post: (message) => this.#session.send(message),
       probe: () => this.#session.probe(),
       iceServers: () => options.iceServers ?? this.#iceServers,
       microphone: this.microphone,
@@ -114,7 +115,7 @@ export class Voicematch extends EventTarget {
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
   async join(name) {
     await this.#openMicrophone();
-    return this.#request('join_room', { room: name });
+    return this.#request({ type: 'join_room', room: name });
   }
 
   /** How long a word to the server and back takes, in milliseconds. */
@@ -122,7 +123,7 @@ export class Voicematch extends EventTarget {
     const began = performance.now();
     const id = ++this.#id;
     const timer = setTimeout(() => this.#refuse(id, new VoicematchError('lost')), PATIENCE);
-    await this.#request('ping', {}, id).finally(() => clearTimeout(timer));
+    await this.#request({ type: 'ping' }, id).finally(() => clearTimeout(timer));
     return performance.now() - began;
   }
 
@@ -138,37 +139,37 @@ export class Voicematch extends EventTarget {
   }
 
   async #openMicrophone() {
-    if (this.microphone && this.options.media !== 'listen' && !this.microphone.track) await this.microphone.open();
+    if (this.options.media !== 'listen' && !this.microphone?.track) await this.microphone?.open();
   }
 
-  /** @param {string} type @param {FindOptions} [options] @returns {Promise<Call>} */
+  /** @param {'find_match' | 'next'} type @param {FindOptions} [options] @returns {Promise<Call>} */
   async #find(type, { criteria, signal } = {}) {
     signal?.throwIfAborted();
     if (this.#search) throw new VoicematchError('already_waiting');
     /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
     const cancel = () => {
       this.#refuse(search.id, signal?.reason);
-      this.#wire.post('cancel_match');
+      this.#wire.post({ type: 'cancel_match' });
     };
     try {
       await this.#openMicrophone();
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
       this.room?.end('next');
-      return await this.#request(type, { criteria }, search.id);
+      return await this.#request({ type, criteria }, search.id);
     } finally {
       signal?.removeEventListener('abort', cancel);
       if (this.#search === search) this.#search = null;
     }
   }
 
-  /** @param {string} type @param {object} [fields] @param {number} [id] @returns {Promise<any>} */
-  #request(type, fields, id = ++this.#id) {
+  /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
+  #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
       if (this.state === 'closed') return reject(new VoicematchError('closed'));
       if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
-      this.#requests.set(id, { resolve, reject, type });
-      this.#session.send({ type, id, ...fields });
+      this.#requests.set(id, { resolve, reject, type: message.type });
+      this.#session.send({ ...message, id });
     });
   }
 
@@ -222,7 +223,7 @@ export class Voicematch extends EventTarget {
     };
   }
 
-  /** @param {ServerMessage} message */
+  /** @param {Incoming} message */
   #deliver(message) {
     switch (message.type) {
       case 'session':
@@ -237,15 +238,15 @@ export class Voicematch extends EventTarget {
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
-        if (!this.#requests.has(this.#search?.id)) return this.#wire.post('leave_room');
+        if (!this.#requests.has(this.#search?.id)) return this.#wire.post({ type: 'leave_room' });
         const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
         return this.#answer(this.#search?.id, call);
       }
       case 'room_joined': {
-        const { room, room_id, members, room_ticket, id } = message;
+        const { room, room_id, members, room_ticket, you, id } = message;
         const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
-        Object.assign(joined, { id: room_id, ticket: room_ticket });
-        for (const { peer_id, ...member } of members) joined.add({ id: peer_id, ...member });
+        Object.assign(joined, { id: room_id, ticket: room_ticket, you });
+        for (const member of members) joined.add({ ...member, id: member.peer_id });
         return this.#answer(id, joined);
       }
       case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id });
@@ -284,9 +285,9 @@ export class Voicematch extends EventTarget {
       if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
     }
     call?.hold();
-    if (room?.ticket) this.#request('rejoin', { ticket: room.ticket }).catch(() => room.end('lost'));
+    if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
-    if (search && this.#requests.has(search.id)) this.#wire.post('find_match', search);
+    if (search && this.#requests.has(search.id)) this.#wire.post({ type: 'find_match', ...search });
   }
 
   /** @param {RTCIceServer[]} iceServers */
@@ -298,7 +299,7 @@ export class Voicematch extends EventTarget {
   async #renewToken() {
     // If there is no new one, the session ends with a reason of its own.
     const token = await read(this.options.token).catch(() => '');
-    if (token && token !== this.#access) this.#request('renew_token', { token: (this.#access = token) }).catch(() => {});
+    if (token && token !== this.#access) this.#request({ type: 'renew_token', token: (this.#access = token) }).catch(() => {});
   }
 
   /** @param {unknown} error */

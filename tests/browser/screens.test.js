@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Server, Tunnel, browser, open, says, state, until } from './support.js';
+import { Server, Tunnel, browser, open, says, state, transcribed, until } from './support.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const pictures = join(fileURLToPath(new URL('../..', import.meta.url)), 'target/pictures');
@@ -82,6 +82,12 @@ test('a match, from the first look to the end', async (t) => {
   await page.click('#mute');
   await look(page, '06-muted');
   await page.click('#mute');
+  // As when the system takes the sound away.
+  await page.evaluate(() => document.getElementById('remote').pause());
+  await page.waitForSelector('#hear', { state: 'visible' });
+  await look(page, '14-tap-to-hear');
+  await page.click('#hear');
+  await page.waitForSelector('#hear', { state: 'hidden' });
   await page.click('#report');
   await look(page, '07-report');
   await page.keyboard.press('Escape');
@@ -92,6 +98,8 @@ test('a match, from the first look to the end', async (t) => {
   await until('it is back', async () => (await page.textContent('#line')).startsWith('WebSocket'));
   await other.click('#leave');
   await state(page, 'idle');
+  assert.equal(await page.textContent('#log p.note'), 'Your partner has left');
+  assert.equal(await other.locator('#log p.note').count(), 0, 'one knows that one has left');
   await look(page, '09-left');
 });
 
@@ -117,6 +125,22 @@ test('a room', async (t) => {
   }
   await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 4);
   await look(page, '12-room');
+});
+
+test('a room whose call is transcribed', async (t) => {
+  const server = await Server.start(t, ['--transcribe', 'fake:?delay=10ms&partial=300ms&final=1s']);
+  const host = await transcribed(server, 'tea');
+  const chromium = await browser(t);
+  const pages = [await watched(chromium, `${server.url}/r/tea#host=${host}`), await watched(chromium, `${server.url}/r/tea`)];
+  for (const page of pages) {
+    await page.click('#talk');
+    await state(page, 'room');
+  }
+  for (const page of pages) await until('several captions', async () => (await page.locator('#said p').count()) > 4);
+  await look(pages[0], '14-captions-host');
+  await look(pages[1], '15-captions');
+  await pages[1].click('#untranscribed');
+  await look(pages[1], '16-not-transcribed');
 });
 
 test('a server that is not there', async (t) => {

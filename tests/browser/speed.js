@@ -1,4 +1,7 @@
-/** From the click that makes a match to the first sound of the partner: node speed.js [CALLS], by default 50. */
+/** From the click that makes a match to the first sound of the partner, and where the time goes: node speed.js [CALLS], by default 50.
+ * With FILES=1 the pages take client and page from the working copy in place of what the server has been built with. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Server, browser, open, state, until } from './support.js';
 
 const calls = Number(process.argv[2] ?? 50);
@@ -6,43 +9,131 @@ const calls = Number(process.argv[2] ?? 50);
 const ends = [];
 const t = { after: (end) => ends.unshift(end) };
 
-/** Clicks, and waits for the sound of a new partner; milliseconds to the match, to the connection, to the sound. */
-const call = (page) => page.evaluate(async () => {
-  const former = window.peers[0];
-  const began = performance.now();
-  const since = () => performance.now() - began;
-  const pause = () => new Promise((resolve) => setTimeout(resolve, 2));
-  document.getElementById('talk').click();
-  while (window.peers[0] === former) await pause();
-  const matched = since();
-  const [pc] = window.peers;
-  while (pc.connectionState !== 'connected') await pause();
-  const connected = since();
-  for (;;) {
-    const stats = [...(await pc.getStats()).values()].find(({ type }) => type === 'inbound-rtp');
-    if (stats?.totalAudioEnergy > 0) return [matched, connected, since()];
-    await pause();
-  }
+/** In the page: notes when what first happens, in milliseconds of the clock that all pages share. */
+function watch() {
+  const now = () => performance.timeOrigin + performance.now();
+  const mark = (name) => (window.marks[name] ??= now());
+  window.marks = {};
+  const { mediaDevices } = navigator;
+  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async (wanted) => {
+    mark('microphone asked for');
+    const stream = await ask(wanted);
+    mark('microphone open');
+    return stream;
+  };
+  window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+      super(...options);
+      this.addEventListener('message', ({ data }) => mark(`got ${JSON.parse(data).type}`));
+    }
+
+    send(text) {
+      mark(`sent ${JSON.parse(text).type}`);
+      super.send(text);
+    }
+  };
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...options) {
+      super(...options);
+      mark('connection made');
+      this.addEventListener('iceconnectionstatechange', () => this.iceConnectionState === 'connected' && mark('ice'));
+      this.addEventListener('connectionstatechange', () => {
+        if (this.connectionState !== 'connected') return;
+        mark('dtls');
+        this.#listen();
+      });
+      this.addEventListener('negotiationneeded', () => mark('negotiation'));
+      this.addEventListener('track', ({ track }) => track.addEventListener('unmute', () => mark('first packet')));
+    }
+
+    async #listen() {
+      while (this.connectionState !== 'closed') {
+        const stats = [...(await this.getStats()).values()].find(({ type }) => type === 'inbound-rtp');
+        if (stats?.totalAudioEnergy > 0) return mark('first sound');
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+    }
+  };
+}
+
+/** Files of the page from the working copy. @param {import('playwright-core').Page} page */
+async function fromFiles(page) {
+  if (!process.env.FILES) return;
+  const root = fileURLToPath(new URL('../../server/client/', import.meta.url));
+  await page.route(/\.js$/, (route) => route.fulfill({
+    body: readFileSync(root + new URL(route.request().url()).pathname.slice(1)), contentType: 'text/javascript',
+  }));
+  await page.reload();
+}
+
+/** @param {import('playwright-core').Page} page */
+const forget = (page) => page.evaluate(() => {
+  window.marks = {};
 });
 
+/** One waits, the other clicks: when what came about, in milliseconds from that click. */
+async function call(one, other) {
+  for (const page of [one, other]) await forget(page);
+  await one.click('#talk');
+  await until('one waits', async () => (await one.evaluate(() => window.marks['got waiting'])) !== undefined);
+  const began = await other.evaluate(() => {
+    const began = performance.timeOrigin + performance.now();
+    document.getElementById('talk').click();
+    return began;
+  });
+  for (const page of [one, other]) await until('sound', async () => (await page.evaluate(() => window.marks['first sound'])) !== undefined);
+  const [theirs, own] = [await one.evaluate(() => window.marks), await other.evaluate(() => window.marks)];
+  const [maker, taker] = own['sent offer'] ? [own, theirs] : [theirs, own];
+  const steps = {
+    'session': own['got session'],
+    'microphone': own['microphone open'],
+    'find_match sent': own['sent find_match'],
+    'match': own['got match_found'],
+    'connection made': maker['connection made'],
+    'negotiation': maker['negotiation'],
+    'offer sent': maker['sent offer'],
+    'offer there': taker['got offer'],
+    'answer sent': taker['sent answer'],
+    'answer there': maker['got answer'],
+    'candidates there': Math.min(...[own, theirs].map((marks) => marks['got ice_candidate'] ?? Infinity)),
+    'ICE': own['ice'],
+    'DTLS': own['dtls'],
+    'first packet': own['first packet'],
+    'first sound': own['first sound'],
+  };
+  await other.click('#leave');
+  for (const page of [one, other]) await state(page, 'idle');
+  return Object.fromEntries(Object.entries(steps).filter(([, at]) => at !== undefined).map(([name, at]) => [name, at - began]));
+}
+
 const percentile = (values, p) => values.toSorted((a, b) => a - b)[Math.ceil(values.length * p) - 1];
+
+function print(title, all) {
+  console.log(`${title}: milliseconds from the click (${all.length} calls)`);
+  for (const name of Object.keys(all[0])) {
+    const values = all.map((steps) => steps[name]);
+    const told = [percentile(values, 0.5), percentile(values, 0.95), Math.max(...values)].map((ms) => ms.toFixed(0).padStart(6));
+    console.log(`  ${name.padEnd(18)} p50${told[0]}  p95${told[1]}  most${told[2]}`);
+  }
+}
 
 try {
   const server = await Server.start(t, ['--avoid-partner-for', '0s']);
   const chromium = await browser(t);
-  const [one, other] = [await open(chromium, server.url), await open(chromium, server.url)];
-  const all = [];
+  const pages = [];
+  for (let i = 0; i < 2; i++) pages.push(await open(chromium, server.url, {}, watch));
+  for (const page of pages) await fromFiles(page);
+  const [one, other] = pages;
+  const first = [];
+  const later = [];
   for (let i = 0; i < calls; i++) {
-    await one.click('#talk');
-    await until('one waits', async () => (await one.getAttribute('body', 'data-state')) === 'waiting');
-    all.push(await call(other));
-    await other.click('#leave');
-    for (const page of [one, other]) await state(page, 'idle');
+    await other.reload();
+    first.push(await call(one, other));
+    later.push(await call(one, other));
   }
-  for (const [i, name] of ['match', 'connected', 'first sound'].entries()) {
-    const values = all.map((times) => times[i]);
-    console.log(`click to ${name.padEnd(12)} p50 ${percentile(values, 0.5).toFixed(0)} ms, p95 ${percentile(values, 0.95).toFixed(0)} ms, most ${Math.max(...values).toFixed(0)} ms (${calls} calls)`);
-  }
+  print('The first click of a page: no session, no microphone', first);
+  print('Each further click', later);
 } finally {
   for (const end of ends) await end();
 }

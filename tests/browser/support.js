@@ -205,3 +205,11 @@ export async function hears(page) {
   await until('sound is heard', async () => (await heard(page)) > before);
   await until('it is played', () => page.evaluate(() => [...document.querySelectorAll('audio')].every((audio) => !audio.srcObject || (!audio.paused && audio.currentTime > 0))));
 }
+
+/** Begins a transcription session that all may join. Returns the host's token. @param {Server} server @param {string} slug */
+export async function transcribed(server, slug) {
+  const response = await fetch(`${server.admin}/api/sessions`, { method: 'POST', body: JSON.stringify({ slug, open: true }) });
+  const answer = await response.json();
+  if (response.status !== 201) throw new Error(JSON.stringify(answer));
+  return answer.host_token;
+}

@@ -3,7 +3,8 @@
  * The call with one other user: perfect negotiation (https://www.w3.org/TR/webrtc/#perfect-negotiation-example) with the roles
  * that the server gives.
  *
- * @typedef {import('./wire.js').Relayed} Relayed
+ * @typedef {import('./wire.js').RelayKind} RelayKind
+ * @typedef {import('./wire.js').Candidate} Candidate
  * @typedef {object} Member
  * @property {string} id Their session, by which the server knows them.
  * @property {string} [name]
@@ -15,7 +16,8 @@
 
 import { VoicematchError } from './error.js';
 
-/** How long candidates are gathered for one message. */
+/** Candidates come in bursts: how long the first of one waits for the others, and the least time between two messages. */
+const BURST = 5;
 const GATHER = 50;
 /** A path that was lost often heals by itself. */
 const HEAL = 2000;
@@ -33,13 +35,14 @@ export class Peer extends EventTarget {
    * @type {{rtt?: number, lost?: number, path?: 'direct' | 'relayed', heard: boolean}} */
   quality = { heard: false };
   /** What becomes of the call: for `call_report`. In milliseconds from the match.
-   * @type {{setup_ms?: number, audio_ms?: number, local?: string, remote?: string, restarts: number, lost_percent?: number}} */
+   * @type {{setup_ms?: number, audio_ms?: number, local?: Candidate, remote?: Candidate, restarts: number, lost_percent?: number}} */
   record = { restarts: 0 };
   #began = Date.now();
   /** What plays the other. @type {HTMLMediaElement | undefined} */ #audio;
   #making = false;
   #ignores = false;
   /** @type {RTCIceCandidateInit[]} Not yet sent. */ #gathered = [];
+  /** When candidates were sent. */ #sent = 0;
   /** @type {RTCIceCandidateInit[]} Came before the description that they belong to. */ #early = [];
   /** What was received is done in its order. */ #last = Promise.resolve();
   /** @type {number | undefined} */ #restartTimer;
@@ -50,7 +53,7 @@ export class Peer extends EventTarget {
    * @param {import('./microphone.js').Microphone | null} microphone `null`: this side only listens.
    * @param {RTCIceServer[]} iceServers
    * @param {RTCConfiguration} configuration More of it.
-   * @param {(type: Relayed, payload: unknown) => void} send
+   * @param {(type: RelayKind, payload: unknown) => void} send
    * @param {() => void} interrupted The network may have changed.
    */
   constructor(member, microphone, iceServers, configuration, send, interrupted) {
@@ -93,7 +96,7 @@ export class Peer extends EventTarget {
     return source?.audioLevel ?? 0;
   }
 
-  /** @param {Relayed} type @param {any} payload */
+  /** @param {RelayKind} type @param {any} payload */
   receive(type, payload) {
     this.#last = this.#last.then(() => this.#receive(type, payload)).catch(() => {});
   }
@@ -140,7 +143,7 @@ export class Peer extends EventTarget {
     this.#making = false;
   }
 
-  /** @param {Relayed} type @param {any} payload */
+  /** @param {RelayKind} type @param {any} payload */
   async #receive(type, payload) {
     const { pc } = this;
     if (type === 'ice_candidate') {
@@ -165,7 +168,10 @@ export class Peer extends EventTarget {
   #candidate(candidate) {
     if (!this.member.batch) return this.send('ice_candidate', candidate);
     if (this.#gathered.push(candidate.toJSON()) > 1) return;
-    setTimeout(() => this.send('ice_candidate', this.#gathered.splice(0)), GATHER);
+    setTimeout(() => {
+      this.#sent = Date.now();
+      this.send('ice_candidate', this.#gathered.splice(0));
+    }, Math.max(BURST, this.#sent + GATHER - Date.now()));
   }
 
   #replace = () => {

@@ -5,14 +5,15 @@ import { tell } from './tell.js';
 
 /**
  * @typedef {import('./peer.js').Peer} Peer
+ * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ReportReason} ReportReason
  * @typedef {import('./peer.js').Member} Member
  * @typedef {import('../client.js').Voicematch} Voicematch
  *
  * @typedef {object} Wire What a room needs of the session.
- * @property {(type: string, fields?: object) => Promise<void>} request Resolved when the server has done it.
- * @property {(type: string, fields?: object) => void} post
+ * @property {(message: ClientMessage) => Promise<void>} request Resolved when the server has done it.
+ * @property {(message: ClientMessage) => void} post
  * @property {() => void} probe The network may have changed.
  * @property {() => RTCIceServer[]} iceServers
  * @property {import('./microphone.js').Microphone | null} microphone
@@ -30,6 +31,7 @@ export class Room extends EventTarget {
   /** @type {Map<string, Peer>} The others, by their session. */ peers = new Map();
   /** Why it is over; empty: it is not. */
   ended = '';
+  /** The place of the user in a room of a name. @type {{peer_id: string, n: number} | undefined} */ you;
   /** @internal */ over = () => {};
 
   /** @param {string} id @param {string} name Empty: a match of two. @param {Wire} wire @param {string | undefined} ticket */
@@ -43,7 +45,7 @@ export class Room extends EventTarget {
 
   /** Says something to all others: whatever JSON can say. Resolved when it is on its way. @param {unknown} data */
   send(data) {
-    return this.wire.request('message', { payload: data });
+    return this.wire.request({ type: 'message', payload: data });
   }
 
   /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
@@ -74,18 +76,18 @@ export class Room extends EventTarget {
   async leave() {
     if (this.ended) return;
     this.end('left');
-    await this.wire.request('leave_room').catch(() => {});
+    await this.wire.request({ type: 'leave_room' }).catch(() => {});
   }
 
   /** Never meets them again. Ends a match of two. @param {Peer} peer */
   async block(peer) {
-    await this.wire.request('block', { to: peer.member.id });
+    await this.wire.request({ type: 'block', to: peer.member.id });
     if (!this.name) this.end('left');
   }
 
   /** Tells the app of them. @param {Peer} peer @param {ReportReason} reason @param {string} [text] */
   async report(peer, reason, text) {
-    await this.wire.request('report', { to: peer.member.id, reason, text });
+    await this.wire.request({ type: 'report', to: peer.member.id, reason, text });
   }
 
   /** @param {Member} member @internal */
@@ -94,7 +96,7 @@ export class Room extends EventTarget {
     if (former) return this.rename(former, member.id);
     const { microphone, media, options, iceServers, post, probe } = this.wire;
     const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
-      (type, payload) => post(type, { payload, to: this.name ? peer.member.id : undefined }), probe);
+      (type, payload) => post({ type, payload, to: this.name ? peer.member.id : undefined }), probe);
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
   }
@@ -209,7 +211,7 @@ export class Call extends Room {
   rejoined(id, ticket) {
     this.ticket = ticket;
     this.rename(this.peer, id);
-    this.wire.post('message', { payload: { 'voicematch.heard': this.#heard } });
+    this.wire.post({ type: 'message', payload: { 'voicematch.heard': this.#heard } });
     if (this.peer.state !== 'connected') this.peer.restart();
   }
 
@@ -220,7 +222,7 @@ export class Call extends Room {
       const connected = record.setup_ms !== undefined;
       const outcome = connected ? 'connected' : state === 'failed' ? 'failed' : 'abandoned';
       const reason = outcome === 'failed' ? 'ice_failed' : undefined;
-      this.wire.post('call_report', { outcome, path: quality.path ?? 'unknown', reason, ...record });
+      this.wire.post({ type: 'call_report', outcome, path: quality.path ?? 'unknown', reason, ...record });
     }
     super.end(why);
     for (const { failed } of this.#said) failed(new VoicematchError(why));

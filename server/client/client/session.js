@@ -6,17 +6,20 @@
  * @typedef {'ws' | 'sse' | 'poll'} Kind
  * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'probe'} Timer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
- * @typedef {{type: string, seq?: number, [field: string]: unknown}} Request
+ * @typedef {import('./wire.js').ClientMessage} ClientMessage
+ * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
+ * @typedef {Pick<Resumed, 'type' | 'received'> & Partial<Resumed>} CarriedOn What stands for `resumed` where the server says none.
+ * @typedef {ServerMessage | CarriedOn} Incoming
  *
  * @typedef {object} Out
  * @property {(link: number, kind: Kind, token: string, after: number) => void} open Begins a session, or carries that of the
  *   token on behind a message.
- * @property {(link: number, requests: Request[]) => void} write
+ * @property {(link: number, requests: ClientMessage[]) => void} write
  * @property {(link: number) => void} shut
  * @property {(link: number) => void} leave
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
  * @property {() => void} calm Waits for nothing any more.
- * @property {(message: ServerMessage) => void} deliver
+ * @property {(message: Incoming) => void} deliver
  * @property {() => void} anew The session before is over, and another one has taken its place.
  * @property {() => void} changed There is another state or transport.
  * @property {(reason: string) => void} end
@@ -57,7 +60,7 @@ export class Session {
   hurried = false;
   #token = '';
   /** The number of the last message that has arrived. */ #after = 0;
-  /** @type {Request[]} What the server has not confirmed. */ #kept = [];
+  /** @type {ClientMessage[]} What the server has not confirmed. */ #kept = [];
   #seq = 0;
   #links = 0;
   /** The link that carries the session; 0: none. */ #carrier = 0;
@@ -105,7 +108,7 @@ export class Session {
     return this.#kept.length >= MAX_KEPT || JSON.stringify(this.#kept).length > MAX_KEPT_LENGTH;
   }
 
-  /** @param {Request} request */
+  /** @param {ClientMessage} request */
   send(request) {
     if (request.type === 'ping') return this.#write([request]);
     const numbered = { ...request, seq: ++this.#seq };
@@ -126,7 +129,7 @@ export class Session {
     this.lost(link, 0, 'lost', 0);
   }
 
-  /** @param {number} link @param {ServerMessage} message */
+  /** @param {number} link @param {Incoming} message */
   message(link, message) {
     if (link === this.#trial) return this.#first(link, message);
     if (link !== this.#carrier) return;
@@ -210,7 +213,7 @@ export class Session {
     this.out.wait('behind', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
   }
 
-  /** The first message of a link: from now on it carries the session. @param {number} link @param {ServerMessage} message */
+  /** The first message of a link: from now on it carries the session. @param {number} link @param {Incoming} message */
   #first(link, message) {
     if (message.type !== 'session' && message.type !== 'resumed') return;
     if (this.#carrier) this.out.shut(this.#carrier);
@@ -240,7 +243,7 @@ export class Session {
     if (isAnew) this.out.anew();
   }
 
-  /** @param {Request[]} requests */
+  /** @param {ClientMessage[]} requests */
   #write(requests) {
     if (this.#carrier && requests.length) this.out.write(this.#carrier, requests);
   }

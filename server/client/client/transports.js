@@ -3,8 +3,8 @@
  * What carries a session: WebSocket, an event stream, or polls; the last two send by requests. All have the same contract.
  *
  * @typedef {import('./session.js').Kind} Kind
- * @typedef {import('./session.js').Request} Request
- * @typedef {import('./wire.js').ServerMessage} ServerMessage
+ * @typedef {import('./session.js').Incoming} Incoming
+ * @typedef {import('./wire.js').ClientMessage} ClientMessage
  *
  * @typedef {object} Asked
  * @property {string} url Of the server, `http:` or `https:`, without a slash at its end.
@@ -13,19 +13,17 @@
  * @property {string} access The app's token, for a session that begins.
  *
  * @typedef {object} Heard
- * @property {(message: ServerMessage) => void} message
+ * @property {(message: Incoming) => void} message
  * @property {(received: number) => void} received The server has taken all messages up to this number.
- * @property {(code: number, reason: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
- *   frame, or the status of an answer; 0: there was none. The time is in milliseconds.
+ * @property {(code?: number, reason?: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
+ *   frame, or the status of an answer; absent: there was none. The time is in milliseconds.
  *
  * @typedef {object} Link
- * @property {(requests: Request[]) => void} write
+ * @property {(requests: ClientMessage[]) => void} write
  * @property {() => void} leave Tells the server that the session is over, even if the page is closed at this moment.
  * @property {() => void} shut Says nothing any more.
  */
 
-/** The reason for which none is known. */
-const LOST = 'lost';
 /** The longest that a request may take that is not held. */
 const REQUEST = 5000;
 /** The longest that a poll is held, and a while for the way. */
@@ -46,12 +44,14 @@ function webSocket({ url, token, after, access }, heard) {
   else if (access) protocols.push(`token.${access}`);
   const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, protocols);
   socket.onmessage = ({ data }) => heard.message(JSON.parse(data));
-  socket.onclose = ({ code, reason }) => heard.lost(code, reason || LOST);
+  socket.onclose = ({ code, reason }) => heard.lost(code, reason || undefined);
   return {
     write(requests) {
       if (socket.readyState === 1) for (const request of requests) socket.send(JSON.stringify(request));
     },
-    leave: () => socket.readyState === 1 && socket.send('{"type":"leave"}'),
+    leave() {
+      this.write([{ type: 'leave' }]);
+    },
     shut() {
       socket.onmessage = socket.onclose = null;
       socket.close();
@@ -129,7 +129,7 @@ function poll(asked, heard) {
 /** The requests of a session that is not carried by WebSocket. One at a time sends: so the order stays. @implements {Link} */
 class Requests {
   over = false;
-  /** @type {Request[]} */ #queue = [];
+  /** @type {ClientMessage[]} */ #queue = [];
   #sends = false;
   #stop = new AbortController();
 
@@ -141,7 +141,7 @@ class Requests {
     this.to = to;
   }
 
-  /** @param {ServerMessage} message */
+  /** @param {Incoming} message */
   heard(message) {
     if (this.over) return;
     if ('resume_token' in message && message.resume_token) this.token = message.resume_token;
@@ -155,7 +155,7 @@ class Requests {
   }
 
   /** @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
-  lost(code = 0, reason = LOST, retryAfter) {
+  lost(code, reason, retryAfter) {
     if (this.over) return;
     this.shut();
     this.to.lost(code, reason, retryAfter);
@@ -195,7 +195,7 @@ class Requests {
     return this.lost(reason ? code : code && status, reason ?? code, retryAfter);
   }
 
-  /** @param {Request[]} requests */
+  /** @param {ClientMessage[]} requests */
   write(requests) {
     this.#queue.push(...requests);
     if (!this.#sends) this.#send();

@@ -1,8 +1,9 @@
 // @ts-check
 /** The page: one button, one circle that is the state of the call, and a chat. */
 import { connect } from '../client.js';
+import { captionRoom, isCaption } from './captions.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
+import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
 
 /**
  * @typedef {import('../client.js').Voicematch} Voicematch
@@ -18,28 +19,12 @@ const LARGEST_ROOM = 8;
 const TICK = 80;
 const QUIET = 4000;
 
-/** What to do about an error. */
-const HELP = /** @type {Record<string, string>} */ ({
-  microphone_refused: 'The browser may not use the microphone. Allow it beside the address of this page, then press Talk; or listen only.',
-  no_microphone: 'There is no microphone. Plug one in, then press Talk; or listen only.',
-  microphone_busy: 'Another program uses the microphone. Close it, then press Talk.',
-  insecure_page: 'Browsers give the microphone to https pages only. Open this page with https, or at localhost.',
-  replaced: 'This session goes on in another tab.',
-  banned: 'You are kept out of this server.',
-  disconnected: 'Who runs this server has ended your session.',
-  rate_limited: 'That was too much at once. Wait a little, then press Talk.',
-  server_full: 'The server is full. Try again in a minute.',
-  draining: 'The server is restarting. Try again in a minute.',
-  token_missing: 'This server lets in users of its app only.',
-  room_full: 'The room is full.',
-  lost: 'The server cannot be reached. Is your network well?',
-});
-
 /** @type {Voicematch | null} */ let vm = null;
 /** @type {Room | null} */ let room = null;
 /** @type {AbortController | null} */ let search = null;
 /** @type {WakeLockSentinel | null} */ let wakeLock = null;
 let mayListen = false;
+/** Whether the user ends it, and not the partner. */ let leaves = false;
 let waitingSince = 0;
 const roomName = /^\/r\/([\w-]{1,64})$/.exec(location.pathname)?.[1] ?? '';
 const remote = /** @type {HTMLAudioElement} */ (at('remote'));
@@ -162,26 +147,39 @@ function meet(call) {
 
 /** A browser may want a click before. @param {Peer} peer @param {HTMLAudioElement} audio */
 function hear(peer, audio) {
-  peer.play(audio).catch(() => show('hear', Boolean(room)));
+  peer.play(audio).catch(() => offerSound(Boolean(room)));
+}
+
+/** @param {boolean} wanted Whether the browser waits for a click. */
+function offerSound(wanted) {
+  show('hear', wanted);
+  if (wanted) at('status').textContent = 'Your partner is not played yet. Press Tap to hear.';
+}
+
+function leave() {
+  leaves = true;
+  return room?.leave();
 }
 
 /** @param {Room} entered */
 function enter(entered) {
   room = entered;
+  leaves = false;
   entered.addEventListener('message', (/** @type {any} */ { detail: { from, data } }) => {
+    if (isCaption(data)) return;
     say(String(data?.text ?? data), 'other', entered.name && nameOf(from));
     if (document.activeElement !== at('text')) countUnread(true);
   });
   entered.addEventListener('ended', (/** @type {any} */ { detail }) => {
     note(`ended ${detail}`);
     if (room !== entered || search) return;
-    if (detail !== 'left') say(detail === 'lost' ? 'Your partner is lost' : 'Your partner has left', 'note');
+    if (!leaves && vm?.state !== 'closed') say(detail === 'lost' ? 'Your partner is lost' : 'Your partner has left', 'note');
     idle();
   });
   navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
   if ('mediaSession' in navigator) {
     try {
-      navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), () => entered.leave());
+      navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), leave);
       navigator.mediaSession.setActionHandler(/** @type {any} */ ('togglemicrophone'), mute);
     } catch {
       // A browser that knows no such buttons.
@@ -230,6 +228,7 @@ async function joinRoom() {
       peer.addEventListener('quality', showLine);
     };
     setState('room', roomName);
+    captionRoom(joined, began);
     changed();
   } catch (error) {
     failed(error);
@@ -246,7 +245,7 @@ function mute() {
 function press() {
   const { state } = document.body.dataset;
   if (search) return search.abort();
-  if (state === 'room') return room?.leave();
+  if (state === 'room') return leave();
   if (state === 'asking') return;
   return roomName ? joinRoom() : talk(Boolean(room));
 }
@@ -257,7 +256,7 @@ at('wishes').addEventListener('submit', (event) => {
   press();
 });
 at('mute').addEventListener('click', mute);
-at('leave').addEventListener('click', () => room?.leave());
+at('leave').addEventListener('click', leave);
 at('listen').addEventListener('click', () => {
   mayListen = true;
   if (vm) vm.options.media = 'listen';
@@ -268,9 +267,10 @@ at('hear').addEventListener('click', () => {
   for (const peer of room?.peers.values() ?? []) hear(peer, voices.get(peer) ?? remote);
 });
 // By a key of the system, or since a telephone rings.
-remote.addEventListener('pause', () => show('hear', Boolean(remote.srcObject)));
+remote.addEventListener('pause', () => offerSound(Boolean(remote.srcObject)));
 remote.addEventListener('playing', () => show('hear', false));
 at('block').addEventListener('click', async () => {
+  leaves = true;
   if (room) await room.block(/** @type {Call} */ (room).peer).catch(failed);
 });
 at('report').addEventListener('click', () => {

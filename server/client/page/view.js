@@ -7,6 +7,23 @@ export const at = (id) => /** @type {E} */ (document.getElementById(id));
 /** @param {string} id @param {boolean} shown */
 export const show = (id, shown) => (at(id).hidden = !shown);
 
+/** What to do about an error. */
+export const HELP = /** @type {Record<string, string>} */ ({
+  microphone_refused: 'The browser may not use the microphone. Allow it beside the address of this page, then press Talk; or listen only.',
+  no_microphone: 'There is no microphone. Plug one in, then press Talk; or listen only.',
+  microphone_busy: 'Another program uses the microphone. Close it, then press Talk.',
+  insecure_page: 'Browsers give the microphone to https pages only. Open this page with https, or at localhost.',
+  replaced: 'This session goes on in another tab.',
+  banned: 'You are kept out of this server.',
+  disconnected: 'Who runs this server has ended your session.',
+  rate_limited: 'That was too much at once. Wait a little, then press Talk.',
+  server_full: 'The server is full. Try again in a minute.',
+  draining: 'The server is restarting. Try again in a minute.',
+  token_missing: 'This server lets in users of its app only.',
+  room_full: 'The room is full.',
+  lost: 'The server cannot be reached. Is your network well?',
+});
+
 /**
  * The states: the word in the circle, what the large button does, and what is said to who does not see it.
  * @type {Record<string, {word: string, button: string, said: string}>}

@@ -1,0 +1,189 @@
+/** A call that is transcribed: what is said is shown to all, and stored. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Server, Tunnel, browser, open, state, transcribed, until } from './support.js';
+
+/** It hears words wherever it is not silent. */
+const FLAGS = ['--transcribe', 'fake:?delay=10ms&partial=300ms&final=1s'];
+
+/** A page whose audio to the server is counted: `frames`, and what else it says there. */
+async function listened(chromium, url) {
+  const page = await open(chromium, url);
+  page.frames16 = [];
+  page.told = [];
+  page.on('websocket', (socket) => {
+    if (!socket.url().includes('/transcribe')) return;
+    socket.on('framesent', ({ payload }) => (typeof payload === 'string' ? page.told : page.frames16).push(payload));
+  });
+  return page;
+}
+
+/** The host and another user in a room whose call is transcribed. */
+async function talk(t) {
+  const server = await Server.start(t, FLAGS);
+  const tunnel = await Tunnel.start(t, server.port);
+  const token = await transcribed(server, 'tea');
+  const chromium = await browser(t);
+  const host = await listened(chromium, `${tunnel.url}/r/tea#host=${token}`);
+  const other = await listened(chromium, `${server.url}/r/tea`);
+  for (const page of [host, other]) {
+    await page.click('#talk');
+    await state(page, 'room');
+  }
+  return { server, tunnel, token, host, other };
+}
+
+const lines = (page) => page.locator('#said p').allTextContents();
+
+/** Waits for a new line of this name. */
+async function says(page, name) {
+  const before = (await lines(page)).filter((line) => line.startsWith(name)).length;
+  await until(`${name} is shown`, async () => (await lines(page)).filter((line) => line.startsWith(`${name}: word`)).length > before);
+}
+
+async function transcript(server, token) {
+  const response = await fetch(`${server.url}/api/sessions/tea/transcript.json`, { headers: { authorization: `Bearer ${token}` } });
+  return (await response.json()).segments;
+}
+
+test('both read what both say, and the transcript has it', async (t) => {
+  const { server, token, host, other } = await talk(t);
+  assert.doesNotMatch(host.url(), /#/, 'the token is in nobody\'s sight');
+  await until('it is said', async () => /is transcribed.*You share/.test(await host.textContent('#transcribed')));
+  await until('it is said', async () => /is transcribed.*Guest 1 shares/.test(await other.textContent('#transcribed')));
+  for (const [page, name] of [[host, 'You'], [host, 'Guest 2'], [other, 'You'], [other, 'Guest 1']]) await says(page, name);
+  await until('words while they are said', () => other.evaluate(() => document.querySelector('#saying p')?.textContent.includes(': word')));
+  for (const { length } of [...host.frames16, ...other.frames16]) assert.equal(length, 3200);
+
+  const heard = (await lines(host)).filter((line) => line.startsWith('Guest 2: ')).map((line) => line.slice('Guest 2: '.length));
+  const segments = await until('it is stored', async () => {
+    const found = (await transcript(server, token)).filter(({ name }) => name === 'Guest 2');
+    return found.length >= heard.length && found;
+  });
+  assert.deepEqual(segments.map(({ text }) => text).slice(0, heard.length), heard);
+  const seen = (await lines(other)).filter((line) => line.startsWith('You: ')).map((line) => line.slice('You: '.length));
+  assert.deepEqual(segments.map(({ text }) => text).filter((text) => seen.includes(text)), seen);
+  for (const page of [host, other]) {
+    assert.equal(await page.textContent('#log'), '');
+    assert.deepEqual(page.complaints, []);
+  }
+});
+
+test('who is muted, or does not want to, sends no audio', async (t) => {
+  const { host, other } = await talk(t);
+  await says(host, 'Guest 2');
+  /** Nothing more comes while the host sends on. */
+  const isSilent = async () => {
+    await until('it is told', () => other.told.at(-1) === '{"type":"pause"}');
+    const [silent, sent] = [other.frames16.length, host.frames16.length];
+    await until('the host sends', () => host.frames16.length >= sent + 20);
+    assert.equal(other.frames16.length, silent);
+  };
+  await other.click('#mute');
+  await isSilent();
+  await other.click('#mute');
+  await says(host, 'Guest 2');
+  await other.click('#untranscribed');
+  await isSilent();
+  await other.click('#untranscribed');
+  await says(host, 'Guest 2');
+  assert.deepEqual(other.told.map((text) => JSON.parse(text).type), ['pause', 'resume_audio', 'pause', 'resume_audio']);
+});
+
+test('captions go on with a server that was killed, and when the host leaves they end', async (t) => {
+  const { server, token, host, other } = await talk(t);
+  await says(other, 'Guest 1');
+  await says(host, 'Guest 2');
+  await server.restart();
+  for (const [page, name] of [[host, 'You'], [host, 'Guest 2'], [other, 'You'], [other, 'Guest 1']]) await says(page, name);
+  const shown = (await lines(host)).at(-1).replace(/^.*?: /, '');
+  await until('it is stored', async () => (await transcript(server, token)).some(({ text }) => text === shown));
+  await host.click('#talk');
+  await until('it is said', async () => (await other.textContent('#transcribed')) === 'This call is not transcribed any more.');
+  const sent = other.frames16.length;
+  await host.click('#talk');
+  // In a place of its own: who has left is somebody else when they come back.
+  await says(other, 'Guest 3');
+  assert.ok(other.frames16.length > sent, 'and begin again with the host');
+});
+
+test('a host who was away reads and passes on what was said meanwhile, once', async (t) => {
+  const { server, tunnel, token, host, other } = await talk(t);
+  await says(host, 'Guest 2');
+  const said = async () => (await transcript(server, token)).filter(({ name }) => name === 'Guest 2').map(({ text }) => text);
+  const of = async (page, name) => (await lines(page)).filter((line) => line.startsWith(`${name}: word`)).map((line) => line.slice(name.length + 2));
+  tunnel.cut('shut');
+  const before = (await said()).length;
+  const meanwhile = await until('more is said', async () => (await said()).length > before + 2 && (await said()));
+  assert.ok((await of(host, 'Guest 2')).length < meanwhile.length);
+  tunnel.cut('through');
+  for (const [page, name] of [[host, 'Guest 2'], [other, 'You']]) {
+    const shown = await until('it is read', async () => (await of(page, name)).includes(meanwhile.at(-1)) && (await of(page, name)));
+    assert.deepEqual(shown, (await said()).filter((text) => shown.includes(text)), 'in order, and once');
+    assert.deepEqual(meanwhile.slice(before).filter((text) => !shown.includes(text)), []);
+  }
+});
+
+test('a room without a session shows and loads nothing of it', async (t) => {
+  const server = await Server.start(t, FLAGS);
+  const chromium = await browser(t);
+  const pages = [await open(chromium, `${server.url}/r/tea`), await open(chromium, `${server.url}/r/tea`)];
+  const asked = [];
+  for (const page of pages) page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  for (const page of pages) {
+    await page.click('#talk');
+    await state(page, 'room');
+  }
+  await until('both are there', async () => (await pages[0].locator('.tile[data-state=connected]').count()) === 2);
+  assert.equal(await pages[0].isVisible('#captions'), false);
+  assert.deepEqual(asked.filter((path) => /api|transcribe|pcm/.test(path)), []);
+  for (const page of pages) assert.deepEqual(page.complaints, []);
+  const wrong = await open(chromium, `${server.url}/r/tea#host=a.b.c`);
+  await wrong.click('#talk');
+  await until('it is said', async () => (await wrong.textContent('#problem')).startsWith('There are no captions: '));
+});
+
+test('a page of its own: 5 s are kept while the server is away, the rest is counted, and words come again', async (t) => {
+  const server = await Server.start(t, FLAGS);
+  const tunnel = await Tunnel.start(t, server.port);
+  const token = await transcribed(server, 'tea');
+  const chromium = await browser(t);
+  const page = await open(chromium, tunnel.url);
+  await page.evaluate(async (token) => {
+    const { Transcription } = await import('/client/transcribe.js');
+    const track = (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks()[0];
+    window.all = [];
+    window.own = new Transcription({ token, track });
+    for (const type of ['final', 'gap', 'dropped', 'error', 'ended']) {
+      window.own.addEventListener(type, ({ detail }) => window.all.push({ type, ...detail, code: detail.code ?? detail.reason }));
+    }
+  }, token);
+  const count = (type) => page.evaluate((type) => window.all.filter((event) => event.type === type).length, type);
+  const state = (wanted) => until(wanted, async () => (await page.evaluate(() => window.own.state)) === wanted);
+  await until('words', () => count('final'));
+  for (const restarts of [false, true]) {
+    tunnel.cut('shut');
+    await state('reconnecting');
+    const before = await count('dropped');
+    await until('more is dropped than kept', async () => (await count('dropped')) > before + 5);
+    if (restarts) await server.restart();
+    const [finals, words] = [await count('final'), await page.evaluate(() => window.own.droppedMs)];
+    assert.ok(words >= 500);
+    tunnel.mode = 'through';
+    await state('open');
+    await until('words again', async () => (await count('final')) > finals + 5);
+  }
+  assert.equal(await count('error'), 0, JSON.stringify(await page.evaluate(() => window.all)));
+  const numbers = await page.evaluate(() => window.all.filter(({ seq }) => seq).map(({ seq }) => seq));
+  assert.equal(new Set(numbers).size, numbers.length, 'nothing comes twice');
+  await page.evaluate(() => window.own.stop());
+  await until('the end', () => count('ended'));
+  assert.equal((await page.evaluate(() => window.all.at(-1))).code, 'host');
+  assert.equal(await page.evaluate(() => window.own.state), 'ended');
+  await page.evaluate(async () => {
+    const { Transcription } = await import('/client/transcribe.js');
+    window.own = new Transcription({ token: 'a.b.c' });
+    window.own.addEventListener('ended', ({ detail }) => (window.why = detail.reason));
+  });
+  await until('a token that is none is not tried for ever', () => page.evaluate(() => window.why === 'token_invalid'));
+});
