@@ -17,6 +17,10 @@ MAY_BE_EMPTY = {
     ("Requests with events", "{{instance}} {{result}}"): "nor does it make events",
     ("Time the app takes to answer", "50 %"): "the server of this run asks no app",
     ("Time the app takes to answer", "99 %"): "the server of this run asks no app",
+    ("Errors of the provider", "twice"): "the provider of this run says nothing twice",
+    ("Batches that failed", "batches"): "the database of this run takes everything",
+    ("Records that were not stored", "{{reason}}"): "the database of this run takes everything",
+    ("Records that were not stored", "finals and gaps"): "the database of this run takes everything",
 }
 
 # Metrics that neither a dashboard nor a rule needs, and why.

@@ -1,10 +1,14 @@
-"""Users that loadtest does not play: they break rules and limits, and report calls. A small WebSocket client (RFC 6455)."""
+"""Users that loadtest does not play: they break rules and limits, report calls, speak and answer questions. A small WebSocket
+client (RFC 6455)."""
 
 import base64
 import json
 import os
 import socket
 import struct
+import time
+import urllib.error
+import urllib.request
 
 
 class Closed(Exception):
@@ -27,10 +31,11 @@ class Visitor:
             pass
 
     def send(self, *messages):
-        """Sends objects, or texts as they are."""
+        """Sends objects, or texts and bytes as they are."""
         frames = b""
         for message in messages:
-            text = (message if isinstance(message, str) else json.dumps(message)).encode()
+            kind = b"\x82" if isinstance(message, bytes) else b"\x81"
+            text = message if isinstance(message, bytes) else (message if isinstance(message, str) else json.dumps(message)).encode()
             if len(text) < 126:
                 length = struct.pack("!B", 0x80 | len(text))
             elif len(text) < 65536:
@@ -38,7 +43,7 @@ class Visitor:
             else:
                 length = struct.pack("!BQ", 0x80 | 127, len(text))
             # A mask of zeros leaves the text as it is.
-            frames += b"\x81" + length + bytes(4) + text
+            frames += kind + length + bytes(4) + text
         self.socket.sendall(frames)
 
     def expect(self, kind):
@@ -68,7 +73,9 @@ class Visitor:
             (length,) = struct.unpack("!H", self.stream.read(2))
         elif length == 127:
             (length,) = struct.unpack("!Q", self.stream.read(8))
-        return self.stream.read(length)
+        content = self.stream.read(length)
+        # Who stays for less than a minute need not answer pings.
+        return self._frame() if head[0] & 0x0F == 9 else content
 
 
 def break_rules(address, max_rooms):
@@ -129,3 +136,51 @@ def report_calls(address):
             user.send({"type": "leave"})
             user.expect_close()
             user.leave()
+
+
+def speak(address, admin):
+    """Two speak, of whom the provider hears one, and the host reads it. The provider closes in mid-sentence."""
+    session = ask(admin, "/api/sessions", {"slug": "dashboards"})
+    host = Visitor(address, path=f"/transcribe?token={session['host_token']}")
+    assert host.expect("ready")["role"] == "host"
+    speakers = []
+    for user in ("ann", "ben"):
+        joined = ask(admin, "/api/sessions/dashboards/participants/join", {"user": user})
+        speakers.append(Visitor(address, path=f"/transcribe?token={joined['participant']['token']}"))
+        speakers[-1].expect("ready")
+    # Half a frame's sample.
+    speakers[0].send(bytes(3201))
+    assert speakers[0].expect("error")["code"] == "bad_audio"
+    voice = struct.pack("<1600h", *[4000 if step // 40 % 2 else -4000 for step in range(1600)])
+    for _ in range(80):
+        for speaker in speakers:
+            speaker.send(voice)
+        time.sleep(0.1)
+    host.expect("partial")
+    host.expect("final")
+    host.expect("stored")
+    host.expect("gap")
+    host.send({"type": "stop"})
+    host.expect("ended")
+    for visitor in (host, *speakers):
+        visitor.leave()
+
+
+def be_interviewed(admin):
+    """Somebody answers the first question, and first in a way that does not fit."""
+    interview = ask(admin, "/api/surveys/mobility/sessions", {"language": "en"})["session"]
+    tool = f"/api/surveys/sessions/{interview}/"
+    question = ask(admin, tool + "get_next_question", {})["question"]["id"]
+    assert not ask(admin, tool + "validate_answer", {"question": question, "spoken": "perhaps"})["valid"]
+    assert "code" in ask(admin, tool + "record_response", {"question": question, "spoken": "perhaps", "request_id": "1"})
+    assert ask(admin, tool + "record_response", {"question": question, "spoken": "yes", "request_id": "2"})["stored"]
+
+
+def ask(address, path, body):
+    """What a server answers to a request with JSON, whatever its status."""
+    asked = urllib.request.Request(f"http://{address}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        return json.load(error)

@@ -68,35 +68,43 @@ for text in texts:
 
 # One version everywhere.
 version = re.search(r'\[workspace\.package\]\nversion = "(.*)"', (root / "Cargo.toml").read_text())[1]
-for file in [deploy / "Dockerfile", deploy / "compose.yaml", *deploy.glob("kubernetes/**/kustomization.yaml")]:
+for file in [deploy / "Dockerfile", *deploy.glob("compose*.yaml"), *deploy.glob("kubernetes/**/kustomization.yaml")]:
     for found in re.findall(r"(?:voicematch-(?:server|loadtest):|newTag: )([\w.]+)", file.read_text()):
         check(found == version, file, "says", found, "but Cargo.toml", version)
 
 # Compose.
 compose = yaml.safe_load((deploy / "compose.yaml").read_text())
+added = yaml.safe_load((deploy / "compose.transcription.yaml").read_text())
 copy = tmp / "make-secrets"
 copy.mkdir()
 run("cp", deploy / "make-secrets", copy)
 run(copy / "make-secrets")
 run(copy / "make-secrets")
 made = dict(line.split("=", 1) for line in (copy / ".env").read_text().splitlines() if not line.startswith("#"))
-for name, secret in compose["secrets"].items():
+for name, secret in (compose["secrets"] | added["secrets"]).items():
     file = copy / secret["file"]
     check(file.is_file() and file.stat().st_mode & 0o077 == 0, "make-secrets does not make", file.name, "or lets others read it")
 for needed in re.findall(r"\$\{(\w+):\?", (deploy / "compose.yaml").read_text()):
     check(needed in made, "make-secrets does not set", needed)
 check(not made["RUN_AS"].startswith("0:"), "the containers run as root")
-for name, service in compose["services"].items():
+parts = {part: compose[part] | added[part] for part in ("secrets", "networks", "volumes")}
+for name, service in [*compose["services"].items(), *added["services"].items()]:
     for secret in service.get("secrets", []):
-        check(secret in compose["secrets"], name, "wants the secret", secret)
+        check(secret in parts["secrets"], name, "wants the secret", secret)
     for network in service["networks"]:
-        check(network in compose["networks"], name, "wants the network", network)
+        check(network in parts["networks"], name, "wants the network", network)
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
-        check(source in compose["volumes"] or (deploy / source).is_file() or (copy / source).is_dir(), name, "mounts", source)
+        check(source in parts["volumes"] or (deploy / source).is_file() or (copy / source).is_dir(), name, "mounts", source)
     if build := service.get("build"):
         check((deploy / build["context"] / build["dockerfile"]).is_file(), name, "has no Dockerfile")
         check(f"AS {build['target']}\n" in (deploy / "Dockerfile").read_text(), name, "has no stage", build["target"])
+given = added["services"]["server"]["environment"]
+user, host, port, name = re.fullmatch(r"postgres://(\w+)@(\w+):(\d+)/(\w+)", given["DATABASE_URL"]).groups()
+database = added["services"][host]["environment"]
+check((user, name, port) == (database["POSTGRES_USER"], database["POSTGRES_DB"], "5432"), "DATABASE_URL is not that of", host)
+passwords = (copy / "secrets/postgres.pgpass").read_text().strip().split(":")
+check(passwords[3:] == [user, (copy / "secrets/postgres.password").read_text().strip()], "the server has another password")
 boards = {pathlib.PurePath(v.split(":")[0]).name for v in compose["services"]["grafana"]["volumes"] if "/dashboards/" in v}
 check(boards >= {f.name for f in (root / "dashboards").glob("*.json")}, "Grafana does not get every dashboard")
 for job in yaml.safe_load((deploy / "prometheus.yml").read_text())["scrape_configs"]:
