@@ -113,9 +113,9 @@ def counts(prometheus, asked, before, end, report):
         # A poll is no connection that could be lost, so it carries on nothing.
         ("sessions carried on", sum(counted("matchmaking.json", "From which transport to which", "{{from}} to {{to}}").values()),
          resumed["ws"] + resumed["sse"], resumed["ws"] + resumed["sse"] + report["failover"]["moved_back"]),
-        # Each second's rate, added up: within 5 %.
+        # Each second's rate, added up: within 10 %, as a busy machine is read late.
         ("messages, from the rate", sum(sum(values.values()) for _, values in rates),
-         0.95 * sum(messages.values()), 1.05 * sum(messages.values())),
+         0.9 * sum(messages.values()), 1.1 * sum(messages.values())),
         ("most users, on the server", highest("load-test.json", "Users", "server"), connections["peak"], connections["peak"] + 1),
         ("most users, in loadtest", highest("load-test.json", "Users", "loadtest"), connections["peak"], connections["peak"]),
         # The last second of loadtest is not read any more.
