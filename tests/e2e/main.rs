@@ -52,7 +52,9 @@ mod self_test;
 mod slow_consumer;
 mod storm;
 mod support;
+mod support_access;
 mod support_api;
+mod support_page;
 #[cfg(feature = "transcribe")]
 mod surveys;
 mod systemd;
