@@ -129,7 +129,7 @@ async fn every_error_has_its_code_and_the_session_goes_on() {
         let label = format!(r#"code="{}""#, code.as_str());
         server.reaches("errors_total", &label, 1.0).await;
         if code == ErrorCode::RateLimited {
-            // The budget must fill up again.
+            // The budget must fill up again: only time does that, and asking would use it up.
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
         user.is_undisturbed().await;

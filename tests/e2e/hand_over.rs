@@ -368,7 +368,8 @@ async fn who_polls_late_hears_what_was_said_before_the_end() {
 
 #[tokio::test]
 async fn a_drain_without_a_successor_takes_resumes() {
-    let place = Place::new("20s");
+    // Rooms go in the last 10 s of it.
+    let place = Place::new("5min");
     let server = place.start().await;
     let (mut one, mut other) = pair(&server, Via::WebSocket, Via::WebSocket).await;
     server.process.signal(Signal::TERM);

@@ -212,7 +212,8 @@ async fn a_handshake_that_takes_too_long_is_closed() {
     server.reaches("connections_open", "", 0.0).await;
     // One whose handshake is done is past it.
     let mut user = User::connect(&server).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut later = RawSocket::connect(&server).await;
+    later.expect_end().await;
     user.is_undisturbed().await;
 }
 
