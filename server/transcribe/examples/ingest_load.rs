@@ -162,10 +162,15 @@ async fn round(
     let (cpu, began) = (cpu_ns(), Instant::now());
     speak(&mut tracks, provider.began, time).await;
     let (cpu, took) = (cpu_ns() - cpu, began.elapsed());
+    println!(
+        "{:.1} s of audio took {:.1} s",
+        time.as_secs_f64(),
+        took.as_secs_f64()
+    );
     if says_cost {
         println!(
-            "CPU seconds a second: {:.3}, with {:.1} us a frame for making it",
-            share(cpu, took),
+            "CPU seconds a second of audio: {:.3}, with {:.1} us a frame for making it",
+            share(cpu, time),
             making_us()
         );
         println!(
@@ -221,8 +226,8 @@ fn micros(time: Duration) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn share(cpu_ns: u64, took: Duration) -> f64 {
-    cpu_ns as f64 / 1e9 / took.as_secs_f64()
+fn share(cpu_ns: u64, time: Duration) -> f64 {
+    cpu_ns as f64 / 1e9 / time.as_secs_f64()
 }
 
 /// What one frame of the speakers themselves costs: a copy and the header.

@@ -36,11 +36,6 @@ impl AudioMetrics {
     /// # Errors
     /// None in practice: the names are right.
     pub fn new() -> prometheus::Result<Self> {
-        let histogram = |name: &str, help: &str| {
-            Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))
-        };
-        let gauges =
-            |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["provider"]);
         let dropped = Opts::new(
             "transcribe_audio_dropped_seconds_total",
             "Audio that was received and not transcribed, by reason.",
@@ -141,4 +136,12 @@ impl AudioMetrics {
             .with_label_values(&[reason.as_str()])
             .inc_by(pcm::seconds(bytes));
     }
+}
+
+fn histogram(name: &str, help: &str) -> prometheus::Result<Histogram> {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))
+}
+
+fn gauges(name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+    IntGaugeVec::new(Opts::new(name, help), &["provider"])
 }

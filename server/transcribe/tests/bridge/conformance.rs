@@ -319,6 +319,18 @@ async fn a_link_accepts_all_and_ends_by_itself_and_goes_when_it_is_dropped() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn gladia_is_told_the_language() {
+    let subjects = subjects(Fault::default()).await;
+    for language in [Some("en-GB".to_owned()), None] {
+        let spec = StreamSpec {
+            language,
+            resume: None,
+        };
+        drop(subjects[3].provider.open(spec).await.expect("it is there"));
+    }
     let languages = subjects[3]
         .gladia
         .as_ref()
