@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use voicematch_transcribe::{
-    bridge::{BridgeConfig, Heard, ProviderState},
+    bridge::{Heard, ProviderState},
     provider::{Event, Input, StreamSpec},
 };
 
@@ -16,11 +16,11 @@ use crate::support::{
     subjects::{Fault, Subject, subjects},
 };
 
-/// Speaks at four times real time.
+/// Speaks two and a half times as fast as people do.
 async fn talk_fast(speaker: &mut Speaker, chunks: u32) {
     for _ in 0..chunks {
         speaker.say();
-        speaker.listen(Duration::from_millis(25)).await;
+        speaker.listen(Duration::from_millis(40)).await;
     }
 }
 
@@ -29,7 +29,7 @@ async fn be_silent_fast(speaker: &mut Speaker, chunks: u32) {
         speaker.bridge.push(silence());
         speaker.ledger.silent.insert(speaker.next);
         speaker.next += 1;
-        speaker.listen(Duration::from_millis(25)).await;
+        speaker.listen(Duration::from_millis(40)).await;
     }
 }
 
@@ -37,7 +37,7 @@ async fn be_silent_fast(speaker: &mut Speaker, chunks: u32) {
 async fn for_all<F: Future<Output = ()>>(fault: Fault, run: impl Fn(Rig, &'static str) -> F) {
     let subjects = subjects(fault).await;
     let runs = subjects.iter().map(|subject| {
-        let rig = Rig::new(Arc::clone(&subject.provider), BridgeConfig::default());
+        let rig = Rig::patient(Arc::clone(&subject.provider));
         run(rig, subject.provider.name())
     });
     join_all(runs).await;
@@ -68,7 +68,11 @@ async fn every_word_comes_once_in_order_and_in_time() {
                 .all(|said| said.confidence.is_some_and(|confidence| confidence > 0.8)),
             "{name}"
         );
-        assert_eq!(ledger.states, [ProviderState::Ok], "{name}");
+        assert_eq!(
+            rig.metric("transcribe_provider_reconnects_total"),
+            0.0,
+            "{name}"
+        );
         assert_eq!(
             rig.metric("transcribe_provider_errors_total"),
             0.0,
@@ -222,10 +226,11 @@ async fn garbage_and_long_lines_are_ignored_and_too_many_are_left() {
             0.0,
             "{name}"
         );
-        assert!(
-            rig.metric("transcribe_provider_errors_total") >= 1.0,
-            "{name}"
-        );
+        let began = Instant::now();
+        while rig.metric("transcribe_provider_errors_total") < 1.0 {
+            speaker.listen(Duration::from_millis(20)).await;
+            assert!(began.elapsed() < PATIENCE, "{name}");
+        }
         while rig.metric("transcribe_provider_reconnects_total") < 1.0 {
             talk_fast(&mut speaker, 5).await;
         }
@@ -253,6 +258,10 @@ async fn a_provider_that_does_not_end_is_closed() {
     for_all(fault, |rig, name| async move {
         let mut speaker = rig.speaker(5);
         talk_fast(&mut speaker, 28).await;
+        let is_late = |heard: &Heard| matches!(heard, Heard::Partial { utterance, .. } if utterance.end_ms >= 2600);
+        if !speaker.ledger.has_partial_at(2600) {
+            speaker.hear(is_late).await;
+        }
         let ledger = speaker.finish().await;
         ledger.assert_complete();
         // The last words come as a partial that is kept; what was said after it is a gap.

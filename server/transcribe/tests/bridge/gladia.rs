@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::sleep;
 use voicematch_transcribe::{
-    bridge::{BridgeConfig, Failure, Heard},
+    bridge::{Failure, Heard},
     provider::{OpenError, Secret, gladia::Gladia},
 };
 
@@ -27,10 +27,7 @@ fn key() -> Secret {
 async fn rig(faults: impl IntoIterator<Item = Faults>) -> (Rig, GladiaServer) {
     let server = GladiaServer::start(Plan::new(faults)).await;
     let provider = Gladia::parse(&server.url, key()).expect("it is right");
-    (
-        Rig::new(Arc::new(provider), BridgeConfig::default()),
-        server,
-    )
+    (Rig::patient(Arc::new(provider)), server)
 }
 
 async fn talk_fast(speaker: &mut Speaker, chunks: u32) {

@@ -210,7 +210,7 @@ async fn one_process_waits_loaded_for_the_next_stream() {
 
 #[tokio::test]
 async fn a_program_that_takes_long_to_load_is_waited_for() {
-    let rig = Rig::new(Arc::new(command("load_ms=2500")), BridgeConfig::default());
+    let rig = Rig::patient(Arc::new(command("load_ms=2500")));
     let mut speaker = rig.speaker(1);
     // At four times real time these are ten seconds of speech.
     for _ in 0..100 {

@@ -48,6 +48,18 @@ impl Rig {
         }
     }
 
+    /// With a buffer that is large enough for a machine that is busy with something else.
+    pub(crate) fn patient(provider: Arc<dyn Provider>) -> Self {
+        let buffer = Duration::from_secs(60);
+        Self::new(
+            provider,
+            BridgeConfig {
+                buffer,
+                ..BridgeConfig::default()
+            },
+        )
+    }
+
     /// With the fake provider.
     pub(crate) fn fake(options: &str) -> Self {
         Self::new(Arc::new(fake(options)), BridgeConfig::default())

@@ -30,6 +30,8 @@ pub(crate) struct Ledger {
     /// The last revision of each utterance.
     pub revisions: BTreeMap<String, u32>,
     pub partials: usize,
+    /// The latest end of a partial, in milliseconds.
+    pub partial_end_ms: i64,
 }
 
 impl Ledger {
@@ -47,6 +49,7 @@ impl Ledger {
                 revision,
             } => {
                 self.partials += 1;
+                self.partial_end_ms = self.partial_end_ms.max(utterance.end_ms);
                 let last = self.revisions.insert(utterance.id, revision);
                 assert!(revision > last.unwrap_or(0), "revisions rise");
             }
@@ -87,6 +90,10 @@ impl Ledger {
             None => panic!("{word:?} was not said"),
         };
         self.words().iter().map(chunk).collect()
+    }
+
+    pub(crate) fn has_partial_at(&self, ms: i64) -> bool {
+        self.partial_end_ms >= ms
     }
 
     fn in_gap(&self, chunk: u32) -> bool {

@@ -1,6 +1,6 @@
 //! The four providers, each with what stands behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use voicematch_transcribe::provider::{
     Provider, Secret, command::Command, gladia::Gladia, vosk::Vosk,
@@ -28,9 +28,19 @@ pub(crate) struct Fault {
     pub server: Vec<Faults>,
 }
 
+/// The interpreter itself: what is called `python3` may be a script that looks for it.
+static PYTHON: LazyLock<String> = LazyLock::new(|| {
+    let found = std::process::Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output();
+    let found = found.expect("there is a python3");
+    String::from_utf8_lossy(&found.stdout).trim().to_owned()
+});
+
 pub(crate) fn program(options: &str) -> String {
+    let python = PYTHON.as_str();
     format!(
-        "python3 -I {}/tests/bridge/support/recogniser.py {options}",
+        "{python} -I {}/tests/bridge/support/recogniser.py {options}",
         env!("CARGO_MANIFEST_DIR")
     )
 }
