@@ -126,7 +126,9 @@ async fn streams_lost_in_mid_utterance_lose_nothing() {
     };
     for_all(fault, |rig, name| async move {
         let mut speaker = rig.speaker(5);
+        let began = Instant::now();
         while rig.metric("transcribe_provider_reconnects_total") < 10.0 {
+            assert!(began.elapsed() < 3 * PATIENCE, "{name}");
             // Slower than others: a third of it is heard twice, and new streams take their time.
             speaker.say();
             speaker.listen(Duration::from_millis(75)).await;
@@ -232,6 +234,7 @@ async fn garbage_and_long_lines_are_ignored_and_too_many_are_left() {
             assert!(began.elapsed() < PATIENCE, "{name}");
         }
         while rig.metric("transcribe_provider_reconnects_total") < 1.0 {
+            assert!(began.elapsed() < 3 * PATIENCE, "{name}");
             talk_fast(&mut speaker, 5).await;
         }
         assert_eq!(

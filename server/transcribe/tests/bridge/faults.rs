@@ -253,8 +253,14 @@ async fn a_busy_provider_that_says_how_long_is_not_asked_before() {
 async fn a_hundred_reconnects_in_the_middle_of_utterances_lose_nothing() {
     let rig = Rig::fake("?close_after=2700ms&jitter=40ms");
     let mut speaker = rig.speaker(3);
+    let began = Instant::now();
     while rig.metric("transcribe_provider_reconnects_total") < 100.0 {
         speaker.talk(seconds(5)).await;
+        assert!(
+            began.elapsed() < seconds(1000),
+            "{} s",
+            began.elapsed().as_secs()
+        );
     }
     let ledger = speaker.finish().await;
     ledger.assert_all_heard();
