@@ -134,6 +134,11 @@ monitor = one(rendered("monitoring"), "ServiceMonitor")
 metric = one(rendered("autoscaling"), "HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
 
 
+def get(url, token=None):
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30).read().decode()
+
+
 def starts(given, asked):
     mapped = {
         name: str(copy / "secrets" / pathlib.PurePath(value).name) if name.endswith("_FILE") else value
@@ -149,7 +154,14 @@ def starts(given, asked):
         else:
             sys.exit("the server does not start:\n" + "".join(log))
         admin = json.loads(log[-1])["admin"]
-        answers = {path: urllib.request.urlopen(f"http://{admin}{path}", timeout=5).read().decode() for path in asked}
+        answers = {path: get(f"http://{admin}{path}") for path in asked}
+        # An operator shows the token, and nobody else is answered.
+        get(f"http://{admin}/support/closes", token=(copy / "secrets/admin.token").read_text().strip())
+        try:
+            get(f"http://{admin}/support/closes", token="x" * 64)
+            sys.exit("wrong: /support answers without its token")
+        except urllib.error.HTTPError as refused:
+            check(refused.code == 401, "/support answers", refused.code)
         process.send_signal(signal.SIGTERM)
         process.stdout.read()
         check(process.wait(10) == 0, "the server does not drain")
@@ -158,9 +170,20 @@ def starts(given, asked):
         process.kill()
 
 
+composed = env_of(compose["services"]["server"])
 answers = starts(settings, {probe["path"] for probe in probes} | {monitor["spec"]["endpoints"][0]["path"]})
 check(re.search(rf"^{metric}\b", answers["/metrics"], re.M), "the server has no metric", metric)
-starts(env_of(compose["services"]["server"]), ["/livez"])
+starts(composed, ["/livez"])
+
+# Each secret that the server is to read is one that it gets.
+for name, path in [(name, pathlib.PurePath(value)) for name, value in composed.items() if name.endswith("_FILE")]:
+    check(path.parent == pathlib.PurePath("/run/secrets"), name, "is in no secret of compose.yaml")
+    check(path.name in compose["services"]["server"]["secrets"], "the server of compose.yaml does not get", path.name)
+mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+howto = (deploy / "kubernetes/kustomization.yaml").read_text()
+for name, path in [(name, pathlib.PurePath(value)) for name, value in settings.items() if name.endswith("_FILE")]:
+    check(str(path.parent) in mounted, name, "is in no Secret of Kubernetes")
+    check(f"--from-file={path.name}" in howto, "kustomization.yaml does not say how to make", path.name)
 
 # Drains end before they are ended.
 grace = lambda given: duration(given["VOICEMATCH_DRAIN_TIMEOUT"]) + 2
