@@ -18,6 +18,21 @@ const mayMakeNetworks = (() => {
   }
 })();
 
+/** Opens the page. Chromium gives up what it loads, or part of it, when the machine gets an address: those of a network that was just made come late. */
+async function arrive(browser, url) {
+  const page = await open(browser, 'about:blank');
+  for (let tries = 1; ; tries++) {
+    try {
+      page.complaints.length = 0;
+      await page.goto(url, { timeout: 8_000, waitUntil: 'networkidle' });
+      assert.deepEqual(page.complaints, []);
+      return page;
+    } catch (error) {
+      if (tries === 6) throw error;
+    }
+  }
+}
+
 /** A browser in a namespace, and one beside the server. */
 async function apart(t, number) {
   const name = `voicematch-${process.pid}-${number}`;
@@ -39,8 +54,8 @@ async function apart(t, number) {
   writeFileSync(program, `#!/bin/sh\nexec ip netns exec ${name} /usr/bin/chromium "$@"\n`, { mode: 0o755 });
   const server = await Server.start(t, [], `${net}.1`);
   const flags = [`--unsafely-treat-insecure-origin-as-secure=${server.url}`];
-  const one = await open(await browser(t, { flags, program }), server.url);
-  const other = await open(await browser(t, { flags }), server.url);
+  const one = await arrive(await browser(t, { flags, program }), server.url);
+  const other = await arrive(await browser(t, { flags }), server.url);
   for (const page of [one, other]) await page.click('#talk');
   for (const page of [one, other]) await state(page, 'call');
   await hears(one);
