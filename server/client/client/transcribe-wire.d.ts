@@ -25,6 +25,7 @@ export type Told =
   | Ready | Partial | Final | Gap | Ended
   | { type: 'audio_ack'; ms: number }
   | { type: 'stored'; through: number }
+  | { type: 'moved'; url: string }
   | { type: 'lost'; from_seq: number; to_seq: number }
   | { type: 'provider_state'; speaker: string; state: ProviderState; retry_in_ms?: number }
   | { type: 'tool_result'; id?: Id; ok: boolean; result?: object; code?: string; message?: string }

@@ -230,6 +230,8 @@ export type ErrorCode =
   | 'room_full'
   /** There are as many named rooms as there may be. */
   | 'too_many_rooms'
+  /** A named room that is on another node, which cannot be reached now. */
+  | 'room_unavailable'
   /** A room ticket that no key of this server has signed. */
   | 'room_ticket_invalid'
   /** A room ticket that is too old. */
@@ -244,6 +246,8 @@ export type ErrorCode =
   | 'not_allowed'
   /** A token of `renew_token` that is wrong, or another user's. */
   | 'token_refused'
+  /** A relay that the way to the partner's node could not take: it is not there, and may be sent again. */
+  | 'relay_lost'
   /** More messages than the limit allows; this one was dropped. */
   | 'rate_limited'
   /** The server is about to stop and makes no new matches. */
@@ -445,11 +449,19 @@ export type ServerMessage = {
   /** The partner left; the room is gone and this user is idle. */
   | {
       type: 'peer_left';
-      /** Who left. */
+      /** Who left; the user's own id: they are out of a named room. */
       peer_id: string;
       /** Why. */
       reason: LeaveReason;
       /** The room that is gone. */
+      room_id: string;
+    }
+  /** In a resumable session: some messages of the partner, who is on another node, are lost. The room goes on; what was being agreed on, such as a call, is to be agreed on anew. */
+  | {
+      type: 'relay_gap';
+      /** Whose messages. */
+      peer_id: string;
+      /** The room. */
       room_id: string;
     }
   /** The user is in a named room. */

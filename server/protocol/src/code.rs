@@ -62,6 +62,8 @@ closed_list! {
         RoomFull = "room_full",
         /// There are as many named rooms as there may be.
         TooManyRooms = "too_many_rooms",
+        /// A named room that is on another node, which cannot be reached now.
+        RoomUnavailable = "room_unavailable",
         /// A room ticket that no key of this server has signed.
         RoomTicketInvalid = "room_ticket_invalid",
         /// A room ticket that is too old.
@@ -76,6 +78,8 @@ closed_list! {
         NotAllowed = "not_allowed",
         /// A token of `renew_token` that is wrong, or another user's.
         TokenRefused = "token_refused",
+        /// A relay that the way to the partner's node could not take: it is not there, and may be sent again.
+        RelayLost = "relay_lost",
         /// More messages than the limit allows; this one was dropped.
         RateLimited = "rate_limited",
         /// The server is about to stop and makes no new matches.
@@ -93,6 +97,8 @@ impl ErrorCode {
                 | Self::Gap
                 | Self::RoomFull
                 | Self::TooManyRooms
+                | Self::RoomUnavailable
+                | Self::RelayLost
                 | Self::RateLimited
                 | Self::Draining
         )

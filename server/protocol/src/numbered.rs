@@ -11,6 +11,9 @@
 //! | 3-5 | track |
 //! | 6-9 | chunk, from 0 |
 //! | 10-15 | when it was sent, in microseconds of a clock that the writer chooses |
+//!
+//! A rate converter on the way changes every byte. For audio that passes one there is a held form ([`Numbered::write_held`]):
+//! loud bits, each as long as four samples of the rate at which they are read.
 
 /// The bytes of a header.
 pub const HEADER_BYTES: usize = 16;
@@ -23,6 +26,22 @@ pub const MAX_TRACK: u32 = 0x00ff_ffff;
 
 /// The highest time of sending: nine years in microseconds.
 pub const MAX_SENT_US: u64 = 0xffff_ffff_ffff;
+
+/// The highest number of a chunk in the held form.
+pub const MAX_HELD_CHUNK: u32 = 0x00ff_ffff;
+
+/// The samples of a bit in the held form, where it is read: even what turns with each bit passes a low-pass at half
+/// of the Nyquist frequency.
+const HELD_SAMPLES: usize = 4;
+/// Samples before the first bit: the converter may have none of the first ones yet.
+const HELD_LEAD: usize = 8;
+/// The latest sample at which the first bit may be found: converters are late.
+const HELD_LATEST: usize = 24;
+/// How loud a bit is, and what counts as one.
+const HELD_LEVEL: i16 = 12_000;
+const HELD_LEAST: i16 = 4_000;
+/// The first bits, and what the others are checked with.
+const HELD_MAGIC: u8 = 0xa7;
 
 /// What a chunk says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +91,67 @@ impl Numbered {
         })
     }
 
+    /// Writes the held form over the first samples of `chunk`, PCM of `factor` times the rate at which it is read: a
+    /// byte that is always the same, three of the track, three of the chunk's number, and their check. The time of sending
+    /// is not in it. `false`, and nothing is written, if the chunk has less than 17 ms at 16 kHz or a number is too high.
+    #[must_use]
+    pub fn write_held(&self, chunk: &mut [u8], factor: usize) -> bool {
+        if self.track > MAX_TRACK || self.chunk > MAX_HELD_CHUNK {
+            return false;
+        }
+        let [a, b, c, _] = self.track.to_le_bytes();
+        let [d, e, f, _] = self.chunk.to_le_bytes();
+        let bytes = [HELD_MAGIC, a, b, c, d, e, f, check(&[a, b, c, d, e, f])];
+        let (lead, held) = (HELD_LEAD * factor * 2, HELD_SAMPLES * factor * 2);
+        let Some(header) = chunk.get_mut(lead..lead + bytes.len() * 8 * held) else {
+            return false;
+        };
+        for (at, bit) in header.chunks_exact_mut(held).enumerate() {
+            let is_set = bytes[at / 8] >> (at % 8) & 1 == 1;
+            let level = if is_set { HELD_LEVEL } else { -HELD_LEVEL };
+            for sample in bit.chunks_exact_mut(2) {
+                sample.copy_from_slice(&level.to_le_bytes());
+            }
+        }
+        true
+    }
+
+    /// The held form with which `chunk` begins, if it does, whatever converter it has passed.
+    #[must_use]
+    pub fn read_held(chunk: &[u8]) -> Option<Self> {
+        (0..=HELD_LATEST).find_map(|first| {
+            let mut bytes = [0_u8; 8];
+            for at in 0..bytes.len() * 8 {
+                let place = (first + at * HELD_SAMPLES) * 2;
+                let sample = chunk.get(place..)?.first_chunk()?;
+                let level = i16::from_le_bytes(*sample);
+                if level.unsigned_abs() < HELD_LEAST.unsigned_abs() {
+                    return None;
+                }
+                bytes[at / 8] |= u8::from(level > 0) << (at % 8);
+            }
+            let [HELD_MAGIC, a, b, c, d, e, f, sum] = bytes else {
+                return None;
+            };
+            (sum == check(&[a, b, c, d, e, f])).then(|| Self {
+                track: u32::from_le_bytes([a, b, c, 0]),
+                chunk: u32::from_le_bytes([d, e, f, 0]),
+                sent_us: 0,
+            })
+        })
+    }
+
     /// The word that stands for the chunk in a transcript.
     #[must_use]
     pub fn word(&self) -> String {
         format!("c{}-{:06}", self.track, self.chunk)
     }
+}
+
+fn check(bytes: &[u8]) -> u8 {
+    bytes
+        .iter()
+        .fold(HELD_MAGIC, |sum, byte| sum.rotate_left(1) ^ byte)
 }
 
 /// The track and the chunk of a word, if it is one of [`Numbered::word`].
@@ -144,9 +219,37 @@ mod tests {
     }
 
     #[test]
+    fn the_held_form_is_read_at_the_other_rate() {
+        let held = Numbered { sent_us: 0, ..SOME };
+        // 20 ms, and the first of each three samples: a converter at its simplest, here with and without a delay.
+        let mut chunk = vec![0; 960 * 2];
+        assert!(held.write_held(&mut chunk, 3));
+        for delay in [0, 5, 15] {
+            let late = std::iter::repeat_n([0, 0], delay).flatten();
+            let kept = chunk.chunks_exact(6).flat_map(|three| [three[0], three[1]]);
+            let read: Vec<u8> = late.chain(kept).collect();
+            assert_eq!(Numbered::read_held(&read), Some(held), "{delay}");
+            assert_eq!(Numbered::read(&read), None);
+            let mut wrong = read.clone();
+            let place = (HELD_LEAD + delay + 20 * HELD_SAMPLES) * 2;
+            for byte in &mut wrong[place..place + HELD_SAMPLES * 2] {
+                *byte = !*byte;
+            }
+            assert_eq!(Numbered::read_held(&wrong), None, "a bit is wrong");
+        }
+        let too_high = Numbered {
+            chunk: MAX_HELD_CHUNK + 1,
+            ..SOME
+        };
+        assert!(!too_high.write_held(&mut chunk, 3));
+        assert!(!SOME.write_held(&mut [0; 700 * 2], 3), "too short");
+    }
+
+    #[test]
     fn other_audio_has_no_number() {
         for other in [&[][..], &MAGIC, &[0; 3200], &[0xff; 16]] {
             assert_eq!(Numbered::read(other), None);
+            assert_eq!(Numbered::read_held(other), None);
         }
     }
 

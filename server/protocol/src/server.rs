@@ -122,10 +122,18 @@ pub enum ServerMessage<'a> {
     PeerLeft {
         /// The room that is gone.
         room_id: RoomId,
-        /// Who left.
+        /// Who left; the user's own id: they are out of a named room.
         peer_id: SessionId,
         /// Why.
         reason: LeaveReason,
+    },
+    /// In a resumable session: some messages of the partner, who is on another node, are lost. The room goes on; what was being
+    /// agreed on, such as a call, is to be agreed on anew.
+    RelayGap {
+        /// The room.
+        room_id: RoomId,
+        /// Whose messages.
+        peer_id: SessionId,
     },
     /// The user is in a named room.
     RoomJoined {
@@ -329,6 +337,7 @@ pub enum ServerType {
     Waiting,
     MatchFound,
     PeerLeft,
+    RelayGap,
     RoomJoined,
     PeerJoined,
     Rejoining,

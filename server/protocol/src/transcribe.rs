@@ -257,6 +257,11 @@ pub enum Told<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a RawValue>,
     },
+    /// Another server has the session; the connection is closed next, with 4005.
+    Moved {
+        /// Where it is: `http://` or `https://`, a host, and perhaps a port. The same token opens `/transcribe` there.
+        url: &'a str,
+    },
     /// The session has ended; the connection is closed next.
     Ended {
         /// Why.
@@ -399,6 +404,10 @@ closed_list! {
         RateLimited = "rate_limited",
         /// The server is about to stop.
         Draining = "draining",
+        /// Another server has the session, and this is where.
+        Moved = "moved",
+        /// Another server has the session, and has not said where it is reached.
+        SessionElsewhere = "session_elsewhere",
         /// This server does not transcribe: it was started without a provider.
         NotTranscribed = "not_transcribed",
         /// The server's own fault.

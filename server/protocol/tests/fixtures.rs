@@ -114,6 +114,10 @@ fn the_server_writes_each_message_as_in_its_fixture() {
             peer_id: PEER,
             reason: LeaveReason::Ended(CloseReason::Closed),
         },
+        ServerMessage::RelayGap {
+            room_id: ROOM,
+            peer_id: PEER,
+        },
         ServerMessage::RoomJoined {
             room: "tea",
             room_id: ROOM,

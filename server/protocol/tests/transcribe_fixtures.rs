@@ -138,6 +138,12 @@ fn each_message_is_written_as_in_its_fixture() {
         ),
         ("pong", Told::Pong { id: Some(&seven) }),
         (
+            "moved",
+            Told::Moved {
+                url: "https://node-2.example.org",
+            },
+        ),
+        (
             "ended",
             Told::Ended {
                 reason: EndReason::Host,
