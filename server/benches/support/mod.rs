@@ -23,7 +23,7 @@ use voicematch_core::{
     room::{Member, Place, Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
         Arrival, Context, Pending, Persons, RateLimit, Resumable, Resumables, ResumeConfig,
-        Session, SessionConfig, close_log::CloseLog,
+        Session, SessionConfig, Takes, close_log::CloseLog,
     },
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
@@ -92,6 +92,7 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
             anyone: Some(WIDEN_AFTER * 3),
         },
         avoid_partner_for: Duration::from_secs(30),
+        keep_seat_for: Duration::from_secs(15),
     };
     Matchmaker::new(config, new_shared(metrics))
 }
@@ -99,7 +100,7 @@ pub(crate) fn new_matchmaker(metrics: &Arc<Metrics>) -> Matchmaker {
 /// Nobody hears of rooms, as it is unless the operator says otherwise.
 fn new_shared(metrics: &Arc<Metrics>) -> Arc<Shared> {
     let keys = Arc::new(RoomKeys::random(ProcessId::random()));
-    Shared::new(metrics.clone(), keys, 100, None)
+    Shared::new(metrics.clone(), keys, 100, None, None)
 }
 
 /// A user without a session, who listens at `sink`.
@@ -152,8 +153,9 @@ fn new_context() -> Arc<Context> {
         identify: None,
         named_rooms: NamedRooms::new(100, shared.clone()),
         resumables: Resumables::default(),
+        takes: Takes::default(),
         detached: AtomicUsize::new(0),
-        pending_rooms: PendingRooms::new(10, shared.clone()),
+        pending_rooms: Arc::new(PendingRooms::new(10, shared.clone())),
         room_keys: shared.keys.clone(),
         shared,
         memory: new_memory(&metrics),

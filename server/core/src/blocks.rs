@@ -16,6 +16,7 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use prometheus::IntGauge;
+use sha2::{Digest, Sha256};
 use voicematch_protocol::SessionId;
 
 /// The most that one person blocks at the same time; one more makes the first one a stranger again.
@@ -29,6 +30,13 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Person(u64);
 
+impl Person {
+    /// The number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Who has blocked whom.
 pub struct Blocks {
     /// With whom each person is apart, and until when; each pair stands in it twice.
@@ -38,6 +46,8 @@ pub struct Blocks {
     people: AtomicUsize,
     /// Users choose their ids, so the hash must be one that they cannot predict.
     hash: ahash::RandomState,
+    /// In place of it: all nodes of a cluster have the same.
+    key: Option<[u8; 32]>,
     max: usize,
     remembered_for: Duration,
     remembered: IntGauge,
@@ -89,15 +99,43 @@ impl Blocks {
             made: Mutex::default(),
             people: AtomicUsize::new(0),
             hash: ahash::RandomState::new(),
+            key: None,
             max,
             remembered_for,
             remembered,
         }
     }
 
+    /// The same, for a node of a cluster: persons have the same numbers on all nodes that have this secret key.
+    pub fn keyed(self, key: [u8; 32]) -> Self {
+        let key = Some(key);
+        Self { key, ..self }
+    }
+
     /// A user of the app, or else a session.
     pub fn person(&self, user: Option<&str>, session: SessionId) -> Person {
-        Person(user.map_or(session.0, |user| self.hash.hash_one(user)))
+        Person(match (user, &self.key) {
+            (None, _) => session.0,
+            (Some(user), None) => self.hash.hash_one(user),
+            (Some(user), Some(key)) => {
+                let hash = Sha256::new()
+                    .chain_update(key)
+                    .chain_update(user)
+                    .finalize();
+                hash.iter()
+                    .take(8)
+                    .fold(0, |n, &byte| n << 8 | u64::from(byte))
+            }
+        })
+    }
+
+    /// Whom a person does not meet.
+    pub fn apart_of(&self, one: Person, now: Instant) -> Vec<u64> {
+        let others = self.apart.get(&one);
+        others.map_or_else(Vec::new, |others| {
+            let apart = others.iter().filter(|(_, until)| now < **until);
+            apart.map(|(other, _)| other.0).collect()
+        })
     }
 
     /// Whether nobody has blocked anybody.
@@ -156,6 +194,41 @@ impl Blocks {
             }
         }
         self.show(&made);
+    }
+
+    /// Whom a person has blocked, and who has blocked them, with how long each is remembered still; of both as many as
+    /// one person may block.
+    pub fn of(&self, person: Person, now: Instant) -> [Vec<(u64, Duration)>; 2] {
+        let made = self.lock();
+        let others = self.apart.get(&person);
+        let others: Vec<Person> =
+            others.map_or_else(Vec::new, |others| others.keys().copied().collect());
+        let left = |by, of| {
+            let block = made.by_age.get(&made.find(by, of)?)?;
+            (now < block.until).then(|| block.until - now)
+        };
+        let own = others
+            .iter()
+            .filter_map(|&of| Some((of.0, left(person, of)?)));
+        let theirs = others
+            .iter()
+            .filter_map(|&by| Some((by.0, left(by, person)?)));
+        [
+            own.take(MAX_OF_ONE).collect(),
+            theirs.take(MAX_OF_ONE).collect(),
+        ]
+    }
+
+    /// Takes over what another node remembers of a person, as long as it would have there.
+    pub fn take_over(&self, person: Person, blocks: &[Vec<(u64, Duration)>; 2], now: Instant) {
+        let [own, theirs] = blocks;
+        let own = own.iter().map(|&(of, left)| (person, Person(of), left));
+        let theirs = theirs.iter().map(|&(by, left)| (Person(by), person, left));
+        for (by, of, left) in own.chain(theirs).take(2 * MAX_OF_ONE) {
+            // It counts from when it was made, which is some time ago.
+            let ago = self.remembered_for.saturating_sub(left);
+            self.block(by, of, now.checked_sub(ago).unwrap_or(now));
+        }
     }
 
     /// How many blocks are remembered.

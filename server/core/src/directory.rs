@@ -23,6 +23,14 @@ impl Directory {
         }
     }
 
+    /// The same under a given id; `None`: there is somebody of that id.
+    pub fn admit_as(&self, id: SessionId, make: impl FnOnce() -> Member) -> Option<Arc<Member>> {
+        match self.members.entry(id) {
+            Entry::Vacant(place) => Some(place.insert(Arc::new(make())).clone()),
+            Entry::Occupied(_) => None,
+        }
+    }
+
     pub fn remove(&self, id: SessionId) {
         self.members.remove(&id);
     }

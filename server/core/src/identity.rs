@@ -122,6 +122,16 @@ impl Identity {
         self.lock().at
     }
 
+    /// Whether its user was told that it ends soon.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.lock().announce_at.is_none()
+    }
+
+    /// Its user was told that it ends soon.
+    pub(crate) fn set_announced(&self) {
+        self.lock().announce_at = None;
+    }
+
     /// When [`Self::due`] has something to say.
     pub fn due_at(&self) -> Instant {
         let expiry = *self.lock();

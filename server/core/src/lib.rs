@@ -2,10 +2,11 @@
 //! a transport hands in the user's messages and the time, and gives each outbox a [`outbox::Link`] to write to.
 //!
 //! Imports run downward only: [`session`] -> [`matchmaker`] -> [`room`] -> [`outbox`] -> [`metrics`], and
-//! [`session`] -> [`directory`]. [`address`], [`blocks`], [`events`], [`memory`], [`pause`] and [`trace`] are leaves.
+//! [`session`] -> [`directory`]. [`address`], [`blocks`], [`cluster`], [`events`], [`memory`], [`pause`] and [`trace`] are leaves.
 
 pub mod address;
 pub mod blocks;
+pub mod cluster;
 pub mod directory;
 pub mod events;
 pub mod identity;

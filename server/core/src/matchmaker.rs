@@ -7,7 +7,11 @@
 //!
 //! Lock order: one pool, then claims, older first. No pool and no claim is held while a seat is taken.
 
+mod across;
 mod claim;
+mod claims;
+mod halves;
+mod index;
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
@@ -29,10 +33,15 @@ use voicematch_protocol::{LeaveReason, SessionId};
 
 use crate::{
     live::Live,
-    room::{Member, Place, Room, Shared, Side, WaiterGone},
+    metrics::Reach,
+    room::{Absent, Member, Place, Room, Shared, Side},
     trace::Trace,
 };
-pub use claim::{Claim, ClaimState, Unpaired};
+use across::Across;
+pub(crate) use across::Arrived;
+pub use across::{Cluster, Seat, Shown};
+pub use claim::{Claim, ClaimState, Unclaimed, Unpaired};
+pub use index::{Find, Index, Seeker};
 pub use view::{PoolView, TicketView, WhyNot};
 pub use wish::{MAX_INTERESTS, MAX_WORD_BYTES, PoolKey, PoolKind, Widening, Wish};
 
@@ -42,6 +51,8 @@ pub struct MatchmakerConfig {
     pub widening: Widening,
     /// For how long a user who chose `next` is not matched with the partner they left.
     pub avoid_partner_for: Duration,
+    /// For how long the seat of a resumable user is kept whose node has died or has sent them away.
+    pub keep_seat_for: Duration,
 }
 
 /// A former partner that a user does not want to meet again for some time.
@@ -68,9 +79,32 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Whether it is still without a partner: it waits, or somebody on another node is asked.
+    fn is_open(&self) -> bool {
+        matches!(
+            self.claim.state(),
+            ClaimState::Waiting | ClaimState::Offered
+        )
+    }
+
     /// Whether it can be matched now.
     pub fn is_waiting(&self) -> bool {
         self.claim.state() == ClaimState::Waiting
+    }
+
+    /// What its user looks for.
+    pub(crate) fn wish(&self) -> &Wish {
+        &self.wish
+    }
+
+    /// Since when its user waits.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether it is out of the pools while its user does not answer.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.claim.state() == ClaimState::Parked
     }
 
     /// The `id` of the request.
@@ -126,6 +160,8 @@ pub struct Matchmaker {
     arrivals: AtomicU64,
     shared: Arc<Shared>,
     trace: Option<Arc<dyn Trace>>,
+    /// `None`: there are no other nodes.
+    across: Option<Arc<Across>>,
 }
 
 /// What has become of a user who has blocked another, beside the block.
@@ -147,6 +183,7 @@ impl Matchmaker {
             arrivals: AtomicU64::new(0),
             shared,
             trace: None,
+            across: None,
         }
     }
 
@@ -181,22 +218,26 @@ impl Matchmaker {
     }
 
     fn begin(&self, ticket: &Arc<Ticket>, now: Instant) {
+        if self.across.is_some() {
+            self.post(ticket, ticket.pool_kinds());
+            return self.look(ticket, now);
+        }
         if !self.search(ticket, false, now) {
             self.post(ticket, ticket.pool_kinds());
             self.search_posted(ticket, now);
         }
     }
 
-    /// The same for a user who is away: the ticket is parked, and keeps its place in the order.
+    /// The same for a user who is away: the ticket is parked, and keeps its place in the order. They wait since `since`.
     pub fn find_later(
         &self,
         member: &Arc<Member>,
         wish: Wish,
         avoid: Vec<Avoid>,
         request_id: Option<Box<RawValue>>,
-        now: Instant,
+        since: Instant,
     ) -> Result<Arc<Ticket>, Place> {
-        let ticket = self.ticket(member, wish, avoid, request_id, now)?;
+        let ticket = self.ticket(member, wish, avoid, request_id, since)?;
         ticket.claim.park();
         Ok(ticket)
     }
@@ -248,10 +289,22 @@ impl Matchmaker {
         {
             return (is_new, Parted::Again(again));
         }
+        self.look_anew(ticket, now);
         let room = member.room();
         let room = room.filter(|room| self.shared.are_apart(member, room.peer_of(member.id), now));
         let left = room.and_then(|_| member.leave_room(LeaveReason::Left));
         (is_new, left.map_or(Parted::Unmoved, Parted::Left))
+    }
+
+    /// Whom a user may meet has changed: the index is to know.
+    fn look_anew(&self, ticket: Option<&Ticket>, now: Instant) {
+        let across = self.across.as_ref();
+        let posted = across
+            .zip(ticket)
+            .and_then(|(across, ticket)| across.ticket(ticket.id()));
+        if let Some(ticket) = posted {
+            self.look(&ticket, now);
+        }
     }
 
     /// Lets the user of a ticket whose match was undone wait again, as long as before, behind those who wait.
@@ -275,22 +328,28 @@ impl Matchmaker {
 
     /// Cancels a ticket and makes its user idle. False: the ticket was matched first.
     pub fn cancel(&self, ticket: &Arc<Ticket>) -> bool {
-        let cancelled = ticket.claim.cancel();
-        if cancelled {
+        let was = ticket.claim.cancel();
+        if was.is_some() {
             self.withdraw(ticket);
             ticket.member.stop_waiting(ticket.claim.sequence);
         }
-        cancelled
+        if was == Some(ClaimState::Offered) {
+            self.offer_withdrawn(ticket);
+        }
+        was.is_some()
     }
 
     /// Takes a ticket out of the pools while its user does not answer. It keeps its place in the order. False: it was
     /// matched or cancelled first.
     pub fn park(&self, ticket: &Ticket) -> bool {
-        let parked = ticket.claim.park();
-        if parked {
+        let was = ticket.claim.park();
+        if was.is_some() {
             self.withdraw(ticket);
         }
-        parked
+        if was == Some(ClaimState::Offered) {
+            self.offer_withdrawn(ticket);
+        }
+        was.is_some()
     }
 
     /// Puts a parked ticket back at its place, and looks for a partner. Returns the time of the next
@@ -309,19 +368,19 @@ impl Matchmaker {
             .wish
             .wider(ticket.kind(), &self.config.get().widening)
         {
-            if now < ticket.since + after || !ticket.is_waiting() {
+            if now < ticket.since + after || !ticket.is_open() {
                 break;
             }
             ticket.kind.store(wider as u8, Ordering::Release);
             self.post(ticket, std::iter::once(wider));
         }
-        self.search_posted(ticket, now);
+        self.look(ticket, now);
         self.next_step(ticket, now)
     }
 
     /// The next time at which [`Self::advance`] has something to do, if there is one.
     pub fn next_step(&self, ticket: &Ticket, now: Instant) -> Option<Instant> {
-        if !ticket.is_waiting() {
+        if !ticket.is_open() {
             return None;
         }
         let wider = ticket
@@ -335,7 +394,7 @@ impl Matchmaker {
 
     /// Looks for a partner of a ticket that stands in pools.
     fn search_posted(&self, ticket: &Arc<Ticket>, now: Instant) {
-        if !self.search(ticket, true, now) && !ticket.is_waiting() {
+        if !self.search(ticket, true, now) && !ticket.is_open() {
             self.withdraw(ticket);
         }
     }
@@ -347,7 +406,9 @@ impl Matchmaker {
             match Claim::pair(&ticket.claim, &found.claim, are_apart) {
                 Err(Unpaired::Mine) => {
                     // The claim may have withdrawn the ticket before it had reached all its pools.
-                    self.withdraw(ticket);
+                    if !ticket.is_open() {
+                        self.withdraw(ticket);
+                    }
                     return true;
                 }
                 Err(Unpaired::Theirs) => self.remove(&found),
@@ -361,7 +422,12 @@ impl Matchmaker {
                     }
                     match self.open_room(&found, ticket, kind, now) {
                         Ok(()) => return true,
-                        Err(WaiterGone) => self.reopen(ticket, posted),
+                        Err(Absent::Waiter) => self.reopen(ticket, posted),
+                        // Another task has led the user away, or ends the session: the ticket is over.
+                        Err(Absent::Newcomer) => {
+                            self.reopen(&found, true);
+                            return true;
+                        }
                     }
                 }
             }
@@ -376,6 +442,10 @@ impl Matchmaker {
         if posted {
             // Searches that met the claimed ticket have taken it out of their pools.
             self.post(ticket, ticket.pool_kinds());
+        }
+        // Who makes this match may be another task than the user's own, which finds a claimed ticket when they go.
+        if self.across.is_some() && !ticket.member.waits_with(ticket.claim.sequence) {
+            self.cancel(ticket);
         }
     }
 
@@ -407,13 +477,16 @@ impl Matchmaker {
         newcomer: &Ticket,
         kind: PoolKind,
         now: Instant,
-    ) -> Result<(), WaiterGone> {
+    ) -> Result<(), Absent> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
         let room = Room::open(&waiter, &newcomer, &shared, &self.shared, now)?;
-        self.shared
-            .metrics
-            .matched(kind.index(), [waiter.waited, newcomer.waited]);
+        let reach = match &self.across {
+            Some(across) if !across.index().is_up() => Reach::Fallback,
+            _ => Reach::Local,
+        };
+        let waited = [waiter.waited, newcomer.waited];
+        self.shared.metrics.matched(kind.index(), reach, waited);
         if let Some(trace) = &self.trace {
             let users = [&waiter, &newcomer].map(|side| (side.member.id, side.waited));
             trace.matched(room.id, PoolKind::LABELS[kind.index()], users);
@@ -429,12 +502,18 @@ impl Matchmaker {
                 .insert(ticket.claim.sequence, ticket.clone());
         }
         self.count(ticket, Some(ticket.kind()));
+        if let Some(across) = &self.across {
+            across.posted(ticket);
+        }
     }
 
     /// Takes a claimed or cancelled ticket out of its pools and out of the count of waiting users.
     fn withdraw(&self, ticket: &Ticket) {
         self.remove(ticket);
         self.count(ticket, None);
+        if let Some(across) = &self.across {
+            across.withdrawn(ticket);
+        }
     }
 
     /// Takes a ticket out of its pools, unless it has been reopened. Empty pools go too.
@@ -469,5 +548,9 @@ const UNCOUNTED: u8 = u8::MAX;
 
 #[cfg(test)]
 mod claim_model;
+#[cfg(test)]
+mod claim_protocol;
+#[cfg(test)]
+mod cluster_model;
 #[cfg(test)]
 mod tests;

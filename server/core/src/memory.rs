@@ -72,6 +72,11 @@ impl Share {
         }
     }
 
+    /// Another part, which uses nothing yet.
+    pub fn another(&self) -> Self {
+        Self::new(self.memory.clone(), 0)
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)

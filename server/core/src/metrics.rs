@@ -25,7 +25,7 @@ use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind, ReportR
 pub use calls::Calls;
 use labels::{
     DROPS, EVENT_DROPS, EVENT_REQUESTS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES,
-    SPAN_RESULTS, WEBHOOK_RESULTS,
+    SPAN_RESULTS, TAKES, WEBHOOK_RESULTS,
 };
 pub use labels::{LIMITS, REFUSALS, Transport};
 use percentiles::percentiles;
@@ -56,6 +56,30 @@ struct Hot {
     sent_bytes: AtomicU64,
     latency: [AtomicU64; LATENCY_BUCKETS.len() + 1],
     latency_nanos: AtomicU64,
+}
+
+/// Where a match was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Both users are here.
+    Local,
+    /// The partner is on another node.
+    Remote,
+    /// Both are here, and the other nodes could not be asked.
+    Fallback,
+}
+
+impl Reach {
+    const ALL: [Self; 3] = [Self::Local, Self::Remote, Self::Fallback];
+
+    /// The metric label.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::Fallback => "fallback",
+        }
+    }
 }
 
 /// The outbox that has been fullest since the start.
@@ -101,6 +125,8 @@ pub struct Metrics {
     sessions_active: [IntGauge; Transport::ALL.len()],
     pub sessions_detached: IntGauge,
     resumes: IntCounterVec,
+    /// Sessions that were asked for at another node.
+    pub takes: IntCounterVec,
     reconnects: IntCounterVec,
     losses: IntCounterVec,
     resume_seconds: Histogram,
@@ -121,6 +147,8 @@ pub struct Metrics {
     pub calls: Calls,
     pub event_webhook: EventWebhook,
     pub named_rooms: IntGauge,
+    /// Named rooms that were on two nodes under one name, and became one.
+    pub room_conflicts: IntCounter,
     room_keys: IntGaugeVec,
     pub named_members: IntGauge,
     /// By kind of pool, as given to [`Metrics::new`].
@@ -128,7 +156,10 @@ pub struct Metrics {
     pub rooms_active: IntGauge,
     /// By kind of pool; `matchmaking_duration_seconds` is their sum.
     match_wait: Box<[Histogram]>,
-    matches: Box<[IntCounter]>,
+    /// By reach, then by pool.
+    matches: [Box<[IntCounter]>; Reach::ALL.len()],
+    /// What has become of proposals between nodes.
+    pub claims: IntCounterVec,
     pub partners_gone: IntCounter,
     dropped: IntCounterVec,
     requests: [IntCounter; ClientType::ALL.len()],
@@ -152,10 +183,10 @@ impl Metrics {
             "Users who wait for a match, by the widest kind of pool that they stand in.",
             "pool",
         )?;
-        let matches = make.counters(
+        let matches = make.counters_by(
             "matches_total",
-            "Matches made, by the kind of pool in which the two met.",
-            "pool",
+            "Matches made, by the kind of pool in which the two met; reach remote: with a user of another node; fallback: with one of this node, while the cluster's engine was away.",
+            &["pool", "reach"],
         )?;
         let requests = make.counters(
             "requests_total",
@@ -201,6 +232,14 @@ impl Metrics {
         );
         let resumes = IntCounterVec::new(resumes, &["result", "from", "to"])?;
         let resumes = make.register(resumes)?;
+        let takes = make.counters(
+            "session_takes_total",
+            "Sessions of another node whose users came to this one, by what became of that; timeout: the other node did not answer.",
+            "result",
+        )?;
+        for result in TAKES {
+            takes.with_label_values(&[result]);
+        }
         let losses = make.counters(
             "losses_detected_total",
             "Connections of resumable sessions that were lost, by what told so.",
@@ -280,6 +319,7 @@ impl Metrics {
             sessions_active: Transport::ALL.map(|transport| active.with_label_values(&[transport.as_str()])),
             sessions_detached: make.gauge("sessions_detached", "Resumable sessions without a connection.")?,
             resumes,
+            takes,
             reconnects,
             losses,
             resume_seconds: make.histogram("resume_seconds", "How long a resumed session was without a connection.")?,
@@ -303,11 +343,17 @@ impl Metrics {
             calls: Calls::new(&make)?,
             event_webhook,
             named_rooms: make.gauge("named_rooms_active", "Named rooms with somebody in them.")?,
+            room_conflicts: make.counter("room_conflicts_total", "Named rooms of this node that had another home too, and moved there.")?,
             named_members: make.gauge("named_room_members", "Users in named rooms.")?,
             waiting: pools.iter().map(|pool| waiting.with_label_values(&[pool])).collect(),
             rooms_active: make.gauge("rooms_active", "Rooms with two users in them.")?,
             match_wait: pools.iter().map(|pool| match_wait.with_label_values(&[pool])).collect(),
-            matches: pools.iter().map(|pool| matches.with_label_values(&[pool])).collect(),
+            matches: Reach::ALL.map(|reach| pools.iter().map(|pool| matches.with_label_values(&[pool, reach.as_str()])).collect()),
+            claims: make.counters(
+                "match_claims_total",
+                "Proposals between nodes to match two users; accepted, busy, gone and late: those that this node was asked for; timeout: those that it asked for in vain.",
+                "result",
+            )?,
             partners_gone: make.counter(
                 "matches_retried_total",
                 "Matches undone because the partner had gone when told; the survivor kept its place.",
@@ -386,8 +432,8 @@ impl Metrics {
     }
 
     /// A match in a kind of pool (its index), and how long each of the two waited for it.
-    pub fn matched(&self, pool: usize, waited: [Duration; 2]) {
-        self.matches[pool].inc();
+    pub fn matched(&self, pool: usize, reach: Reach, waited: [Duration; 2]) {
+        self.matches[reach as usize][pool].inc();
         for waited in waited {
             self.match_wait[pool].observe(waited.as_secs_f64());
         }
@@ -496,7 +542,7 @@ impl Metrics {
 
     /// Matches made so far.
     pub fn matches_total(&self) -> u64 {
-        self.matches.iter().map(IntCounter::get).sum()
+        self.matches.iter().flatten().map(IntCounter::get).sum()
     }
 
     /// Messages relayed so far.
@@ -596,7 +642,16 @@ impl Maker {
     }
 
     fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+        self.counters_by(name, help, &[label])
+    }
+
+    fn counters_by(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     /// Counters by result, of a closed list.

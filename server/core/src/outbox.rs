@@ -6,6 +6,7 @@
 
 mod batch;
 mod log;
+mod moving;
 mod resume;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
     io::{self, ErrorKind, IoSlice},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -24,12 +25,15 @@ use serde::Serialize;
 use voicematch_protocol::CloseReason;
 
 use crate::{
+    cluster::{Full, RemoteLink},
     memory::{Memory, Share},
     metrics::Metrics,
+    process::ProcessId,
 };
 pub use batch::{Batch, text_frame, text_header};
 use log::Log;
 pub use log::{Behind, LogLimits};
+pub(crate) use log::{Kept, KeptLog};
 pub use resume::Attach;
 
 /// What the log of an idle user takes.
@@ -64,6 +68,29 @@ pub trait Link: Send + Sync {
 
     /// Writes the last words of this transport.
     fn farewell(&self, reason: CloseReason, out: &mut Vec<u8>);
+
+    /// The way to a user on another node, which is no socket: nothing is written to it.
+    fn there(&self) -> Option<&RemoteLink> {
+        None
+    }
+}
+
+impl Link for Arc<RemoteLink> {
+    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(ErrorKind::Unsupported.into()))
+    }
+
+    fn hang_up(&mut self) {}
+
+    fn farewell(&self, _: CloseReason, _: &mut Vec<u8>) {}
+
+    fn there(&self) -> Option<&RemoteLink> {
+        Some(self)
+    }
 }
 
 /// A message of a resumable session: JSON, its number included.
@@ -102,6 +129,8 @@ pub enum Refused {
     Full,
     /// Its user is gone or being closed.
     Closed,
+    /// The way to the user's node takes no more. The user stays.
+    Lost,
 }
 
 struct Queued {
@@ -144,6 +173,13 @@ pub struct Status {
     pub closing: Option<CloseReason>,
 }
 
+/// Nothing can carry the session any more: its seat is kept for its user's next one.
+pub(crate) const VACANT: u8 = 1;
+/// The user is on another node.
+pub(crate) const THERE: u8 = 2;
+/// A drain has sent the user to another node, which takes the session, or whose room ticket takes its seat.
+pub(crate) const ADRIFT: u8 = 3;
+
 /// What others ask of how a session is carried. They stand here because they cost no memory here, and there is a member for
 /// each user.
 #[derive(Default)]
@@ -152,8 +188,8 @@ pub(crate) struct Marks {
     pub(crate) resumable: AtomicBool,
     /// The user has no connection now.
     pub(crate) away: AtomicBool,
-    /// Nothing can carry the session any more: its seat is kept for its user's next one.
-    pub(crate) vacant: AtomicBool,
+    /// [`VACANT`], [`THERE`], [`ADRIFT`], or 0: a session of this node.
+    pub(crate) whose: AtomicU8,
     /// The user has blocked somebody, or was blocked.
     pub(crate) has_blocks: AtomicBool,
 }
@@ -189,6 +225,41 @@ impl Outbox {
             busy: AtomicBool::new(false),
             marks: Marks::default(),
             state: Mutex::new(state),
+        }
+    }
+
+    /// The outbox of a partner on another node: it keeps nothing.
+    pub fn there(&self, link: Arc<RemoteLink>) -> Self {
+        Self::to_there(link, self.metrics.clone(), self.memory.another())
+    }
+
+    /// The same without a user who is here.
+    pub fn to_there(link: Arc<RemoteLink>, metrics: Arc<Metrics>, memory: Share) -> Self {
+        let marks = Marks::default();
+        marks.whose.store(THERE, Ordering::Relaxed);
+        let state = State {
+            way: Way::Link(Box::new(link)),
+            ..State::default()
+        };
+        let limits = OutboxLimits {
+            messages: 0,
+            bytes: 0,
+        };
+        Self {
+            limits,
+            metrics,
+            memory,
+            busy: AtomicBool::new(false),
+            marks,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The process of a partner on another node.
+    pub(crate) fn process_there(&self) -> Option<ProcessId> {
+        match &self.lock().way {
+            Way::Link(link) => link.there().map(|there| there.node.process_id()),
+            Way::Log(_) => None,
         }
     }
 
@@ -232,6 +303,13 @@ impl Outbox {
                 Ok(n) => written = n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
+                    if let Some(there) = link.there() {
+                        // Only what a partner says goes there; the other node tells its user the rest.
+                        let pushed = read_at.map(|_| there.push(&batch.bytes));
+                        return pushed.map_or(Err(Refused::Closed), |pushed| {
+                            pushed.map_err(|Full| Refused::Lost)
+                        });
+                    }
                     self.close_locked(&mut state, CloseReason::Lost);
                     return Err(Refused::Closed);
                 }

@@ -5,7 +5,9 @@
 //! relay looks nothing up. Lock order: a seat, then an outbox; two seats only when a room is opened, the
 //! lower id first.
 
+mod half;
 mod member;
+mod moved;
 pub mod named;
 pub mod pending;
 mod shared;
@@ -27,6 +29,7 @@ use crate::{
     outbox::Refused,
 };
 
+pub use half::{Again, Half, Mate, NoHalf};
 use member::Seat;
 pub use member::{Member, NO_TICKET, Place, Standing};
 pub use shared::Shared;
@@ -54,9 +57,14 @@ pub struct Side<'a> {
     pub request_id: Option<&'a RawValue>,
 }
 
-/// The waiting user had gone before they could be told of the match.
+/// One of the two had gone before they could be told of the match.
 #[derive(Debug, PartialEq, Eq)]
-pub struct WaiterGone;
+pub enum Absent {
+    /// The one who waited.
+    Waiter,
+    /// The one who came later. Only where another task than the user's own makes the match.
+    Newcomer,
+}
 
 /// Why a relay did not go out.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +84,7 @@ impl Room {
         shared_interests: &[String],
         shared: &Arc<Shared>,
         now: Instant,
-    ) -> Result<Arc<Self>, WaiterGone> {
+    ) -> Result<Arc<Self>, Absent> {
         let members = [waiter.member, newcomer.member].map(Arc::clone);
         let room = Arc::new(Self::new(RoomId(rand::random()), members, shared, now));
         let (mut waiters_seat, mut newcomers_seat);
@@ -87,12 +95,11 @@ impl Room {
             newcomers_seat = newcomer.member.lock();
             waiters_seat = waiter.member.lock();
         }
-        debug_assert!(
-            newcomers_seat.waits_with(newcomer.ticket),
-            "only its own task moves a newcomer"
-        );
         if !waiters_seat.waits_with(waiter.ticket) {
-            return Err(WaiterGone);
+            return Err(Absent::Waiter);
+        }
+        if !newcomers_seat.waits_with(newcomer.ticket) {
+            return Err(Absent::Newcomer);
         }
         let tell = |side: &Side<'_>, peer: &Side<'_>, initiator| {
             let keys = &shared.keys;
@@ -112,7 +119,7 @@ impl Room {
                 id: side.request_id,
             })
         };
-        tell(waiter, newcomer, false).map_err(|_| WaiterGone)?;
+        tell(waiter, newcomer, false).map_err(|_| Absent::Waiter)?;
         // A refusal means that the newcomer's task is closing the connection; the waiter then gets peer_left.
         let _ = tell(newcomer, waiter, true);
         *waiters_seat = Seat::InRoom(room.clone());
@@ -161,6 +168,9 @@ impl Room {
     /// Counts and tells that it begins, while no member can leave.
     #[inline]
     fn begins(&self, waited: [Duration; 2], rejoined: bool) {
+        if !self.is_counted_here() {
+            return;
+        }
         self.shared.metrics.rooms_active.inc();
         self.shared.tell(EventKind::MatchMade, || Data::MatchMade {
             room_id: self.id,
@@ -175,7 +185,7 @@ impl Room {
         let now = self.shared.ms(Instant::now());
         let ended = &self.ended_ms;
         let is_first = ended.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
-        if is_first.is_err() {
+        if is_first.is_err() || !self.is_counted_here() {
             return;
         }
         self.shared.metrics.rooms_active.dec();
@@ -187,6 +197,12 @@ impl Room {
                 left: left.id,
                 reason,
             });
+    }
+
+    /// A room on two nodes counts where the user is who made the offer, and that node tells of it.
+    #[inline]
+    fn is_counted_here(&self) -> bool {
+        !self.members[1].is_there()
     }
 
     fn parties(&self) -> [Party; 2] {
@@ -225,8 +241,21 @@ impl Room {
             member.tell_rejoined(self.id, peer, initiator, &self.shared.keys);
         }
         *peers_seat = Seat::InRoom(room.clone());
-        *seat = Seat::InRoom(room);
+        *seat = Seat::InRoom(room.clone());
+        room.follows(Some(self));
         true
+    }
+
+    /// Counts it in place of the one that it goes on from, while no member can leave; `None`: that was another process's.
+    fn follows(&self, before: Option<&Self>) {
+        match (
+            before.is_some_and(Self::is_counted_here),
+            self.is_counted_here(),
+        ) {
+            (false, true) => self.begins([Duration::ZERO; 2], true),
+            (true, false) => self.shared.metrics.rooms_active.dec(),
+            _ => {}
+        }
     }
 
     /// Whether a member has left. True before the other member is told of it or matched again.
@@ -275,6 +304,7 @@ fn ticket(
 ) -> Option<String> {
     let seat = TicketSeat::Match {
         partner: peer.id,
+        process: peer.process_there().unwrap_or(keys.process),
         seat: u8::from(!initiator),
     };
     member

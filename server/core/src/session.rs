@@ -13,6 +13,9 @@ mod rejoin;
 mod requests;
 mod resumable;
 mod resume;
+pub mod take;
+#[cfg(test)]
+mod tests;
 mod token;
 mod view;
 
@@ -49,6 +52,7 @@ use requests::{Refusal, id_of, parse};
 pub use resumable::{Attached, CannotResume, Locked, Resumable, Resumables};
 pub use resume::{HeldAddress, ResumeConfig};
 use resume::{Resume, millis};
+pub use take::Takes;
 pub use token::Token;
 pub use view::{Carried, SessionView, Wait};
 
@@ -81,13 +85,15 @@ pub struct Context {
     pub identify: Option<Arc<dyn Identify>>,
     pub named_rooms: NamedRooms,
     /// Rooms that died with another process.
-    pub pending_rooms: PendingRooms,
+    pub pending_rooms: Arc<PendingRooms>,
     /// What all rooms share: who hears of them, and who has blocked whom.
     pub shared: Arc<Shared>,
     /// What signs room tickets.
     pub room_keys: Arc<RoomKeys>,
     /// The sessions that outlive a connection.
     pub resumables: Resumables,
+    /// Those that are on their way to or from another node.
+    pub takes: Takes,
     /// Those that have none now.
     pub detached: AtomicUsize,
     pub metrics: Arc<Metrics>,
@@ -389,17 +395,23 @@ impl Session {
 
     /// Removes the user from everything. The first reason counts.
     pub fn leave(&mut self, reason: CloseReason) {
+        if self.has_gone() {
+            // It is another node's.
+            return;
+        }
         if std::mem::replace(&mut self.left, true) {
             return;
         }
         (self.room, self.last_room) = (None, None);
-        if let Some(ticket) = self.ticket.take() {
-            self.context.matchmaker.cancel(&ticket);
-        }
+        let ticket = self.ticket.take();
+        let matched = ticket.filter(|ticket| !self.context.matchmaker.cancel(ticket));
         self.give_up_rejoin();
         self.end_polls();
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);
+        if let Some(ticket) = matched {
+            self.context.matchmaker.bury(&ticket);
+        }
         self.context.shared.forget_blocks(&self.member);
         self.context.directory.remove(self.member.id);
         self.context.persons.leave(&self.member);

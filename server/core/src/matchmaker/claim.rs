@@ -9,6 +9,8 @@ use super::sync::Mutex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimState {
     Waiting,
+    /// Somebody on another node is asked: nobody else gets it.
+    Offered,
     /// Its user does not answer: it keeps its place, and nobody is matched with it.
     Parked,
     Claimed,
@@ -30,6 +32,15 @@ pub enum Unpaired {
     /// Nor did the one that was found.
     Theirs,
     /// One of the two users has blocked the other.
+    Apart,
+}
+
+/// Why a ticket was not claimed for a partner on another node.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// It was in this state.
+    Not(ClaimState),
+    /// The two may not meet.
     Apart,
 }
 
@@ -78,29 +89,61 @@ impl Claim {
         Ok(())
     }
 
-    /// Cancels; false if it no longer waited.
-    pub fn cancel(&self) -> bool {
-        let waited = &[ClaimState::Waiting, ClaimState::Parked];
+    /// Cancels, and returns what it was; nothing if it no longer waited.
+    pub fn cancel(&self) -> Option<ClaimState> {
+        let waited = &[ClaimState::Waiting, ClaimState::Offered, ClaimState::Parked];
         self.change(waited, ClaimState::Cancelled)
     }
 
-    /// Parks; false if it no longer waited.
-    pub fn park(&self) -> bool {
-        self.change(&[ClaimState::Waiting], ClaimState::Parked)
+    /// Parks, and returns what it was; nothing if it no longer waited.
+    pub fn park(&self) -> Option<ClaimState> {
+        let waited = &[ClaimState::Waiting, ClaimState::Offered];
+        self.change(waited, ClaimState::Parked)
     }
 
     /// Lets a parked ticket wait again.
     pub fn unpark(&self) -> bool {
-        self.change(&[ClaimState::Parked], ClaimState::Waiting)
+        let parked = self.change(&[ClaimState::Parked], ClaimState::Waiting);
+        parked.is_some()
     }
 
-    fn change(&self, from: &[ClaimState], to: ClaimState) -> bool {
+    /// Somebody on another node is asked.
+    pub fn offer(&self) -> bool {
+        let waited = self.change(&[ClaimState::Waiting], ClaimState::Offered);
+        waited.is_some()
+    }
+
+    /// The answer was no, or there was none.
+    pub fn take_offer_back(&self) -> bool {
+        let offered = self.change(&[ClaimState::Offered], ClaimState::Waiting);
+        offered.is_some()
+    }
+
+    /// Claims it alone, for a partner on another node, if it is in the state `from`. `are_apart` is asked as by
+    /// [`Self::pair`].
+    pub fn claim(
+        &self,
+        from: ClaimState,
+        are_apart: impl FnOnce() -> bool,
+    ) -> Result<(), Unclaimed> {
         let mut state = lock(&self.state);
-        let fits = from.contains(&state);
-        if fits {
-            *state = to;
+        if *state != from {
+            return Err(Unclaimed::Not(*state));
         }
-        fits
+        if are_apart() {
+            return Err(Unclaimed::Apart);
+        }
+        *state = ClaimState::Claimed;
+        Ok(())
+    }
+
+    fn change(&self, from: &[ClaimState], to: ClaimState) -> Option<ClaimState> {
+        let mut state = lock(&self.state);
+        let before = *state;
+        from.contains(&before).then(|| {
+            *state = to;
+            before
+        })
     }
 
     /// Lets a claimed ticket wait again because its partner has gone. Only for the maker of the claim.

@@ -19,6 +19,8 @@ use crate::{
     room::ticket::RoomKeys,
 };
 
+mod across;
+
 /// What one user has been told, in order, one frame after another.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u8>>>);
@@ -102,9 +104,9 @@ impl User {
     }
 
     fn cancel(&mut self, matchmaker: &Matchmaker) {
-        if let Some(ticket) = self.ticket.take() {
-            matchmaker.cancel(&ticket);
-        }
+        let ticket = self.ticket.take();
+        let matched = ticket.filter(|ticket| !matchmaker.cancel(ticket));
+        self.ticket = matched.filter(|_| self.member.place() == Place::Waiting);
     }
 
     fn next(&mut self, matchmaker: &Matchmaker, wish: Wish, now: Instant) {
@@ -126,8 +128,12 @@ impl User {
     }
 
     fn die(&mut self, matchmaker: &Matchmaker) {
-        self.cancel(matchmaker);
+        let ticket = self.ticket.take();
+        let matched = ticket.filter(|ticket| !matchmaker.cancel(ticket));
         self.member.go(CloseReason::Lost);
+        if let Some(ticket) = matched {
+            matchmaker.bury(&ticket);
+        }
     }
 
     /// Dies, and what would take the ticket out of the pools comes later.
@@ -166,6 +172,7 @@ fn config() -> MatchmakerConfig {
     MatchmakerConfig {
         widening,
         avoid_partner_for: 30 * SECOND,
+        keep_seat_for: 15 * SECOND,
     }
 }
 

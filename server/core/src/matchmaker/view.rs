@@ -33,7 +33,7 @@ pub struct TicketView {
 #[derive(Debug, Clone)]
 pub struct PoolView {
     pub kind: PoolKind,
-    pub name: String,
+    pub key: PoolKey,
     /// Tickets that stand in it.
     pub waiting: usize,
     /// From 1; `None`: it does not stand there, as its user does not answer, or more than `MAX_COUNTED` are before it.
@@ -93,7 +93,7 @@ impl Matchmaker {
         let others = others.iter();
         PoolView {
             kind,
-            name: key.to_string(),
+            key: key.clone(),
             waiting,
             place,
             others: others

@@ -130,6 +130,20 @@ impl Wish {
         })
     }
 
+    /// The criteria that it was made of, as they were checked.
+    pub(crate) fn criteria(&self) -> Criteria<'_> {
+        let word = |word: &Option<Arc<str>>| word.as_deref().map(|word| word.to_owned().into());
+        Criteria {
+            language: word(&self.language),
+            region: word(&self.region),
+            interests: self
+                .interests
+                .iter()
+                .map(|word| word.to_string().into())
+                .collect(),
+        }
+    }
+
     /// Whether the criteria name a pool of this kind.
     fn names(&self, kind: PoolKind) -> bool {
         match kind {
@@ -186,6 +200,12 @@ impl Wish {
 
     pub fn interests(&self) -> impl Iterator<Item = &str> {
         self.interests.iter().map(|interest| &**interest)
+    }
+
+    /// Those of `words` that are interests.
+    pub fn shared_words(&self, words: &[String]) -> Vec<String> {
+        let named = |word: &&String| self.interests.iter().any(|own| **own == ***word);
+        words.iter().filter(named).cloned().collect()
     }
 
     /// The interests that both name.

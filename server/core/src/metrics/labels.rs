@@ -25,6 +25,9 @@ impl Transport {
 /// What became of an attempt to resume.
 pub(super) const RESUMES: [&str; 3] = ["resumed", "refused", "too_old"];
 
+/// What became of a session that was asked for at another node.
+pub(super) const TAKES: [&str; 5] = ["taken", "refused", "forged", "too_old", "timeout"];
+
 /// The same, and that it was not looked at.
 pub(super) const RECONNECTS: [&str; 4] = ["resumed", "refused", "too_old", "limited"];
 
@@ -68,7 +71,7 @@ pub(super) const EVENT_DROPS: [&str; 4] = ["queue_full", "gave_up", "refused", "
 pub(super) const EVENT_REQUESTS: [&str; 3] = ["ok", "failed", "refused"];
 
 /// The limits whose hits are counted.
-pub const LIMITS: [&str; 18] = [
+pub const LIMITS: [&str; 19] = [
     "max_message_bytes",
     "outbox_messages",
     "outbox_bytes",
@@ -86,6 +89,7 @@ pub const LIMITS: [&str; 18] = [
     "max_blocks",
     "reconnects_per_minute",
     "pending_rooms",
+    "takes",
     "descriptors",
 ];
 

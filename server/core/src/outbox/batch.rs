@@ -83,6 +83,23 @@ impl Batch {
         self.ends.push(self.bytes.len());
     }
 
+    /// Appends messages that are framed already, as another node has sent them. False: that they are not, and nothing is
+    /// appended.
+    pub fn push_frames(&mut self, frames: &[u8]) -> bool {
+        let (start, count) = (self.bytes.len(), self.ends.len());
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let Some((_, behind)) = text_frame(rest) else {
+                self.ends.truncate(count);
+                return false;
+            };
+            rest = behind;
+            self.ends.push(start + frames.len() - rest.len());
+        }
+        self.bytes.extend_from_slice(frames);
+        true
+    }
+
     /// The number of messages.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -95,6 +112,11 @@ impl Batch {
     /// Bytes, framing included.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The messages, framed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub fn clear(&mut self) {

@@ -6,10 +6,13 @@
 //!            ^ first                           ^ first + next
 //! ```
 
+mod kept;
+
 use std::{collections::VecDeque, task::Waker, time::Instant};
 
 use super::{Link, Message, small};
 use crate::metrics::Metrics;
+pub(crate) use kept::{Kept, KeptLog};
 
 /// Bytes of entries that are staged for the link at a time.
 const STAGED_BYTES: usize = 64 * 1024;
@@ -32,8 +35,27 @@ pub enum Behind {
     Stale,
 }
 
+/// What a log does with new messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It numbers them.
+    #[default]
+    Open,
+    /// Nothing will carry the session any more: it drops them.
+    Vacant,
+    /// The session is on its way here from another node: they wait for the numbers behind what is still to come from there.
+    Held,
+}
+
+/// Messages without a number, and their bytes.
+#[derive(Default)]
+struct Held {
+    entries: Vec<Entry>,
+    bytes: usize,
+}
+
 struct Entry {
-    /// JSON, its number included.
+    /// JSON, its number included unless it is held.
     text: Box<[u8]>,
     /// When it was read, for messages whose relay is timed.
     read_at: Option<Instant>,
@@ -54,8 +76,9 @@ pub(super) struct Log {
     given_up: u32,
     /// Polls carry the session: nothing is lost yet, although there is no link.
     pub(super) is_polled: bool,
-    /// Nothing will carry the session any more.
-    pub(super) is_vacant: bool,
+    pub(super) mode: Mode,
+    /// What waits for a number, while the mode is [`Mode::Held`].
+    held: Option<Box<Held>>,
     /// Framed, and not yet taken by the link.
     staged: Vec<u8>,
     /// Bytes of `staged` that the link has taken.
@@ -138,7 +161,12 @@ impl Log {
     /// Bytes that it uses.
     pub(super) fn memory(&self) -> usize {
         let framed = self.staged.capacity() + self.urgent.capacity() + self.last_words.len();
-        self.bytes + self.entries.capacity() * size_of::<Entry>() + framed
+        let held = self
+            .held
+            .as_deref()
+            .map_or((0, 0), |held| (held.bytes, held.entries.capacity()));
+        let entries = self.entries.capacity() + held.1;
+        self.bytes + held.0 + entries * size_of::<Entry>() + framed
     }
 
     /// How many of the unsent messages are a partner's.
@@ -335,6 +363,7 @@ impl Log {
         self.next = 0;
         self.bytes = 0;
         self.unsent_bytes = 0;
+        self.held = None;
     }
 
     /// The link is gone: what it had begun to take is worth nothing to another one.

@@ -10,7 +10,9 @@ use std::{
 
 use voicematch_protocol::CloseReason;
 
-use super::{Batch, Behind, Link, Log, LogLimits, Outbox, Refused, State, Way, text_frame};
+use super::{
+    Batch, Behind, Link, Log, LogLimits, Outbox, Refused, State, Way, log::Mode, text_frame,
+};
 
 thread_local! {
     /// The buffer in which messages are framed that the socket takes at once.
@@ -124,7 +126,7 @@ impl Outbox {
         let unsent = state.relays_queued();
         if let Some(log) = state.log() {
             log.discard();
-            log.is_vacant = true;
+            log.mode = Mode::Vacant;
             self.metrics.dropped("peer_closed", unsent);
         }
         self.settle(memory, &mut state);
@@ -203,10 +205,14 @@ impl Outbox {
             // There is neither link nor log: the session is over.
             return Err(Refused::Closed);
         };
-        if log.is_vacant {
-            let relays = if read_at.is_some() { batch.len() } else { 0 };
-            self.metrics.dropped("peer_closed", relays);
-            return Ok(());
+        match log.mode {
+            Mode::Open => {}
+            Mode::Vacant => {
+                let relays = if read_at.is_some() { batch.len() } else { 0 };
+                self.metrics.dropped("peer_closed", relays);
+                return Ok(());
+            }
+            Mode::Held => return self.hold_batch(&mut state, batch, read_at),
         }
         let flushed = log.is_flushed();
         for range in batch.ranges() {
@@ -232,7 +238,7 @@ impl Outbox {
     }
 
     /// Ends the session if more is unsent than it may be, and forgets the oldest sent messages beyond the limits.
-    fn check_log(&self, state: &mut State) -> Result<(), Refused> {
+    pub(super) fn check_log(&self, state: &mut State) -> Result<(), Refused> {
         let Some(log) = state.log() else {
             return Ok(());
         };
@@ -253,7 +259,8 @@ impl Outbox {
         };
         self.metrics.limit_hit(limit);
         self.metrics.dropped("outbox_full", state.relays_queued());
-        self.discard(state);
+        // The caller settles the memory of it.
+        state.discard_queue();
         self.close_locked(state, reason);
         Err(Refused::Full)
     }

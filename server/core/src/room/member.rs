@@ -14,9 +14,11 @@ use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, Sessi
 use super::{NotRelayed, Room, named::NamedRoom, ticket, ticket::RoomKeys};
 use crate::{
     address::UserAddress,
+    cluster::RemoteLink,
     events::Party,
     identity::Identity,
-    outbox::{Batch, Outbox},
+    outbox::{ADRIFT, Batch, Outbox, THERE, VACANT},
+    process::ProcessId,
 };
 
 /// The part of a session that others hold: the user's outbox and seat.
@@ -33,6 +35,9 @@ pub struct Member {
 /// In place of a ticket's number: the user waits for a former partner.
 pub const NO_TICKET: u64 = u64::MAX;
 
+/// The number of a user who waits to be let into a named room has this bit, and that of the joining; [`NO_TICKET`] is none.
+pub(super) const JOINING: u64 = 1 << 63;
+
 /// Where a user is, with the details.
 pub(super) enum Seat {
     Idle {
@@ -40,10 +45,12 @@ pub(super) enum Seat {
     },
     /// Idle since the partner has left this room.
     Left(Arc<Room>),
-    /// With the ticket of this number, or for a former partner.
+    /// With the ticket of this number, for a former partner, or to be let into a named room.
     Waiting(u64),
     InRoom(Arc<Room>),
     InNamedRoom(Arc<NamedRoom>),
+    /// In a room with somebody who is here. The seat itself is on another node.
+    There(Arc<RemoteLink>),
     Gone,
 }
 
@@ -76,7 +83,7 @@ impl Seat {
         match self {
             Self::Idle { .. } | Self::Left(_) => Place::Idle,
             Self::Waiting(_) => Place::Waiting,
-            Self::InRoom(_) | Self::InNamedRoom(_) => Place::InRoom,
+            Self::InRoom(_) | Self::InNamedRoom(_) | Self::There(_) => Place::InRoom,
             Self::Gone => Place::Gone,
         }
     }
@@ -112,6 +119,33 @@ impl Member {
         }
     }
 
+    /// One who stands for a user on another node, as long as the room that `link` names.
+    pub fn there(
+        link: Arc<RemoteLink>,
+        resumable: bool,
+        identity: Option<Box<Identity>>,
+        outbox: Outbox,
+    ) -> Self {
+        outbox.marks().resumable.store(resumable, Ordering::Relaxed);
+        Self {
+            id: link.to,
+            outbox,
+            identity,
+            address: AtomicU64::new(0),
+            seat: Mutex::new(Seat::There(link)),
+        }
+    }
+
+    /// Whether the user is on another node.
+    pub fn is_there(&self) -> bool {
+        self.outbox.marks().whose.load(Ordering::Relaxed) == THERE
+    }
+
+    /// The process that has the user, if they are on another node.
+    pub fn process_there(&self) -> Option<ProcessId> {
+        self.is_there().then(|| self.outbox.process_there())?
+    }
+
     /// Whether the session outlives its connections.
     pub fn is_resumable(&self) -> bool {
         self.outbox.marks().resumable.load(Ordering::Relaxed)
@@ -136,10 +170,11 @@ impl Member {
                 let since = now.checked_sub(room.ended_since()).unwrap_or(now);
                 Standing::Idle { since }
             }
-            Seat::Waiting(ticket) => Standing::Waiting((*ticket != NO_TICKET).then_some(*ticket)),
+            Seat::Waiting(ticket) => Standing::Waiting((*ticket < JOINING).then_some(*ticket)),
             Seat::InRoom(room) => Standing::InRoom(room.clone()),
             Seat::InNamedRoom(room) => Standing::InNamedRoom(room.clone()),
-            Seat::Gone => Standing::Gone,
+            // Another node knows.
+            Seat::There(_) | Seat::Gone => Standing::Gone,
         }
     }
 
@@ -221,6 +256,11 @@ impl Member {
         }
     }
 
+    /// Whether the user waits with the ticket of this number.
+    pub fn waits_with(&self, ticket: u64) -> bool {
+        self.lock().waits_with(ticket)
+    }
+
     /// From waiting to idle. False: the user was not waiting with this ticket.
     pub fn stop_waiting(&self, ticket: u64) -> bool {
         let mut seat = self.lock();
@@ -229,6 +269,19 @@ impl Member {
             *seat = Seat::idle();
         }
         waited
+    }
+
+    /// From waiting to be let into a named room to idle: the number of the joining.
+    pub(super) fn stop_joining(&self) -> Option<u64> {
+        let mut seat = self.lock();
+        match &*seat {
+            Seat::Waiting(number) if (JOINING..NO_TICKET).contains(number) => {
+                let joining = *number & !JOINING;
+                *seat = Seat::idle();
+                Some(joining)
+            }
+            _ => None,
+        }
     }
 
     /// Sends `waiting`, unless the user has been matched meanwhile.
@@ -259,6 +312,44 @@ impl Member {
         }
     }
 
+    /// Hands on what the partner, who is on another node, has said in `room`. False: the user is not, or no longer, in it,
+    /// or with somebody else.
+    pub fn hear(&self, room: RoomId, from: SessionId, batch: &Batch, read_at: Instant) -> bool {
+        let seat = self.lock();
+        let Seat::InRoom(current) = &*seat else {
+            return false;
+        };
+        let peer = current.peer_of(self.id);
+        let heard = current.id == room && peer.id == from && peer.is_there();
+        if heard {
+            // A refusal means that this user is being closed, and has been counted.
+            let _ = self.outbox.send_batch(batch, Some(read_at));
+        }
+        heard
+    }
+
+    /// Some of what the partner in `room`, who is on another node, has said is lost: a resumable user is told.
+    pub fn miss(&self, room: &Arc<Room>) {
+        let seat = self.lock();
+        if self.is_resumable()
+            && matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room))
+        {
+            let gap = ServerMessage::RelayGap {
+                room_id: room.id,
+                peer_id: room.peer_of(self.id).id,
+            };
+            // A refusal means that this user is leaving.
+            let _ = self.outbox.send(&gap);
+        }
+    }
+
+    /// The partner, who is on another node, has left `room`, or is lost. False: the user had left first.
+    pub fn peer_there_left(&self, room: &Arc<Room>, reason: LeaveReason) -> bool {
+        let peer = room.peer_of(self.id);
+        room.end(peer, reason);
+        self.hear_of_leaving(room, peer.id, reason)
+    }
+
     /// Leaves the room, if the user is in one, and tells the partner. Returns the room.
     pub fn leave_room(&self, reason: LeaveReason) -> Option<Arc<Room>> {
         let room = {
@@ -286,12 +377,23 @@ impl Member {
 
     /// From now on only the seat is kept, for the room ticket of its user.
     pub fn vacate_for_ticket(&self) {
-        self.outbox.marks().vacant.store(true, Ordering::Release);
+        self.outbox.marks().whose.store(VACANT, Ordering::Release);
     }
 
     /// Whether only the seat is kept.
     pub fn is_vacant(&self) -> bool {
-        self.outbox.marks().vacant.load(Ordering::Acquire)
+        self.outbox.marks().whose.load(Ordering::Acquire) == VACANT
+    }
+
+    /// The user has been sent to another node.
+    pub(crate) fn set_adrift(&self, adrift: bool) {
+        let whose = if adrift { ADRIFT } else { 0 };
+        self.outbox.marks().whose.store(whose, Ordering::Release);
+    }
+
+    /// Whether the user has been sent to another node.
+    pub(crate) fn is_adrift(&self) -> bool {
+        self.outbox.marks().whose.load(Ordering::Acquire) == ADRIFT
     }
 
     /// The id of the room that the user is in.
@@ -306,11 +408,15 @@ impl Member {
     /// Gives up the seat in `room` without a word. False: it was given up already.
     pub(super) fn vacate(&self, room: &Arc<Room>) -> bool {
         let mut seat = self.lock();
-        let here = matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room));
-        if here {
+        let is_own = match &*seat {
+            Seat::InRoom(current) => Arc::ptr_eq(current, room),
+            Seat::There(link) => link.room == room.id,
+            _ => false,
+        };
+        if is_own {
             *seat = Seat::Gone;
         }
-        here
+        is_own
     }
 
     pub(super) fn tell_rejoined(
@@ -333,18 +439,32 @@ impl Member {
     /// Ends `room` for the partner; this member's own seat has been given up.
     fn leave_room_as(&self, room: &Arc<Room>, reason: LeaveReason) {
         room.end(self, reason);
-        let peer = room.peer_of(self.id);
-        let mut seat = peer.lock();
-        if matches!(&*seat, Seat::InRoom(current) if Arc::ptr_eq(current, room)) {
-            *seat = Seat::Left(room.clone());
-            let left = ServerMessage::PeerLeft {
-                room_id: room.id,
-                peer_id: self.id,
-                reason,
-            };
-            // A refusal means that the partner is leaving too.
-            let _ = peer.outbox.send(&left);
+        room.peer_of(self.id).hear_of_leaving(room, self.id, reason);
+    }
+
+    /// Ends `room` for this member, if they are still in it: the partner has left.
+    fn hear_of_leaving(&self, room: &Arc<Room>, peer_id: SessionId, reason: LeaveReason) -> bool {
+        let mut seat = self.lock();
+        match &*seat {
+            Seat::InRoom(current) if Arc::ptr_eq(current, room) => {}
+            Seat::There(link) => {
+                let link = link.clone();
+                *seat = Seat::Gone;
+                drop(seat);
+                link.halves.left(link.room, reason);
+                return true;
+            }
+            _ => return false,
         }
+        *seat = Seat::Left(room.clone());
+        let left = ServerMessage::PeerLeft {
+            room_id: room.id,
+            peer_id,
+            reason,
+        };
+        // A refusal means that this user is leaving too.
+        let _ = self.outbox.send(&left);
+        true
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seat> {

@@ -3,9 +3,12 @@
 //! In each pair the newcomer makes the offer: it knows all others from one message, and can pace itself. Both are told, so
 //! that no two offers cross.
 //!
-//! Lock order: a shard of the rooms, a roster, then seats and outboxes.
+//! On several nodes a room has one home, which gives the numbers and decides, see `spread.rs`.
+//!
+//! Lock order: who decides across nodes, a shard of the rooms, a roster, then seats, outboxes and links.
 
 mod roster;
+mod spread;
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -14,15 +17,17 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use serde_json::value::RawValue;
-use voicematch_protocol::{LeaveReason, RoomId, ServerMessage, SessionId};
+use voicematch_protocol::{ErrorCode, LeaveReason, RoomId, SessionId};
 
-use super::{Member, Place, Seat, Shared, millis};
+use super::{Member, Place, Seat, Shared, member::JOINING, millis};
 use crate::{
     events::{Data, EventKind},
     outbox::{Batch, Refused},
 };
 pub use roster::Former;
-use roster::Roster;
+use roster::{Numbered, Roster};
+pub use spread::Cluster;
+use spread::Spread;
 
 /// The most members of a room: each sends its voice to all others.
 pub const MAX_MEMBERS: usize = 20;
@@ -46,8 +51,48 @@ pub enum CannotJoin {
     Full,
     /// There are as many rooms as may be.
     TooManyRooms,
+    /// The room may be on another node, which cannot be reached.
+    Unavailable,
+    /// The session whose seat the user wants back is still in the room.
+    UseResume,
     /// The user is elsewhere: waiting, or in another room.
     Elsewhere(Place),
+}
+
+impl CannotJoin {
+    /// As the user is told.
+    pub fn error(&self) -> (ErrorCode, &'static str) {
+        match self {
+            Self::BadName => (
+                ErrorCode::BadRoomName,
+                "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
+            ),
+            Self::Full => (
+                ErrorCode::RoomFull,
+                "the room has 20 members; try again later",
+            ),
+            Self::TooManyRooms => (
+                ErrorCode::TooManyRooms,
+                "this server has as many rooms as it may have; try again later",
+            ),
+            Self::Unavailable => (
+                ErrorCode::RoomUnavailable,
+                "the server of this room cannot be reached; try again in a moment",
+            ),
+            Self::UseResume => (
+                ErrorCode::UseResume,
+                "the session of this ticket is still in the room; it goes on with its resume token",
+            ),
+            Self::Elsewhere(Place::Waiting) => (
+                ErrorCode::AlreadyWaiting,
+                "you wait for a match or a room; cancel_match first",
+            ),
+            Self::Elsewhere(_) => (
+                ErrorCode::AlreadyInRoom,
+                "you are in another room; leave_room first",
+            ),
+        }
+    }
 }
 
 /// The named rooms of this process.
@@ -55,6 +100,8 @@ pub struct NamedRooms {
     rooms: DashMap<Box<str>, Arc<NamedRoom>, ahash::RandomState>,
     max: usize,
     shared: Arc<Shared>,
+    /// `None`: there are no other nodes.
+    spread: Option<Spread>,
 }
 
 /// Whom a message in a named room is for.
@@ -89,11 +136,13 @@ impl NamedRooms {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
             max,
             shared,
+            spread: None,
         }
     }
 
     /// Puts an idle user into the room of this name, and tells all. Who is in it already is told of it again. Who
-    /// comes back gets the `former` number again if it is free.
+    /// comes back gets the `former` number again if it is free. On several nodes the user may have to wait, and is told later
+    /// what came of it.
     pub fn join(
         &self,
         member: &Arc<Member>,
@@ -111,6 +160,9 @@ impl NamedRooms {
                 .tell_joined(&room, member, &self.shared.keys, id);
             return Ok(());
         }
+        if let Some(spread) = &self.spread {
+            return self.join_across(spread, member, name, former, id);
+        }
         let is_new = !self.rooms.contains_key(name);
         if is_new && self.rooms.len() >= self.max {
             self.shared.metrics.limit_hit("max_rooms");
@@ -120,12 +172,7 @@ impl NamedRooms {
         let entry = self.rooms.entry(name.into());
         let room = match &entry {
             Entry::Occupied(room) => room.get().clone(),
-            Entry::Vacant(_) => Arc::new(NamedRoom {
-                id: RoomId(rand::random()),
-                name: name.into(),
-                opened: Instant::now(),
-                roster: RwLock::default(),
-            }),
+            Entry::Vacant(_) => NamedRoom::new(RoomId(rand::random()), name, Instant::now()),
         };
         let mut roster = room.roster_mut();
         if roster.members.len() >= MAX_MEMBERS {
@@ -134,20 +181,51 @@ impl NamedRooms {
         member.take_seat(&room).map_err(CannotJoin::Elsewhere)?;
         if let Entry::Vacant(place) = entry {
             place.insert(room.clone());
-            self.shared.metrics.named_rooms.inc();
-            self.shared.tell(EventKind::RoomOpened, || Data::Room {
-                room_id: room.id,
-                room: room.name.clone(),
-            });
+            self.opened(&room);
         }
         self.shared.metrics.named_members.inc();
-        roster.admit(&room, member, former, &self.shared.keys, id);
+        roster.admit(
+            &room,
+            Numbered::here(member, former, 0),
+            former.map(|former| former.n),
+        );
+        roster.tell_joined(&room, member, &self.shared.keys, id);
         self.tell(EventKind::RoomJoined, &room, member, None);
         Ok(())
     }
 
+    fn opened(&self, room: &NamedRoom) {
+        self.shared.metrics.named_rooms.inc();
+        self.shared.tell(EventKind::RoomOpened, || Data::Room {
+            room_id: room.id,
+            room: room.name.clone(),
+        });
+    }
+
+    fn closed(&self, room: &NamedRoom) {
+        self.shared.metrics.named_rooms.dec();
+        self.shared
+            .tell(EventKind::RoomClosed, || Data::RoomClosed {
+                room_id: room.id,
+                room: room.name.clone(),
+                lasted_ms: millis(room.opened.elapsed()),
+            });
+    }
+
+    /// The user no longer waits to be let into a room. False: they did not wait, or are in it.
+    pub fn give_up_joining(&self, member: &Member) -> bool {
+        let seat = self.spread.as_ref().and_then(|_| member.stop_joining());
+        if let Some(seat) = seat {
+            self.gave_up(seat, member.id);
+        }
+        seat.is_some()
+    }
+
     /// Takes a user out of the room, and tells the others. False: they were not in it.
     pub fn leave(&self, room: &Arc<NamedRoom>, id: SessionId, reason: LeaveReason) -> bool {
+        if self.spread.is_some() {
+            return self.leave_across(room, id, reason);
+        }
         let Entry::Occupied(entry) = self.rooms.entry(room.name.clone()) else {
             return false;
         };
@@ -163,23 +241,9 @@ impl NamedRooms {
         self.tell(EventKind::RoomLeft, room, &member, Some(reason));
         if roster.members.is_empty() {
             entry.remove();
-            self.shared.metrics.named_rooms.dec();
-            self.shared
-                .tell(EventKind::RoomClosed, || Data::RoomClosed {
-                    room_id: room.id,
-                    room: room.name.clone(),
-                    lasted_ms: millis(room.opened.elapsed()),
-                });
+            self.closed(room);
         }
-        let left = ServerMessage::PeerLeft {
-            room_id: room.id,
-            peer_id: id,
-            reason,
-        };
-        for other in &roster.members {
-            // A refusal means that they are leaving too.
-            let _ = other.member.outbox.send(&left);
-        }
+        roster.tell_left(room, id, reason);
         true
     }
 
@@ -218,6 +282,15 @@ impl NamedRooms {
 }
 
 impl NamedRoom {
+    fn new(id: RoomId, name: &str, opened: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name: name.into(),
+            opened,
+            roster: RwLock::default(),
+        })
+    }
+
     fn roster(&self) -> RwLockReadGuard<'_, Roster> {
         self.roster.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,18 +336,33 @@ impl NamedRoom {
         if roster.position(from).is_none() {
             return Err(NotSent::NotInRoom);
         }
-        let others = roster.members.iter().map(|other| &other.member);
-        let mut others = others.filter(|member| member.id != from);
+        let mut others = roster
+            .members
+            .iter()
+            .filter(|other| other.member.id != from);
         match to {
             To::One(id) => {
-                let one = others.find(|member| id.as_bytes() == member.id.digits());
-                let outbox = &one.ok_or(NotSent::UnknownPeer)?.outbox;
-                let sent = outbox.send_batch(batch, Some(read_at));
+                let one = others.find(|other| id.as_bytes() == other.member.id.digits());
+                let one = one.ok_or(NotSent::UnknownPeer)?;
+                let sent = match &one.there {
+                    None => one.member.outbox.send_batch(batch, Some(read_at)),
+                    Some(there) => roster.send_there(self.id, from, one.member.id, there, batch),
+                };
                 sent.map(|()| 1).map_err(NotSent::Refused)
             }
-            To::All => Ok(others
-                .filter(|member| member.outbox.send_batch(batch, Some(read_at)).is_ok())
-                .count()),
+            To::All => {
+                let here = others.filter(|other| other.there.is_none());
+                let sent = here.filter(|other| {
+                    let outbox = &other.member.outbox;
+                    outbox.send_batch(batch, Some(read_at)).is_ok()
+                });
+                let sent = sent.count();
+                if roster.nodes.is_empty() {
+                    return Ok(sent);
+                }
+                let there = roster.send_all_there(self.id, from, batch);
+                there.map(|there| sent + there).map_err(NotSent::Refused)
+            }
         }
     }
 }
@@ -297,6 +385,44 @@ impl Member {
                 Ok(())
             }
             elsewhere => Err(elsewhere),
+        }
+    }
+
+    /// Puts a user who waits to be let in into the room. False: they wait no longer.
+    fn take_promised_seat(&self, room: &Arc<NamedRoom>, joining: u64) -> bool {
+        let mut seat = self.lock();
+        let waits = seat.waits_with(JOINING | joining);
+        if waits {
+            *seat = Seat::InNamedRoom(room.clone());
+        }
+        waits
+    }
+
+    /// Puts a member of a room into the one that takes its place. False: they have left.
+    fn change_seat(&self, from: &Arc<NamedRoom>, to: &Arc<NamedRoom>) -> bool {
+        let mut seat = self.lock();
+        let here = matches!(&*seat, Seat::InNamedRoom(room) if Arc::ptr_eq(room, from));
+        if here {
+            *seat = Seat::InNamedRoom(to.clone());
+        }
+        here
+    }
+
+    /// A member of a room waits to be let into the one that takes its place. False: they have left.
+    fn wait_again(&self, from: &Arc<NamedRoom>, joining: u64) -> bool {
+        let mut seat = self.lock();
+        let here = matches!(&*seat, Seat::InNamedRoom(room) if Arc::ptr_eq(room, from));
+        if here {
+            *seat = Seat::Waiting(JOINING | joining);
+        }
+        here
+    }
+
+    /// Takes the seat in this room away.
+    fn lose_seat(&self, room: &Arc<NamedRoom>) {
+        let mut seat = self.lock();
+        if matches!(&*seat, Seat::InNamedRoom(current) if Arc::ptr_eq(current, room)) {
+            *seat = Seat::idle();
         }
     }
 

@@ -143,6 +143,28 @@ impl PendingRooms {
         Rejoined::Waits { until: now + WAIT }
     }
 
+    /// Who waits for the partner of the other seat than this one.
+    pub(crate) fn partner(&self, room: RoomId, seat: u8) -> Option<Arc<Member>> {
+        let place = self.rooms.get(&room)?;
+        (place.seat != seat).then(|| place.member.clone())
+    }
+
+    /// Whether this user waits for the partner.
+    pub(crate) fn waits(&self, room: RoomId, id: SessionId) -> bool {
+        let place = self.rooms.get(&room);
+        place.is_some_and(|place| place.member.id == id)
+    }
+
+    /// One who waited is in the room: the partner is on another node, or was here all the time.
+    pub(crate) fn went_on(&self, room: RoomId, id: SessionId) {
+        let entry = self.rooms.entry(room);
+        if let Entry::Occupied(place) = entry
+            && place.get().member.id == id
+        {
+            place.remove();
+        }
+    }
+
     /// The user no longer waits for the partner. False: the room was opened first.
     pub fn give_up(&self, room: RoomId, id: SessionId) -> bool {
         let entry = self.rooms.entry(room);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{Member, ticket::RoomKeys};
@@ -24,16 +24,21 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// At the most so many blocks are remembered.
+    /// At the most so many blocks are remembered. `person_key`: for a node of a cluster, see [`Blocks::keyed`].
     pub fn new(
         metrics: Arc<Metrics>,
         keys: Arc<RoomKeys>,
         max_blocks: usize,
         listener: Option<Arc<dyn Listener>>,
+        person_key: Option<[u8; 32]>,
     ) -> Arc<Self> {
         let remembered = metrics.blocks_remembered.clone();
+        let blocks = Blocks::new(max_blocks, blocks::REMEMBERED_FOR, remembered);
         Arc::new(Self {
-            blocks: Blocks::new(max_blocks, blocks::REMEMBERED_FOR, remembered),
+            blocks: match person_key {
+                Some(key) => blocks.keyed(key),
+                None => blocks,
+            },
             metrics,
             keys,
             listener,
@@ -85,6 +90,37 @@ impl Shared {
     pub fn forget_blocks(&self, member: &Member) {
         if member.identity.is_none() && member.outbox.marks().has_blocks.load(Ordering::Acquire) {
             self.blocks.forget_person(self.person(member));
+        }
+    }
+
+    /// The user's person as a number, and those whom they do not meet.
+    pub fn persons_apart(&self, member: &Member, now: Instant) -> (u64, Vec<u64>) {
+        let person = self.person(member);
+        (person.number(), self.blocks.apart_of(person, now))
+    }
+
+    /// What is remembered of the user's blocks: see [`Blocks::of`].
+    pub(crate) fn blocks_of(&self, member: &Member, now: Instant) -> [Vec<(u64, Duration)>; 2] {
+        match self.blocks.is_empty() {
+            true => Default::default(),
+            false => self.blocks.of(self.person(member), now),
+        }
+    }
+
+    /// Takes over what another node remembers of the user's blocks.
+    pub(crate) fn take_over_blocks(
+        &self,
+        member: &Member,
+        blocks: &[Vec<(u64, Duration)>; 2],
+        now: Instant,
+    ) {
+        if blocks.iter().any(|blocks| !blocks.is_empty()) {
+            self.blocks.take_over(self.person(member), blocks, now);
+            member
+                .outbox
+                .marks()
+                .has_blocks
+                .store(true, Ordering::Release);
         }
     }
 

@@ -2,7 +2,8 @@
 //! anything.
 //!
 //! A ticket is base64url of: version (1 byte), key (1), process (6), room (8), the user's session (8), issued at (4,
-//! seconds), then for a match: the partner's session (8) and the seat (1), or for a named room: the user's number (4) and the
+//! seconds), then for a match: the partner's session (8), the partner's process (6, in version 3:
+//! another one than the first) and the seat (1), or for a named room: the user's number (4) and the
 //! name; then 16 bytes of HMAC-SHA256 over a purpose, all of it, and the app's id of the user, if there is one: the ticket of
 //! one person is none for another.
 
@@ -13,13 +14,15 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use voicematch_protocol::{RoomId, SessionId};
 
-use crate::process::ProcessId;
+use crate::{live::Live, process::ProcessId};
 
 /// What is signed begins with this, so that no other use of the key can be passed off as a ticket.
 const PURPOSE: &[u8] = b"voicematch room ticket 1";
 
 const MATCH: u8 = 1;
 const NAMED: u8 = 2;
+/// A match whose partner is another process's.
+const MATCH_OVER: u8 = 3;
 
 /// Bytes of the code at the end.
 const CODE_BYTES: usize = 16;
@@ -31,6 +34,7 @@ const SKEW: Duration = Duration::from_secs(60);
 pub const MIN_KEY_BYTES: usize = 32;
 
 /// A secret that signs tickets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RoomKey {
     /// Tells keys apart; it is no secret.
     id: u8,
@@ -81,6 +85,8 @@ pub struct RoomKeys {
     pub present: RoomKey,
     /// The one before is still believed.
     pub old: Option<RoomKey>,
+    /// The one that all nodes of a cluster share, once it is known: it signs then, and the two above are believed.
+    pub shared: Live<Option<RoomKey>>,
     /// How long a ticket is valid: the longest call that can be saved.
     pub valid_for: Duration,
 }
@@ -99,7 +105,12 @@ pub struct RoomTicket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TicketSeat {
     /// Of two; seat 0 made the offer.
-    Match { partner: SessionId, seat: u8 },
+    Match {
+        partner: SessionId,
+        /// The process that has the partner's session.
+        process: ProcessId,
+        seat: u8,
+    },
     /// With this number in the room of that name.
     Named { n: u32, name: Box<str> },
 }
@@ -119,8 +130,14 @@ impl RoomKeys {
             process,
             present: RoomKey::random(),
             old: None,
+            shared: Live::new(None),
             valid_for: Duration::from_secs(12 * 3600),
         }
+    }
+
+    /// The key that signs.
+    pub fn signing(&self) -> &RoomKey {
+        self.shared.get().as_ref().unwrap_or(&self.present)
     }
 
     /// Signs a ticket of this process. `user`: the app's id, if it has named one.
@@ -143,17 +160,26 @@ impl RoomKeys {
         now: SystemTime,
     ) -> String {
         let version = match seat {
-            TicketSeat::Match { .. } => MATCH,
+            TicketSeat::Match { process, .. } if *process == self.process => MATCH,
+            TicketSeat::Match { .. } => MATCH_OVER,
             TicketSeat::Named { .. } => NAMED,
         };
-        let mut text = vec![version, self.present.id];
+        let key = self.signing();
+        let mut text = vec![version, key.id];
         text.extend_from_slice(&self.process.0);
         text.extend_from_slice(&room.0.to_be_bytes());
         text.extend_from_slice(&session.0.to_be_bytes());
         text.extend_from_slice(&seconds(now).to_be_bytes());
         match seat {
-            TicketSeat::Match { partner, seat } => {
+            TicketSeat::Match {
+                partner,
+                process,
+                seat,
+            } => {
                 text.extend_from_slice(&partner.0.to_be_bytes());
+                if version == MATCH_OVER {
+                    text.extend_from_slice(&process.0);
+                }
                 text.push(*seat);
             }
             TicketSeat::Named { n, name } => {
@@ -161,7 +187,7 @@ impl RoomKeys {
                 text.extend_from_slice(name.as_bytes());
             }
         }
-        if let Some(mac) = self.present.mac(&text, user) {
+        if let Some(mac) = key.mac(&text, user) {
             text.extend_from_slice(&mac.finalize().into_bytes()[..CODE_BYTES]);
         }
         URL_SAFE_NO_PAD.encode(text)
@@ -187,7 +213,11 @@ impl RoomKeys {
             .ok_or(BadTicket::Invalid)?;
         let (text, code) = bytes.split_at(at);
         // One key in 256 has the id of another: then both are tried.
-        let keys = [Some(&self.present), self.old.as_ref()];
+        let keys = [
+            self.shared.get().as_ref(),
+            Some(&self.present),
+            self.old.as_ref(),
+        ];
         let mut keys = keys.into_iter().flatten();
         let signed = keys.any(|key| {
             let of_key = text.get(1) == Some(&key.id);
@@ -220,11 +250,16 @@ fn parse(text: &[u8]) -> Option<(RoomTicket, u32)> {
     let (session, rest) = rest.split_first_chunk()?;
     let (issued, rest) = rest.split_first_chunk()?;
     let seat = match version {
-        MATCH => {
+        MATCH | MATCH_OVER => {
             let (partner, rest) = rest.split_first_chunk()?;
+            let (partners_process, rest) = match version {
+                MATCH => (process, rest),
+                _ => rest.split_first_chunk()?,
+            };
             let &[seat] = rest else { return None };
             TicketSeat::Match {
                 partner: SessionId(u64::from_be_bytes(*partner)),
+                process: ProcessId(*partners_process),
                 seat: seat.min(1),
             }
         }
@@ -258,6 +293,7 @@ mod tests {
     fn seat() -> TicketSeat {
         TicketSeat::Match {
             partner: SessionId(3),
+            process: ProcessId([3; 6]),
             seat: 1,
         }
     }
@@ -270,7 +306,12 @@ mod tests {
             n: 7,
             name: "tea".into(),
         };
-        for seat in [seat(), named] {
+        let here = TicketSeat::Match {
+            partner: SessionId(3),
+            process: keys.process,
+            seat: 0,
+        };
+        for seat in [seat(), here, named] {
             let text = keys.sign_at(ROOM, OWN, None, &seat, now);
             assert!(text.len() <= 80, "{}", text.len());
             let ticket = RoomTicket {
@@ -297,6 +338,7 @@ mod tests {
             process: ProcessId([0; 6]),
             present: secret(present),
             old: old.map(secret),
+            shared: Live::new(None),
             valid_for: Duration::from_secs(60),
         };
         let ticket = keys(1, None).sign(ROOM, OWN, None, &seat());

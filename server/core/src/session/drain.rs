@@ -1,11 +1,11 @@
 //! How a drain ends a resumable session, so that nothing is lost: first it takes no more messages from its client, who keeps
 //! them for the next session; then the client confirms what it was sent; then the client hears what was taken, and the end.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use voicematch_protocol::CloseReason;
 
-use super::{Resumable, resume::Carrier};
+use super::{Resumable, Session, resume::Carrier};
 
 impl Resumable {
     /// Takes no more numbered messages, and asks the client to confirm what it was sent.
@@ -29,9 +29,32 @@ impl Resumable {
     }
 
     /// Ends the session. The last `ping` says which messages were taken: nothing can come between the two.
-    pub fn send_away(&self, now: Instant) {
+    /// `elsewhere`: the user may come to another node, which takes the session; it is kept here for that, without a connection.
+    pub fn send_away(self: &Arc<Self>, elsewhere: bool, now: Instant) {
         let mut session = self.lock_any();
         session.ping(now);
-        self.member.outbox.close(CloseReason::Draining);
+        if !(elsewhere && self.set_adrift(&mut session, now)) {
+            self.member.outbox.close(CloseReason::Draining);
+        }
+    }
+
+    /// Ends the connection, and keeps the session for another node, to which the user comes. False: there is no other node, or
+    /// it could not go on there.
+    fn set_adrift(self: &Arc<Self>, session: &mut Session, now: Instant) -> bool {
+        let nodes = self.context.matchmaker.nodes();
+        let goes_on = nodes.is_some_and(|nodes| nodes.are_others())
+            && !session.left
+            && self.member.named_room().is_none()
+            && session
+                .resume
+                .as_ref()
+                .is_some_and(|resume| resume.rejoining.is_none());
+        if goes_on {
+            session.park();
+            session.end_carrier(CloseReason::Draining, now);
+            self.member.set_adrift(true);
+            self.context.takes.keep(self);
+        }
+        goes_on
     }
 }

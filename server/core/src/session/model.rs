@@ -17,12 +17,12 @@ use voicematch_protocol::CloseReason;
 
 use super::{
     Arrival, Context, Pending, Persons, RateLimit, Resumable, Resumables, ResumeConfig,
-    SessionConfig, Token, close_log::CloseLog,
+    SessionConfig, Takes, Token, close_log::CloseLog,
 };
 use crate::{
     directory::Directory,
     live::Live,
-    matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening},
+    matchmaker::{Cluster, Matchmaker, MatchmakerConfig, PoolKind, Widening},
     memory::Memory,
     metrics::{Metrics, Transport},
     outbox::{Attach, Link, LogLimits, OutboxLimits, text_frame},
@@ -37,12 +37,12 @@ use crate::{
 
 /// A socket that takes so many bytes and no more, until it breaks.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<WireState>>);
+pub(super) struct Wire(pub(super) Arc<Mutex<WireState>>);
 
 #[derive(Default)]
-struct WireState {
-    bytes: Vec<u8>,
-    room: usize,
+pub(super) struct WireState {
+    pub(super) bytes: Vec<u8>,
+    pub(super) room: usize,
     is_broken: bool,
 }
 
@@ -76,12 +76,21 @@ impl Link for Wire {
     }
 }
 
-fn new_context(keys: RoomKeys) -> Arc<Context> {
+pub(super) fn new_context(keys: RoomKeys) -> Arc<Context> {
     context_of(keys, 10)
 }
 
 /// A context that keeps so many sessions without a connection.
 fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
+    node_context(keys, max_detached, None)
+}
+
+/// The same, of a node of this cluster.
+pub(super) fn node_context(
+    keys: RoomKeys,
+    max_detached: usize,
+    cluster: Option<Cluster>,
+) -> Arc<Context> {
     let metrics = Arc::new(Metrics::new(1, &PoolKind::LABELS).expect("names are unique"));
     let matchmaker = MatchmakerConfig {
         widening: Widening {
@@ -90,9 +99,16 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
             anyone: None,
         },
         avoid_partner_for: Duration::ZERO,
+        keep_seat_for: Duration::from_secs(15),
     };
     let keys = Arc::new(keys);
-    let shared = Shared::new(metrics.clone(), keys.clone(), 100, None);
+    let shared = Shared::new(metrics.clone(), keys.clone(), 100, None, None);
+    let pending_rooms = Arc::new(PendingRooms::new(10, shared.clone()));
+    let matchmaker = Matchmaker::new(matchmaker, shared.clone());
+    let matchmaker = match cluster {
+        Some(cluster) => matchmaker.joined(cluster, pending_rooms.clone()),
+        None => matchmaker,
+    };
     Arc::new(Context {
         config: Live::new(SessionConfig {
             heartbeat: Duration::from_secs(25),
@@ -115,14 +131,15 @@ fn context_of(keys: RoomKeys, max_detached: usize) -> Arc<Context> {
             },
             ice: Default::default(),
         }),
-        matchmaker: Matchmaker::new(matchmaker, shared.clone()),
+        matchmaker,
         directory: Directory::default(),
         persons: Persons::new(0),
         identify: None,
         named_rooms: NamedRooms::new(100, shared.clone()),
         resumables: Resumables::default(),
+        takes: Takes::default(),
         detached: AtomicUsize::new(0),
-        pending_rooms: PendingRooms::new(10, shared.clone()),
+        pending_rooms,
         shared,
         room_keys: keys,
         memory: Memory::new(1 << 30, metrics.buffered_bytes.clone()),
@@ -245,7 +262,7 @@ impl Client {
     /// Takes messages by a poll.
     fn poll(&mut self, messages: u32, answer_arrives: bool) {
         let token = Token::parse(&self.token).expect("a token");
-        let session = self.context.resumables.find(&self.context, &token);
+        let session = self.context.resumables.find(&token);
         let session = session.unwrap_or_else(|refused| panic!("{refused:?}"));
         let attached = session
             .poll(&token, Some(self.arrived), NOW())
@@ -432,7 +449,7 @@ proptest! {
         for client in &clients {
             for token in &client.used_up {
                 let token = Token::parse(token).expect("a token");
-                let found = context.resumables.find(&context, &token);
+                let found = context.resumables.find(&token);
                 prop_assert!(found.is_err());
             }
         }
@@ -461,8 +478,8 @@ fn a_partner_who_does_not_come_back_is_lost_after_a_while() {
     let keys = || RoomKeys {
         process: ProcessId::random(),
         present: RoomKey::new(vec![7; 32]),
-        old: None,
         valid_for: Duration::from_secs(60),
+        ..RoomKeys::random(ProcessId::random())
     };
     let context = new_context(keys());
     let mut clients = [Client::begin(&context), Client::begin(&context)];
@@ -526,7 +543,7 @@ impl Link for Eager {
         let token = text.split_once(r#""resume_token":""#);
         let token = token.and_then(|(_, rest)| Token::parse(rest.split('"').next()?));
         let token = token.expect("the greeting has one");
-        let found = self.context.resumables.find(&self.context, &token);
+        let found = self.context.resumables.find(&token);
         self.was_known
             .store(found.is_ok(), std::sync::atomic::Ordering::Relaxed);
         Ok(written)
@@ -638,7 +655,7 @@ fn a_seat_for_which_nobody_comes_is_given_up_after_a_while() {
 fn what_a_session_keeps_to_outlive_its_connection_is_small() {
     // Beside what a plain one has: there are as many as users.
     let kept = size_of::<super::resume::Resume>() + crate::outbox::LOG_BYTES;
-    assert!(kept <= 384, "{kept}");
+    assert!(kept <= 400, "{kept}");
     assert!(size_of::<Resumable>() <= 176, "in an Arc, with the session");
     let member = size_of::<crate::room::Member>();
     assert!(member + 16 <= 192, "an allocation class: {member}");

@@ -1,22 +1,26 @@
 //! A room ticket brings a user back into the room of a server that has died, or into the seat of a session of theirs that
 //! could not be carried on.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
+use serde_json::value::RawValue;
 use voicematch_protocol::{
     CloseReason, ErrorCode, LeaveReason, Rejoin, RoomId, ServerMessage, SessionId,
 };
 
 use super::{
     Session,
-    requests::{Refusal, check_drain},
+    requests::{MAX_KEPT_ID_BYTES, Refusal, check_drain},
     resume::Carrier,
 };
-use crate::room::{
-    Member, Place, Room,
-    named::Former,
-    pending::{CannotRejoin, Rejoined},
-    ticket::{BadTicket, TicketSeat},
+use crate::{
+    matchmaker::{Seat, Shown},
+    room::{
+        Member, Place, Room,
+        named::Former,
+        pending::{CannotRejoin, Rejoined},
+        ticket::{BadTicket, TicketSeat},
+    },
 };
 
 /// A room of another process that the user wants back.
@@ -46,7 +50,12 @@ fn has_ended() -> Refusal {
 
 impl Session {
     /// Gives the user the seat back that a room ticket names.
-    pub(super) fn rejoin(&mut self, text: &str, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn rejoin(
+        &mut self,
+        text: &str,
+        id: Option<&RawValue>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         let refused = |code, text: &str| Err(Refusal(code, text.to_owned()));
         let Some(resume) = &mut self.resume else {
             let text = "rejoin is for sessions that outlive their connections";
@@ -69,7 +78,8 @@ impl Session {
                 return refused(ErrorCode::RoomTicketExpired, text);
             }
         };
-        if ticket.process == context.room_keys.process {
+        let has_moved = || context.takes.moved_to(ticket.session).is_some();
+        if ticket.process == context.room_keys.process && !has_moved() {
             // This process knows all about its rooms. No session is locked here: this one is, and the ticket may be its
             // own, or that of somebody who shows this one's at the same time.
             let former = context.resumables.get(ticket.session);
@@ -87,25 +97,60 @@ impl Session {
         }
         // In a drain a room goes on, and none begins.
         check_drain(context)?;
-        let (partner, seat) = match ticket.seat {
-            TicketSeat::Match { partner, seat } => (partner, seat),
+        let shown = match ticket.seat {
+            TicketSeat::Match {
+                partner,
+                process,
+                seat,
+            } => Shown {
+                room: ticket.room,
+                session: ticket.session,
+                seat,
+                partner,
+                process,
+            },
             TicketSeat::Named { n, name } => {
                 let session = ticket.session;
-                return self.join(&name, Some(Former { n, session }), None);
+                let id = id.filter(|id| id.get().len() <= MAX_KEPT_ID_BYTES);
+                return self.join(&name, Some(Former { n, session }), id);
             }
         };
+        self.go_back(&shown, id, now)
+    }
+
+    /// Gives the user a seat in a room of another process.
+    fn go_back(
+        &mut self,
+        shown: &Shown,
+        id: Option<&RawValue>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let refused = |code, text: &str| Err(Refusal(code, text.to_owned()));
+        self.check_idle()?;
+        let context = &self.context;
+        match context.matchmaker.take_seat(&self.member, shown, now) {
+            Seat::Taken => return Ok(()),
+            Seat::Ended => return Err(has_ended()),
+            Seat::Asked => {}
+        }
+        let (room, partner) = (shown.room, shown.partner);
         let rejoined = context
             .pending_rooms
-            .rejoin(&self.member, ticket.room, seat, now);
+            .rejoin(&self.member, room, shown.seat, now);
         match rejoined {
             Ok(Rejoined::Opened) => Ok(()),
             Ok(Rejoined::Waits { until }) => {
-                let room = ticket.room;
-                resume.rejoining = Some(Box::new(Rejoining {
-                    room,
-                    partner,
-                    until,
-                }));
+                if let Some(resume) = &mut self.resume {
+                    let rejoining = Rejoining {
+                        room,
+                        partner,
+                        until,
+                    };
+                    resume.rejoining = Some(Box::new(rejoining));
+                }
+                let id = id.filter(|id| id.get().len() <= MAX_KEPT_ID_BYTES);
+                let matchmaker = &context.matchmaker;
+                matchmaker.ask_for_seat(&self.member, shown, id, now);
                 Ok(())
             }
             Err(CannotRejoin::TooMany) => refused(
@@ -123,13 +168,17 @@ impl Session {
         }
     }
 
+    fn check_idle(&self) -> Result<(), Refusal> {
+        match self.member.place() {
+            Place::Idle => Ok(()),
+            Place::Waiting => Err(waits_already()),
+            Place::InRoom | Place::Gone => Err(in_room_already()),
+        }
+    }
+
     /// Takes the seat of the user's former session, which could not be carried on.
     fn take_seat_of(&self, former: &Member, room: RoomId, seat: u8) -> Result<(), Refusal> {
-        match self.member.place() {
-            Place::Idle => {}
-            Place::Waiting => return Err(waits_already()),
-            Place::InRoom | Place::Gone => return Err(in_room_already()),
-        }
+        self.check_idle()?;
         let shared = &self.context.shared;
         let may_meet = |room: &Room| {
             let partner = room.peer_of(former.id);
@@ -149,7 +198,12 @@ impl Session {
     /// False: there is no such seat, or the partner could not be told of another session.
     pub(super) fn vacate(&mut self, now: Instant) -> bool {
         let room = self.member.room();
-        let Some(room) = room.filter(|room| room.peer_of(self.member.id).is_resumable()) else {
+        let may_wait = |room: &Arc<Room>| {
+            let peer = room.peer_of(self.member.id);
+            // A seat whose other half is on another node cannot be handed over.
+            peer.is_resumable() && !peer.is_there()
+        };
+        let Some(room) = room.filter(may_wait) else {
             return false;
         };
         drop(room);

@@ -20,7 +20,7 @@ use crate::{
     outbox::Refused,
     room::{
         Member, NotRelayed, Place,
-        named::{CannotJoin, Former, NotSent, To},
+        named::{Former, NotSent, To},
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
 const MAX_AVOIDED: usize = 16;
 
 /// The longest `id` that is kept while its user waits: nothing else of a request that is, is without a bound.
-const MAX_KEPT_ID_BYTES: usize = 256;
+pub(super) const MAX_KEPT_ID_BYTES: usize = 256;
 
 /// The most characters of detail in an error about a message; the detail may quote the message.
 const MAX_DETAIL_CHARS: usize = 200;
@@ -93,12 +93,17 @@ impl Session {
                 self.find(wish, request.id, now)
             }
             ClientType::CancelMatch => {
-                let cancelled = self
-                    .ticket
-                    .take()
-                    .is_some_and(|ticket| self.context.matchmaker.cancel(&ticket));
+                let had_ticket = self.ticket.is_some();
+                let ticket = self.ticket.take();
+                let matched = ticket.filter(|ticket| !self.context.matchmaker.cancel(ticket));
+                let cancelled = had_ticket && matched.is_none();
+                // The match that is being made may come to nothing: then the user goes on waiting.
+                self.ticket = matched.filter(|_| self.member.place() == Place::Waiting);
                 self.set_parked(false);
-                if !cancelled && !self.give_up_rejoin() {
+                let gave_up = cancelled
+                    || self.give_up_rejoin()
+                    || self.context.named_rooms.give_up_joining(&self.member);
+                if !gave_up {
                     let text =
                         "you are not waiting: you asked for no match, or it was made already";
                     return Err(Refusal::new(ErrorCode::NotWaiting, text));
@@ -116,7 +121,7 @@ impl Session {
             }
             _ => Err(Refusal::new(
                 ErrorCode::UnknownType,
-                "this type is not known; see the list in the README",
+                "this type is not known; server/README.md lists them (The wire)",
             )),
         }
     }
@@ -128,15 +133,7 @@ impl Session {
 
     fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
         check_drain(&self.context)?;
-        if request
-            .id
-            .is_some_and(|id| id.get().len() > MAX_KEPT_ID_BYTES)
-        {
-            let text = format!(
-                "the id of find_match and next is kept while you wait; it has {MAX_KEPT_ID_BYTES} bytes at the most"
-            );
-            return Err(Refusal(ErrorCode::BadMessage, text));
-        }
+        check_kept_id(request.id)?;
         let none = Criteria::default();
         let asked = request.criteria.as_ref().unwrap_or(&none);
         let wish = match self.member.identity.as_deref() {
@@ -199,11 +196,14 @@ impl Session {
         // The seat forgets the last partner.
         self.last_room = self.member.last_room().or(self.last_room.take());
         if request.kind == ClientType::Rejoin {
-            return self.rejoin(text, read_at);
+            return self.rejoin(text, request.id, read_at);
         }
         let name = serde_json::from_str::<JoinRoom<'_>>(text).map(|join| join.room);
         let name = name.map_err(|error| Refusal(ErrorCode::BadMessage, error.to_string()))?;
         check_drain(&self.context)?;
+        if self.context.named_rooms.is_spread() {
+            check_kept_id(request.id)?;
+        }
         self.join(&name, None, request.id)
     }
 
@@ -295,39 +295,23 @@ impl Session {
         rooms
             .join(&self.member, name, former, id)
             .map_err(|cannot| {
-                let (code, text) = match cannot {
-                    CannotJoin::BadName => (
-                        ErrorCode::BadRoomName,
-                        "`room` is 1 to 64 characters of A-Z, a-z, 0-9, _ and -",
-                    ),
-                    CannotJoin::Full => (
-                        ErrorCode::RoomFull,
-                        "the room has 20 members; try again later",
-                    ),
-                    CannotJoin::TooManyRooms => (
-                        ErrorCode::TooManyRooms,
-                        "this server has as many rooms as it may have; try again later",
-                    ),
-                    CannotJoin::Elsewhere(Place::Waiting) => (
-                        ErrorCode::AlreadyWaiting,
-                        "you wait for a match; cancel_match first",
-                    ),
-                    CannotJoin::Elsewhere(_) => (
-                        ErrorCode::AlreadyInRoom,
-                        "you are in another room; leave_room first",
-                    ),
-                };
+                let (code, text) = cannot.error();
                 Refusal::new(code, text)
             })
     }
 
-    /// Leaves the named room, if the user is in one.
+    /// Leaves the named room, if the user is in one, or waits no longer to be let in.
     pub(super) fn leave_named_room(&self, reason: LeaveReason) -> bool {
-        let room = self.member.named_room();
         let rooms = &self.context.named_rooms;
-        let left = room.is_some_and(|room| rooms.leave(&room, self.member.id, reason));
-        self.member.give_up_seat();
-        left
+        if rooms.give_up_joining(&self.member) {
+            return true;
+        }
+        // The seat first: another node may give the room another id meanwhile, and then finds that the user has gone.
+        let room = self.member.give_up_seat();
+        if let Some(room) = &room {
+            rooms.leave(room, self.member.id, reason);
+        }
+        room.is_some()
     }
 
     /// Leaves the room of two, if the user is in one. Returns the partner.
@@ -417,6 +401,10 @@ impl Session {
             Err(NotSent::UnknownPeer) => Err(unknown_peer()),
             // The outbox has counted it.
             Err(NotSent::Refused(Refused::Full)) => Err(unknown_peer()),
+            Err(NotSent::Refused(Refused::Lost)) => {
+                metrics.dropped("relay_lost", 1);
+                Err(way_is_full())
+            }
             Err(NotSent::Refused(Refused::Closed)) => {
                 metrics.dropped("peer_closed", 1);
                 Err(unknown_peer())
@@ -435,7 +423,12 @@ impl Session {
         let Some(room) = &self.room else {
             return Ok(());
         };
-        let outcome = self.member.relay(room, &pending.relay, read_at);
+        let mut outcome = self.member.relay(room, &pending.relay, read_at);
+        if outcome == Err(NotRelayed::NotInRoom)
+            && let Some(moved) = self.member.room_after(room)
+        {
+            outcome = self.member.relay(&moved, &pending.relay, read_at);
+        }
         let metrics = &self.context.metrics;
         match &outcome {
             Ok(()) => {
@@ -448,6 +441,7 @@ impl Session {
                 }
                 metrics.relayed_bytes(pending.relay.byte_len());
             }
+            Err(NotRelayed::Refused(Refused::Lost)) => return Err(self.relay_lost(pending)),
             // The outbox has counted it.
             Err(NotRelayed::Refused(Refused::Full)) => {}
             Err(NotRelayed::Refused(Refused::Closed)) => {
@@ -460,6 +454,16 @@ impl Session {
             self.room = None;
             not_in_room()
         })
+    }
+
+    /// The way to the partner's node is full: the room goes on.
+    #[cold]
+    fn relay_lost(&self, pending: &mut Pending) -> Refusal {
+        self.context
+            .metrics
+            .dropped("relay_lost", pending.relay.len());
+        pending.relay.clear();
+        way_is_full()
     }
 
     pub(super) fn acknowledge(&self, id: Option<&RawValue>, pending: &mut Pending) {
@@ -480,6 +484,22 @@ impl Session {
         };
         pending.answers.push_json(&error);
     }
+}
+
+#[cold]
+fn way_is_full() -> Refusal {
+    let text = "the way to your partner's server is full, and they did not get this; send it again in a moment";
+    Refusal::new(ErrorCode::RelayLost, text)
+}
+
+fn check_kept_id(id: Option<&RawValue>) -> Result<(), Refusal> {
+    if id.is_some_and(|id| id.get().len() > MAX_KEPT_ID_BYTES) {
+        let text = format!(
+            "the id of find_match, next and join_room is kept while you wait; it has {MAX_KEPT_ID_BYTES} bytes at the most"
+        );
+        return Err(Refusal(ErrorCode::BadMessage, text));
+    }
+    Ok(())
 }
 
 /// A room that begins in a drain would only make it longer.

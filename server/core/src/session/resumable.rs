@@ -25,7 +25,7 @@ use crate::{
 /// A session that outlives its connection.
 pub struct Resumable {
     pub member: Arc<Member>,
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     session: Mutex<Session>,
 }
 
@@ -74,7 +74,7 @@ impl Context {
     ) -> Result<Attached, CannotResume> {
         let refused = CannotResume::Refused { forged: false };
         let found = token.ok_or(refused).and_then(|token| {
-            let session = self.resumables.find(self, token)?;
+            let session = self.resumables.find(token)?;
             session.attach(token, after, transport, attach, now)
         });
         if let Err(CannotResume::Refused { .. }) = found {
@@ -86,13 +86,13 @@ impl Context {
 
 impl Resumables {
     /// The session that this token opens. It takes the same time whether there is one or not.
-    pub fn find(&self, context: &Context, token: &Token) -> Result<Arc<Resumable>, CannotResume> {
+    pub fn find(&self, token: &Token) -> Result<Arc<Resumable>, CannotResume> {
         let found = self
             .0
             .get(&token.session)
             .map(|found| found.value().clone());
-        let ours = token.process == context.room_keys.process;
-        let Some(found) = found.filter(|_| ours) else {
+        // A session that has come from another node may still be shown a token of that.
+        let Some(found) = found else {
             accept_nothing(token);
             return Err(CannotResume::Refused { forged: false });
         };
@@ -106,6 +106,10 @@ impl Resumables {
             (true, true) => Err(CannotResume::Refused { forged: false }),
             (false, _) => Err(CannotResume::Refused { forged: true }),
         }
+    }
+
+    pub(super) fn insert(&self, session: Arc<Resumable>) {
+        self.0.insert(session.member.id, session);
     }
 
     pub(super) fn remove(&self, member: &Member) {
@@ -151,6 +155,15 @@ fn carrier(attach: Option<&Attach<'_>>) -> Carrier {
 }
 
 impl Resumable {
+    /// The handle to a session that is not among the others yet.
+    pub(super) fn of(context: Arc<Context>, member: Arc<Member>, session: Session) -> Arc<Self> {
+        Arc::new(Self {
+            member,
+            context,
+            session: Mutex::new(session),
+        })
+    }
+
     /// Begins a session. Without a link its messages are taken by polls.
     pub fn open(
         context: &Arc<Context>,
@@ -245,7 +258,9 @@ impl Resumable {
             _ => None,
         };
         let refused = CannotResume::Refused { forged: false };
-        let (Some(resume), false) = (&mut session.resume, session.left) else {
+        // Who comes here wants it here, unless another node has it already.
+        let stays = session.stop_moving();
+        let (Some(resume), false, true) = (&mut session.resume, session.left, stays) else {
             return Err(refused);
         };
         let outbox = &self.member.outbox;
@@ -267,7 +282,11 @@ impl Resumable {
             // A poll leaves the token as it is: it would change each time.
             let token = (transport != Transport::Polling).then(|| {
                 tokens
-                    .rotate(token, transport == Transport::EventStream)
+                    .rotate(
+                        token,
+                        self.context.room_keys.process,
+                        transport == Transport::EventStream,
+                    )
                     .text()
             });
             json(&ServerMessage::Resumed {

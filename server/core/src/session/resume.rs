@@ -13,6 +13,7 @@ use super::{
     Pending, Session,
     rejoin::Rejoining,
     requests::{Refusal, id_of, parse_numbers},
+    take::Moving,
     token::Tokens,
 };
 use crate::{
@@ -96,6 +97,8 @@ pub(super) struct Resume {
     busy_until: Instant,
     /// When the credentials of TURN servers are to be renewed; `None`: there are none, and it costs little.
     pub(super) renew_ice: Option<Box<Instant>>,
+    /// The session is on its way to another node.
+    pub(super) moving: Option<Box<Moving>>,
     /// The room for whose other member the user waits.
     pub(super) rejoining: Option<Box<Rejoining>>,
     /// The latest match whose call the client has reported.
@@ -126,6 +129,7 @@ impl Resume {
             kept: false,
             busy_until: now,
             renew_ice: None,
+            moving: None,
             rejoining: None,
             reported: None,
             held: None,
@@ -248,7 +252,7 @@ impl Session {
     }
 
     /// Takes the user out of the pools until they are heard again.
-    fn park(&mut self) {
+    pub(super) fn park(&mut self) {
         let (Some(_), Some(ticket)) = (&self.resume, &self.ticket) else {
             return;
         };
@@ -568,7 +572,7 @@ impl Session {
     }
 
     /// Ends the count of what carries the session.
-    fn uncount_carrier(&self) {
+    pub(super) fn uncount_carrier(&self) {
         let metrics = &self.context.metrics;
         match &self.resume {
             None => metrics.detached(Transport::WebSocket),
@@ -587,6 +591,9 @@ impl Session {
     pub(super) fn carry(&mut self, transport: Transport, carrier: Carrier, now: Instant) {
         self.uncount_carrier();
         self.member.set_away(false);
+        if self.member.is_adrift() {
+            self.member.set_adrift(false);
+        }
         self.context.metrics.attached(transport);
         let beat = self.beat();
         let renew_ice = self.context.config.get().ice.renew_after();

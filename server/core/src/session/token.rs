@@ -4,6 +4,7 @@
 //! first half of its SHA-256 is kept, so that a copy of the memory opens no session.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use voicematch_protocol::SessionId;
@@ -54,7 +55,13 @@ impl Token {
         URL_SAFE_NO_PAD.encode(parts.concat())
     }
 
-    fn hash(&self) -> Hash {
+    #[cfg(test)]
+    pub(super) fn set_secret(&mut self, secret: [u8; 16]) {
+        self.secret = secret;
+    }
+
+    /// What nodes show each other of it.
+    pub(super) fn hash(&self) -> Hash {
         let digest: [u8; 32] = Sha256::digest(self.secret).into();
         let (&half, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
         Hash(half)
@@ -62,8 +69,8 @@ impl Token {
 }
 
 /// What is kept of a token: as many bits as its secret has.
-#[derive(Clone, Copy, Default)]
-struct Hash([u8; 16]);
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Hash([u8; 16]);
 
 impl Hash {
     fn is(&self, other: &Self) -> Choice {
@@ -73,6 +80,7 @@ impl Hash {
 
 /// The tokens that open one session. A new one replaces the old one when it is used, so that a client who never got it
 /// is not locked out.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Tokens {
     valid: Hash,
     successor: Option<Hash>,
@@ -95,7 +103,11 @@ impl Tokens {
     /// Whether this token opens the session. The use of a successor ends its predecessor. It takes the same time
     /// whatever the token is.
     pub(super) fn accept(&mut self, token: &Token) -> bool {
-        let hash = token.hash();
+        self.accept_hash(token.hash())
+    }
+
+    /// The same of a token that was shown to another node.
+    pub(super) fn accept_hash(&mut self, hash: Hash) -> bool {
         let is = |kept: Option<Hash>| {
             let there = Choice::from(u8::from(kept.is_some()));
             kept.unwrap_or_default().is(&hash) & there
@@ -110,10 +122,10 @@ impl Tokens {
     }
 
     /// Offers a successor. `used`: the token that a new connection has just shown; `for_stream`: that connection is an
-    /// event stream.
-    pub(super) fn rotate(&mut self, used: &Token, for_stream: bool) -> Token {
+    /// event stream. `process`: that which has the session now.
+    pub(super) fn rotate(&mut self, used: &Token, process: ProcessId, for_stream: bool) -> Token {
         self.stream = for_stream.then(|| used.hash());
-        let token = Token::random(used.process, used.session);
+        let token = Token::random(process, used.session);
         self.successor = Some(token.hash());
         token
     }
@@ -154,10 +166,10 @@ mod tests {
     fn an_old_token_dies_when_its_successor_is_used() {
         let (mut tokens, first) = Tokens::new(ProcessId::random(), SESSION);
         assert!(tokens.accept(&first));
-        let lost = tokens.rotate(&first, false);
+        let lost = tokens.rotate(&first, first.process, false);
         // The answer with the new token got lost, so the client comes with the old one.
         assert!(tokens.accept(&first));
-        let second = tokens.rotate(&first, false);
+        let second = tokens.rotate(&first, first.process, false);
         assert!(!tokens.accept(&lost));
         assert!(tokens.accept(&second));
         assert!(!tokens.accept(&first));
@@ -167,13 +179,13 @@ mod tests {
     #[test]
     fn the_token_of_an_event_stream_stays_until_something_else_follows_it() {
         let (mut tokens, first) = Tokens::new(ProcessId::random(), SESSION);
-        let second = tokens.rotate(&first, true);
+        let second = tokens.rotate(&first, first.process, true);
         assert!(tokens.accept(&second), "a message that is sent");
         assert!(tokens.accept(&first), "the stream comes again by itself");
-        let third = tokens.rotate(&first, true);
+        let third = tokens.rotate(&first, first.process, true);
         assert!(tokens.accept(&third));
         assert!(!tokens.accept(&second));
-        tokens.rotate(&third, false);
+        tokens.rotate(&third, third.process, false);
         assert!(!tokens.accept(&first), "a WebSocket has followed");
     }
 

@@ -1,14 +1,18 @@
 //! Who is in a named room, and what they are told of each other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde_json::value::RawValue;
-use voicematch_protocol::{RoomMember, RoomSelf, ServerMessage, SessionId};
+use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
 
 use super::NamedRoom;
-use crate::room::{
-    Member,
-    ticket::{RoomKeys, TicketSeat},
+use crate::{
+    cluster::{BusLink, Frame, FrameKind, Full, NodeId},
+    outbox::{Batch, Refused},
+    room::{
+        Member,
+        ticket::{RoomKeys, TicketSeat},
+    },
 };
 
 /// The place of a user in a room that has died with another process.
@@ -23,7 +27,24 @@ pub struct Former {
 pub(super) struct Numbered {
     pub(super) n: u32,
     pub(super) member: Arc<Member>,
-    was: Option<SessionId>,
+    pub(super) was: Option<SessionId>,
+    /// Which joining of the user's node it was: 0 without other nodes.
+    pub(super) seat: u64,
+    /// Where the user is, if not here.
+    pub(super) there: Option<There>,
+}
+
+/// The user is on another node.
+pub(super) struct There {
+    pub(super) node: NodeId,
+    pub(super) since: Instant,
+}
+
+/// The way to a node that has members.
+pub(super) struct Way {
+    pub(super) node: NodeId,
+    pub(super) link: Arc<dyn BusLink>,
+    members: usize,
 }
 
 /// Who is in a room, in the order in which they came.
@@ -31,7 +52,9 @@ pub(super) struct Numbered {
 pub(super) struct Roster {
     pub(super) members: Vec<Numbered>,
     /// The number of the next one. None is given twice.
-    next: u32,
+    pub(super) next: u32,
+    /// The ways to the other nodes that have members.
+    pub(super) nodes: Vec<Way>,
 }
 
 impl Roster {
@@ -39,37 +62,86 @@ impl Roster {
         self.members.iter().position(|other| other.member.id == id)
     }
 
-    /// Adds a newcomer, and tells all of it.
-    pub(super) fn admit(
-        &mut self,
-        room: &NamedRoom,
-        member: &Arc<Member>,
-        former: Option<Former>,
-        keys: &RoomKeys,
-        id: Option<&RawValue>,
-    ) {
+    /// Gives a newcomer a number, adds them, and tells the others.
+    pub(super) fn admit(&mut self, room: &NamedRoom, mut newcomer: Numbered, wanted: Option<u32>) {
         let is_free = |n: &u32| self.members.iter().all(|other| other.n != *n);
         // Above this nobody could count up any more.
-        let n = former
-            .map(|former| former.n)
+        let n = wanted
             .filter(|n| *n < u32::MAX / 2)
             .filter(is_free)
             .unwrap_or(self.next);
         self.next = self.next.max(n + 1);
-        let newcomer = Numbered {
-            n,
-            member: member.clone(),
-            was: former.map(|former| former.session),
-        };
-        for other in &self.members {
-            // A refusal means that they are leaving.
-            let _ = other.member.outbox.send(&ServerMessage::PeerJoined {
-                room_id: room.id,
-                peer: newcomer.seen_by(other.n),
-            });
+        newcomer.n = n;
+        for other in self.here() {
+            other.hear_of(room, &newcomer);
         }
         self.members.push(newcomer);
-        self.tell_joined(room, member, keys, id);
+    }
+
+    /// Those whose users are here.
+    pub(super) fn here(&self) -> impl Iterator<Item = &Numbered> {
+        self.members.iter().filter(|other| other.there.is_none())
+    }
+
+    /// Tells all who are here that somebody has left.
+    pub(super) fn tell_left(&self, room: &NamedRoom, peer_id: SessionId, reason: LeaveReason) {
+        self.here()
+            .for_each(|other| other.hear_left(room, peer_id, reason));
+    }
+
+    /// Says something to one member who is there.
+    pub(super) fn send_there(
+        &self,
+        room: RoomId,
+        from: SessionId,
+        to: SessionId,
+        there: &There,
+        batch: &Batch,
+    ) -> Result<(), Refused> {
+        let way = self.nodes.iter().find(|way| way.node == there.node);
+        let way = way.ok_or(Refused::Closed)?;
+        way.say(room, from, to, batch).map_err(|Full| Refused::Lost)
+    }
+
+    /// Says something to all members who are there, once to each node. Returns how many they are. Lost: some of them.
+    pub(super) fn send_all_there(
+        &self,
+        room: RoomId,
+        from: SessionId,
+        batch: &Batch,
+    ) -> Result<usize, Refused> {
+        let sent = self.nodes.iter().map(|way| {
+            let said = way.say(room, from, from, batch);
+            said.map(|()| way.members)
+        });
+        // One way that is full keeps nothing from the others.
+        let (sent, lost): (Vec<_>, Vec<_>) = sent.partition(|sent| sent.is_ok());
+        match lost.is_empty() {
+            true => Ok(sent.into_iter().flatten().sum()),
+            false => Err(Refused::Lost),
+        }
+    }
+
+    /// Finds the ways to the nodes that have members now.
+    pub(super) fn find_ways(&mut self, link: impl Fn(NodeId) -> Option<Arc<dyn BusLink>>) {
+        let mut before = std::mem::take(&mut self.nodes);
+        for node in self.members.iter().filter_map(|other| other.there.as_ref()) {
+            let node = node.node;
+            if let Some(way) = self.nodes.iter_mut().find(|way| way.node == node) {
+                way.members += 1;
+                continue;
+            }
+            let known = before.iter().position(|way| way.node == node);
+            let known = known.map(|at| before.swap_remove(at).link);
+            if let Some(link) = known.or_else(|| link(node)) {
+                let members = 1;
+                self.nodes.push(Way {
+                    node,
+                    link,
+                    members,
+                });
+            }
+        }
     }
 
     /// Tells a member of the room and of all others in it.
@@ -84,7 +156,8 @@ impl Roster {
             return;
         };
         let n = self.members[at].n;
-        let others = self.members.iter().filter(|other| other.n != n);
+        let others = self.members.iter();
+        let others = others.filter(|other| other.member.id != member.id);
         let members = others.map(|other| other.seen_by(n));
         let seat = TicketSeat::Named {
             n,
@@ -109,7 +182,49 @@ impl Roster {
     }
 }
 
+impl Way {
+    fn say(&self, room: RoomId, from: SessionId, to: SessionId, batch: &Batch) -> Result<(), Full> {
+        self.link.push_frame(&Frame {
+            kind: FrameKind::NamedSay as u8,
+            room,
+            to,
+            from,
+            body: batch.bytes(),
+        })
+    }
+}
+
 impl Numbered {
+    /// Somebody who is here, without a number yet.
+    pub(super) fn here(member: &Arc<Member>, former: Option<Former>, seat: u64) -> Self {
+        Self {
+            n: 0,
+            member: member.clone(),
+            was: former.map(|former| former.session),
+            seat,
+            there: None,
+        }
+    }
+
+    /// Tells this member that somebody has left.
+    pub(super) fn hear_left(&self, room: &NamedRoom, peer_id: SessionId, reason: LeaveReason) {
+        // A refusal means that they are leaving too.
+        let _ = self.member.outbox.send(&ServerMessage::PeerLeft {
+            room_id: room.id,
+            peer_id,
+            reason,
+        });
+    }
+
+    /// Tells this member of a newcomer.
+    pub(super) fn hear_of(&self, room: &NamedRoom, newcomer: &Self) {
+        // A refusal means that they are leaving.
+        let _ = self.member.outbox.send(&ServerMessage::PeerJoined {
+            room_id: room.id,
+            peer: newcomer.seen_by(self.n),
+        });
+    }
+
     /// As a member with this number sees them. Who comes back with an old number is no newcomer to those who came after it.
     fn seen_by(&self, n: u32) -> RoomMember {
         RoomMember {
