@@ -1,0 +1,152 @@
+//! The receiving task.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::incoming::Gap;
+use super::{Deliver, Delivery, Link, Shared};
+use crate::engine::{Inbox, Message, lock};
+use crate::frames::{self, Header, Packet, Wrong};
+
+/// Between two looks at gaps and silence.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(super) async fn receive(shared: Arc<Shared>, mut inbox: Inbox, mut deliver: Deliver) {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = shared.members.beats();
+    let mut deaths = shared.members.deaths();
+    loop {
+        // Cut off, this node may have been buried: what came waits until the engine has answered.
+        while !shared.members.lease() {
+            if beats.changed().await.is_err() {
+                return;
+            }
+        }
+        if beats.has_changed().unwrap_or(false) || deaths.has_changed().unwrap_or(false) {
+            beats.mark_unchanged();
+            deaths.mark_unchanged();
+            shared.bury();
+        }
+        tokio::select! {
+            message = inbox.take() => match message {
+                Some(message) => take(&shared, message, &mut deliver),
+                None => return,
+            },
+            _ = ticks.tick() => look(&shared, &mut deliver),
+            Ok(()) = beats.changed() => shared.bury(),
+        }
+    }
+}
+
+fn take(shared: &Shared, message: Message, deliver: &mut Deliver) {
+    let packet = match frames::decode(&message.bytes) {
+        Ok(packet) => packet,
+        Err(Wrong::Version(version)) => {
+            shared.members.heard_version(version);
+            return shared.dropped("version");
+        }
+        Err(Wrong::Kind(_)) => return shared.engine.metrics().unknown_frames.inc(),
+        Err(Wrong::Length) => return shared.dropped("garbage"),
+    };
+    match packet {
+        // The truth is in the engine.
+        Packet::News(..) => shared.members.beat_now(),
+        Packet::Bans(_) => deliver(Delivery::Bans),
+        Packet::Batch(header, _) => {
+            let Some(link) = of(shared, header) else {
+                return;
+            };
+            if !lock(&link.incoming).batch(Instant::now(), header.seq, message.bytes) {
+                shared.dropped("twice");
+            }
+            pass(shared, &link, deliver);
+        }
+        Packet::KeepAlive {
+            header,
+            rooms,
+            asks,
+        } => {
+            let Some(link) = of(shared, header) else {
+                return;
+            };
+            if let Some(answer) = asks.then(|| link.answer()).flatten() {
+                shared.packet(header.from, answer);
+            }
+            lock(&link.incoming).named(Instant::now(), header.seq);
+            pass(shared, &link, deliver);
+            deliver(Delivery::Rooms(header.from, rooms));
+        }
+        Packet::Again(header, last) => {
+            if let Some(link) = of(shared, header) {
+                link.again(header.seq, last);
+            }
+        }
+    }
+}
+
+/// The link of a packet that counts.
+fn of(shared: &Shared, header: Header) -> Option<Arc<Link>> {
+    if header.to != shared.members.me() {
+        shared.dropped("life");
+        return None;
+    }
+    let link = match shared.link(header.from) {
+        Ok(link) => link,
+        Err(reason) => {
+            shared.dropped(reason);
+            return None;
+        }
+    };
+    lock(&link.incoming).hear(Instant::now());
+    link.confirm(header.seen);
+    shared.members.trust(header.from);
+    Some(link)
+}
+
+/// Delivers what can be, asks for what is missing.
+fn pass(shared: &Shared, link: &Link, deliver: &mut Deliver) {
+    let now = Instant::now();
+    loop {
+        let (bytes, gap, seen) = {
+            let mut incoming = lock(&link.incoming);
+            let (bytes, gap) = incoming.deliver(now);
+            (bytes, gap, incoming.seen())
+        };
+        link.seen.store(seen, Ordering::Relaxed);
+        let gaps = &shared.engine.metrics().gaps;
+        match gap {
+            Some(Gap::Repaired) => gaps.with_label_values(&["repaired"]).inc(),
+            Some(Gap::Lost) => {
+                gaps.with_label_values(&["lost"]).inc();
+                deliver(Delivery::Gap(link.node()));
+            }
+            None if bytes.is_none() => break,
+            None => {}
+        }
+        // Decoded when it came, too: then only its number was looked at.
+        if let Some(Ok(Packet::Batch(_, frames))) = bytes.as_deref().map(frames::decode) {
+            frames.for_each(|frame| deliver(Delivery::Frame(link.node(), frame)));
+        }
+    }
+    let missing = lock(&link.incoming).ask(now);
+    if let Some((first, last)) = missing {
+        shared.packet(link.node(), link.again_packet(first, last));
+    }
+}
+
+/// What time alone changes.
+fn look(shared: &Shared, deliver: &mut Deliver) {
+    let now = Instant::now();
+    let up = shared.engine.state().borrow().bus;
+    for link in shared.all() {
+        pass(shared, &link, deliver);
+        // Only who hears others can say that one is silent.
+        if up && lock(&link.incoming).silent(now) {
+            shared.members.suspect(link.node());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Other versions of the bus under the same prefix: what they say is not understood, and is not ours to judge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{Members, SUSPECTS, Shared};
+use crate::engine::lock;
+use crate::frames;
+use crate::id::NodeId;
+
+/// How many other versions are kept in the list.
+const VERSIONS: usize = 8;
+
+/// For how long something that came is remembered.
+const LATELY: Duration = Duration::from_secs(60);
+
+/// Versions of which something came, and when that was last.
+#[derive(Debug, Default)]
+pub(super) struct Versions(Mutex<BTreeMap<u8, Instant>>);
+
+impl Versions {
+    /// Says so, unless something of it has come in the last minute.
+    fn heard(&self, version: u8) {
+        let mut versions = lock(&self.0);
+        if versions.len() >= VERSIONS && !versions.contains_key(&version) {
+            return;
+        }
+        let before = versions.insert(version, Instant::now());
+        if before.is_none_or(|before| before.elapsed() >= LATELY) {
+            warn!(
+                "others under the same prefix speak version {version} of the bus, this node speaks {}: their users are not matched with each other",
+                frames::VERSION
+            );
+        }
+    }
+
+    fn lately(&self) -> BTreeSet<u8> {
+        let versions = lock(&self.0);
+        let lately = versions.iter().filter(|(_, at)| at.elapsed() < LATELY);
+        lately.map(|(version, _)| *version).collect()
+    }
+}
+
+impl Shared {
+    /// Of a node that has registered.
+    pub(super) fn look_at_version(&self, node: NodeId) {
+        let bus = {
+            let nodes = lock(&self.nodes);
+            let mut others = nodes
+                .others()
+                .filter_map(|(other, info)| Some((other, info?)));
+            let found = others.find(|(other, _)| *other == node);
+            found.map(|(_, info)| info.bus)
+        };
+        if let Some(bus) = bus.filter(|bus| *bus != frames::VERSION) {
+            self.versions.heard(bus);
+        }
+    }
+}
+
+impl Members {
+    /// Other versions of the bus that are spoken under this prefix: by nodes that live, or in what came in the last minute.
+    #[must_use]
+    pub fn other_versions(&self) -> BTreeSet<u8> {
+        let mut all = self.shared.versions.lately();
+        let others = self.others().into_iter().filter_map(|(_, info)| info);
+        all.extend(
+            others
+                .filter(|info| !info.is_of_this_bus())
+                .map(|info| info.bus),
+        );
+        all
+    }
+
+    /// Something came in another version of the bus.
+    pub(crate) fn heard_version(&self, version: u8) {
+        self.shared.versions.heard(version);
+    }
+
+    /// Whose tickets are not to be found: suspects, and nodes of another bus.
+    pub(crate) fn passed_over(&self) -> Vec<NodeId> {
+        let mut passed = self.suspects();
+        let nodes = lock(&self.shared.nodes);
+        let others = nodes
+            .others()
+            .filter_map(|(node, info)| Some((node, info?)));
+        let foreign = others.filter(|(_, info)| !info.is_of_this_bus());
+        passed.extend(foreign.map(|(node, _)| node).take(SUSPECTS));
+        passed
+    }
+}

@@ -1,0 +1,114 @@
+//! The scripts that the engine runs for us, atomically, what goes in and comes out, and the names of keys and channels.
+
+mod ops;
+
+use sha1::{Digest, Sha1};
+
+use crate::id::NodeId;
+pub use ops::{Answer, BeatReply, Found, Op, Wish};
+pub(crate) use ops::{bytes, op_args, read_answer, read_beat};
+
+/// Operations of one call of `seek`: 64 hold the engine for 0.4 ms with 10,000 waiting.
+pub(crate) const OPERATIONS: usize = 64;
+
+/// A script of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Script {
+    Seek,
+    Beat,
+    Bury,
+    Room,
+    Keep,
+    Bans,
+}
+
+impl Script {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Seek => "seek",
+            Self::Beat => "beat",
+            Self::Bury => "bury",
+            Self::Room => "room",
+            Self::Keep => "keep",
+            Self::Bans => "bans",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) text: &'static str,
+    pub(crate) sha: String,
+}
+
+/// The scripts, and the names of what they work on.
+#[derive(Debug)]
+pub(crate) struct Scripts {
+    bodies: [Body; 6],
+    prefix: String,
+    pub(crate) tickets: Vec<u8>,
+    pub(crate) pools: Vec<u8>,
+    pub(crate) nodes: Vec<u8>,
+    pub(crate) bans: Vec<u8>,
+    /// The channel of all nodes.
+    pub(crate) control: Vec<u8>,
+}
+
+impl Scripts {
+    pub(crate) fn new(prefix: &str) -> Self {
+        let texts = [
+            include_str!("scripts/seek.lua"),
+            include_str!("scripts/beat.lua"),
+            include_str!("scripts/bury.lua"),
+            include_str!("scripts/room.lua"),
+            include_str!("scripts/keep.lua"),
+            include_str!("scripts/bans.lua"),
+        ];
+        let sha = |text: &str| {
+            Sha1::digest(text)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        };
+        let key = |name| format!("{{{prefix}:m}}:1:{name}").into_bytes();
+        Self {
+            bodies: texts.map(|text| Body {
+                text,
+                sha: sha(text),
+            }),
+            prefix: prefix.to_owned(),
+            tickets: key("t"),
+            pools: key("p"),
+            nodes: key("n"),
+            bans: key("b"),
+            control: format!("{prefix}:1:c:{{c}}").into_bytes(),
+        }
+    }
+
+    pub(crate) fn all(&self) -> &[Body] {
+        &self.bodies
+    }
+
+    pub(crate) fn get(&self, script: Script) -> &Body {
+        let [seek, beat, bury, room, keep, bans] = &self.bodies;
+        match script {
+            Script::Seek => seek,
+            Script::Beat => beat,
+            Script::Bury => bury,
+            Script::Room => room,
+            Script::Keep => keep,
+            Script::Bans => bans,
+        }
+    }
+
+    /// The channel of one node.
+    pub(crate) fn inbox(&self, node: NodeId) -> Vec<u8> {
+        format!("{}:1:n:{{{node}}}", self.prefix).into_bytes()
+    }
+
+    /// `{vm:r:NAME}:1`. A brace in the name would move it to another slot, so the name is written in hex.
+    pub(crate) fn key(&self, kind: char, name: &[u8]) -> Vec<u8> {
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{{{}:{kind}:{name}}}:1", self.prefix).into_bytes()
+    }
+}

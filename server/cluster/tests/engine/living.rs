@@ -1,0 +1,163 @@
+//! Nodes that come, go, freeze and return.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use voicematch_cluster::nodes::Change;
+use voicematch_cluster::{Sought, TicketId};
+
+use crate::cluster::Node;
+use crate::proxy::{Network, Proxy};
+use crate::server::{Server, settings_at};
+use crate::support::{PATIENCE, eventually};
+
+async fn changes_to(node: &mut Node, wanted: &Change) {
+    let until = async {
+        while let Some(change) = node.changes.next().await {
+            if change == *wanted {
+                return;
+            }
+        }
+        panic!("no more changes");
+    };
+    tokio::time::timeout(PATIENCE, until)
+        .await
+        .unwrap_or_else(|_| panic!("never {wanted:?}"));
+}
+
+/// How often.
+fn posted(node: &Node, ticket: TicketId) -> usize {
+    let told = node.told(ticket);
+    told.iter().filter(|told| **told == Sought::Posted).count()
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_is_buried_by_the_others() {
+    let server = Server::start().await;
+    let [mut a, mut b, c] = Node::some(&server.settings()).await;
+    let gone = c.me();
+    drop(c);
+    changes_to(&mut a, &Change::Died(gone)).await;
+    changes_to(&mut b, &Change::Died(gone)).await;
+    assert!(a.members.is_dead(gone) && b.members.dead().contains(&gone));
+    assert!(a.bus.link(gone).is_none());
+    assert!(a.count("cluster_nodes", "dead") == 1.0 && a.count("cluster_nodes", "alive") == 1.0);
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_is_seen_at_once_to_have_left() {
+    let server = Server::start().await;
+    let [mut a, b] = Node::some(&server.settings()).await;
+    b.members.drain();
+    changes_to(&mut a, &Change::Told(b.me())).await;
+    assert!(
+        a.members.others()[0]
+            .1
+            .as_ref()
+            .is_some_and(|info| info.draining)
+    );
+    eventually("it has left", async || {
+        b.members.leave().await.is_ok_and(|left| left)
+    })
+    .await;
+    changes_to(&mut a, &Change::Died(b.me())).await;
+}
+
+#[tokio::test]
+async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let a = Node::new(server.settings(), 1);
+    let mut b = Node::new(settings_at(proxy.port), 2);
+    a.knows(1).await;
+    b.knows(1).await;
+    let ticket = b.seek(7, &[], Duration::from_secs(1));
+    b.posted(ticket).await;
+    let (old, link) = (b.me(), a.link(&b));
+    proxy.becomes(Network::Hole);
+    eventually("it is dead", async || a.members.is_dead(old)).await;
+    assert!(!b.members.lease());
+    proxy.becomes(Network::Good);
+    changes_to(&mut b, &Change::NewLife(old.next_life())).await;
+    assert_eq!(b.me(), old.next_life());
+    a.knows(1).await;
+    eventually("the old link has ended", async || {
+        link.push(&crate::cluster::frame(1, b"")).is_err()
+    })
+    .await;
+    // Who waited there is put back, and found as the new life's.
+    eventually("it is posted again", async || posted(&b, ticket) >= 2).await;
+    let seeker = a.seek(8, &[], Duration::ZERO);
+    assert_eq!(a.found(seeker).await, (ticket, old.next_life()));
+    // Messages go between the new lives.
+    let link = a.link(&b);
+    link.push(&crate::cluster::frame(5, b"hello"))
+        .expect("taken");
+    eventually("it comes", async || b.frames(a.me()) == [5]).await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_engine_buries_nobody() {
+    let mut server = Server::start().await;
+    let [a, b] = Node::some(&server.settings()).await;
+    server.signal(Signal::STOP);
+    eventually("no lease", async || {
+        !a.members.lease() && !b.members.lease()
+    })
+    .await;
+    // The time is what is tested: with the 2.5 s of the lease it is longer than a death takes, and nothing happens meanwhile.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.signal(Signal::CONT);
+    eventually("both are back", async || {
+        a.members.lease() && b.members.lease()
+    })
+    .await;
+    server.kill();
+    eventually("no lease", async || {
+        !a.members.lease() && !b.members.lease()
+    })
+    .await;
+    server.run().await;
+    eventually("both are back", async || {
+        a.members.lease() && b.members.lease()
+    })
+    .await;
+    // Longer than a death takes.
+    a.beats(9).await;
+    b.beats(1).await;
+    assert!(a.members.dead().is_empty() && b.members.dead().is_empty());
+    assert_eq!(a.count("cluster_lives_total", "fenced"), 0.0);
+}
+
+#[tokio::test]
+async fn lost_data_are_noticed() {
+    let server = Server::start().await;
+    let [mut a, b] = Node::some(&server.settings()).await;
+    let ticket = b.seek(7, &[], Duration::from_secs(1));
+    b.posted(ticket).await;
+    server.ask("FLUSHALL").await.expect("flushed");
+    changes_to(&mut a, &Change::Generation).await;
+    eventually("it is posted again", async || posted(&b, ticket) >= 2).await;
+    assert!(b.count("match_put_back_total", "nodes") >= 1.0);
+    let seeker = a.seek(8, &[], Duration::ZERO);
+    assert_eq!(a.found(seeker).await, (ticket, b.me()));
+}
+
+#[tokio::test]
+async fn another_program_on_the_same_prefix_is_seen() {
+    let server = Server::start().await;
+    let a = Node::new(server.settings(), 1);
+    a.knows(0).await;
+    server
+        .ask("HSET {vm:m}:1:n 12345678 something")
+        .await
+        .expect("set");
+    eventually("it is strange", async || {
+        a.members.others().iter().any(|(_, info)| info.is_none())
+    })
+    .await;
+    eventually("it is counted", async || {
+        a.count("cluster_nodes", "strange") == 1.0
+    })
+    .await;
+}
