@@ -88,4 +88,9 @@ class Connection:
                 return
 
 
-main()
+try:
+    main()
+except (BrokenPipeError, ConnectionResetError):
+    sys.exit("the server has closed the connection; what it said last stands above")
+except (OSError, wave.Error, EOFError) as error:
+    sys.exit(f"speak.py: {error}")

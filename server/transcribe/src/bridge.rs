@@ -41,6 +41,14 @@ pub use metrics::AudioMetrics;
 /// How many [`Heard`] may wait. When they do, partials are left out, and finals wait.
 const HEARD_DEPTH: usize = 256;
 
+/// The pauses before the tries to delete something at the provider.
+const FORGET_PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
+
 /// Bounds of the bridges of a provider.
 #[derive(Clone, Debug)]
 pub struct BridgeConfig {
@@ -94,8 +102,8 @@ pub enum Heard {
     /// What the speaker and the host are to be told, once each time. The bridge goes on trying, except after
     /// [`Failure::MaxDuration`].
     Failed(Failure),
-    /// The provider's name for the work that has begun.
-    Job(String),
+    /// The provider's name for the work that has begun with the audio at this moment.
+    Job { job: String, at_ms: u64 },
     /// All that there was has been told.
     Ended,
 }
@@ -267,6 +275,30 @@ impl Bridges {
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.memory.used()
+    }
+
+    /// Counts audio that was sent to the provider today by a process before this one.
+    pub fn spent_today(&self, audio_ms: u64) {
+        self.0
+            .budget
+            .spent(audio_ms.saturating_mul(pcm::BYTES_PER_MS));
+    }
+
+    /// Has the provider delete what it keeps of a job, in the background. What it does not delete is named in the log.
+    pub fn forget(&self, job: String) {
+        let provider = Arc::clone(&self.0.provider);
+        tokio::spawn(async move {
+            for pause in FORGET_PAUSES {
+                tokio::time::sleep(pause).await;
+                if provider.delete(&job).await.is_ok() {
+                    return;
+                }
+            }
+            tracing::error!(
+                job,
+                "the provider has not deleted what it keeps of a deleted session"
+            );
+        });
     }
 
     /// Uses another key from now on; a provider that refused the old one is asked at once.

@@ -25,6 +25,8 @@ pub enum Closing {
     Ended,
     /// The server is about to stop.
     Draining,
+    /// Another server has the session; `moved` was told.
+    Moved,
 }
 
 /// The mailbox of a connection.
@@ -105,11 +107,11 @@ impl Mailbox {
         self.notify.notify_one();
     }
 
-    /// The session has ended, as this message says: it comes after all that was said in it.
-    pub(crate) fn end(&self, last_words: String) {
+    /// The connection is to end, with this message, which comes after all that was said in the session.
+    pub(crate) fn leave(&self, closing: Closing, last_words: String) {
         let mut waiting = self.lock();
         if waiting.closing.is_none() {
-            (waiting.closing, waiting.last_words) = (Some(Closing::Ended), Some(last_words));
+            (waiting.closing, waiting.last_words) = (Some(closing), Some(last_words));
         }
         drop(waiting);
         self.notify.notify_one();

@@ -228,7 +228,6 @@ mod tests {
             session_id: RowId(1),
             participant_id: RowId(7),
             provider: "fake".into(),
-            provider_job: None,
             started_ms: 0,
             audio_ms: None,
             ended_ms: None,

@@ -19,6 +19,10 @@ pub struct Config {
     pub max_tracks: usize,
     /// How long a session may go on.
     pub max_duration: Duration,
+    /// Whether the log says what was said: for development.
+    pub log_text: bool,
+    /// Where clients reach this process, and no other one: `https://HOST:PORT`, no path. Empty: others cannot send them here.
+    pub url: String,
 }
 
 impl Default for Config {
@@ -27,6 +31,8 @@ impl Default for Config {
             max_sessions: 1_000,
             max_tracks: 20,
             max_duration: Duration::from_secs(4 * 3600),
+            log_text: false,
+            url: String::new(),
         }
     }
 }
@@ -39,6 +45,7 @@ pub struct SessionMetrics {
     pub(crate) chunks: IntCounter,
     unheard_seconds: Counter,
     refused: IntCounterVec,
+    moved: IntCounterVec,
 }
 
 impl SessionMetrics {
@@ -72,7 +79,17 @@ impl SessionMetrics {
                 ),
                 &["code"],
             )?,
+            moved: IntCounterVec::new(
+                Opts::new(
+                    "transcribe_moved_total",
+                    "Requests and connections for a session that another server has, by whether they were told where it is",
+                ),
+                &["result"],
+            )?,
         };
+        for told in [true, false] {
+            metrics.moved.with_label_values(&[result(told)]);
+        }
         for code in TranscribeError::ALL {
             metrics.refused.with_label_values(&[code.as_str()]);
         }
@@ -81,6 +98,7 @@ impl SessionMetrics {
         registry.register(Box::new(metrics.chunks.clone()))?;
         registry.register(Box::new(metrics.unheard_seconds.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
+        registry.register(Box::new(metrics.moved.clone()))?;
         Ok(metrics)
     }
 
@@ -88,10 +106,19 @@ impl SessionMetrics {
         self.refused.with_label_values(&[code.as_str()]).inc();
     }
 
+    /// Counts who came for a session that another process has. `told`: where that is reached.
+    pub(crate) fn moved(&self, told: bool) {
+        self.moved.with_label_values(&[result(told)]).inc();
+    }
+
     /// Counts 16 kHz audio of this many bytes.
     pub(crate) fn unheard(&self, bytes: usize) {
         self.unheard_seconds.inc_by(bytes as f64 / 32_000.0);
     }
+}
+
+fn result(told: bool) -> &'static str {
+    if told { "moved" } else { "elsewhere" }
 }
 
 /// What all sessions share.

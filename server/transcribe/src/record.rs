@@ -53,12 +53,20 @@ pub struct Track {
     pub session_id: RowId,
     pub participant_id: RowId,
     pub provider: String,
-    /// The provider's name for its work, if it has one.
-    pub provider_job: Option<String>,
     pub started_ms: i64,
     /// Milliseconds of audio received; known when the track has ended.
     pub audio_ms: Option<i64>,
     pub ended_ms: Option<i64>,
+}
+
+/// A piece of the provider's work on a track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderJob {
+    pub track_id: RowId,
+    /// The provider's name for it.
+    pub job: String,
+    /// Where its audio begins, in milliseconds of the session.
+    pub start_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,10 +172,7 @@ pub enum Record {
     },
     Participant(Participant),
     Track(Track),
-    TrackJob {
-        id: RowId,
-        provider_job: String,
-    },
+    ProviderJob(ProviderJob),
     TrackEnded {
         id: RowId,
         audio_ms: i64,
@@ -200,8 +205,8 @@ impl Record {
         match self {
             Self::Session(row) => (vec![&mut row.slug, &mut row.deliver], vec![&mut row.title, &mut row.language]),
             Self::Participant(row) => (vec![&mut row.user, &mut row.role], vec![&mut row.name]),
-            Self::Track(row) => (vec![&mut row.provider], vec![&mut row.provider_job]),
-            Self::TrackJob { provider_job, .. } => (vec![provider_job], vec![]),
+            Self::Track(row) => (vec![&mut row.provider], vec![]),
+            Self::ProviderJob(row) => (vec![&mut row.job], vec![]),
             Self::Segment(row) => (vec![&mut row.source, &mut row.text], vec![&mut row.language, &mut row.words]),
             Self::Survey(row) => (vec![&mut row.id, &mut row.definition], vec![]),
             Self::Interview(row) => (vec![&mut row.survey_id, &mut row.language], vec![&mut row.respondent]),

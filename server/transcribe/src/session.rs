@@ -3,6 +3,7 @@
 mod attachment;
 mod log;
 mod people;
+mod reconcile;
 mod tell;
 mod tracks;
 
@@ -63,7 +64,15 @@ pub(crate) struct State {
     /// When its host was there last.
     host_seen: Instant,
     paused: bool,
+    /// No audio is taken any more: the server stops.
+    draining: bool,
+    /// Another process numbers the segments now.
+    is_lost: bool,
+    /// The provider is asked for what a process before was waiting for.
+    pub(crate) reconciling: bool,
     pub(crate) ended: Option<EndReason>,
+    /// Somebody sees to its end.
+    is_ending: bool,
     /// Milliseconds of audio of tracks that have ended.
     audio_ms: u64,
 }
@@ -92,11 +101,15 @@ impl Session {
                 people: HashMap::new(),
                 speakers: HashMap::new(),
                 epoch,
-                began: now,
+                began: epoch.map_or(now, |(first, _)| first),
                 last_audio: now,
                 host_seen: now,
                 paused: false,
+                draining: false,
+                is_lost: false,
+                reconciling: false,
                 ended: None,
+                is_ending: false,
                 audio_ms: 0,
             }),
             open_tracks: watch::Sender::new(0),
@@ -109,6 +122,10 @@ impl Session {
 
     /// Numbers a segment, gives it to the writer and tells who is to know.
     fn add(self: &Arc<Self>, state: &mut State, entry: Entry) {
+        if state.is_lost {
+            tracing::warn!(slug = %self.row.slug, "a final or gap came when another server had the session");
+            return;
+        }
         let in_need = self.parts.writer.health() != Health::Good;
         let entry = state.log.push(entry, in_need);
         if let Some(utterance) = &entry.utterance {
@@ -168,20 +185,30 @@ impl Session {
         }
     }
 
-    /// The end: takes no more audio, waits for the last words, stores the end, and tells all.
-    pub(crate) async fn end(self: &Arc<Self>, reason: EndReason) {
-        {
-            let mut state = self.lock();
-            if state.ended.is_some() {
-                return;
-            }
-            state.ended = Some(reason);
-            for person in state.people.values() {
-                if let Some(track) = &person.track {
-                    track.bridge.finish();
-                }
+    /// No more audio is taken. The first reason counts.
+    pub(crate) fn begin_end(&self, reason: EndReason) {
+        let mut state = self.lock();
+        if state.ended.is_some() {
+            return;
+        }
+        state.ended = Some(reason);
+        for person in state.people.values() {
+            if let Some(track) = &person.track {
+                track.bridge.finish();
             }
         }
+    }
+
+    /// The end that has begun: waits for the last words, stores the end, and tells all.
+    pub(crate) async fn end(&self) {
+        let reason = {
+            let mut state = self.lock();
+            let Some(reason) = state.ended.filter(|_| !state.is_ending) else {
+                return;
+            };
+            state.is_ending = true;
+            reason
+        };
         self.last_words().await;
         let ended = Record::SessionEnded {
             id: self.row.id,
@@ -198,7 +225,7 @@ impl Session {
         };
         let told = tell::write(&told);
         for mailbox in state.mailboxes() {
-            mailbox.end(told.clone());
+            mailbox.leave(Closing::Ended, told.clone());
         }
     }
 
@@ -211,10 +238,35 @@ impl Session {
 
     /// The server stops: the providers are asked for their last words; whoever is there is sent away by `leave`.
     pub(crate) fn drain(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.draining = true;
         for person in state.people.values() {
             if let Some(track) = &person.track {
                 track.bridge.finish();
+            }
+        }
+    }
+
+    /// Whether nobody is here, all that was said is text, and all of that is stored.
+    pub(crate) fn is_unused(&self) -> bool {
+        let state = self.lock();
+        let is_open = state.ended.is_none() && !state.draining && !state.reconciling;
+        is_open
+            && !state.people.values().any(Person::is_there)
+            && *self.open_tracks.borrow() == 0
+            && state.log.stored_through() == state.log.last()
+    }
+
+    /// Another process has the session, whose clients reach it at `url`, if that says so.
+    pub(crate) fn lose(&self, url: &str) {
+        self.drain();
+        let mut state = self.lock();
+        state.is_lost = true;
+        let told = tell::write(&Told::Moved { url });
+        for mailbox in state.mailboxes() {
+            match url.is_empty() {
+                true => mailbox.close(Closing::Draining),
+                false => mailbox.leave(Closing::Moved, told.clone()),
             }
         }
     }

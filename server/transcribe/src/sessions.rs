@@ -1,14 +1,17 @@
 //! All transcription sessions: those that go on are here, all others in the store.
 
+mod owner;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use dashmap::{DashMap, Entry as Slot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval};
 use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
 
+use self::owner::Holding;
 pub use crate::parts::{Config, SessionMetrics};
 use crate::{
     bridge::Bridges,
@@ -17,7 +20,7 @@ use crate::{
     session::{Attachment, Log, Person, Session},
     store::{
         Store, StoreError,
-        writer::{Health, Outcome, Receipt, Writer},
+        writer::{Health, Left, Outcome, Receipt, Where, Writer},
     },
     time::wall_ms,
 };
@@ -34,6 +37,7 @@ const MAX_PEOPLE: usize = 1_000;
 /// All sessions.
 pub struct Sessions {
     live: DashMap<String, Arc<Session>>,
+    holding: Holding,
     parts: Arc<Parts>,
 }
 
@@ -84,6 +88,8 @@ pub struct Refusal {
     pub code: TranscribeError,
     /// For people: what is wrong and what to do.
     pub message: String,
+    /// `moved`: the server that has the session.
+    pub url: Option<String>,
 }
 
 impl Refusal {
@@ -92,6 +98,7 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            url: None,
         }
     }
 }
@@ -119,6 +126,7 @@ impl Sessions {
     ) -> Arc<Self> {
         Arc::new(Self {
             live: DashMap::new(),
+            holding: Holding::default(),
             parts: Arc::new(Parts {
                 config,
                 writer,
@@ -170,9 +178,20 @@ impl Sessions {
             .parts
             .writer
             .write_now(Record::Participant(host.clone()));
-        if let Err(refusal) = is_stored(stored).await.and(is_stored(stored_host).await) {
-            self.live.remove(&slug);
-            return Err(refusal);
+        let stored = is_stored(stored).await.and(is_stored(stored_host).await);
+        match stored {
+            Err(refusal) => {
+                self.live.remove(&slug);
+                return Err(refusal);
+            }
+            // Whoever the first participant comes to takes it.
+            Ok(Where::Database) if self.parts.store.is_shared() => self.leave_created(&slug),
+            Ok(_) => {
+                // One that is only in the spill file is nobody else's to be found.
+                if let Err(error) = self.hold(&[row.id]).await {
+                    tracing::debug!(%error, "a new session is held when the database is back");
+                }
+            }
         }
         Ok((row, host))
     }
@@ -193,7 +212,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// The session of this slug, if it goes on: one that was not ended before a restart does.
+    /// The session of this slug, if it goes on: one that was not ended before a restart does. The caller reads
+    /// [`Holding::leases`] until it has made use of it, so that it is not let go meanwhile.
     async fn find(&self, slug: &str) -> Result<Arc<Session>, Refusal> {
         if let Some(session) = self.live.get(slug) {
             return Ok(session.clone());
@@ -212,6 +232,7 @@ impl Sessions {
         }
         self.check_room()?;
         let (id, store) = (row.id, &self.parts.store);
+        self.hold_one(id).await?;
         let last = store.last_seq(id).await?;
         let tracks = store.tracks(id).await?;
         let people = store.participants(id).await?;
@@ -227,9 +248,17 @@ impl Sessions {
                 .into_iter()
                 .map(|person| (person.id, Person::new(person)))
                 .collect();
+            state.reconciling = true;
         }
-        // Another request may have been faster.
-        Ok(self.live.entry(slug.to_owned()).or_insert(session).clone())
+        match self.live.entry(slug.to_owned()) {
+            // Another request was faster.
+            Slot::Occupied(faster) => Ok(faster.get().clone()),
+            Slot::Vacant(vacant) => {
+                vacant.insert(session.clone());
+                tokio::spawn(session.clone().reconcile(tracks));
+                Ok(session)
+            }
+        }
     }
 
     /// Lets a participant join. `known`: a user who is there already may be named: the caller has a right to it.
@@ -250,6 +279,7 @@ impl Sessions {
         }
         check_text("user", Some(&new.user))?;
         check_text("name", new.name.as_deref())?;
+        let leases = self.holding.leases.read().await;
         let session = self.find(slug).await?;
         let row = session.row.clone();
         let stored = {
@@ -279,6 +309,7 @@ impl Sessions {
                 joined,
             )
         };
+        drop(leases);
         let (stored, joined) = stored;
         if let Err(refusal) = is_stored(stored).await {
             session.lock().people.remove(&joined.id);
@@ -297,6 +328,7 @@ impl Sessions {
         who: RowId,
         after: Option<i64>,
     ) -> Result<Attachment, Refusal> {
+        let _leases = self.holding.leases.read().await;
         let session = self.find(slug).await?;
         if session.lock().ended.is_some() {
             return Err(Refusal::new(
@@ -312,39 +344,61 @@ impl Sessions {
     /// # Errors
     /// No such session, or it has ended.
     pub async fn end(&self, slug: &str, reason: EndReason) -> Result<(), Refusal> {
-        let session = self.find(slug).await?;
-        session.end(reason).await;
+        let session = {
+            let _leases = self.holding.leases.read().await;
+            let session = self.find(slug).await?;
+            session.begin_end(reason);
+            session
+        };
+        session.end().await;
         self.live.remove(slug);
         Ok(())
     }
 
-    /// Deletes a session and all that belongs to it.
+    /// Deletes a session and all that belongs to it, also what the provider keeps.
     ///
     /// # Errors
     /// No such session, or no place to note it.
     pub async fn delete(&self, slug: &str) -> Result<(), Refusal> {
+        let parts = &self.parts;
         let id = match self.live.remove(slug) {
             Some((_, session)) => {
-                session.end(EndReason::Deleted).await;
+                session.begin_end(EndReason::Deleted);
+                session.end().await;
                 session.row.id
             }
             None => {
-                self.parts
-                    .store
-                    .session(slug)
-                    .await?
-                    .ok_or_else(|| unknown(slug))?
-                    .id
+                let found = parts.store.session(slug).await?;
+                let id = found.ok_or_else(|| unknown(slug))?.id;
+                self.hold_one(id).await?;
+                id
             }
         };
-        is_stored(self.parts.writer.write_now(Record::SessionDeleted { id })).await
+        let jobs = parts.store.jobs(id).await?;
+        is_stored(parts.writer.write_now(Record::SessionDeleted { id })).await?;
+        if let Some(bridges) = &parts.bridges {
+            jobs.into_iter().for_each(|job| bridges.forget(job.job));
+        }
+        Ok(())
     }
 
     /// How a session is, also after its end.
     ///
     /// # Errors
-    /// No such session.
+    /// No such session, or another process has it.
     pub async fn view(&self, slug: &str) -> Result<View, Refusal> {
+        let view = self.stored_view(slug).await?;
+        if view.row.ended_ms.is_none() && !self.live.contains_key(slug) {
+            self.here_or_nowhere(view.row.id).await?;
+        }
+        Ok(view)
+    }
+
+    /// The same as far as the database knows it, where another process has the session.
+    ///
+    /// # Errors
+    /// No such session.
+    pub async fn stored_view(&self, slug: &str) -> Result<View, Refusal> {
         if let Some(session) = self.live.get(slug).map(|session| session.clone()) {
             let state = session.lock();
             let people = state.people.values();
@@ -377,6 +431,8 @@ impl Sessions {
     pub async fn keep(self: Arc<Self>) {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::spawn(self.clone().keep_holding());
+        tokio::spawn(self.clone().keep_tidy());
         loop {
             let now = ticks.tick().await.into_std();
             let over: Vec<_> = (self.live.iter())
@@ -423,15 +479,26 @@ impl Sessions {
         self.live.is_empty()
     }
 
-    /// The server stops: the last words are written, and all are sent away. Sessions go on after a restart.
-    pub async fn drain(&self) {
+    /// The server stops: the last words are written, at most until `until`, and all are sent away to where the sessions go
+    /// on. Answers with what is not in the database.
+    pub async fn drain(&self, until: impl FnOnce() -> TokioInstant) -> Option<Left> {
         let live: Vec<_> = self.live.iter().map(|session| session.clone()).collect();
         live.iter().for_each(|session| session.drain());
         for session in &live {
             // All wait at the same time: after the first the others have little left to wait for.
             session.last_words().await;
         }
+        let parts = &self.parts;
+        let left = parts.writer.close(until()).await;
+        // Who takes a session up numbers its segments after those that are stored. The next start, which replays the spill
+        // file, is the first to know them.
+        if left.is_none()
+            && let Err(error) = parts.store.release(parts.writer.id()).await
+        {
+            tracing::warn!(%error, "sessions wait for their lease to run out");
+        }
         live.iter().for_each(|session| session.send_away());
+        left
     }
 }
 
@@ -470,9 +537,9 @@ fn check_text(field: &str, text: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-async fn is_stored(receipt: Receipt) -> Result<(), Refusal> {
+async fn is_stored(receipt: Receipt) -> Result<Where, Refusal> {
     match receipt.await {
-        Outcome::Stored(_) => Ok(()),
+        Outcome::Stored(place) => Ok(place),
         Outcome::Lost => Err(full()),
         Outcome::Rejected | Outcome::Deleted => Err(Refusal::new(
             TranscribeError::Internal,

@@ -18,16 +18,37 @@ pub mod writer;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::record::{
-    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
+    Track,
 };
+
+/// How long a session belongs to a process that is not heard of: one that has crashed, and whose disk is lost too.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+/// A process that holds sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Which process.
+    pub id: RowId,
+    /// Where clients reach it, as `https://HOST:PORT`; empty: it has not said.
+    pub url: String,
+}
+
+/// A session that another process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub session: RowId,
+    /// Where clients reach that process; empty: it has not said.
+    pub url: String,
+}
 
 /// What a store answers.
 pub type Answered<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// A database. `append` and `expire` are called by one task at a time; the rest by anyone. Each call answers within ten
-/// seconds, and may be cancelled anywhere.
+/// A database. Each call answers within ten seconds, and may be cancelled anywhere.
 pub trait Store: Send + Sync {
     /// Writes all records or none, in their order, durably. Writing them again changes nothing.
     ///
@@ -38,9 +59,25 @@ pub trait Store: Send + Sync {
     /// Answers with how many; 0 if none are left.
     fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64>;
 
+    /// Makes `owner` the one process that numbers the segments of these sessions, for [`LEASE`] from now by the database's
+    /// clock. Answers with those that another one holds. What is not in the database nobody can hold.
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>>;
+    /// The process that holds this session now.
+    fn owner(&self, session: RowId) -> Answered<'_, Option<Owner>>;
+    /// `owner` holds no session any more.
+    fn release(&self, owner: RowId) -> Answered<'_, ()>;
+    /// `owner` does not hold these sessions any more.
+    fn let_go<'a>(&'a self, owner: RowId, sessions: &'a [RowId]) -> Answered<'a, ()>;
+    /// Whether processes of other machines may use it, too.
+    fn is_shared(&self) -> bool;
+
     fn session<'a>(&'a self, slug: &'a str) -> Answered<'a, Option<Session>>;
     fn participants(&self, session: RowId) -> Answered<'_, Vec<Participant>>;
     fn tracks(&self, session: RowId) -> Answered<'_, Vec<Track>>;
+    /// What the provider has worked on, in the order of the audio.
+    fn jobs(&self, session: RowId) -> Answered<'_, Vec<ProviderJob>>;
+    /// Milliseconds of audio of all tracks that began at `since_ms` or later and have ended.
+    fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64>;
     /// Segments with a `seq` above `after`, in order of `seq`, at most `limit`.
     fn segments(&self, session: RowId, after: i64, limit: u32) -> Answered<'_, Vec<Segment>>;
     /// The highest `seq` of the session, 0 without segments.
@@ -59,6 +96,8 @@ pub trait Store: Send + Sync {
         survey: &'a str,
         respondent: &'a str,
     ) -> Answered<'a, Option<Interview>>;
+    /// The interview that is held in this transcription session: the one that began last.
+    fn interview_in(&self, session: RowId) -> Answered<'_, Option<Interview>>;
     /// Interviews of a questionnaire, of all its versions, with an id above `after`, in order of their ids, at most `limit`.
     fn interviews<'a>(
         &'a self,

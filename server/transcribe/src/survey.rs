@@ -35,5 +35,5 @@ pub use metrics::SurveyMetrics;
 pub use state::{Attempts, Outcome, State, answer};
 pub use tools::{
     ARGUMENTS_BYTES, Asked, BadCall, Checked, GetNextQuestion, Given, Name, NextQuestion, Offered,
-    Reason, RecordResponse, Recorded, Tool, ToolCall, ToolResult, ValidateAnswer,
+    Reason, RecordResponse, Recorded, Tool, ToolCall, ToolResult, ValidateAnswer, take_session,
 };

@@ -1,4 +1,4 @@
-//! How much audio may be sent to the provider in a day (UTC). A restart begins with a full day.
+//! How much audio may be sent to the provider in a day (UTC).
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -36,6 +36,14 @@ impl Budget {
             .unwrap_or_default()
             .as_secs();
         Self::starting(unix, seconds_a_day)
+    }
+
+    /// So much of today's was used before this process began.
+    pub(super) fn spent(&self, bytes: u64) {
+        self.with_today(Instant::now(), |_, today| {
+            today.used += bytes;
+            true
+        });
     }
 
     fn starting(unix: u64, seconds_a_day: Option<u64>) -> Self {
@@ -113,6 +121,15 @@ mod tests {
         let tomorrow = now + Duration::from_secs(61);
         assert!(!budget.is_spent(tomorrow));
         assert!(budget.take(second, tomorrow));
+    }
+
+    #[test]
+    fn what_was_used_before_a_restart_counts() {
+        let budget = Budget::new(Some(100));
+        let now = Instant::now();
+        budget.spent(99 * pcm::BYTES_PER_SECOND);
+        assert!(budget.take(pcm::BYTES_PER_SECOND, now));
+        assert!(!budget.take(2, now));
     }
 
     #[test]

@@ -180,12 +180,6 @@ impl Track {
 
     fn stream(&mut self, link: Link, is_resumed: bool, now: Instant) {
         self.not_busy();
-        if link.job.is_some() && link.job != self.job {
-            self.job.clone_from(&link.job);
-            if let Some(job) = link.job.clone() {
-                self.tell(super::Heard::Job(job));
-            }
-        }
         if !is_resumed {
             self.transcript.begin_stream();
         }
@@ -197,6 +191,13 @@ impl Track {
         inbox.quiet = super::Quiet::default();
         self.accepted = inbox.buffer.peek().map_or(inbox.buffer.end(), |(at, _)| at);
         drop(inbox);
+        if link.job != self.job {
+            self.job.clone_from(&link.job);
+            if let Some(job) = link.job.clone() {
+                let at_ms = crate::provider::pcm::ms(self.accepted);
+                self.tell(super::Heard::Job { job, at_ms });
+            }
+        }
         self.phase = Phase::Streaming(Box::new(Stream::new(link, self.accepted, is_resumed, now)));
     }
 

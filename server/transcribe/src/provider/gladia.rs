@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use super::{
     AUDIO_DEPTH, BoxFuture, EVENT_DEPTH, Link, OpenError, Provider, Resume, Secret, StreamSpec,
     Utterance,
-    socket::{self, ConnectError, Socket},
+    socket::{self, ConnectError, Reach, Socket, with_causes},
 };
 
 mod messages;
@@ -51,6 +51,8 @@ pub struct Gladia {
     key: RwLock<Secret>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     tls: Arc<ClientConfig>,
+    over_http: Reach,
+    over_websocket: Reach,
 }
 
 impl Gladia {
@@ -104,6 +106,8 @@ impl Gladia {
             key: RwLock::new(key),
             client,
             tls,
+            over_http: Reach::default(),
+            over_websocket: Reach::default(),
         })
     }
 
@@ -130,21 +134,22 @@ impl Gladia {
             .body(Full::new(body.into()))
             .map_err(|_| OpenError::Unreachable)?;
         let asked = async {
-            let answer = self
-                .client
-                .request(request)
-                .await
-                .map_err(|_| OpenError::Unreachable)?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, MAX_ANSWER)
-                .collect()
-                .await
-                .map_err(|_| OpenError::Unreachable)?;
+            let answer = self.client.request(request).await;
+            let (head, body) = answer.map_err(|error| with_causes(&error))?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| with_causes(&*error))?;
             Ok((head.status, head.headers, body.to_bytes()))
         };
-        tokio::time::timeout(REQUEST, asked)
-            .await
-            .map_err(|_| OpenError::Unreachable)?
+        let answer = match tokio::time::timeout(REQUEST, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err("it does not answer".to_owned()),
+        };
+        answer
+            .inspect(|_| self.over_http.found())
+            .map_err(|why: String| {
+                self.over_http.lost(self.name(), &why);
+                OpenError::Unreachable
+            })
     }
 
     /// Makes a session.
@@ -170,12 +175,14 @@ impl Gladia {
     }
 
     async fn connect(&self, session: &Resume) -> Result<Socket, ConnectError> {
-        let url: Uri = session
-            .url
-            .expose()
-            .parse()
-            .map_err(|_| ConnectError::Unreachable)?;
-        socket::connect(&url, Some(&self.tls)).await
+        let url = session.url.expose().parse();
+        let url: Uri = url.map_err(|_| ConnectError::Unreachable("its URL is none".to_owned()))?;
+        let connected = socket::connect(&url, Some(&self.tls)).await;
+        match &connected {
+            Err(ConnectError::Unreachable(why)) => self.over_websocket.lost(self.name(), why),
+            _ => self.over_websocket.found(),
+        }
+        connected
     }
 
     /// The URL of a session.

@@ -1,8 +1,13 @@
 //! A WebSocket to a provider that notices when the other end is gone.
 
 use std::{
+    error::Error,
     future::poll_fn,
-    sync::Arc,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,6 +29,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, WebSocketConfig},
     },
 };
+use tracing::warn;
 
 /// The other end is asked so often whether it is there.
 const PING: Duration = Duration::from_secs(10);
@@ -37,10 +43,11 @@ const READ_BUFFER: usize = 4096;
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Why there is no connection. It names no URL.
+/// Why there is no connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectError {
-    Unreachable,
+    /// Why not; it names no URL.
+    Unreachable(String),
     /// It answered with this HTTP status.
     Status(u16),
 }
@@ -63,6 +70,32 @@ pub(super) struct Socket {
     is_unflushed: bool,
     heard: Instant,
     ping_at: Instant,
+}
+
+/// Logs why a provider cannot be reached: once, until it was reached again.
+#[derive(Default)]
+pub(super) struct Reach {
+    is_lost: AtomicBool,
+}
+
+impl Reach {
+    pub(super) fn lost(&self, provider: &'static str, why: &str) {
+        if !self.is_lost.swap(true, Relaxed) {
+            warn!(provider, why, "the provider cannot be reached");
+        }
+    }
+
+    /// It has answered, whatever that was.
+    pub(super) fn found(&self) {
+        self.is_lost.store(false, Relaxed);
+    }
+}
+
+/// An error and what it comes from.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
 }
 
 /// TLS with the certificate authorities of the system, or those of the file that `SSL_CERT_FILE` names.
@@ -90,29 +123,9 @@ pub(super) async fn connect(
     url: &Uri,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Socket, ConnectError> {
-    let is_secure = url.scheme_str() == Some("wss");
-    let host = url.host().ok_or(ConnectError::Unreachable)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = url.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-    let tcp = TcpStream::connect((host, port))
+    let io = open(url, tls)
         .await
-        .map_err(|_| ConnectError::Unreachable)?;
-    let _ = tcp.set_nodelay(true);
-    let io: Box<dyn Io> = match tls {
-        Some(tls) if is_secure => {
-            let name =
-                ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Unreachable)?;
-            let connector = TlsConnector::from(Arc::clone(tls));
-            Box::new(
-                connector
-                    .connect(name, tcp)
-                    .await
-                    .map_err(|_| ConnectError::Unreachable)?,
-            )
-        }
-        None if is_secure => return Err(ConnectError::Unreachable),
-        _ => Box::new(tcp),
-    };
+        .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -129,8 +142,28 @@ pub(super) async fn connect(
             })
         }
         Err(WsError::Http(answer)) => Err(ConnectError::Status(answer.status().as_u16())),
-        Err(_) => Err(ConnectError::Unreachable),
+        Err(WsError::Io(error)) => Err(ConnectError::Unreachable(error.to_string())),
+        Err(_) => Err(ConnectError::Unreachable(
+            "its answer is none of a WebSocket".to_owned(),
+        )),
     }
+}
+
+/// A connection without or with TLS.
+async fn open(url: &Uri, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn Io>> {
+    let is_secure = url.scheme_str() == Some("wss");
+    let host = url.host().ok_or(io::ErrorKind::InvalidInput)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = url.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let tcp = TcpStream::connect((host, port)).await?;
+    let _ = tcp.set_nodelay(true);
+    if !is_secure {
+        return Ok(Box::new(tcp));
+    }
+    let tls = tls.ok_or(io::ErrorKind::Unsupported)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(Arc::clone(tls));
+    Ok(Box::new(connector.connect(name, tcp).await?))
 }
 
 impl Socket {

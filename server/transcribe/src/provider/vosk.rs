@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use hyper::Uri;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio_tungstenite::tungstenite::Message;
@@ -15,7 +15,7 @@ use super::{
     AUDIO_DEPTH, BoxFuture, EVENT_DEPTH, Event, Input, Link, LossReason, OpenError, Provider,
     StreamSpec, Utterance, pcm,
     said::{self, MAX_JSON, TimedWord},
-    socket::{self, ConnectError, Received, Socket},
+    socket::{self, ConnectError, Reach, Received, Socket},
 };
 
 /// Its own default is 8,000 Hz, at which all else is noise.
@@ -31,12 +31,30 @@ const _: () = assert!(pcm::SAMPLE_RATE == 16_000);
 pub struct Vosk {
     url: Uri,
     tls: Option<Arc<ClientConfig>>,
+    reach: Reach,
 }
 
 impl Vosk {
+    /// A `wss:` server's certificate is checked against the system's authorities, or those that `SSL_CERT_FILE` names.
+    ///
     /// # Errors
     /// It is no URL of a WebSocket.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::new(text, socket::system_tls)
+    }
+
+    /// With certificate authorities of the caller's.
+    ///
+    /// # Errors
+    /// It is no URL of a WebSocket.
+    pub fn trusting(text: &str, roots: RootCertStore) -> Result<Self, String> {
+        Self::new(text, || socket::tls(roots))
+    }
+
+    fn new(
+        text: &str,
+        tls: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
+    ) -> Result<Self, String> {
         let url: Option<Uri> = text.parse().ok();
         let is_websocket =
             |url: &Uri| matches!(url.scheme_str(), Some("ws" | "wss")) && url.host().is_some();
@@ -44,11 +62,12 @@ impl Vosk {
             .filter(is_websocket)
             .ok_or("write vosk as vosk:ws://HOST:PORT")?;
         let tls = if url.scheme_str() == Some("wss") {
-            Some(socket::system_tls()?)
+            Some(tls()?)
         } else {
             None
         };
-        Ok(Self { url, tls })
+        let reach = Reach::default();
+        Ok(Self { url, tls, reach })
     }
 }
 
@@ -60,8 +79,12 @@ impl Provider for Vosk {
     fn open(&self, _spec: StreamSpec) -> BoxFuture<'_, Result<Link, OpenError>> {
         Box::pin(async {
             let connected = socket::connect(&self.url, self.tls.as_ref()).await;
+            match &connected {
+                Err(ConnectError::Unreachable(why)) => self.reach.lost(self.name(), why),
+                _ => self.reach.found(),
+            }
             let mut socket = connected.map_err(|error| match error {
-                ConnectError::Unreachable => OpenError::Unreachable,
+                ConnectError::Unreachable(_) => OpenError::Unreachable,
                 ConnectError::Status(status @ (401..=404)) => OpenError::Refused(status),
                 ConnectError::Status(429) => OpenError::Busy(None),
                 ConnectError::Status(_) => OpenError::Unreachable,

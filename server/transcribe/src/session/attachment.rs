@@ -8,7 +8,6 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::task::JoinHandle;
 use voicematch_protocol::transcribe::{
     AudioLimits, EndReason, Role, Said, SaidType, Told, TranscribeError,
 };
@@ -39,7 +38,8 @@ pub struct Attachment {
     /// Up to this number, segments are from before this connection.
     replay_until: i64,
     told_stored: i64,
-    told_lost: usize,
+    /// Up to this number it was told what was lost.
+    told_lost: i64,
     /// What is to be written, and was not returned yet: waiting for it may be given up at any time.
     out: Vec<String>,
     rest: Vec<String>,
@@ -123,7 +123,6 @@ impl Attachment {
             session.came_back(state, who, left, now);
         }
         let stored = state.log.stored_through();
-        let lost = state.log.lost(0).len();
         let after = after.map_or(last, |after| after.clamp(0, last));
         drop(guard);
         session.parts.metrics.connections.inc();
@@ -136,7 +135,7 @@ impl Attachment {
             told: after.max(last - MAX_REPLAY),
             replay_until: last,
             told_stored: if after < last { 0 } else { stored },
-            told_lost: lost,
+            told_lost: stored,
             out: Vec::new(),
             rest: Vec::new(),
             closing: None,
@@ -148,6 +147,12 @@ impl Attachment {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> RowId {
+        self.session.row.id
     }
 
     /// The client has sent audio.
@@ -239,26 +244,6 @@ impl Attachment {
             message: message.to_owned(),
             measured_hz: None,
         })
-    }
-
-    /// Puts a message into the connection's mailbox.
-    pub fn send(&self, message: String) {
-        self.mailbox.send(message);
-    }
-
-    /// The way to the connection's mailbox for an answer that takes time.
-    #[must_use]
-    pub fn answer_later(
-        &self,
-        answer: impl Future<Output = String> + Send + 'static,
-    ) -> JoinHandle<()> {
-        let mailbox = self.mailbox.clone();
-        tokio::spawn(async move { mailbox.send(answer.await) })
-    }
-
-    /// Ends the session, as its host has asked.
-    pub async fn end(&self, reason: EndReason) {
-        self.session.end(reason).await;
     }
 
     /// Waits for what is to be written next. It may be dropped while it waits: nothing is lost.
@@ -358,18 +343,17 @@ impl Attachment {
             return;
         }
         let state = self.session.lock();
-        let stored = state.log.stored_through().min(self.told);
+        let settled = state.log.stored_through();
+        for (from_seq, to_seq) in state.log.lost_after(self.told_lost) {
+            self.out.push(tell::write(&Told::Lost { from_seq, to_seq }));
+        }
+        self.told_lost = self.told_lost.max(settled);
+        let stored = settled.min(self.told);
         if stored > self.told_stored {
             self.told_stored = stored;
             self.out
                 .push(tell::write(&Told::Stored { through: stored }));
         }
-        let lost = state.log.lost(self.told_lost);
-        self.told_lost += lost.len();
-        let lost = lost
-            .iter()
-            .map(|&(from_seq, to_seq)| tell::write(&Told::Lost { from_seq, to_seq }));
-        self.out.extend(lost);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The finals and gaps of one session: numbered without holes, the newest kept in memory, and how far they are stored.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -38,8 +38,8 @@ pub(crate) struct Log {
     recent: VecDeque<Arc<Entry>>,
     last: i64,
     stored_through: i64,
-    /// Settled ones behind the first that is not.
-    settled: BTreeSet<i64>,
+    /// Settled ones behind the first that is not, and whether each is stored.
+    settled: BTreeMap<i64, bool>,
     /// Ranges that were lost, in order.
     lost: Vec<(i64, i64)>,
 }
@@ -64,9 +64,10 @@ impl Log {
         self.stored_through
     }
 
-    /// The ranges that were lost after the first `known` ones.
-    pub(crate) fn lost(&self, known: usize) -> &[(i64, i64)] {
-        self.lost.get(known..).unwrap_or_default()
+    /// The ranges after this number that were lost, up to [`stored_through`](Self::stored_through).
+    pub(crate) fn lost_after(&self, seq: i64) -> impl Iterator<Item = (i64, i64)> {
+        let ranges = self.lost.iter().filter(move |(_, to)| *to > seq);
+        ranges.map(move |(from, to)| ((*from).max(seq + 1), *to))
     }
 
     /// Appends a segment, which gets the next number. `in_need`: the database does not take what it is given.
@@ -90,18 +91,22 @@ impl Log {
 
     /// It is known what became of a segment.
     pub(crate) fn settle(&mut self, seq: i64, stored: bool) {
-        if !stored {
-            let is_bounded = self.lost.len() < MAX_LOST;
-            match self.lost.last_mut() {
-                Some((_, to)) if *to + 1 == seq => *to = seq,
-                // The last range names more than was lost rather than less.
-                Some((_, to)) if !is_bounded => *to = seq,
-                _ => self.lost.push((seq, seq)),
+        self.settled.insert(seq, stored);
+        while let Some(stored) = self.settled.remove(&(self.stored_through + 1)) {
+            self.stored_through += 1;
+            if !stored {
+                self.lose(self.stored_through);
             }
         }
-        self.settled.insert(seq);
-        while self.settled.remove(&(self.stored_through + 1)) {
-            self.stored_through += 1;
+    }
+
+    fn lose(&mut self, seq: i64) {
+        let is_bounded = self.lost.len() < MAX_LOST;
+        match self.lost.last_mut() {
+            Some((_, to)) if *to + 1 == seq => *to = seq,
+            // The last range names more than was lost rather than less.
+            Some((_, to)) if !is_bounded => *to = seq,
+            _ => self.lost.push((seq, seq)),
         }
     }
 
@@ -188,7 +193,12 @@ mod tests {
         log.settle(4, false);
         log.settle(6, false);
         assert_eq!(log.stored_through(), 4);
-        assert_eq!(log.lost(0), [(3, 4), (6, 6)]);
-        assert_eq!(log.lost(1), [(6, 6)]);
+        let lost = |log: &Log, after| log.lost_after(after).collect::<Vec<_>>();
+        assert_eq!(lost(&log, 0), [(3, 4)]);
+        log.settle(5, true);
+        assert_eq!(lost(&log, 0), [(3, 4), (6, 6)]);
+        // Who knows of a part of a range is told the rest.
+        assert_eq!(lost(&log, 3), [(4, 4), (6, 6)]);
+        assert_eq!(lost(&log, 6), []);
     }
 }

@@ -13,7 +13,7 @@ use super::{Entry, Session, State, TRACK_GRACE, tell};
 use crate::{
     bridge::{self, Bridge, Heard, TrackSpec},
     provider::Utterance,
-    record::{Record, RowId, Segment, SegmentKind, Track as Row},
+    record::{ProviderJob, Record, RowId, Segment, SegmentKind, Track as Row},
     time::wall_ms,
     track::{Clock, Input, Refused},
 };
@@ -100,6 +100,12 @@ impl Session {
             return Err(refused(
                 TranscribeError::SessionEnded,
                 "the session has ended",
+            ));
+        }
+        if state.draining {
+            return Err(refused(
+                TranscribeError::Draining,
+                "the server stops; connect again and send this anew",
             ));
         }
         let track = self.track_of(&mut state, who)?;
@@ -231,7 +237,6 @@ impl Session {
             session_id: self.row.id,
             participant_id: who,
             provider: self.parts.provider.to_owned(),
-            provider_job: None,
             started_ms: wall_ms(),
             audio_ms: None,
             ended_ms: None,
@@ -293,6 +298,10 @@ impl Session {
                 let (from, to) = (track.at(start(&utterance)), track.at(end(&utterance)));
                 let id = utterance_name(track, &utterance);
                 let words = words(track, &utterance);
+                if self.parts.config.log_text {
+                    let (slug, text) = (&self.row.slug, &utterance.text);
+                    tracing::info!(slug, start_ms = from, text, "said");
+                }
                 let mut segment =
                     track.segment(self.row.id, SegmentKind::Final, from, to, utterance.text);
                 segment.language = utterance.language;
@@ -332,11 +341,12 @@ impl Session {
                 self.tell_state(&state, track.speaker, provider, retry_in_ms);
             }
             Heard::Failed(failure) => self.tell_failure(&state, track.speaker, failure),
-            Heard::Job(provider_job) => {
-                self.parts.writer.write(Record::TrackJob {
-                    id: track.id,
-                    provider_job,
-                });
+            Heard::Job { job, at_ms } => {
+                self.parts.writer.write(Record::ProviderJob(ProviderJob {
+                    track_id: track.id,
+                    job,
+                    start_ms: track.at(at_ms),
+                }));
             }
             Heard::Ended => {}
         }

@@ -108,7 +108,7 @@ pub(super) async fn keep_rejected(file: &RejectedFile, records: &[Record], repor
     }
 }
 
-/// Writes what an ended process has left in its spill file, and removes the file.
+/// Writes what an ended process has left in its spill file, and removes the file. The sessions of that process are free.
 pub(super) async fn replay_left(
     store: &dyn Store,
     path: PathBuf,
@@ -139,6 +139,7 @@ pub(super) async fn replay_left(
         .await
         .map_err(io)?;
     }
+    store.release(spill.id()).await?;
     blocking(move || spill.remove()).await.map_err(io)
 }
 

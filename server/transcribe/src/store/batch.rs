@@ -1,9 +1,11 @@
 //! The order in which a batch is written: many rows of a kind at once, and what others refer to first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use super::StoreError;
 use crate::record::{
-    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
+    Track,
 };
 
 /// A row that belongs to another one, with its place in the batch.
@@ -20,6 +22,7 @@ pub(super) struct Part<'a> {
     pub(super) interviews: Vec<&'a Interview>,
     pub(super) participants: Vec<Child<'a, Participant>>,
     pub(super) tracks: Vec<Child<'a, Track>>,
+    pub(super) jobs: Vec<Child<'a, ProviderJob>>,
     pub(super) segments: Vec<Child<'a, Segment>>,
     pub(super) answers: Vec<Child<'a, Answer>>,
     /// Changes of rows, in their order.
@@ -41,11 +44,11 @@ pub(super) fn parts(batch: &[Record]) -> Vec<Part<'_>> {
             Record::Interview(row) => part.interviews.push(row),
             Record::Participant(row) => part.participants.push(Child { place, row }),
             Record::Track(row) => part.tracks.push(Child { place, row }),
+            Record::ProviderJob(row) => part.jobs.push(Child { place, row }),
             Record::Segment(row) => part.segments.push(Child { place, row }),
             Record::Answer(row) => part.answers.push(Child { place, row }),
             Record::SessionDeleted { id } => part.deleted.push(id.0),
             Record::SessionEnded { .. }
-            | Record::TrackJob { .. }
             | Record::TrackEnded { .. }
             | Record::InterviewEnded { .. } => part.changes.push(record),
         }
@@ -91,8 +94,14 @@ impl Table for Participant {
 }
 
 impl Table for Track {
-    const INTO: &'static str = "tracks (session_id, id, participant_id, provider, provider_job, started_ms, audio_ms, ended_ms)";
+    const INTO: &'static str =
+        "tracks (session_id, id, participant_id, provider, started_ms, audio_ms, ended_ms)";
     const KEY: &'static str = "id";
+}
+
+impl Table for ProviderJob {
+    const INTO: &'static str = "provider_jobs (track_id, job, start_ms)";
+    const KEY: &'static str = "track_id, job";
 }
 
 impl Table for Segment {
@@ -120,6 +129,13 @@ impl Owned for Track {
     }
 }
 
+impl Owned for ProviderJob {
+    const OWNER: &'static str = "tracks";
+    fn owner(&self) -> RowId {
+        self.track_id
+    }
+}
+
 impl Owned for Segment {
     const OWNER: &'static str = "sessions";
     fn owner(&self) -> RowId {
@@ -139,12 +155,56 @@ pub(super) fn owners<T: Owned>(rows: &[Child<'_, T>]) -> HashSet<i64> {
     rows.iter().map(|child| child.row.owner().0).collect()
 }
 
-/// The places of rows whose owner is not among those that are there.
-pub(super) fn orphans<T: Owned>(rows: &[Child<'_, T>], there: &HashSet<i64>) -> Vec<usize> {
-    let lost = rows
-        .iter()
-        .filter(|child| !there.contains(&child.row.owner().0));
-    lost.map(|child| child.place).collect()
+/// What an insert of rows that belong to others has done.
+#[derive(Default)]
+pub(super) struct Inserted {
+    /// The places of rows whose owner is not there.
+    pub(super) orphans: Vec<usize>,
+    /// Some were there before.
+    pub(super) known: bool,
+}
+
+impl Inserted {
+    /// `affected` of these rows were inserted; `there`: the owners that are there.
+    pub(super) fn add<T: Owned>(
+        &mut self,
+        rows: &[Child<'_, T>],
+        there: &HashSet<i64>,
+        affected: u64,
+    ) {
+        let lost = rows
+            .iter()
+            .filter(|child| !there.contains(&child.row.owner().0));
+        let before = self.orphans.len();
+        self.orphans.extend(lost.map(|child| child.place));
+        let lost = (self.orphans.len() - before) as u64;
+        self.known |= affected + lost < rows.len() as u64;
+    }
+}
+
+/// What tells segments of the same number apart.
+pub(super) const NUMBERED: &str = "SELECT session_id, seq, track_id, start_ms, text FROM segments";
+
+/// Refuses segments whose number another one has: two processes have numbered the same session.
+pub(super) fn check_segments(
+    rows: &[Child<'_, Segment>],
+    found: Vec<(i64, i64, i64, i64, String)>,
+) -> Result<(), StoreError> {
+    let found: HashMap<_, _> = (found.into_iter())
+        .map(|(session, seq, track, start, text)| ((session, seq), (track, start, text)))
+        .collect();
+    let is_other = |row: &Segment| {
+        let there = found.get(&(row.session_id.0, row.seq));
+        there.is_some_and(|(track, start, text)| {
+            (*track, *start, &**text) != (row.track_id.0, row.start_ms, &*row.text)
+        })
+    };
+    match rows.iter().any(|child| is_other(child.row)) {
+        true => Err(StoreError::Rejected(
+            "another segment has this number".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The changes of rows, for both engines.
@@ -155,11 +215,6 @@ macro_rules! change {
                 sqlx::query("UPDATE sessions SET ended_ms = $2 WHERE id = $1")
                     .bind(id.0)
                     .bind(ended_ms)
-            }
-            Record::TrackJob { id, provider_job } => {
-                sqlx::query("UPDATE tracks SET provider_job = $2 WHERE id = $1")
-                    .bind(id.0)
-                    .bind(provider_job)
             }
             Record::TrackEnded {
                 id,

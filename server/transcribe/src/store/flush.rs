@@ -199,6 +199,9 @@ impl Flusher {
             }
             (What::Batch(batch), Ok(report)) => {
                 self.recovered();
+                if !batch.is_awaited() {
+                    self.queue.metrics.gathered_batches.inc();
+                }
                 keep_rejected(&self.rejected, &batch.records, &report).await;
                 self.settle(batch, Where::Database, &report);
             }

@@ -16,6 +16,19 @@ pub(super) enum Dropped {
     Deleted,
 }
 
+impl Dropped {
+    const ALL: [Self; 4] = [Self::Full, Self::Closed, Self::Rejected, Self::Deleted];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Closed => "closed",
+            Self::Rejected => "rejected",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 /// The metrics of the storage. A clone counts in the same place.
 #[derive(Clone, Debug)]
 pub struct StorageMetrics {
@@ -27,6 +40,7 @@ pub struct StorageMetrics {
     pub(super) commit_seconds: Histogram,
     pub(super) store_delay_seconds: Histogram,
     pub(super) batch_rows: Histogram,
+    pub(super) gathered_batches: IntCounter,
     pub(super) spill_bytes: IntGauge,
     pub(super) lost_segments: IntCounter,
     dropped: IntCounterVec,
@@ -47,6 +61,16 @@ impl StorageMetrics {
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))
         };
         let rows = HistogramOpts::new("transcribe_batch_rows", "Records in a commit.");
+        let dropped = IntCounterVec::new(
+            Opts::new(
+                "transcribe_records_dropped_total",
+                "Records that were not stored, by reason.",
+            ),
+            &["reason"],
+        )?;
+        for reason in Dropped::ALL {
+            dropped.with_label_values(&[reason.as_str()]);
+        }
         Ok(Self {
             queue_length: IntGauge::new(
                 "transcribe_queue_length",
@@ -77,25 +101,23 @@ impl StorageMetrics {
                 "Time from handing over a record until it is stored, in the database or the spill file.",
             )?,
             batch_rows: Histogram::with_opts(rows.buckets(ROWS.to_vec()))?,
+            gathered_batches: IntCounter::new(
+                "transcribe_gathered_batches_total",
+                "Batches that were written since they were large or old enough: nobody waited for one of their rows.",
+            )?,
             spill_bytes: IntGauge::new("transcribe_spill_bytes", "Bytes of the spill file.")?,
             lost_segments: IntCounter::new(
                 "transcribe_lost_segments_total",
                 "Finals and gaps that are stored nowhere.",
             )?,
-            dropped: IntCounterVec::new(
-                Opts::new(
-                    "transcribe_records_dropped_total",
-                    "Records that were not stored, by reason.",
-                ),
-                &["reason"],
-            )?,
+            dropped,
         })
     }
 
     /// # Errors
     /// When a name is registered already.
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        let all: [Box<dyn Collector>; 11] = [
+        let all: [Box<dyn Collector>; 12] = [
             Box::new(self.queue_length.clone()),
             Box::new(self.queued.clone()),
             Box::new(self.flushed.clone()),
@@ -104,6 +126,7 @@ impl StorageMetrics {
             Box::new(self.commit_seconds.clone()),
             Box::new(self.store_delay_seconds.clone()),
             Box::new(self.batch_rows.clone()),
+            Box::new(self.gathered_batches.clone()),
             Box::new(self.spill_bytes.clone()),
             Box::new(self.lost_segments.clone()),
             Box::new(self.dropped.clone()),
@@ -123,13 +146,7 @@ impl StorageMetrics {
     }
 
     pub(super) fn dropped(&self, reason: Dropped) {
-        let reason = match reason {
-            Dropped::Full => "full",
-            Dropped::Closed => "closed",
-            Dropped::Rejected => "rejected",
-            Dropped::Deleted => "deleted",
-        };
-        self.dropped.with_label_values(&[reason]).inc();
+        self.dropped.with_label_values(&[reason.as_str()]).inc();
     }
 }
 

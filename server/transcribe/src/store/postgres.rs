@@ -8,12 +8,13 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
-use super::batch::{self, Child, Owned, Part, Table};
+use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Store, StoreError, schema};
+use super::{Answered, Elsewhere, LEASE, Owner, Store, StoreError, schema};
 use crate::record::{
-    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
+    Track,
 };
 
 /// How long migrations may take, the wait for another process that migrates included.
@@ -21,6 +22,9 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The lock of who migrates: any number that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x766d_7472_616e_7363;
+
+/// The clock, in milliseconds since 1970.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 pub(super) struct Postgres {
     writer: Connections<PgConnectOptions>,
@@ -59,8 +63,7 @@ impl Postgres {
         let mut transaction = taken.connection.begin().await?;
         let lock = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK);
         lock.execute(&mut *transaction).await?;
-        let migrator =
-            schema::migrator(include_str!("../../migrations/postgres/1_transcripts.sql"));
+        let migrator = schema::migrator(schema::migrations!("postgres"));
         schema::migrate(&migrator, &mut *transaction).await?;
         transaction.commit().await?;
         taken.give_back();
@@ -77,6 +80,57 @@ impl Postgres {
         transaction.commit().await?;
         taken.give_back();
         Ok(orphans)
+    }
+
+    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Vec<Elsewhere>, StoreError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let lease = LEASE.as_millis();
+        let sql = format!(
+            "INSERT INTO session_owners (session_id, owner, until_ms, url) \
+             SELECT id, $1, {NOW} + {lease}, $3 FROM sessions WHERE id = ANY($2) ORDER BY id ON CONFLICT (session_id) \
+             DO UPDATE SET owner = excluded.owner, until_ms = excluded.until_ms, url = excluded.url \
+             WHERE session_owners.owner = excluded.owner OR session_owners.until_ms < {NOW}"
+        );
+        let mut taken = self.writer.take().await?;
+        // Made of constants.
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(owner.id.0);
+        let query = query.bind(&ids).bind(&owner.url);
+        query.execute(&mut taken.connection).await?;
+        let others =
+            "SELECT session_id, url FROM session_owners WHERE owner <> $1 AND session_id = ANY($2)";
+        let query = sqlx::query_as(others).bind(owner.id.0).bind(&ids);
+        let others = query.fetch_all(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(others.into_iter().map(rows::elsewhere).collect())
+    }
+
+    async fn owner_of(&self, id: RowId) -> Result<Option<Owner>, StoreError> {
+        let sql = format!(
+            "SELECT owner, url FROM session_owners WHERE session_id = $1 AND until_ms >= {NOW}"
+        );
+        let mut taken = self.readers.take().await?;
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(id.0);
+        let owner = query.fetch_optional(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(owner.map(rows::owner))
+    }
+
+    async fn let_all_go(&self, owner: RowId, ids: &[RowId]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        let mut taken = self.writer.take().await?;
+        let sql = "DELETE FROM session_owners WHERE owner = $1 AND session_id = ANY($2)";
+        let query = sqlx::query(sql).bind(owner.0).bind(&ids);
+        query.execute(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(())
+    }
+
+    async fn release_all(&self, owner: RowId) -> Result<(), StoreError> {
+        let mut taken = self.writer.take().await?;
+        let query = sqlx::query(rows::RELEASE).bind(owner.0);
+        query.execute(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(())
     }
 
     async fn delete_expired(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
@@ -104,6 +158,26 @@ impl Store for Postgres {
         answered(self.delete_expired(before_ms, limit))
     }
 
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+        answered(self.hold_all(owner, sessions))
+    }
+
+    fn owner(&self, session: RowId) -> Answered<'_, Option<Owner>> {
+        answered(self.owner_of(session))
+    }
+
+    fn release(&self, owner: RowId) -> Answered<'_, ()> {
+        answered(self.release_all(owner))
+    }
+
+    fn let_go<'a>(&'a self, owner: RowId, sessions: &'a [RowId]) -> Answered<'a, ()> {
+        answered(self.let_all_go(owner, sessions))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     reads!();
 }
 
@@ -121,10 +195,15 @@ async fn write_part(db: &mut PgConnection, part: &Part<'_>) -> Result<Vec<usize>
     insert(db, &part.sessions, "").await?;
     insert(db, &part.surveys, "").await?;
     insert(db, &part.interviews, "").await?;
-    let mut orphans = insert_children(db, &part.participants).await?;
-    orphans.extend(insert_children(db, &part.tracks).await?);
-    orphans.extend(insert_children(db, &part.segments).await?);
-    orphans.extend(insert_children(db, &part.answers).await?);
+    let mut orphans = insert_children(db, &part.participants).await?.orphans;
+    orphans.extend(insert_children(db, &part.tracks).await?.orphans);
+    orphans.extend(insert_children(db, &part.jobs).await?.orphans);
+    let segments = insert_children(db, &part.segments).await?;
+    orphans.extend(segments.orphans);
+    if segments.known {
+        check_segments(db, &part.segments).await?;
+    }
+    orphans.extend(insert_children(db, &part.answers).await?.orphans);
     for record in &part.changes {
         batch::change!(record).execute(&mut *db).await?;
     }
@@ -156,16 +235,18 @@ async fn insert<T: Row>(db: &mut PgConnection, rows: &[&T], only: &str) -> Resul
     Ok(query.execute(db).await?.rows_affected())
 }
 
-/// Inserts the rows whose owner is there, and answers with the places of the others.
+/// Inserts the rows whose owner is there.
 async fn insert_children<T: Row + Owned>(
     db: &mut PgConnection,
     children: &[Child<'_, T>],
-) -> Result<Vec<usize>, StoreError> {
+) -> Result<Inserted, StoreError> {
+    let mut inserted = Inserted::default();
     let rows: Vec<&T> = children.iter().map(|child| child.row).collect();
     let owner = T::OWNER;
     let only = format!("WHERE EXISTS (SELECT 1 FROM {owner} WHERE id = parent)");
-    if insert(db, &rows, &only).await? == rows.len() as u64 {
-        return Ok(vec![]);
+    let affected = insert(db, &rows, &only).await?;
+    if affected == rows.len() as u64 {
+        return Ok(inserted);
     }
     let owners: Vec<i64> = batch::owners(children).into_iter().collect();
     let sql = format!("SELECT id FROM {owner} WHERE id = ANY($1)");
@@ -174,7 +255,25 @@ async fn insert_children<T: Row + Owned>(
         .fetch_all(db)
         .await?;
     let there: HashSet<i64> = there.into_iter().map(|(id,)| id).collect();
-    Ok(batch::orphans(children, &there))
+    inserted.add(children, &there, affected);
+    Ok(inserted)
+}
+
+/// Whether the segments that have these numbers are these.
+async fn check_segments(
+    db: &mut PgConnection,
+    rows: &[Child<'_, Segment>],
+) -> Result<(), StoreError> {
+    let sessions: Vec<_> = rows.iter().map(|child| child.row.session_id.0).collect();
+    let numbers: Vec<_> = rows.iter().map(|child| child.row.seq).collect();
+    let sql = format!(
+        "{} JOIN UNNEST($1::bigint[], $2::bigint[]) AS these (s, n) ON session_id = s AND seq = n",
+        batch::NUMBERED
+    );
+    let query = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(sessions)
+        .bind(numbers);
+    batch::check_segments(rows, query.fetch_all(db).await?)
 }
 
 type Statement<'a> = Query<'a, sqlx::Postgres, PgArguments>;
@@ -205,7 +304,8 @@ row!(Interview, |it| bigint: it.id.0, text: &*it.survey_id, bigint: it.version, 
 row!(Participant, |it| bigint: it.session_id.0, bigint: it.id.0, text: &*it.user, text: it.name.as_deref(),
     text: &*it.role, bigint: it.joined_ms);
 row!(Track, |it| bigint: it.session_id.0, bigint: it.id.0, bigint: it.participant_id.0, text: &*it.provider,
-    text: it.provider_job.as_deref(), bigint: it.started_ms, bigint: it.audio_ms, bigint: it.ended_ms);
+    bigint: it.started_ms, bigint: it.audio_ms, bigint: it.ended_ms);
+row!(ProviderJob, |it| bigint: it.track_id.0, text: &*it.job, bigint: it.start_ms);
 row!(Segment, |it| bigint: it.session_id.0, bigint: it.seq, bigint: it.track_id.0, text: it.kind.as_str(), text: &*it.source,
     bigint: it.start_ms, bigint: it.end_ms, text: it.language.as_deref(), float8: it.confidence, text: &*it.text,
     text: it.words.as_deref(), bigint: it.created_ms);

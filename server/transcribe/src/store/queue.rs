@@ -51,6 +51,13 @@ pub(super) struct Batch {
     pub(super) tickets: Vec<Ticket>,
 }
 
+impl Batch {
+    /// Whether somebody waits for one of them, so that it was written at once.
+    pub(super) fn is_awaited(&self) -> bool {
+        urgent(&self.tickets) > 0
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(super) struct Closing {
     pub(super) until: Instant,

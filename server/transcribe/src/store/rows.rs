@@ -1,16 +1,22 @@
 //! What is read, for both engines: their SQL for it is the same.
 
+use super::{Elsewhere, Owner};
 use crate::record::{
-    Answer, Interview, Participant, RowId, Segment, SegmentKind, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, RowId, Segment, SegmentKind, Session,
+    SurveyVersion, Track,
 };
 
 pub(super) const SESSION: &str = "SELECT id, slug, title, language, deliver, open, created_ms, ended_ms FROM sessions WHERE slug = $1";
 pub(super) const PARTICIPANTS: &str = "SELECT id, session_id, user_ref, name, role, joined_ms FROM participants WHERE session_id = $1 \
      ORDER BY joined_ms, id";
-pub(super) const TRACKS: &str = "SELECT id, session_id, participant_id, provider, provider_job, started_ms, audio_ms, ended_ms FROM tracks \
+pub(super) const TRACKS: &str = "SELECT id, session_id, participant_id, provider, started_ms, audio_ms, ended_ms FROM tracks \
      WHERE session_id = $1 ORDER BY started_ms, id";
 pub(super) const SEGMENTS: &str = "SELECT session_id, seq, track_id, kind, source, start_ms, end_ms, language, confidence, text, words, \
      created_ms FROM segments WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+pub(super) const JOBS: &str = "SELECT track_id, job, start_ms FROM provider_jobs JOIN tracks ON tracks.id = track_id \
+     WHERE session_id = $1 ORDER BY start_ms, job";
+pub(super) const AUDIO_MS: &str =
+    "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM tracks WHERE started_ms >= $1";
 pub(super) const LAST_SEQ: &str =
     "SELECT COALESCE(MAX(seq), 0) FROM segments WHERE session_id = $1";
 pub(super) const SURVEY: &str =
@@ -21,6 +27,8 @@ pub(super) const INTERVIEW: &str = "SELECT id, survey_id, version, session_id, r
      FROM survey_sessions WHERE id = $1";
 pub(super) const INTERVIEW_OF: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
      FROM survey_sessions WHERE survey_id = $1 AND respondent = $2";
+pub(super) const INTERVIEW_IN: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
+     FROM survey_sessions WHERE session_id = $1 ORDER BY started_ms DESC, id DESC LIMIT 1";
 pub(super) const INTERVIEWS: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
      FROM survey_sessions WHERE survey_id = $1 AND id > $2 ORDER BY id LIMIT $3";
 pub(super) const ANSWERS: &str = "SELECT survey_session_id, question_id, revision, request_id, value, segment_seq, created_ms FROM answers \
@@ -38,10 +46,27 @@ pub(super) const EXPIRE: [&str; 4] = [
      AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.survey_session_id = i.id) LIMIT $2)",
 ];
 
+pub(super) const RELEASE: &str = "DELETE FROM session_owners WHERE owner = $1";
+
+pub(super) type OwnerRow = (i64, String);
+pub(super) type ElsewhereRow = (i64, String);
+
+pub(super) fn owner((id, url): OwnerRow) -> Owner {
+    Owner { id: RowId(id), url }
+}
+
+pub(super) fn elsewhere((session, url): ElsewhereRow) -> Elsewhere {
+    Elsewhere {
+        session: RowId(session),
+        url,
+    }
+}
+
 type Text = Option<String>;
 pub(super) type SessionRow = (i64, String, Text, Text, String, bool, i64, Option<i64>);
 pub(super) type ParticipantRow = (i64, i64, String, Text, String, i64);
-pub(super) type TrackRow = (i64, i64, i64, String, Text, i64, Option<i64>, Option<i64>);
+pub(super) type TrackRow = (i64, i64, i64, String, i64, Option<i64>, Option<i64>);
+pub(super) type JobRow = (i64, String, i64);
 #[rustfmt::skip]
 pub(super) type SegmentRow = (i64, i64, i64, String, String, i64, i64, Text, Option<f64>, String, Text, i64);
 pub(super) type SurveyRow = (String, i64, String);
@@ -84,17 +109,23 @@ pub(super) fn participant(row: ParticipantRow) -> Participant {
 }
 
 pub(super) fn track(row: TrackRow) -> Track {
-    let (id, session_id, participant_id, provider, provider_job, started_ms, audio_ms, ended_ms) =
-        row;
+    let (id, session_id, participant_id, provider, started_ms, audio_ms, ended_ms) = row;
     Track {
         id: RowId(id),
         session_id: RowId(session_id),
         participant_id: RowId(participant_id),
         provider,
-        provider_job,
         started_ms,
         audio_ms,
         ended_ms,
+    }
+}
+
+pub(super) fn job((track_id, job, start_ms): JobRow) -> ProviderJob {
+    ProviderJob {
+        track_id: RowId(track_id),
+        job,
+        start_ms,
     }
 }
 
@@ -173,6 +204,17 @@ macro_rules! reads {
                 |all| rows::each(all, rows::segment)
             )
         }
+        fn jobs(&self, session: RowId) -> Answered<'_, Vec<ProviderJob>> {
+            read!(self, fetch_all, rows::JOBS, [session.0], |all| rows::each(
+                all,
+                rows::job
+            ))
+        }
+        fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64> {
+            read!(self, fetch_one, rows::AUDIO_MS, [since_ms], |(ms,): (
+                i64,
+            )| ms)
+        }
         fn last_seq(&self, session: RowId) -> Answered<'_, i64> {
             read!(self, fetch_one, rows::LAST_SEQ, [session.0], |(seq,): (
                 i64,
@@ -213,6 +255,15 @@ macro_rules! reads {
                 rows::INTERVIEW_OF,
                 [survey, respondent],
                 |row| rows::maybe(row, rows::interview)
+            )
+        }
+        fn interview_in(&self, session: RowId) -> Answered<'_, Option<Interview>> {
+            read!(
+                self,
+                fetch_optional,
+                rows::INTERVIEW_IN,
+                [session.0],
+                |row| { rows::maybe(row, rows::interview) }
             )
         }
         fn interviews<'a>(

@@ -8,18 +8,42 @@ use super::StoreError;
 /// Where it is written down which migrations have been applied: a name of our own, since the database may be the app's.
 const TABLE: &str = "voicematch_migrations";
 
-/// The version that this program reads and writes.
-const VERSION: i64 = 1;
+/// What the migrations are for, in their order; their files are named so, too.
+const NAMES: [&str; 3] = ["transcripts", "owners_and_jobs", "owners_urls"];
 
-pub(super) fn migrator(first: &'static str) -> Migrator {
-    let migration = Migration::new(
-        VERSION,
-        "transcripts".into(),
-        MigrationType::Simple,
-        first.into_sql_str(),
-        false,
-    );
-    let mut migrator = Migrator::with_migrations(vec![migration]);
+/// The version that this program reads and writes.
+const VERSION: i64 = NAMES.len() as i64;
+
+/// The files of the migrations of a database (`sqlite`, `postgres`).
+macro_rules! migrations {
+    ($database:literal) => {
+        [
+            include_str!(concat!(
+                "../../migrations/",
+                $database,
+                "/1_transcripts.sql"
+            )),
+            include_str!(concat!(
+                "../../migrations/",
+                $database,
+                "/2_owners_and_jobs.sql"
+            )),
+            include_str!(concat!(
+                "../../migrations/",
+                $database,
+                "/3_owners_urls.sql"
+            )),
+        ]
+    };
+}
+pub(super) use migrations;
+
+pub(super) fn migrator(files: [&'static str; NAMES.len()]) -> Migrator {
+    let migrations = (1..).zip(NAMES).zip(files).map(|((version, name), file)| {
+        let file = file.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, file, false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name(TABLE);
     // The transaction around it holds a lock.
     migrator.set_locking(false);

@@ -9,14 +9,20 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::record::Record;
+use crate::record::{Record, RowId};
 
 const HEADER: usize = 8;
+
+/// Around the id of the process, in hexadecimal.
+const PREFIX: &str = "spill-";
+const SUFFIX: &str = ".log";
 
 /// How much of the file is read at once, unless a record is longer: bytes.
 const BLOCK: u64 = 256 * 1024;
 
 pub(super) struct Spill {
+    /// Of the process that writes it.
+    id: RowId,
     path: PathBuf,
     file: File,
     /// The most bytes of the file.
@@ -40,7 +46,8 @@ pub(super) struct Chunk {
 impl Spill {
     /// A new file.
     pub(super) fn create(dir: &Path, bound: u64) -> io::Result<Self> {
-        let path = dir.join(format!("spill-{:016x}.log", rand::random::<u64>()));
+        let id = RowId::random();
+        let path = dir.join(format!("{PREFIX}{:016x}{SUFFIX}", id.0));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -50,6 +57,7 @@ impl Spill {
         file.try_lock().map_err(io::Error::from)?;
         File::open(dir)?.sync_all()?;
         Ok(Self {
+            id,
             path,
             file,
             bound,
@@ -67,7 +75,7 @@ impl Spill {
             let entry = entry?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with("spill-") && name.ends_with(".log") {
+            if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
                 files.push((entry.metadata()?.modified()?, entry.path()));
             }
         }
@@ -86,6 +94,7 @@ impl Spill {
             locked => locked.map_err(io::Error::from)?,
         }
         let mut spill = Self {
+            id: owner(&path),
             len: file.metadata()?.len(),
             path,
             file,
@@ -182,7 +191,7 @@ impl Spill {
     pub(super) fn set_aside(&self) -> io::Result<()> {
         let mut path = self.path.clone();
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.replacen("spill-", "damaged-", 1);
+        let name = name.replacen(PREFIX, "damaged-", 1);
         path.set_file_name(name);
         tracing::error!(file = %path.display(), "a spill file cannot be read to its end and is kept under this name");
         std::fs::rename(&self.path, &path)
@@ -194,6 +203,11 @@ impl Spill {
             return self.set_aside();
         }
         std::fs::remove_file(&self.path)
+    }
+
+    /// The process that writes it, or wrote it.
+    pub(super) fn id(&self) -> RowId {
+        self.id
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -238,6 +252,16 @@ impl Spill {
         self.file.read_exact_at(&mut block, at)?;
         Ok(block)
     }
+}
+
+/// The process whose file this is.
+fn owner(path: &Path) -> RowId {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let id = name
+        .strip_prefix(PREFIX)
+        .and_then(|name| name.strip_suffix(SUFFIX));
+    let id = id.and_then(|id| u64::from_str_radix(id, 16).ok());
+    RowId(id.unwrap_or_default().cast_signed())
 }
 
 enum Tail {

@@ -10,12 +10,13 @@ use sqlx::query_builder::Separated;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
 
-use super::batch::{self, Child, Owned, Part, Table};
+use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Store, StoreError, schema};
+use super::{Answered, Elsewhere, LEASE, Owner, Store, StoreError, schema};
 use crate::record::{
-    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
+    Track,
 };
 
 /// How long a statement waits for a lock of another process.
@@ -31,6 +32,9 @@ pub(super) struct Sqlite {
     writer: Connections<SqliteConnectOptions>,
     readers: Connections<SqliteConnectOptions>,
 }
+
+/// The clock, in milliseconds since 1970.
+const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 type Values<'a> = Separated<'a, sqlx::Sqlite, &'static str>;
 
@@ -50,14 +54,16 @@ impl Sqlite {
             let why = "SQLite needs a file: sqlite:PATH";
             return Err(StoreError::Misconfigured(why.to_owned()));
         }
-        // Transcripts are nobody else's: SQLite gives its other files the rights of this one.
-        let file = OpenOptions::new()
+        // Transcripts are nobody else's: SQLite gives its other files the rights of this one. It is closed here: closed
+        // later, it would take SQLite's locks with it (POSIX), and who closes the file elsewhere would delete the WAL.
+        let made = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(path);
+            .open(path)
+            .map(drop);
         // One that may only be read is SQLite's to judge.
-        if let Err(error) = file
+        if let Err(error) = made
             && !Path::new(path).exists()
         {
             let why = format!("{path} cannot be made: {error}");
@@ -88,8 +94,7 @@ impl Sqlite {
             if !migrate {
                 return Err(schema::must_be_migrated());
             }
-            let migrator =
-                schema::migrator(include_str!("../../migrations/sqlite/1_transcripts.sql"));
+            let migrator = schema::migrator(schema::migrations!("sqlite"));
             // Two processes may start at once: the second one waits, and finds nothing to do.
             let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
             schema::migrate(&migrator, &mut *transaction).await?;
@@ -110,6 +115,74 @@ impl Sqlite {
         transaction.commit().await?;
         taken.give_back();
         Ok(orphans)
+    }
+
+    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Vec<Elsewhere>, StoreError> {
+        let mut taken = self.writer.take().await?;
+        let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut others = vec![];
+        for ids in ids.chunks(ROWS) {
+            let mut sql = QueryBuilder::new(
+                "INSERT INTO session_owners (session_id, owner, until_ms, url) SELECT id, ",
+            );
+            sql.push_bind(owner.id.0);
+            sql.push(format_args!(", {NOW} + {}, ", LEASE.as_millis()));
+            sql.push_bind(&owner.url);
+            sql.push(" FROM sessions WHERE id IN (");
+            push_ids(&mut sql, ids);
+            sql.push(format_args!(
+                ") ON CONFLICT (session_id) \
+                 DO UPDATE SET owner = excluded.owner, until_ms = excluded.until_ms, url = excluded.url \
+                 WHERE session_owners.owner = excluded.owner OR session_owners.until_ms < {NOW}"
+            ));
+            let query = sql.build().persistent(false);
+            query.execute(&mut *transaction).await?;
+            let mut sql =
+                QueryBuilder::new("SELECT session_id, url FROM session_owners WHERE owner <> ");
+            sql.push_bind(owner.id.0).push(" AND session_id IN (");
+            push_ids(&mut sql, ids);
+            sql.push(")");
+            let query = sql.build_query_as().persistent(false);
+            let found = query.fetch_all(&mut *transaction).await?;
+            others.extend(found.into_iter().map(rows::elsewhere));
+        }
+        transaction.commit().await?;
+        taken.give_back();
+        Ok(others)
+    }
+
+    async fn owner_of(&self, id: RowId) -> Result<Option<Owner>, StoreError> {
+        let mut sql =
+            QueryBuilder::new("SELECT owner, url FROM session_owners WHERE session_id = ");
+        sql.push_bind(id.0);
+        sql.push(format_args!(" AND until_ms >= {NOW}"));
+        let mut taken = self.readers.take().await?;
+        let query = sql.build_query_as();
+        let owner = query.fetch_optional(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(owner.map(rows::owner))
+    }
+
+    async fn let_all_go(&self, owner: RowId, ids: &[RowId]) -> Result<(), StoreError> {
+        let mut taken = self.writer.take().await?;
+        for ids in ids.chunks(ROWS) {
+            let mut sql = QueryBuilder::new("DELETE FROM session_owners WHERE owner = ");
+            sql.push_bind(owner.0).push(" AND session_id IN (");
+            push_ids(&mut sql, ids);
+            sql.push(")");
+            let query = sql.build().persistent(false);
+            query.execute(&mut taken.connection).await?;
+        }
+        taken.give_back();
+        Ok(())
+    }
+
+    async fn release_all(&self, owner: RowId) -> Result<(), StoreError> {
+        let mut taken = self.writer.take().await?;
+        let query = sqlx::query(rows::RELEASE).bind(owner.0);
+        query.execute(&mut taken.connection).await?;
+        taken.give_back();
+        Ok(())
     }
 
     async fn delete_expired(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
@@ -137,17 +210,49 @@ impl Store for Sqlite {
         answered(self.delete_expired(before_ms, limit))
     }
 
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+        answered(self.hold_all(owner, sessions))
+    }
+
+    fn owner(&self, session: RowId) -> Answered<'_, Option<Owner>> {
+        answered(self.owner_of(session))
+    }
+
+    fn release(&self, owner: RowId) -> Answered<'_, ()> {
+        answered(self.release_all(owner))
+    }
+
+    fn let_go<'a>(&'a self, owner: RowId, sessions: &'a [RowId]) -> Answered<'a, ()> {
+        answered(self.let_all_go(owner, sessions))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     reads!();
+}
+
+fn push_ids(sql: &mut QueryBuilder<sqlx::Sqlite>, ids: &[RowId]) {
+    let mut list = sql.separated(", ");
+    for id in ids {
+        list.push_bind(id.0);
+    }
 }
 
 async fn write_part(db: &mut SqliteConnection, part: &Part<'_>) -> Result<Vec<usize>, StoreError> {
     insert(db, &part.sessions).await?;
     insert(db, &part.surveys).await?;
     insert(db, &part.interviews).await?;
-    let mut orphans = insert_children(db, &part.participants).await?;
-    orphans.extend(insert_children(db, &part.tracks).await?);
-    orphans.extend(insert_children(db, &part.segments).await?);
-    orphans.extend(insert_children(db, &part.answers).await?);
+    let mut orphans = insert_children(db, &part.participants).await?.orphans;
+    orphans.extend(insert_children(db, &part.tracks).await?.orphans);
+    orphans.extend(insert_children(db, &part.jobs).await?.orphans);
+    let segments = insert_children(db, &part.segments).await?;
+    orphans.extend(segments.orphans);
+    if segments.known {
+        check_segments(db, &part.segments).await?;
+    }
+    orphans.extend(insert_children(db, &part.answers).await?.orphans);
     for record in &part.changes {
         batch::change!(record).execute(&mut *db).await?;
     }
@@ -169,12 +274,12 @@ async fn insert<T: Row>(db: &mut SqliteConnection, rows: &[&T]) -> Result<(), St
     Ok(())
 }
 
-/// Inserts the rows whose owner is there, and answers with the places of the others.
+/// Inserts the rows whose owner is there.
 async fn insert_children<T: Row + Owned>(
     db: &mut SqliteConnection,
     rows: &[Child<'_, T>],
-) -> Result<Vec<usize>, StoreError> {
-    let mut orphans = vec![];
+) -> Result<Inserted, StoreError> {
+    let mut inserted = Inserted::default();
     for rows in rows.chunks(ROWS) {
         let mut sql = QueryBuilder::new(format!("INSERT INTO {} SELECT * FROM (", T::INTO));
         sql.push_values(rows, |mut values, child| child.row.bind(&mut values));
@@ -184,10 +289,38 @@ async fn insert_children<T: Row + Owned>(
         ));
         let done = sql.build().persistent(false).execute(&mut *db).await?;
         if done.rows_affected() < rows.len() as u64 {
-            orphans.extend(batch::orphans(rows, &those_there::<T>(db, rows).await?));
+            inserted.add(
+                rows,
+                &those_there::<T>(db, rows).await?,
+                done.rows_affected(),
+            );
         }
     }
-    Ok(orphans)
+    Ok(inserted)
+}
+
+/// Whether the segments that have these numbers are these.
+async fn check_segments(
+    db: &mut SqliteConnection,
+    rows: &[Child<'_, Segment>],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::new(batch::NUMBERED);
+        sql.push(" WHERE (session_id, seq) IN (");
+        sql.push_values(rows, |mut values, child| {
+            values
+                .push_bind(child.row.session_id.0)
+                .push_bind(child.row.seq);
+        });
+        sql.push(")");
+        let found = sql
+            .build_query_as()
+            .persistent(false)
+            .fetch_all(&mut *db)
+            .await?;
+        batch::check_segments(rows, found)?;
+    }
+    Ok(())
 }
 
 async fn those_there<T: Owned>(
@@ -258,11 +391,11 @@ row!(
     it.id.0,
     it.participant_id.0,
     &it.provider,
-    &it.provider_job,
     it.started_ms,
     it.audio_ms,
     it.ended_ms
 );
+row!(ProviderJob, |it| it.track_id.0, &it.job, it.start_ms);
 row!(
     Segment,
     |it| it.session_id.0,

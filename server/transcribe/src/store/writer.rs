@@ -10,7 +10,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::append::replay_left;
 use super::flush::Flusher;
@@ -27,7 +27,7 @@ use super::queue::Queue;
 use super::rejected::RejectedFile;
 use super::spill::Spill;
 use super::{Store, StoreError};
-use crate::record::Record;
+use crate::record::{Record, RowId};
 
 /// How the writer works. [`Settings::new`] has what was measured to be right.
 #[derive(Clone, Debug)]
@@ -122,11 +122,16 @@ pub enum StartError {
     Store(#[from] StoreError),
 }
 
+/// How often spill files are looked for whose process has ended.
+const LOOK_FOR_LEFT: Duration = Duration::from_secs(10);
+
 /// Takes records and writes them. Dropped without [`close`](Self::close) it still writes what waits, as long as the runtime lives.
 pub struct Writer {
     queue: Arc<Queue>,
     health: watch::Receiver<Health>,
+    id: RowId,
     task: Mutex<Option<JoinHandle<Left>>>,
+    adopts: JoinHandle<()>,
 }
 
 /// How long a writer that was dropped may write what waits.
@@ -150,16 +155,18 @@ impl Writer {
             .create(&dir)
             .map_err(folder)?;
         let rejected = RejectedFile::new(dir.join("rejected.jsonl"));
-        for path in Spill::files(&dir).map_err(folder)? {
-            replay_left(&*store, path, &rejected, &metrics).await?;
-        }
+        replay_all(&*store, &dir, &rejected, &metrics).await?;
         let spill = Spill::create(&dir, settings.spill_bytes).map_err(folder)?;
+        let id = spill.id();
+        let adopts = tokio::spawn(adopt(store.clone(), dir, rejected.clone(), metrics.clone()));
         let queue = Arc::new(Queue::new(settings.clone(), metrics));
         let (tell, health) = watch::channel(Health::Good);
         let flusher = Flusher::new(store, Arc::clone(&queue), settings, spill, rejected, tell);
         Ok(Self {
             queue,
             health,
+            id,
+            adopts,
             task: Mutex::new(Some(tokio::spawn(flusher.run()))),
         })
     }
@@ -172,6 +179,12 @@ impl Writer {
     /// Hands over a record for which somebody waits: it is written at once, with what else waits, up to 1,000 records.
     pub fn write_now(&self, record: Record) -> Receipt {
         Receipt(self.queue.push(record, true))
+    }
+
+    /// The process as the owner of sessions ([`Store::hold`]).
+    #[must_use]
+    pub fn id(&self) -> RowId {
+        self.id
     }
 
     #[must_use]
@@ -206,8 +219,38 @@ impl Writer {
     }
 }
 
+/// Writes what all processes that have ended have left.
+async fn replay_all(
+    store: &dyn Store,
+    dir: &Path,
+    rejected: &RejectedFile,
+    metrics: &StorageMetrics,
+) -> Result<(), StartError> {
+    let files = Spill::files(dir).map_err(|error| StartError::Folder(dir.to_owned(), error))?;
+    for path in files {
+        replay_left(store, path, rejected, metrics).await?;
+    }
+    Ok(())
+}
+
+/// A process that ends while this one runs may leave something, too: one that has been replaced.
+async fn adopt(
+    store: Arc<dyn Store>,
+    dir: PathBuf,
+    rejected: RejectedFile,
+    metrics: StorageMetrics,
+) {
+    loop {
+        sleep(LOOK_FOR_LEFT).await;
+        if let Err(error) = replay_all(&*store, &dir, &rejected, &metrics).await {
+            tracing::debug!(%error, "what an ended process has left waits");
+        }
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
+        self.adopts.abort();
         self.queue.close(Instant::now() + AFTER_DROP);
     }
 }

@@ -163,6 +163,38 @@ impl Engine {
         finish(tokio::spawn(async move { inner.start(interview).await })).await
     }
 
+    /// The interview that is held in a transcription session: `named`, or else the one that began last.
+    ///
+    /// # Errors
+    /// `unknown_session` if none is held there, or `named` is held elsewhere; `storage_unavailable`.
+    pub async fn interview_in(
+        &self,
+        session: RowId,
+        named: Option<RowId>,
+    ) -> Result<RowId, ToolError> {
+        let inner = &self.inner;
+        if let Some(id) = named {
+            let (_, held) = inner.open(id).await?;
+            let state = held.state.as_ref();
+            let is_held = state.is_some_and(|it| it.interview().session_id == Some(session));
+            return is_held.then_some(id).ok_or(ToolError::UnknownSession);
+        }
+        let known = inner.interviews.within(session);
+        // Another process may have begun a later one; while the store is away, what is known here has to do.
+        if let Some(id) = known
+            && (!inner.store.is_shared() || inner.log.behind())
+        {
+            return Ok(id);
+        }
+        let found = read(inner.store.interview_in(session)).await;
+        match (found, known) {
+            (Ok(Some(found)), _) => Ok(found.id),
+            (_, Some(known)) => Ok(known),
+            (Ok(None), None) => Err(ToolError::UnknownSession),
+            (Err(error), None) => Err(error),
+        }
+    }
+
     /// Answers a call of a tool.
     ///
     /// # Errors
@@ -233,7 +265,7 @@ impl Inner {
         if !offered.stored.load(Relaxed) {
             records.insert(0, Record::Survey(offered.survey.to_record()));
         }
-        let id = interview.id;
+        let (id, session) = (interview.id, interview.session_id);
         match self.log.append(records).await {
             Ok(Stored::Spill) => slot.spilled(),
             Ok(Stored::Database) => {}
@@ -250,6 +282,7 @@ impl Inner {
             Vec::new(),
         ));
         self.interviews.name(respondent, id);
+        self.interviews.hold(id, session);
         self.metrics.used(id);
         Ok(Started {
             interview: id,
@@ -279,20 +312,26 @@ impl Inner {
         Ok(found.map(|interview| interview.id))
     }
 
-    async fn call(self: &Arc<Self>, call: ToolCall) -> Result<ToolResult, ToolError> {
-        let ToolCall { session, tool } = call;
+    /// The interview with its state, for one caller at a time.
+    async fn open(&self, id: RowId) -> Result<(Slot, OwnedMutexGuard<Held>), ToolError> {
         let slot = self
             .interviews
-            .get(session, self.limits.interviews, &*self.log)?;
+            .get(id, self.limits.interviews, &*self.log)?;
         let mut held = slot.lock().await;
         if !held.bucket.take(&self.limits, Instant::now()) {
             return Err(ToolError::RateLimited);
         }
-        if let Err(error) = self.load(session, &slot, &mut held).await {
+        if let Err(error) = self.load(id, &slot, &mut held).await {
             drop(held);
-            self.interviews.forget(session, slot);
+            self.interviews.forget(id, slot);
             return Err(error);
         }
+        Ok((slot, held))
+    }
+
+    async fn call(self: &Arc<Self>, call: ToolCall) -> Result<ToolResult, ToolError> {
+        let ToolCall { session, tool } = call;
+        let (slot, mut held) = self.open(session).await?;
         self.metrics.used(session);
         let Held {
             state: Some(state),

@@ -80,7 +80,7 @@ impl ToolError {
         };
         ErrorBody {
             code: self.code(),
-            message: self.to_string(),
+            error: self.to_string(),
             problem,
             hint,
             retries_left,
@@ -94,7 +94,7 @@ pub struct ErrorBody {
     #[schema(example = "invalid_answer")]
     pub code: &'static str,
     /// A sentence that says what to do
-    pub message: String,
+    pub error: String,
     /// Of an invalid answer: what is wrong
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<Reason>,

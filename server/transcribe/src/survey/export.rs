@@ -18,7 +18,7 @@ const PAGE: u32 = 100;
 pub enum Format {
     /// An object a line; the last line ends too.
     JsonLines,
-    /// RFC 4180, with a header.
+    /// RFC 4180, with a header. A text that a spreadsheet would take for a formula has an apostrophe before it.
     Csv,
 }
 
@@ -130,24 +130,24 @@ fn csv(line: &Line<'_>, piece: &mut String) {
     let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
     // A text without its quotes, an answer that is none as nothing, the rest as JSON.
     let value = match serde_json::from_str(line.value.get()) {
-        Ok(Value::String(text)) => text,
+        Ok(Value::String(text)) => no_formula(&text),
         Ok(Value::Null) => String::new(),
         _ => line.value.get().to_owned(),
     };
     let fields = [
-        line.survey.to_owned(),
+        no_formula(line.survey),
         line.version.to_string(),
         line.interview.clone(),
-        line.respondent.unwrap_or_default().to_owned(),
-        line.language.to_owned(),
+        no_formula(line.respondent.unwrap_or_default()),
+        no_formula(line.language),
         line.started_ms.to_string(),
         number(line.ended_ms),
-        line.question.to_owned(),
+        no_formula(line.question),
         line.revision.to_string(),
         line.latest.to_string(),
         value,
         number(line.segment),
-        line.request_id.to_owned(),
+        no_formula(line.request_id),
         line.answered_ms.to_string(),
     ];
     let quoted = |field: String| {
@@ -159,4 +159,17 @@ fn csv(line: &Line<'_>, piece: &mut String) {
     };
     piece.push_str(&fields.map(quoted).join(","));
     piece.push_str("\r\n");
+}
+
+/// A text that no spreadsheet takes for a formula: an apostrophe before what could begin one, as
+/// [OWASP](https://owasp.org/www-community/attacks/CSV_Injection) says.
+fn no_formula(text: &str) -> String {
+    const BEGINS_ONE: [char; 11] = [
+        '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+    ];
+    if text.starts_with(BEGINS_ONE) {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    }
 }

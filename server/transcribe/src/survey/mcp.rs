@@ -31,9 +31,10 @@ use tower_service::Service;
 
 use super::{
     engine::Engine,
+    error::ToolError,
     tools::{
         ARGUMENTS_BYTES, Checked, GetNextQuestion, NextQuestion, RecordResponse, Recorded, Tool,
-        ToolCall, ValidateAnswer,
+        ToolCall, ValidateAnswer, take_session,
     },
 };
 use crate::record::RowId;
@@ -126,7 +127,7 @@ where
 }
 
 fn refused() -> Answer {
-    let body = r#"{"code":"token_invalid","message":"send the token of the interview as Authorization: Bearer TOKEN"}"#;
+    let body = r#"{"code":"token_invalid","error":"send the token of the interview as Authorization: Bearer TOKEN"}"#;
     let mut response = Response::new(Full::from(body).boxed());
     *response.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
@@ -167,41 +168,33 @@ impl Handler {
         request: CallToolRequestParams,
         scope: Option<Scope>,
     ) -> Result<Value, String> {
-        let mut arguments = request.arguments.unwrap_or_default();
-        let session = session(arguments.remove("session"), scope)?;
-        let tool = Tool::parse(&request.name, Value::Object(arguments))
-            .map_err(|error| error.to_string())?;
+        let mut arguments = Value::Object(request.arguments.unwrap_or_default());
+        let named = take_session(&mut arguments).map_err(|error| text(&error))?;
+        let session = session(named, scope)?;
+        let tool = Tool::parse(&request.name, arguments).map_err(|error| error.to_string())?;
         let result = self.engine.call(ToolCall { session, tool }).await;
-        let result = result.map_err(|error| format!("{}: {error}", error.code()))?;
+        let result = result.map_err(|error| text(&error))?;
         serde_json::to_value(result).map_err(|error| error.to_string())
     }
 }
 
 /// The interview that is named or implied, if the caller may lead it.
-fn session(named: Option<Value>, scope: Option<Scope>) -> Result<RowId, String> {
-    let named = match named {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.parse().map_err(|_| unknown())?),
-        Some(Value::Number(number)) => Some(number.as_i64().ok_or_else(unknown)?),
-        Some(_) => return Err(unknown()),
-    };
-    match (scope, named.map(RowId)) {
+fn session(named: Option<RowId>, scope: Option<Scope>) -> Result<RowId, String> {
+    match (scope, named) {
         (Some(Scope::All), Some(named)) => Ok(named),
         (Some(Scope::All), None) => {
             Err("the argument `session` is missing: it is the id of the interview".to_owned())
         }
         (Some(Scope::One(own)), None) => Ok(own),
         (Some(Scope::One(own)), Some(named)) if own == named => Ok(own),
-        _ => Err(unknown()),
+        // The same whether the interview does not exist or is somebody else's.
+        _ => Err(text(&ToolError::UnknownSession)),
     }
 }
 
-/// The same whether the interview does not exist or is somebody else's.
-fn unknown() -> String {
-    format!(
-        "unknown_session: {}",
-        super::error::ToolError::UnknownSession
-    )
+/// What a language model is told.
+fn text(error: &ToolError) -> String {
+    format!("{}: {error}", error.code())
 }
 
 impl ServerHandler for Handler {

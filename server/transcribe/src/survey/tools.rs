@@ -5,7 +5,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::definition::{Choice, Kind, Question, Survey};
+use super::{
+    definition::{Choice, Kind, Question, Survey},
+    error::ToolError,
+};
 use crate::record::RowId;
 
 /// Bytes of arguments.
@@ -76,6 +79,24 @@ impl Tool {
     }
 }
 
+/// Takes the interview out of the arguments of a call, if they name one.
+///
+/// # Errors
+/// `unknown_session`: it is no id of an interview.
+pub fn take_session(arguments: &mut Value) -> Result<Option<RowId>, ToolError> {
+    let named = arguments
+        .as_object_mut()
+        .and_then(|map| map.remove("session"));
+    let id = match named {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(Value::Number(number)) => number.as_i64(),
+        Some(_) => None,
+    };
+    id.map(|id| Some(RowId(id)))
+        .ok_or(ToolError::UnknownSession)
+}
+
 /// Asks for the question that is to be put to the respondent now; asked again, the same
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, ToSchema)]
 pub struct GetNextQuestion {
@@ -115,7 +136,6 @@ pub struct Given {
     /// The answer: true or false, a number, a text, the value of a choice, a list of such values, a date such as
     /// "2026-02-28". null if the respondent does not want to answer
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Object>)]
     pub value: Option<Value>,
     /// Instead of `value`: what the respondent said, word for word
     pub spoken: Option<String>,
@@ -200,11 +220,9 @@ pub struct Asked {
     pub choices: Vec<Offered>,
     /// Smallest answer: a number, or a date
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub min: Option<Value>,
     /// Largest answer
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub max: Option<Value>,
     /// 1 for the first question of this respondent's way
     pub index: usize,
@@ -225,7 +243,6 @@ pub struct Checked {
     pub valid: bool,
     /// The answer as it would be stored; null is "no answer"
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub value: Option<Value>,
     /// What is wrong
     #[serde(skip_serializing_if = "Option::is_none")]

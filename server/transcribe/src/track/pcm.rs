@@ -108,6 +108,8 @@ impl Reduce {
 
 #[cfg(test)]
 mod tests {
+    use voicematch_protocol::numbered::Numbered;
+
     use super::*;
 
     fn tone(hertz: f32, samples: usize) -> Vec<u8> {
@@ -140,6 +142,28 @@ mod tests {
             assert!((31_900..=32_000).contains(&out.len()), "{}", out.len());
             let found = loudness(&out);
             assert!((least..=most).contains(&found), "{hertz} Hz: {found}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_the_held_form_are_read_after_it() {
+        for frame_ms in [20, 100, 680] {
+            let mut reduce = Reduce::default();
+            for chunk in 0..20 {
+                let numbered = Numbered {
+                    track: 0x00c3_3c5a,
+                    chunk: chunk * 700_001,
+                    sent_us: 0,
+                };
+                let mut frame = tone(440.0, 48 * frame_ms);
+                for sample in frame.chunks_exact_mut(2) {
+                    let quiet = i16::from_le_bytes([sample[0], sample[1]]) / 20;
+                    sample.copy_from_slice(&quiet.to_le_bytes());
+                }
+                assert!(numbered.write_held(&mut frame, FACTOR));
+                let reduced = reduce.run(&frame);
+                assert_eq!(Numbered::read_held(&reduced), Some(numbered), "{frame_ms}");
+            }
         }
     }
 

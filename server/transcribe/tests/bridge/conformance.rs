@@ -1,16 +1,19 @@
 //! What all providers must do alike: the same suite over all four, over real sockets and pipes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use voicematch_transcribe::{
     bridge::{Heard, ProviderState},
     provider::{Event, Input, StreamSpec},
 };
 
 use crate::support::{
-    PATIENCE, Rig, Speaker, numbered,
+    PATIENCE, Rig, Speaker, eventually, numbered,
     server::Faults,
     silence,
     subjects::{Fault, Subject, subjects},
@@ -326,9 +329,11 @@ async fn a_link_accepts_all_and_ends_by_itself_and_goes_when_it_is_dropped() {
             .expect("it listens");
         drop(link);
         if let Some(server) = &subject.vosk {
-            while server.seen.open.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
+            let seen = &server.seen;
+            eventually("both connections have come and gone", || {
+                seen.connections.load(SeqCst) == 2 && seen.open.load(SeqCst) == 0
+            })
+            .await;
         }
     }
 }

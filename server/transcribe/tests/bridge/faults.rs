@@ -166,6 +166,7 @@ async fn a_provider_that_refuses_is_asked_once() {
                 .await;
             assert_eq!(speaker.ledger.states.last(), Some(&ProviderState::Down));
         }
+        // The clock of the test goes on by that: time for more attempts, if there were any.
         sleep(seconds(9)).await;
         // The first five may have begun at the same time, before the first answer.
         assert!(

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
 use voicematch_transcribe::{
     bridge::{Failure, Heard},
     provider::{OpenError, Secret, gladia::Gladia},
@@ -14,7 +13,7 @@ use voicematch_transcribe::{
 use crate::{
     log::Log,
     support::{
-        Rig, Speaker,
+        Rig, Speaker, eventually,
         gladia::{GladiaServer, KEY, TOKEN},
         server::{Faults, Plan},
     },
@@ -266,7 +265,10 @@ async fn long_frames_are_sent_in_parts() {
     let (rig, server) = rig([]).await;
     let speaker = rig.speaker(1);
     speaker.bridge.push(vec![1; 32_000].into());
-    sleep(Duration::from_millis(200)).await;
+    eventually("all of it is heard", || {
+        server.state.heard_bytes("job-1") == 32_000
+    })
+    .await;
     let ledger = speaker.finish().await;
     assert_eq!(ledger.words(), Vec::<&str>::new());
     assert_eq!(

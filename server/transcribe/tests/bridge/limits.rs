@@ -33,6 +33,7 @@ async fn all_tracks_together_hold_so_much_and_no_more() {
         for speaker in &mut speakers {
             speaker.say();
         }
+        // The length of what was said, by the clock of the test: they speak in real time.
         sleep(Duration::from_millis(100)).await;
         assert!(
             rig.bridges.held_bytes() <= most,

@@ -9,4 +9,6 @@ mod overload;
 mod pauses;
 mod programs;
 mod providers;
+mod reconcile;
 mod support;
+mod tls;

@@ -115,6 +115,21 @@ async fn a_crash_is_a_loss_and_so_is_a_wrong_end() {
 }
 
 #[tokio::test]
+async fn a_crash_is_noticed_although_a_child_keeps_the_output_open() {
+    let provider = command("exit_after=5 child=1");
+    let opened = provider.open(StreamSpec::default()).await;
+    let mut link = opened.expect("it starts");
+    for chunk in 0..5 {
+        let sent = link.audio.send(Input::Pcm(numbered(1, chunk))).await;
+        sent.expect("it listens");
+    }
+    let lost =
+        async { while link.events.recv().await != Some(Event::Lost(LossReason::Crashed)) {} };
+    let noticed = tokio::time::timeout(PATIENCE, lost).await;
+    noticed.expect("nobody has told it to end");
+}
+
+#[tokio::test]
 async fn a_program_that_cannot_start_leaves_the_provider_down() {
     for missing in [
         "/nonexistent/program",
@@ -188,8 +203,10 @@ async fn one_process_waits_loaded_for_the_next_stream() {
         .await
         .expect("it starts");
     assert_eq!(link.events.recv().await, Some(Event::Ready));
-    let both = noted(folder.path(), "pid", 2).await;
+    noted(folder.path(), "pid", 2).await;
+    // Time for a third, if there were one.
     sleep(Duration::from_millis(300)).await;
+    let both = noted(folder.path(), "pid", 2).await;
     assert_eq!(both.len(), 2, "one that hears, one that waits");
     // One that has died is not given to anybody.
     let waiting = both

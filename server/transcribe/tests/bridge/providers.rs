@@ -134,23 +134,22 @@ async fn silent_server() -> String {
 #[tokio::test]
 async fn a_connection_on_which_nothing_comes_is_half_open() {
     let provider = Vosk::parse(&silent_server().await).expect("it is right");
+    let asked = Instant::now();
     let mut link = provider
         .open(StreamSpec::default())
         .await
         .expect("it is there");
     assert_eq!(link.events.recv().await, Some(Event::Ready));
-    // No audio: only pings tell.
+    // No audio: only pings tell. It was opened between the two: the machine may be busy.
     tokio::time::pause();
-    let began = Instant::now();
+    let open = Instant::now();
     assert_eq!(
         link.events.recv().await,
         Some(Event::Lost(LossReason::HalfOpen))
     );
-    assert!(
-        (Duration::from_secs(20)..Duration::from_secs(22)).contains(&began.elapsed()),
-        "{:?}",
-        began.elapsed()
-    );
+    let after = (asked.elapsed(), open.elapsed());
+    assert!(after.0 >= Duration::from_secs(20), "{after:?}");
+    assert!(after.1 < Duration::from_secs(22), "{after:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use prometheus::{Registry, proto::MetricFamily};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use voicematch_protocol::numbered::Numbered;
 use voicematch_transcribe::{
     bridge::{AudioMetrics, Bridge, BridgeConfig, Bridges, Heard, TrackSpec},
@@ -22,6 +25,7 @@ pub(crate) mod gladia;
 pub(crate) mod ledger;
 pub(crate) mod server;
 pub(crate) mod subjects;
+pub(crate) mod tls;
 pub(crate) mod vosk;
 
 pub(crate) use ledger::Ledger;
@@ -30,6 +34,15 @@ pub(crate) use ledger::Ledger;
 pub(crate) const CHUNK_MS: u64 = 100;
 /// No test waits longer for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// A bridge with a metrics registry of its own.
 pub(crate) struct Rig {

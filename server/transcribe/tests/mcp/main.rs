@@ -1,4 +1,4 @@
-//! The survey tools by the Model Context Protocol: rmcp's own client over HTTP and over standard input and output.
+//! The survey tools by the Model Context Protocol: rmcp's own client over HTTP.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -16,12 +16,10 @@ use memory::Fault;
 use rmcp::{
     RoleClient,
     model::{CallToolRequestParams, CallToolResult, ProtocolVersion},
-    service::{ClientLifecycleMode, ClientServiceExt, RunningService},
-    transport::TokioChildProcess,
+    service::{ClientLifecycleMode, RunningService},
 };
 use serde_json::{Value, json};
 use server::Server;
-use tokio::process::Command;
 
 const MOBILITY: &str = include_str!("../../examples/mobility.toml");
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -315,35 +313,4 @@ async fn bad_requests_are_refused() {
         send(&server.address, request).await.unwrap().0,
         StatusCode::FORBIDDEN
     );
-}
-
-#[tokio::test]
-async fn standard_input_and_output() {
-    let program = std::env::current_exe().unwrap();
-    let program = program
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/survey_mcp");
-    assert!(
-        program.exists(),
-        "cargo test builds the example, unless it is told to build this test alone"
-    );
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/mobility.toml");
-    for lifecycle in [newest(), ClientLifecycleMode::Initialize] {
-        let mut command = Command::new(&program);
-        command.arg(file).kill_on_drop(true);
-        let process = TokioChildProcess::new(command).unwrap();
-        let client = tokio::time::timeout(PATIENCE, ().serve_with_lifecycle(process, lifecycle))
-            .await
-            .unwrap()
-            .unwrap();
-        lead(&client, &Value::Null).await;
-        // The program ends when its input does.
-        tokio::time::timeout(PATIENCE, client.cancel())
-            .await
-            .unwrap()
-            .unwrap();
-    }
 }

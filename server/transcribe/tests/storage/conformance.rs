@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use voicematch_transcribe::record::{Record, RowId, SurveyVersion};
-use voicematch_transcribe::store::{self, Store, StoreError};
+use voicematch_transcribe::record::{ProviderJob, Record, RowId, Segment, SurveyVersion};
+use voicematch_transcribe::store::{self, Elsewhere, Owner, Store, StoreError};
 
 use crate::support::{
     answer, interview, participant, segment, segments, session, sqlite_url, stored, track,
@@ -21,6 +21,9 @@ macro_rules! checks {
 
 checks![
     everything_is_read_back,
+    the_interview_of_a_session_is_the_latest,
+    one_process_holds_a_session,
+    a_number_is_one_segments,
     texts_are_kept_as_they_are,
     writing_again_changes_nothing,
     all_or_nothing,
@@ -78,6 +81,11 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
     let said = segment(begun.id, 1);
     let mut asked = interview("bob");
     let given = answer(asked.id, 1);
+    let job = ProviderJob {
+        track_id: voice.id,
+        job: "job 7".to_owned(),
+        start_ms: 300,
+    };
     let batch = [
         Record::Session(begun.clone()),
         Record::Participant(ann.clone()),
@@ -85,10 +93,7 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
         Record::Segment(said.clone()),
         Record::Interview(asked.clone()),
         Record::Answer(given.clone()),
-        Record::TrackJob {
-            id: voice.id,
-            provider_job: "job 7".to_owned(),
-        },
+        Record::ProviderJob(job.clone()),
         Record::TrackEnded {
             id: voice.id,
             audio_ms: 4_000,
@@ -104,7 +109,6 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
         },
     ];
     write(&*store, &batch).await;
-    voice.provider_job = Some("job 7".to_owned());
     (voice.audio_ms, voice.ended_ms) = (Some(4_000), Some(9));
     begun.ended_ms = Some(10);
     asked.ended_ms = Some(11);
@@ -112,7 +116,10 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
     assert_eq!(store.session("a").await.expect("read"), Some(begun));
     assert_eq!(store.session("b").await.expect("read"), None);
     assert_eq!(store.participants(id).await.expect("read"), [ann]);
-    assert_eq!(store.tracks(id).await.expect("read"), [voice]);
+    assert_eq!(store.tracks(id).await.expect("read"), [voice.clone()]);
+    assert_eq!(store.jobs(id).await.expect("read"), [job]);
+    assert_eq!(store.audio_ms(voice.started_ms).await.expect("read"), 4_000);
+    assert_eq!(store.audio_ms(voice.started_ms + 1).await.expect("read"), 0);
     assert_eq!(store.segments(id, 0, 9).await.expect("read"), [said]);
     let found = store.interview(asked.id).await.expect("read");
     assert_eq!(found.as_ref(), Some(&asked));
@@ -122,6 +129,80 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
     assert_eq!(after(RowId(0)).await, [asked.clone()]);
     assert_eq!(after(asked.id).await, []);
     assert_eq!(store.answers(asked.id).await.expect("read"), [given]);
+}
+
+async fn the_interview_of_a_session_is_the_latest(store: Arc<dyn Store>) {
+    let id = begun(&*store, "a").await;
+    let mut held = ["ann", "bob", "eve"].map(interview);
+    held[0].session_id = Some(id);
+    (held[1].session_id, held[1].started_ms) = (Some(id), held[0].started_ms + 1);
+    held[2].started_ms += 2;
+    write(&*store, &held.clone().map(Record::Interview)).await;
+    let found = store.interview_in(id).await.expect("read");
+    assert_eq!(found.as_ref(), Some(&held[1]));
+    assert_eq!(store.interview_in(RowId(1)).await.expect("read"), None);
+}
+
+async fn one_process_holds_a_session(store: Arc<dyn Store>) {
+    let owner = |id, url: &str| Owner {
+        id: RowId(id),
+        url: url.to_owned(),
+    };
+    let (ours, theirs) = (owner(7, "https://a:8080"), owner(8, ""));
+    let both = [begun(&*store, "a").await, begun(&*store, "b").await];
+    let hold = async |owner, ids: &[RowId]| store.hold(owner, ids).await.expect("asked");
+    let owner_of = async |id| store.owner(id).await.expect("asked");
+    let elsewhere = |session, owner: &Owner| Elsewhere {
+        session,
+        url: owner.url.clone(),
+    };
+    assert_eq!(owner_of(both[0]).await, None);
+    assert_eq!(hold(&ours, &both[..1]).await, []);
+    assert_eq!(hold(&ours, &both[..1]).await, [], "again");
+    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[0], &ours)]);
+    assert_eq!(hold(&ours, &both).await, [elsewhere(both[1], &theirs)]);
+    assert_eq!(owner_of(both[0]).await.as_ref(), Some(&ours));
+    assert_eq!(owner_of(both[1]).await.as_ref(), Some(&theirs));
+    // Who is reached elsewhere than before says so with the next lease.
+    let ours = owner(7, "https://a:9090");
+    assert_eq!(hold(&ours, &both[..1]).await, []);
+    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[0], &ours)]);
+    store.let_go(theirs.id, &both).await.expect("let go");
+    assert_eq!(owner_of(both[0]).await.as_ref(), Some(&ours), "not theirs");
+    assert_eq!(owner_of(both[1]).await, None);
+    store.let_go(ours.id, &[]).await.expect("none is let go");
+    assert_eq!(hold(&ours, &both).await, []);
+    store.let_go(ours.id, &both[..1]).await.expect("let go");
+    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[1], &ours)]);
+    assert_eq!(owner_of(both[0]).await.as_ref(), Some(&theirs));
+    store.release(theirs.id).await.expect("released");
+    assert_eq!(hold(&ours, &both).await, []);
+    assert_eq!(
+        hold(&theirs, &[RowId(9)]).await,
+        [],
+        "nobody holds what is not there"
+    );
+    assert_eq!(hold(&theirs, &[]).await, []);
+    write(&*store, &[Record::SessionDeleted { id: both[0] }]).await;
+    assert_eq!(owner_of(both[0]).await, None);
+    store.release(ours.id).await.expect("released");
+}
+
+async fn a_number_is_one_segments(store: Arc<dyn Store>) {
+    let id = begun(&*store, "a").await;
+    let rows: Vec<_> = (1..=3).map(|seq| segment(id, seq)).collect();
+    let records = |rows: &[Segment]| {
+        rows.iter()
+            .cloned()
+            .map(Record::Segment)
+            .collect::<Vec<_>>()
+    };
+    write(&*store, &records(&rows[..2])).await;
+    write(&*store, &records(&rows)).await;
+    let mut other = segment(id, 2);
+    other.text = "by a process that numbers it too".to_owned();
+    refuse(&*store, &[Record::Segment(other)]).await;
+    assert_eq!(store.segments(id, 0, 9).await.expect("read"), rows);
 }
 
 async fn texts_are_kept_as_they_are(store: Arc<dyn Store>) {

@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval};
+use voicematch_test_postgres::Postgres;
 use voicematch_transcribe::record::Record;
 use voicematch_transcribe::store::writer::{Health, Outcome, Receipt};
 use voicematch_transcribe::store::{self, StoreError};
 
-use crate::postgres::Server;
 use crate::support::{
     IN_DATABASE, IN_SPILL, PATIENCE, Rig, answer, count, interview, outcomes, segment, soon,
 };
 
-async fn rig(server: &Server) -> Rig {
-    drop(server.connect().await);
+async fn rig(server: &Postgres) -> Rig {
     let dir = tempfile::tempdir().expect("a folder");
     Rig::over(dir, &server.url("postgres"), |_| {}).await
 }
@@ -47,7 +46,7 @@ async fn nothing_lost(rig: &Rig, receipts: Vec<Receipt>) -> Vec<Outcome> {
 
 #[tokio::test]
 async fn killed_and_away_for_four_seconds() {
-    let mut server = Server::start();
+    let mut server = Postgres::start().await;
     let rig = rig(&server).await;
     let mut receipts = vec![];
     rows_for(&rig, Duration::from_secs(1), &mut receipts).await;
@@ -67,7 +66,7 @@ async fn killed_and_away_for_four_seconds() {
 
 #[tokio::test]
 async fn restarted() {
-    let mut server = Server::start();
+    let mut server = Postgres::start().await;
     let rig = rig(&server).await;
     let mut receipts = vec![];
     rows_for(&rig, Duration::from_millis(500), &mut receipts).await;
@@ -79,7 +78,7 @@ async fn restarted() {
 
 #[tokio::test]
 async fn hanging() {
-    let server = Server::start();
+    let server = Postgres::start().await;
     let rig = rig(&server).await;
     assert_eq!(outcomes(rig.write(1..=10)).await, [IN_DATABASE; 10]);
     server.signal(Signal::STOP);
@@ -105,7 +104,7 @@ async fn hanging() {
 
 #[tokio::test]
 async fn hanging_at_the_start_and_at_the_end() {
-    let server = Server::start();
+    let server = Postgres::start().await;
     let rig = rig(&server).await;
     server.signal(Signal::STOP);
     let url = server.url("postgres");
@@ -132,32 +131,20 @@ async fn hanging_at_the_start_and_at_the_end() {
 
 #[tokio::test]
 async fn read_only() {
-    let server = Server::start();
+    let server = Postgres::start().await;
     let rig = rig(&server).await;
     assert_eq!(outcomes(rig.write(1..=5)).await, [IN_DATABASE; 5]);
-    set_read_only(&server, "on").await;
+    server.set_read_only(true).await;
     let told = outcomes(rig.write(6..=50)).await;
     assert_eq!(count(&told, IN_SPILL), 45);
-    set_read_only(&server, "off").await;
+    server.set_read_only(false).await;
     rig.becomes(Health::Good).await;
     assert_eq!(rig.stored().await, (1..=50).collect::<Vec<_>>());
 }
 
-/// As after a failover to a standby. Present connections are ended, as they are then.
-async fn set_read_only(server: &Server, value: &str) {
-    server
-        .execute(&format!(
-            "ALTER SYSTEM SET default_transaction_read_only = {value}"
-        ))
-        .await;
-    server.execute("SELECT pg_reload_conf()").await;
-    sleep(Duration::from_millis(200)).await;
-    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voicematch'").await;
-}
-
 #[tokio::test]
 async fn refused_rows_of_postgresql() {
-    let server = Server::start();
+    let server = Postgres::start().await;
     let rig = rig(&server).await;
     let mut receipts = rig.write(1..=20);
     // Longer than PostgreSQL puts into an index.

@@ -1,5 +1,6 @@
 //! SQLite that is locked, full, or gone.
 
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -51,6 +52,28 @@ async fn locked_for_a_moment_only() {
     );
     rig.becomes(Health::Good).await;
     assert_eq!(rig.stored().await.len(), 150);
+}
+
+#[tokio::test]
+async fn another_program_that_looks_at_it_takes_nothing_away() {
+    let rig = Rig::sqlite().await;
+    let file = rig.dir.path().join("transcripts.db");
+    let counted = async || {
+        // Locks are a process's: only another one shows whether they hold.
+        let mut python = Command::new("python3");
+        let script = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\n\
+                      print(db.execute('SELECT count(*) FROM segments').fetchone()[0])\ndb.close()";
+        let output = python.args(["-c", script]).arg(&file).output();
+        let output = output.expect("there is a python3");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(outcomes(rig.write(1..=10)).await, [IN_DATABASE; 10]);
+    assert_eq!(counted().await, "10");
+    let wal = rig.dir.path().join("transcripts.db-wal");
+    assert!(wal.exists(), "it is in use");
+    assert_eq!(outcomes(rig.write(11..=20)).await, [IN_DATABASE; 10]);
+    assert_eq!(counted().await, "20");
+    assert_eq!(rig.stored().await.len(), 20);
 }
 
 /// A database of few free pages, and as many that somebody may free.

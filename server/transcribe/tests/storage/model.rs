@@ -7,11 +7,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 use voicematch_transcribe::record::{
-    Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
+    Track,
 };
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Receipt, Settings, Writer};
-use voicematch_transcribe::store::{Answered, Store, StoreError};
+use voicematch_transcribe::store::{Answered, Elsewhere, Owner, Store, StoreError};
 
 use crate::support::{PATIENCE, segment};
 
@@ -95,6 +96,26 @@ impl Store for List {
         Box::pin(async { Ok(0) })
     }
 
+    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn owner(&self, _: RowId) -> Answered<'_, Option<Owner>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn release(&self, _: RowId) -> Answered<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn let_go<'a>(&'a self, _: RowId, _: &'a [RowId]) -> Answered<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn session<'a>(&'a self, _: &'a str) -> Answered<'a, Option<Session>> {
         Box::pin(async { Ok(None) })
     }
@@ -111,6 +132,14 @@ impl Store for List {
         Box::pin(async { Ok(self.written.lock().expect("no panic").clone()) })
     }
 
+    fn jobs(&self, _: RowId) -> Answered<'_, Vec<ProviderJob>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn audio_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
     fn last_seq(&self, _: RowId) -> Answered<'_, i64> {
         Box::pin(async { Ok(self.seqs().into_iter().max().unwrap_or(0)) })
     }
@@ -124,6 +153,10 @@ impl Store for List {
     }
 
     fn interview(&self, _: RowId) -> Answered<'_, Option<Interview>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn interview_in(&self, _: RowId) -> Answered<'_, Option<Interview>> {
         Box::pin(async { Ok(None) })
     }
 

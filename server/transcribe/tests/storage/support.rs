@@ -61,7 +61,6 @@ pub(crate) fn track(session: RowId, participant: RowId) -> Track {
         session_id: session,
         participant_id: participant,
         provider: "fake".to_owned(),
-        provider_job: None,
         started_ms: 1_700_000_000_002,
         audio_ms: None,
         ended_ms: None,

@@ -36,6 +36,24 @@ async fn told_soon(receipt: &mut Receipt) -> Option<Outcome> {
         .ok()
 }
 
+#[test]
+fn each_reason_for_a_drop_has_a_series_from_the_start() {
+    let registry = prometheus::Registry::new();
+    let metrics = StorageMetrics::new().expect("metrics");
+    metrics.register(&registry).expect("free names");
+    let families = registry.gather();
+    let dropped = families
+        .iter()
+        .find(|family| family.name() == "transcribe_records_dropped_total");
+    let series = dropped.expect("the family").get_metric();
+    let reasons: Vec<_> = series
+        .iter()
+        .map(|one| (one.get_label()[0].value(), one.get_counter().get_value()))
+        .collect();
+    let all = ["closed", "deleted", "full", "rejected"];
+    assert_eq!(reasons, all.map(|reason| (reason, 0.0)));
+}
+
 #[tokio::test]
 async fn an_answer_takes_with_it_what_waits() {
     let rig =
@@ -176,6 +194,7 @@ async fn the_figures_are_those_of_the_documents() {
         ("transcribe_commit_seconds", 2.0),
         ("transcribe_store_delay_seconds", 4.0),
         ("transcribe_batch_rows", 2.0),
+        ("transcribe_gathered_batches_total", 1.0),
         ("transcribe_spill_bytes", 0.0),
         ("transcribe_lost_segments_total", 0.0),
     ] {
@@ -208,6 +227,31 @@ async fn wrong_urls_are_told_without_their_password() {
 }
 
 #[tokio::test]
+async fn an_older_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let url = sqlite_url(dir.path());
+    store::connect(&url, true).await.expect("migrated");
+    let mut database = connect(dir.path()).await;
+    run(&mut database, "DROP INDEX interviews_of_session").await;
+    run(&mut database, "DROP TABLE session_owners").await;
+    run(&mut database, "DROP TABLE provider_jobs").await;
+    run(
+        &mut database,
+        "ALTER TABLE tracks ADD COLUMN provider_job TEXT",
+    )
+    .await;
+    run(
+        &mut database,
+        "DELETE FROM voicematch_migrations WHERE version > 1",
+    )
+    .await;
+    assert!(store::connect(&url, false).await.is_err());
+    store::connect(&url, true).await.expect("migrated");
+    // It fails if the table is not there.
+    run(&mut database, "DROP TABLE session_owners").await;
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let url = sqlite_url(dir.path());
@@ -225,7 +269,7 @@ async fn a_newer_schema_is_refused() {
     store::connect(&url, false).await.expect("nothing to do");
     run(
         &mut connect(dir.path()).await,
-        "UPDATE voicematch_migrations SET version = 99",
+        "UPDATE voicematch_migrations SET version = 99 WHERE version = 3",
     )
     .await;
     assert!(refused(true).await.contains("version 99"));

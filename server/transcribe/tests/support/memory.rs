@@ -10,9 +10,10 @@ use std::{
 use tokio::sync::Notify;
 use voicematch_transcribe::{
     record::{
-        Answer, Interview, Participant, Record, RowId, Segment, Session, SurveyVersion, Track,
+        Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session,
+        SurveyVersion, Track,
     },
-    store::{Answered, Store, StoreError},
+    store::{Answered, Elsewhere, Owner, Store, StoreError},
     survey::{Log, NotStored, Stored, Storing},
 };
 
@@ -238,6 +239,26 @@ impl Store for Memory {
         self.answer(|_| 0)
     }
 
+    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn owner(&self, _: RowId) -> Answered<'_, Option<Owner>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn release(&self, _: RowId) -> Answered<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn let_go<'a>(&'a self, _: RowId, _: &'a [RowId]) -> Answered<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn session<'a>(&'a self, _: &'a str) -> Answered<'a, Option<Session>> {
         self.answer(|_| None)
     }
@@ -252,6 +273,14 @@ impl Store for Memory {
 
     fn segments(&self, _: RowId, _: i64, _: u32) -> Answered<'_, Vec<Segment>> {
         self.answer(|_| Vec::new())
+    }
+
+    fn jobs(&self, _: RowId) -> Answered<'_, Vec<ProviderJob>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn audio_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
     }
 
     fn last_seq(&self, _: RowId) -> Answered<'_, i64> {
@@ -297,6 +326,17 @@ impl Store for Memory {
                     interview.survey_id == survey
                         && interview.respondent.as_deref() == Some(respondent)
                 })
+                .cloned()
+        })
+    }
+
+    fn interview_in(&self, session: RowId) -> Answered<'_, Option<Interview>> {
+        self.answer(|rows| {
+            let held = rows
+                .interviews
+                .iter()
+                .filter(|interview| interview.session_id == Some(session));
+            held.max_by_key(|interview| (interview.started_ms, interview.id))
                 .cloned()
         })
     }

@@ -235,7 +235,7 @@ async fn invalid_answers_have_a_reason_and_a_hint() {
     let body = serde_json::to_value(error.body()).unwrap();
     let expected = json!({
         "code": "invalid_answer",
-        "message": "the answer is not valid: the question has to be answered",
+        "error": "the answer is not valid: the question has to be answered",
         "problem": "required",
         "hint": "the question has to be answered",
     });

@@ -9,6 +9,7 @@ mod branching;
 mod calls;
 mod definition;
 mod errors;
+mod export;
 mod faults;
 mod help;
 mod interviews;

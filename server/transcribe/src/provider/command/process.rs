@@ -19,6 +19,9 @@ use crate::provider::{Event, Input, LossReason};
 /// How long a program may go on after its input has ended.
 const FINISHING: Duration = Duration::from_secs(5);
 
+/// How long the output of a program is read that has exited: a child of it may keep that open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// See [`process`](self).
 pub(super) struct Process {
     child: Child,
@@ -40,7 +43,7 @@ enum Written {
 /// How a program has ended.
 #[derive(Clone, Copy, PartialEq)]
 enum Ended {
-    /// It has closed its output.
+    /// It has closed its output, or exited.
     Output {
         was_finished: bool,
     },
@@ -74,11 +77,12 @@ impl Process {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let logging = stderr.map(|stderr| tokio::spawn(stderr::log(stderr, log)));
+        let group = Group::of(&child);
         let ended = match (stdin, stdout) {
-            (Some(stdin), Some(stdout)) => talk(stdin, stdout, audio, &events).await,
+            (Some(stdin), Some(stdout)) => talk(&mut child, stdin, stdout, audio, &events).await,
             _ => Ended::Stopped,
         };
-        let is_success = end(child, ended).await;
+        let is_success = end(child, group, ended).await;
         if let Some(logging) = logging {
             logging.abort();
         }
@@ -90,6 +94,7 @@ impl Process {
 
 /// Until one of both sides has ended.
 async fn talk(
+    child: &mut Child,
     stdin: ChildStdin,
     stdout: ChildStdout,
     audio: Receiver<Input>,
@@ -97,17 +102,28 @@ async fn talk(
 ) -> Ended {
     let (write, read) = (write(stdin, audio, events), read(stdout, events));
     tokio::pin!(write, read);
+    let (mut was_finished, mut has_exited) = (false, false);
     let mut stop_at = None;
     loop {
         let stop = stop_at.unwrap_or_else(Instant::now);
         tokio::select! {
-            written = &mut write, if stop_at.is_none() => match written {
-                Written::Finished => stop_at = Some(Instant::now() + FINISHING),
+            written = &mut write, if !was_finished && !has_exited => match written {
+                Written::Finished => {
+                    was_finished = true;
+                    stop_at = Some(Instant::now() + FINISHING);
+                }
                 Written::Broken => return Ended::Stopped,
                 Written::Abandoned => return Ended::Abandoned,
             },
-            () = &mut read => return Ended::Output { was_finished: stop_at.is_some() },
-            () = sleep_until(stop), if stop_at.is_some() => return Ended::Stopped,
+            () = &mut read => return Ended::Output { was_finished },
+            _ = child.wait(), if !has_exited => {
+                has_exited = true;
+                stop_at = Some(Instant::now() + LAST_WORDS);
+            }
+            () = sleep_until(stop), if stop_at.is_some() => return match has_exited {
+                true => Ended::Output { was_finished },
+                false => Ended::Stopped,
+            },
             () = events.closed() => return Ended::Abandoned,
         }
     }
@@ -147,12 +163,27 @@ async fn read(stdout: ChildStdout, events: &Sender<Event>) {
     }
 }
 
+/// The process group of a program, which is killed when this is dropped: also when the server ends meanwhile.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // While one of its processes lives, its number is not given to another one.
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 /// Ends all that is left of a program. Whether it exited with 0 by itself.
-async fn end(mut child: Child, ended: Ended) -> bool {
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+async fn end(mut child: Child, group: Group, ended: Ended) -> bool {
     let is_success = match ended {
         Ended::Output { .. } => {
             let exited = timeout(FINISHING, child.wait()).await;
@@ -160,10 +191,8 @@ async fn end(mut child: Child, ended: Ended) -> bool {
         }
         Ended::Abandoned | Ended::Stopped => false,
     };
-    // Its children too. While one of them lives, the number of the group is not given to another one.
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
+    // Its children too.
+    drop(group);
     let _ = child.wait().await;
     is_success
 }

@@ -54,7 +54,7 @@ impl Ear {
         let start = pcm::ms(self.bytes);
         self.bytes += pcm.len() as u64;
         let end = pcm::ms(self.bytes);
-        if let Some(numbered) = Numbered::read(pcm) {
+        if let Some(numbered) = Numbered::read(pcm).or_else(|| Numbered::read_held(pcm)) {
             self.is_numbered = true;
             self.word(numbered.word(), start, end);
         } else if !pcm::is_voiced(pcm) {

@@ -76,6 +76,9 @@ struct Map {
     /// By survey and respondent.
     respondents: HashMap<(String, String), RowId>,
     names: HashMap<RowId, (String, String)>,
+    /// By transcription session: the one that began last.
+    sessions: HashMap<RowId, RowId>,
+    held_in: HashMap<RowId, RowId>,
     uses: u64,
 }
 
@@ -142,6 +145,21 @@ impl Interviews {
     }
 }
 
+impl Interviews {
+    /// The interview that is held in a transcription session, if it is known here.
+    pub(super) fn within(&self, session: RowId) -> Option<RowId> {
+        self.map().sessions.get(&session).copied()
+    }
+
+    /// Notes in which transcription session an interview is held.
+    pub(super) fn hold(&self, id: RowId, session: Option<RowId>) {
+        let Some(session) = session else { return };
+        let mut map = self.map();
+        map.sessions.insert(session, id);
+        map.held_in.insert(id, session);
+    }
+}
+
 impl Slot {
     /// Whether only the map has it. Clones are made under the map's lock alone.
     fn idle(&self) -> bool {
@@ -173,6 +191,11 @@ impl Map {
         self.slots.remove(&id);
         if let Some(key) = self.names.remove(&id) {
             self.respondents.remove(&key);
+        }
+        if let Some(session) = self.held_in.remove(&id)
+            && self.sessions.get(&session) == Some(&id)
+        {
+            self.sessions.remove(&session);
         }
     }
 }

@@ -45,12 +45,28 @@ impl Inner {
         held: &mut Held,
     ) -> Result<(), ToolError> {
         if held.state.is_some() && !held.doubtful {
+            // Another process may have led it meanwhile. While the store is away, what is known here has to do: it takes no
+            // second answer to a question.
+            if self.store.is_shared()
+                && !slot.only_spilled(&*self.log)
+                && !self.log.behind()
+                && let Ok(state) = self.stored(id).await
+            {
+                held.state = Some(state);
+            }
             return self.end(held).await;
         }
         if slot.only_spilled(&*self.log) {
             // Memory may have less than the spill, and the store has not all of it.
             return Err(ToolError::StorageUnavailable);
         }
+        held.state = Some(self.stored(id).await?);
+        held.doubtful = false;
+        self.end(held).await
+    }
+
+    /// The state as the store has it.
+    async fn stored(&self, id: RowId) -> Result<State, ToolError> {
         let interview = read(self.store.interview(id))
             .await?
             .ok_or(ToolError::UnknownSession)?;
@@ -58,9 +74,7 @@ impl Inner {
             .version(&interview.survey_id, interview.version)
             .await?;
         let answers = read(self.store.answers(id)).await?;
-        held.state = Some(State::new(survey, interview, answers));
-        held.doubtful = false;
-        self.end(held).await
+        Ok(State::new(survey, interview, answers))
     }
 
     /// Stores the end of an interview that has no question left, if a crash has lost it. Until that has worked, each

@@ -74,6 +74,13 @@ impl State {
             .push(what.into());
     }
 
+    /// The bytes of audio that a session has heard.
+    pub(crate) fn heard_bytes(&self, id: &str) -> u64 {
+        self.sessions()
+            .get(id)
+            .map_or(0, |session| session.ear.bytes)
+    }
+
     /// It forgets all sessions: nobody can come back.
     pub(crate) fn forget(&self) {
         self.sessions().clear();

@@ -67,7 +67,7 @@ impl Ledger {
             }
             Heard::State(state) => self.states.push(state),
             Heard::Failed(failure) => self.failures.push(failure),
-            Heard::Job(job) => self.jobs.push(job),
+            Heard::Job { job, .. } => self.jobs.push(job),
             Heard::Ended => {}
         }
     }

@@ -56,8 +56,9 @@ async fn serve(listener: TcpListener, plan: Plan, seen: Arc<Seen>) {
             let Ok(ws) = accept_async(tcp).await else {
                 return;
             };
-            seen.connections.fetch_add(1, SeqCst);
+            // In this order: who sees it counted sees it open, until it is gone.
             seen.open.fetch_add(1, SeqCst);
+            seen.connections.fetch_add(1, SeqCst);
             talk(ws, &plan, &seen).await;
             seen.open.fetch_sub(1, SeqCst);
         });

@@ -1,0 +1,175 @@
+//! What a provider has heard for a process that has died is added to the session, once.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::Registry;
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+use voicematch_protocol::transcribe::{Deliver, Role};
+use voicematch_transcribe::{
+    bridge::Bridges,
+    provider::{Secret, gladia::Gladia},
+    record::{Participant, ProviderJob, Record, RowId, Segment, SegmentKind, Session, Track},
+    session::Out,
+    sessions::{Config, SessionMetrics, Sessions},
+    store::{self, Store, metrics::StorageMetrics, writer::Settings, writer::Writer},
+};
+
+use crate::support::{
+    PATIENCE, Rig,
+    gladia::{GladiaServer, KEY},
+    server::Plan,
+};
+
+const SLUG: &str = "tea";
+/// Where the lost track begins in the session.
+const BEGAN_MS: i64 = 7_000;
+
+fn session() -> (Session, Participant, Track) {
+    let session = Session {
+        id: RowId::random(),
+        slug: SLUG.to_owned(),
+        title: None,
+        language: None,
+        deliver: Deliver::Host.as_str().to_owned(),
+        open: false,
+        created_ms: 1,
+        ended_ms: None,
+    };
+    let host = Participant {
+        id: RowId::random(),
+        session_id: session.id,
+        user: "host".to_owned(),
+        name: None,
+        role: Role::Host.as_str().to_owned(),
+        joined_ms: 1,
+    };
+    let track = Track {
+        id: RowId::random(),
+        session_id: session.id,
+        participant_id: host.id,
+        provider: "gladia".to_owned(),
+        started_ms: 1,
+        audio_ms: None,
+        ended_ms: None,
+    };
+    (session, host, track)
+}
+
+/// The sessions of a process that begins.
+async fn begin(
+    url: &str,
+    dir: &std::path::Path,
+    bridges: &Bridges,
+) -> (Arc<Sessions>, Arc<dyn Store>) {
+    let store = store::connect(url, true).await.expect("a database");
+    let metrics = StorageMetrics::new().expect("the names are right");
+    let writer = Writer::start(store.clone(), Settings::new(dir), metrics).await;
+    let writer = Arc::new(writer.expect("it begins"));
+    let metrics = SessionMetrics::new(&Registry::new()).expect("the names are right");
+    let bridges = Some(bridges.clone());
+    let sessions = Sessions::new(
+        Config::default(),
+        writer,
+        store.clone(),
+        bridges,
+        "gladia",
+        metrics,
+    );
+    (sessions, store)
+}
+
+/// The texts of the finals that the host is told, until there are so many.
+async fn finals(sessions: &Sessions, host: RowId, count: usize) -> Vec<String> {
+    let mut told = Vec::new();
+    let attached = sessions.attach(SLUG, host, Some(0)).await;
+    let mut attachment = attached.expect("it goes on");
+    while told.len() < count {
+        let out = timeout(PATIENCE, attachment.next()).await.expect("in time");
+        let Out::Text(messages) = out.expect("the database answers") else {
+            panic!("closed after {told:?}");
+        };
+        for message in messages {
+            let message: Value = serde_json::from_str(&message).expect("JSON");
+            if message["type"] == "final" {
+                told.push(message["text"].as_str().expect("a text").to_owned());
+            }
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
+    let gladia = GladiaServer::start(Plan::new([])).await;
+    let key = Secret::new(KEY).expect("it is right");
+    let provider = Gladia::parse(&gladia.url, key).expect("it is right");
+    let rig = Rig::patient(Arc::new(provider));
+    let mut speaker = rig.speaker(9);
+    for _ in 0..60 {
+        speaker.say();
+        speaker.listen(Duration::from_millis(5)).await;
+    }
+    let ledger = speaker.finish().await;
+    ledger.assert_all_heard();
+    let said = ledger.finals.clone();
+    assert!(said.len() >= 3, "{said:?}");
+
+    // Of all that, the process before has stored the first final.
+    let dir = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite:{}", dir.path().join("talk.db").display());
+    let store = store::connect(&url, true).await.expect("a database");
+    let (session, host, track) = session();
+    let first = Segment {
+        session_id: session.id,
+        seq: 1,
+        track_id: track.id,
+        kind: SegmentKind::Final,
+        source: "live".to_owned(),
+        start_ms: BEGAN_MS + said[0].start_ms,
+        end_ms: BEGAN_MS + said[0].end_ms,
+        language: None,
+        confidence: None,
+        text: said[0].text.clone(),
+        words: None,
+        created_ms: 2,
+    };
+    let job = ProviderJob {
+        track_id: track.id,
+        job: ledger.jobs[0].clone(),
+        start_ms: BEGAN_MS,
+    };
+    let rows = [
+        Record::Session(session.clone()),
+        Record::Participant(host.clone()),
+        Record::Track(track),
+        Record::ProviderJob(job),
+        Record::Segment(first),
+    ];
+    store.append(&rows).await.expect("written");
+
+    let texts: Vec<_> = said.iter().map(|said| said.text.clone()).collect();
+    let (sessions, _) = begin(&url, dir.path(), &rig.bridges).await;
+    assert_eq!(finals(&sessions, host.id, texts.len()).await, texts);
+    let until = || Instant::now() + PATIENCE;
+    assert_eq!(sessions.drain(until).await, None);
+    let stored = store.segments(session.id, 0, 100).await.expect("read");
+    let times: Vec<_> = stored
+        .iter()
+        .map(|row| (row.seq, row.start_ms, &*row.source))
+        .collect();
+    let expected = (1..).zip(&said).map(|(seq, said)| {
+        let source = if seq == 1 { "live" } else { "reconciled" };
+        (seq, BEGAN_MS + said.start_ms, source)
+    });
+    assert_eq!(times, expected.collect::<Vec<_>>());
+    let tracks = store.tracks(session.id).await.expect("read");
+    assert!(tracks[0].ended_ms.is_some());
+
+    // The next process finds nothing to ask for.
+    let (sessions, _) = begin(&url, dir.path(), &rig.bridges).await;
+    assert_eq!(finals(&sessions, host.id, texts.len()).await, texts);
+    assert_eq!(sessions.drain(until).await, None);
+    let again = store.segments(session.id, 0, 100).await.expect("read");
+    assert_eq!(again, stored);
+}
