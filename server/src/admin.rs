@@ -63,6 +63,9 @@ pub struct Admin {
     pub bans: Arc<Bans>,
     /// What was counted some minutes ago.
     pub history: History,
+    /// This node, where it is one of several.
+    #[cfg(feature = "cluster")]
+    pub node: Option<Arc<crate::cluster::Node>>,
     /// Transcription and surveys, where they are set up.
     #[cfg(feature = "transcribe")]
     pub transcribe: Option<Arc<crate::transcribe::Transcribe>>,
@@ -70,6 +73,7 @@ pub struct Admin {
 
 /// Serves operators until the future is dropped.
 pub async fn serve(listener: Listener, admin: Arc<Admin>) {
+    process::prepare();
     let router = routes::router(admin.clone());
     tokio::join!(
         accept(listener, router),
@@ -98,7 +102,8 @@ async fn accept(listener: Listener, router: Router) {
                 stream
             }
             Err(error) => {
-                if !descriptors::have_run_out(&error) || !reserve.lend(&error) {
+                // What is asked most needs none, and the other listener would take it.
+                if !descriptors::have_run_out(&error) || !reserve.lend(&error, 1) {
                     tracing::debug!(%error, "cannot accept on the admin address");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use voicematch_protocol::{CloseReason, RoomId, ServerMessage};
 
 use voicematch_core::{
-    room::{Member, Place},
+    room::{Member, Place, Room},
     session::Context,
 };
 
@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(20);
 struct Group {
     members: Vec<Arc<Member>>,
     in_room: bool,
+    /// Other nodes take their sessions. A successor passes them back to this process.
+    elsewhere: bool,
     /// When they have to go, from the start of the drain.
     at: Duration,
     /// Until when they may confirm what they were sent; `None`: they do not go yet.
@@ -92,8 +94,14 @@ fn plan(members: Vec<Arc<Member>>, timeout: Duration, succeeded: bool) -> Vec<Gr
             (None, _) => idle.push(vec![member]),
         }
     }
-    let comes_back =
-        |members: &Vec<Arc<Member>>| members.iter().all(|member| member.is_resumable());
+    // One of them may be on another node.
+    let comes_back = |members: &Vec<Arc<Member>>| {
+        members.iter().all(|member| {
+            let room = member.room();
+            let partner_comes_back = |room: &Arc<Room>| room.peer_of(member.id).is_resumable();
+            member.is_resumable() && room.as_ref().is_none_or(partner_comes_back)
+        })
+    };
     let rooms = rooms.into_values();
     let (moving, staying): (Vec<_>, Vec<_>) =
         rooms.partition(|members| succeeded && comes_back(members));
@@ -102,6 +110,9 @@ fn plan(members: Vec<Arc<Member>>, timeout: Duration, succeeded: bool) -> Vec<Gr
     let mut groups = spread_over(early, Duration::ZERO, spread);
     let last = timeout.saturating_sub(CONFIRM.min(spread));
     groups.append(&mut spread_over(staying, timeout - spread, last));
+    for group in &mut groups {
+        group.elsewhere = !succeeded;
+    }
     groups
 }
 
@@ -116,6 +127,7 @@ fn spread_over(groups: Vec<Vec<Arc<Member>>>, from: Duration, to: Duration) -> V
         before += count(members.len());
         Group {
             in_room: members[0].place() == Place::InRoom,
+            elsewhere: false,
             members,
             at,
             until: None,
@@ -148,7 +160,7 @@ impl Group {
         }
         for member in present {
             match session(&member) {
-                Some(session) => session.send_away(now),
+                Some(session) => session.send_away(self.elsewhere, now),
                 None => member.outbox.close(CloseReason::Draining),
             }
         }

@@ -7,10 +7,13 @@ pub mod error;
 mod events;
 mod forward;
 mod handshake;
+#[cfg(feature = "cluster")]
+pub mod other_nodes;
 mod page;
 mod poll;
 mod send;
 mod stream;
+mod take;
 mod traced;
 #[cfg(feature = "transcribe")]
 pub mod transcribed;
@@ -116,6 +119,9 @@ pub struct Public {
     pub shutdown: Shutdown,
     /// Where the server whose place this one has taken gets the requests that carry on its sessions: a Unix socket.
     pub predecessor: Option<PathBuf>,
+    /// This node, where it is one of several.
+    #[cfg(feature = "cluster")]
+    pub node: Option<Arc<crate::cluster::Node>>,
     /// Asks connections without a request to make room.
     pub make_room: MakeRoom,
     /// Transcription and surveys, where they are set up.

@@ -6,6 +6,8 @@
 
 pub mod admin;
 pub mod admission;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod config;
 pub mod drain;
 pub mod events;
@@ -54,7 +56,7 @@ use voicematch_core::{
     pause,
     room::{Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
     session::{
-        Context, Persons, Resumables,
+        Context, Persons, Resumables, Takes,
         close_log::{self, CloseLog},
     },
     trace::Trace,
@@ -156,6 +158,9 @@ pub enum ServerError {
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
+    /// The other nodes cannot be joined, and this one is nothing without them.
+    #[error("--cluster-required: {0}")]
+    Cluster(String),
     /// Transcription or surveys cannot begin.
     #[error("{0}")]
     Transcription(String),
@@ -189,7 +194,7 @@ impl Server {
         let certificate = certificate.map_err(ServerError::Certificate)?;
         #[cfg(feature = "transcribe")]
         let transcription = (config.transcribe.clone())
-            .map(|config| transcribe::Running::start(config, &keys.present, metrics.registry()))
+            .map(|config| transcribe::Running::start(config, &keys.present, &metrics))
             .transpose()
             .map_err(ServerError::Transcription)?;
         // Last, as the other server waits for this one from now on.
@@ -323,7 +328,18 @@ impl Server {
         metrics.room_key(key_source.as_str());
         let keys = Arc::new(keys);
         let listener = events.as_ref().map(Events::listener);
-        let shared = Shared::new(metrics.clone(), keys.clone(), config.max_blocks, listener);
+        #[cfg(feature = "cluster")]
+        let (node, person_key) = match config.cluster.clone() {
+            Some(cluster) => {
+                let key = cluster.person_key();
+                (Some(cluster::Node::new(cluster, keys.process)?), Some(key))
+            }
+            None => (None, None),
+        };
+        #[cfg(not(feature = "cluster"))]
+        let person_key = None;
+        let (blocks, told) = (config.max_blocks, listener);
+        let shared = Shared::new(metrics.clone(), keys.clone(), blocks, told, person_key);
         let events = events.map(Events::start);
         let shutdown = Shutdown::default();
         let make_room = MakeRoom::default();
@@ -333,29 +349,54 @@ impl Server {
         metrics.limit("max_buffered_bytes", config.max_buffered_bytes);
         show_limits(&metrics, &config);
         let trace = tracer.clone().map(|tracer| tracer as Arc<dyn Trace>);
+        let matchmaker = Matchmaker::new(config.matchmaker, shared.clone()).traced(trace.clone());
+        let pending_rooms = Arc::new(PendingRooms::new(max_pending, shared.clone()));
+        #[cfg(feature = "cluster")]
+        let matchmaker = match &node {
+            Some(node) => matchmaker.joined(node.cluster(), pending_rooms.clone()),
+            None => matchmaker,
+        };
+        let memory = Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone());
+        let named_rooms = NamedRooms::new(config.max_rooms, shared.clone());
+        #[cfg(feature = "cluster")]
+        let named_rooms = match &node {
+            Some(node) => named_rooms.joined(node.rooms(memory.clone())),
+            None => named_rooms,
+        };
         let context = Arc::new(Context {
             config: Live::new(config.session.clone()),
-            matchmaker: Matchmaker::new(config.matchmaker, shared.clone()).traced(trace.clone()),
+            matchmaker,
             directory: Directory::default(),
             persons: Persons::new(config.sessions_per_user),
             identify: auth.clone().map(|auth| Arc::new(Renewal(auth)) as _),
-            named_rooms: NamedRooms::new(config.max_rooms, shared.clone()),
+            named_rooms,
             resumables: Resumables::default(),
+            takes: Takes::default(),
             detached: AtomicUsize::new(0),
-            pending_rooms: PendingRooms::new(max_pending, shared.clone()),
+            pending_rooms,
             shared,
             room_keys: keys,
             metrics: metrics.clone(),
-            memory: Memory::new(config.max_buffered_bytes, metrics.buffered_bytes.clone()),
+            memory,
             close_log: CloseLog::default(),
             trace,
             draining: AtomicBool::new(false),
         });
         let bans = Arc::new(Bans::default());
+        #[cfg(feature = "cluster")]
+        let mut cluster = match &node {
+            Some(node) => {
+                let (node, bans) = (node.clone(), bans.clone());
+                Some(cluster::Running::start(node, &context, bans, key_source)?)
+            }
+            None => None,
+        };
         let admin_state = Arc::new(admin::Admin {
             access,
             bans: bans.clone(),
             history: Default::default(),
+            #[cfg(feature = "cluster")]
+            node: node.clone(),
             #[cfg(feature = "transcribe")]
             transcribe: transcription
                 .as_ref()
@@ -380,12 +421,18 @@ impl Server {
             tracer,
             shutdown: shutdown.clone(),
             predecessor,
+            #[cfg(feature = "cluster")]
+            node,
             make_room: make_room.clone(),
             #[cfg(feature = "transcribe")]
             transcribe: transcription
                 .as_ref()
                 .map(|running| running.transcribe.clone()),
         });
+        #[cfg(feature = "cluster")]
+        if let Some(node) = &shared.node {
+            node.serve(http::other_nodes::server(&shared, workers.handles.clone()));
+        }
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);
         let (serves, serving) = oneshot::channel();
@@ -456,11 +503,20 @@ impl Server {
             let _ = serving.await;
             succession(inherited, hand_over).await
         };
-        let (accepted, successor) = tokio::select! {
-            () = drain => (None, None),
-            ended = &mut accept => (Some(ended), None),
-            successor = succeeded => (None, Some(successor)),
+        let alone = async {
+            #[cfg(feature = "cluster")]
+            if let Some(cluster) = &mut cluster {
+                return cluster.refused().await;
+            }
+            std::future::pending().await
         };
+        let (mut refused, mut accepted, mut successor) = (None, None, None);
+        tokio::select! {
+            () = drain => {}
+            why = alone => refused = Some(why),
+            ended = &mut accept => accepted = Some(ended),
+            succeeded = succeeded => successor = Some(succeeded),
+        }
         let has_successor = successor.is_some();
         let mut files: Vec<_> = admin_file.into_iter().chain(public_files).collect();
         if let Some(successor) = successor {
@@ -488,6 +544,10 @@ impl Server {
             systemd::stopping();
         }
         shutdown.begin();
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &cluster {
+            cluster.node.drain();
+        }
         let left = context.directory.len();
         tracing::info!(sessions = left, timeout = ?config.drain_timeout, "draining");
         let unsaved = async {
@@ -501,6 +561,10 @@ impl Server {
         let (closed, unsaved) = tokio::join!(drained, unsaved);
         // Until here, and while users are still being closed, the listener answers.
         shutdown::last_words(&context.metrics, &make_room).await;
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
+        }
         workers.stop();
         // All rooms have ended now.
         if let Some(events) = events {
@@ -511,6 +575,9 @@ impl Server {
         context.close_log.sum_up();
         tokio::join!(spans.flush(), reports.flush());
         tracing::info!(closed_at_deadline = closed, "stopped");
+        if let Some(why) = refused {
+            return Err(ServerError::Cluster(why));
+        }
         match accepted {
             _ if unsaved > 0 => Err(ServerError::Unsaved(unsaved)),
             Some(Err(error)) => Err(std::io::Error::other(error).into()),

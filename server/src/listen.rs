@@ -68,7 +68,7 @@ pub async fn accept(
             }
             Err(error) if descriptors::have_run_out(&error) => {
                 scarce = true;
-                if !reserve.lend(&error) {
+                if !reserve.lend(&error, 2) {
                     sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF[1]);
                 }

@@ -29,7 +29,12 @@ const MAX_WAITING_LINES: usize = 4096;
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// Parts of the program that write to the log.
-const TARGETS: [&str; 2] = ["voicematch_server", "loadtest"];
+const TARGETS: [&str; 4] = [
+    "voicematch_server",
+    "voicematch_core",
+    "voicematch_transcribe",
+    "loadtest",
+];
 
 static WAITING_LINES: AtomicUsize = AtomicUsize::new(0);
 static LOST_LINES: AtomicU64 = AtomicU64::new(0);
@@ -42,6 +47,7 @@ pub fn lost_lines() -> u64 {
 /// Reads the value of `--log`: a level, or levels by part of the program.
 pub fn filter(text: &str) -> Result<Targets, String> {
     let mut filter = Targets::new();
+    let mut parts = Vec::new();
     for word in text.split(',').map(str::trim) {
         let (target, level) = match word.split_once('=') {
             Some((target, level)) => (Some(target), level),
@@ -52,20 +58,23 @@ pub fn filter(text: &str) -> Result<Targets, String> {
         let level: LevelFilter = level.and_then(|level| level.parse().ok()).ok_or_else(|| {
             format!("{word:?} has no level; give off, error, warn, info, debug or trace")
         })?;
-        filter = match target {
-            None => filter.with_default(level),
-            Some(target) => {
-                let part = target.split("::").next().unwrap_or_default();
-                if !TARGETS.contains(&part) {
-                    return Err(format!(
-                        "nothing named {target:?} writes to the log; give {} or a module of it",
-                        TARGETS.join(", ")
-                    ));
-                }
-                filter.with_target(target, level)
-            }
+        let Some(target) = target else {
+            // Libraries warn at the most: what they say at trace has tokens in it.
+            filter = filter.with_default(level.min(LevelFilter::WARN));
+            filter = filter.with_targets(TARGETS.map(|target| (target, level)));
+            continue;
         };
+        let part = target.split("::").next().unwrap_or_default();
+        if !TARGETS.contains(&part) {
+            return Err(format!(
+                "nothing named {target:?} writes to the log; give {} or a module of it",
+                TARGETS.join(", ")
+            ));
+        }
+        parts.push((target.to_owned(), level));
     }
+    // Whatever their place, parts are more special than the level of all.
+    filter = filter.with_targets(parts);
     Ok(filter)
 }
 

@@ -62,8 +62,9 @@ fn main() -> ExitCode {
             user,
             name,
             rooms,
+            count,
             ttl,
-        }) => commands::gentoken::run(&jwt_secret_file, user, name, rooms, ttl),
+        }) => commands::gentoken::run(&jwt_secret_file, &user, count, name, rooms, ttl),
         Some(Command::Healthcheck {
             config,
             listen,
@@ -85,6 +86,17 @@ fn main() -> ExitCode {
         Some(Command::Survey {
             what: SurveyCommand::Check { file },
         }) => commands::survey::check(&file),
+        #[cfg(feature = "mcp")]
+        Some(Command::Survey {
+            what:
+                SurveyCommand::Mcp {
+                    file,
+                    respondent,
+                    language,
+                    database,
+                    state_dir,
+                },
+        }) => commands::survey::lead(&file, respondent, language, database, state_dir),
     };
     outcome.unwrap_or_else(|error| {
         log::print_error(&error.to_string());
@@ -145,7 +157,7 @@ async fn serve_until_signals(
         public += &format!("public  {shown}\n");
     }
     let admin = match &addrs.admin {
-        BoundAddress::Tcp(admin) => format!("http://{admin}/metrics  http://{admin}/debug/pprof/"),
+        BoundAddress::Tcp(admin) => format!("http://{admin}/  http://{admin}/metrics"),
         admin => admin.to_string(),
     };
     log::print(format!("{public}admin   {admin}\n"));

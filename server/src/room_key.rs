@@ -12,6 +12,7 @@ use std::{
 
 use crate::files;
 use voicematch_core::{
+    live::Live,
     process::ProcessId,
     room::ticket::{MIN_KEY_BYTES, RoomKey, RoomKeys},
 };
@@ -55,6 +56,7 @@ pub fn load(config: &KeyConfig) -> Result<(RoomKeys, Source), String> {
         process: ProcessId::random(),
         present,
         old: config.old.as_deref().map(read).transpose()?,
+        shared: Live::new(None),
         valid_for: config.valid_for,
     };
     Ok((keys, source))

@@ -13,17 +13,17 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use prometheus::Registry;
 use tokio::{
     runtime::{self, Handle},
     sync::{Semaphore, oneshot, watch},
+    time::Instant,
 };
 use voicematch_transcribe::{
     bridge::{AudioMetrics, BridgeConfig, Bridges},
-    provider,
+    provider::{self, Secret},
     sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
     store::{
         self, Store,
@@ -38,10 +38,12 @@ use crate::{
     io::{Detached, Stream},
 };
 use api::{Answer, Call};
+#[cfg(feature = "mcp")]
+pub use mcp::{Interview, lead};
 pub use socket::Visit;
 pub use survey::read_file as read_survey;
 pub use token::{Opens, Tokens};
-use voicematch_core::room::ticket::RoomKey;
+use voicematch_core::{metrics::Metrics, room::ticket::RoomKey};
 
 /// How it is set up.
 #[derive(Debug, Clone)]
@@ -88,6 +90,7 @@ pub struct Transcribe {
     exports: Semaphore,
     #[cfg(feature = "mcp")]
     mcp: voicematch_transcribe::survey::mcp::McpService,
+    metrics: Arc<Metrics>,
     storage_metrics: StorageMetrics,
     handle: Handle,
     stopping: watch::Sender<bool>,
@@ -114,6 +117,10 @@ pub struct Running {
 /// The label under which the key of tokens is made of the key of room tickets.
 const TOKEN_LABEL: &[u8] = b"voicematch transcribe token 1";
 
+/// What other transcription services take these secrets from.
+const TOKEN_KEY_VARIABLE: &str = "TRANSCRIPTION_JWT_SECRET";
+const GLADIA_KEY_VARIABLE: &str = "GLADIA_API_KEY";
+
 /// The shortest key of tokens, in bytes.
 const MIN_KEY_BYTES: usize = 32;
 
@@ -122,15 +129,27 @@ impl Running {
     pub fn start(
         config: TranscribeConfig,
         room_key: &RoomKey,
-        registry: &Registry,
+        metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
         let key = match &config.token_key {
-            Some(path) => read_key(path)?,
-            None => (room_key.derive(TOKEN_LABEL))
-                .ok_or("the key of tokens could not be made")?
-                .to_vec(),
+            Some(path) => {
+                let key = files::read_secret(path);
+                key.map_err(|error| format!("--transcribe-token-key-file: {error}"))?
+            }
+            None => match from_environment(TOKEN_KEY_VARIABLE, "--transcribe-token-key-file") {
+                Some(key) => key.into_bytes(),
+                None => (room_key.derive(TOKEN_LABEL))
+                    .ok_or("the key of tokens could not be made")?
+                    .to_vec(),
+            },
         };
-        let registry = registry.clone();
+        if key.len() < MIN_KEY_BYTES {
+            return Err(format!(
+                "the key of tokens (--transcribe-token-key-file) has {} bytes, and a key has {MIN_KEY_BYTES} at least",
+                key.len()
+            ));
+        }
+        let metrics = metrics.clone();
         let (opened, is_open) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -144,11 +163,11 @@ impl Running {
                 Err(error) => return drop(opened.send(Err(no_threads(&error)))),
             };
             let handle = runtime.handle().clone();
-            let transcribe =
-                match runtime.block_on(Transcribe::open(config, &key, &registry, handle)) {
-                    Ok(transcribe) => Arc::new(transcribe),
-                    Err(error) => return drop(opened.send(Err(error))),
-                };
+            let transcribe = match runtime.block_on(Transcribe::open(config, &key, metrics, handle))
+            {
+                Ok(transcribe) => Arc::new(transcribe),
+                Err(error) => return drop(opened.send(Err(error))),
+            };
             let sessions = transcribe.sessions.clone();
             let _ = opened.send(Ok(transcribe));
             runtime.block_on(async {
@@ -180,11 +199,8 @@ impl Running {
         let transcribe = self.transcribe.clone();
         let left = self.transcribe.handle.spawn(async move {
             transcribe.stopping.send_replace(true);
-            transcribe.sessions.drain().await;
-            transcribe
-                .writer
-                .close(tokio::time::Instant::now() + LAST_WRITES)
-                .await
+            let until = || Instant::now() + LAST_WRITES;
+            transcribe.sessions.drain(until).await
         });
         let left = left.await.ok().flatten();
         if let Some(left) = &left {
@@ -204,30 +220,57 @@ fn no_threads(error: &std::io::Error) -> String {
     format!("the threads of transcription could not be started: {error}")
 }
 
-fn read_key(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    let key = files::read_secret(path)
-        .map_err(|error| format!("--transcribe-token-key-file: {error}"))?;
-    match key.len() {
-        length if length < MIN_KEY_BYTES => Err(format!(
-            "--transcribe-token-key-file: {} has {length} bytes, and a key has {MIN_KEY_BYTES} at least",
-            path.display()
-        )),
-        _ => Ok(key),
+/// When this day began (UTC), in milliseconds since 1970.
+fn today_ms() -> i64 {
+    const DAY_MS: u128 = 24 * 3600 * 1000;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_millis();
+    i64::try_from(now - now % DAY_MS).unwrap_or(i64::MAX)
+}
+
+/// A secret from the environment, as other transcription services take it.
+fn from_environment(variable: &str, flag: &str) -> Option<String> {
+    let secret = std::env::var(variable)
+        .ok()
+        .filter(|text| !text.is_empty())?;
+    tracing::warn!(
+        "{variable} holds a secret, and every program of this user may read it: use {flag}"
+    );
+    Some(secret)
+}
+
+/// The provider's key, if it needs one.
+fn provider_key(config: &TranscribeConfig) -> Result<Option<Secret>, String> {
+    if let Some(path) = &config.provider_key {
+        return provider::read_key(path).map(Some);
     }
+    let provider = config.provider.as_deref().unwrap_or_default();
+    if !provider.starts_with("gladia") {
+        return Ok(None);
+    }
+    let key = from_environment(GLADIA_KEY_VARIABLE, "--gladia-key-file");
+    let key = key.map(|key| {
+        Secret::new(key.trim_end()).ok_or_else(|| {
+            format!(
+                "{GLADIA_KEY_VARIABLE} holds more than a key: spaces, or letters that are not ASCII"
+            )
+        })
+    });
+    key.transpose()
 }
 
 impl Transcribe {
     async fn open(
         config: TranscribeConfig,
         key: &[u8],
-        registry: &Registry,
+        metrics: Arc<Metrics>,
         handle: Handle,
     ) -> Result<Self, String> {
+        let registry = metrics.registry();
         let failed = |error: prometheus::Error| format!("metrics: {error}");
         let surveys = config.surveys.iter().map(|path| survey::read_file(path));
         let surveys = surveys.collect::<Result<Vec<Survey>, String>>()?;
-        let key_file = config.provider_key.as_deref();
-        let provider_key = key_file.map(provider::read_key).transpose()?;
+        let provider_key = provider_key(&config)?;
         let provider = config.provider.as_deref();
         let provider = provider
             .map(|text| provider::parse(text, provider_key))
@@ -240,9 +283,15 @@ impl Transcribe {
         let writer = Arc::new(writer.map_err(|error| format!("--database: {error}"))?);
         let audio_metrics = AudioMetrics::new().map_err(failed)?;
         audio_metrics.register(registry).map_err(failed)?;
+        let is_bounded = config.bridge.max_seconds_per_day.is_some();
         let bridges = provider
             .clone()
             .map(|provider| Bridges::new(config.bridge, provider, audio_metrics));
+        if let Some(bridges) = bridges.as_ref().filter(|_| is_bounded) {
+            let spent = store.audio_ms(today_ms()).await;
+            let spent = spent.map_err(|error| format!("--database: {error}"))?;
+            bridges.spent_today(spent.unsigned_abs());
+        }
         let survey_metrics = SurveyMetrics::new().map_err(failed)?;
         survey_metrics.register(registry).map_err(failed)?;
         let engine = Engine::new(store.clone(), writer.clone(), surveys, survey_metrics);
@@ -267,6 +316,7 @@ impl Transcribe {
             bridges,
             provider_key: config.provider_key,
             exports: Semaphore::new(MAX_EXPORTS),
+            metrics,
             storage_metrics,
             handle,
             stopping: watch::Sender::new(false),

@@ -29,6 +29,7 @@ const SERVER: &[Room] = &[
             "events",
             "fetch",
             "files",
+            "cluster",
             "transcribe",
         ],
     ),
@@ -43,6 +44,7 @@ const SERVER: &[Room] = &[
             "machine",
             "files",
             "log",
+            "cluster",
             "transcribe",
         ],
     ),
@@ -53,6 +55,7 @@ const SERVER: &[Room] = &[
         "http",
         &[
             "transcribe",
+            "cluster",
             "transport",
             "admission",
             "io",
@@ -61,6 +64,7 @@ const SERVER: &[Room] = &[
         ],
     ),
     ("transcribe", &["admission", "io", "files"]),
+    ("cluster", &["admission", "transport", "files", "room_key"]),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("drain", &[]),
@@ -91,6 +95,7 @@ const CORE: &[Room] = &[
             "identity",
             "rate",
             "outbox",
+            "cluster",
             "metrics",
             "live",
             "memory",
@@ -99,22 +104,29 @@ const CORE: &[Room] = &[
             "trace",
         ],
     ),
-    ("matchmaker", &["room", "live", "trace"]),
+    (
+        "matchmaker",
+        &[
+            "room", "outbox", "cluster", "metrics", "live", "process", "trace",
+        ],
+    ),
     ("directory", &["room"]),
     (
         "room",
         &[
-            "address", "identity", "outbox", "metrics", "process", "blocks", "events",
+            "address", "identity", "outbox", "cluster", "metrics", "live", "memory", "process",
+            "blocks", "events",
         ],
     ),
     ("identity", &["rate"]),
     ("rate", &["pause"]),
-    ("outbox", &["metrics", "memory"]),
+    ("outbox", &["cluster", "metrics", "memory", "process"]),
     ("metrics", &[]),
     ("address", &[]),
     ("live", &[]),
     ("memory", &[]),
     ("pause", &[]),
+    ("cluster", &["process"]),
     ("process", &[]),
     ("blocks", &[]),
     ("events", &[]),
@@ -144,6 +156,23 @@ const TRANSCRIBE: &[Room] = &[
     ("store", &["record"]),
     ("record", &[]),
     ("time", &[]),
+];
+
+/// From the top down.
+const CLUSTER: &[Room] = &[
+    ("bus", &["members", "engine", "frames", "id"]),
+    ("index", &["members", "engine", "scripts", "id"]),
+    ("members", &["nodes", "engine", "frames", "id"]),
+    ("nodes", &["scripts", "frames", "id"]),
+    (
+        "engine",
+        &["scripts", "settings", "metrics", "frames", "id"],
+    ),
+    ("scripts", &["id"]),
+    ("settings", &[]),
+    ("metrics", &[]),
+    ("frames", &["id"]),
+    ("id", &[]),
 ];
 
 /// From the top down.
@@ -326,6 +355,14 @@ fn the_rooms_of_transcription_import_downward_only() {
     assert!(faults.is_empty(), "{faults:#?}");
     let manifest = section("server/transcribe/Cargo.toml", "dependencies");
     assert!(!manifest.contains("clap") && !manifest.contains("voicematch-core"));
+}
+
+#[test]
+fn the_rooms_of_the_cluster_import_downward_only() {
+    let faults = faults(CLUSTER, &rooms("server/cluster/src"));
+    assert!(faults.is_empty(), "{faults:#?}");
+    let manifest = section("server/cluster/Cargo.toml", "dependencies");
+    assert!(!manifest.contains("voicematch"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Who may come in: users with a token of the app, over each transport.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -234,6 +236,14 @@ async fn tokens_to_try_it_with() {
     let mut process = Process::spawn(command);
     assert_eq!(process.exit_code().await, Some(0));
     let token = process.stdout().join("");
+    // As many as users of a load test.
+    let mut command = binary();
+    command.args(["gentoken", "--jwt-secret-file", &file, "--user", "load"]);
+    command.args(["--count", "3"]);
+    let mut process = Process::spawn(command);
+    assert_eq!(process.exit_code().await, Some(0));
+    let tokens: BTreeSet<_> = process.stdout().into_iter().collect();
+    assert_eq!(tokens.len(), 3);
     let server = server_with(&folder, &["--dev-tokens"]).await;
     let mut ann = begin(&server, Via::WebSocket, &token).await;
     ann.send(json!({"type": "join_room", "room": "tea"})).await;

@@ -35,7 +35,7 @@ async fn meet_after(server: &TestServer, users: &mut [User; 2], least_ms: u64, p
         assert!(saw.waited_ms >= least_ms, "{saw:?}");
         assert_eq!(saw.shared_interests, json!([]));
     }
-    let label = format!(r#"pool="{pool}""#);
+    let label = format!(r#"pool="{pool}",reach="local""#);
     server.reaches("matches_total", &label, 1.0).await;
 }
 
@@ -52,7 +52,7 @@ async fn a_shared_interest_pairs_at_once() {
         assert_eq!(saw.shared_interests, json!(["jazz", "tea"]));
     }
     server
-        .reaches("matches_total", r#"pool="interest""#, 1.0)
+        .reaches("matches_total", r#"pool="interest",reach="local""#, 1.0)
         .await;
 }
 

@@ -50,7 +50,13 @@ async fn provoke(code: ErrorCode) -> (Value, User, Option<User>, TestServer) {
         ErrorCode::RoomTicketExpired
         | ErrorCode::RoomClosed
         | ErrorCode::UseResume
-        | ErrorCode::NotAllowed => unreachable!("see rejoin.rs and auth.rs"),
+        | ErrorCode::RelayLost
+        | ErrorCode::RoomUnavailable
+        | ErrorCode::NotAllowed => {
+            unreachable!(
+                "see rejoin.rs and auth.rs; relays are lost, and rooms unavailable, between nodes only"
+            )
+        }
         ErrorCode::TokenRefused => {
             user.send(json!({"type": "renew_token", "token": "x"}))
                 .await;
@@ -106,9 +112,11 @@ async fn every_error_has_its_code_and_the_session_goes_on() {
         "rate_limited",
         "draining",
     ];
-    // They need the ticket of a room, see rejoin.rs, or a token, see auth.rs.
+    // They need the ticket of a room, see rejoin.rs, or a token, see auth.rs, or another node.
     let elsewhere = [
         ErrorCode::NotAllowed,
+        ErrorCode::RelayLost,
+        ErrorCode::RoomUnavailable,
         ErrorCode::RoomTicketExpired,
         ErrorCode::RoomClosed,
         ErrorCode::UseResume,

@@ -343,8 +343,8 @@ async fn a_chain_of_three_serves_the_sessions_of_the_first() {
     one.cut();
     one.resume(Via::EventStream).await.unwrap();
     one.expect("draining").await;
-    one.say("by two").await;
     other.expect("draining").await;
+    one.say("by two").await;
     other.hears("by two").await;
 }
 
@@ -374,10 +374,11 @@ async fn a_drain_without_a_successor_takes_resumes() {
     let (mut one, mut other) = pair(&server, Via::WebSocket, Via::WebSocket).await;
     server.process.signal(Signal::TERM);
     one.expect("draining").await;
+    // Each is told by a worker of their own.
+    other.expect("draining").await;
     one.cut();
     one.resume(Via::EventStream).await.unwrap();
     one.say("again").await;
-    other.expect("draining").await;
     other.hears("again").await;
     assert_eq!(server.public("/health").await.status, 503);
     let refused: Value = get(server.public, "/poll").await.json();

@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test that panics or prints has said what it has to say"
 )]
 
@@ -14,6 +15,32 @@ mod bans;
 mod block;
 mod browsers;
 mod call_report;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(feature = "cluster")]
+mod cluster_away;
+#[cfg(feature = "cluster")]
+mod cluster_bans;
+#[cfg(feature = "cluster")]
+mod cluster_cut_off;
+#[cfg(feature = "cluster")]
+mod cluster_failover;
+#[cfg(feature = "cluster")]
+mod cluster_forward;
+#[cfg(feature = "cluster")]
+mod cluster_gap;
+#[cfg(feature = "cluster")]
+mod cluster_loss;
+#[cfg(feature = "cluster")]
+mod cluster_rejoin;
+#[cfg(feature = "cluster")]
+mod cluster_resume;
+#[cfg(feature = "cluster")]
+mod cluster_rooms;
+#[cfg(feature = "cluster")]
+mod cluster_rooms_apart;
+#[cfg(feature = "cluster")]
+mod cluster_strangers;
 mod configuration;
 mod criteria;
 mod drain;
@@ -55,6 +82,8 @@ mod support;
 mod support_access;
 mod support_api;
 mod support_page;
+#[cfg(feature = "mcp")]
+mod survey_mcp;
 #[cfg(feature = "transcribe")]
 mod surveys;
 mod systemd;
@@ -63,4 +92,14 @@ mod tls;
 mod traces;
 #[cfg(feature = "transcribe")]
 mod transcription;
+#[cfg(feature = "transcribe")]
+mod transcription_floods;
+#[cfg(feature = "transcribe")]
+mod transcription_hand_over;
+#[cfg(feature = "postgres")]
+mod transcription_moved;
+#[cfg(feature = "transcribe")]
+mod transcription_provider_faults;
+#[cfg(feature = "postgres")]
+mod transcription_storage_faults;
 mod turn;

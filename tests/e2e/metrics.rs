@@ -62,8 +62,8 @@ async fn metrics_count_what_was_done() {
         ("matchmaking_waiting_users", r#"pool="region""#, 0.0),
         ("matchmaking_waiting_users", r#"pool="anyone""#, 1.0),
         ("rooms_active", "", 1.0),
-        ("matches_total", r#"pool="anyone""#, 2.0),
-        ("matches_total", r#"pool="interest""#, 0.0),
+        ("matches_total", r#"pool="anyone",reach="local""#, 2.0),
+        ("matches_total", r#"pool="interest",reach="local""#, 0.0),
         ("matchmaking_duration_seconds_count", "", 4.0),
         ("matchmaking_duration_seconds_bucket", r#"le="+Inf""#, 4.0),
         ("match_wait_seconds_count", r#"pool="anyone""#, 4.0),
@@ -248,7 +248,7 @@ async fn the_same_numbers_are_there_as_json() {
     let json: Value = reply.json();
     assert_eq!(json["rooms_active"], 1.0);
     assert_eq!(json["websocket_active_connections"], 2.0);
-    assert_eq!(json["matches_total"]["anyone"], 1.0);
+    assert_eq!(json["matches_total"]["anyone,local"], 1.0);
     assert_eq!(json["matchmaking_duration_seconds"]["count"], 2);
     let text = server.metrics().await;
     for name in json.as_object().unwrap().keys() {

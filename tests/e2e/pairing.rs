@@ -150,7 +150,7 @@ async fn a_hundred_users_who_ask_at_once_are_all_matched_once() {
     }
     server.reaches("rooms_active", "", 50.0).await;
     server
-        .reaches("matches_total", r#"pool="anyone""#, 50.0)
+        .reaches("matches_total", r#"pool="anyone",reach="local""#, 50.0)
         .await;
 }
 

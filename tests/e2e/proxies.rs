@@ -111,14 +111,18 @@ const TWO_EACH: [&str; 5] = [
     "127.0.0.1",
 ];
 
+async fn nginx(folder: &Folder, server: &TestServer) -> Proxy {
+    let prefix = folder.path("");
+    let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr;";
+    let program = ["nginx", "-p", &prefix, "-c", "nginx.conf", "-g", directives];
+    start(folder, "nginx.conf", server, &program).await
+}
+
 #[tokio::test]
 async fn nginx_as_in_the_example() {
     let folder = Folder::new("example-nginx");
     let server = TestServer::start(&TWO_EACH).await;
-    let prefix = folder.path("");
-    let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr;";
-    let program = ["nginx", "-p", &prefix, "-c", "nginx.conf", "-g", directives];
-    let proxy = start(&folder, "nginx.conf", &server, &program).await;
+    let proxy = nginx(&folder, &server).await;
     http::get(proxy.tunnel.address, "/poll?wait=0&token=a-secret").await;
     let log = folder.path("access.log");
     eventually("a line in the log", async || {
@@ -127,6 +131,20 @@ async fn nginx_as_in_the_example() {
     .await;
     assert!(!fs::read_to_string(&log).unwrap().contains("secret"));
     serves(&proxy, &server).await;
+}
+
+#[tokio::test]
+async fn nginx_holds_more_users_than_it_does_by_default() {
+    let folder = Folder::new("example-nginx-many");
+    let server = TestServer::start(&["--trusted-proxy", "127.0.0.1"]).await;
+    let proxy = nginx(&folder, &server).await;
+    let mut users = Vec::new();
+    for _ in 0..300 {
+        users.push(Client::begin_at(proxy.tunnel.address, Via::WebSocket).await);
+    }
+    server
+        .reaches("websocket_active_connections", "", 300.0)
+        .await;
 }
 
 #[tokio::test]

@@ -2,13 +2,26 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+#[cfg(feature = "cluster")]
+pub(crate) mod engine;
+#[cfg(feature = "transcribe")]
+pub(crate) mod hearing;
 pub(crate) mod http;
 pub(crate) mod jwt;
 pub(crate) mod matched;
+#[cfg(feature = "cluster")]
+#[path = "../../server/cluster/tests/engine/proxy.rs"]
+pub(crate) mod network;
 pub(crate) mod place;
+#[cfg(feature = "transcribe")]
+pub(crate) mod processes;
+#[cfg(feature = "transcribe")]
+pub(crate) mod providers;
 pub(crate) mod raw;
 pub(crate) mod receiver;
 pub(crate) mod server;
+#[cfg(feature = "postgres")]
+pub(crate) mod sqlite;
 #[cfg(feature = "transcribe")]
 pub(crate) mod talk;
 pub(crate) mod tunnel;

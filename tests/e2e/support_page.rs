@@ -112,6 +112,7 @@ async fn the_description_names_every_path_and_each_asks_for_the_token() {
         "post /support/bans\n",
         "delete /support/bans/{id}\n",
         "get /support/closes\n",
+        "get /support/nodes\n",
     ] {
         assert!(operations.contains(operation), "{operation}: {operations}");
     }

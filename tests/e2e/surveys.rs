@@ -1,5 +1,7 @@
 //! Surveys: begun over HTTP, held over HTTP, over a socket and by MCP, and each answer stored once.
 
+use std::collections::BTreeMap;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -7,10 +9,10 @@ use crate::support::{
     TestServer, http,
     jwt::Folder,
     run,
-    talk::{Part, ask},
+    talk::{Part, Talk, ask},
 };
 
-const SURVEY: &str = r#"
+pub(crate) const SURVEY: &str = r#"
 id = "mobility"
 languages = ["en"]
 
@@ -39,14 +41,14 @@ type = "yes_no"
 text = { en = "May we ask again?" }
 "#;
 
-struct Held {
-    server: TestServer,
+pub(crate) struct Held {
+    pub(crate) server: TestServer,
     file: String,
     state: String,
 }
 
 impl Held {
-    async fn start(folder: &Folder) -> Self {
+    pub(crate) async fn start(folder: &Folder) -> Self {
         let file = folder.write("mobility.toml", SURVEY);
         let state = folder.path("state");
         let server = TestServer::start(&["--survey", &file, "--state-dir", &state]).await;
@@ -74,7 +76,7 @@ impl Held {
     }
 
     /// Begins an interview: its id, and its token.
-    async fn begin(&self, respondent: &str) -> (String, String) {
+    pub(crate) async fn begin(&self, respondent: &str) -> (String, String) {
         let body = json!({"respondent": respondent});
         let (status, answer) = ask(
             &self.server,
@@ -200,45 +202,59 @@ async fn tools_answer_over_the_socket_too() {
     assert_eq!(held.export().await.len(), 1);
 }
 
-#[cfg(feature = "mcp")]
 #[tokio::test]
-async fn a_voice_agent_calls_the_tools_by_mcp() {
-    let folder = Folder::new("survey-mcp");
+async fn the_host_of_a_session_leads_the_interviews_that_are_held_in_it() {
+    let folder = Folder::new("survey-session");
     let held = Held::start(&folder).await;
-    let ann = held.begin("ann").await;
-    let call = async |token: &str, method: &str, params: Value| {
-        let body =
-            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-        let headers = format!(
-            "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n\
-             MCP-Protocol-Version: 2025-06-18\r\nContent-Length: {}\r\nAuthorization: Bearer {token}\r\n",
-            body.len()
-        );
-        http::request_with_body(held.server.public, "POST", "/mcp", &headers, &body).await
+    let talk = Talk::create(&held.server, json!({"slug": "tea"})).await;
+    let other = Talk::create(&held.server, json!({"slug": "coffee"})).await;
+    let (_, ann) = talk.join(&held.server, "ann", "speaker").await;
+    let mut host = Part::connect(&held.server, &talk.host, "").await.unwrap();
+    let asks = json!({"type": "tool", "id": 1, "name": "get_next_question"});
+    host.send(asks.clone()).await;
+    let told = host.expect("tool_result").await;
+    assert_eq!(told["code"], "unknown_session", "none is held: {told}");
+
+    let begin = async |respondent: &str, session: &str| {
+        let body = json!({"respondent": respondent, "session": session});
+        let path = "/api/surveys/mobility/sessions";
+        let (status, begun) = ask(&held.server, "POST", path, None, &body).await;
+        assert_eq!(status, 201, "{begun}");
+        begun["session"].as_str().unwrap().to_owned()
     };
-    assert_eq!(call("x.y.z", "tools/list", json!({})).await.status, 401);
-    let listed = call(&ann.1, "tools/list", json!({})).await;
-    assert_eq!(listed.status, 200, "{}", listed.text());
-    let tools = listed.json()["result"]["tools"].clone();
-    let names: Vec<_> = tools
-        .as_array()
-        .unwrap()
+    let (first, second) = (begin("ann", "tea").await, begin("ben", "tea").await);
+    let call = |id: u32, session: Value, value: u32| {
+        let arguments = json!({"session": session, "value": value, "request_id": id.to_string()});
+        json!({"type": "tool", "id": id, "name": "record_response", "arguments": arguments})
+    };
+    // The one that began last, unless one is named; and never one of another session.
+    host.send(call(2, Value::Null, 2)).await;
+    assert_eq!(host.expect("tool_result").await["ok"], true);
+    host.send(call(3, json!(first), 0)).await;
+    assert_eq!(host.expect("tool_result").await["ok"], true);
+    let mut stranger = Part::connect(&held.server, &other.host, "").await.unwrap();
+    for session in [json!(second), json!("x"), Value::Null] {
+        stranger.send(call(4, session, 1)).await;
+        let told = stranger.expect("tool_result").await;
+        assert_eq!(told["code"], "unknown_session", "{told}");
+    }
+    let mut speaker = Part::connect(&held.server, &ann, "").await.unwrap();
+    speaker.send(asks.clone()).await;
+    let told = speaker.expect("tool_result").await;
+    assert_eq!(told["code"], "role_forbidden");
+
+    // A server that was killed knows it from its database.
+    let held = held.restart().await;
+    let mut host = Part::connect(&held.server, &talk.host, "").await.unwrap();
+    host.send(asks).await;
+    let told = host.expect("tool_result").await;
+    assert_eq!(told["result"]["question"]["id"], "line", "{told}");
+    let answers = held.export().await;
+    let answers = answers
         .iter()
-        .map(|tool| tool["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        ["get_next_question", "validate_answer", "record_response"]
-    );
-    let params = json!({"name": "get_next_question", "arguments": {}});
-    let answer = call(&ann.1, "tools/call", params).await.json();
-    assert_eq!(
-        answer["result"]["structuredContent"]["question"]["id"], "use",
-        "{answer}"
-    );
-    let params = json!({"name": "record_response", "arguments": {"question": "use", "value": 99, "request_id": "r1"}});
-    let answer = call(&ann.1, "tools/call", params).await.json();
-    assert_eq!(answer["result"]["isError"], true, "{answer}");
+        .map(|it| (it["respondent"].as_str().unwrap(), &it["value"]));
+    let answers: BTreeMap<_, _> = answers.collect();
+    assert_eq!(json!(answers), json!({"ann": 0, "ben": 2}));
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ impl Manager {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
-        let patience = Some(Duration::from_secs(15));
+        let patience = Some(Duration::from_secs(60));
         socket.set_read_timeout(patience).unwrap();
         Self { folder, socket }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prometheus::{
     TextEncoder,
-    proto::{Metric, MetricFamily, MetricType},
+    proto::{LabelPair, Metric, MetricFamily, MetricType},
 };
 use serde_json::{Value, json};
 use tokio::runtime::RuntimeMetrics;
@@ -24,7 +24,7 @@ pub(super) fn text(
     TextEncoder::new().encode_to_string(&gather(metrics, workers))
 }
 
-/// The same as JSON: name to value, or to an object from label value to value; a histogram is its count, its sum, and
+/// The same as JSON: name to value, or to an object from label values (with commas between) to value; a histogram is its count, its sum, and
 /// its cumulative buckets by upper bound.
 pub(super) fn json(metrics: &Metrics, workers: &[RuntimeMetrics]) -> Value {
     let families = gather(metrics, workers);
@@ -163,8 +163,8 @@ fn family_json(family: &MetricFamily) -> Value {
         metrics => metrics
             .iter()
             .map(|metric| {
-                let label = metric.get_label().first().map_or("", |label| label.value());
-                (label.to_owned(), one(metric))
+                let values = metric.get_label().iter().map(LabelPair::value);
+                (values.collect::<Vec<_>>().join(","), one(metric))
             })
             .collect(),
     }

@@ -17,6 +17,8 @@ use super::{
     history::{Reason, Recent},
     process,
 };
+#[cfg(feature = "cluster")]
+use crate::cluster::Standing;
 use crate::{
     http::{Reply, reply},
     machine::memory,
@@ -77,6 +79,7 @@ fn markup(admin: &Admin) -> Markup {
                     (tiles(admin, &recent, rooms))
                     (latencies(metrics.match_percentiles(), metrics.relay_percentiles()))
                     (limits(admin))
+                    (nodes(admin))
                     (reasons("Sessions ended", minutes, &recent.closes))
                     (reasons("Connections refused", minutes, &recent.refusals))
                     (reasons("Requests refused", minutes, &recent.errors))
@@ -184,6 +187,33 @@ fn limits(admin: &Admin) -> Markup {
             (meter("kept for connections", buffered, Some(may_buffer), bytes))
         }
     }
+}
+
+/// The nodes that are one service with this one.
+#[cfg(feature = "cluster")]
+fn nodes(admin: &Admin) -> Markup {
+    let Some(node) = &admin.node else {
+        return html! {};
+    };
+    let standing = node.standing();
+    html! {
+        section {
+            h2 { "Nodes " span.quiet { (standing.as_str()) } }
+            @if let Standing::Refused(why) = &standing { p { (why) } }
+            table {
+                tbody {
+                    @for node in node.nodes().iter().take(TOP) {
+                        tr { th scope="row" { (node.id) } td { (node.state) } td { (node.version.as_deref().unwrap_or_default()) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+fn nodes(_: &Admin) -> Markup {
+    html! {}
 }
 
 fn reasons(title: &str, minutes: u64, reasons: &[Reason]) -> Markup {

@@ -142,22 +142,44 @@ async fn livez() -> Reply {
 
 /// Whether the server takes new users
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
-    (status = 200, description = "It does; as JSON where the database of transcripts does not take rows now", content(
+    (status = 200, description = "It does; as JSON where it is one of several nodes, or the database of transcripts does not take rows now", content(
         (String = "text/plain"),
         (std::collections::HashMap<String, String> = "application/json"),
     )),
-    (status = 503, content_type = "text/plain", body = String, description = "It drains"),
+    (status = 503, description = "It drains, or cannot reach the other nodes and has --cluster-required", content(
+        (String = "text/plain"),
+        (std::collections::HashMap<String, String> = "application/json"),
+    )),
 ))]
 async fn readyz(State(admin): State<Arc<Admin>>) -> Reply {
-    match admin.shutdown.has_begun() {
-        true => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
-        #[cfg(feature = "transcribe")]
-        false if transcription::is_degraded(&admin) => {
-            let body = serde_json::json!({ "status": "ok", "transcribe": "degraded" });
-            json_reply(StatusCode::OK, &body)
-        }
-        false => reply(StatusCode::OK, TEXT, "ok\n"),
+    if admin.shutdown.has_begun() {
+        return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n");
     }
+    #[cfg_attr(
+        not(any(feature = "cluster", feature = "transcribe")),
+        allow(unused_mut, reason = "nothing is added")
+    )]
+    let (mut status, mut parts) = (StatusCode::OK, serde_json::Map::new());
+    #[cfg(feature = "cluster")]
+    if let Some(node) = &admin.node {
+        node.describe(&mut parts);
+        if !node.is_ready() {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+        }
+    }
+    #[cfg(feature = "transcribe")]
+    if transcription::is_degraded(&admin) {
+        parts.insert("transcribe".into(), "degraded".into());
+    }
+    if parts.is_empty() {
+        return reply(status, TEXT, "ok\n");
+    }
+    let is_ok = status == StatusCode::OK;
+    parts.insert(
+        "status".into(),
+        if is_ok { "ok" } else { "not ready" }.into(),
+    );
+    json_reply(status, &parts.into())
 }
 
 /// Every metric, for Prometheus; JSON for a client that accepts only that

@@ -5,6 +5,8 @@
 mod bans;
 mod closes;
 mod extract;
+#[cfg(feature = "cluster")]
+mod nodes;
 mod rooms;
 mod sessions;
 
@@ -23,7 +25,10 @@ use super::Admin;
 use crate::http::{error::HttpError, reply};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::default()
+    let routes = OpenApiRouter::default();
+    #[cfg(feature = "cluster")]
+    let routes = routes.routes(routes!(nodes::show_nodes));
+    routes
         .routes(routes!(sessions::list_sessions))
         .routes(routes!(sessions::show_session))
         .routes(routes!(sessions::disconnect_session))

@@ -146,6 +146,18 @@ impl Bans {
         Some(ban)
     }
 
+    /// Ends the ban of this user or network, if there is one.
+    pub fn lift(&self, whom: &Whom) -> Option<Ban> {
+        let id = self.read().get(whom)?.id;
+        self.remove(id)
+    }
+
+    /// The ban of this user or network that is in force.
+    pub fn find(&self, whom: &Whom, now: Instant) -> Option<Ban> {
+        let list = self.read();
+        list.get(whom).filter(|ban| ban.until > now).cloned()
+    }
+
     /// All that are in force, the latest first.
     pub fn all(&self, now: Instant) -> Vec<Ban> {
         let mut all: Vec<_> = self

@@ -85,7 +85,10 @@ pub enum Command {
             value_name = "ROOM"
         )]
         rooms: Vec<String>,
-        /// How long it is good
+        /// Print so many tokens, a line each, for USER1, USER2 and so on: for loadtest --token-file [default: one, for USER]
+        #[arg(long, value_parser = count::<u32>(1, 1_000_000), env = "VOICEMATCH_GENTOKEN_COUNT", value_name = "N")]
+        count: Option<u32>,
+        /// How long it is good; the server's --jwt-leeway is added to that
         #[arg(long, default_value = "1h", value_parser = time("1s", "1year"), env = "VOICEMATCH_GENTOKEN_TTL", value_name = "DURATION")]
         ttl: Duration,
     },
@@ -139,6 +142,31 @@ pub enum SurveyCommand {
         #[arg(env = "VOICEMATCH_SURVEY_CHECK_FILE", value_name = "FILE")]
         file: PathBuf,
     },
+    /// Lead one interview for an MCP client on this machine: the tools on standard input and output. Its answers are
+    /// stored as the server stores them.
+    #[cfg(feature = "mcp")]
+    Mcp {
+        /// The questionnaire, in TOML or JSON
+        #[arg(env = "VOICEMATCH_SURVEY_MCP_FILE", value_name = "FILE")]
+        file: PathBuf,
+        /// Who is asked; the same one goes on with the same interview [default: nobody in particular]
+        #[arg(long, env = "VOICEMATCH_SURVEY_RESPONDENT", value_name = "NAME")]
+        respondent: Option<String>,
+        /// Language of the texts, as in de [default: the first of the survey]
+        #[arg(long, env = "VOICEMATCH_SURVEY_LANGUAGE", value_name = "LANGUAGE")]
+        language: Option<String>,
+        /// The server's --database [default: $DATABASE_URL, or SQLite in --state-dir]
+        #[arg(
+            long,
+            env = "VOICEMATCH_DATABASE",
+            hide_env_values = true,
+            value_name = "URL"
+        )]
+        database: Option<String>,
+        /// The server's --state-dir [default: $STATE_DIRECTORY, or ~/.local/state/voicematch]
+        #[arg(long, env = "VOICEMATCH_STATE_DIR", value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
 }
 
 /// How logs are written.
@@ -180,7 +208,7 @@ pub struct Flags {
     )]
     pub listen: Vec<Address>,
 
-    /// Admin address: /, /metrics, /support, /debug/pprof/, /livez, /readyz. Keep it private
+    /// Admin address: /, /metrics, /support, /api, /debug/pprof/, /livez, /readyz. Keep it private
     #[arg(
         long, help_heading = LISTENING,
         default_value = DEFAULT_ADMIN_LISTEN,
@@ -189,12 +217,12 @@ pub struct Flags {
     )]
     pub admin_listen: Address,
 
-    /// The token that /support asks for, of 32 bytes at least. Without it /support answers only where the
+    /// The token that /support and /api ask for, of 32 bytes at least. Without it they answer only where the
     /// admin address is loopback or a Unix socket. Read again when it changes [default: none]
     #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
-    /// Name by which /support may be asked besides localhost and addresses. Repeatable, or separated by
+    /// Name by which /support and /api may be asked besides localhost and addresses. Repeatable, or separated by
     /// commas [default: none]
     #[arg(
         long = "admin-host", help_heading = LISTENING,
@@ -484,6 +512,11 @@ pub struct Flags {
     /// How long a room ticket is valid: the longest call that can be saved
     #[arg(long, help_heading = RESUMING, default_value = "12h", value_parser = time("1s", "1year"), env = "VOICEMATCH_ROOM_TICKET_TTL", value_name = "DURATION")]
     pub room_ticket_ttl: Duration,
+
+    /// Several nodes
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub clustering: super::cluster::ClusterFlags,
 
     /// Transcription and surveys
     #[cfg(feature = "transcribe")]

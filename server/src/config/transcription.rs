@@ -1,8 +1,12 @@
 //! The flags of transcription and surveys.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, builder::BoolishValueParser};
+use hyper::Uri;
 use voicematch_transcribe::{
     bridge::BridgeConfig, sessions::Config as SessionConfig,
     store::writer::Settings as StoreSettings,
@@ -31,7 +35,7 @@ pub struct TranscribeFlags {
     #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_TRANSCRIBE", value_name = "PROVIDER")]
     pub transcribe: Option<String>,
 
-    /// The key of Gladia; read again on SIGHUP [default: none]
+    /// The key of Gladia; read again on SIGHUP [default: $GLADIA_API_KEY]
     #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_GLADIA_KEY_FILE", value_name = "FILE")]
     pub gladia_key_file: Option<PathBuf>,
 
@@ -103,33 +107,89 @@ pub struct TranscribeFlags {
     #[arg(long, help_heading = TRANSCRIBING, default_value_t = 20, value_parser = count::<usize>(1, 1_000), env = "VOICEMATCH_TRANSCRIBE_MAX_TRACKS", value_name = "N")]
     pub transcribe_max_tracks: usize,
 
-    /// The key that signs the tokens of sessions and surveys, of 32 bytes at least [default: one that is made of the key
-    /// of room tickets]
+    /// Where clients reach this server, and no other one, as in https://node-1.example.org: who comes to another server with
+    /// the same database is sent here for a session that is here. No path; in Kubernetes the name of the pod, or left out
+    /// [default: none, who comes elsewhere tries again]
+    #[arg(long, help_heading = TRANSCRIBING, value_parser = public_url, env = "VOICEMATCH_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+
+    /// The key that signs the tokens of sessions and surveys, of 32 bytes at least [default:
+    /// $TRANSCRIPTION_JWT_SECRET, or one that is made of the key of room tickets]
     #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_TRANSCRIBE_TOKEN_KEY_FILE", value_name = "FILE")]
     pub transcribe_token_key_file: Option<PathBuf>,
+
+    /// Write what is said to the log, for development: else no text of a transcript is in it [default: false]
+    #[arg(long, help_heading = TRANSCRIBING, env = "VOICEMATCH_TRANSCRIBE_LOG_TEXT", value_parser = BoolishValueParser::new())]
+    pub transcribe_log_text: bool,
 
     /// Threads for audio, transcripts and surveys
     #[arg(long, help_heading = TRANSCRIBING, default_value_t = 1, value_parser = count::<usize>(1, 256), env = "VOICEMATCH_TRANSCRIBE_WORKERS", value_name = "N")]
     pub transcribe_workers: usize,
 }
 
+/// The address of a server, as `http://HOST:PORT` or `https://HOST:PORT`.
+fn public_url(text: &str) -> Result<String, String> {
+    const FORM: &str =
+        "give a URL such as https://node-1.example.org: http, https, ws or wss, and a host";
+    let url: Uri = text.parse().map_err(|_| FORM.to_owned())?;
+    let scheme = match url.scheme_str() {
+        Some("http" | "ws") => "http",
+        Some("https" | "wss") => "https",
+        _ => return Err(FORM.into()),
+    };
+    let authority = url.authority().ok_or(FORM)?;
+    if authority.host().is_empty() || authority.as_str().contains('@') {
+        return Err(FORM.into());
+    }
+    if url
+        .path_and_query()
+        .is_some_and(|rest| rest.as_str() != "/")
+        || text.contains('#')
+    {
+        return Err(
+            "no path, query or fragment: clients ask for /transcribe and /api there".into(),
+        );
+    }
+    Ok(format!("{scheme}://{authority}"))
+}
+
+/// The database that is meant, where `--database` may not have been given.
+pub fn database_url(given: Option<String>, state_dir: &Path) -> String {
+    let standard = || {
+        std::env::var(DATABASE_VARIABLE)
+            .ok()
+            .filter(|url| !url.is_empty())
+    };
+    let own = || format!("sqlite:{}", state_dir.join(DATABASE).display());
+    given.or_else(standard).unwrap_or_else(own)
+}
+
 impl TranscribeFlags {
-    /// What is to be set up; `None`: nothing.
+    /// What is to be set up; `None`: nothing. `is_one_of_several`: other nodes' users may come to the same sessions.
     pub(super) fn check(
         self,
         state_dir: Option<PathBuf>,
+        is_one_of_several: bool,
     ) -> Result<Option<TranscribeConfig>, ConfigError> {
         if self.transcribe.is_none() && self.surveys.is_empty() {
-            return Ok(None);
+            return match self.public_url {
+                Some(_) => Err(ConfigError(
+                    "--public-url is for sessions: it needs --transcribe or --survey".into(),
+                )),
+                None => Ok(None),
+            };
         }
         let directory = state_dir.or_else(room_key::default_state_dir).ok_or_else(|| {
             ConfigError("--transcribe and --survey need a directory for what they store: give --state-dir".into())
         })?;
-        let standard = std::env::var(DATABASE_VARIABLE).ok();
-        let database = match self.database.or(standard.filter(|url| !url.is_empty())) {
-            Some(url) => url,
-            None => format!("sqlite:{}", directory.join(DATABASE).display()),
-        };
+        let database = database_url(self.database, &directory);
+        if is_one_of_several && database.starts_with("sqlite:") {
+            return Err(ConfigError(
+                "with --cluster, --transcribe and --survey need one database for all nodes: give DATABASE_URL (or --database) as \
+                 postgres://USER@HOST/NAME; SQLite is for one node, and a session would be unknown at all others"
+                    .into(),
+            ));
+        }
         let mut storage = StoreSettings::new(directory);
         storage.flush_interval = self.transcribe_flush_interval;
         storage.batch = self.transcribe_batch_size;
@@ -157,6 +217,8 @@ impl TranscribeFlags {
                 max_sessions: self.transcribe_max_sessions,
                 max_tracks: self.transcribe_max_tracks,
                 max_duration: self.transcribe_max_duration,
+                log_text: self.transcribe_log_text,
+                url: self.public_url.unwrap_or_default(),
             },
             token_key: self.transcribe_token_key_file,
             workers: self.transcribe_workers,

@@ -304,7 +304,7 @@ impl Connection {
         if wait.is_some() {
             return false;
         }
-        match context.resumables.find(context, &token) {
+        match context.resumables.find(&token) {
             Ok(_) => self.permit.admit(self.user_address(headers)),
             Err(why) => {
                 self.failed(headers, &why);

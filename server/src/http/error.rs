@@ -77,6 +77,8 @@ pub enum HttpError {
     ServerFull,
     /// The server is about to stop.
     Draining,
+    /// The server that has the session does not answer now.
+    NodeUnreachable,
     /// A WebSocket handshake in HTTP/1.0.
     HttpVersion,
 }
@@ -111,7 +113,7 @@ impl HttpError {
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            Self::ServerFull | Self::Draining | Self::AuthUnavailable => {
+            Self::ServerFull | Self::Draining | Self::AuthUnavailable | Self::NodeUnreachable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -151,6 +153,7 @@ impl HttpError {
             Self::NotSupported => "not_supported",
             Self::ServerFull => "server_full",
             Self::Draining => "draining",
+            Self::NodeUnreachable => "node_unreachable",
             Self::HttpVersion => "http_version_not_supported",
         }
     }
@@ -168,7 +171,7 @@ impl HttpError {
             Self::MethodNotAllowed => Some((header::ALLOW, "GET")),
             Self::PostOnly => Some((header::ALLOW, "POST")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),
-            Self::RateLimited => Some((header::RETRY_AFTER, "1")),
+            Self::RateLimited | Self::NodeUnreachable => Some((header::RETRY_AFTER, "1")),
             Self::TooManyConnections
             | Self::ServerFull
             | Self::Draining

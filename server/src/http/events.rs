@@ -50,7 +50,7 @@ pub(super) async fn ask(request: &Request<Incoming>, connection: &Connection) ->
         Ok(join) => join,
         Err(message) => return Some(HttpError::BadRequest.reply(message)),
     };
-    if let Wanted::Resume { token, after } = &mut wanted {
+    if let Wanted::Resume { after, .. } = &mut wanted {
         // An `EventSource` that comes again by itself says what it has in this header; empty: nothing yet.
         let last = request.headers().get(LAST_EVENT_ID);
         if let Some(last) = last.filter(|last| !last.is_empty()) {
@@ -61,6 +61,14 @@ pub(super) async fn ask(request: &Request<Incoming>, connection: &Connection) ->
             }
             *after = number;
         }
+    }
+    if let Some(refusal) = connection
+        .bring_session(request.headers(), &mut wanted)
+        .await
+    {
+        return Some(refusal);
+    }
+    if let Wanted::Resume { token, .. } = &wanted {
         match find(token.as_ref(), Transport::EventStream, request, connection) {
             Ok(session) if is_elsewhere(&session, join) => return Some(elsewhere()),
             Ok(_) => {}
@@ -109,7 +117,7 @@ pub(super) fn find(
     let context = &connection.public.context;
     let unknown = CannotResume::Refused { forged: false };
     let found = token.ok_or(unknown);
-    let found = found.and_then(|token| context.resumables.find(context, token));
+    let found = found.and_then(|token| context.resumables.find(token));
     if let Err(why) = &found {
         connection.failed(request.headers(), why);
         context.metrics.resume("refused", None, transport);
@@ -173,6 +181,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             }
             resumed
         }
+        Wanted::TooOld => Err(CannotResume::TooOld),
     };
     match (attached, attach) {
         (Ok(attached), _) => {

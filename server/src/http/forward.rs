@@ -92,7 +92,8 @@ pub(super) async fn ask_with_body(
 /// nobody is there.
 async fn predecessor_of(token: &Token, connection: &Connection) -> Option<UnixStream> {
     let public = &connection.public;
-    if token.process == public.context.room_keys.process {
+    let is_here = public.context.resumables.get(token.session).is_some();
+    if token.process == public.context.room_keys.process || is_here {
         return None;
     }
     let predecessor = public.predecessor.as_ref()?;

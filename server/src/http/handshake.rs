@@ -41,7 +41,7 @@ const TOKEN_PREFIXES: [&str; 2] = ["token.", "resume."];
 impl Connection {
     /// Answers a handshake (RFC 6455 section 4.2.1).
     pub(super) async fn upgrade(&self, mut request: Request<Incoming>) -> Reply {
-        let wanted = match Wanted::read(&request) {
+        let mut wanted = match Wanted::read(&request) {
             Ok(wanted) => wanted,
             Err(message) => return HttpError::BadRequest.reply(message),
         };
@@ -52,6 +52,9 @@ impl Connection {
             Ok(identity) => identity,
             Err(refusal) => return *refusal,
         };
+        if let Some(refusal) = self.bring_session(request.headers(), &mut wanted).await {
+            return refusal;
+        }
         let protocol = subprotocol(request.headers());
         let response = match upgrade(&mut request) {
             Ok((response, _)) => response,
@@ -79,7 +82,7 @@ pub(super) fn handshake_refusal(request: &Request<Incoming>) -> Option<Reply> {
         return Some(HttpError::HttpVersion.reply("a WebSocket handshake needs HTTP/1.1"));
     }
     if !is_upgrade_request(request) {
-        let message = "this is a WebSocket endpoint; connect with ws://";
+        let message = "this is a WebSocket endpoint; connect with ws:// or wss://";
         return Some(HttpError::UpgradeRequired.reply(message));
     }
     let headers = request.headers();
@@ -210,6 +213,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             }
             resumed
         }
+        Wanted::TooOld => Err(CannotResume::TooOld),
     };
     match (attached, attach) {
         (Ok(attached), _) => {

@@ -34,7 +34,7 @@ static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 /// What the page may do and load: what it brings along, and nothing of others. The client may be told to reach another
 /// server than the one it came from.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self' ws: wss:; media-src blob: mediastream:; img-src data:; \
+    connect-src 'self' http: https: ws: wss:; media-src blob: mediastream:; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The file at a path. The page is at `/`, and at `/r/NAME` for each name that a room may have.

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    net::IpAddr,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -17,17 +18,21 @@ use voicematch_core::{
     identity::Identity,
     metrics::Transport,
     outbox::LogLimits,
-    session::{Attached, CannotResume, Resumable},
+    session::{Attached, CannotResume, Context, Resumable, Token},
 };
 use voicematch_protocol::CloseReason;
 
+#[cfg(feature = "cluster")]
+use super::other_nodes;
 use super::{
-    Reply,
+    Public, Reply,
     connection::Connection,
     error::HttpError,
     events::{elsewhere, find, is_elsewhere, position, refused, room_to_join},
     wanted::{Wanted, parameter},
 };
+#[cfg(feature = "cluster")]
+use crate::cluster::forward;
 use crate::transport::keeper;
 
 /// The longest that a poll is held: below the 30 s after which some proxies give up.
@@ -69,21 +74,37 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
         Ok(join) => join,
         Err(message) => return HttpError::BadRequest.reply(message),
     };
+    let user = connection.user_address(request.headers());
+    #[cfg(feature = "cluster")]
+    if let Wanted::Resume {
+        token: Some(token),
+        after,
+    } = &wanted
+        && let Some(home) = other_nodes::home(token, connection)
+    {
+        let poll = forward::Request {
+            kind: forward::Kind::Poll,
+            token: token.text(),
+            user,
+            after: *after,
+            wait_ms: wait * 1_000,
+            join: join.map(str::to_owned),
+            body: Vec::new(),
+        };
+        // A poll that goes on is no connect.
+        connection.take_connect();
+        return other_nodes::forward(home, poll, request.headers(), connection).await;
+    }
     let attached = match attach(&wanted, identity, join, request, connection) {
         Ok(attached) => attached,
-        Err(NotAttached::Reply(reply)) => return *reply,
-        Err(NotAttached::CannotResume(CannotResume::TooOld)) => {
-            if let Wanted::Resume { token, .. } = &wanted {
-                keeper::keep_vacant(&connection.public.context.resumables, token.as_ref());
-            }
-            return HttpError::TooOld.reply("messages after yours are gone; begin a new session");
+        Err(why) => {
+            let token = match &wanted {
+                Wanted::Resume { token, .. } => token.as_ref(),
+                Wanted::Plain | Wanted::Begin | Wanted::TooOld => None,
+            };
+            return refusal(why, token, &connection.public.context);
         }
-        Err(NotAttached::CannotResume(CannotResume::Refused { .. })) => return refused(),
     };
-    keeper::keep(attached.session.clone());
-    let user = connection.user_address(request.headers());
-    let bans = &connection.public.bans;
-    bans.enforce(&attached.session.member, user, Instant::now());
     // A poll that goes on is no connect.
     let connect = connection.take_connect();
     if !matches!(wanted, Wanted::Resume { .. }) {
@@ -92,14 +113,47 @@ pub(super) async fn answer(request: &Request<Incoming>, connection: &Connection)
             .public
             .connected(connect.as_deref(), member, true);
     }
+    carry(
+        attached,
+        user,
+        join,
+        Duration::from_secs(wait),
+        &connection.public,
+    )
+    .await
+}
+
+/// Carries a session with a poll from this address.
+pub(super) async fn carry(
+    attached: Attached,
+    user: IpAddr,
+    join: Option<&str>,
+    wait: Duration,
+    public: &Public,
+) -> Reply {
+    keeper::keep(attached.session.clone());
+    let member = &attached.session.member;
+    public.bans.enforce(member, user, Instant::now());
     if let Some(name) = join {
         attached.session.lock_any().join_by_name(name);
     }
     hold(attached, wait).await
 }
 
+/// The answer to a poll that carries no session. `token`: what it has shown.
+pub(super) fn refusal(why: NotAttached, token: Option<&Token>, context: &Context) -> Reply {
+    match why {
+        NotAttached::Reply(reply) => *reply,
+        NotAttached::CannotResume(CannotResume::TooOld) => {
+            keeper::keep_vacant(&context.resumables, token);
+            HttpError::TooOld.reply("messages after yours are gone; begin a new session")
+        }
+        NotAttached::CannotResume(CannotResume::Refused { .. }) => refused(),
+    }
+}
+
 /// Why a poll carries no session.
-enum NotAttached {
+pub(super) enum NotAttached {
     CannotResume(CannotResume),
     Reply(Box<Reply>),
 }
@@ -146,6 +200,8 @@ fn attach(
             let unknown = CannotResume::Refused { forged: false };
             Ok(session.poll(token.ok_or(unknown)?, *after, now)?)
         }
+        // A poll brings no session here.
+        Wanted::TooOld => Err(CannotResume::TooOld.into()),
     }
 }
 
@@ -177,8 +233,8 @@ enum Outcome {
     Closed(CloseReason),
 }
 
-async fn hold(attached: Attached, wait: u64) -> Reply {
-    let until = Instant::now() + Duration::from_secs(wait);
+async fn hold(attached: Attached, wait: Duration) -> Reply {
+    let until = Instant::now() + wait;
     let held = Held::new(attached);
     let Attached {
         session,
@@ -209,7 +265,7 @@ async fn hold(attached: Attached, wait: u64) -> Reply {
             let next = locked.poll_over(true, Instant::now());
             let received = locked.received();
             drop(locked);
-            let next = if wait == 0 { next } else { Duration::ZERO };
+            let next = if wait.is_zero() { next } else { Duration::ZERO };
             reply(&messages, received, next, last)
         }
         Ok(Outcome::Replaced) => replaced(),

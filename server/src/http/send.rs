@@ -17,10 +17,15 @@ use voicematch_core::{
 };
 use voicematch_protocol::CloseReason;
 
+#[cfg(feature = "cluster")]
+use super::other_nodes;
 use super::{
     Reply, connection::Connection, error::HttpError, events::refused, forward, json_reply,
     poll::closed, wanted::Wanted,
 };
+
+#[cfg(feature = "cluster")]
+use crate::cluster;
 
 /// The most bytes of a body.
 pub(super) const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -59,19 +64,33 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     let context = &connection.public.context;
     let find = |token: Option<Token>| {
         let token = token.ok_or(CannotResume::Refused { forged: false });
-        let found = token.and_then(|token| context.resumables.find(context, &token));
+        let found = token.and_then(|token| context.resumables.find(&token));
         let failed = |why: &CannotResume| {
             connection.failed(headers, why);
             context.metrics.resume("refused", None, Transport::Polling);
         };
         found.inspect_err(failed).ok()
     };
+    #[cfg(feature = "cluster")]
+    if let Wanted::Resume {
+        token: Some(token), ..
+    } = &wanted
+        && let Some(home) = other_nodes::home(token, connection)
+    {
+        let body = read_body(headers, body, MAX_BODY_BYTES, None, context).await;
+        return match body {
+            Ok((body, _)) => pass_on(home, token, body, headers, connection).await,
+            Err(refusal) => refusal,
+        };
+    }
     // A body costs memory: who shows a token that opens nothing has to send none.
     let (known, longest) = match wanted {
         Wanted::Resume { token, .. } => match find(token) {
             Some(session) => (Some(session), MAX_BODY_BYTES),
             None => return refused(),
         },
+        // A message brings no session here.
+        Wanted::TooOld => return refused(),
         Wanted::Plain | Wanted::Begin => (None, MAX_BEACON_BYTES),
     };
     // A body counts as memory of the session, so that only its own user pays for it.
@@ -94,6 +113,12 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
                 // The answer comes from another process.
                 return std::future::pending().await;
             }
+            #[cfg(feature = "cluster")]
+            if let Some(token) = &token
+                && let Some(home) = other_nodes::home(token, connection)
+            {
+                return pass_on(home, token, body.clone(), headers, connection).await;
+            }
             match find(token) {
                 Some(session) => session,
                 None => return refused(),
@@ -103,6 +128,41 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
     if let Some(refusal) = connection.carry(headers) {
         return refusal;
     }
+    receive(&session, &messages, body.len(), context)
+}
+
+/// Passes a body on to the node of its session.
+#[cfg(feature = "cluster")]
+async fn pass_on(
+    home: voicematch_core::cluster::NodeId,
+    token: &Token,
+    body: Vec<u8>,
+    headers: &HeaderMap,
+    connection: &Connection,
+) -> Reply {
+    let send = cluster::forward::Request {
+        kind: cluster::forward::Kind::Send,
+        token: token.text(),
+        user: connection.user_address(headers),
+        after: None,
+        wait_ms: 0,
+        join: None,
+        body,
+    };
+    other_nodes::forward(home, send, headers, connection).await
+}
+
+/// Carries out the messages in a body that another node has passed on.
+#[cfg(feature = "cluster")]
+pub(super) fn take(session: &Resumable, body: &[u8], context: &Context) -> Reply {
+    match read_messages(body) {
+        Ok((_, messages)) => receive(session, &messages, body.len(), context),
+        Err(message) => HttpError::BadRequest.reply(&message),
+    }
+}
+
+/// `bytes`: of the whole body.
+fn receive(session: &Resumable, messages: &[&RawValue], bytes: usize, context: &Context) -> Reply {
     let longest = context.config.get().max_message_bytes;
     if messages.len() > MAX_MESSAGES {
         return HttpError::TooLarge.reply("send 64 messages at once, at the most");
@@ -111,8 +171,8 @@ pub(super) async fn answer(request: Request<Incoming>, connection: &Connection) 
         context.metrics.limit_hit("max_message_bytes");
         return HttpError::TooLarge.reply(&format!("a message has {longest} bytes at the most"));
     }
-    context.metrics.received_bytes(body.len());
-    carry_out(&session, &messages)
+    context.metrics.received_bytes(bytes);
+    carry_out(session, messages)
 }
 
 /// Memory of a body, as it comes.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use fastwebsockets::upgrade::upgrade;
 use http_body_util::Full;
-use hyper::{Method, Request, Response, body::Incoming, header};
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
 
 use super::{
     Reply,
@@ -69,7 +73,18 @@ pub(super) async fn answer(
 
 /// An answer of the API as an HTTP response.
 pub fn write(answer: Answer) -> Reply {
-    reply(answer.status, answer.content_type, answer.body)
+    let mut reply = reply(answer.status, answer.content_type, answer.body);
+    let headers = reply.headers_mut();
+    if let Some(methods) = answer.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    if let Some(location) = answer.location.and_then(|to| to.try_into().ok()) {
+        headers.insert(header::LOCATION, location);
+    }
+    if let Some(seconds) = answer.retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    reply
 }
 
 fn has_body(request: &Request<Incoming>) -> bool {

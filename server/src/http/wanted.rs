@@ -19,6 +19,8 @@ pub(super) enum Wanted {
         /// The number of the last message that the client has; `None`: it did not say.
         after: Option<u64>,
     },
+    /// One that another node had, and that could not go on behind the client's position.
+    TooOld,
 }
 
 impl Wanted {

@@ -73,14 +73,14 @@ impl Reserve {
         true
     }
 
-    /// Gives up to two descriptors free, as an accept has failed with `error`: one for the connection, and one
-    /// for what is asked on it. False if none is left.
-    pub fn lend(&mut self, error: &io::Error) -> bool {
+    /// Gives up to `count` descriptors free, as an accept has failed with `error`: one for the connection, and others
+    /// for its requests. False if none is left. Another listener may take them first.
+    pub fn lend(&mut self, error: &io::Error, count: usize) -> bool {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             self.logged = Some(Instant::now());
             tracing::warn!(%error, "out of descriptors; raise the limit on open files or lower --max-connections");
         }
-        let left = self.kept.len().saturating_sub(2);
+        let left = self.kept.len().saturating_sub(count);
         let some = !self.kept.is_empty();
         self.kept.truncate(left);
         some

@@ -1,24 +1,22 @@
 //! `/api/sessions` and `/api/surveys`: what the app and its users ask over HTTP.
 
+mod description;
+mod sessions;
+mod surveys;
+
 use hyper::{Method, StatusCode, body::Bytes};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
-use voicematch_transcribe::{
-    export::{self, Format, Speakers},
-    record::{Participant, RowId, Session},
-    session::participant_name,
-    sessions::{NewParticipant, NewSession, Refusal, View},
-};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoResponses, ToSchema};
+use voicematch_protocol::transcribe::TranscribeError;
+use voicematch_transcribe::{sessions::Refusal, survey::Tool};
 
 use super::{Opens, Transcribe};
 
 /// The most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Segments that are read at once for a transcript, and in all.
-const PAGE: u32 = 1_000;
-const MAX_SEGMENTS: usize = 200_000;
+/// Seconds after which a session that another server has may be free.
+const RETRY_AFTER: u32 = 2;
 
 /// Who asks.
 #[derive(Debug, Clone, Default)]
@@ -55,23 +53,113 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
+    /// The methods that there are, where another one was asked for.
+    pub allow: Option<&'static str>,
+    /// The same request at the server that is to be asked.
+    pub location: Option<String>,
+    /// The seconds after which the same request may be answered.
+    pub retry_after: Option<u32>,
+}
+
+/// Why a request was refused
+#[derive(Serialize, ToSchema)]
+struct Problem<'a> {
+    /// For programs
+    #[schema(example = "unknown_session")]
+    code: &'a str,
+    /// For people: what was wrong, and what to do
+    error: &'a str,
+    /// Of `moved`: the server that has the session; ask it the same
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://node-2.example.org")]
+    url: Option<&'a str>,
+}
+
+/// What may be answered at each path.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "the description is made of it")]
+enum Refused {
+    /// Something in the path, the query or the body is wrong
+    #[response(status = 400)]
+    Bad(#[to_schema] Problem<'static>),
+    /// The token is wrong or has expired
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] Problem<'static>),
+    /// The token does not allow this, or there is none
+    #[response(status = 403)]
+    Forbidden(#[to_schema] Problem<'static>),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Problem<'static>),
+    /// Another server has the session (`moved`): it is at `url`, and `Location` is this request there
+    #[response(status = 421)]
+    Misdirected(#[to_schema] Problem<'static>),
+    /// Too many sessions, or too many requests
+    #[response(status = 429)]
+    TooMany(#[to_schema] Problem<'static>),
+    /// The database does not answer now, or another server has the session and does not say where (`session_elsewhere`): try
+    /// again after `Retry-After`
+    #[response(status = 503)]
+    Unavailable(#[to_schema] Problem<'static>),
+}
+
+impl Call {
+    /// This request at another server.
+    fn at(&self, url: &str) -> String {
+        match &*self.query {
+            "" => format!("{url}{}", self.path),
+            query => format!("{url}{}?{query}", self.path),
+        }
+    }
 }
 
 impl Answer {
-    pub(super) fn json(status: StatusCode, body: &Value) -> Self {
+    fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        let mut bytes = serde_json::to_vec(body).unwrap_or_default();
+        bytes.push(b'\n');
         Self {
             status,
             content_type: "application/json",
-            body: format!("{body}\n").into(),
+            body: bytes.into(),
+            allow: None,
+            location: None,
+            retry_after: None,
+        }
+    }
+
+    fn not_found(message: &str) -> Self {
+        let problem = Problem {
+            code: "not_found",
+            error: message,
+            url: None,
+        };
+        Self::json(StatusCode::NOT_FOUND, &problem)
+    }
+
+    fn other_method(method: &Method, path: &str, methods: &'static str) -> Self {
+        let problem = Problem {
+            code: "method_not_allowed",
+            error: &format!("{method:.20} is not for {path:.80}; use {methods}"),
+            url: None,
+        };
+        Self {
+            allow: Some(methods),
+            ..Self::json(StatusCode::METHOD_NOT_ALLOWED, &problem)
         }
     }
 
     /// What a refusal says.
     pub fn refuse(refusal: &Refusal) -> Self {
-        Self::json(
-            status(refusal.code),
-            &json!({ "code": refusal.code.as_str(), "error": refusal.message }),
-        )
+        let problem = Problem {
+            code: refusal.code.as_str(),
+            error: &refusal.message,
+            url: refusal.url.as_deref(),
+        };
+        let is_elsewhere = refusal.code == TranscribeError::SessionElsewhere;
+        Self {
+            retry_after: is_elsewhere.then_some(RETRY_AFTER),
+            ..Self::json(status(refusal.code), &problem)
+        }
     }
 }
 
@@ -96,29 +184,13 @@ pub fn status(code: TranscribeError) -> StatusCode {
         TranscribeError::ProviderDown
         | TranscribeError::ProviderBusy
         | TranscribeError::Budget
+        | TranscribeError::SessionElsewhere
         | TranscribeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        // No redirect: clients follow one to another host without their Authorization, and pages do not see where it leads.
+        TranscribeError::Moved => StatusCode::MISDIRECTED_REQUEST,
         TranscribeError::NotTranscribed => StatusCode::NOT_IMPLEMENTED,
         TranscribeError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Create {
-    slug: Option<String>,
-    title: Option<String>,
-    language: Option<String>,
-    deliver: Option<Deliver>,
-    open: bool,
-}
-
-#[derive(Deserialize)]
-struct Join {
-    user: String,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    role: Option<Role>,
 }
 
 impl Transcribe {
@@ -126,173 +198,65 @@ impl Transcribe {
     pub(super) async fn answer_call(&self, call: Call) -> Answer {
         match self.try_answer(&call).await {
             Ok(answer) => answer,
-            Err(refusal) => Answer::refuse(&refusal),
+            Err(refusal) => Answer {
+                location: refusal.url.as_deref().map(|url| call.at(url)),
+                ..Answer::refuse(&refusal)
+            },
         }
     }
 
     async fn try_answer(&self, call: &Call) -> Result<Answer, Refusal> {
         let path = call.path.strip_prefix("/api/").unwrap_or(&call.path);
         let parts: Vec<_> = path.split('/').collect();
-        let caller = &call.caller;
+        let (caller, sent) = (&call.caller, &call.body);
         match (&call.method, &parts[..]) {
-            (&Method::POST, ["sessions"]) => self.create(caller, body(&call.body)?).await,
+            (&Method::GET, ["openapi.json"]) => Ok(description::answer()),
+            (&Method::POST, ["sessions"]) => sessions::create(self, caller, body(sent)?).await,
             (&Method::POST, ["sessions", slug, "participants", "join"]) => {
-                self.join(caller, slug, body(&call.body)?).await
+                sessions::join(self, caller, slug, body(sent)?).await
             }
-            (&Method::GET, ["sessions", slug]) => {
-                may_see(caller, slug)?;
-                let view = self.sessions.view(slug).await?;
-                Ok(Answer::json(StatusCode::OK, &view_json(&view)))
-            }
-            (&Method::DELETE, ["sessions", slug]) => {
-                may_rule(caller, slug)?;
-                self.sessions.delete(slug).await?;
-                Ok(Answer::json(StatusCode::OK, &json!({ "deleted": slug })))
-            }
-            (&Method::POST, ["sessions", slug, "end"]) => {
-                may_rule(caller, slug)?;
-                self.sessions.end(slug, EndReason::App).await?;
-                Ok(Answer::json(StatusCode::OK, &json!({ "ended": slug })))
-            }
+            (&Method::GET, ["sessions", slug]) => sessions::show(self, caller, slug).await,
+            (&Method::DELETE, ["sessions", slug]) => sessions::delete(self, caller, slug).await,
+            (&Method::POST, ["sessions", slug, "end"]) => sessions::end(self, caller, slug).await,
             (&Method::GET, ["sessions", slug, file]) if file.starts_with("transcript.") => {
-                may_rule(caller, slug)?;
-                self.transcript(slug, file, &call.query).await
+                sessions::transcript(self, caller, slug, file, &call.query).await
             }
-            (method, ["sessions", ..]) => Err(nothing(method, &call.path)),
-            _ => self.answer_survey(call, &parts).await,
-        }
-    }
-
-    async fn create(&self, caller: &Caller, new: Create) -> Result<Answer, Refusal> {
-        if !caller.sessions {
-            return Err(Refusal::new(
-                TranscribeError::RoleForbidden,
-                "sessions are created at the admin address, or with a token of the app that has the right sessions",
-            ));
-        }
-        let new = NewSession {
-            slug: new.slug,
-            title: new.title,
-            language: new.language,
-            deliver: new.deliver,
-            open: new.open,
-        };
-        let (session, host) = self.sessions.create(new).await?;
-        let token = self.token(&session, &host)?;
-        let body = json!({
-            "slug": session.slug,
-            "host_token": token,
-            "host": participant_name(host.id),
-            "transcribed": self.transcribes,
-        });
-        Ok(Answer::json(StatusCode::CREATED, &body))
-    }
-
-    async fn join(&self, caller: &Caller, slug: &str, join: Join) -> Result<Answer, Refusal> {
-        let is_host = is_host_of(caller, slug);
-        let has_right = caller.sessions || is_host;
-        let own = match &caller.opens {
-            Some(Opens::Session {
-                slug: own,
-                participant,
-                ..
-            }) if own == slug => Some(*participant),
-            _ => None,
-        };
-        let view = self.sessions.view(slug).await?;
-        if !has_right && own.is_none() && !view.row.open {
-            return Err(Refusal::new(
-                TranscribeError::RoleForbidden,
-                "this session is not open: join with its host_token, or with a token of the app that has the right sessions",
-            ));
-        }
-        let role = join.role.unwrap_or(Role::Speaker);
-        let is_own = own.is_some_and(|own| {
-            view.participants
-                .iter()
-                .any(|(person, _)| person.id == own && person.user == join.user)
-        });
-        if role != Role::Speaker && !has_right && !is_own || role == Role::Host {
-            return Err(Refusal::new(
-                TranscribeError::RoleForbidden,
-                "you may join as speaker; the host is who has the host_token",
-            ));
-        }
-        let new = NewParticipant {
-            user: join.user,
-            name: join.name,
-            role,
-        };
-        let (session, person) = self.sessions.join(slug, new, has_right || is_own).await?;
-        let token = self.token(&session, &person)?;
-        let body = json!({
-            "participant": { "id": participant_name(person.id), "role": person.role, "token": token },
-            "transcribed": self.transcribes,
-        });
-        Ok(Answer::json(StatusCode::OK, &body))
-    }
-
-    fn token(&self, session: &Session, person: &Participant) -> Result<String, Refusal> {
-        let role = Role::ALL.iter().find(|role| role.as_str() == person.role);
-        self.tokens.sign(Opens::Session {
-            slug: session.slug.clone(),
-            participant: person.id,
-            role: role.copied().unwrap_or(Role::Listener),
-        })
-    }
-
-    async fn transcript(&self, slug: &str, file: &str, query: &str) -> Result<Answer, Refusal> {
-        let format = file.strip_prefix("transcript.").and_then(Format::of).ok_or_else(|| {
-            Refusal::new(
-                TranscribeError::UnknownSession,
-                "a transcript is transcript.json, transcript.txt, transcript.srt or transcript.vtt",
-            )
-        })?;
-        let after = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("after="));
-        let after = after.map(str::parse::<i64>).transpose().map_err(|_| {
-            Refusal::new(
-                TranscribeError::BadMessage,
-                "after is the number of a segment, as in after=41",
-            )
-        })?;
-        // A transcript is made in memory: a few at a time.
-        let _permit = self.exports.acquire().await;
-        let session = self.sessions.view(slug).await?;
-        let (id, mut at) = (session.row.id, after.unwrap_or(0));
-        let mut segments = Vec::new();
-        loop {
-            let page = self.store.segments(id, at, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            at = last.seq;
-            segments.extend(page);
-            if segments.len() >= MAX_SEGMENTS {
-                let message = format!(
-                    "this transcript is too long for one answer; ask for the rest with after={at}"
-                );
-                tracing::warn!(slug, "{message}");
-                break;
+            (&Method::POST, ["surveys", "sessions", interview, "get_next_question"]) => {
+                Ok(surveys::get_next_question(self, call, interview).await)
             }
+            (&Method::POST, ["surveys", "sessions", interview, "validate_answer"]) => {
+                Ok(surveys::validate_answer(self, call, interview).await)
+            }
+            (&Method::POST, ["surveys", "sessions", interview, "record_response"]) => {
+                Ok(surveys::record_response(self, call, interview).await)
+            }
+            (&Method::POST, ["surveys", id, "sessions"]) => {
+                surveys::begin(self, caller, id, body(sent)?).await
+            }
+            (&Method::GET, ["surveys", id, file]) if file.starts_with("answers.") => {
+                surveys::answers(self, caller, id, file).await
+            }
+            (method, parts) => match allowed(parts) {
+                Some(methods) => Ok(Answer::other_method(method, &call.path, methods)),
+                None => {
+                    let path = &call.path;
+                    let message = format!("there is nothing at {path:.100}; see /api/openapi.json");
+                    Ok(Answer::not_found(&message))
+                }
+            },
         }
-        let people: Vec<_> = session
-            .participants
-            .iter()
-            .map(|(person, _)| person.clone())
-            .collect();
-        let tracks = self.store.tracks(id).await?;
-        let speakers = Speakers::new(&tracks, &people);
-        Ok(Answer {
-            status: StatusCode::OK,
-            content_type: format.content_type(),
-            body: export::write(format, &session.row, segments, &speakers).into(),
-        })
     }
 }
 
-/// What a request in JSON asks for; an empty body is an empty object.
-pub(super) fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    let body = if body.is_empty() { b"{}" } else { body };
+/// What a request in JSON asks for; no body, or null, is an empty object.
+fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    let is_nothing = matches!(body.trim_ascii(), b"" | b"null");
+    let body = if is_nothing { b"{}" } else { body };
+    // Values in an array are no names for them.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let message = "the body is an array, and an object is expected here";
+        return Err(Refusal::new(TranscribeError::BadMessage, message));
+    }
     serde_json::from_slice(body).map_err(|error| {
         Refusal::new(
             TranscribeError::BadMessage,
@@ -301,66 +265,16 @@ pub(super) fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal>
     })
 }
 
-pub(super) fn nothing(method: &Method, path: &str) -> Refusal {
-    Refusal::new(
-        TranscribeError::UnknownSession,
-        format!(
-            "there is nothing for {method} at {path:.100}; server/README.md lists what there is"
-        ),
-    )
-}
-
-fn is_host_of(caller: &Caller, slug: &str) -> bool {
-    matches!(&caller.opens, Some(Opens::Session { slug: own, role: Role::Host, .. }) if own == slug)
-}
-
-/// Who may end, delete and export a session.
-fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
-    if caller.sessions || is_host_of(caller, slug) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        TranscribeError::RoleForbidden,
-        "this needs the session's host_token, or a token of the app that has the right sessions",
-    ))
-}
-
-/// Who may see who is in a session.
-fn may_see(caller: &Caller, slug: &str) -> Result<(), Refusal> {
-    match &caller.opens {
-        Some(Opens::Session { slug: own, .. }) if own == slug => Ok(()),
-        _ => may_rule(caller, slug),
-    }
-}
-
-fn view_json(view: &View) -> Value {
-    let people: Vec<_> = (view.participants.iter())
-        .map(|(person, connected)| {
-            json!({
-                "id": participant_name(person.id),
-                "user": person.user,
-                "name": person.name,
-                "role": person.role,
-                "connected": connected,
-            })
-        })
-        .collect();
-    json!({
-        "slug": view.row.slug,
-        "title": view.row.title,
-        "language": view.row.language,
-        "deliver": view.row.deliver,
-        "open": view.row.open,
-        "created_ms": view.row.created_ms,
-        "ended_ms": view.row.ended_ms,
-        "participants": people,
-        "segments": view.last_seq,
-        "stored_through": view.stored_through,
+/// The methods for this path; `None`: there is nothing.
+fn allowed(parts: &[&str]) -> Option<&'static str> {
+    Some(match parts {
+        ["openapi.json"] => "GET",
+        ["sessions"] | ["sessions", _, "participants", "join"] | ["sessions", _, "end"] => "POST",
+        ["sessions", _] => "GET, DELETE",
+        ["sessions", _, file] if file.starts_with("transcript.") => "GET",
+        ["surveys", "sessions", _, tool] if Tool::NAMES.contains(tool) => "POST",
+        ["surveys", _, "sessions"] => "POST",
+        ["surveys", _, file] if file.starts_with("answers.") => "GET",
+        _ => return None,
     })
-}
-
-/// The id of an interview in a path, as its begin was answered.
-pub(super) fn row_id(text: &str) -> Option<RowId> {
-    let id = text.parse().ok()?;
-    (id > 0).then_some(RowId(id))
 }

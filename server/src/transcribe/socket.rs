@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{FuturesUnordered, SplitSink, SplitStream},
+};
 use serde_json::value::to_raw_value;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{self, AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant as TokioInstant, interval, sleep_until, timeout},
 };
 use tokio_tungstenite::{
@@ -18,7 +21,8 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role as Side, WebSocketConfig, frame::coding::CloseCode},
     },
 };
-use voicematch_protocol::transcribe::{Told, TranscribeError};
+use voicematch_core::metrics::Metrics;
+use voicematch_protocol::transcribe::{EndReason, Role, Told, TranscribeError};
 use voicematch_transcribe::{
     deliver::Closing,
     record::RowId,
@@ -27,7 +31,10 @@ use voicematch_transcribe::{
     track::MAX_FRAME_BYTES,
 };
 
-use super::{Opens, Transcribe};
+use super::{
+    Opens, Transcribe,
+    survey::{self, Leads, Request},
+};
 
 /// Base64 and its envelope are longer than the audio in them.
 const MAX_MESSAGE_BYTES: usize = MAX_FRAME_BYTES;
@@ -38,7 +45,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a client is pinged; without a word for twice that it is lost.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 
-/// How long a client may take to read the last words.
+/// How long a client may take to read the last words and to stop.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Frames and messages a second, in the long run: audio of 20 ms a frame is 50.
@@ -50,8 +57,10 @@ const MAX_CALLS: usize = 8;
 
 /// Close codes: `decisions` of the wire are in `server/README.md`.
 mod code {
+    pub(super) const TOO_LARGE: u16 = 1009;
     pub(super) const DRAINING: u16 = 4000;
     pub(super) const SLOW_CONSUMER: u16 = 4002;
+    pub(super) const MOVED: u16 = 4005;
     pub(super) const RATE_LIMITED: u16 = 4500;
     pub(super) const REPLACED: u16 = 4501;
     pub(super) const SESSION_ENDED: u16 = 4504;
@@ -59,6 +68,7 @@ mod code {
 }
 
 type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
+type Source<S> = SplitStream<WebSocketStream<S>>;
 
 /// Whom a socket is for.
 #[derive(Debug)]
@@ -108,20 +118,24 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 /// Says why nothing can be done for this client, and closes.
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, refusal: &Refusal) {
-    let (mut sink, _) = socket.split();
-    let told = Told::Error {
-        code: refusal.code,
-        message: &refusal.message,
-        measured_hz: None,
+    let (mut sink, source) = socket.split();
+    let told = match &refusal.url {
+        Some(url) => Told::Moved { url },
+        None => Told::Error {
+            code: refusal.code,
+            message: &refusal.message,
+            measured_hz: None,
+        },
     };
     let text = serde_json::to_string(&told).unwrap_or_default();
     let code = match refusal.code {
+        TranscribeError::Moved => code::MOVED,
         TranscribeError::SessionEnded | TranscribeError::UnknownSession => code::SESSION_ENDED,
         TranscribeError::TokenExpired | TranscribeError::TokenInvalid => code::TOKEN,
         _ => code::DRAINING,
     };
     if send(&mut sink, Message::text(text)).await.is_ok() {
-        close(&mut sink, code, refusal.code.as_str()).await;
+        close(sink, source, code, refusal.code.as_str()).await;
     }
 }
 
@@ -134,6 +148,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let (mut sink, mut source) = socket.split();
     let mut pace = Pace::new();
+    let mut calls = FuturesUnordered::new();
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
     let mut read_after = Instant::now();
@@ -148,8 +163,11 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
                     Some((code::DRAINING, "storage_unavailable"))
                 }
             },
+            Some(answer) = calls.next(), if !calls.is_empty() => {
+                send(&mut sink, Message::text::<String>(answer)).await.err()
+            }
             () = sleep_until(read_after.into()), if read_after > Instant::now() => None,
-            message = source.next(), if read_after <= Instant::now() => {
+            message = source.next(), if read_after <= Instant::now() && calls.len() < MAX_CALLS => {
                 heard = Instant::now();
                 match message {
                     Some(Ok(message)) => match pace.take(heard) {
@@ -161,7 +179,12 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
                                 _ => Reaction::default(),
                             };
                             read_after = heard + reaction.wait;
-                            react(&attachment, reaction, slug, transcribe).await;
+                            if let Some(reason) = reaction.end {
+                                end(&attachment, slug, reason, transcribe).await;
+                            }
+                            if let Some(tool) = reaction.tool {
+                                calls.push(lead(&attachment, tool, transcribe));
+                            }
                             None
                         }
                         false => Some((code::RATE_LIMITED, "rate_limited")),
@@ -176,31 +199,36 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
             },
         };
         if let Some((code, reason)) = closed {
-            return close(&mut sink, code, reason).await;
+            count(&transcribe.metrics, code);
+            return close(sink, source, code, reason).await;
         }
     }
 }
 
-async fn react(
-    attachment: &Attachment,
-    reaction: Reaction,
-    slug: &str,
-    transcribe: &Arc<Transcribe>,
-) {
-    if let Some(tool) = reaction.tool {
-        let refusal = Refusal::new(
-            TranscribeError::RoleForbidden,
-            "this session carries no survey; connect with the survey's token",
-        );
-        attachment.send(tool_result(
-            &tool,
-            Err((refusal.code.as_str().to_owned(), refusal.message)),
-        ));
-    }
-    if let Some(reason) = reaction.end
-        && let Err(refusal) = transcribe.sessions.end(slug, reason).await
-    {
+async fn end(attachment: &Attachment, slug: &str, reason: EndReason, transcribe: &Arc<Transcribe>) {
+    if let Err(refusal) = transcribe.sessions.end(slug, reason).await {
         attachment.error(refusal.code, &refusal.message);
+    }
+}
+
+/// A call of a tool by a participant: the host leads the interviews that are held in the session.
+fn lead(
+    attachment: &Attachment,
+    tool: Tool,
+    transcribe: &Arc<Transcribe>,
+) -> impl Future<Output = String> + use<> {
+    let (role, session) = (attachment.role(), attachment.session());
+    let transcribe = transcribe.clone();
+    async move {
+        let result = match role {
+            Role::Host => transcribe.call_tool(Leads::HeldIn(session), &tool).await,
+            _ => Err((
+                TranscribeError::RoleForbidden.as_str().to_owned(),
+                "the host leads the interview; or connect with the interview's own token"
+                    .to_owned(),
+            )),
+        };
+        tool_result(&tool, result)
     }
 }
 
@@ -212,7 +240,7 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let (mut sink, mut source) = socket.split();
     let mut pace = Pace::new();
-    let mut calls = futures_util::stream::FuturesUnordered::new();
+    let mut calls = FuturesUnordered::new();
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
     loop {
@@ -224,16 +252,16 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
                 heard = Instant::now();
                 match message {
                     Some(Ok(_)) if !pace.take(heard) => Some((code::RATE_LIMITED, "rate_limited")),
-                    Some(Ok(Message::Text(text))) => match super::survey::read(&text) {
-                        Ok(super::survey::Request::Tool(tool)) => {
+                    Some(Ok(Message::Text(text))) => match survey::read(&text) {
+                        Ok(Request::Tool(tool)) => {
                             let transcribe = transcribe.clone();
                             calls.push(async move {
-                                let result = transcribe.call_tool(id, &tool).await;
+                                let result = transcribe.call_tool(Leads::One(id), &tool).await;
                                 tool_result(&tool, result)
                             });
                             None
                         }
-                        Ok(super::survey::Request::Answer(answer)) | Err(answer) => {
+                        Ok(Request::Answer(answer)) | Err(answer) => {
                             send(&mut sink, Message::text(answer)).await.err()
                         }
                     },
@@ -254,7 +282,8 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
             () = transcribe.stopping() => Some((code::DRAINING, "draining")),
         };
         if let Some((code, reason)) = closed {
-            return close(&mut sink, code, reason).await;
+            count(&transcribe.metrics, code);
+            return close(sink, source, code, reason).await;
         }
     }
 }
@@ -316,9 +345,18 @@ fn sent(outcome: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Resu
 /// The close code for what a client has done.
 fn fault(error: &Error) -> Closed {
     match error {
-        Error::Capacity(_) => (1009, "too_large"),
+        Error::Capacity(_) => (code::TOO_LARGE, "too_large"),
         Error::Utf8(_) => (1007, "bad_text"),
         _ => (1002, "protocol_error"),
+    }
+}
+
+/// Counts the limit for which a connection is closed with this code, if it is for one.
+fn count(metrics: &Metrics, code: u16) {
+    match code {
+        code::TOO_LARGE => metrics.limit_hit("max_message_bytes"),
+        code::RATE_LIMITED => metrics.limit_hit("max_messages_per_second"),
+        _ => {}
     }
 }
 
@@ -328,11 +366,14 @@ fn closing_code(closing: Closing) -> Closed {
         Closing::SlowReader => (code::SLOW_CONSUMER, "slow_consumer"),
         Closing::Ended => (1000, "ended"),
         Closing::Draining => (code::DRAINING, "draining"),
+        Closing::Moved => (code::MOVED, "moved"),
     }
 }
 
+/// Says why, and reads what is still coming: what is unread when a socket is closed takes with it what was sent.
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(
-    sink: &mut Sink<S>,
+    mut sink: Sink<S>,
+    source: Source<S>,
     code: u16,
     reason: &'static str,
 ) {
@@ -341,7 +382,15 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
         reason: reason.into(),
     };
     let _ = timeout(LINGER, sink.send(Message::Close(Some(frame)))).await;
-    let _ = timeout(LINGER, sink.close()).await;
+    let Ok(mut socket) = sink.reunite(source) else {
+        return;
+    };
+    let stream = socket.get_mut();
+    let read = async {
+        stream.shutdown().await?;
+        io::copy(stream, &mut io::sink()).await
+    };
+    let _ = timeout(LINGER, read).await;
 }
 
 /// The client has closed: the answer is on its way.

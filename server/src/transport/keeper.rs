@@ -41,6 +41,10 @@ fn poll(session: &Resumable, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -
         }
         let outbox = &session.member().clone().outbox;
         outbox.register(cx.waker());
+        if session.is_moving() {
+            // It is woken when the session is to stay, or has gone.
+            return Poll::Pending;
+        }
         if let Some(reason) = outbox.status().closing {
             session.leave(reason);
             if session.needs_no_keeper() {

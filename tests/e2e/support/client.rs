@@ -150,6 +150,12 @@ impl Client {
         Ok(())
     }
 
+    /// The same at another server.
+    pub(crate) async fn resume_at(&mut self, server: &TestServer, via: Via) -> Result<(), End> {
+        self.address = server.public;
+        self.resume(via).await
+    }
+
     /// The same session at another connection, as a duplicated tab has it.
     pub(crate) fn copy(&self) -> Self {
         Self {
@@ -166,6 +172,11 @@ impl Client {
             path: String::new(),
             unread: VecDeque::new(),
         }
+    }
+
+    /// Requests go to this server from now on; what is connected stays so.
+    pub(crate) fn sends_to(&mut self, server: &TestServer) {
+        self.address = server.public;
     }
 
     /// Breaks the connection without a word.
@@ -515,7 +526,12 @@ pub(crate) async fn pair_at(address: SocketAddr, first: Via, second: Via) -> (Cl
     first.send(json!({"type": "find_match"})).await;
     first.expect("waiting").await;
     second.send(json!({"type": "find_match"})).await;
-    second.expect("match_found").await;
+    // On one of several nodes a search waits for the others' answer.
+    let mut found = second.next().await.unwrap();
+    if found["type"] == "waiting" {
+        found = second.next().await.unwrap();
+    }
+    assert_eq!(found["type"], "match_found", "{found}");
     first.expect("match_found").await;
     (first, second)
 }

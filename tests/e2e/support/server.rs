@@ -9,11 +9,12 @@ use std::{
     thread::JoinHandle,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{
     becomes, eventually,
     http::{self, Response},
+    processes,
 };
 
 /// The program, with nothing in its environment that could change what is tested.
@@ -24,9 +25,15 @@ pub(crate) fn binary() -> Command {
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
-        if ["VOICEMATCH_", "OTEL_", "DATABASE_URL"]
-            .iter()
-            .any(|prefix| name_text.starts_with(prefix))
+        if [
+            "VOICEMATCH_",
+            "OTEL_",
+            "DATABASE_URL",
+            "GLADIA_API_KEY",
+            "TRANSCRIPTION_JWT_SECRET",
+        ]
+        .iter()
+        .any(|prefix| name_text.starts_with(prefix))
         {
             command.env_remove(name);
         }
@@ -107,8 +114,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        processes::signal(self.child.id(), signal);
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -162,6 +168,16 @@ impl TestServer {
         let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_voicematch-server")]);
         Self::start_command(shell, "127.0.0.1:0", flags).await
+    }
+
+    /// Starts the server with mounts of its own, which `script` makes: they end with it. Its files are in
+    /// `/proc/PID/root`. Needs no root where the system lets users have namespaces.
+    pub(crate) async fn start_with_mounts(script: &str, flags: &[&str]) -> Self {
+        let mut unshare = clean(Command::new("unshare"));
+        let script = format!("{script} && exec \"$0\" \"$@\"");
+        unshare.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+        unshare.arg(env!("CARGO_BIN_EXE_voicematch-server"));
+        Self::start_command(unshare, "127.0.0.1:0", flags).await
     }
 
     /// Starts the server that `command` runs, listening on `listen`.

@@ -1,5 +1,7 @@
 //! A participant of a transcription session, and the requests of its app.
 
+use std::net::SocketAddr;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -106,6 +108,15 @@ impl Part {
         token: &str,
         query: &str,
     ) -> Result<Self, u16> {
+        Self::connect_to(server.public, token, query).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn connect_to(
+        server: SocketAddr,
+        token: &str,
+        query: &str,
+    ) -> Result<Self, u16> {
         let mut part = Self::try_open(server, token, query).await?;
         part.ready = part.next().await.unwrap_or(Value::Null);
         Ok(part)
@@ -113,12 +124,12 @@ impl Part {
 
     /// Connects with the token of a survey, where the server does not speak first.
     pub(crate) async fn open(server: &TestServer, token: &str) -> Self {
-        Self::try_open(server, token, "").await.unwrap()
+        Self::try_open(server.public, token, "").await.unwrap()
     }
 
-    async fn try_open(server: &TestServer, token: &str, query: &str) -> Result<Self, u16> {
-        let stream = TcpStream::connect(server.public).await.unwrap();
-        let url = format!("ws://{}/transcribe{query}", server.public);
+    async fn try_open(server: SocketAddr, token: &str, query: &str) -> Result<Self, u16> {
+        let stream = TcpStream::connect(server).await.unwrap();
+        let url = format!("ws://{server}/transcribe{query}");
         let mut request = url.into_client_request().unwrap();
         let offer = format!("voicematch.1, token.{token}");
         let headers = request.headers_mut();
@@ -137,8 +148,13 @@ impl Part {
 
     /// The next message; the code if the server closes.
     pub(crate) async fn next(&mut self) -> Result<Value, Option<u16>> {
+        within("a message", self.listen()).await
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn listen(&mut self) -> Result<Value, Option<u16>> {
         loop {
-            match within("a message", self.socket.next()).await {
+            match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
                 Some(Ok(_)) => {}
@@ -176,6 +192,11 @@ impl Part {
             .unwrap();
     }
 
+    /// Sends a text; false: the connection has ended.
+    pub(crate) async fn try_send(&mut self, text: &str) -> bool {
+        self.socket.send(Message::text(text)).await.is_ok()
+    }
+
     /// Sends bytes as audio; false: the connection has ended.
     pub(crate) async fn audio(&mut self, bytes: Vec<u8>) -> bool {
         self.socket.send(Message::binary(bytes)).await.is_ok()
@@ -198,6 +219,16 @@ impl Part {
             assert!(self.audio(bytes).await);
         }
         words
+    }
+
+    /// The number of the next chunk that is said.
+    pub(crate) fn next_chunk(&self) -> u32 {
+        self.chunk
+    }
+
+    /// What is said goes on with this number.
+    pub(crate) fn begin_at(&mut self, chunk: u32) {
+        self.chunk = chunk;
     }
 
     /// Ends the connection with this code.

@@ -73,13 +73,16 @@ impl User {
 
     /// The next message or close. Pings and pongs are the library's.
     pub(crate) async fn next(&mut self) -> Message {
-        loop {
-            let message = within("a message", self.socket.next()).await;
-            match message.expect("the connection ended").unwrap() {
-                Message::Ping(_) | Message::Pong(_) => {}
-                message => return message,
+        let next = async {
+            loop {
+                let message = self.socket.next().await;
+                match message.expect("the connection ended").unwrap() {
+                    Message::Ping(_) | Message::Pong(_) => {}
+                    message => return message,
+                }
             }
-        }
+        };
+        within("a message", next).await
     }
 
     /// The next message, byte for byte.

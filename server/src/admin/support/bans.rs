@@ -62,6 +62,7 @@ pub(super) struct NewBan {
 /// A ban
 #[derive(Serialize, ToSchema)]
 pub(super) struct BanAnswer {
+    /// By which this server knows it; others of a cluster have their own
     #[schema(minimum = 1)]
     id: u64,
     /// The app's id of the user
@@ -96,7 +97,7 @@ impl BanAnswer {
 pub(super) struct Banned {
     #[serde(flatten)]
     ban: BanAnswer,
-    /// Sessions that it has ended
+    /// Sessions that it has ended, on this server
     sessions_closed: usize,
 }
 
@@ -156,7 +157,7 @@ pub(super) async fn list_bans(
     })
 }
 
-/// Keeps a user or a network out, and ends their sessions; in place of an earlier ban of the same
+/// Keeps a user or a network out, and ends their sessions; in place of an earlier ban of the same. On all servers of a cluster
 #[utoipa::path(post, path = "/support/bans", tag = "support", security(("token" = [])), request_body = NewBan, responses(
     (status = 201, body = Banned, description = "They are out"),
     (status = 409, body = Problem, description = "There are 10,000 bans"),
@@ -192,6 +193,10 @@ pub(super) async fn add_ban(
         let message = format!("there are {MAX_BANS} bans; delete some, or ban a network");
         Refusal(HttpError::TooManyBans, message)
     })?;
+    #[cfg(feature = "cluster")]
+    if let Some(node) = &admin.node {
+        node.tell_ban(&ban);
+    }
     let members = admin.context.directory.members();
     let sessions_closed = members.iter().filter(|member| ban.close(member)).count();
     tracing::info!(
@@ -208,7 +213,7 @@ pub(super) async fn add_ban(
     Ok(Answer(StatusCode::CREATED, banned))
 }
 
-/// Ends a ban
+/// Ends a ban, on all servers of a cluster
 #[utoipa::path(delete, path = "/support/bans/{id}", tag = "support", security(("token" = [])),
     params(("id" = u64, Path, description = "The id of the ban", minimum = 1)),
     responses(
@@ -224,6 +229,10 @@ pub(super) async fn remove_ban(
     let ban = admin.bans.remove(id);
     let ban =
         ban.ok_or_else(|| Refusal::not_found("there is no ban of this id; it may be over"))?;
+    #[cfg(feature = "cluster")]
+    if let Some(node) = &admin.node {
+        node.tell_lifted(&ban);
+    }
     tracing::info!(ban = id, "an operator has lifted a ban");
     ok(BanAnswer::of(&ban))
 }

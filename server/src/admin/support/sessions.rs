@@ -27,6 +27,10 @@ use super::{
     rooms::RoomAnswer,
 };
 
+/// Users of all nodes who are named, in each pool.
+#[cfg(feature = "cluster")]
+const MOST_THERE: usize = 20;
+
 /// Sessions in a list, if the request does not say how many.
 const DEFAULT_LIMIT: usize = 50;
 
@@ -192,6 +196,27 @@ pub(super) struct Pool {
     place: Option<usize>,
     /// The first 20 others
     others: Vec<Other>,
+    /// Who waits on all nodes; `null`: this server is alone, or the cluster's engine does not answer
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_all_nodes: Option<OnAllNodes>,
+}
+
+/// Users of all nodes who wait for the same thing
+#[derive(Serialize, ToSchema)]
+pub(super) struct OnAllNodes {
+    waiting: usize,
+    /// The first 20, this user among them
+    first: Vec<There>,
+}
+
+/// A user of some node
+#[derive(Serialize, ToSchema)]
+pub(super) struct There {
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    session: String,
+    /// The node, which knows why they are not matched; see /support/nodes
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    node: String,
 }
 
 /// Another user in the same pool
@@ -253,7 +278,11 @@ pub(super) async fn show_session(
     Named(id): Named<SessionId>,
 ) -> Answered<SessionAnswer> {
     let view = admin.context.view(id, Instant::now());
-    ok(SessionAnswer::of(&view.ok_or_else(unknown)?, &admin))
+    let view = view.ok_or_else(unknown)?;
+    let answer = SessionAnswer::of(&view, &admin);
+    #[cfg(feature = "cluster")]
+    let answer = on_all_nodes(answer, &view, &admin).await;
+    ok(answer)
 }
 
 /// That a session was told to end
@@ -286,6 +315,38 @@ pub(super) async fn disconnect_session(
         session: id.to_string(),
         disconnected,
     })
+}
+
+/// Adds who waits for the same on all nodes.
+#[cfg(feature = "cluster")]
+async fn on_all_nodes(
+    mut answer: SessionAnswer,
+    view: &SessionView,
+    admin: &Admin,
+) -> SessionAnswer {
+    let (Some(node), Some(Wait::Match { ticket, .. }), Some(waiting)) =
+        (&admin.node, &view.wait, &mut answer.waiting)
+    else {
+        return answer;
+    };
+    let pools = ticket
+        .pools
+        .iter()
+        .map(|pool| (pool.kind, pool.key.clone()));
+    let pools: Vec<_> = pools.collect();
+    let seen = node.pools(&pools, MOST_THERE).await;
+    for (pool, seen) in waiting.pools.iter_mut().zip(seen.into_iter().flatten()) {
+        pool.on_all_nodes = Some(OnAllNodes {
+            waiting: seen.waiting,
+            first: (seen.first.into_iter())
+                .map(|(session, node)| There {
+                    session: session.to_string(),
+                    node: node.to_string(),
+                })
+                .collect(),
+        });
+    }
+    answer
 }
 
 fn unknown() -> Refusal {
@@ -384,10 +445,11 @@ impl Pool {
         });
         Self {
             kind: pool.kind.as_str().to_owned(),
-            name: pool.name.clone(),
+            name: pool.key.to_string(),
             waiting: pool.waiting,
             place: pool.place,
             others: others.collect(),
+            on_all_nodes: None,
         }
     }
 }

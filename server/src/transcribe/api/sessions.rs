@@ -1,0 +1,392 @@
+//! `/api/sessions`: transcription sessions, for the app and for who takes part.
+
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
+use voicematch_transcribe::{
+    export::{self, Format, Speakers},
+    record::{Participant, Session},
+    session::participant_name,
+    sessions::{NewParticipant, NewSession, Refusal, View},
+};
+
+use super::{Answer, Caller, Problem, Refused};
+use crate::transcribe::{Opens, Transcribe};
+
+/// Segments that are read at once for a transcript, and in all.
+const PAGE: u32 = 1_000;
+const MAX_SEGMENTS: usize = 200_000;
+
+type Answered = Result<Answer, Refusal>;
+
+/// A session to be created
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub(super) struct Create {
+    /// Its name: 1 to 64 of A-Z a-z 0-9 _ -; made by the server if it is left out
+    #[schema(example = "interview-7")]
+    slug: Option<String>,
+    /// For people
+    title: Option<String>,
+    /// What is spoken, such as "en" or "de-AT"
+    language: Option<String>,
+    /// Who receives the transcript: `host`, `own` (each speaker also what it has said itself), or `listeners`
+    #[schema(value_type = Option<String>, example = "host")]
+    deliver: Option<Deliver>,
+    /// Whether anybody may join as a speaker
+    open: bool,
+}
+
+/// A session was created
+#[derive(Serialize, ToSchema)]
+struct Created<'a> {
+    slug: &'a str,
+    /// Opens `/transcribe` as the host, and whatever is allowed to the host here
+    host_token: String,
+    /// The host's id as a participant
+    host: String,
+    /// Whether somebody transcribes
+    transcribed: bool,
+}
+
+/// Somebody who is to take part
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Join {
+    /// The app's name for the user; joining again with the same one is the same participant
+    user: String,
+    /// What others see
+    name: Option<String>,
+    /// `speaker` or `listener`
+    #[schema(value_type = Option<String>, example = "speaker")]
+    role: Option<Role>,
+}
+
+/// Somebody takes part
+#[derive(Serialize, ToSchema)]
+struct Joined {
+    participant: Pass,
+    /// Whether somebody transcribes
+    transcribed: bool,
+}
+
+/// A participant with the token that opens `/transcribe`
+#[derive(Serialize, ToSchema)]
+struct Pass {
+    id: String,
+    role: String,
+    token: String,
+}
+
+/// How a session is
+#[derive(Serialize, ToSchema)]
+struct Shown<'a> {
+    slug: &'a str,
+    title: Option<&'a str>,
+    language: Option<&'a str>,
+    deliver: &'a str,
+    open: bool,
+    /// Milliseconds since 1970
+    created_ms: i64,
+    /// Milliseconds since 1970; null while it goes on
+    ended_ms: Option<i64>,
+    participants: Vec<Person<'a>>,
+    /// The number of the last segment
+    segments: i64,
+    /// All segments up to this number are stored
+    stored_through: i64,
+}
+
+/// Somebody who takes part
+#[derive(Serialize, ToSchema)]
+struct Person<'a> {
+    id: String,
+    user: &'a str,
+    name: Option<&'a str>,
+    role: &'a str,
+    /// Whether they have a connection now
+    connected: bool,
+}
+
+/// A session was ended
+#[derive(Serialize, ToSchema)]
+struct Ended<'a> {
+    /// Its slug
+    ended: &'a str,
+}
+
+/// A session was deleted
+#[derive(Serialize, ToSchema)]
+struct Deleted<'a> {
+    /// Its slug
+    deleted: &'a str,
+}
+
+/// Create a session
+#[utoipa::path(post, path = "/api/sessions", tag = "sessions", security(("token" = [])), request_body = Option<Create>, responses(
+    (status = 201, body = Created, description = "It is there"),
+    (status = 409, body = Problem, description = "There is a session of this name"),
+    (status = 507, body = Problem, description = "The database is full"),
+    Refused,
+))]
+pub(super) async fn create(transcribe: &Transcribe, caller: &Caller, new: Create) -> Answered {
+    if !caller.sessions {
+        return Err(Refusal::new(
+            TranscribeError::RoleForbidden,
+            "sessions are created at the admin address, or with a token of the app that has the right sessions",
+        ));
+    }
+    let new = NewSession {
+        slug: new.slug,
+        title: new.title,
+        language: new.language,
+        deliver: new.deliver,
+        open: new.open,
+    };
+    let (session, host) = transcribe.sessions.create(new).await?;
+    let created = Created {
+        slug: &session.slug,
+        host_token: token(transcribe, &session, &host)?,
+        host: participant_name(host.id),
+        transcribed: transcribe.transcribes,
+    };
+    Ok(Answer::json(StatusCode::CREATED, &created))
+}
+
+/// Join a session: as the host asks for somebody, or, if it is open, by oneself
+#[utoipa::path(post, path = "/api/sessions/{slug}/participants/join", tag = "sessions", security((), ("token" = [])), request_body = Join,
+    params(("slug" = String, Path, description = "The session's name")),
+    responses(
+        (status = 200, body = Joined, description = "The participant, with a token that is good for 12 hours"),
+        (status = 404, body = Problem, description = "There is no such session"),
+        (status = 409, body = Problem, description = "This user takes part already, and the token of that was not shown"),
+        (status = 410, body = Problem, description = "The session has ended"),
+        Refused,
+    ))]
+pub(super) async fn join(
+    transcribe: &Transcribe,
+    caller: &Caller,
+    slug: &str,
+    join: Join,
+) -> Answered {
+    let has_right = caller.sessions || is_host_of(caller, slug);
+    let own = match &caller.opens {
+        Some(Opens::Session {
+            slug: own,
+            participant,
+            ..
+        }) if own == slug => Some(*participant),
+        _ => None,
+    };
+    let view = transcribe.sessions.stored_view(slug).await?;
+    if !has_right && own.is_none() && !view.row.open {
+        return Err(Refusal::new(
+            TranscribeError::RoleForbidden,
+            "this session is not open: join with its host_token, or with a token of the app that has the right sessions",
+        ));
+    }
+    let role = join.role.unwrap_or(Role::Speaker);
+    let is_own = own.is_some_and(|own| {
+        let mut people = view.participants.iter();
+        people.any(|(person, _)| person.id == own && person.user == join.user)
+    });
+    if role != Role::Speaker && !has_right && !is_own || role == Role::Host {
+        return Err(Refusal::new(
+            TranscribeError::RoleForbidden,
+            "you may join as speaker; the host is who has the host_token",
+        ));
+    }
+    let new = NewParticipant {
+        user: join.user,
+        name: join.name,
+        role,
+    };
+    let joined = transcribe
+        .sessions
+        .join(slug, new, has_right || is_own)
+        .await;
+    let (session, person) = joined?;
+    let pass = Pass {
+        id: participant_name(person.id),
+        token: token(transcribe, &session, &person)?,
+        role: person.role,
+    };
+    let joined = Joined {
+        participant: pass,
+        transcribed: transcribe.transcribes,
+    };
+    Ok(Answer::json(StatusCode::OK, &joined))
+}
+
+/// Who takes part, and how far it is
+#[utoipa::path(get, path = "/api/sessions/{slug}", tag = "sessions", security(("token" = [])),
+    params(("slug" = String, Path, description = "The session's name")),
+    responses(
+        (status = 200, body = Shown, description = "How it is"),
+        (status = 404, body = Problem, description = "There is no such session"),
+        Refused,
+    ))]
+pub(super) async fn show(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
+    may_see(caller, slug)?;
+    let view = transcribe.sessions.view(slug).await?;
+    Ok(Answer::json(StatusCode::OK, &shown(&view)))
+}
+
+/// Delete a session with all that was said in it
+#[utoipa::path(delete, path = "/api/sessions/{slug}", tag = "sessions", security(("token" = [])),
+    params(("slug" = String, Path, description = "The session's name")),
+    responses(
+        (status = 200, body = Deleted, description = "It is gone"),
+        (status = 404, body = Problem, description = "There is no such session"),
+        Refused,
+    ))]
+pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
+    may_rule(caller, slug)?;
+    transcribe.sessions.delete(slug).await?;
+    Ok(Answer::json(StatusCode::OK, &Deleted { deleted: slug }))
+}
+
+/// End a session
+#[utoipa::path(post, path = "/api/sessions/{slug}/end", tag = "sessions", security(("token" = [])),
+    params(("slug" = String, Path, description = "The session's name")),
+    responses(
+        (status = 200, body = Ended, description = "It has ended, and all that was said is transcribed"),
+        (status = 404, body = Problem, description = "There is no such session"),
+        (status = 410, body = Problem, description = "It has ended before"),
+        Refused,
+    ))]
+pub(super) async fn end(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
+    may_rule(caller, slug)?;
+    transcribe.sessions.end(slug, EndReason::App).await?;
+    Ok(Answer::json(StatusCode::OK, &Ended { ended: slug }))
+}
+
+/// What was said: as JSON with the times of words, as text, or as subtitles
+#[utoipa::path(get, path = "/api/sessions/{slug}/transcript.{format}", tag = "sessions", security(("token" = [])),
+    params(
+        ("slug" = String, Path, description = "The session's name"),
+        ("format" = String, Path, description = "json, txt, srt or vtt"),
+        ("after" = Option<i64>, Query, description = "Only segments behind this number"),
+    ),
+    responses(
+        (status = 200, description = "The transcript by time", content(
+            (std::collections::HashMap<String, serde_json::Value> = "application/json"),
+            (String = "text/plain"),
+            (String = "application/x-subrip"),
+            (String = "text/vtt"),
+        )),
+        (status = 404, body = Problem, description = "There is no such session, or no such format"),
+        Refused,
+    ))]
+pub(super) async fn transcript(
+    transcribe: &Transcribe,
+    caller: &Caller,
+    slug: &str,
+    file: &str,
+    query: &str,
+) -> Answered {
+    may_rule(caller, slug)?;
+    let Some(format) = file.strip_prefix("transcript.").and_then(Format::of) else {
+        return Ok(Answer::not_found(
+            "a transcript is transcript.json, transcript.txt, transcript.srt or transcript.vtt",
+        ));
+    };
+    let after = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("after="));
+    let after = after.map(str::parse::<i64>).transpose().map_err(|_| {
+        Refusal::new(
+            TranscribeError::BadMessage,
+            "after is the number of a segment, as in after=41",
+        )
+    })?;
+    // A transcript is made in memory: a few at a time.
+    let _permit = transcribe.exports.acquire().await;
+    let session = transcribe.sessions.stored_view(slug).await?;
+    let (id, mut at) = (session.row.id, after.unwrap_or(0));
+    let mut segments = Vec::new();
+    loop {
+        let page = transcribe.store.segments(id, at, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        at = last.seq;
+        segments.extend(page);
+        if segments.len() >= MAX_SEGMENTS {
+            let message = format!(
+                "this transcript is too long for one answer; ask for the rest with after={at}"
+            );
+            tracing::warn!(slug, "{message}");
+            break;
+        }
+    }
+    let people = session.participants.iter();
+    let people: Vec<_> = people.map(|(person, _)| person.clone()).collect();
+    let tracks = transcribe.store.tracks(id).await?;
+    let speakers = Speakers::new(&tracks, &people);
+    Ok(Answer {
+        status: StatusCode::OK,
+        content_type: format.content_type(),
+        body: export::write(format, &session.row, segments, &speakers).into(),
+        allow: None,
+        location: None,
+        retry_after: None,
+    })
+}
+
+fn token(
+    transcribe: &Transcribe,
+    session: &Session,
+    person: &Participant,
+) -> Result<String, Refusal> {
+    let role = Role::ALL.iter().find(|role| role.as_str() == person.role);
+    transcribe.tokens.sign(Opens::Session {
+        slug: session.slug.clone(),
+        participant: person.id,
+        role: role.copied().unwrap_or(Role::Listener),
+    })
+}
+
+fn is_host_of(caller: &Caller, slug: &str) -> bool {
+    matches!(&caller.opens, Some(Opens::Session { slug: own, role: Role::Host, .. }) if own == slug)
+}
+
+/// Who may end, delete and export a session.
+fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
+    if caller.sessions || is_host_of(caller, slug) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        TranscribeError::RoleForbidden,
+        "this needs the session's host_token, or a token of the app that has the right sessions",
+    ))
+}
+
+/// Who may see who is in a session.
+fn may_see(caller: &Caller, slug: &str) -> Result<(), Refusal> {
+    match &caller.opens {
+        Some(Opens::Session { slug: own, .. }) if own == slug => Ok(()),
+        _ => may_rule(caller, slug),
+    }
+}
+
+fn shown(view: &View) -> Shown<'_> {
+    let people = view.participants.iter();
+    let people = people.map(|(person, connected)| Person {
+        id: participant_name(person.id),
+        user: &person.user,
+        name: person.name.as_deref(),
+        role: &person.role,
+        connected: *connected,
+    });
+    Shown {
+        slug: &view.row.slug,
+        title: view.row.title.as_deref(),
+        language: view.row.language.as_deref(),
+        deliver: &view.row.deliver,
+        open: view.row.open,
+        created_ms: view.row.created_ms,
+        ended_ms: view.row.ended_ms,
+        participants: people.collect(),
+        segments: view.last_seq,
+        stored_through: view.stored_through,
+    }
+}

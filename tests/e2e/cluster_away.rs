@@ -1,0 +1,280 @@
+//! The engine is away, stands still, is slow or far: what users see of it.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::{
+    cluster::{meet, pair_of, talk},
+    support::{
+        TestServer, User, becomes,
+        engine::{Engine, knows, stands},
+        eventually,
+        network::Network,
+    },
+};
+
+/// Longer than any patience of the nodes with an engine.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Two users of each node, in a room.
+async fn local_pairs(a: &TestServer, b: &TestServer) -> [(User, User); 2] {
+    let mut pairs = Vec::new();
+    for node in [a, b] {
+        let (mut first, mut second) = (User::connect(node).await, User::connect(node).await);
+        meet(&mut first, &mut second).await;
+        pairs.push((first, second));
+    }
+    let [one, other] = pairs.try_into().ok().unwrap();
+    [one, other]
+}
+
+/// They talk for so long; returns the longest that a message and its answer took.
+async fn talk_for(pairs: &mut [(User, User)], time: Duration) -> Duration {
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < time {
+        for (first, second) in &mut *pairs {
+            let asked = Instant::now();
+            talk(first, second, 1).await;
+            longest = longest.max(asked.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    longest
+}
+
+/// Processor time that a server has used.
+fn used(node: &TestServer) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", node.process.id())).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// The changes of `cluster_state` of a part that are seen until `until` is over.
+async fn changes(node: &TestServer, part: &str, until: Instant) -> Vec<f64> {
+    let labels = format!(r#"part="{part}""#);
+    let mut seen = vec![node.metric("cluster_state", &labels).await];
+    while Instant::now() < until {
+        let now = node.metric("cluster_state", &labels).await;
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_engine_that_stands_still_for_long() {
+    let engine = Engine::start().await;
+    let (a, b) = engine.two().await;
+    let (mut first, mut second) = pair_of(&a, &b).await;
+    let mut waiting = User::connect(&a).await;
+    waiting.wait_with(json!({"language": "en"})).await;
+    let stopped = Instant::now();
+    engine.signal(Signal::STOP);
+    stands(&a, "down").await;
+    println!("stands still: noticed after {:?}", stopped.elapsed());
+    let mut pairs = local_pairs(&a, &b).await;
+    println!("stands still: local pairs after {:?}", stopped.elapsed());
+    first
+        .send(json!({"type": "message", "payload": "meanwhile"}))
+        .await;
+    let longest = talk_for(&mut pairs, LONG).await;
+    println!("stands still: longest round of a local pair {longest:?}");
+    engine.signal(Signal::CONT);
+    let awake = Instant::now();
+    assert_eq!(second.expect("message").await["payload"], "meanwhile");
+    println!("stands still: the message came {:?} after", awake.elapsed());
+    talk(&mut first, &mut second, 20).await;
+    for (first, second) in &mut pairs {
+        first.is_undisturbed().await;
+        second.is_undisturbed().await;
+    }
+    knows(&a, "dead", 0.0).await;
+    let mut newcomer = User::connect(&b).await;
+    newcomer.find_with(json!({"language": "en"})).await;
+    assert_eq!(waiting.expect_match().await.peer, newcomer.id);
+}
+
+/// All dials are refused meanwhile.
+#[tokio::test]
+async fn an_engine_that_is_away_for_long_costs_next_to_nothing() {
+    let mut engine = Engine::start().await;
+    let (a, b) = engine.two().await;
+    let (mut first, mut second) = pair_of(&a, &b).await;
+    engine.kill();
+    stands(&a, "down").await;
+    let mut pairs = local_pairs(&a, &b).await;
+    let (before, lines) = (used(&a), a.process.stderr().len());
+    let asleep = Instant::now();
+    tokio::time::sleep(LONG - Duration::from_secs(4)).await;
+    let (used, asleep) = (used(&a) - before, asleep.elapsed());
+    let lines = a.process.stderr().len() - lines;
+    let refused = a
+        .metric("cluster_reconnects_total", r#"reason="closed""#)
+        .await;
+    println!(
+        "away: {:.2} % of a core, {lines} lines, {refused} dials refused",
+        100.0 * used.as_secs_f64() / asleep.as_secs_f64()
+    );
+    assert!(
+        used.as_secs_f64() < 0.03 * asleep.as_secs_f64(),
+        "{used:?} of {asleep:?}"
+    );
+    assert!(lines <= 2, "{:?}", a.process.stderr());
+    assert!(refused >= 10.0);
+    talk_for(&mut pairs, Duration::from_secs(1)).await;
+    first
+        .send(json!({"type": "message", "payload": "meanwhile"}))
+        .await;
+    engine.run().await;
+    let back = Instant::now();
+    assert_eq!(second.expect("message").await["payload"], "meanwhile");
+    println!("away: the message came {:?} after", back.elapsed());
+    let (mut third, mut fourth) = pair_of(&a, &b).await;
+    println!("away: users of both met {:?} after", back.elapsed());
+    talk(&mut third, &mut fourth, 20).await;
+}
+
+#[tokio::test]
+async fn a_slow_engine_relays_and_does_not_match() {
+    let engine = Engine::start().await;
+    let (a, b, network) = engine.two_behind_a_network().await;
+    let (mut first, mut second) = pair_of(&a, &b).await;
+    // A call takes twice that: too long for users who wait.
+    network.becomes(Network::Slow(Duration::from_millis(500)));
+    let until = Instant::now() + Duration::from_secs(6);
+    let (index, bus, ()) = tokio::join!(
+        changes(&a, "index", until),
+        changes(&a, "bus", until),
+        async {
+            stands(&a, "down").await;
+            local_pairs(&a, &b).await;
+            let asked = Instant::now();
+            talk(&mut first, &mut second, 1).await;
+            println!("slow: a message of each took {:?}", asked.elapsed());
+            talk(&mut first, &mut second, 20).await;
+        }
+    );
+    println!("slow: index {index:?}, bus {bus:?}");
+    assert_eq!((index, bus), (vec![1.0, 0.0], vec![1.0]));
+    network.becomes(Network::Good);
+    stands(&a, "up").await;
+    stands(&b, "up").await;
+    talk(&mut first, &mut second, 20).await;
+    let (mut third, mut fourth) = pair_of(&a, &b).await;
+    talk(&mut third, &mut fourth, 20).await;
+    for (reason, count) in [("closed", 0.0), ("silent", 0.0)] {
+        let labels = format!(r#"reason="{reason}""#);
+        assert_eq!(a.metric("cluster_reconnects_total", &labels).await, count);
+    }
+}
+
+/// Both connections of both nodes are half open.
+#[tokio::test]
+async fn a_black_hole_before_the_engine_is_noticed_and_left() {
+    let engine = Engine::start().await;
+    let (a, b, network) = engine.two_behind_a_network().await;
+    let (mut first, mut second) = pair_of(&a, &b).await;
+    network.becomes(Network::Hole);
+    let began = Instant::now();
+    for number in 0..5 {
+        first
+            .send(json!({"type": "message", "payload": number}))
+            .await;
+    }
+    stands(&a, "down").await;
+    println!("black hole: noticed after {:?}", began.elapsed());
+    local_pairs(&a, &b).await;
+    becomes(1.0, "silent", async || {
+        let labels = r#"reason="silent""#;
+        a.metric("cluster_reconnects_total", labels).await
+    })
+    .await;
+    network.becomes(Network::Good);
+    let healed = Instant::now();
+    for number in 0..5 {
+        assert_eq!(second.expect("message").await["payload"], number);
+    }
+    println!(
+        "black hole: what was said came {:?} after",
+        healed.elapsed()
+    );
+    talk(&mut first, &mut second, 20).await;
+    let (mut third, mut fourth) = pair_of(&a, &b).await;
+    talk(&mut third, &mut fourth, 20).await;
+    knows(&a, "dead", 0.0).await;
+}
+
+/// Two thousand wait who fit nobody of their own node, and come back all at once.
+#[tokio::test]
+async fn all_who_wait_return_at_once() {
+    const PAIRS: usize = 1_000;
+    let mut engine = Engine::start().await;
+    let flags = [
+        "--widen-language-after",
+        "1h",
+        "--widen-region-after",
+        "1h",
+        "--widen-anyone-after",
+        "1h",
+        "--max-connections",
+        "4000",
+    ];
+    let (a, b) = engine.two_with(&flags).await;
+    engine.kill();
+    stands(&a, "down").await;
+    stands(&b, "down").await;
+    let mut users = Vec::new();
+    for number in 0..PAIRS {
+        for node in [&a, &b] {
+            let mut user = User::connect(node).await;
+            let interest = format!("interest {number}");
+            user.wait_with(json!({"interests": [interest]})).await;
+            users.push(user);
+        }
+    }
+    let calls = async || {
+        let mut sum = 0.0;
+        for node in [&a, &b] {
+            let metrics = node.metrics().await;
+            let seeks = metrics.all("cluster_calls_total");
+            sum += seeks
+                .filter(|(labels, _)| labels.contains(r#"script="seek""#))
+                .map(|(_, count)| count)
+                .sum::<f64>();
+        }
+        sum
+    };
+    let before = calls().await;
+    engine.run().await;
+    let began = Instant::now();
+    eventually("all are matched", async || {
+        let mut waiting = 0.0;
+        for node in [&a, &b] {
+            let metrics = node.metrics().await;
+            let all = metrics.all("matchmaking_waiting_users");
+            waiting += all.map(|(_, count)| count).sum::<f64>();
+        }
+        waiting == 0.0
+    })
+    .await;
+    let took = began.elapsed();
+    let calls = calls().await - before;
+    println!("all return: {PAIRS} pairs after {took:?}, in {calls} calls");
+    // Each looks, and tells the index when it has gone: one by one that would be four thousand.
+    assert!(calls < 1_000.0, "{calls} calls");
+    for pair in users.chunks_exact_mut(2) {
+        let [first, second] = pair else { panic!("two") };
+        assert_eq!(first.expect_match().await.peer, second.id);
+        assert_eq!(second.expect_match().await.peer, first.id);
+    }
+    assert_eq!(engine.ask("hlen {vm:m}:1:t"), "0");
+}
