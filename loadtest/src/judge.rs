@@ -27,7 +27,6 @@ pub fn judge(books: &Books, about: About, watch: &mut Watch) -> Record {
 pub fn weigh(books: &Books, about: About, watch: &mut Watch) -> Record {
     let (elapsed, [from, to]) = (about.elapsed, about.steady);
     let mut record = books.to_record(about, watch.names());
-    record.thresholds = watch.finish(books, elapsed);
     let asked = watch.thresholds().filter_map(|one| one.drift_limit());
     // The system's own limit counts even if no threshold names it.
     let files = books
@@ -36,6 +35,7 @@ pub fn weigh(books: &Books, about: About, watch: &mut Watch) -> Record {
         .map(|most| ("server_fds", most as f64));
     let limits: Vec<_> = asked.chain(files).collect();
     record.drift = drift::drift(&books.series, from, to, &limits);
+    record.thresholds = watch.finish(books, &record.drift, elapsed);
     validity::blame_generator(&mut record);
     record
 }

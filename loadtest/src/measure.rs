@@ -6,6 +6,8 @@ pub mod failures;
 pub mod histogram;
 pub mod ledger;
 pub mod message;
+pub mod nodes;
+pub mod reach;
 pub mod sample;
 pub mod searches;
 pub mod series;

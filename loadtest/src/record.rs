@@ -8,6 +8,7 @@ mod counts;
 mod course;
 mod exit;
 mod findings;
+mod nodes;
 mod shard;
 mod talks;
 
@@ -16,11 +17,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use counts::{Blame, Call, Connections, Delivery, ErrorEntry, Flow, Latency, Matches};
-pub use course::{Generator, Quantiles, Series, Server, Window};
+pub use course::{Generator, Quantiles, Series, Server, ServerTranscription, Window};
 pub use exit::Exit;
 pub use findings::{
     Advice, Capacity, CapacityStep, ComparedFigure, Comparison, Drift, Failover, Recovery,
 };
+pub use nodes::{ErrorPlace, Node, NodeLoss, ReachRow};
 pub use shard::{PlanFacts, ShardData};
 pub use talks::{Talks, Words};
 
@@ -49,6 +51,12 @@ pub struct Record {
     pub matches: Matches,
     /// For each message type and direction.
     pub delivery: Vec<Delivery>,
+    /// Of a run over several servers: rooms and messages within one server, and between two.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reach: Vec<ReachRow>,
+    /// The servers of a run over several, in the order of its command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
     /// For each name of a call.
     pub calls: Vec<Call>,
     /// For each name of a flow.
@@ -56,7 +64,8 @@ pub struct Record {
     pub flows: Vec<Flow>,
     /// By name: `connect`, `match`, `message` (from the moment due), `message_as_sent` (from the moment of
     /// sending), `own_lateness`, and `call NAME` and `call_as_sent NAME` for each call; where sessions went on over other
-    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), `heard_again`, and `moved`; of
+    /// connections `failover`, `failover ws` (`sse`, `poll`: what carried them then), `heard_again`, and `moved`; over several servers
+    /// `match_local`, `match_remote`, `message_local` and `message_remote`, and once one was lost `told_of_loss` and `matched_again`; of
     /// transcription sessions, from the moment due, `audio_ack`, `partial`, `final` (the end of an utterance to its final), and
     /// `stored` (a final to its `stored`) and `fan_out` (a final from the host to a listener).
     pub latency: BTreeMap<String, Latency>,
@@ -163,7 +172,7 @@ pub struct Run {
     /// The version or commit under test, as it was given.
     #[serde(default)]
     pub build: Option<String>,
-    /// URL of the server.
+    /// URL of the server; of several, with `, ` between them.
     pub target: String,
     pub scenario: String,
     /// The command line that would repeat it, without secrets; of a merged record, a line for each shard.

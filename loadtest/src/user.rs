@@ -8,6 +8,7 @@ mod inbound;
 mod moving;
 mod named_room;
 pub mod net;
+mod place;
 pub mod resume;
 pub mod run_state;
 mod steps;
@@ -24,6 +25,8 @@ use tokio::{
 use crate::{
     measure::{
         ledger::Stay,
+        nodes::{FaultKind, Torn},
+        reach::NodeId,
         sample::{ErrorKind, FlowId, Sample, Sink, Unmatched},
     },
     plan::{ResolvedPlan, Start},
@@ -31,6 +34,7 @@ use crate::{
         clock::{pacer::Pacer, stall::Pulse},
         named_room::NamedRoom,
         net::{connection::Connection, servers::Servers},
+        place::Place,
         resume::{Heard, Resume},
         run_state::{RunState, reached},
         steps::{call::Pending, echo::Echo, expect::Expecting, send::Sending},
@@ -145,12 +149,20 @@ struct User {
     torn_at: Option<Duration>,
     /// When the plan drops the connection next.
     drop_at: Option<Duration>,
+    /// Which of several servers the user goes to, and whether they are connected to it.
+    place: Place,
+    here: bool,
+    /// The one that the user was connected to last.
+    last_node: Option<NodeId>,
+    /// How the user lost the partner with a server; `None` once they have one again.
+    torn: Option<Box<Torn>>,
 }
 
 /// Plays one user until the plan removes the user or the run ends. A user of an arrival phase ends with the flow.
 pub async fn play(start: Start, context: Rc<WorkerContext>) {
     let flow = context.plan.flow_of(start.user);
-    let reconnects = context.plan.flows[flow].reconnect;
+    // Behind a load balancer, a client connects to another server.
+    let reconnects = context.plan.flows[flow].reconnect || context.servers.count() > 1;
     let mut user = User::new(start, Rc::clone(&context));
     let mut failures = 0;
     while !user.is_over() {
@@ -180,13 +192,14 @@ pub async fn play(start: Start, context: Rc<WorkerContext>) {
                 Box::pin(user.close()).await;
             }
             Err(Stop::Broken(error)) => {
-                user.drop_connection(Sample::Dropped { error });
+                user.break_off(error);
                 if !reconnects {
                     return;
                 }
             }
             Err(Stop::NotConnected(error)) => {
-                user.tell(Sample::NotConnected { error });
+                user.tell_fault(FaultKind::NotConnected, error);
+                user.go_on();
                 if !reconnects && user.dropped_at.is_none() {
                     return;
                 }
@@ -227,6 +240,10 @@ impl User {
             dropped_at: None,
             torn_at: None,
             drop_at,
+            place: Place::default(),
+            here: false,
+            last_node: None,
+            torn: None,
         }
     }
 
@@ -259,7 +276,9 @@ impl User {
         let now = self.context.now();
         let paired = self.room.is_some() || self.search.is_some();
         let resumes = false;
-        self.drop_connection(Sample::StormDropped { paired, resumes });
+        self.drop_connection(false);
+        self.tell(Sample::StormDropped { paired, resumes });
+        self.go_on();
         self.note_drop(now, paired);
     }
 
@@ -288,7 +307,7 @@ impl User {
     }
 
     fn tell_error(&self, error: ErrorKind) {
-        self.tell(Sample::Error { error });
+        self.tell_fault(FaultKind::Error, error);
     }
 
     /// Listens, and sends what is due, until the run or the user's part in it ends.
@@ -434,6 +453,6 @@ mod tests {
     fn a_user_is_small() {
         // There are ten thousand of them: large and rare parts are boxed.
         let (user, connection) = (size_of_future(play), size_of::<websocket::Connection>());
-        assert!(user <= 1472 && connection <= 384, "{user}, {connection}");
+        assert!(user <= 1504 && connection <= 384, "{user}, {connection}");
     }
 }

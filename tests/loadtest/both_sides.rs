@@ -112,7 +112,15 @@ async fn a_leave_that_the_partner_is_not_told_of_is_reported() {
         leave_untold: true,
         ..Faults::default()
     };
-    let load = ["--scenario", CHANGING, "--message-timeout", "100ms"];
+    // A leave is untold after two seconds: the run lasts longer, since users may pair late on a busy machine.
+    let load = [
+        "--scenario",
+        CHANGING,
+        "--message-timeout",
+        "100ms",
+        "--duration",
+        "6s",
+    ];
     let (ran, fake) = against(faults, &load).await;
     assert!(Counts::get(&fake.counts.untold) > 0);
     assert!(ran.error("peer_left_missing") > 0, "{}", ran.stdout);

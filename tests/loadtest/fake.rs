@@ -1,5 +1,8 @@
 //! A matchmaking server that misbehaves on demand.
 
+mod cluster;
+mod lasting;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -14,12 +17,19 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedSender, unbounded_channel},
+        watch,
+    },
 };
 use tokio_tungstenite::{
     accept_async,
     tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode},
 };
+
+pub(crate) use cluster::Cluster;
+use cluster::{Node, TOLD_AFTER, listen};
+pub(crate) use lasting::Lasting;
 
 /// What the server does wrong. Every `Some(n)` means: with each n-th message.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +60,10 @@ pub(crate) struct Faults {
     pub wrong_peer_id: bool,
     /// Once: pairs two who are in rooms with each other, and their partners with each other.
     pub swap: Option<usize>,
+    /// Drops messages between nodes.
+    pub drop_remote: Option<usize>,
+    /// Closes connections of this node only.
+    pub close_at: Option<usize>,
     /// Relays no message of this type.
     pub drop_type: Option<&'static str>,
     /// Delays each relayed message by this many milliseconds.
@@ -79,6 +93,8 @@ pub(crate) struct Counts {
     pub connected: AtomicUsize,
     pub received: AtomicUsize,
     pub dropped: AtomicUsize,
+    pub remote: AtomicUsize,
+    pub remote_rooms: AtomicUsize,
     pub duplicated: AtomicUsize,
     pub reordered: AtomicUsize,
     pub misrouted: AtomicUsize,
@@ -117,6 +133,7 @@ type Outbox = UnboundedSender<Message>;
 #[derive(Clone)]
 struct Member {
     id: usize,
+    node: usize,
     outbox: Outbox,
 }
 
@@ -149,6 +166,7 @@ struct Server {
 pub(crate) struct Fake {
     pub address: SocketAddr,
     pub counts: Arc<Counts>,
+    _alive: watch::Sender<bool>,
 }
 
 impl Fake {
@@ -163,12 +181,14 @@ impl Fake {
             counts: Arc::clone(&counts),
             state,
         });
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Arc::clone(&server).serve(stream));
-            }
-        });
-        Self { address, counts }
+        let (alive, killed) = watch::channel(false);
+        let number = 0;
+        tokio::spawn(listen(server, listener, Node { number, killed }));
+        Self {
+            address,
+            counts,
+            _alive: alive,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -208,7 +228,7 @@ impl Drop for Connected {
 }
 
 impl Server {
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, mut node: Node) {
         let id = self.counts.connections.fetch_add(1, SeqCst);
         let connected = Connected::new(&self.counts);
         let full = self.faults.room_for.is_some_and(|most| connected.0 > most);
@@ -229,10 +249,20 @@ impl Server {
                 &json!({"type": "session", "session_id": id.to_string()}),
             ));
         }
-        let me = Member { id, outbox };
+        let number = node.number;
+        let me = Member {
+            id,
+            node: number,
+            outbox,
+        };
         self.lock().outboxes.insert(id, me.outbox.clone());
         loop {
             tokio::select! {
+                () = node.death() => {
+                    drop((read, write, connected));
+                    tokio::time::sleep(TOLD_AFTER).await;
+                    return self.leave(id);
+                }
                 message = queue.recv() => match message {
                     Some(message) => {
                         let last = message.is_close();
@@ -330,6 +360,8 @@ impl Server {
         if !self.faults.one_sided {
             let _ = second.outbox.send(found(first, false));
         }
+        let remote = usize::from(first.node != second.node);
+        self.counts.remote_rooms.fetch_add(remote, SeqCst);
         state.partners.insert(first.id, second.clone());
         state.partners.insert(second.id, first.clone());
     }
@@ -360,7 +392,15 @@ impl Server {
                 .send(text(&json!({"type": "error", "code": code})));
             return;
         }
+        let remote = me.node != partner.node;
+        if remote {
+            let number = counts.remote.fetch_add(1, SeqCst) + 1;
+            if nth(&counts.dropped, faults.drop_remote, number) {
+                return;
+            }
+        }
         if let Some((every, code)) = faults.close
+            && faults.close_at.is_none_or(|node| node == me.node)
             && nth(&counts.closed, Some(every), number)
         {
             let frame = CloseFrame {

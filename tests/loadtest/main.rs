@@ -3,6 +3,7 @@
 mod blame;
 mod both_sides;
 mod campaigns;
+mod cluster;
 mod command;
 mod delivery;
 mod fake;
@@ -21,6 +22,8 @@ mod signals;
 mod talk;
 mod tls;
 mod transcription;
+mod transcription_audio;
+mod transcription_faults;
 
 use std::{
     process::{Output, Stdio},

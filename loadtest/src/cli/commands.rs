@@ -43,11 +43,15 @@ pub fn run(command: Command) -> Result<Exit, Box<dyn Error>> {
             written.and(print(&report::comparison(&run)))?;
             Ok(code)
         }
-        Command::Merge { records, to } => {
+        Command::Merge {
+            records,
+            cluster,
+            to,
+        } => {
             let files = reports::checked(&to)?;
             let read = |path: &PathBuf| Ok((name(path), report::read(path)?));
             let records = records.iter().map(read).collect::<Result<_, FileError>>()?;
-            let record = shards::merge(records)?;
+            let record = shards::merge(records, cluster)?;
             let written = reports::write_all(&record, &files);
             written.and(print(&report::terminal(&record)))?;
             Ok(record.exit_code)

@@ -14,7 +14,11 @@ use thiserror::Error;
 
 use crate::{
     cli::{flags::credentials::AccessFlags, reports},
-    plan::{Plan, PlanError, Shard, scenario::ScenarioError, threshold::ThresholdError},
+    plan::{
+        Plan, PlanError, Shard,
+        scenario::ScenarioError,
+        threshold::{self, Threshold, ThresholdError},
+    },
     record::Record,
     report::{self, FileError, Format},
     run::campaign::Campaign,
@@ -33,6 +37,8 @@ Examples:
   loadtest --users 5000 --duration 30m           the baseline that a release is held to
   loadtest --users 1000 --spacing 0ms            a thousand users at the same moment
   loadtest ws://10.0.0.5:8080/ws --admin-url http://10.0.0.5:6060/metrics --report run.html --report run.json
+  loadtest ws://10.0.0.5:8080/ws ws://10.0.0.6:8080/ws ws://10.0.0.7:8080/ws --scenario node-loss
+                                                 three servers that are one service, of which you kill one
   loadtest --scenario stress --report stress.html
                                                  how many users the server holds
   loadtest init my.toml; loadtest check my.toml; loadtest --scenario my.toml
@@ -114,6 +120,11 @@ pub enum Command {
         /// The files that the shards wrote with `--report FILE.json`
         #[arg(required = true, value_name = "RUN")]
         records: Vec<PathBuf>,
+        /// The servers of shards with different URLs are one service: a room may have users of two of them
+        ///
+        /// Not needed where each shard was given the URLs of all.
+        #[arg(long)]
+        cluster: bool,
         /// Also write it to this file: .html, .md, .json, .csv or .txt; repeatable
         #[arg(long, value_name = "FILE")]
         to: Vec<PathBuf>,
@@ -145,20 +156,32 @@ pub enum Command {
 /// measured from the moment when an action was due, so a server that stalls cannot hide it.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// WebSocket URL of the server
-    #[arg(env = "LOADTEST_URL", default_value = "ws://127.0.0.1:8080/ws")]
-    pub url: String,
+    /// WebSocket URL of the server; of several servers that are one service, all of them
+    ///
+    /// Of several, users take turns; one whose connection is lost goes on to the next.
+    #[arg(
+        env = "LOADTEST_URL",
+        value_name = "URL",
+        value_delimiter = ' ',
+        default_value = "ws://127.0.0.1:8080/ws"
+    )]
+    pub url: Vec<String>,
 
     /// How many users come when, and what they do.
     #[command(flatten)]
     pub load: LoadFlags,
 
-    /// Address of the server's Prometheus metrics, or none
+    /// Address of the server's Prometheus metrics, or none; of several servers once for each, in their order
     ///
     /// The report shows the server's CPU, memory and open files from there. [default: http://127.0.0.1:6060/metrics if
     /// the server is on this machine and its port is 8080, else none]
-    #[arg(long, env = "LOADTEST_ADMIN_URL", value_name = "URL")]
-    pub admin_url: Option<String>,
+    #[arg(
+        long,
+        env = "LOADTEST_ADMIN_URL",
+        value_name = "URL",
+        value_delimiter = ' '
+    )]
+    pub admin_url: Vec<String>,
 
     /// Also write the report to this file: .html, .md, .json, .csv or .txt; repeatable
     ///
@@ -245,10 +268,22 @@ impl Flags {
     pub fn check(self) -> Result<Config, ConfigError> {
         let mut plans = self.load.plans()?;
         self.shard.apply(&mut plans, self.load.capacity)?;
-        let target = Target::new(&self.url, self.admin_url.as_deref())?
+        // Space around a URL, and between several, means nothing.
+        let urls = self.url.iter().filter(|url| !url.trim().is_empty());
+        let urls: Vec<_> = urls.cloned().collect();
+        let urls = if urls.is_empty() {
+            self.url.clone()
+        } else {
+            urls
+        };
+        let target = Target::of_nodes(&urls, &self.admin_url)?
             .with_access(self.access.check().map_err(TargetError::from)?)?;
         for plan in &mut plans {
             plan.thresholds = self.thresholds.thresholds(plan)?;
+            let on_losses = plan.thresholds.iter().any(Threshold::is_on_lost_nodes);
+            if target.urls().len() > 1 && !on_losses {
+                plan.thresholds.push(threshold::nodes_lost());
+            }
             plan.check_names()?;
         }
         let campaign = Campaign {
@@ -292,7 +327,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::threshold;
 
     fn check(args: &[&str]) -> Result<Config, String> {
         let cli = Cli::try_parse_from([&["loadtest"], args].concat());
@@ -309,6 +343,24 @@ mod tests {
         plan.thresholds = threshold::defaults(plan.parts());
         assert_eq!(config.campaign.plans, [plan]);
         assert_eq!(config.target.url(), "ws://127.0.0.1:8080/ws");
+    }
+
+    #[test]
+    fn several_servers_are_held_to_stay() {
+        let names = |args: &[&str]| {
+            let mut config = check(args).expect("good");
+            let plan = config.campaign.plans.remove(0);
+            let names = plan.thresholds.iter().map(Threshold::expression);
+            let of_nodes = names.filter(|name| name.starts_with("nodes_lost"));
+            of_nodes.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["ws://a/ws"]).len(), 0);
+        let two = ["ws://a/ws", "ws://b/ws"];
+        assert_eq!(names(&two), ["nodes_lost count < 1"]);
+        let expected = [&two[..], &["--scenario", "node-loss"]].concat();
+        assert_eq!(names(&expected), ["nodes_lost count >= 1"]);
+        let both = check(&two).expect("good").target.url();
+        assert_eq!(both, "ws://a/ws, ws://b/ws");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 mod course;
 mod extras;
+mod nodes;
 
 pub use course::Noise;
 
@@ -39,6 +40,7 @@ pub fn record() -> Record {
             attempted: 5004,
             succeeded: 5000,
             dropped: 1,
+            lost_with_node: 0,
             reconnects: 0,
             peak: 5000,
             success_percent: Some(99.90),
@@ -53,6 +55,8 @@ pub fn record() -> Record {
             ..Matches::default()
         },
         delivery: delivery(sent, delivered),
+        reach: vec![],
+        nodes: vec![],
         calls: vec![],
         flows: vec![],
         latency: latencies(),
@@ -75,7 +79,7 @@ pub fn record() -> Record {
             rss_last_bytes: 41_000_000,
             rss_peak_bytes: 41_300_000,
             fds_peak: 5018,
-            queue_peak: None,
+            transcription: None,
         }),
         capacity: None,
         drift: vec![],
@@ -112,6 +116,21 @@ pub fn everything() -> Record {
         connected_99_percent_ms: Some(2_110.0),
     });
     record.failover = Some(extras::failover());
+    nodes::add(&mut record);
+    record.talks = Some(extras::talks());
+    if let Some(server) = &mut record.server {
+        server.transcription = Some(extras::transcription());
+    }
+    for (name, middle) in [
+        ("audio_ack", 0.9),
+        ("partial", 82.0),
+        ("final", 84.0),
+        ("stored", 51.0),
+        ("fan_out", 0.4),
+    ] {
+        let latency = latency(30_000, 0, middle);
+        record.latency.insert(name.to_owned(), latency);
+    }
     for (name, latency) in extras::failover_latencies() {
         record.latency.insert(name.to_owned(), latency);
     }

@@ -194,7 +194,7 @@ mod tests {
                 rss_bytes: crate::measure::server_use::whole(rss),
                 fds: 50,
                 max_fds: None,
-                queue: None,
+                transcribing: None,
             };
             series.push(Cell {
                 start: Duration::from_secs(second),

@@ -1,12 +1,13 @@
 //! Checks thresholds while the run is on, and says at its end how they turned out.
 
-pub mod measure;
+mod measure;
+mod question;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use measure::Question;
+use question::Question;
 
 use crate::{
     measure::{
@@ -14,7 +15,7 @@ use crate::{
         series::Cell,
     },
     plan::threshold::Threshold,
-    record::{Status, ThresholdResult},
+    record::{Drift, Status, ThresholdResult},
 };
 
 /// All thresholds of a run, and what became of them so far.
@@ -75,6 +76,7 @@ impl Watch {
                 threshold,
                 names,
                 shard: books.is_shard(),
+                drift: &[],
             };
             let measured = match threshold.over {
                 None => question.measure(books),
@@ -108,6 +110,7 @@ impl Watch {
                     threshold: &watched.threshold,
                     names,
                     shard: false,
+                    drift: &[],
                 };
                 let window = books.series.until(end, over);
                 let measured = window.and_then(|window| question.measure_window(&window));
@@ -119,10 +122,15 @@ impl Watch {
     }
 
     /// How all turned out. The books are closed.
-    pub fn finish(&mut self, books: &Books, now: Duration) -> Vec<ThresholdResult> {
+    pub fn finish(
+        &mut self,
+        books: &Books,
+        drift: &[Drift],
+        now: Duration,
+    ) -> Vec<ThresholdResult> {
         self.watched
             .iter_mut()
-            .map(|watched| watched.finish(books, &self.names, self.server_expected, now))
+            .map(|watched| watched.finish(books, drift, &self.names, self.server_expected, now))
             .collect()
     }
 }
@@ -148,6 +156,7 @@ impl Watched {
     fn finish(
         &mut self,
         books: &Books,
+        drift: &[Drift],
         names: &Names,
         server_expected: bool,
         now: Duration,
@@ -157,6 +166,7 @@ impl Watched {
             threshold,
             names,
             shard: books.is_shard(),
+            drift,
         };
         let measured = match threshold.over {
             // A run that is shorter than the window is one window.
@@ -168,8 +178,11 @@ impl Watched {
             None => question.measure(books),
         };
         let elsewhere = books.is_shard() && threshold.metric.needs_partners();
+        let metric = threshold.metric;
         let excused = elsewhere
-            || threshold.metric.is_of_server() && !threshold.asked_for && !server_expected;
+            || !threshold.asked_for && metric.is_of_server() && !server_expected
+            || !threshold.asked_for && metric.needs_a_long_run()
+            || !threshold.asked_for && metric.may_not_happen();
         let status = match measured {
             _ if self.aborted => Status::Failed,
             Some(measured) if threshold.holds(measured) => Status::Ok,

@@ -7,6 +7,7 @@ use std::{sync::mpsc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod several;
 mod shard;
 mod to_record;
 
@@ -21,6 +22,8 @@ use crate::{
         failures::{Failure, Failures},
         ledger::{Ledger, Scope},
         message::Kind,
+        nodes::Nodes,
+        reach::Reach,
         sample::ErrorKind,
         searches::{Classified, Searches},
         series::{Gauges, Series},
@@ -36,7 +39,7 @@ pub use to_record::{About, Names};
 const COUNT_FILES_EVERY: u32 = 10;
 
 /// An older reading of the server's metrics is ignored.
-const MAX_READING_AGE: Duration = Duration::from_secs(3);
+pub const MAX_READING_AGE: Duration = Duration::from_secs(3);
 
 /// The books of a run. The thread that leads the run keeps them.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub struct Books {
     pub server: ServerUse,
     pub generator: GeneratorUse,
     pub matches: MatchCounts,
+    /// The servers, if there are several.
+    pub nodes: Nodes,
     /// Messages from users of other shards.
     pub crossings: Crossings,
     /// The books of this shard for the merge, packed when the books are closed.
@@ -103,6 +108,7 @@ impl Books {
                 ..GeneratorUse::default()
             },
             matches: MatchCounts::default(),
+            nodes: Nodes::default(),
             crossings: Crossings::default(),
             packed: None,
             searches: Searches::new(fair_wait),
@@ -124,8 +130,16 @@ impl Books {
     pub fn tick(&mut self, now: Duration, server: Option<Reading>) {
         let mut window = Slice::default();
         let (mut unmatched, mut across) = (Vec::new(), Vec::new());
+        let (mut faults, mut torn) = (Vec::new(), Vec::new());
         while let Ok(mut slice) = self.slices.try_recv() {
-            slice.stays.drain(..).for_each(|stay| self.ledger.add(stay));
+            for stay in slice.stays.drain(..) {
+                match stay.breaks.is_empty() {
+                    true => self.ledger.add(stay),
+                    false => self.nodes.hold(stay),
+                }
+            }
+            faults.append(&mut slice.faults);
+            torn.append(&mut slice.torn);
             unmatched.append(&mut slice.unmatched);
             across.append(&mut slice.across);
             window.merge(&slice);
@@ -135,9 +149,11 @@ impl Books {
         let known = self.searches.add(unmatched);
         let dated = known.map_or(0, |known| self.record_searches(&known));
         self.totals.merge(&window);
+        let before = self.failures.total() + self.totals.errors.total() - window.errors.total();
+        self.nodes.add(now, &window.nodes, faults, torn);
+        let counted = self.decide(now, false);
         let lost = self.lost;
         self.lost = self.lost_by(now, &window);
-        let before = self.failures.total() + self.totals.errors.total() - window.errors.total();
         self.find_failures(now);
         let gauges = self.gauges(now, server);
         let end = self.end_of_window(now);
@@ -146,10 +162,17 @@ impl Books {
             .iter()
             .for_each(|message| self.crossings.add(message));
         cell.across = Crossings::raw(&across);
+        cell.across_by_reach = Reach::ALL
+            .map(|reach| Crossings::raw(across.iter().filter(|one| one.reach == Some(reach))));
         cell.counts.failed_matches = presumed;
         cell.counts.lost = difference(self.lost, lost);
         let failures = self.failures.total() + self.totals.errors.total();
         cell.counts.failures = failures.saturating_sub(before + dated);
+        if self.nodes.several() {
+            // What broke counts in the window in which it is known not to be of a lost server.
+            (cell.counts.drops, cell.counts.failed_connects) =
+                (counted.dropped, counted.not_connected);
+        }
         self.series.push(cell);
         self.ticked = end;
     }
@@ -158,6 +181,7 @@ impl Books {
     /// unknown in its own record and packed for the merge.
     pub fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
+        self.decide(now, true);
         if self.is_shard() {
             self.packed = Some(pack(&self.to_shard()));
         }
@@ -173,10 +197,13 @@ impl Books {
     }
 
     fn settle(&mut self, now: Duration) {
-        let refused = ErrorKind::ServerError(ServerCode::new("not_in_room"));
-        self.totals
-            .errors
-            .add(refused, self.ledger.wrongly_refused, now);
+        for (code, count) in [
+            ("not_in_room", self.ledger.wrongly_refused),
+            ("relay_lost", self.ledger.wrongly_lost),
+        ] {
+            let error = ErrorKind::ServerError(ServerCode::new(code));
+            self.totals.errors.add(error, count, now);
+        }
         self.closed = true;
         self.find_failures(now);
         let (mut lost, mut failures) = (0_i64, 0);
@@ -249,7 +276,7 @@ impl Books {
         for (failure, count) in [
             (Failure::MessageLost, self.lost()),
             (Failure::MessageLate, messages.late),
-            (Failure::MessageDuplicated, messages.duplicate),
+            (Failure::MessageDuplicated, self.duplicates()),
             (Failure::MessageReordered, messages.reordered),
             (Failure::MessageMisrouted, messages.wrong_peer),
             (Failure::MessageAltered, messages.altered),
@@ -313,7 +340,12 @@ impl Books {
     /// Records messages from another shard. The receiver's clock is `ahead_micros` ahead of the senders'.
     pub fn time(&mut self, crossing: &Crossing, ahead_micros: i64, late_micros: u64) {
         let [due, as_sent] = crossing.timed(ahead_micros);
-        due.for_each(|(micros, count)| self.totals.message.record_micros(micros, count));
+        for (micros, count) in due {
+            self.totals.message.record_micros(micros, count);
+            if let Some(reach) = crossing.reach {
+                self.totals.reach[reach as usize].record_micros(micros, count);
+            }
+        }
         for (micros, count) in as_sent {
             self.totals.as_sent.record_micros(micros, count);
             if micros > late_micros {
@@ -340,11 +372,14 @@ impl Books {
     /// count. `None`: there were none.
     pub fn connection_success(&self) -> Option<f64> {
         let people = &self.totals.people;
+        let excused = self.excused();
         let tried = match self.closed {
             true => people.tried(),
             false => people.connected + people.not_connected,
         };
-        percent_of(people.connected.saturating_sub(people.dropped), tried)
+        let tried = tried.saturating_sub(excused.not_connected);
+        let dropped = people.dropped.saturating_sub(excused.dropped);
+        percent_of(people.connected.saturating_sub(dropped), tried)
     }
 
     /// Good matches in percent of the searches that could have had one.

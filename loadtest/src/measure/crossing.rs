@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::{
     histogram::{dense::Latencies, sparse::Spread},
     message::{Across, Route},
+    reach::Reach,
 };
 
 /// Messages from other shards, by sending shard and type.
@@ -20,6 +21,8 @@ pub struct Crossing {
     /// The shard of the senders, from 0.
     pub from: u32,
     pub route: Route,
+    #[serde(default)]
+    pub reach: Option<Reach>,
     /// The time of the first one. Others are stored as differences from it, which keeps them exact however far apart the
     /// clocks are.
     base: i64,
@@ -70,13 +73,16 @@ impl Crossing {
 
 impl Crossings {
     pub fn add(&mut self, message: &Across) {
-        let same = |one: &&mut Crossing| one.from == message.from && one.route == message.route;
+        let of = |from, route, reach| (from, route, reach);
+        let this = of(message.from, message.route, message.reach);
+        let same = |one: &&mut Crossing| of(one.from, one.route, one.reach) == this;
         let place = match self.0.iter_mut().find(same) {
             Some(place) => place,
             None => {
                 self.0.push(Crossing {
                     from: message.from,
                     route: message.route,
+                    reach: message.reach,
                     base: message.as_sent_micros,
                     min_micros: message.as_sent_micros,
                     due: Tally::default(),
@@ -95,12 +101,19 @@ impl Crossings {
             .record(message.as_sent_micros.saturating_sub(place.base));
     }
 
+    /// Enters how far the messages of each shard came.
+    pub fn find_reach(&mut self, of: impl Fn(u32) -> Option<Reach>) {
+        for crossing in &mut self.0 {
+            crossing.reach = of(crossing.from);
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Crossing> {
         self.0.iter()
     }
 
     /// Latencies by the clocks as they are.
-    pub fn raw(messages: &[Across]) -> Spread {
+    pub fn raw<'a>(messages: impl IntoIterator<Item = &'a Across>) -> Spread {
         let mut latencies = Latencies::default();
         for message in messages {
             latencies.record_micros(message.due_micros.max(0).unsigned_abs(), 1);
@@ -121,6 +134,7 @@ mod tests {
             for took in [400, 350, 900, 5_000] {
                 crossings.add(&Across {
                     route: ROUTE,
+                    reach: None,
                     from: 1,
                     due_micros: ahead + took + 20,
                     as_sent_micros: ahead + took,
@@ -169,6 +183,7 @@ mod tests {
         let mut crossings = Crossings::default();
         crossings.add(&Across {
             route: ROUTE,
+            reach: None,
             from: 1,
             due_micros: 50,
             as_sent_micros: 50,

@@ -74,6 +74,7 @@ impl Errors {
             count: error.count,
             first_at_ms: error.first_at.as_secs_f64() * 1e3,
             meaning: kind.meaning().to_owned(),
+            places: Vec::new(),
         })
     }
 }
@@ -251,6 +252,7 @@ impl Failures {
             count: occurred.count,
             first_at_ms: occurred.first_at.as_secs_f64() * 1e3,
             meaning: failure.meaning().to_owned(),
+            places: Vec::new(),
         })
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::message::{Direction, Kind};
+use crate::measure::{
+    message::{Direction, Kind},
+    reach::NodeId,
+};
 
 mod inbox;
 mod recent;
@@ -16,8 +19,8 @@ mod tests;
 pub use inbox::{Inbox, Receipt};
 pub use recent::{Latest, UNDER_WAY};
 #[cfg(test)]
-use settle::{Contradictions, Settled};
-pub use settle::{Ledger, Scope};
+use settle::Contradictions;
+pub use settle::{Ledger, Scope, Settled};
 pub use shard::{LedgerShard, shifted};
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,
@@ -28,6 +31,12 @@ pub struct Stay {
     pub room: u64,
     /// The user.
     pub user: u32,
+    /// The server that the user was at when told of the room.
+    #[serde(default)]
+    pub node: NodeId,
+    /// How long the user had searched, if the match came in time.
+    #[serde(default)]
+    pub searched: Option<Duration>,
     /// The user's session, and that of the partner as the server named it.
     pub session: Option<u64>,
     pub peer: Option<u64>,
@@ -41,6 +50,9 @@ pub struct Stay {
     pub sent: [u32; Kind::MAX],
     /// Of those, how many the server answered with `not_in_room`.
     pub refused: u32,
+    /// Of those, how many it answered with `relay_lost`: the way to the partner's server takes no more.
+    #[serde(default)]
+    pub relays_lost: u32,
     /// Those that were sent in the end.
     pub latest: Latest,
     /// The user stayed until nothing was under way any more, at the end of the run.
@@ -49,6 +61,12 @@ pub struct Stay {
     pub partner_left: bool,
     /// The user's own connection was cut: what was under way may never have reached the server.
     pub cut_off: bool,
+    /// When the user's connection broke, and at which server. Of a run over several servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaks: Vec<(NodeId, Duration)>,
+    /// It broke because the server was lost.
+    #[serde(default)]
+    pub node_lost: bool,
     /// The partner belongs to another load test, so nothing is known of what they received.
     pub foreign: bool,
     /// The server sends back some of the messages only: nothing is known of those that do not come.
@@ -70,6 +88,8 @@ impl Stay {
         Self {
             room,
             user,
+            node: NodeId::default(),
+            searched: None,
             session: None,
             peer: None,
             joined,
@@ -77,10 +97,13 @@ impl Stay {
             direction,
             sent: [0; Kind::MAX],
             refused: 0,
+            relays_lost: 0,
             latest: Latest::new(message_timeout),
             settled: false,
             partner_left: false,
             cut_off: false,
+            breaks: Vec::new(),
+            node_lost: false,
             foreign: false,
             some_come_back: false,
             inbox: Inbox::default(),

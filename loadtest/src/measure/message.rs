@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::reach::Reach;
+
 /// A received message.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered {
     pub route: Route,
+    /// `None`: there is one server.
+    pub reach: Option<Reach>,
     /// Since it was due.
     pub latency: Duration,
     /// Since it was sent.
@@ -25,6 +29,8 @@ pub struct Delivered {
 #[derive(Debug, Clone, Copy)]
 pub struct Across {
     pub route: Route,
+    /// `None`: the receiver's shard knows of one server.
+    pub reach: Option<Reach>,
     /// The shard of the sender, from 0.
     pub from: u32,
     /// Microseconds since it was due, by both clocks as they are.

@@ -5,7 +5,12 @@ use std::{io, time::Duration};
 pub use crate::measure::message::{Across, Delivered, Direction, Kind, Route};
 pub use crate::measure::server_code::ServerCode;
 use crate::{
-    measure::{ledger::Stay, talk::TalkSample},
+    measure::{
+        ledger::Stay,
+        nodes::{FaultKind, Torn},
+        reach::NodeId,
+        talk::TalkSample,
+    },
     plan::Transport,
     record::Blame,
 };
@@ -104,6 +109,18 @@ pub enum Sample {
     HeardAgain { after: Duration },
     /// Of a part in a transcription session, or in an interview.
     Talk(TalkSample),
+    /// Connected to this of several servers; `changed`: the user was at another one before.
+    Arrived { node: NodeId, changed: bool },
+    /// No longer; `broke`: neither side had closed.
+    Departed { node: NodeId, broke: bool },
+    /// Of several servers, the one at which something went wrong; told in place of the sample for one server.
+    Fault {
+        node: NodeId,
+        kind: FaultKind,
+        error: ErrorKind,
+    },
+    /// Lost the partner with a server, or was matched again after that.
+    Torn(Torn),
     /// Connected again, this long after that.
     StormConnected { after: Duration },
     /// Matched again, this long after that.
@@ -266,6 +283,42 @@ impl ErrorKind {
             | Self::MessageTooLong => Blame::Protocol,
             _ => Blame::Server,
         }
+    }
+
+    /// A server that is lost has errors like this.
+    pub fn may_be_of_a_lost_server(&self) -> bool {
+        match self {
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectFailed
+            | Self::NoSession
+            | Self::Ended
+            | Self::Reset
+            | Self::Silent
+            | Self::ServerNotReading
+            | Self::CloseTimeout => true,
+            // Its session was there, and nowhere else.
+            _ => self.refuses_resume(),
+        }
+    }
+
+    /// No server has the session any more: another may begin, and show the ticket of its room.
+    pub fn refuses_resume(&self) -> bool {
+        match self {
+            Self::ClosedByServer(code) => matches!(code, 4502 | 4503),
+            Self::HttpStatus(status) | Self::HandshakeRejected(status) => {
+                matches!(status, 401 | 410)
+            }
+            _ => false,
+        }
+    }
+
+    /// Neither side had closed.
+    pub fn is_break(&self) -> bool {
+        matches!(
+            self,
+            Self::Ended | Self::Reset | Self::Silent | Self::ServerNotReading
+        )
     }
 
     /// The same of the request that begins a session: its status means what that of a handshake means.

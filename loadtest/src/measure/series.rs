@@ -9,7 +9,8 @@ use crate::{
     base::units::percent_of,
     measure::{
         histogram::sparse::{Spread, heat_bounds_ms},
-        server_use::Reading,
+        reach::Reach,
+        server_use::{Reading, Transcribing},
     },
     record,
 };
@@ -42,8 +43,13 @@ pub struct Cell {
     pub connect: Spread,
     pub matching: Spread,
     pub message: Spread,
+    /// The same by [`Reach`]; empty if there is one server.
+    #[serde(default)]
+    pub reach: [Spread; Reach::ALL.len()],
     /// Latencies of messages between shards, by both clocks as they are; not in `message`.
     pub across: Spread,
+    #[serde(default)]
+    pub across_by_reach: [Spread; Reach::ALL.len()],
     pub as_sent: Spread,
     pub lateness: Spread,
     /// By the number of the call.
@@ -105,7 +111,9 @@ impl Cell {
             connect,
             matching,
             message,
+            reach,
             across,
+            across_by_reach,
             as_sent,
             lateness,
             calls,
@@ -118,6 +126,12 @@ impl Cell {
         self.matching.join(matching);
         self.message.join(message);
         self.across.join(across);
+        for (mine, theirs) in self.reach.iter_mut().zip(reach) {
+            mine.join(theirs);
+        }
+        for (mine, theirs) in self.across_by_reach.iter_mut().zip(across_by_reach) {
+            mine.join(theirs);
+        }
         self.as_sent.join(as_sent);
         self.lateness.join(lateness);
         if self.calls.len() < calls.len() {
@@ -149,12 +163,16 @@ impl Cell {
             connect: self.connect.quantiles(),
             matching: self.matching.quantiles(),
             message: self.message.quantiles(),
+            message_local: self.reach[Reach::Local as usize].quantiles(),
+            message_remote: self.reach[Reach::Remote as usize].quantiles(),
             call: calls.quantiles(),
             own_lateness: self.lateness.quantiles(),
             heat: self.message.heat(),
             server_cpu_percent: now.server_cpu_percent.map(record::digits),
             server_rss_bytes: now.server.map(|server| server.rss_bytes),
             server_fds: now.server.map(|server| server.fds),
+            server_queue: now.transcribing().map(|it| it.queue),
+            server_spill_bytes: now.transcribing().map(|it| it.spill_bytes),
             generator_cpu_percent: record::digits(now.generator_cpu_percent),
             generator_rss_bytes: now.generator_rss_bytes,
         }
@@ -162,6 +180,11 @@ impl Cell {
 }
 
 impl Gauges {
+    /// `None`: the server does not transcribe, or was not read.
+    pub fn transcribing(&self) -> Option<Transcribing> {
+        self.server?.transcribing
+    }
+
     /// The gauges of this window and the next as one: CPU is averaged by length, the rest is that of the end.
     fn followed_by(&self, next: &Self, [mine, theirs]: [f64; 2]) -> Self {
         let mean =
@@ -253,6 +276,11 @@ impl Series {
         let within =
             |cell: &&Cell| (start..end).contains(&cell.start.saturating_add(cell.length / 2));
         joined(self.cells().filter(within))
+    }
+
+    /// Changes each window.
+    pub fn each(&mut self, change: impl FnMut(&mut Cell)) {
+        self.levels.iter_mut().flatten().for_each(change);
     }
 
     /// The latest window.

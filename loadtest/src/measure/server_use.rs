@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::record;
 
+mod transcribing;
+
+pub use transcribing::Transcribing;
+
 /// Other numbers of bytes, seconds or files are ignored.
 const POSSIBLE: std::ops::RangeInclusive<f64> = 0.0..=1e15;
 
@@ -19,9 +23,9 @@ pub struct Reading {
     pub fds: u64,
     /// The limit of open files.
     pub max_fds: Option<u64>,
-    /// Segments and answers that wait to be stored.
+    /// `None`: it does not transcribe.
     #[serde(default)]
-    pub queue: Option<u64>,
+    pub transcribing: Option<Transcribing>,
 }
 
 impl Reading {
@@ -35,8 +39,26 @@ impl Reading {
             rss_bytes: whole(rss),
             fds: value(text, "process_open_fds").map_or(0, whole),
             max_fds: value(text, "process_max_fds").map(whole),
-            queue: value(text, "transcribe_queue_length").map(whole),
+            transcribing: Transcribing::parse(text),
         })
+    }
+}
+
+impl Reading {
+    /// Of two servers together. Limits of open files do not add up.
+    pub fn beside(self, other: Self) -> Self {
+        let transcribing = match (self.transcribing, other.transcribing) {
+            (Some(a), Some(b)) => Some(a.both(b, u64::saturating_add, |a, b| a + b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            at: self.at.max(other.at),
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            rss_bytes: self.rss_bytes + other.rss_bytes,
+            fds: self.fds + other.fds,
+            max_fds: None,
+            transcribing,
+        }
     }
 }
 
@@ -75,7 +97,7 @@ pub struct ServerUse {
     rss_peak_bytes: u64,
     fds_peak: u64,
     #[serde(default)]
-    queue_peak: Option<u64>,
+    transcribing: Option<Transcribing>,
 }
 
 impl ServerUse {
@@ -88,7 +110,10 @@ impl ServerUse {
         }
         self.rss_peak_bytes = self.rss_peak_bytes.max(reading.rss_bytes);
         self.fds_peak = self.fds_peak.max(reading.fds);
-        self.queue_peak = self.queue_peak.max(reading.queue);
+        if let Some(now) = reading.transcribing {
+            let of_run = self.transcribing.get_or_insert_default();
+            of_run.add(before.and_then(|before| before.transcribing), now);
+        }
         let before = before?;
         let seconds = reading.at.saturating_sub(before.at).as_secs_f64();
         // A restarted server counts from zero.
@@ -110,6 +135,11 @@ impl ServerUse {
     }
 
     fn merge(&mut self, other: &Self, whole: fn(u64, u64) -> u64, fraction: fn(f64, f64) -> f64) {
+        let transcribing =
+            |mine: Option<Transcribing>, theirs: Option<Transcribing>| match (mine, theirs) {
+                (Some(a), Some(b)) => Some(a.both(b, whole, fraction)),
+                (a, b) => a.or(b),
+            };
         let both = |mine: Option<Reading>, theirs: Option<Reading>, at: fn(_, _) -> Duration| match (
             mine, theirs,
         ) {
@@ -119,12 +149,7 @@ impl ServerUse {
                 rss_bytes: whole(a.rss_bytes, b.rss_bytes),
                 fds: whole(a.fds, b.fds),
                 max_fds: a.max_fds.zip(b.max_fds).map(|(a, b)| whole(a, b)),
-                queue: a
-                    .queue
-                    .zip(b.queue)
-                    .map(|(a, b)| whole(a, b))
-                    .or(a.queue)
-                    .or(b.queue),
+                transcribing: transcribing(a.transcribing, b.transcribing),
             }),
             (a, b) => a.or(b),
         };
@@ -133,9 +158,7 @@ impl ServerUse {
         self.cpu_seconds = fraction(self.cpu_seconds, other.cpu_seconds);
         self.rss_peak_bytes = whole(self.rss_peak_bytes, other.rss_peak_bytes);
         self.fds_peak = whole(self.fds_peak, other.fds_peak);
-        let queues = self.queue_peak.zip(other.queue_peak);
-        let both = queues.map(|(a, b)| whole(a, b));
-        self.queue_peak = both.or(self.queue_peak).or(other.queue_peak);
+        self.transcribing = transcribing(self.transcribing, other.transcribing);
     }
 
     /// The server's limit of open files, if its metrics have it.
@@ -159,7 +182,7 @@ impl ServerUse {
             rss_last_bytes: last.rss_bytes,
             rss_peak_bytes: self.rss_peak_bytes,
             fds_peak: self.fds_peak,
-            queue_peak: self.queue_peak,
+            transcription: self.transcribing.map(Transcribing::to_record),
         })
     }
 }
@@ -184,7 +207,7 @@ mod tests {
                 rss_bytes,
                 fds: 7,
                 max_fds: None,
-                queue: None,
+                transcribing: None,
             })
         });
         assert_eq!(fractions, [None, Some(50.0), None, Some(50.0)]);
@@ -219,7 +242,10 @@ mod tests {
             rss_bytes: 45_000_000,
             fds: 12,
             max_fds: Some(20_000),
-            queue: Some(7),
+            transcribing: Some(Transcribing {
+                queue: 7,
+                ..Transcribing::default()
+            }),
         };
         assert_eq!(Reading::parse(TEXT, at), Some(reading));
         for bad in [

@@ -16,6 +16,8 @@ use crate::{
         histogram::{dense::Latencies, sparse::Spread},
         ledger::Stay,
         message::{Across, Delivered, Direction, Kind, Route},
+        nodes::{Fault, FaultKind, NodeCounts, Torn},
+        reach::{NodeId, Reach},
         sample::{CallId, Sample, Unmatched},
         series::{Cell, Counts, Gauges},
         slice::calls::CallCounts,
@@ -42,6 +44,9 @@ pub struct Slice {
     pub matching: Latencies,
     /// From the moment due to the receipt.
     pub message: Latencies,
+    /// The same by [`Reach`]; empty if there is one server.
+    #[serde(default)]
+    pub reach: [Latencies; Reach::ALL.len()],
     /// From sending to the receipt.
     pub as_sent: Latencies,
     /// How late the generator itself sent.
@@ -59,6 +64,15 @@ pub struct Slice {
     #[serde(default)]
     pub talk: TalkCounts,
     pub errors: Errors,
+    /// Connections by server; empty if there is one.
+    #[serde(skip)]
+    pub nodes: Vec<NodeCounts>,
+    /// Whether they count is known later.
+    #[serde(skip)]
+    pub faults: Vec<Fault>,
+    /// Users who lost their partner with a server.
+    #[serde(skip)]
+    pub torn: Vec<Torn>,
     /// Their latency is known once the offset of the clocks is.
     #[serde(skip)]
     pub across: Vec<Across>,
@@ -302,6 +316,28 @@ impl Slice {
             Sample::Moved { after } => self.failover.moved.record(after),
             Sample::NotMoved => self.failover.not_moved += 1,
             Sample::HeardAgain { after } => self.failover.heard_again.record(after),
+            Sample::Arrived { node, changed } => {
+                let node = self.node(node);
+                node.arrived += 1;
+                node.changed += u64::from(changed);
+            }
+            Sample::Departed { node, broke } => self.node(node).depart(at, broke),
+            Sample::Fault { node, kind, error } => {
+                match kind {
+                    FaultKind::NotConnected => people.not_connected += 1,
+                    FaultKind::Dropped => people.dropped += 1,
+                    FaultKind::NotResumed => self.failover.not_resumed += 1,
+                    FaultKind::NotMoved => self.failover.not_moved += 1,
+                    FaultKind::Error | FaultKind::AfterLoss => {}
+                }
+                self.faults.push(Fault {
+                    node,
+                    at,
+                    kind,
+                    error,
+                });
+            }
+            Sample::Torn(torn) => self.torn.push(torn),
             Sample::Talk(sample) => {
                 if let TalkSample::Spoken { lateness, .. } = sample {
                     self.lateness.record(lateness);
@@ -311,6 +347,10 @@ impl Slice {
         }
     }
 
+    fn node(&mut self, node: NodeId) -> &mut NodeCounts {
+        at_place(&mut self.nodes, u16::from(node.0))
+    }
+
     fn call(&mut self, call: CallId) -> &mut CallCounts {
         at_place(&mut self.calls, call.0)
     }
@@ -318,6 +358,9 @@ impl Slice {
     fn delivered(&mut self, message: &Delivered) {
         self.message.record(message.latency);
         self.as_sent.record(message.as_sent);
+        if let Some(reach) = message.reach {
+            self.reach[reach as usize].record(message.latency);
+        }
         let route = self.route(message.route);
         route.received += 1;
         route.late += u64::from(message.late);
@@ -349,6 +392,7 @@ impl Slice {
             connect,
             matching,
             message,
+            reach,
             as_sent,
             lateness,
             pause,
@@ -358,6 +402,9 @@ impl Slice {
             failover,
             talk,
             errors,
+            nodes,
+            faults: _,
+            torn: _,
             across: _,
             stays: _,
             unmatched: _,
@@ -377,6 +424,9 @@ impl Slice {
         self.connect.merge(connect);
         self.matching.merge(matching);
         self.message.merge(message);
+        for (mine, theirs) in self.reach.iter_mut().zip(reach) {
+            mine.merge(theirs);
+        }
         self.as_sent.merge(as_sent);
         self.lateness.merge(lateness);
         self.pause = self.pause.max(*pause);
@@ -392,6 +442,9 @@ impl Slice {
         self.failover.merge(failover);
         self.talk.merge(talk);
         self.errors.merge(errors);
+        for (node, theirs) in (0..).zip(nodes) {
+            at_place(&mut self.nodes, node).merge(theirs);
+        }
     }
 
     /// The window of the series from `start` to `end`. Failures, failed matches and lost messages are left at 0: the
@@ -419,7 +472,9 @@ impl Slice {
             connect: Spread::of(&self.connect),
             matching: Spread::of(&self.matching),
             message: Spread::of(&self.message),
+            reach: [&self.reach[0], &self.reach[1]].map(Spread::of),
             across: Spread::default(),
+            across_by_reach: Default::default(),
             as_sent: Spread::of(&self.as_sent),
             lateness: Spread::of(&self.lateness),
             calls: self

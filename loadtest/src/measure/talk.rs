@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// One measurement of a part in a transcription session. Latencies are from the moment at which audio was due.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum TalkSample {
     /// A chunk of audio was sent, this much later than it was due. `numbered`: a word is expected of it.
     Spoken {

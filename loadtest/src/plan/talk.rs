@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{flow::Between, limits::MAX_DURATION};
 
-/// The bytes of a millisecond of audio: PCM, 16 kHz, 16 bits, mono.
-pub const BYTES_PER_MS: usize = 32;
+/// The rates that the server takes, in Hz. It makes the first of the second.
+pub const RATES: [u32; 2] = [16_000, 48_000];
+
+/// The longest frame that the server takes, in bytes.
+const MAX_FRAME_BYTES: usize = 65_536;
 
 /// The shortest and the longest chunk that the server takes.
 const CHUNK: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
@@ -25,6 +28,8 @@ pub struct Talk {
     /// The first so many of them speak; the others listen.
     pub speakers: u32,
     pub audio: Audio,
+    /// Samples a second: one of [`RATES`].
+    pub sample_rate: u32,
     /// The audio of a chunk, and the time between two.
     pub every: Duration,
     /// How long a speaker speaks. `None`: until the user's part in the plan is over.
@@ -41,7 +46,8 @@ pub enum Audio {
     /// Noise whose chunks have numbers. The provider `fake` answers a word for each.
     Numbered,
     Silence,
-    /// PCM, 16 kHz, 16 bits, mono, with or without a WAV header; from its start again at its end.
+    /// A WAV file, or bare PCM named `.pcm` or `.raw`, of 16 bits, mono, at the talk's rate; from its start again at its
+    /// end.
     File(PathBuf),
 }
 
@@ -76,9 +82,10 @@ impl Talk {
         self.audio == Audio::Numbered
     }
 
-    /// The bytes of a chunk.
+    /// The bytes of a chunk: samples have two.
     pub fn chunk_bytes(&self) -> usize {
-        usize::try_from(self.every.as_millis()).unwrap_or(0) * BYTES_PER_MS
+        let samples = self.every.as_millis() * u128::from(self.sample_rate) / 1000;
+        usize::try_from(samples).unwrap_or(0) * 2
     }
 
     /// Which session a user is in, and whether they speak there.
@@ -101,6 +108,12 @@ impl Talk {
         let whole = self.every.subsec_nanos().is_multiple_of(1_000_000);
         if self.every < shortest || self.every > longest || !whole {
             return Err("a chunk of audio has 20ms to 1s, in whole milliseconds: change `every`");
+        }
+        if !RATES.contains(&self.sample_rate) {
+            return Err("the server takes a `sample_rate` of 16000 or 48000");
+        }
+        if self.chunk_bytes() > MAX_FRAME_BYTES {
+            return Err("at 48 kHz a chunk of audio has at most 680ms: change `every`");
         }
         if self.time.is_some_and(|time| time.is_zero()) || self.within.is_zero() {
             return Err("nothing is done in 0s: give a longer time");
@@ -144,5 +157,45 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     match !name.is_empty() && name.len() <= LONGEST && name.chars().all(fits) {
         true => Ok(()),
         false => Err("a name has 1 to 24 of the characters A-Z, a-z, 0-9, _ and -"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn talk(sample_rate: u32, every_ms: u64) -> Talk {
+        Talk {
+            name: "talk".to_owned(),
+            members: 1,
+            speakers: 1,
+            audio: Audio::Numbered,
+            sample_rate,
+            every: Duration::from_millis(every_ms),
+            time: None,
+            acks_each: false,
+            within: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_what_the_server_takes_at_that_rate() {
+        for (rate, every_ms, bytes) in [
+            (16_000, 100, 3_200),
+            (16_000, 1_000, 32_000),
+            (48_000, 20, 1_920),
+            (48_000, 680, 65_280),
+        ] {
+            let talk = talk(rate, every_ms);
+            assert_eq!((talk.check(), talk.chunk_bytes()), (Ok(()), bytes));
+        }
+        for (rate, every_ms, part) in [
+            (48_000, 690, "680ms"),
+            (16_000, 1_010, "20ms to 1s"),
+            (44_100, 100, "16000 or 48000"),
+        ] {
+            let refused = talk(rate, every_ms).check();
+            assert!(refused.is_err_and(|why| why.contains(part)), "{part}");
+        }
     }
 }

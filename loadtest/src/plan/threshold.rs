@@ -12,7 +12,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use defaults::{Parts, defaults, flows, misdelivered_words};
+pub use defaults::{Parts, defaults, flows, misdelivered_words, nodes_lost};
 pub use metric::{Metric, MetricKind, unit};
 pub use parse::ThresholdError;
 
@@ -65,6 +65,11 @@ impl Threshold {
     /// Only flows that were played to their end.
     pub fn is_on_flows(&self) -> bool {
         self.metric == Metric::FlowSuccess
+    }
+
+    /// Servers that were lost.
+    pub fn is_on_lost_nodes(&self) -> bool {
+        self.metric == Metric::NodesLost
     }
 
     /// Words at somebody for whom they are not.

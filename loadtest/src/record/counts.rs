@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ErrorPlace;
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
     /// How often a user tried to connect.
@@ -12,6 +14,9 @@ pub struct Connections {
     pub succeeded: u64,
     /// Of those, how many broke before their user wanted to leave.
     pub dropped: u64,
+    /// How many broke with the server that was lost: not in `dropped`.
+    #[serde(default)]
+    pub lost_with_node: u64,
     /// Opened again after a drop or on purpose; part of `attempted`.
     pub reconnects: u64,
     /// The most at the same time.
@@ -60,6 +65,9 @@ pub struct Delivery {
     pub lost: u64,
     /// Never received, because the partner had left.
     pub undeliverable: u64,
+    /// Lost because the server of the sender or of the receiver was.
+    #[serde(default)]
+    pub lost_with_node: u64,
     /// On the way when the run ended: neither delivered nor lost.
     pub pending: u64,
     /// Sent to or received from a user whose own record is missing.
@@ -143,4 +151,7 @@ pub struct ErrorEntry {
     pub first_at_ms: f64,
     /// What it means and what to do.
     pub meaning: String,
+    /// Of a run over several servers: at which; others are of no single one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<ErrorPlace>,
 }

@@ -63,6 +63,11 @@ pub struct Window {
     pub matching: Quantiles,
     /// From the moment due until the receipt.
     pub message: Quantiles,
+    /// The same of messages within one server, and of those between two; of a run over several servers.
+    #[serde(default, skip_serializing_if = "Quantiles::is_empty")]
+    pub message_local: Quantiles,
+    #[serde(default, skip_serializing_if = "Quantiles::is_empty")]
+    pub message_remote: Quantiles,
     /// From the moment due until the answer, all calls together; none in an older record.
     #[serde(default)]
     pub call: Quantiles,
@@ -74,6 +79,12 @@ pub struct Window {
     pub server_cpu_percent: Option<f64>,
     pub server_rss_bytes: Option<u64>,
     pub server_fds: Option<u64>,
+    /// Segments and answers that waited to be stored at its end; none if the server does not transcribe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_queue: Option<u64>,
+    /// The file that stands in for a database that is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_spill_bytes: Option<u64>,
     /// The generator's CPU, in percent of one core.
     pub generator_cpu_percent: f64,
     pub generator_rss_bytes: u64,
@@ -86,6 +97,12 @@ pub struct Quantiles {
     pub p95_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub max_ms: Option<f64>,
+}
+
+impl Quantiles {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the load generator used.
@@ -119,7 +136,29 @@ pub struct Server {
     pub rss_last_bytes: u64,
     pub rss_peak_bytes: u64,
     pub fds_peak: u64,
-    /// The most segments and answers that waited to be stored. `None`: it stores none.
+    /// `None`: it does not transcribe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue_peak: Option<u64>,
+    pub transcription: Option<ServerTranscription>,
+}
+
+/// What a server that transcribes said of its storage and its provider, between the first and the last reading.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerTranscription {
+    /// The most segments and answers that waited to be stored.
+    pub queue_peak: u64,
+    /// The largest that the file was which stands in for a database that is away.
+    pub spill_peak_bytes: u64,
+    /// Commits of the database.
+    pub commits: u64,
+    pub rows_per_commit: Option<f64>,
+    /// How long the database took for a commit.
+    pub commit_mean_ms: Option<f64>,
+    /// Utterances that were transcribed.
+    pub finals: u64,
+    /// Of the commits those for whose rows nobody waited, as somebody does for an answer or a new session.
+    pub commits_per_1000_finals: Option<f64>,
+    /// Audio that the provider was sent, and bills; what is sent again counts again.
+    pub billed_seconds: f64,
+    /// Opens that failed, streams that were lost, and messages that meant nothing.
+    pub provider_errors: u64,
 }

@@ -36,6 +36,9 @@ pub struct PlanFacts {
     pub phases: Vec<Phase>,
     pub calls: Vec<String>,
     pub flows: Vec<String>,
+    /// The URLs of the servers, if there are several: they are one service.
+    #[serde(default)]
+    pub servers: Vec<String>,
     /// Each threshold, and whether it was given rather than a default.
     pub thresholds: Vec<(String, bool)>,
 }

@@ -10,7 +10,9 @@ match_p50_ms,match_p95_ms,match_p99_ms,match_max_ms,\
 message_p50_ms,message_p95_ms,message_p99_ms,message_max_ms,\
 own_lateness_p50_ms,own_lateness_p95_ms,own_lateness_p99_ms,own_lateness_max_ms,\
 server_cpu_percent,server_rss_bytes,server_fds,generator_cpu_percent,generator_rss_bytes,\
-answered,call_p50_ms,call_p95_ms,call_p99_ms,call_max_ms";
+answered,call_p50_ms,call_p95_ms,call_p99_ms,call_max_ms,server_queue,server_spill_bytes,\
+message_local_p50_ms,message_local_p95_ms,message_local_p99_ms,message_local_max_ms,\
+message_remote_p50_ms,message_remote_p95_ms,message_remote_p99_ms,message_remote_max_ms";
 
 /// Renders the windows with a line of names first. What was not measured is empty.
 pub(super) fn csv(record: &Record) -> String {
@@ -71,6 +73,10 @@ fn line(out: &mut String, window: &Window, phase: &str) {
         window.generator_cpu_percent, window.generator_rss_bytes, window.answered
     );
     quantiles(out, window.call);
+    cell(out, window.server_queue);
+    cell(out, window.server_spill_bytes);
+    quantiles(out, window.message_local);
+    quantiles(out, window.message_remote);
     out.push('\n');
 }
 

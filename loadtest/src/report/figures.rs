@@ -142,6 +142,7 @@ pub(super) fn remarks(record: &Record) -> Vec<String> {
             missing.join(", ")
         ));
     }
+    remarks.extend(super::sections::remarks_on_nodes(record));
     remarks
 }
 
@@ -153,6 +154,7 @@ pub(super) fn delivery(record: &Record) -> Delivery {
         all.delivered += row.delivered;
         all.late += row.late;
         all.lost += row.lost;
+        all.lost_with_node += row.lost_with_node;
         all.undeliverable += row.undeliverable;
         all.pending += row.pending;
         all.unknown += row.unknown;
@@ -225,14 +227,25 @@ pub(super) fn direction(name: &str) -> String {
 /// The latencies that were measured at all, in the order of a user's life; calls last. Those of single transports have a
 /// table of their own.
 pub(super) fn latencies(record: &Record) -> Vec<(&str, &Latency)> {
-    const ORDER: [&str; 8] = [
+    const ORDER: [&str; 19] = [
         "connect",
         "match",
+        "match_local",
+        "match_remote",
         "message",
+        "message_local",
+        "message_remote",
         "message_as_sent",
         "failover",
         "heard_again",
         "moved",
+        "told_of_loss",
+        "matched_again",
+        "audio_ack",
+        "partial",
+        "final",
+        "stored",
+        "fan_out",
         "own_lateness",
     ];
     let known = ORDER

@@ -3,6 +3,7 @@
 mod funnel;
 mod headline;
 mod machines;
+mod nodes;
 mod talks;
 mod traffic;
 mod trends;
@@ -11,12 +12,15 @@ use super::document::{Block, Cell, Column, Document, Section, Table};
 use crate::record::Record;
 
 pub(super) use headline::last_run;
+pub(super) use nodes::remarks as remarks_on_nodes;
 pub(super) use trends::{comparison, drift_end};
 
 /// The whole report.
 pub(super) fn document(record: &Record) -> Document {
     let details = [
         traffic::latencies(record),
+        nodes::reach(record),
+        nodes::nodes(record),
         traffic::errors(record),
         comparison(record),
         trends::capacity(record),

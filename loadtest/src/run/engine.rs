@@ -1,6 +1,7 @@
 //! Leads a run: checks, workers, run states, and the ledgers at the end.
 
 use std::{
+    future::pending,
     hash::{BuildHasher, Hasher, RandomState},
     io,
     pin::pin,
@@ -20,14 +21,16 @@ use crate::{
     base::machine::users_that_fit,
     judge::{self, thresholds::Watch},
     measure::{
-        books::{About, Books},
+        books::{About, Books, MAX_READING_AGE},
         ledger::Scope,
+        nodes::Nodes,
+        server_use::Reading,
     },
     plan::{Plan, ResolvedPlan},
     record::{Record, Run},
     run::{
         error::RunError,
-        observe::{Latest, Observer},
+        observe::{Latest, watch_all},
         phases::phases,
         progress::{Counters, Progress},
         shards::start::{check_start, run_number, shard_data, wait_for_start},
@@ -64,7 +67,7 @@ pub async fn run(
     target: &Target,
     on_progress: impl FnMut(&Progress) + Send,
 ) -> Result<Record, RunError> {
-    run_until(plan, target, std::future::pending(), on_progress).await
+    run_until(plan, target, pending(), on_progress).await
 }
 
 /// Like [`run`], and ends the run early, with a record, when `stop` is ready.
@@ -86,9 +89,10 @@ pub async fn run_until(
         () = &mut stop => return Err(RunError::Stopped),
     };
     let late = epoch.elapsed();
-    let server_expected = target.admin.as_ref().is_some_and(|admin| admin.given);
+    let admins = || target.nodes().iter().map(|node| node.admin.as_ref());
+    let server_expected = admins().flatten().any(|admin| admin.given);
     let shared = !plan.shard.is_whole();
-    let shard = shared.then(|| shard_data(plan, server_expected, late));
+    let shard = shared.then(|| shard_data(plan, target.urls(), server_expected, late));
     let watch = Watch::new(
         plan.thresholds.clone(),
         plan.calls.clone(),
@@ -97,14 +101,12 @@ pub async fn run_until(
     );
     let shared = (Arc::clone(&servers), Arc::clone(&talks));
     let (mut workers, mut recorder) = Workers::start(plan, shared, epoch, watch)?;
-    let observer = Observer::new(workers.epoch, recorder.server.clone());
+    let observed = admins().zip(recorder.servers.iter().cloned()).collect();
+    let observing = watch_all(workers.epoch, observed);
     let leading = workers.lead(stop, &mut recorder, &mut on_progress);
-    let outcome = match &target.admin {
-        None => leading.await,
-        Some(admin) => tokio::select! {
-            outcome = leading => outcome,
-            never = observer.watch(admin) => match never {},
-        },
+    let outcome = tokio::select! {
+        outcome = leading => outcome,
+        never = observing => match never {},
     };
     let elapsed = workers.epoch.elapsed();
     let busiest_worker_percent = workers.collect().await?;
@@ -112,6 +114,7 @@ pub async fn run_until(
     recorder.books.totals.talk.words += answers;
     recorder.close(elapsed);
     let about = About {
+        urls: target.urls(),
         run: describe(plan, target, &workers, outcome.interrupted),
         started_at: workers.started_at,
         elapsed,
@@ -193,20 +196,40 @@ struct Workers {
 struct Recorder {
     books: Books,
     watch: Watch,
-    server: Latest,
+    /// The latest readings of the servers' metrics, in order.
+    servers: Vec<Latest>,
 }
 
 impl Recorder {
     /// Whether a threshold ends the run, if it is still `on`.
     fn tick(&mut self, now: Duration, on: bool) -> bool {
-        self.books.tick(now, self.server.get());
+        let reading = self.read(now);
+        self.books.tick(now, reading);
         self.watch.look(&self.books, now, on).is_some()
     }
 
     /// Counts what is left.
     fn close(&mut self, now: Duration) {
-        self.books.close(now, self.server.get());
+        let reading = self.read(now);
+        self.books.close(now, reading);
         self.watch.look(&self.books, now, false);
+    }
+
+    /// All servers together.
+    fn read(&mut self, now: Duration) -> Option<Reading> {
+        let fresh = |reading: &Reading| now.saturating_sub(reading.at) < MAX_READING_AGE;
+        let mut all = None::<Reading>;
+        for (place, latest) in self.servers.iter().enumerate() {
+            let Some(reading) = latest.get().filter(fresh) else {
+                continue;
+            };
+            self.books.nodes.read(place, reading);
+            all = Some(match all {
+                Some(others) => others.beside(reading),
+                None => reading,
+            });
+        }
+        all
     }
 }
 
@@ -238,7 +261,9 @@ impl Workers {
         };
         let (books, slices) = Books::open(plan.fair_wait, scope);
         let patience = Some(plan.message_timeout.max(PATIENCE));
-        let books = books.with_patience(patience.filter(|_| plan.all_come_back));
+        let mut books = books.with_patience(patience.filter(|_| plan.all_come_back));
+        books.nodes = Nodes::new(servers.count());
+        let latest = std::iter::repeat_with(Latest::default).take(servers.count());
         let mut workers = Self {
             plan: Arc::clone(plan),
             run,
@@ -268,13 +293,12 @@ impl Workers {
                 .results
                 .push(worker::start(job).map_err(RunError::Worker)?);
         }
-        let server = Latest::default();
         Ok((
             workers,
             Recorder {
                 books,
                 watch,
-                server,
+                servers: latest.collect(),
             },
         ))
     }
@@ -314,7 +338,7 @@ impl Workers {
                 progress.matching = second.matching.quantiles();
                 progress.message = second.message.quantiles();
                 progress.own_lateness = second.lateness.quantiles();
-                progress.server_queue = second.now.server.and_then(|server| server.queue);
+                progress.server_queue = second.now.transcribing().map(|it| it.queue);
             }
             while next_look <= now {
                 next_look += Duration::from_secs(1);

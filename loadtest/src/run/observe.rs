@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
@@ -59,6 +60,15 @@ impl Observer {
             }
         }
     }
+}
+
+/// Reads the metrics of all servers until it is dropped; those without an address are left out.
+pub async fn watch_all(epoch: Instant, servers: Vec<(Option<&Admin>, Latest)>) -> Infallible {
+    let known = servers.into_iter();
+    let known = known.filter_map(|(admin, latest)| Some((admin?, Observer::new(epoch, latest))));
+    join_all(known.map(|(admin, observer)| async move { observer.watch(admin).await })).await;
+    // There is none.
+    std::future::pending().await
 }
 
 /// `None`: there is no page, or it is not text.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    measure::{sample::Sample, talk::TalkSample},
+    measure::{nodes::FaultKind, sample::Sample, talk::TalkSample},
     record::Quantiles,
 };
 
@@ -58,6 +58,14 @@ impl Counters {
             }
             Sample::Closed | Sample::StormDropped { resumes: false, .. } => add(&self.gone),
             Sample::Error { .. } => add(&self.errors),
+            Sample::Fault { kind, .. } => {
+                match kind {
+                    FaultKind::NotConnected => add(&self.started),
+                    FaultKind::Dropped => add(&self.gone),
+                    _ => {}
+                }
+                add(&self.errors);
+            }
             Sample::RoomJoined => add(&self.rooms_joined),
             Sample::RoomLeft(_) | Sample::NamedRoomLeft => add(&self.rooms_left),
             Sample::Sent { .. } => add(&self.sent),
@@ -101,6 +109,9 @@ impl Counters {
             | Sample::Moved { .. }
             | Sample::NotMoved
             | Sample::HeardAgain { .. }
+            | Sample::Arrived { .. }
+            | Sample::Departed { .. }
+            | Sample::Torn(_)
             | Sample::StormConnected { .. }
             | Sample::StormMatched { .. } => {}
         }
@@ -264,6 +275,7 @@ mod tests {
         };
         let delivered = Sample::Delivered(Delivered {
             route,
+            reach: None,
             latency,
             as_sent: latency,
             in_order: true,

@@ -14,6 +14,7 @@
 //! * Servers with different addresses add up; a server that several shards observed counts once.
 
 mod clocks;
+mod cluster;
 mod findings;
 mod input;
 pub mod start;
@@ -47,12 +48,14 @@ const NEGLIGIBLE_MICROS: u64 = 1_000;
 /// The end of the year 9999.
 const LAST_UNIX_MS: u64 = 253_402_300_799_999;
 
-/// Merges the records of the shards of a run, each with its name for errors.
+/// Merges the records of the shards of a run, each with its name for errors. `cluster`: the servers of shards with different
+/// URLs are one service.
 ///
 /// # Errors
 /// They are not shards of one run.
-pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
+pub fn merge(records: Vec<(String, Record)>, cluster: bool) -> Result<Record, MergeError> {
     let mut parts = parts(records)?;
+    let cluster = cluster.then(|| cluster::join(&mut parts));
     let missing = missing(&parts);
     let Some(first) = parts.first() else {
         return Err(MergeError::Nothing);
@@ -61,12 +64,19 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
     let mut books = Books::of_shards(time(facts.fair_wait_ms));
     let elapsed = parts.iter().map(|part| time(part.record.run.elapsed_ms));
     let elapsed = elapsed.max().unwrap_or_default();
-    parts.iter().for_each(|part| books.join(&part.books));
     let clocks = clocks(&parts);
+    for (at, part) in parts.iter_mut().enumerate() {
+        let ahead = clocks.ahead(0, at).map_or(0, |ahead| ahead.micros);
+        part.books.nodes.by_clock(ahead);
+        books.join(&part.books);
+    }
     let crossed = cross(&mut books, &parts, &clocks, facts.message_timeout_ms);
     books.series = windows(&mut parts, crossed.curve);
     by_one_clock(&mut parts, &clocks);
-    let ledger = settle(&mut books, &mut parts);
+    let ledger = match cluster {
+        Some(_) => settle_as_one(&mut books, &mut parts),
+        None => settle(&mut books, &mut parts),
+    };
     let complete = missing.is_empty() && !ledger.forgotten;
     books.conclude(ledger, complete, elapsed);
     let server_expected = parts.iter().any(|part| part.shard.server_expected);
@@ -77,7 +87,10 @@ pub fn merge(records: Vec<(String, Record)>) -> Result<Record, MergeError> {
     watch.look_back(&books);
     let mut record = judge::weigh(
         &books,
-        about(&parts, missing, elapsed, &books, &clocks),
+        About {
+            urls: cluster.unwrap_or_else(|| facts.servers.clone()),
+            ..about(&parts, missing, elapsed, &books, &clocks)
+        },
         &mut watch,
     );
     // From the shard that came nearest to its limit: each process has its own limit.
@@ -185,8 +198,12 @@ fn windows(parts: &mut [Part], curve: bool) -> Series {
         let mut cells: Vec<Cell> = std::mem::take(&mut part.books.series).into();
         for cell in &mut cells {
             let across = std::mem::take(&mut cell.across);
+            let by_reach = std::mem::take(&mut cell.across_by_reach);
             if curve {
                 cell.message.join(&across);
+                for (mine, theirs) in cell.reach.iter_mut().zip(&by_reach) {
+                    mine.join(theirs);
+                }
             }
         }
         shards.push((server, cells));
@@ -230,6 +247,24 @@ fn settle(books: &mut Books, parts: &mut [Part]) -> Ledger {
     Ledger::of_servers(ledgers)
 }
 
+/// The same of servers that are one service: rooms may span them, and who waits at one may be matched with who waits at
+/// another. Returns the ledger, not settled yet.
+fn settle_as_one(books: &mut Books, parts: &mut [Part]) -> Ledger {
+    let (mut searches, mut ledgers) = (Vec::new(), Vec::new());
+    let mut servers = BTreeMap::<&str, ServerUse>::new();
+    for part in parts.iter_mut() {
+        searches.append(&mut part.books.unmatched);
+        ledgers.push(std::mem::take(&mut part.books.ledger));
+        let server = servers.entry(&part.record.run.target).or_default();
+        server.merge_same(&part.books.server);
+    }
+    servers
+        .values()
+        .for_each(|server| books.server.merge_other(server));
+    books.classify(searches);
+    Ledger::of_shards(ledgers)
+}
+
 fn about(
     parts: &[Part],
     missing_shards: Vec<u32>,
@@ -267,6 +302,7 @@ fn about(
             missing_shards,
             ..of_first.record.run.clone()
         },
+        urls: of_first.shard.plan.servers.clone(),
         started_at: UNIX_EPOCH + started,
         elapsed,
         active: time(active_ms),

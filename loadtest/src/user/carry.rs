@@ -6,7 +6,10 @@ use voicematch_protocol::CloseReason;
 
 use super::{Heard, User, resume};
 use crate::{
-    measure::sample::{ErrorKind, Sample},
+    measure::{
+        nodes::FaultKind,
+        sample::{ErrorKind, Sample},
+    },
     user::{
         moving::Move,
         net::connection::{Connection, Event},
@@ -111,16 +114,22 @@ impl User {
             return Ok(());
         }
         if error.ends_session() {
+            self.depart(false);
             return self.give_up(error);
         }
+        self.depart(error.is_break());
         self.cut(now, false);
         Ok(())
     }
 
     /// Drops the connection without a word, and sets out to come back.
     fn cut(&mut self, now: Duration, planned: bool) {
-        let Some(way) = self.way() else { return };
         let in_room = self.has_partner();
+        self.depart(!planned);
+        if self.resume.as_ref().is_some_and(|it| it.lost.is_none()) {
+            self.go_on();
+        }
+        let Some(way) = self.way() else { return };
         self.connection = None;
         if let Some(resume) = &mut self.resume
             && resume.lost.is_none()
@@ -170,10 +179,9 @@ impl User {
     }
 
     pub(super) fn way(&self) -> Option<Way> {
-        let path = self.path.as_deref();
-        let path = path.unwrap_or(&self.context.servers.own.path);
         let resume = self.resume.as_ref()?;
-        Some(resume.way(&Rc::clone(&self.context), self.start.user, path))
+        let (context, path) = (Rc::clone(&self.context), self.path.as_deref());
+        Some(resume.way(&context, self.start.user, path, self.place))
     }
 
     /// The session goes on over this connection.
@@ -187,6 +195,7 @@ impl User {
         let Back {
             mut connection,
             transport,
+            place,
             first,
         } = back;
         if let Some(first) = first
@@ -204,6 +213,8 @@ impl User {
         resume.settle(transport, now);
         resume.blocked_at = self.context.plan.blocked_after(transport, now);
         self.connection = Some(connection);
+        self.place = place;
+        self.arrive();
         match lost {
             Some(lost) => {
                 let after = now.saturating_sub(lost);
@@ -235,6 +246,9 @@ impl User {
         if self.moves_after(&error) {
             return self.move_on(now);
         }
+        if self.begins_after_loss(&error) {
+            return self.begin_after_loss(error, now);
+        }
         match &mut self.resume {
             Some(resume) if resume.lost.is_none() => {
                 resume.plan_return(now);
@@ -250,7 +264,7 @@ impl User {
     fn give_up(&mut self, error: ErrorKind) -> Result<(), ErrorKind> {
         self.resume = None;
         self.connection = None;
-        self.tell(Sample::NotResumed);
+        self.tell_fault_at(self.last_node(), FaultKind::NotResumed, error.clone());
         Err(error)
     }
 

@@ -7,7 +7,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Resume, Stop, User, WorkerContext, inbound};
 use crate::{
-    measure::sample::{ErrorKind, Sample},
+    measure::{
+        nodes::FaultKind,
+        reach::NodeId,
+        sample::{ErrorKind, Sample},
+    },
     plan::{Greeting, Transport},
     user::{
         net::connection::{Connection, Event, Session, Wanted},
@@ -35,7 +39,7 @@ impl User {
                 return Err(Stop::Over);
             }
             // Boxed, because it is large: otherwise it would be part of every user's state.
-            joined = Box::pin(join(self.start.user, self.path.as_deref(), &context)) => joined,
+            joined = Box::pin(join(self.start.user, self.node(), self.path.as_deref(), &context)) => joined,
         };
         let Joined {
             connection,
@@ -47,6 +51,7 @@ impl User {
         self.resume = resume;
         self.connections += 1;
         self.due = None;
+        self.arrive();
         let latency = context.now().saturating_sub(from);
         self.tell(Sample::Connected { latency });
         if self.dropped_at.take().is_some() {
@@ -70,22 +75,35 @@ impl User {
         self.leaving = None;
     }
 
+    /// The connection is lost, and the session with it; the user goes on to another server.
+    pub(super) fn break_off(&mut self, error: ErrorKind) {
+        let broke = error.is_break();
+        let node = self.node();
+        if broke && self.may_have_partner() {
+            self.tear(Some(node), self.context.now());
+        }
+        self.drop_connection(broke);
+        self.tell_fault_at(node, FaultKind::Dropped, error);
+        self.go_on();
+    }
+
     /// The connection is lost, or is dropped without a close frame.
-    pub(super) fn drop_connection(&mut self, sample: Sample) {
+    pub(super) fn drop_connection(&mut self, broke: bool) {
         self.tell(Sample::StoppedSending);
+        self.depart(broke);
         self.end_talk(true);
         self.connection = None;
         self.resume = None;
-        self.tell(sample);
     }
 
     /// Waits for the echoes of messages under way, then closes with a close frame.
     pub(super) async fn close(&mut self) {
         if let Err(error) = self.await_echoes().await {
+            self.depart(error.is_break());
             self.end_talk(true);
             self.connection = None;
             self.resume = None;
-            return self.tell(Sample::Dropped { error });
+            return self.tell_fault(FaultKind::Dropped, error);
         }
         let resumes = self.resume.take().is_some();
         let Some(connection) = self.connection.take() else {
@@ -96,6 +114,7 @@ impl User {
             }
             return;
         };
+        self.depart(false);
         self.end_talk(false);
         if let Err(error) = connection.close().await {
             self.tell_error(error);
@@ -132,9 +151,10 @@ impl User {
         let context = Rc::clone(&self.context);
         if *context.state.borrow() >= RunState::Draining {
             if let Err(error) = self.listen(&context).await {
+                self.depart(error.is_break());
                 self.end_talk(true);
                 self.resume = None;
-                return self.tell(Sample::Dropped { error });
+                return self.tell_fault(FaultKind::Dropped, error);
             }
             if let Some(stay) = &mut self.room {
                 stay.settled = true;
@@ -163,7 +183,13 @@ struct Joined {
 }
 
 /// Connects and reads the greeting.
-async fn join(user: u32, path: Option<&str>, context: &WorkerContext) -> Result<Joined, ErrorKind> {
+async fn join(
+    user: u32,
+    node: NodeId,
+    path: Option<&str>,
+    context: &WorkerContext,
+) -> Result<Joined, ErrorKind> {
+    let server = context.servers.node(node);
     let connected = Cell::new(false);
     let joining = async {
         let own = context.plan.transport_of(user);
@@ -171,14 +197,14 @@ async fn join(user: u32, path: Option<&str>, context: &WorkerContext) -> Result<
         let resumes = context.plan.resumes();
         let wanted = Wanted {
             user,
-            path: path.unwrap_or(&context.servers.own.path),
+            path: path.unwrap_or(&server.path),
             transport: now,
             session: match resumes {
                 true => Session::Begin,
                 false => Session::Plain,
             },
         };
-        let mut connection = Connection::open(&context.servers.own, wanted).await?;
+        let mut connection = Connection::open(server, wanted).await?;
         connected.set(true);
         let (mut session_id, mut resume) = (None, None);
         if let Greeting::Type(greeting) = &context.plan.greeting {

@@ -10,6 +10,7 @@ use super::{Heard, User, steps::LEAVE_ID};
 use crate::{
     measure::{
         ledger::{Receipt, Stay},
+        nodes::FaultKind,
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, ServerCode},
     },
     plan::Greeting,
@@ -132,7 +133,9 @@ impl User {
             ServerType::Draining if active => self.tell_error(ErrorKind::ServerDraining),
             ServerType::Rejoined => return self.on_rejoined(now, view),
             ServerType::Error if self.is_rejoining() => {
-                self.on_error(view.code.as_deref().unwrap_or_default());
+                let code = ServerCode::new(view.code.as_deref().unwrap_or_default());
+                let error = ErrorKind::ServerError(code);
+                self.tell_fault_at(self.last_node(), FaultKind::AfterLoss, error);
                 return self.on_not_rejoined(now);
             }
             ServerType::Error => self.on_error(view.code.as_deref().unwrap_or_default()),
@@ -146,6 +149,7 @@ impl User {
         if self.session_id.is_some() && self.session_id == peer {
             self.tell(Sample::SelfMatch);
         }
+        let mut searched = None;
         match self.search {
             Some(search) => {
                 let late = self.context.waited(search.from, now) > self.context.plan.match_timeout;
@@ -154,6 +158,7 @@ impl User {
                 } else {
                     let latency = now.saturating_sub(search.from);
                     self.tell(Sample::Matched { latency });
+                    searched = Some(latency);
                 }
             }
             None => self.tell(Sample::DoubleMatch),
@@ -168,8 +173,11 @@ impl User {
                 after: now.saturating_sub(torn_at),
             });
         }
+        self.together_again(now);
         self.tell(Sample::RoomJoined);
         self.room = Some(Stay {
+            node: self.node(),
+            searched,
             session: self.session_id,
             peer,
             ..Stay::new(
@@ -207,8 +215,11 @@ impl User {
             return Ok(());
         }
         self.leave_room(true);
-        let plan = &self.context.plan;
-        if active && plan.flows[plan.flow_of(self.start.user)].rematch {
+        let rematches = active && self.rematches();
+        if rematches && view.reason.as_deref() == Some(CloseReason::Lost.as_str()) {
+            self.tear(None, now);
+        }
+        if rematches {
             self.ask_for_partner(ClientType::FindMatch)
         } else {
             Ok(())
@@ -296,10 +307,12 @@ impl User {
         };
         let shard = self.context.plan.shard;
         let from = shard.of_user(tag.sender);
+        let reach = self.reach_of(tag);
         if from != shard.index {
             let due_micros = micros(now).saturating_sub(micros(tag.due));
             return self.tell(Sample::DeliveredAcross(Across {
                 route,
+                reach,
                 from,
                 due_micros,
                 as_sent_micros: due_micros.saturating_sub(micros(tag.lateness)),
@@ -311,6 +324,7 @@ impl User {
         let took = self.context.waited(tag.due + tag.lateness, now);
         self.tell(Sample::Delivered(Delivered {
             route,
+            reach,
             latency,
             as_sent: latency.saturating_sub(tag.lateness),
             in_order,
@@ -320,14 +334,18 @@ impl User {
     }
 
     fn on_error(&mut self, code: &str) {
-        if code != ErrorCode::NotInRoom.as_str() {
-            return self.tell_error(ErrorKind::ServerError(ServerCode::new(code)));
-        }
-        // Right if the partner has just left, which the server may report before or after this. The
-        // ledger decides at the end of the stay.
-        self.tell(Sample::Refused);
-        if let Some(stay) = &mut self.room {
-            stay.refused += 1;
+        let is = |known: ErrorCode| code == known.as_str();
+        // Right if the partner has just left, or their server is lost, which the server may report before or after this.
+        // The ledger decides at the end of the stay.
+        match &mut self.room {
+            stay if is(ErrorCode::NotInRoom) => {
+                if let Some(stay) = stay {
+                    stay.refused += 1;
+                }
+                self.tell(Sample::Refused);
+            }
+            Some(stay) if is(ErrorCode::RelayLost) => stay.relays_lost += 1,
+            _ => self.tell_error(ErrorKind::ServerError(ServerCode::new(code))),
         }
     }
 }

@@ -7,7 +7,10 @@ use voicematch_protocol::{ClientType, CloseReason, ServerView};
 
 use super::{Resume, User, inbound};
 use crate::{
-    measure::sample::{ErrorKind, Sample},
+    measure::{
+        nodes::FaultKind,
+        sample::{ErrorKind, Sample},
+    },
     user::{resume::Back, tag::room_key},
 };
 
@@ -103,6 +106,10 @@ impl User {
     /// The old session is over: sets out to begin a new one.
     pub(super) fn move_on(&mut self, now: Duration) -> Result<(), ErrorKind> {
         self.connection = None;
+        self.depart(false);
+        if self.resume.as_ref().is_some_and(|it| it.lost.is_none()) {
+            self.go_on();
+        }
         let way = self.way();
         let (Some(way), Some(resume)) = (way, &mut self.resume) else {
             return Ok(());
@@ -120,6 +127,39 @@ impl User {
         Ok(())
     }
 
+    /// Whether the session is gone with its server, so that another may begin at one that is left.
+    pub(super) fn begins_after_loss(&self, error: &ErrorKind) -> bool {
+        let lost = self
+            .resume
+            .as_ref()
+            .is_some_and(|resume| resume.lost.is_some());
+        lost && self.context.servers.count() > 1 && error.refuses_resume()
+    }
+
+    /// No server has the session any more: sets out to begin a new one, which shows the ticket.
+    pub(super) fn begin_after_loss(
+        &mut self,
+        error: ErrorKind,
+        now: Duration,
+    ) -> Result<(), ErrorKind> {
+        let node = self.last_node();
+        self.tell_fault_at(node, FaultKind::NotResumed, error);
+        let since = self
+            .resume
+            .as_ref()
+            .and_then(|resume| resume.lost)
+            .unwrap_or(now);
+        if self.may_have_partner() {
+            self.tear(Some(node), since);
+        }
+        let (Some(way), Some(resume)) = (self.way(), &mut self.resume) else {
+            return Ok(());
+        };
+        resume.moving = Move::Begins { since };
+        resume.begin_anew(way, since, now + BEGINS_WITHIN);
+        Ok(())
+    }
+
     /// A new session has begun.
     pub(super) fn begun_anew(&mut self, back: Back, now: Duration) -> Result<(), ErrorKind> {
         let Some(old) = self.resume.take() else {
@@ -128,6 +168,7 @@ impl User {
         let Back {
             mut connection,
             transport,
+            place,
             first,
         } = back;
         let greeting = first.as_deref().unwrap_or_default();
@@ -141,11 +182,14 @@ impl User {
         let session = inbound::greeting(greeting).and_then(|(_, id)| id);
         self.session_id = session.as_deref().map(room_key);
         self.connection = Some(connection);
+        self.place = place;
+        self.arrive();
         let since = match old.moving {
             Move::Begins { since } => since,
             _ => now,
         };
         new.moving = Move::Rejoins { since };
+        new.unheard_since = old.unheard_since;
         let ticket = old.ticket.clone();
         new.held_back = old.for_the_next();
         self.resume = Some(Box::new(new));
@@ -204,10 +248,21 @@ impl User {
 
     /// The user could not be put into the room again.
     pub(super) fn on_not_rejoined(&mut self, now: Duration) -> Result<(), ErrorKind> {
-        self.tell(Sample::NotMoved);
+        let searches = self.room.is_some() && self.torn.is_some() && self.rematches();
+        self.tell_not_moved(ErrorKind::WrongRoom);
         self.leave_room(true);
         self.leave_named_room(true);
-        self.moved(now)
+        self.moved(now)?;
+        match searches {
+            true => self.ask_for_partner(ClientType::FindMatch),
+            false => Ok(()),
+        }
+    }
+
+    /// A user whose partner leaves searches again.
+    pub(super) fn rematches(&self) -> bool {
+        let plan = &self.context.plan;
+        plan.flows[plan.flow_of(self.start.user)].rematch
     }
 
     /// Whether the user waits to be put into the room again.
@@ -232,6 +287,9 @@ impl User {
             let after = now.saturating_sub(since);
             self.tell(Sample::Moved { after });
         }
+        if self.is_in_room() {
+            self.together_again(now);
+        }
         if self.search.is_some() {
             self.say(ClientType::FindMatch)?;
         } else if !self.is_in_room() {
@@ -247,11 +305,15 @@ impl User {
         Ok(())
     }
 
+    fn tell_not_moved(&self, error: ErrorKind) {
+        self.tell_fault_at(self.last_node(), FaultKind::NotMoved, error);
+    }
+
     /// No new session could be begun.
     pub(super) fn not_moved(&mut self, error: ErrorKind) -> Result<(), ErrorKind> {
         self.resume = None;
         self.connection = None;
-        self.tell(Sample::NotMoved);
+        self.tell_not_moved(error.clone());
         Err(error)
     }
 }

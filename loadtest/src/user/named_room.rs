@@ -122,6 +122,11 @@ impl NamedRoom {
         !self.peers.is_empty()
     }
 
+    /// The user's stays, one with each of the others.
+    pub fn stays(&mut self) -> impl Iterator<Item = &mut Stay> {
+        self.peers.iter_mut().map(|peer| &mut peer.stay)
+    }
+
     /// Nothing is under way any more.
     pub fn settle(&mut self) {
         for peer in &mut self.peers {
@@ -181,6 +186,7 @@ impl User {
                 });
                 if !rejoins {
                     self.tell(Sample::RoomJoined);
+                    self.together_again(now);
                 }
                 for member in about.members {
                     let was = member.was.as_deref().map(room_key);
@@ -224,7 +230,7 @@ impl User {
 
     /// Another member is in the room with the user from now on. `was`: how the user knew them at another server.
     fn meet(&mut self, now: Duration, id: u64, was: Option<u64>, offers: bool) {
-        let user = self.start.user;
+        let (user, node) = (self.start.user, self.node());
         let timeout = self.context.plan.message_timeout;
         let Some(named) = &mut self.named else { return };
         let Some(Place { room, me }) = named.place else {
@@ -241,6 +247,7 @@ impl User {
         }
         let pair = room_key(&format!("{room:x} {:x} {:x}", id.min(me), id.max(me)));
         let stay = Stay {
+            node,
             session: Some(me),
             peer: Some(id),
             inbox: Inbox::from_any(),
@@ -276,6 +283,7 @@ impl User {
             run: self.context.run,
             room,
             sender: self.start.user,
+            node: self.node(),
             seq,
             nth: seq,
             route: Route {

@@ -17,6 +17,7 @@ use crate::{
         inbound,
         moving::Move,
         net::connection::{Connection, Event, Session, Wanted},
+        place::Place,
     },
 };
 
@@ -90,6 +91,8 @@ pub struct Resume {
 pub struct Back {
     pub connection: Connection,
     pub transport: Transport,
+    /// Which of several servers it leads to.
+    pub place: Place,
     /// The server's message `resumed`. Polls bring it with the others, if the session was carried by something else.
     pub first: Option<Utf8Bytes>,
 }
@@ -332,11 +335,18 @@ impl Resume {
     }
 
     /// The way back from where the session is now.
-    pub fn way(&self, context: &Rc<WorkerContext>, user: u32, path: &str) -> Way {
+    pub fn way(
+        &self,
+        context: &Rc<WorkerContext>,
+        user: u32,
+        path: Option<&str>,
+        place: Place,
+    ) -> Way {
         Way {
             context: Rc::clone(context),
             user,
-            path: path.into(),
+            place,
+            path: path.map(Into::into),
             token: self.token.clone(),
             arrived: self.arrived,
             own: self.own,
@@ -377,7 +387,10 @@ pub async fn next_back(resume: &mut Option<Box<Resume>>) -> Result<Back, ErrorKi
 pub struct Way {
     context: Rc<WorkerContext>,
     user: u32,
-    path: Box<str>,
+    /// Which of several servers is tried first.
+    place: Place,
+    /// The path of the connection, unless it is that of the server's URL.
+    path: Option<Box<str>>,
     token: String,
     arrived: u64,
     own: Transport,
@@ -390,16 +403,18 @@ impl Way {
     async fn back(self, first_wait: Duration, until: Duration) -> Result<Back, ErrorKind> {
         sleep(first_wait).await;
         let mut round = 0;
+        let mut place = self.place;
         loop {
             let mut last = ErrorKind::ConnectTimeout;
             for transport in self.own.and_fallbacks() {
-                match self.attempt(*transport).await {
+                match self.attempt(*transport, place).await {
                     Ok(back) => return Ok(back),
                     Err(error) if error.ends_session() => return Err(error),
                     Err(error) => last = error,
                 }
             }
             round += 1;
+            place = place.next(self.context.servers.count());
             let wait = Duration::from_millis(ROUNDS[round.min(ROUNDS.len() - 1)]);
             if self.context.now() + wait >= until {
                 return Err(last);
@@ -410,11 +425,13 @@ impl Way {
 
     /// Tries the user's own transport.
     async fn once(self) -> Result<Back, ErrorKind> {
-        self.attempt(self.own).await
+        self.attempt(self.own, self.place).await
     }
 
     /// A connection counts once the first message has come over it.
-    async fn attempt(&self, transport: Transport) -> Result<Back, ErrorKind> {
+    async fn attempt(&self, transport: Transport, place: Place) -> Result<Back, ErrorKind> {
+        let servers = &self.context.servers;
+        let server = servers.node(place.node(self.user, servers.count()));
         let attempt = async {
             if self.context.plan.blocks(transport, self.context.now()) {
                 // Such a network swallows what it does not let through.
@@ -422,7 +439,7 @@ impl Way {
             }
             let wanted = Wanted {
                 user: self.user,
-                path: &self.path,
+                path: self.path.as_deref().unwrap_or(&server.path),
                 transport,
                 session: match self.anew {
                     true => Session::Begin,
@@ -432,11 +449,12 @@ impl Way {
                     },
                 },
             };
-            let mut connection = Connection::open(&self.context.servers.own, wanted).await?;
+            let mut connection = Connection::open(server, wanted).await?;
             if transport == Transport::Polling && !self.anew {
                 return Ok(Back {
                     connection,
                     transport,
+                    place,
                     first: None,
                 });
             }
@@ -447,6 +465,7 @@ impl Way {
                     return Ok(Back {
                         connection,
                         transport,
+                        place,
                         first: Some(first),
                     });
                 }

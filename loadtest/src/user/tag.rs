@@ -6,7 +6,10 @@ use serde_json::value::RawValue;
 use voicematch_protocol::{ClientType, Request};
 
 use crate::{
-    measure::sample::{Direction, Kind, Route},
+    measure::{
+        reach::NodeId,
+        sample::{Direction, Kind, Route},
+    },
     plan::size::{MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES},
 };
 
@@ -17,6 +20,8 @@ const MAX_DUE: Duration = Duration::from_secs(100_000_000);
 const MARK: &str = " vm ";
 /// The fields of a tag, each followed by a dot.
 const FIELDS: usize = 10;
+/// The server is one digit, of as many as [`NodeId::MAX`].
+const RADIX: u32 = 36;
 /// The checksum of a tag has 24 bits; every change of one byte changes it.
 const CHECKSUM_BITS: u64 = 0xff_ffff;
 
@@ -32,6 +37,8 @@ pub struct Tag {
     pub room: u64,
     /// The sender's index in the plan.
     pub sender: u32,
+    /// The server that the sender is at.
+    pub node: NodeId,
     /// The number of the message among the sender's in this room, from 0.
     pub seq: u32,
     /// Its number among those of its type, from 0.
@@ -59,6 +66,7 @@ impl Tag {
             run,
             room,
             sender,
+            node,
             seq,
             nth,
             route,
@@ -71,10 +79,11 @@ impl Tag {
             Direction::AnswererToOfferer => 'a',
             Direction::ToServer => 's',
         };
+        let node = char::from_digit(u32::from(node.0), RADIX).unwrap_or('0');
         // Writing to a String cannot fail.
         let _ = write!(
             out,
-            "{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}.{}.{}.{len}.",
+            "{run:08x}.{room:016x}.{sender}.{seq}.{nth}.{}.{role}{node}.{}.{}.{len}.",
             route.kind.index(),
             due.as_micros(),
             lateness.as_micros(),
@@ -104,16 +113,22 @@ impl Tag {
         let seq = parts.next()?.parse().ok()?;
         let nth = parts.next()?.parse().ok()?;
         let kind = Kind::new(parts.next()?.parse().ok()?);
-        let direction = match parts.next()? {
-            "o" => Direction::OffererToAnswerer,
-            "a" => Direction::AnswererToOfferer,
-            "s" => Direction::ToServer,
+        let mut ends = parts.next()?.chars();
+        let direction = match ends.next()? {
+            'o' => Direction::OffererToAnswerer,
+            'a' => Direction::AnswererToOfferer,
+            's' => Direction::ToServer,
             _ => return None,
         };
+        let node = u8::try_from(ends.next()?.to_digit(RADIX)?).ok()?;
+        if ends.next().is_some() {
+            return None;
+        }
         let tag = Self {
             run,
             room,
             sender,
+            node: NodeId(node),
             seq,
             nth,
             route: Route { kind, direction },

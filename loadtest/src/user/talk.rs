@@ -50,7 +50,8 @@ pub struct Talks {
     /// The step between two numbers of this process; other shards have those between.
     shards: u32,
     answers: Mutex<Answers>,
-    files: HashMap<PathBuf, Arc<[u8]>>,
+    /// By the path and the rate of the talk.
+    files: HashMap<(PathBuf, u32), Arc<[u8]>>,
 }
 
 impl Talks {
@@ -61,12 +62,12 @@ impl Talks {
     pub fn new(plan: &Plan) -> Result<Self, (String, String)> {
         let mut files = HashMap::new();
         for flow in &plan.flows {
-            let mut paths = Vec::new();
-            collect_files(&flow.steps, &mut paths);
-            for path in paths {
-                let audio = audio::read(&path);
+            let mut wanted = Vec::new();
+            collect_files(&flow.steps, &mut wanted);
+            for (path, rate) in wanted {
+                let audio = audio::read(&path, rate);
                 let audio = audio.map_err(|reason| (path.display().to_string(), reason))?;
-                files.insert(path, audio.into());
+                files.insert((path, rate), audio.into());
             }
         }
         Ok(Self {
@@ -114,14 +115,15 @@ impl Talks {
     }
 }
 
-fn collect_files(steps: &[Step], paths: &mut Vec<PathBuf>) {
+fn collect_files(steps: &[Step], wanted: &mut Vec<(PathBuf, u32)>) {
     for step in steps {
         match step {
             Step::Talk(Talk {
                 audio: Audio::File(path),
+                sample_rate,
                 ..
-            }) => paths.push(path.clone()),
-            Step::Loop { steps, .. } => collect_files(steps, paths),
+            }) => wanted.push((path.clone(), *sample_rate)),
+            Step::Loop { steps, .. } => collect_files(steps, wanted),
             _ => {}
         }
     }
@@ -166,8 +168,8 @@ impl Part<'_> {
 }
 
 impl User {
-    /// Takes part in a session until the step, the user's part in the plan, or the run is over. Who comes first is its
-    /// host beside, and stays as such until all speakers have ended.
+    /// Takes part in a session until the step, the user's part in the plan, or the run is over. The first user is
+    /// also its host, and stays until all speakers have ended.
     pub(super) async fn talk(&mut self, talk: &Talk) -> Result<(), Stop> {
         let context = Rc::clone(&self.context);
         let session = context.talks.enter(context.run, talk, self.start.user);

@@ -19,7 +19,8 @@ pub struct AccessFlags {
     )]
     pub header: Vec<String>,
 
-    /// Token of every user, sent as Authorization: Bearer TOKEN
+    /// Token of every user, sent as Authorization: Bearer TOKEN. All are one person then: a server that knows persons
+    /// matches nobody with themselves
     #[arg(
         long,
         env = "LOADTEST_TOKEN",

@@ -133,6 +133,8 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         } else {
             spread(p50, stall)
         },
+        message_local: Quantiles::default(),
+        message_remote: Quantiles::default(),
         call: if second < 3 {
             Quantiles::default()
         } else {
@@ -143,6 +145,8 @@ fn window(scene: Scene, bounds: &[f64]) -> Window {
         server_cpu_percent: Some((users as f64 / 48.0 + 3.0 * noise).max(0.4)),
         server_rss_bytes: Some(11_000_000 + users * 5_000 + u64::from(second) * 9_000),
         server_fds: Some(18 + users),
+        server_queue: Some(users / 50),
+        server_spill_bytes: Some(u64::from(stall > 0.0) * 48_000),
         generator_cpu_percent: (users as f64 / 62.0 + 2.0 * noise).max(0.5),
         generator_rss_bytes: 22_000_000 + users * 7_800,
     }

@@ -1,7 +1,10 @@
 //! Errors, and what only some scenarios find.
 
 use super::{MINUTE, latency};
-use crate::record::{Blame, Capacity, CapacityStep, Drift, ErrorEntry, Failover, Latency};
+use crate::record::{
+    Blame, Capacity, CapacityStep, Drift, ErrorEntry, Failover, Latency, ServerTranscription,
+    Talks, Words,
+};
 
 pub(super) fn errors() -> Vec<ErrorEntry> {
     let error = |kind: &str, blame, count, first_at_ms, meaning: &str| ErrorEntry {
@@ -10,6 +13,7 @@ pub(super) fn errors() -> Vec<ErrorEntry> {
         count,
         first_at_ms,
         meaning: meaning.to_owned(),
+        places: vec![],
     };
     vec![
         error(
@@ -126,4 +130,39 @@ pub(super) fn drift() -> Vec<Drift> {
             hours_to_limit: None,
         },
     ]
+}
+
+/// Of a run in which the database was away for a while, and the provider too.
+pub(super) fn talks() -> Talks {
+    Talks {
+        audio_seconds: 60_000.0,
+        chunks: 600_000,
+        partials: 180_000,
+        finals: 30_000,
+        gaps: 12,
+        gap_seconds: 26.4,
+        words: Words {
+            said: 600_000,
+            heard: 599_736,
+            in_gaps: 264,
+            success_percent: Some(99.956),
+            ..Words::default()
+        },
+        transcripts: 500,
+        ..Talks::default()
+    }
+}
+
+pub(super) fn transcription() -> ServerTranscription {
+    ServerTranscription {
+        queue_peak: 212,
+        spill_peak_bytes: 1_940_000,
+        commits: 362,
+        rows_per_commit: Some(82.9),
+        commit_mean_ms: Some(2.9),
+        finals: 30_000,
+        commits_per_1000_finals: Some(12.067),
+        billed_seconds: 60_110.0,
+        provider_errors: 14,
+    }
 }

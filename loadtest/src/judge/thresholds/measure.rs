@@ -1,25 +1,19 @@
 //! How each metric is measured: of the run as a whole, exactly; of a window of time, to three percent.
 
+use super::question::Question;
 use crate::{
     base::units::percent_of,
     measure::{
-        books::{Books, Names},
+        books::Books,
         histogram::{dense::Latencies, sparse::Spread},
+        reach::Reach,
         series::Cell,
-        slice::{RouteCounts, calls::CallCounts},
+        slice::RouteCounts,
         talk::WordCounts,
     },
-    plan::threshold::{Metric, Statistic, Threshold},
+    plan::threshold::{Metric, Statistic},
+    record::ServerTranscription,
 };
-
-/// A threshold, and what its measurement needs besides books or windows.
-#[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    pub threshold: &'a Threshold,
-    pub names: &'a Names,
-    /// The books are those of one shard: other shards know where its messages went.
-    pub shard: bool,
-}
 
 /// Measures the run so far. `None`: nothing was measured.
 type OfRun = fn(&Question, &Books) -> Option<f64>;
@@ -46,6 +40,45 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |q, books| q.latency(&books.totals.as_sent),
             Some(|q, window| q.spread(&window.as_sent)),
         ),
+        Metric::LocalMatchLatency => (|q, books| q.match_latency(books, Reach::Local), None),
+        Metric::RemoteMatchLatency => (|q, books| q.match_latency(books, Reach::Remote), None),
+        Metric::LocalMessageLatency => (
+            |q, books| q.latency(&books.totals.reach[Reach::Local as usize]),
+            Some(|q, window| q.spread(&window.reach[Reach::Local as usize])),
+        ),
+        Metric::RemoteMessageLatency => (
+            |q, books| q.latency(&books.totals.reach[Reach::Remote as usize]),
+            Some(|q, window| q.spread(&window.reach[Reach::Remote as usize])),
+        ),
+        Metric::LocalPairs => (|q, books| q.pairs(books, Reach::Local), None),
+        Metric::RemotePairs => (|q, books| q.pairs(books, Reach::Remote), None),
+        Metric::NodesLost => (
+            |q, books| {
+                let several = books.nodes.several();
+                several
+                    .then(|| q.count(books, books.nodes.losses.len() as u64))
+                    .flatten()
+            },
+            None,
+        ),
+        Metric::NodeChanges => (
+            |q, books| {
+                let changed = books.nodes.all.iter().map(|node| node.counts.changed).sum();
+                let several = books.nodes.several();
+                several.then(|| q.count(books, changed)).flatten()
+            },
+            None,
+        ),
+        Metric::LostWithNode => (
+            |q, books| {
+                let lost = books.ledger.total().with_node;
+                let several = books.nodes.several();
+                several.then(|| q.count(books, lost)).flatten()
+            },
+            None,
+        ),
+        Metric::ToldOfLoss => (|q, books| q.latency(&books.after_losses()[0]), None),
+        Metric::MatchedAgain => (|q, books| q.matched_again(books), None),
         Metric::OwnLateness => (
             |q, books| q.latency(&books.totals.lateness),
             Some(|q, window| q.spread(&window.lateness)),
@@ -100,7 +133,10 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             Some(|q, window| q.count_in(window, window.counts.failures)),
         ),
         Metric::Drops => (
-            |q, books| q.count(books, books.totals.people.dropped),
+            |q, books| {
+                let dropped = books.totals.people.dropped;
+                q.count(books, dropped.saturating_sub(books.excused().dropped))
+            },
             Some(|q, window| q.count_in(window, window.counts.drops)),
         ),
         Metric::Matches => (
@@ -112,7 +148,12 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             Some(|q, window| q.count_in(window, window.counts.sent)),
         ),
         Metric::Misdelivered => (
-            |q, books| q.messages(books, RouteCounts::misdelivered),
+            |q, books| {
+                let any = q.messages(books, RouteCounts::misdelivered);
+                let all = books.totals.messages();
+                let misdelivered = all.misdelivered() - all.duplicate + books.duplicates();
+                any.and_then(|_| q.count(books, misdelivered))
+            },
             Some(|q, window| q.count_in(window, window.counts.misdelivered)),
         ),
         Metric::Lost => (
@@ -123,7 +164,13 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             None,
         ),
         Metric::Late => (|q, books| q.messages(books, |all| all.late), None),
-        Metric::Duplicate => (|q, books| q.messages(books, |all| all.duplicate), None),
+        Metric::Duplicate => (
+            |q, books| {
+                let any = q.messages(books, |all| all.duplicate);
+                any.and_then(|_| q.count(books, books.duplicates()))
+            },
+            None,
+        ),
         Metric::Reordered => (|q, books| q.messages(books, |all| all.reordered), None),
         Metric::WrongPeer => (|q, books| q.messages(books, |all| all.wrong_peer), None),
         Metric::Altered => (|q, books| q.messages(books, |all| all.altered), None),
@@ -179,7 +226,7 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |_, books| {
                 let failover = &books.totals.failover;
                 let moved = failover.moved.count();
-                percent_of(moved, moved + failover.not_moved)
+                percent_of(moved, moved + books.not_moved())
             },
             None,
         ),
@@ -193,12 +240,16 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
         Metric::WordsTwice => (|q, books| q.words(books, WordCounts::twice), None),
         Metric::WordsMisdelivered => (|q, books| q.words(books, WordCounts::misdelivered), None),
         Metric::WordsNotStored => (
-            |q, books| {
-                let compared = books.totals.talk.words.settled.transcripts > 0;
-                compared
-                    .then(|| q.words(books, |words| words.settled.not_stored))
-                    .flatten()
-            },
+            |q, books| q.in_transcripts(books, |words| words.settled.not_stored),
+            None,
+        ),
+        Metric::WordsInGaps => (
+            |q, books| q.words(books, |words| words.settled.in_gaps),
+            None,
+        ),
+        Metric::WordsAltered => (|q, books| q.words(books, WordCounts::altered), None),
+        Metric::WordsWronglyStored => (
+            |q, books| q.in_transcripts(books, |words| words.settled.wrongly_stored),
             None,
         ),
         Metric::Transcripts => (
@@ -217,16 +268,40 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
         ),
         Metric::ServerQueue => (
             |q, books| match q.threshold.statistic {
-                Statistic::Max => Some(books.server.to_record()?.queue_peak? as f64),
+                Statistic::Max => Some(transcription(books)?.queue_peak as f64),
                 _ => q.gauge(books.series.cells(), server_queue),
             },
             Some(|q, window| q.gauge([window], server_queue)),
+        ),
+        Metric::ServerSpill => (
+            |q, books| match q.threshold.statistic {
+                Statistic::Max => Some(transcription(books)?.spill_peak_bytes as f64),
+                _ => q.gauge(books.series.cells(), server_spill),
+            },
+            Some(|q, window| q.gauge([window], server_spill)),
+        ),
+        Metric::ServerRssDrift => (|q, _| q.certain_growth("server_rss_bytes"), None),
+        Metric::CommitsPer1000Finals => (
+            |_, books| transcription(books)?.commits_per_1000_finals,
+            None,
+        ),
+        Metric::AudioBilled => (
+            |_, books| {
+                let said = books.totals.talk.words.audio_ms as f64 / 1e3;
+                let billed = transcription(books)?.billed_seconds;
+                (said > 0.0).then(|| billed / said)
+            },
+            None,
+        ),
+        Metric::ProviderErrors => (
+            |_, books| Some(transcription(books)?.provider_errors as f64),
+            None,
         ),
         Metric::ResumeSuccess => (
             |_, books| {
                 let failover = &books.totals.failover;
                 let resumed = failover.all_resumed().count();
-                percent_of(resumed, resumed + failover.not_resumed)
+                percent_of(resumed, resumed + books.not_resumed())
             },
             None,
         ),
@@ -242,7 +317,16 @@ fn server_fds(cell: &Cell) -> Option<f64> {
 }
 
 fn server_queue(cell: &Cell) -> Option<f64> {
-    Some(cell.now.server?.queue? as f64)
+    Some(cell.now.transcribing()?.queue as f64)
+}
+
+fn server_spill(cell: &Cell) -> Option<f64> {
+    Some(cell.now.transcribing()?.spill_bytes as f64)
+}
+
+/// What the server said of its storage and its provider, if it transcribes.
+fn transcription(books: &Books) -> Option<ServerTranscription> {
+    books.server.to_record()?.transcription
 }
 
 fn generator_rss(cell: &Cell) -> Option<f64> {
@@ -262,120 +346,6 @@ impl Question<'_> {
     /// Of one window. `None`: nothing was measured in it.
     pub fn measure_window(&self, window: &Cell) -> Option<f64> {
         functions(self.threshold.metric).1?(self, window)
-    }
-
-    fn latency(&self, latencies: &Latencies) -> Option<f64> {
-        match self.threshold.statistic {
-            Statistic::Quantile(q) => latencies.quantile_ms(q),
-            Statistic::Max => latencies.max_ms(),
-            Statistic::Mean => latencies.mean_ms(),
-            _ => Some(latencies.count() as f64),
-        }
-    }
-
-    fn spread(&self, spread: &Spread) -> Option<f64> {
-        match self.threshold.statistic {
-            Statistic::Quantile(q) => spread.quantile_ms(q),
-            Statistic::Max => spread.max_ms(),
-            Statistic::Mean => spread.mean_ms(),
-            _ => Some(spread.count() as f64),
-        }
-    }
-
-    /// Those of `all` whose name the threshold asks for.
-    fn named<'a, T>(
-        &'a self,
-        all: &'a [T],
-        names: &'a [String],
-    ) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        let of = self.threshold.of.as_deref();
-        let named = all.iter().zip(names);
-        named.filter_map(move |(one, name)| of.is_none_or(|of| of == name).then_some(one))
-    }
-
-    fn calls<'a>(&'a self, books: &'a Books) -> impl Iterator<Item = &'a CallCounts> + use<'a> {
-        self.named(&books.totals.calls, &self.names.calls)
-    }
-
-    fn count(&self, books: &Books, count: u64) -> Option<f64> {
-        if self.threshold.statistic != Statistic::Rate {
-            return Some(count as f64);
-        }
-        let end = books.series.cells().next_back()?.end();
-        Some(count as f64 / end.as_secs_f64().max(1e-3))
-    }
-
-    fn count_in(&self, window: &Cell, count: u64) -> Option<f64> {
-        if self.threshold.statistic != Statistic::Rate {
-            return Some(count as f64);
-        }
-        Some(count as f64 / window.length.as_secs_f64().max(1e-3))
-    }
-
-    /// Counts faults of messages. `None`: no message came that could have had one.
-    fn messages(&self, books: &Books, of: fn(&RouteCounts) -> u64) -> Option<f64> {
-        let all = books.totals.messages();
-        let came = all.received + all.misdelivered() > 0 || of(&all) > 0;
-        came.then(|| self.count(books, of(&all))).flatten()
-    }
-
-    /// Counts of words. `None`: nobody spoke.
-    fn words(&self, books: &Books, of: fn(&WordCounts) -> u64) -> Option<f64> {
-        let words = &books.totals.talk.words;
-        (words.chunks > 0)
-            .then(|| self.count(books, of(words)))
-            .flatten()
-    }
-
-    /// Counts of answers. `None`: no export was compared with what was answered.
-    fn answers(&self, books: &Books, of: fn(&WordCounts) -> u64) -> Option<f64> {
-        let words = &books.totals.talk.words;
-        (words.exports > 0)
-            .then(|| self.count(books, of(words)))
-            .flatten()
-    }
-
-    /// Counts faults of matches. `None`: nobody was matched.
-    fn matches(&self, books: &Books, count: u64) -> Option<f64> {
-        let matched = books.totals.people.rooms_joined > 0 || count > 0;
-        matched.then(|| self.count(books, count)).flatten()
-    }
-
-    fn gauge<'a>(
-        &self,
-        cells: impl IntoIterator<Item = &'a Cell>,
-        of: fn(&Cell) -> Option<f64>,
-    ) -> Option<f64> {
-        let weighed = |cell: &Cell| Some((of(cell)?, cell.length.as_secs_f64()));
-        let mut values: Vec<(f64, f64)> = cells.into_iter().filter_map(weighed).collect();
-        let whole: f64 = values.iter().map(|(_, seconds)| seconds).sum();
-        match self.threshold.statistic {
-            Statistic::Last => values.last().map(|(value, _)| *value),
-            Statistic::Mean => {
-                let sum: f64 = values.iter().map(|(value, seconds)| value * seconds).sum();
-                (whole > 0.0).then(|| sum / whole)
-            }
-            Statistic::Quantile(q) => {
-                values.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let mut below = 0.0;
-                let reached = |(_, seconds): &&(f64, f64)| {
-                    below += seconds;
-                    below >= q * whole
-                };
-                values.iter().find(reached).map(|(value, _)| *value)
-            }
-            _ => values.iter().map(|(value, _)| *value).reduce(f64::max),
-        }
-    }
-
-    /// The time until 99 % of the dropped users were matched again. While they are not, it is longer than the time
-    /// since the drop: that fails a threshold as soon as it is beyond the limit.
-    fn recovery(&self, books: &Books) -> Option<f64> {
-        let recovery = books.recovery()?;
-        let now = books.series.cells().next_back()?.end();
-        let waited = now.as_secs_f64() * 1e3 - recovery.dropped_at_ms;
-        let longer = (waited > self.threshold.limit).then_some(waited);
-        recovery.matched_99_percent_ms.or(longer)
     }
 }
 

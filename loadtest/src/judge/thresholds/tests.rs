@@ -3,9 +3,11 @@ use crate::{
     measure::{
         books::tests::{books, delivered, sent},
         sample::{Direction, Kind, Route, Sample},
+        server_use::{Reading, Transcribing},
+        talk::TalkSample,
     },
     plan::threshold::Threshold,
-    record::{Status, ThresholdResult},
+    record::{Drift, Status, ThresholdResult},
 };
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ fn run_with(threshold: Threshold, seconds: &[Vec<Sample>]) -> (ThresholdResult, 
         }
     }
     books.close(now, None);
-    (watch.finish(&books, now).remove(0), aborted)
+    (watch.finish(&books, &[], now).remove(0), aborted)
 }
 
 /// One message of this latency, in milliseconds.
@@ -163,7 +165,7 @@ fn a_run_that_is_over_cannot_be_ended() {
     let now = Duration::from_secs(1);
     books.tick(now, None);
     assert!(watch.look(&books, now, false).is_none());
-    assert!(!watch.finish(&books, now).remove(0).aborted);
+    assert!(!watch.finish(&books, &[], now).remove(0).aborted);
 }
 
 #[test]
@@ -254,5 +256,86 @@ fn what_has_no_hope_ends_the_run() {
     ] {
         let threshold = parse(text).ending_the_run(Duration::from_secs(6));
         assert_eq!(run_with(threshold, seconds).1, end, "{text}");
+    }
+}
+
+#[test]
+fn memory_drifts_by_what_is_certain_and_a_short_run_is_excused_only_if_so_asked() {
+    let drift = |per_hour, uncertainty| Drift {
+        figure: "server_rss_bytes".to_owned(),
+        per_hour,
+        uncertainty,
+        first: 100e6,
+        ..Drift::default()
+    };
+    let judged = |text: &str, drift: &[Drift]| {
+        let mut watch = Watch::new(vec![parse(text)], Vec::new(), Vec::new(), true);
+        let result = watch.finish(&books().0, drift, Duration::ZERO).remove(0);
+        (result.status, result.measured)
+    };
+    let limit = "server_rss_drift < 5%/h";
+    assert_eq!(
+        judged(limit, &[drift(10e6, 4e6)]),
+        (Status::Failed, Some(6.0))
+    );
+    assert_eq!(judged(limit, &[drift(8e6, 4e6)]), (Status::Ok, Some(4.0)));
+    assert_eq!(judged(limit, &[drift(3e6, 9e6)]), (Status::Ok, Some(0.0)));
+    assert_eq!(judged(limit, &[]), (Status::NoData, None));
+    let excused = format!("{limit} if measured");
+    assert_eq!(judged(&excused, &[]), (Status::NotMeasured, None));
+}
+
+#[test]
+fn what_the_server_says_of_its_storage_and_provider_is_judged() {
+    let reading = |second: u64, now: Transcribing| Reading {
+        at: Duration::from_secs(second),
+        cpu_seconds: 0.0,
+        rss_bytes: 1,
+        fds: 1,
+        max_fds: None,
+        transcribing: Some(now),
+    };
+    let at = |gathered, finals, audio_seconds, spill_bytes| Transcribing {
+        commits: gathered * 2,
+        gathered,
+        finals,
+        audio_seconds,
+        spill_bytes,
+        provider_errors: spill_bytes,
+        ..Transcribing::default()
+    };
+    let (mut books, teller) = books();
+    let said = Sample::Talk(TalkSample::Spoken {
+        lateness: Duration::ZERO,
+        audio: Duration::from_secs(40),
+        numbered: true,
+    });
+    teller.tell(Duration::ZERO, &[said]);
+    for (second, now) in [
+        at(5, 100, 9.0, 0),
+        at(9, 300, 39.0, 700),
+        at(11, 600, 59.0, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let second = second as u64;
+        books.tick(Duration::from_secs(second + 1), Some(reading(second, now)));
+    }
+    books.close(Duration::from_secs(3), None);
+    for (text, measured) in [
+        ("commits_per_1000_finals <= 15", 12.0),
+        ("audio_billed < 1.05", 1.25),
+        ("server_spill max > 0B", 700.0),
+        ("server_spill last < 1KB", 2.0),
+        ("provider_errors < 1", 702.0),
+    ] {
+        let mut watch = Watch::new(vec![parse(text)], Vec::new(), Vec::new(), true);
+        let result = watch.finish(&books, &[], Duration::from_secs(3)).remove(0);
+        assert_eq!(result.measured, Some(measured), "{text}");
+        let holds = ["commits", "server_spill"]
+            .iter()
+            .any(|name| text.starts_with(name));
+        assert_eq!(result.status == Status::Ok, holds, "{text}");
     }
 }

@@ -7,6 +7,7 @@ use crate::measure::{
     crossing::Crossings,
     failures::Failures,
     ledger::{Ledger, LedgerShard, Scope},
+    nodes::Nodes,
     sample::Unmatched,
     series::Series,
     server_use::ServerUse,
@@ -26,6 +27,8 @@ pub struct ShardBooks {
     matches: MatchCounts,
     failures: Failures,
     generator: GeneratorUse,
+    #[serde(default)]
+    pub nodes: Nodes,
 }
 
 impl Books {
@@ -41,6 +44,7 @@ impl Books {
             matches: self.matches,
             failures: self.failures.clone(),
             generator: self.generator,
+            nodes: self.nodes.clone(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Books {
             matches,
             failures,
             generator,
+            nodes,
             crossings: _,
             ledger: _,
             series: _,
@@ -61,6 +66,7 @@ impl Books {
         } = shard;
         self.totals.merge(totals);
         self.failures.merge(failures);
+        self.nodes.join(nodes);
         let MatchCounts {
             failed,
             odd_one_out,
@@ -94,6 +100,9 @@ impl Books {
     /// Settles the rest after all shards are joined. Not `complete`: shards are missing.
     pub fn conclude(&mut self, ledger: Ledger, complete: bool, now: std::time::Duration) {
         self.ledger = ledger;
+        self.nodes.explain();
+        let spans = self.nodes.losses.iter().map(|loss| [loss.from, loss.at]);
+        self.ledger.losses = spans.collect();
         self.ledger.close(complete);
         self.settle(now);
     }

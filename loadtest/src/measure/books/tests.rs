@@ -5,6 +5,7 @@ use crate::{
     judge::{self, thresholds::Watch},
     measure::{
         ledger::{Inbox, Latest, Scope, Stay},
+        reach::NodeId,
         sample::{CallId, Delivered, Direction, Kind, Route, Sample, Unmatched},
     },
     plan::threshold::{self, Parts},
@@ -53,6 +54,7 @@ pub fn delivered(ms: u64) -> Sample {
 fn message(ms: u64) -> Delivered {
     Delivered {
         route: ROUTE,
+        reach: None,
         latency: Duration::from_millis(ms),
         as_sent: Duration::from_millis(ms),
         in_order: true,
@@ -81,6 +83,7 @@ fn copy(sample: &Sample) -> Sample {
         Sample::NotConnected { error } => Sample::NotConnected {
             error: error.clone(),
         },
+        Sample::Talk(sample) => Sample::Talk(sample.clone()),
         other => panic!("{other:?} is not copied"),
     }
 }
@@ -93,6 +96,10 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
     Sample::RoomLeft(Box::new(Stay {
         room,
         user,
+        node: NodeId::default(),
+        searched: None,
+        breaks: Vec::new(),
+        node_lost: false,
         session: None,
         peer: None,
         joined: secs(0),
@@ -100,6 +107,7 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
         direction: Direction::of_sender(user == 1),
         sent: counts,
         refused: 0,
+        relays_lost: 0,
         latest: Latest::default(),
         settled: false,
         partner_left: false,
@@ -145,6 +153,7 @@ fn about() -> About {
             merged_from: Vec::new(),
             missing_shards: Vec::new(),
         },
+        urls: Vec::new(),
         started_at: SystemTime::UNIX_EPOCH,
         elapsed: secs(1),
         active: secs(1),

@@ -11,11 +11,13 @@ use crate::{
     measure::{
         histogram::dense::Latencies,
         message::{Direction, Kind},
+        nodes::Loss,
+        reach::Reach,
     },
     plan::Transport,
     record::{
         self, Call, Connections, Delivery, Failover, Flow, Generator, Latency, Matches,
-        Measurement, Outcome, Phase, Record, Recovery, Run, ShardData, Validity, digits,
+        Measurement, Outcome, Phase, ReachRow, Record, Recovery, Run, ShardData, Validity, digits,
     },
 };
 
@@ -31,6 +33,8 @@ pub struct Names {
 pub struct About {
     /// Its times are filled in from the fields below.
     pub run: Run,
+    /// Of the servers, in order.
+    pub urls: Vec<String>,
     pub started_at: SystemTime,
     pub elapsed: Duration,
     pub active: Duration,
@@ -69,6 +73,8 @@ impl Books {
             connections: self.connections(about.peak_connected),
             matches: self.matches(),
             delivery: self.delivery(&about.kinds),
+            reach: self.reach(),
+            nodes: self.nodes.to_record(&about.urls),
             calls: self.calls(&names.calls),
             flows: self.flows(&names.flows),
             latency: self.latency(&names.calls),
@@ -133,10 +139,12 @@ impl Books {
 
     fn connections(&self, peak: u64) -> Connections {
         let people = &self.totals.people;
+        let excused = self.excused();
         Connections {
             attempted: people.tried(),
             succeeded: people.connected,
-            dropped: people.dropped,
+            dropped: people.dropped.saturating_sub(excused.dropped),
+            lost_with_node: excused.dropped,
             reconnects: people.reconnects,
             peak,
             success_percent: self.connection_success(),
@@ -176,6 +184,7 @@ impl Books {
                     delivered: settled.delivered,
                     late: counts.late,
                     lost: settled.lost,
+                    lost_with_node: settled.with_node,
                     undeliverable: settled.undeliverable,
                     pending: settled.pending,
                     unknown: settled.unknown,
@@ -191,6 +200,31 @@ impl Books {
             }
         }
         all
+    }
+
+    /// Empty if there is one server.
+    fn reach(&self) -> Vec<ReachRow> {
+        let rows = Reach::ALL.into_iter().filter_map(|reach| {
+            let pairs = self.pairs(reach)?;
+            let of = &pairs.settled;
+            Some(ReachRow {
+                reach: reach.name().to_owned(),
+                pairs: pairs.rooms,
+                sent: of.delivered
+                    + of.lost
+                    + of.with_node
+                    + of.undeliverable
+                    + of.pending
+                    + of.unknown,
+                delivered: of.delivered,
+                lost: of.lost,
+                lost_with_node: of.with_node,
+                undeliverable: of.undeliverable,
+                pending: of.pending,
+                success_percent: percent_of(of.delivered, of.delivered + of.lost),
+            })
+        });
+        rows.collect()
     }
 
     fn calls(&self, names: &[String]) -> Vec<Call> {
@@ -238,12 +272,22 @@ impl Books {
             }
         };
         let together = failover.all_resumed();
-        add("failover".to_owned(), &together, failover.not_resumed);
+        add("failover".to_owned(), &together, self.not_resumed());
         for (transport, latencies) in Transport::ALL.iter().zip(&failover.resumed) {
             add(format!("failover {}", transport.name()), latencies, 0);
         }
         add("heard_again".to_owned(), &failover.heard_again, 0);
-        add("moved".to_owned(), &failover.moved, failover.not_moved);
+        add("moved".to_owned(), &failover.moved, self.not_moved());
+        for (reach, latencies) in Reach::ALL.into_iter().zip(&totals.reach) {
+            add(format!("message_{}", reach.name()), latencies, 0);
+            if let Some(pairs) = self.pairs(reach) {
+                add(format!("match_{}", reach.name()), &pairs.matching, 0);
+            }
+        }
+        let [told, matched] = self.after_losses();
+        add("told_of_loss".to_owned(), &told, 0);
+        let missing = self.nodes.losses.iter().map(Loss::not_matched).sum();
+        add("matched_again".to_owned(), &matched, missing);
         let talk = &totals.talk;
         add("audio_ack".to_owned(), &talk.ack, 0);
         add("partial".to_owned(), &talk.partial, 0);
@@ -262,6 +306,9 @@ impl Books {
     fn errors(&self) -> Vec<record::ErrorEntry> {
         let errors = self.totals.errors.to_record();
         let mut all: Vec<_> = errors.chain(self.failures.to_record()).collect();
+        for error in &mut all {
+            error.places = self.nodes.places(&error.kind);
+        }
         all.sort_by_key(|error| std::cmp::Reverse(error.count));
         all
     }
@@ -270,7 +317,7 @@ impl Books {
     fn failover(&self) -> Option<Failover> {
         let failover = &self.totals.failover;
         let moved = failover.moved.count();
-        if failover.lost + failover.moved_back + moved + failover.not_moved == 0 {
+        if failover.lost + failover.moved_back + moved + self.not_moved() == 0 {
             return None;
         }
         let resumed = Transport::ALL.iter().zip(&failover.resumed);
@@ -279,10 +326,10 @@ impl Books {
             lost: failover.lost,
             planned: failover.planned,
             resumed: resumed.collect(),
-            not_resumed: failover.not_resumed,
+            not_resumed: self.not_resumed(),
             moved_back: failover.moved_back,
             moved,
-            not_moved: failover.not_moved,
+            not_moved: self.not_moved(),
         })
     }
 

@@ -16,6 +16,9 @@ pub struct Inbox {
     /// The last message took so long that the next one may be on its way for longer than messages are waited for.
     #[serde(default)]
     pub slow: bool,
+    /// Messages that came again.
+    #[serde(default)]
+    pub(super) duplicates: u32,
     /// Where the sender's numbers begin.
     #[serde(default)]
     begin: Begin,
@@ -79,6 +82,7 @@ impl Inbox {
             let next = &mut self.next_nth[kind.index()];
             *next = (*next).max(nth.saturating_add(1));
         }
+        self.duplicates += u32::from(receipt == Receipt::Duplicate);
         receipt
     }
 

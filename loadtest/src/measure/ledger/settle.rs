@@ -10,13 +10,19 @@ use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use super::{Stay, recent::UNDER_WAY};
-use crate::measure::message::{Direction, Kind};
+use crate::measure::{
+    message::{Direction, Kind},
+    reach::{Pairs, Reach},
+};
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
 /// the other may be in another shard of the run, as unknown.
 const MAX_OPEN: usize = 200_000;
 /// Settled rooms that are kept in mind, so that a third member is seen.
 const MAX_REMEMBERED: usize = 65_536;
+
+/// How long the news that a server is lost may take.
+const NEWS: Duration = Duration::from_secs(10);
 
 /// What became of the messages of one type in one direction.
 #[derive(AddAssign, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +31,9 @@ pub struct Settled {
     pub delivered: u64,
     /// Never received, though the partner was there.
     pub lost: u64,
+    /// Never received, because the server of the sender or of the receiver was lost.
+    #[serde(default)]
+    pub with_node: u64,
     /// Never received, because the partner had left or was leaving.
     pub undeliverable: u64,
     /// Under way when the sender was cut off or the run ended: neither delivered nor lost.
@@ -51,15 +60,23 @@ pub struct Contradictions {
 pub struct Ledger {
     pub scope: Scope,
     pub settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    /// Rooms of two, by [`Reach`].
+    pub pairs: [Pairs; Reach::ALL.len()],
     /// Of those that are lost, how many no gap told of while the run was on.
     pub unreported: u64,
     /// Refused with `not_in_room` although the partner had not left; these are lost.
     pub wrongly_refused: u64,
+    /// Answered with `relay_lost` although the partner's server was not lost; these are lost, too.
+    pub wrongly_lost: u64,
     /// Rooms that only one user was told of.
     pub one_sided_rooms: u64,
     /// Users in rooms of more than two.
     pub crowded_users: u64,
     pub contradictions: Contradictions,
+    /// Messages that came again because a server was lost: its users say again what it may not have taken.
+    pub said_again: u64,
+    /// When servers were lost: from the first connection that was gone to the last.
+    pub losses: Vec<[Duration; 2]>,
     /// Users whose partner's record is missing.
     pub unknown_stays: u64,
     /// Some of those were given up because too many waited.
@@ -106,12 +123,21 @@ impl Ledger {
             return self.unknown(&stay);
         }
         if stay.direction == Direction::ToServer {
-            return self.settle(&stay, &stay);
+            return self.settle(&stay, &stay, None);
         }
         if let Some(partner) = self.open.remove(&stay.room) {
-            self.settle(&stay, &partner);
-            self.settle(&partner, &stay);
+            let reach = Reach::of(stay.node, partner.node);
+            self.settle(&stay, &partner, Some(reach));
+            self.settle(&partner, &stay, Some(reach));
+            let pairs = &mut self.pairs[reach as usize];
+            pairs.rooms += 1;
+            let searched = [stay.searched, partner.searched].into_iter().flatten();
+            searched.for_each(|time| pairs.matching.record(time));
             self.contradictions += Contradictions::of(&stay, &partner);
+            if stay.node_lost || partner.node_lost {
+                let again = [&stay.inbox, &partner.inbox].map(|inbox| u64::from(inbox.duplicates));
+                self.said_again += again[0] + again[1];
+            }
             let from = stay.joined.max(partner.joined);
             self.remember(stay.room, from, stay.left.min(partner.left));
             return;
@@ -153,8 +179,8 @@ impl Ledger {
         all
     }
 
-    /// What `sender` sent, against what `receiver` got.
-    fn settle(&mut self, sender: &Stay, receiver: &Stay) {
+    /// What `sender` sent, against what `receiver` got. `reach`: `None` if there is nobody else.
+    fn settle(&mut self, sender: &Stay, receiver: &Stay, reach: Option<Reach>) {
         let partner = receiver.inbox.partner;
         let heard = partner.is_none_or(|partner| partner == sender.user);
         // The server may hold for gone who does not know it yet.
@@ -165,8 +191,9 @@ impl Ledger {
         let mut lost = 0;
         // What was refused was answered, and does not come any more.
         let came = if heard { receiver.inbox.received() } else { 0 };
-        let mut unanswered = u64::from(sender.sent_in_all())
-            .saturating_sub(u64::from(came) + u64::from(sender.refused));
+        let mut unanswered = u64::from(sender.sent_in_all()).saturating_sub(
+            u64::from(came) + u64::from(sender.refused) + u64::from(sender.relays_lost),
+        );
         for kind in 0..Kind::MAX {
             let sent = u64::from(sender.sent[kind]);
             let count = |counts: &[u32; Kind::MAX]| if heard { u64::from(counts[kind]) } else { 0 };
@@ -200,8 +227,18 @@ impl Ledger {
                 }
                 part.lost = missing - part.undeliverable - part.pending;
             }
+            if sender.node_lost || receiver.node_lost {
+                part.with_node = std::mem::take(&mut part.lost);
+                part.with_node += std::mem::take(&mut part.undeliverable);
+                if sender.cut_off {
+                    part.with_node += std::mem::take(&mut part.pending);
+                }
+            }
             lost += part.lost;
             self.settled[kind][sender.direction as usize] += part;
+            if let Some(reach) = reach {
+                self.pairs[reach as usize].settled += part;
+            }
         }
         let reported = match heard && !sender.some_come_back {
             true => u64::from(receiver.inbox.missed()),
@@ -211,18 +248,29 @@ impl Ledger {
         if !sender.partner_left {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }
+        if !sender.node_lost && !receiver.node_lost {
+            self.wrongly_lost += u64::from(sender.relays_lost);
+        }
     }
 
     fn one_sided(&mut self, stay: &Stay) {
         // A user who gives up while the server matches them does not know of the room, and their partner
         // is told at once.
         let gave_up = stay.partner_left && stay.left.saturating_sub(stay.joined) < UNDER_WAY;
-        self.one_sided_rooms += u64::from(!gave_up);
+        // Who was to be told of it, or has told, was at a server that was lost.
+        let gone = stay.node_lost || stay.partner_left && self.is_near_loss(stay.joined);
+        self.one_sided_rooms += u64::from(!gave_up && !gone);
         let nobody = Stay {
             inbox: super::Inbox::default(),
+            node_lost: gone,
             ..stay.clone()
         };
-        self.settle(stay, &nobody);
+        self.settle(stay, &nobody, None);
+    }
+
+    fn is_near_loss(&self, at: Duration) -> bool {
+        let near = |[from, gone]: &[Duration; 2]| at + NEWS >= *from && at <= *gone + NEWS;
+        self.losses.iter().any(near)
     }
 
     fn unknown(&mut self, stay: &Stay) {
@@ -275,18 +323,25 @@ impl Contradictions {
             partner_was_there: count(|told, partner| {
                 let left_first = partner.left <= told.left.saturating_add(UNDER_WAY);
                 // When the server noticed that a connection was cut is not known here.
-                let gone = partner.cut_off || (!partner.partner_left && left_first);
+                let gone =
+                    partner.cut_off || partner.node_lost || (!partner.partner_left && left_first);
                 told.partner_left && !gone
             }),
             untold_leaves: count(|user, partner| {
-                let in_time = partner.left.saturating_add(user.latest.news());
-                let cut_off = user.cut_off || partner.cut_off;
                 let told = user.partner_left || partner.partner_left;
-                !cut_off && !told && user.left > in_time
+                let cut_off = user.cut_off || partner.cut_off;
+                // The servers that are left tell of the one that is lost.
+                let (excused, news) = match partner.node_lost && !user.cut_off {
+                    true => (false, user.latest.news().max(NEWS)),
+                    false => (cut_off, user.latest.news()),
+                };
+                !excused && !told && user.left > partner.left.saturating_add(news)
             }),
             same_roles: count(|user, partner| user.direction == partner.direction),
             wrong_peers: count(|user, partner| match (user.peer, partner.session) {
-                (Some(named), Some(session)) => named != session,
+                (Some(named), Some(session)) => {
+                    named != session && !user.node_lost && !partner.node_lost
+                }
                 _ => false,
             }),
         }

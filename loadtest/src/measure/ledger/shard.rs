@@ -8,16 +8,25 @@ use super::{
     Ledger, Scope, Stay,
     settle::{Closed, Contradictions, Settled},
 };
-use crate::measure::message::{Direction, Kind};
+use crate::measure::{
+    message::{Direction, Kind},
+    reach::{NodeId, Pairs, Reach},
+};
 
 /// What the ledger of one shard tells that of the whole.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct LedgerShard {
     settled: [[Settled; Direction::ALL.len()]; Kind::MAX],
+    #[serde(default)]
+    pairs: [Pairs; Reach::ALL.len()],
     wrongly_refused: u64,
+    #[serde(default)]
+    wrongly_lost: u64,
     crowded_users: u64,
     #[serde(default)]
     contradictions: Contradictions,
+    #[serde(default)]
+    said_again: u64,
     /// Stays that could no longer be kept until the partner's record comes, among others.
     unknown_stays: u64,
     forgotten: bool,
@@ -28,6 +37,11 @@ pub struct LedgerShard {
 }
 
 impl LedgerShard {
+    /// All of the users were at this server.
+    pub fn at_node(&mut self, node: NodeId) {
+        self.unsettled.iter_mut().for_each(|stay| stay.node = node);
+    }
+
     /// Tells times by a clock that is this much behind the shard's own. Not `settled`: this shard may have ended
     /// while users of others were still sending.
     pub fn by_clock(&mut self, ahead_micros: i64, settled: bool) {
@@ -35,6 +49,7 @@ impl LedgerShard {
         for stay in &mut self.unsettled {
             shift(&mut stay.joined);
             shift(&mut stay.left);
+            stay.breaks.iter_mut().for_each(|(_, at)| shift(at));
             stay.latest.times().for_each(shift);
             stay.settled &= settled;
         }
@@ -64,9 +79,12 @@ impl Ledger {
         closed.sort_by_key(|(room, _)| *room);
         LedgerShard {
             settled: self.settled,
+            pairs: self.pairs.clone(),
             wrongly_refused: self.wrongly_refused,
+            wrongly_lost: self.wrongly_lost,
             crowded_users: self.crowded_users,
             contradictions: self.contradictions,
+            said_again: self.said_again,
             unknown_stays: self.unknown_stays,
             forgotten: self.forgotten,
             unsettled,
@@ -114,9 +132,12 @@ impl Ledger {
         // Without `..`: a new field that is not added does not compile.
         let LedgerShard {
             settled,
+            pairs,
             wrongly_refused,
+            wrongly_lost,
             crowded_users,
             contradictions,
+            said_again,
             unknown_stays,
             forgotten,
             unsettled: _,
@@ -126,9 +147,14 @@ impl Ledger {
         for (mine, theirs) in mine.zip(settled.iter().flatten()) {
             *mine += *theirs;
         }
+        for (mine, theirs) in self.pairs.iter_mut().zip(pairs) {
+            mine.merge(theirs);
+        }
         self.wrongly_refused += wrongly_refused;
+        self.wrongly_lost += wrongly_lost;
         self.crowded_users += crowded_users;
         self.contradictions += *contradictions;
+        self.said_again += said_again;
         self.unknown_stays += unknown_stays;
         self.forgotten |= forgotten;
     }

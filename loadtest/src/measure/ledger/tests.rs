@@ -28,6 +28,10 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
     Stay {
         room: 7,
         user,
+        node: NodeId::default(),
+        searched: None,
+        breaks: Vec::new(),
+        node_lost: false,
         session: None,
         peer: None,
         joined: secs(1),
@@ -35,6 +39,7 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
         direction: Direction::of_sender(user == 1),
         sent: counts,
         refused: 0,
+        relays_lost: 0,
         latest: latest(sent),
         settled: false,
         partner_left: false,
@@ -430,4 +435,99 @@ fn a_message_that_cannot_be_read_is_delivered() {
     receiver.inbox.receive_unreadable(Kind::MESSAGE);
     let total = settle([stay(1, 3, Inbox::default()), receiver]).total();
     assert_eq!((total.delivered, total.lost), (3, 0));
+}
+
+/// Two users of two nodes; the second one's node is lost, and some of what each sent did not come.
+fn with_lost_node(change: impl FnOnce(&mut Stay, &mut Stay)) -> Ledger {
+    let mut stays = [stay(1, 4, inbox(2, &[0, 1])), stay(2, 4, inbox(1, &[0, 2]))];
+    stays[1].node = NodeId(1);
+    (stays[1].cut_off, stays[1].node_lost, stays[1].left) = (true, true, secs(7));
+    stays[0].partner_left = true;
+    let [survivor, dead] = &mut stays;
+    change(survivor, dead);
+    settle(stays)
+}
+
+#[test]
+fn what_is_lost_with_a_node_is_no_loss_of_the_others() {
+    let ledger = with_lost_node(|_, _| {});
+    let all = ledger.total();
+    assert_eq!((all.lost, all.delivered), (0, 4));
+    assert!(all.with_node > 0, "{all:?}");
+    assert_eq!(ledger.contradictions, Contradictions::default());
+    let alive = with_lost_node(|_, dead| dead.node_lost = false).total();
+    let not_delivered = alive.lost + alive.undeliverable + alive.pending;
+    assert_eq!((not_delivered, alive.with_node), (all.with_node, 0));
+    assert!(alive.lost > 0);
+}
+
+#[test]
+fn what_a_server_says_it_cannot_relay_is_an_error_unless_the_partners_node_is_lost() {
+    let lost = with_lost_node(|survivor, _| survivor.relays_lost = 1);
+    assert_eq!(lost.wrongly_lost, 0);
+    let alive = with_lost_node(|survivor, dead| {
+        (survivor.relays_lost, dead.node_lost) = (1, false);
+    });
+    assert_eq!(alive.wrongly_lost, 1);
+}
+
+#[test]
+fn who_is_not_told_that_the_partners_node_is_lost_is_wronged() {
+    let ledger = with_lost_node(|survivor, dead| {
+        (survivor.partner_left, survivor.left) = (false, secs(60));
+        dead.left = secs(7);
+    });
+    assert_eq!(ledger.contradictions.untold_leaves, 1);
+    let in_time = with_lost_node(|survivor, _| {
+        (survivor.partner_left, survivor.left) = (false, secs(12));
+    });
+    assert_eq!(in_time.contradictions.untold_leaves, 0);
+}
+
+#[test]
+fn a_room_of_one_near_the_loss_of_a_node_was_of_two() {
+    for (losses, expected) in [
+        (vec![], 1),
+        (vec![[secs(2), secs(2)]], 0),
+        (vec![[secs(60), secs(60)]], 1),
+    ] {
+        let mut ledger = Ledger::new(Scope::Whole);
+        ledger.losses = losses;
+        ledger.add(Stay {
+            partner_left: true,
+            ..stay(1, 3, Inbox::default())
+        });
+        ledger.close(true);
+        assert_eq!(ledger.one_sided_rooms, expected, "{:?}", ledger.losses);
+        assert_eq!(ledger.total().lost > 0, expected == 1);
+    }
+}
+
+#[test]
+fn what_is_said_again_after_a_loss_is_no_duplicate() {
+    let again = with_lost_node(|survivor, _| _ = survivor.inbox.receive(2, 1, Kind::MESSAGE, 1));
+    assert_eq!(again.said_again, 1);
+    let alive = with_lost_node(|survivor, dead| {
+        survivor.inbox.receive(2, 1, Kind::MESSAGE, 1);
+        dead.node_lost = false;
+    });
+    assert_eq!(alive.said_again, 0);
+}
+
+#[test]
+fn pairs_are_local_or_remote_by_where_they_met() {
+    let mut stays = [
+        stay(1, 3, Inbox::default()),
+        stay(2, 0, inbox(1, &[0, 1, 2])),
+    ];
+    let of = |stays: &[Stay; 2]| {
+        let ledger = settle(stays.clone());
+        ledger
+            .pairs
+            .map(|pairs| (pairs.rooms, pairs.settled.delivered, pairs.matching.count()))
+    };
+    stays[0].searched = Some(secs(1));
+    assert_eq!(of(&stays), [(1, 3, 1), (0, 0, 0)]);
+    stays[1].node = NodeId(3);
+    assert_eq!(of(&stays), [(0, 0, 0), (1, 3, 1)]);
 }

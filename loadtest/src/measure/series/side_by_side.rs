@@ -84,14 +84,13 @@ fn sum(all: &[(usize, Gauges)]) -> Gauges {
         else {
             continue;
         };
-        let before = sum.server;
-        sum.server = Some(Reading {
-            at: before.map_or(reading.at, |before| before.at.max(reading.at)),
-            cpu_seconds: before.map_or(0.0, |before| before.cpu_seconds) + reading.cpu_seconds,
-            rss_bytes: before.map_or(0, |before| before.rss_bytes) + reading.rss_bytes,
-            fds: before.map_or(0, |before| before.fds) + reading.fds,
+        let reading = Reading {
             max_fds: None,
-            queue: before.and_then(|before| before.queue).max(reading.queue),
+            ..reading
+        };
+        sum.server = Some(match sum.server {
+            Some(before) => before.beside(reading),
+            None => reading,
         });
     }
     sum
@@ -119,7 +118,7 @@ mod tests {
                     rss_bytes: users * 10,
                     fds: users,
                     max_fds: None,
-                    queue: None,
+                    transcribing: None,
                 }),
                 generator_cpu_percent: 5.0,
                 ..Gauges::default()

@@ -159,8 +159,12 @@ pub(super) struct StepTable {
     pub talk: Option<String>,
     /// The id of a survey; an interview with its tools is held.
     pub interview: Option<String>,
-    /// Of a talk: `numbered` (default), `silence`, or `file:` and a path of PCM of 16 kHz.
+    /// Of a talk: `numbered` (default), `silence`, or `file:` and the path of a WAV file, or of bare PCM named `.pcm` or
+    /// `.raw`: 16 bits, mono, of the `sample_rate`.
     pub audio: Option<String>,
+    /// Of a talk: samples a second, 16000 (default) or 48000, where a chunk has at most 680 ms.
+    #[cfg_attr(test, schemars(extend("enum" = [16000, 48000])))]
+    pub sample_rate: Option<u32>,
     /// Of a talk: how many of the members speak; the others listen. Default: all.
     #[cfg_attr(test, schemars(range(min = 1, max = 20)))]
     pub speakers: Option<u32>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::file::StepTable;
 use crate::plan::{
     flow::{Between, Step},
-    talk::{Audio, Interview, Over, Talk},
+    talk::{Audio, Interview, Over, RATES, Talk},
 };
 
 /// The audio of a chunk by default.
@@ -21,6 +21,7 @@ pub(super) fn talk(name: &str, table: &StepTable, within: Duration) -> Result<St
         members,
         speakers: table.speakers.unwrap_or(members),
         audio: audio(table.audio.as_deref().unwrap_or("numbered"))?,
+        sample_rate: table.sample_rate.unwrap_or(RATES[0]),
         every: table.every.map_or(EVERY, |time| time.0),
         time: table.time.map(|time| time.0),
         acks_each: match table.acks.as_deref() {

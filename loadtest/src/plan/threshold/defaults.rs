@@ -38,6 +38,9 @@ const FLOWS: &str = "flow_success >= 99.9%";
 /// For every plan with transcription sessions: whatever else is asked, nobody reads what is not for them.
 const MISDELIVERED_WORDS: &str = "words_misdelivered count < 1";
 
+/// For several servers: what is lost with one of them counts apart, so the loss itself has to count.
+const NODES_LOST: &str = "nodes_lost count < 1";
+
 /// The defaults for a plan with these parts.
 pub fn defaults(parts: Parts) -> Vec<Threshold> {
     let wanted = DEFAULTS.iter().filter(|(needs, _)| needs(parts));
@@ -52,6 +55,11 @@ pub fn flows() -> Threshold {
 /// The default for a plan in which speakers send audio of which words are expected.
 pub fn misdelivered_words() -> Threshold {
     default(MISDELIVERED_WORDS)
+}
+
+/// The default for several servers: none of them is lost.
+pub fn nodes_lost() -> Threshold {
+    default(NODES_LOST)
 }
 
 fn default(text: &str) -> Threshold {

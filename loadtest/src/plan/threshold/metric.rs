@@ -18,6 +18,10 @@ pub enum MetricKind {
     Cpu,
     /// A number that rises and falls.
     Gauge,
+    /// One number for the whole run.
+    Number,
+    /// In percent per hour.
+    Growth,
 }
 
 /// Special properties of a metric.
@@ -33,6 +37,10 @@ enum Trait {
     Server,
     /// May look wrong until both sides of a room have reported.
     Settles,
+    /// Only a run of some minutes has it.
+    LongRun,
+    /// Of what may not happen in a run.
+    Chance,
 }
 
 /// Makes the metrics from a table: a row has the variant, the name in a threshold, the kind, and the special
@@ -65,6 +73,17 @@ metrics! {
     MatchLatency         "match_latency"           Latency;
     MessageLatency       "message_latency"         Latency Partners;
     MessageLatencyAsSent "message_latency_as_sent" Latency Partners;
+    LocalMatchLatency    "local_match_latency"     Latency Partners RunOnly;
+    RemoteMatchLatency   "remote_match_latency"    Latency Partners RunOnly;
+    LocalMessageLatency  "local_message_latency"   Latency Partners;
+    RemoteMessageLatency "remote_message_latency"  Latency Partners;
+    LocalPairs           "local_pairs"             Count   Partners RunOnly Settles;
+    RemotePairs          "remote_pairs"            Count   Partners RunOnly Settles;
+    NodesLost            "nodes_lost"              Count   RunOnly;
+    NodeChanges          "node_changes"            Count   RunOnly;
+    LostWithNode         "lost_with_node"          Count   Partners RunOnly Settles;
+    ToldOfLoss           "told_of_loss"            Latency RunOnly Chance;
+    MatchedAgain         "matched_again"           Latency RunOnly Chance;
     OwnLateness          "own_lateness"            Latency;
     CallLatency          "call_latency"            Latency ByName;
     ConnectionSuccess    "connection_success"      Success;
@@ -93,11 +112,11 @@ metrics! {
     GeneratorRss         "generator_rss"           Memory;
     GeneratorCpu         "generator_cpu"           Cpu;
     Recovery             "recovery"                Time    RunOnly;
-    Failover             "failover"                Latency RunOnly;
-    HeardAgain           "heard_again"             Latency RunOnly;
-    Moved                "moved"                   Latency RunOnly;
-    MoveSuccess          "move_success"            Success RunOnly;
-    ResumeSuccess        "resume_success"          Success RunOnly;
+    Failover             "failover"                Latency RunOnly Chance;
+    HeardAgain           "heard_again"             Latency RunOnly Chance;
+    Moved                "moved"                   Latency RunOnly Chance;
+    MoveSuccess          "move_success"            Success RunOnly Chance;
+    ResumeSuccess        "resume_success"          Success RunOnly Chance;
     AudioAckLatency      "audio_ack_latency"       Latency RunOnly;
     PartialLatency       "partial_latency"         Latency RunOnly;
     FinalLatency         "final_latency"           Latency RunOnly;
@@ -113,7 +132,15 @@ metrics! {
     Answers              "answers"                 Count   RunOnly;
     AnswersMissing       "answers_missing"         Count   RunOnly;
     AnswersTwice         "answers_twice"           Count   RunOnly;
+    WordsInGaps          "words_in_gaps"           Count   RunOnly;
+    WordsAltered         "words_altered"           Count   RunOnly;
+    WordsWronglyStored   "words_wrongly_stored"    Count   RunOnly;
     ServerQueue          "server_queue"            Gauge   Server;
+    ServerSpill          "server_spill"            Memory  Server;
+    ServerRssDrift       "server_rss_drift"        Growth  Server RunOnly LongRun;
+    CommitsPer1000Finals "commits_per_1000_finals" Number  Server RunOnly;
+    AudioBilled          "audio_billed"            Number  Server RunOnly;
+    ProviderErrors       "provider_errors"         Count   Server RunOnly;
 }
 
 impl Metric {
@@ -136,6 +163,21 @@ impl Metric {
         !self.special().contains(&Trait::RunOnly)
     }
 
+    /// May be asked for `if measured`.
+    pub fn may_be_missing(self) -> bool {
+        self.is_of_server() || self.special().contains(&Trait::Chance)
+    }
+
+    /// Of what may not happen in a run.
+    pub fn may_not_happen(self) -> bool {
+        self.special().contains(&Trait::Chance)
+    }
+
+    /// Only a run of some minutes has it.
+    pub fn needs_a_long_run(self) -> bool {
+        self.special().contains(&Trait::LongRun)
+    }
+
     /// May look wrong until both sides of a room have reported.
     pub fn settles(self) -> bool {
         self.special().contains(&Trait::Settles)
@@ -146,9 +188,12 @@ impl Metric {
 pub fn unit(kind: MetricKind, statistic: Statistic) -> &'static str {
     match (kind, statistic) {
         (_, Statistic::Rate) => "per_second",
-        (_, Statistic::Count) | (MetricKind::Count | MetricKind::Gauge, _) => "count",
+        (_, Statistic::Count) | (MetricKind::Count | MetricKind::Gauge | MetricKind::Number, _) => {
+            "count"
+        }
         (MetricKind::Latency | MetricKind::Time, _) => "ms",
         (MetricKind::Success | MetricKind::Cpu, _) => "percent",
         (MetricKind::Memory, _) => "bytes",
+        (MetricKind::Growth, _) => "percent_per_hour",
     }
 }

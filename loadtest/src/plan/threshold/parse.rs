@@ -40,9 +40,9 @@ fn read(text: &str) -> Result<Threshold, String> {
         abort_after,
         if_measured,
     } = clauses(words)?;
-    if if_measured && !metric.is_of_server() {
+    if if_measured && !metric.may_be_missing() {
         return Err(format!(
-            "'if measured' is for what the server tells of itself, not for {}",
+            "'if measured' is for what the server tells of itself, and for what may not happen, not for {}",
             metric.name()
         ));
     }
@@ -120,12 +120,20 @@ fn statistic_of(metric: Metric, text: &str) -> Result<Statistic, String> {
     );
     let statistic = match (kind, text) {
         (MetricKind::Latency, "count") => Some(Statistic::Count),
-        (MetricKind::Success, "" | "rate" | "percent") | (MetricKind::Time, "") => {
+        (MetricKind::Success, "" | "rate" | "percent")
+        | (MetricKind::Time | MetricKind::Number | MetricKind::Growth, "") => {
             Some(Statistic::Plain)
         }
         (MetricKind::Count, "" | "count") => Some(Statistic::Count),
         (MetricKind::Count, "rate") => Some(Statistic::Rate),
-        (MetricKind::Success | MetricKind::Count | MetricKind::Time, _) => None,
+        (
+            MetricKind::Success
+            | MetricKind::Count
+            | MetricKind::Time
+            | MetricKind::Number
+            | MetricKind::Growth,
+            _,
+        ) => None,
         (_, "max") => Some(Statistic::Max),
         (_, "mean" | "avg") => Some(Statistic::Mean),
         (_, "med") => Some(Statistic::Quantile(0.5)),
@@ -136,6 +144,7 @@ fn statistic_of(metric: Metric, text: &str) -> Result<Statistic, String> {
         let known = match kind {
             MetricKind::Latency => "p50, p95, p99.9 and the like, mean, max or count",
             MetricKind::Time => "none, as it is one time",
+            MetricKind::Number | MetricKind::Growth => "none, as it is one number",
             MetricKind::Success => "none, as it is a percentage",
             MetricKind::Count => "count or rate (each second)",
             MetricKind::Memory | MetricKind::Cpu | MetricKind::Gauge => {
@@ -162,7 +171,12 @@ fn limit_of(metric: Metric, statistic: Statistic, text: &str) -> Result<f64, Str
         }
         (MetricKind::Success | MetricKind::Cpu, _) => (number(text.trim_end_matches('%')), "99.9%"),
         (MetricKind::Memory, _) => (bytes(text), "500MB or 2GB"),
+        (MetricKind::Growth, _) => {
+            let percent = text.trim_end_matches("/h").trim_end().trim_end_matches('%');
+            (number(percent), "5%/h")
+        }
         (MetricKind::Count | MetricKind::Gauge, _) => (number(text), "1000"),
+        (MetricKind::Number, _) => (number(text), "15 or 1.05"),
     };
     let limit = limit.ok_or_else(|| {
         format!(

@@ -54,6 +54,20 @@ fn thresholds_are_read() {
             "count",
         ),
         (
+            "commits_per_1000_finals <= 15",
+            "commits_per_1000_finals",
+            "<=",
+            15.0,
+            "count",
+        ),
+        (
+            "server_rss_drift < 5%/h",
+            "server_rss_drift",
+            "<",
+            5.0,
+            "percent_per_hour",
+        ),
+        (
             "call_latency{get weather} p99 < 300ms over 30s abort after 1m",
             "call_latency{getweather}_p99_over_30s",
             "<",
@@ -108,6 +122,9 @@ fn what_is_no_threshold_is_told_what_would_be_right() {
         ("errors < 10 if measured", "what the server tells"),
         ("server_rss max < 1GB if possible", "if measured"),
         ("recovery p95 < 10s", "one time"),
+        ("server_rss_drift max < 5%/h", "one number"),
+        ("server_rss_drift < 5MB/h", "5%/h"),
+        ("audio_billed < 1s", "1.05"),
         ("recovery < 10s over 30s", "leave out 'over'"),
     ] {
         let error = text.parse::<Threshold>().expect_err(text).to_string();

@@ -21,6 +21,7 @@ pub(super) fn charts(record: &Record) -> Markup {
         latency(record, &frame, "Message latency", "message", "p99", |w| {
             w.message
         }),
+        by_reach(record, &frame),
         heatmap::draw(record, &frame),
         latency(record, &frame, "Call latency", "call", "p95", |w| w.call),
         latency(record, &frame, "Match latency", "match", "p95", |w| {
@@ -32,6 +33,7 @@ pub(super) fn charts(record: &Record) -> Markup {
         errors(&frame),
         server_cpu(record, &frame),
         server_memory(record, &frame),
+        server_storage(record, &frame),
         latency(
             record,
             &frame,
@@ -172,6 +174,48 @@ fn latency(
     .draw(frame)
 }
 
+/// Messages within one server against those between two; nothing if there is one.
+fn by_reach(record: &Record, frame: &Frame<'_>) -> Markup {
+    if record.reach.is_empty() {
+        return Markup::default();
+    }
+    let lines = vec![
+        line(
+            "remote p99",
+            "p99",
+            frame.largest(|w| w.message_remote.p99_ms),
+        ),
+        line(
+            "remote p50",
+            "p50",
+            frame.largest(|w| w.message_remote.p50_ms),
+        ),
+        line(
+            "local p99",
+            "second",
+            frame.largest(|w| w.message_local.p99_ms),
+        ),
+        line(
+            "local p50",
+            "third",
+            frame.largest(|w| w.message_local.p50_ms),
+        ),
+    ];
+    let mut limits = limits(record, "remote_message_latency");
+    for limit in &mut limits {
+        limit.label = format!("remote {}", limit.label);
+    }
+    Chart {
+        title: "Message latency within a node, and between two".to_owned(),
+        note: "logarithmic".to_owned(),
+        unit: "ms",
+        log: true,
+        lines,
+        limits,
+    }
+    .draw(frame)
+}
+
 /// The thresholds on a figure, each once.
 fn limits(record: &Record, prefix: &str) -> Vec<Limit> {
     let mut limits: Vec<Limit> = Vec::new();
@@ -240,6 +284,30 @@ fn server_memory(record: &Record, frame: &Frame<'_>) -> Markup {
     );
     files.limits = limits(record, "server_fds");
     html! { (chart.draw(frame)) (files.draw(frame)) }
+}
+
+/// Of a server that transcribes.
+fn server_storage(record: &Record, frame: &Frame<'_>) -> Markup {
+    let transcription = record
+        .server
+        .as_ref()
+        .and_then(|it| it.transcription.as_ref());
+    let Some(transcription) = transcription else {
+        return Markup::default();
+    };
+    let queue = frame.largest(|w| w.server_queue.map(|length| length as f64));
+    let mut queue = plain(
+        "Waiting to be stored",
+        "count",
+        vec![line("segments and answers", "main", queue)],
+    );
+    queue.limits = limits(record, "server_queue");
+    let spill = frame.largest(|w| w.server_spill_bytes.map(|bytes| bytes as f64));
+    let spill = plain("Spill file", "bytes", vec![line("size", "main", spill)]);
+    html! {
+        (queue.draw(frame))
+        @if transcription.spill_peak_bytes > 0 { (spill.draw(frame)) }
+    }
 }
 
 fn generator(frame: &Frame<'_>) -> Markup {

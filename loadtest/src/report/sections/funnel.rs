@@ -51,11 +51,12 @@ fn connections(connections: &Connections) -> Group<'_> {
         attempted,
         succeeded,
         dropped,
+        lost_with_node,
         reconnects,
         ..
     } = *connections;
     let failed = attempted.saturating_sub(succeeded);
-    let stayed = succeeded.saturating_sub(dropped);
+    let stayed = succeeded.saturating_sub(dropped + lost_with_node);
     vec![
         (
             "tried to connect",
@@ -63,7 +64,14 @@ fn connections(connections: &Connections) -> Group<'_> {
             vec![(reconnects, "of them again")],
         ),
         ("connected", succeeded, vec![(failed, "not connected")]),
-        ("stayed connected", stayed, vec![(dropped, "dropped")]),
+        (
+            "stayed connected",
+            stayed,
+            vec![
+                (dropped, "dropped"),
+                (lost_with_node, "lost with their node"),
+            ],
+        ),
     ]
 }
 
@@ -86,6 +94,7 @@ fn searches(matches: &Matches) -> Group<'_> {
 fn deliveries(messages: &Delivery) -> Group<'_> {
     let rest = vec![
         (messages.lost, "lost"),
+        (messages.lost_with_node, "lost with their node"),
         (messages.undeliverable, "to users who had left"),
         (messages.pending, "pending"),
         (messages.unknown, "unknown"),

@@ -3,7 +3,7 @@
 use super::{row, table};
 use crate::{
     base::units::{self, count},
-    record::{Record, ShardInfo},
+    record::{Record, Server, ShardInfo},
     report::document::{
         Block,
         Column::{IfAny, Number, Text},
@@ -14,9 +14,9 @@ use crate::{
 /// What the server and the load generator used.
 pub(in crate::report) fn resources(record: &Record) -> Section {
     let bytes = |bytes: u64| units::bytes(bytes as f64);
-    let server = record.server.as_ref().map(|server| {
+    let of_server = |name: String, server: &Server| {
         row![
-            "server",
+            name,
             format!("{:.1} s", server.cpu_seconds),
             format!("{:.1} %", server.cpu_percent),
             "",
@@ -25,6 +25,14 @@ pub(in crate::report) fn resources(record: &Record) -> Section {
             bytes(server.rss_peak_bytes),
             server.fds_peak,
         ]
+    };
+    let several = record.nodes.len() > 1;
+    let name = if several { "all nodes" } else { "server" };
+    let server = record.server.as_ref();
+    let server = server.map(|server| of_server(name.to_owned(), server));
+    let nodes = record.nodes.iter().filter_map(|node| {
+        let server = node.server.as_ref()?;
+        Some(of_server(format!("node {}", node.number), server))
     });
     let used = &record.generator;
     let generator = row![
@@ -50,7 +58,7 @@ pub(in crate::report) fn resources(record: &Record) -> Section {
         Number("peak RSS"),
         Number("open files"),
     ];
-    let rows = server.into_iter().chain([generator]);
+    let rows = server.into_iter().chain(nodes).chain([generator]);
     let mut section = table("Resources", &columns, rows).fold();
     if record.server.is_none() {
         let note = "The server's metrics were not read.".to_owned();

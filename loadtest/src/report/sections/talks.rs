@@ -2,8 +2,8 @@
 
 use super::{row, table};
 use crate::{
-    base::units::{count, decimal, value_or_dash},
-    record::Record,
+    base::units::{bytes, count, decimal, value_or_dash},
+    record::{Record, ServerTranscription},
     report::document::{
         Block,
         Column::{IfAny, Number, Text},
@@ -64,14 +64,34 @@ pub(in crate::report) fn words(record: &Record) -> Section {
             decimal(talks.gap_seconds),
             count(talks.transcripts),
         )));
-        if let Some(queue) = record.server.as_ref().and_then(|server| server.queue_peak) {
-            section.blocks.push(Block::Note(format!(
-                "at most {} segments and answers waited to be stored, by the server's metrics",
-                count(queue)
-            )));
+        let server = record.server.as_ref();
+        if let Some(server) = server.and_then(|server| server.transcription.as_ref()) {
+            section.blocks.push(Block::Note(server_says(server)));
         }
+        section.blocks.push(Block::Note(
+            "Latencies: audio ack and partial count from the moment when the chunk was due, final from when the last chunk \
+             of its utterance was, stored from the final at the host, fan out from there to a listener."
+                .to_owned(),
+        ));
     }
     section
+}
+
+/// The server's own figures of storage and provider.
+fn server_says(server: &ServerTranscription) -> String {
+    format!(
+        "The server's metrics: {} s of audio billed, {} errors of the provider; {} finals; {} commits ({} of them for 1,000 \
+         finals, without those for which somebody waited), {} rows and {} each; at most {} segments and answers waited to be stored, and {} were in the spill file",
+        decimal(server.billed_seconds),
+        count(server.provider_errors),
+        count(server.finals),
+        count(server.commits),
+        value_or_dash(server.commits_per_1000_finals, "count"),
+        value_or_dash(server.rows_per_commit, "count"),
+        value_or_dash(server.commit_mean_ms, "ms"),
+        count(server.queue_peak),
+        bytes(server.spill_peak_bytes as f64),
+    )
 }
 
 /// What became of the answers of interviews.

@@ -3,7 +3,7 @@
 use super::{row, table};
 use crate::{
     base::units::{self, count, value_or_dash},
-    record::Record,
+    record::{ErrorEntry, Record},
     report::{
         document::{
             Block, Cell,
@@ -56,6 +56,7 @@ pub(in crate::report) fn errors(record: &Record) -> Section {
             Cell::toned(Tone::Code, &*error.kind),
             error.count,
             figures::blame(error.blame),
+            at_nodes(error, record.nodes.len()),
             units::clock(error.first_at_ms),
             &*error.meaning,
         ]
@@ -64,6 +65,7 @@ pub(in crate::report) fn errors(record: &Record) -> Section {
         Text("kind"),
         Number("count"),
         Text("blame"),
+        IfAny("where"),
         Number("first at"),
         Prose("meaning"),
     ];
@@ -76,6 +78,13 @@ pub(in crate::report) fn errors(record: &Record) -> Section {
         summary: Some(Cell::from(summary)),
         ..table("Errors", &columns, rows).fold()
     }
+}
+
+/// `node 3 of 4: 1, node 4 of 4: 2`.
+fn at_nodes(error: &ErrorEntry, nodes: usize) -> String {
+    let places = error.places.iter();
+    let places = places.map(|at| format!("node {} of {nodes}: {}", at.node, count(at.count)));
+    places.collect::<Vec<_>>().join(", ")
 }
 
 /// Empty for a run of one phase: the other sections say the same.
@@ -117,6 +126,7 @@ pub(in crate::report) fn delivery(record: &Record) -> Section {
         Number("sent"),
         Number("delivered"),
         IfAny("lost"),
+        IfAny("lost with node"),
         IfAny("late"),
         IfAny("duplicate"),
         IfAny("reordered"),
@@ -133,6 +143,7 @@ pub(in crate::report) fn delivery(record: &Record) -> Section {
             row.sent,
             row.delivered,
             row.lost,
+            row.lost_with_node,
             row.late,
             row.duplicate,
             row.reordered,

@@ -193,7 +193,7 @@ pub(in crate::report) fn failover(record: &Record) -> Section {
         let moved = record.latency.get("moved");
         let moved = |name| moved.and_then(|it| it.quantiles_ms.get(name).copied());
         section.blocks.push(Block::Note(format!(
-            "{} times a user moved to another server, as theirs drained: p50 {}, p99 {} until everything was as before; {} lost their session or room.",
+            "{} times a user moved to another server, as theirs drained or was lost: p50 {}, p99 {} until everything was as before; {} lost their session or room.",
             count(failover.moved),
             moved("p50").map_or_else(|| "-".to_owned(), units::millis),
             moved("p99").map_or_else(|| "-".to_owned(), units::millis),

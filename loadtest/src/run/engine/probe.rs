@@ -1,17 +1,18 @@
 //! The first connection of a run.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{task::LocalSet, time::timeout};
 
 use crate::{
-    measure::sample::ErrorKind,
+    measure::{reach::NodeId, sample::ErrorKind},
     plan::ResolvedPlan,
     run::error::RunError,
     user::{
         connect::greeted,
         net::{
             connection::{Connection, Session, Wanted},
+            endpoint::Endpoint,
             servers::Servers,
             target::Target,
         },
@@ -19,22 +20,26 @@ use crate::{
     },
 };
 
-/// Opens one connection, so that a wrong address gives one clear error and not one per user.
+/// Opens one connection to each server, so that a wrong address gives one clear error and not one per user.
 pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Servers, RunError> {
-    let unreachable = |reason: String, advice| RunError::Unreachable {
-        url: target.url(),
+    let unreachable = |url: String, reason: String, advice| RunError::Unreachable {
+        url,
         reason,
         advice,
     };
     let found = Servers::find(target, plan.connect_timeout).await;
-    let servers = found.map_err(|reason| unreachable(reason, "Check the host name.".to_owned()))?;
-    let connected = {
-        let entering = timeout(plan.connect_timeout, enter(plan, &servers));
-        LocalSet::new().run_until(entering).await
-    };
-    if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
-        let reason = format!("{} at {}", kind.name(), servers.own.addresses());
-        return Err(unreachable(reason, advice(&kind, target)));
+    let servers = found
+        .map_err(|(url, reason)| unreachable(url, reason, "Check the host name.".to_owned()))?;
+    for (place, url) in (0..).zip(target.urls()) {
+        let server = servers.node(NodeId(place));
+        let connected = {
+            let entering = timeout(plan.connect_timeout, enter(plan, server));
+            LocalSet::new().run_until(entering).await
+        };
+        if let Err(kind) = connected.unwrap_or(Err(ErrorKind::ConnectTimeout)) {
+            let reason = format!("{} at {}", kind.name(), server.addresses());
+            return Err(unreachable(url, reason, advice(&kind, target)));
+        }
     }
     let servers = match plan.has_talks {
         false => servers,
@@ -42,7 +47,7 @@ pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Server
             let found = servers.with_admin(target, plan.connect_timeout).await;
             found.map_err(|reason| {
                 let advice = "Sessions and interviews are begun at the server's admin address: give --admin-url.";
-                unreachable(reason, advice.to_owned())
+                unreachable(target.url(), reason, advice.to_owned())
             })?
         }
     };
@@ -58,20 +63,20 @@ pub(super) async fn probe(plan: &ResolvedPlan, target: &Target) -> Result<Server
 
 /// Connects as users do, as far as possible without their steps: a server that accepts only users who have done an
 /// earlier step would refuse this connection.
-async fn enter(plan: &ResolvedPlan, servers: &Servers) -> Result<(), ErrorKind> {
+async fn enter(plan: &ResolvedPlan, server: &Arc<Endpoint>) -> Result<(), ErrorKind> {
     if !plan.has_plain_connections {
-        return servers.own.open(0).await.map(drop);
+        return server.open(0).await.map(drop);
     }
     let wanted = Wanted {
         user: 0,
-        path: &servers.own.path,
+        path: &server.path,
         transport: plan.transport_of(0),
         session: match plan.resumes() {
             true => Session::Begin,
             false => Session::Plain,
         },
     };
-    let opened = Connection::open(&servers.own, wanted).await;
+    let opened = Connection::open(server, wanted).await;
     let mut connection = opened.map_err(ErrorKind::of_first_request)?;
     if plan.resumes() {
         let greeting = greeted(&mut connection, "session").await;
@@ -90,10 +95,13 @@ fn advice(kind: &ErrorKind, target: &Target) -> String {
         ErrorKind::ConnectRefused => "Nobody listens there: start the server, or check the port.",
         ErrorKind::ConnectTimeout => "No answer: check the address and the firewall.",
         ErrorKind::TlsFailed => {
-            "Is its certificate signed by an authority of this system? Else give --ca FILE."
+            "Give --ca FILE if an authority that this system does not know has signed its certificate. One that is \
+             marked as an authority itself (CA:TRUE, as openssl req -x509 makes it) is refused: make it with -addext \
+             basicConstraints=critical,CA:FALSE."
         }
         ErrorKind::HandshakeRejected(401 | 403) => {
-            "The server wants to know who connects: give --token, --token-file or --header."
+            "The server does not accept who connects: give --token, --token-file or --header. If one was given, it is \
+             wrong or has expired."
         }
         ErrorKind::HandshakeRejected(300..=399) => {
             "The server sends users elsewhere: give the URL that it redirects to."

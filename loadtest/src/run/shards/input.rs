@@ -103,6 +103,10 @@ fn same_run(
             "the plan was split into another number of shards",
         ),
         (
+            shard.plan.servers != first.shard.plan.servers,
+            "they have other servers; give all shards the same URLs in the same order",
+        ),
+        (
             shard.plan.thresholds != first.shard.plan.thresholds,
             "they have other thresholds; play all shards with the same flags",
         ),

@@ -97,7 +97,12 @@ fn instant_of(at: SystemTime) -> Instant {
 }
 
 /// The shard's part of the record, without the ledgers.
-pub fn shard_data(plan: &ResolvedPlan, server_expected: bool, late: Duration) -> ShardData {
+pub fn shard_data(
+    plan: &ResolvedPlan,
+    urls: Vec<String>,
+    server_expected: bool,
+    late: Duration,
+) -> ShardData {
     let millis = |time: Duration| crate::record::digits(time.as_secs_f64() * 1e3);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     ShardData {
@@ -114,6 +119,7 @@ pub fn shard_data(plan: &ResolvedPlan, server_expected: bool, late: Duration) ->
             phases: phases::phases(plan, &plan.phases),
             calls: plan.calls.clone(),
             flows: plan.flow_names.clone(),
+            servers: if urls.len() > 1 { urls } else { Vec::new() },
             thresholds: plan.thresholds.iter().map(Threshold::saved).collect(),
         },
         books: String::new(),

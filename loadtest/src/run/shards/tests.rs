@@ -7,6 +7,7 @@ use crate::{
     measure::{
         books::tests::status,
         ledger::{Inbox, Latest, Receipt, Scope, Stay},
+        reach::NodeId,
         sample::{Across, Delivered, Direction, ErrorKind, Kind, Route, Sample, Unmatched},
         slice::Slice,
     },
@@ -105,6 +106,10 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
     Stay {
         room,
         user,
+        node: NodeId::default(),
+        searched: None,
+        breaks: Vec::new(),
+        node_lost: false,
         session: None,
         peer: None,
         joined: secs(1),
@@ -112,6 +117,7 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
         direction,
         sent: [0; Kind::MAX],
         refused: 0,
+        relays_lost: 0,
         latest: Latest::default(),
         settled: true,
         partner_left: false,
@@ -130,6 +136,7 @@ fn message(run: &Run, shard: Option<u32>, [from, to]: [u32; 2], took: u32, route
         let as_sent = Duration::from_micros(took.into());
         return Sample::Delivered(Delivered {
             route,
+            reach: None,
             latency: as_sent + Duration::from_micros(10),
             as_sent,
             in_order: true,
@@ -141,6 +148,7 @@ fn message(run: &Run, shard: Option<u32>, [from, to]: [u32; 2], took: u32, route
     let as_sent_micros = i64::from(took) + clock(to) - clock(from);
     Sample::DeliveredAcross(Across {
         route,
+        reach: None,
         from,
         due_micros: as_sent_micros + 10,
         as_sent_micros,
@@ -183,6 +191,7 @@ fn record(run: &Run, shard: Option<u32>) -> Record {
             shard: shard.map(|_| format!("{index}/{count}")),
             ..crate::golden::example::record().run
         },
+        urls: Vec::new(),
         started_at: SystemTime::UNIX_EPOCH,
         elapsed: secs(7),
         active: secs(6),
@@ -218,6 +227,7 @@ fn facts(thresholds: &[Threshold]) -> PlanFacts {
         phases: Vec::new(),
         calls: Vec::new(),
         flows: Vec::new(),
+        servers: Vec::new(),
         thresholds: thresholds.iter().map(Threshold::saved).collect(),
     }
 }
@@ -260,7 +270,7 @@ proptest! {
     #[test]
     fn shards_together_are_the_whole(run in runs()) {
         let whole = record(&run, None);
-        let merged = merge(shards(&run)).expect("shards of one run");
+        let merged = merge(shards(&run), false).expect("shards of one run");
         prop_assert_eq!(&merged.connections, &crate::record::Connections { peak: merged.connections.peak, ..whole.connections });
         prop_assert_eq!(&merged.matches, &whole.matches);
         // What was lost between shards is known only once they are merged.
@@ -304,7 +314,7 @@ fn good() -> Run {
 
 #[test]
 fn all_shards_of_a_good_run_pass_and_their_clocks_are_stated() {
-    let merged = merge(shards(&good())).expect("shards of one run");
+    let merged = merge(shards(&good()), false).expect("shards of one run");
     assert_eq!(
         (merged.outcome, merged.measurement.validity),
         (Outcome::Pass, Validity::Valid),
@@ -339,7 +349,7 @@ fn hosts_whose_clocks_are_apart_did_not_start_together() {
         clocks: vec![0, 3_000_000],
         ..good()
     };
-    let merged = merge(shards(&run)).expect("shards of one run");
+    let merged = merge(shards(&run), false).expect("shards of one run");
     assert_eq!(merged.measurement.validity, Validity::Suspect);
     let what = &merged.measurement.findings[0].what;
     assert!(
@@ -381,7 +391,7 @@ fn without_a_shard_the_gap_is_stated_and_nothing_is_made_up() {
     };
     let mut records = shards(&run);
     records.remove(2);
-    let merged = merge(records).expect("two shards of three");
+    let merged = merge(records, false).expect("two shards of three");
     assert_eq!(merged.run.missing_shards, [3]);
     assert_eq!(merged.measurement.validity, Validity::Suspect);
     assert_eq!((merged.matches.one_sided, merged.matches.failed), (0, 0));
@@ -410,7 +420,7 @@ fn without_a_shard_the_gap_is_stated_and_nothing_is_made_up() {
 fn what_is_no_set_of_shards_is_refused() {
     let both = shards(&good());
     let refused = |records: Vec<(String, Record)>, part: &str| {
-        let error = merge(records).expect_err(part).to_string();
+        let error = merge(records, false).expect_err(part).to_string();
         assert!(error.contains(part), "{error}");
     };
     refused(vec![], "nothing to merge");
@@ -453,7 +463,7 @@ fn what_is_wrong_with_one_shard_is_wrong_with_the_whole() {
     all[0].1.run.version = "0.0.1".to_owned();
     let late = all[1].1.shard.as_mut().expect("a shard");
     late.started_late_ms = 700.0;
-    let merged = merge(all).expect("shards of one run");
+    let merged = merge(all, false).expect("shards of one run");
     assert_eq!(
         (merged.outcome, merged.exit_code),
         (Outcome::Invalid, Exit::Invalid)

@@ -1,31 +1,38 @@
-//! The servers of a run: the one under test, and others that HTTP steps ask.
+//! The servers of a run: those under test, and others that HTTP steps ask.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     base::server_url::ServerUrl,
+    measure::reach::NodeId,
     user::net::{endpoint::Endpoint, target::Target},
 };
 
 /// The servers of a run.
 pub struct Servers {
-    /// The server under test.
-    pub own: Arc<Endpoint>,
+    /// The servers under test: at least one.
+    nodes: Vec<Arc<Endpoint>>,
     others: Vec<(ServerUrl, Endpoint)>,
     /// Where sessions are created. It sees no credentials of users.
     admin: Option<Endpoint>,
 }
 
 impl Servers {
-    /// Looks up the server under test, once for all users.
+    /// Looks up the servers under test, once for all users.
     ///
     /// # Errors
-    /// Why no connection can be opened to it.
-    pub async fn find(target: &Target, within: Duration) -> Result<Self, String> {
+    /// The URL of the first that no connection can be opened to, and why.
+    pub async fn find(target: &Target, within: Duration) -> Result<Self, (String, String)> {
         let access = &target.access;
-        let own = Endpoint::find(&target.url, access.tls(), access.source_ips(), within).await?;
+        let mut nodes = Vec::new();
+        for node in target.nodes() {
+            let tls = access.tls().filter(|_| node.url.is_tls());
+            let found = Endpoint::find(&node.url, tls, access.source_ips(), within).await;
+            let found = found.map_err(|reason| (node.url.to_string(), reason))?;
+            nodes.push(Arc::new(found.with_access(Arc::clone(access))));
+        }
         Ok(Self {
-            own: Arc::new(own.with_access(Arc::clone(access))),
+            nodes,
             others: Vec::new(),
             admin: None,
         })
@@ -36,7 +43,8 @@ impl Servers {
     /// # Errors
     /// There is none, or no connection can be opened to it.
     pub async fn with_admin(mut self, target: &Target, within: Duration) -> Result<Self, String> {
-        let admin = target.admin.as_ref().ok_or("no admin address is known")?;
+        let admin = target.first().admin.as_ref();
+        let admin = admin.ok_or("no admin address is known")?;
         let source_ips = target.access.source_ips();
         let endpoint = Endpoint::find(&admin.url, None, source_ips, within).await?;
         self.admin = Some(endpoint);
@@ -48,7 +56,7 @@ impl Servers {
         self.admin.as_ref()
     }
 
-    /// Looks up the other servers. Only those on the host of the server under test may see headers and tokens.
+    /// Looks up the other servers. Only those on the hosts of the servers under test may see headers and tokens.
     ///
     /// # Errors
     /// The first that cannot be connected to, and why.
@@ -68,8 +76,12 @@ impl Servers {
                 }
             }
             let tls = tls.clone().filter(|_| origin.is_tls());
+            let own = target
+                .nodes()
+                .iter()
+                .any(|node| node.url.host == origin.host);
             match Endpoint::find(&origin, tls, access.source_ips(), within).await {
-                Ok(other) if origin.host == target.url.host => {
+                Ok(other) if own => {
                     let other = other.with_access(Arc::clone(access));
                     self.others.push((origin, other));
                 }
@@ -80,10 +92,25 @@ impl Servers {
         Ok(self)
     }
 
-    /// The server for a request; `None`: the server under test.
-    pub fn get(&self, origin: Option<&ServerUrl>) -> Option<&Endpoint> {
+    /// How many servers are under test.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// One of the servers under test.
+    pub fn node(&self, node: NodeId) -> &Arc<Endpoint> {
+        &self.nodes[node.index().min(self.nodes.len() - 1)]
+    }
+
+    /// The first server under test.
+    pub fn own(&self) -> &Arc<Endpoint> {
+        &self.nodes[0]
+    }
+
+    /// The server for a request of a user at `node`; `None`: the server under test.
+    pub fn get(&self, origin: Option<&ServerUrl>, node: NodeId) -> Option<&Endpoint> {
         let Some(origin) = origin else {
-            return Some(&self.own);
+            return Some(self.node(node));
         };
         let mut others = self.others.iter();
         others

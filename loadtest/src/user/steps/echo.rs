@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     measure::{
         ledger::Stay,
+        reach::NodeId,
         sample::{Direction, Kind, Route, Sample},
     },
     user::{
@@ -45,6 +46,7 @@ impl User {
             run,
             room: stay.room,
             sender: user,
+            node: NodeId::default(),
             seq: stay.sent_in_all(),
             nth: stay.sent[kind.index()],
             route: Route {

@@ -46,9 +46,9 @@ impl User {
             },
         };
         let context = Rc::clone(&self.context);
-        let user = self.start.user;
+        let (user, node) = (self.start.user, self.node());
         let asking = async {
-            let server = context.servers.get(request.origin.as_ref());
+            let server = context.servers.get(request.origin.as_ref(), node);
             let server = server.ok_or(ErrorKind::ConnectFailed)?;
             http::ask(server, user, asked).await
         };

@@ -148,11 +148,13 @@ impl User {
         lateness: Duration,
         len: usize,
     ) -> Option<Tag> {
+        let node = self.node();
         let stay = self.room.as_mut()?;
         let tag = Tag {
             run: self.context.run,
             room: stay.room,
             sender: self.start.user,
+            node,
             seq: stay.sent_in_all(),
             nth: stay.sent[kind.index()],
             route: Route {

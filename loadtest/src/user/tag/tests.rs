@@ -4,6 +4,7 @@ const LONGEST: Tag = Tag {
     run: u32::MAX,
     room: u64::MAX,
     sender: u32::MAX,
+    node: NodeId(35),
     seq: u32::MAX,
     nth: u32::MAX,
     route: Route {
@@ -37,6 +38,7 @@ fn a_tag_reads_back_from_a_payload_of_the_length_asked_for() {
                 run: 0,
                 room: 1,
                 sender: 2,
+                node: NodeId(1),
                 seq: 3,
                 nth: 4,
                 route,
@@ -93,7 +95,7 @@ fn what_is_not_ours_is_no_tag() {
         "{}",
         r#"{"candidate":"fake-ice-candidate"}"#,
         r#"{"candidate":" vm 1.2"}"#,
-        "a vm 00000000.0000000000000000.1.1.1.1.s.1.1.99999999999.",
+        "a vm 00000000.0000000000000000.1.1.1.1.s0.1.1.99999999999.",
     ] {
         assert_eq!(Tag::read(other), None, "{other}");
     }

@@ -228,7 +228,7 @@ async fn ask_over_http(
     tool: &str,
     arguments: &Value,
 ) -> Result<Answer, ErrorKind> {
-    let server = &context.servers.own;
+    let server = context.servers.own();
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(KeptConnection::open(server, user).await?),

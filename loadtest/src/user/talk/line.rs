@@ -81,7 +81,7 @@ impl Line {
         greets: bool,
     ) -> Result<Self, ErrorKind> {
         (context.sink)(Sample::Connecting { again: false });
-        let own = &context.servers.own;
+        let own = context.servers.own();
         let mut headers = own.headers(user);
         // The session's token is the only one that counts here.
         headers.remove(AUTHORIZATION);

@@ -99,7 +99,7 @@ impl Session {
         self.stage.send_replace(Stage::Open);
     }
 
-    /// Ends it for all, whoever speaks.
+    /// Ends the session for all participants, also for those who speak.
     pub fn end(&self) {
         lock(&self.talked).is_closed = true;
         self.stage.send_replace(Stage::Over);

@@ -98,7 +98,7 @@ impl Part<'_> {
         } else {
             "second"
         };
-        let start = json!({ "type": "start", "sample_rate": 16_000, "ack": acks, "live": true });
+        let start = json!({ "type": "start", "sample_rate": self.talk.sample_rate, "ack": acks, "live": true });
         line.say(&start.to_string()).map_err(Stop::Broken)?;
         let number = self.context.talks.next_track();
         let mut speech = Speech {
@@ -200,7 +200,9 @@ impl Part<'_> {
         match told {
             Told::AudioAck { ms } => {
                 let every = self.talk.every.as_millis().max(1);
-                let chunks = u32::try_from(u128::from(ms) / every).unwrap_or(u32::MAX);
+                // Of 48 kHz the last few samples are confirmed with the next chunk.
+                let chunks = (u128::from(ms) + every / 2) / every;
+                let chunks = u32::try_from(chunks).unwrap_or(u32::MAX);
                 let Some(chunk) = chunks.checked_sub(1).filter(|chunk| *chunk < speech.sent) else {
                     return;
                 };
