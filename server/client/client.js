@@ -213,7 +213,7 @@ export class Voicematch extends EventTarget {
       },
       wait: (name, ms) => {
         clearTimeout(timers.get(name));
-        if (ms !== undefined) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
+        if (ms != null) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
@@ -226,9 +226,11 @@ export class Voicematch extends EventTarget {
   /** @param {Incoming} message */
   #deliver(message) {
     switch (message.type) {
+      // What was being agreed on is lost in part: it is agreed on anew.
+      case 'relay_gap': this.#moved = true; // falls through
       case 'session':
       case 'resumed':
-        this.#renewIce(message.ice_servers);
+        this.#renewIce(/** @type {{ice_servers?: RTCIceServer[]}} */ (message).ice_servers);
         // A new way needs the server: it is there again.
         if (this.#moved) this.room?.peers.forEach((peer) => peer.state !== 'connecting' && peer.restart());
         return (this.#moved = false);
@@ -254,7 +256,8 @@ export class Voicematch extends EventTarget {
       case 'peer_left': {
         const { room } = this;
         if (room?.id !== message.room_id) return;
-        if (room.name) room.remove(message.peer_id, message.reason);
+        // In a cluster a room may have no place for who was in another one of its name.
+        if (room.name && message.peer_id !== room.you?.peer_id) room.remove(message.peer_id);
         // Both go to another server, and this one of the two a moment later.
         else if (message.reason === 'draining') /** @type {Call} */ (room).hold();
         else room.end(message.reason);

@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, freePort, hears, open, state, until } from './support.js';
+import { Server, browser, freePort, hears, listens, open, state, until } from './support.js';
 
 test('two who hide their addresses talk through the relay', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'voicematch-turn-'));
@@ -21,9 +20,7 @@ test('two who hide their addresses talk through the relay', async (t) => {
     turn.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   });
-  await until('coturn listens', () => new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy())).on('error', () => resolve(false));
-  }));
+  await until('coturn listens', () => listens(port));
   const server = await Server.start(t, ['--turn-url', `turn:127.0.0.1:${port}`, '--turn-secret-file', join(folder, 'secret')]);
   const chromium = await browser(t);
   const pages = [await open(chromium, server.url), await open(chromium, server.url)];

@@ -78,14 +78,16 @@ export class Server {
 /** Between browser and server: what it does with connections can be changed at any time. */
 export class Tunnel {
   /** `through`; `no-websocket`: refused; `no-streams`: WebSockets and event streams are refused; `silent`: an upgrade succeeds and then nothing comes;
-   * `hangs`: an upgrade is never answered; `shut`: nobody gets through. */
+   * `hangs`: an upgrade is never answered; `shut`: nobody gets through; `hole`: what is sent disappears. */
   mode = 'through';
+  /** Where new connections lead. @type {number} */ port;
   #sockets = new Set();
 
   /** @param {import('node:test').TestContext} t @param {number} port */
   static async start(t, port) {
     const tunnel = new Tunnel();
-    tunnel.server = net.createServer((socket) => tunnel.#carry(socket, port));
+    tunnel.port = port;
+    tunnel.server = net.createServer((socket) => tunnel.#carry(socket));
     tunnel.server.listen(0, '127.0.0.1');
     await once(tunnel.server, 'listening');
     tunnel.url = `http://127.0.0.1:${tunnel.server.address().port}`;
@@ -96,15 +98,16 @@ export class Tunnel {
     return tunnel;
   }
 
-  #carry(socket, port) {
+  #carry(socket) {
     this.#sockets.add(socket);
     socket.on('error', () => {}).on('close', () => this.#sockets.delete(socket));
     if (this.mode === 'shut') return socket.destroy();
-    const to = net.connect(port, '127.0.0.1');
+    const to = net.connect(this.port, '127.0.0.1');
     to.on('error', () => socket.destroy()).on('close', () => socket.destroy());
     socket.on('close', () => to.destroy());
     let swallows = false;
     socket.on('data', (bytes) => {
+      if (this.mode === 'hole') return;
       const start = bytes.toString('latin1');
       const wanted = /^GET \/(ws|events)/.exec(start)?.[1];
       if (wanted === 'ws' && ['no-websocket', 'no-streams'].includes(this.mode)) return socket.destroy();
@@ -114,6 +117,7 @@ export class Tunnel {
       to.write(bytes);
     });
     to.on('data', (bytes) => {
+      if (this.mode === 'hole') return;
       if (!swallows) return socket.write(bytes);
       const end = bytes.indexOf('\r\n\r\n');
       if (end >= 0) socket.write(bytes.subarray(0, end + 4));
@@ -131,6 +135,25 @@ const FLAGS = [
   '--use-fake-device-for-media-stream', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run',
   '--autoplay-policy=document-user-activation-required',
 ];
+
+/** The engine of servers that are one service. */
+export class Engine {
+  /** @param {import('node:test').TestContext} t */
+  static async start(t) {
+    const engine = new Engine();
+    engine.port = await freePort();
+    const flags = ['--port', `${engine.port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+    engine.process = spawn('redis-server', flags, { stdio: 'ignore' });
+    t.after(() => engine.process.kill('SIGKILL'));
+    await until('the engine listens', () => listens(engine.port));
+    return engine;
+  }
+}
+
+/** @param {number} port */
+export const listens = (port) => new Promise((resolve) => {
+  const socket = net.connect(port, '127.0.0.1', () => resolve(Boolean(socket.destroy()))).on('error', () => resolve(false));
+});
 
 /** A port that nobody listens at. */
 export async function freePort() {

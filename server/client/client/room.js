@@ -92,7 +92,7 @@ export class Room extends EventTarget {
 
   /** @param {Member} member @internal */
   add(member) {
-    const former = [...this.peers.values()].find((peer) => peer.member.n !== undefined && peer.member.n === member.n);
+    const former = [...this.peers.values()].find((peer) => peer.member.n != null && peer.member.n === member.n);
     if (former) return this.rename(former, member.id);
     const { microphone, media, options, iceServers, post, probe } = this.wire;
     const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
@@ -108,14 +108,13 @@ export class Room extends EventTarget {
     this.peers.set(id, peer);
   }
 
-  /** @param {string} id @param {string} reason @internal */
-  remove(id, reason) {
+  /** Of a room with a name. @param {string} id @internal */
+  remove(id) {
     const peer = this.peers.get(id);
     if (!peer) return;
     this.peers.delete(id);
     peer.close();
     tell(this, 'left', peer);
-    if (!this.name) this.end(reason);
   }
 
   /** What another member has sent. @param {Extract<ServerMessage, {from: string}>} message @internal */
@@ -219,7 +218,7 @@ export class Call extends Room {
   end(why) {
     if (!this.ended && this.wire.options.report) {
       const { record, quality, state } = this.peer;
-      const connected = record.setup_ms !== undefined;
+      const connected = record.setup_ms != null;
       const outcome = connected ? 'connected' : state === 'failed' ? 'failed' : 'abandoned';
       const reason = outcome === 'failed' ? 'ice_failed' : undefined;
       this.wire.post({ type: 'call_report', outcome, path: quality.path ?? 'unknown', reason, ...record });

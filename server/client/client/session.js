@@ -142,12 +142,12 @@ export class Session {
     }
     // What is answered has arrived, and all before it.
     if ('id' in message) this.received(link, this.#kept.find(({ id }) => id === message.id)?.seq ?? 0);
-    if (message.type === 'error' && message.received !== undefined) {
+    if (message.type === 'error' && message.received != null) {
       this.received(link, message.received);
       this.#write(this.#kept);
     }
     const { seq } = message;
-    if (seq !== undefined) {
+    if (seq != null) {
       if (seq <= this.#after) return;
       // A transport that loses messages is lost itself: the next one brings them.
       if (seq > this.#after + 1) return this.timer('silence');

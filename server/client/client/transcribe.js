@@ -41,11 +41,17 @@ const AGAIN_AT_MOST = 10_000;
 const LOOK = 5000;
 const SILENT_LOOKS = 3;
 
+/** How often one try is sent on to another server. */
+const HOPS = 3;
+
 /** Others would end in the same way. @param {number} code */
 const isFinal = (code) => code === 1002 || code === 1007 || code === 1009 || (code >= 4500 && code < 5000);
 
-/** @param {string} path @param {Asking} asking @param {object} [body] @returns {Promise<any>} */
-async function ask(path, { url = location.origin, token, signal }, body) {
+/**
+ * A redirect would do without the token, so the server that has the session is named, and asked the same.
+ * @param {string} path @param {Asking} asking @param {object} [body] @param {number} [hops] @returns {Promise<any>}
+ */
+async function ask(path, { url = location.origin, token, signal }, body, hops = 0) {
   const response = await fetch(`${url.replace(/\/$/, '')}/api/sessions/${path}`, {
     method: body ? 'POST' : 'GET',
     headers: { ...(token && { authorization: `Bearer ${token}` }), ...(body && { 'content-type': 'application/json' }) },
@@ -55,6 +61,7 @@ async function ask(path, { url = location.origin, token, signal }, body) {
     throw signal?.aborted ? signal.reason : new VoicematchError('lost', error.message);
   });
   const answer = await response.json().catch(() => ({}));
+  if (answer.code === 'moved' && answer.url && hops < HOPS) return ask(path, { url: answer.url, token, signal }, body, hops + 1);
   if (!response.ok) throw new VoicematchError(answer.code ?? `status_${response.status}`, answer.error);
   return answer;
 }
@@ -96,6 +103,8 @@ export class Transcription extends EventTarget {
   /** Whether the server was told how audio is to be read. */ #isStarted = false;
   /** The number of the last segment that has come. @type {number | undefined} */ #after;
   #tries = 0;
+  /** The server that has the session, by the word of another one. */ #at = '';
+  #hops = 0;
   /** How often nothing had come since the last look. */ #silentLooks = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #again;
   #stop = new AbortController();
@@ -161,7 +170,8 @@ export class Transcription extends EventTarget {
   }
 
   async #connect() {
-    const { token, url = location.origin } = this.#options;
+    const { token } = this.#options;
+    const url = this.#at || (this.#options.url ?? location.origin);
     try {
       const access = typeof token === 'function' ? await token() : token;
       if (this.state === 'ended') return;
@@ -172,6 +182,8 @@ export class Transcription extends EventTarget {
       socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
       socket.onclose = ({ code, reason }) => this.#lost(code, reason);
     } catch (error) {
+      // No browser connects to such an address.
+      if (this.#at && error instanceof DOMException) return this.#lost(0, '');
       this.#end({ reason: /** @type {any} */ (error)?.code ?? 'token', error });
     }
   }
@@ -193,7 +205,7 @@ export class Transcription extends EventTarget {
         this.participant = message.participant;
         // What a server has told and not stored before it died is gone, and the numbers are given again.
         this.#after = Math.min(this.#after ?? Infinity, message.next_seq - 1);
-        this.#tries = 0;
+        this.#tries = this.#hops = 0;
         this.#isSilent = this.#isStarted = false;
         this.#change('open');
         tell(this, 'ready', message);
@@ -203,6 +215,7 @@ export class Transcription extends EventTarget {
         this.#after = message.seq;
         break;
       case 'error': return tell(this, 'error', new VoicematchError(message.code, message.message));
+      case 'moved': return this.#move(message.url);
       case 'ended': return this.#end(message);
       case 'pong': return;
     }
@@ -251,9 +264,24 @@ export class Transcription extends EventTarget {
     if (this.state === 'open') this.#socket?.send(JSON.stringify(message));
   }
 
+  /** Another server has the session: what was not sent yet goes there. @param {string} url */
+  #move(url) {
+    this.#shut();
+    if (this.#hops++ < HOPS) {
+      this.#at = url;
+      this.#change(this.state === 'connecting' ? 'connecting' : 'reconnecting');
+      return this.#connect();
+    }
+    tell(this, 'error', new VoicematchError('moved', 'each server says that another one has the session'));
+    this.#lost(0, '');
+  }
+
   /** @param {number} code @param {string} reason */
   #lost(code, reason) {
     this.#socket = null;
+    // The server that had the session may be gone: the next try begins with our own.
+    this.#at = '';
+    this.#hops = 0;
     if (isFinal(code)) return this.#end({ reason: reason || 'refused' });
     if (this.state !== 'open') this.#checkToken();
     this.#change(this.state === 'connecting' ? 'connecting' : 'reconnecting');

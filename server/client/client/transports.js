@@ -187,7 +187,7 @@ class Requests {
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;
     const { code, reason, received } = await response.json().catch(() => ({}));
-    if (received !== undefined) this.took(received);
+    if (received != null) this.took(received);
     const retryAfter = Number(headers.get('Retry-After')) * 1000 || 0;
     // The server wants the rest later, or drains: then the link ends by itself.
     if (path === '/send' && (status === 429 || status === 503)) return sleep(retryAfter || 250);

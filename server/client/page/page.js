@@ -95,14 +95,31 @@ function criteria() {
   return interests.length ? { interests } : undefined;
 }
 
-/** Microphone, session, partner: each only if it is not there yet. @param {boolean} next */
-async function talk(next) {
+/** The search before: one that was taken back ends before the next begins. */
+let searched = Promise.resolve();
+
+/** @param {boolean} next */
+function talk(next) {
   if (search) return;
   setProblem('');
   show('listen', false);
   const controller = (search = new AbortController());
+  searched = searched.then(() => look(next, controller));
+}
+
+/** Takes the search back. */
+function stop() {
+  search?.abort();
+  // The microphone or the server may take their time; the button does not.
+  if (!room) idle();
+}
+
+/** Microphone, session, partner: each only if it is not there yet. @param {boolean} next @param {AbortController} controller */
+async function look(next, controller) {
   try {
+    controller.signal.throwIfAborted();
     const began = await session();
+    controller.signal.throwIfAborted();
     if (began.microphone && !began.microphone.track && !mayListen) setState('asking', 'Please allow it');
     if (!mayListen) await (began.microphone?.track ? undefined : began.microphone?.open());
     if (began.microphone) listenTo(began.microphone.stream);
@@ -113,12 +130,16 @@ async function talk(next) {
     countHere();
     const options = { criteria: criteria(), signal: controller.signal };
     const call = await (next && room ? /** @type {Call} */ (room).next(options) : began.find(options));
-    if (search === controller) search = null;
+    // It was found in the moment in which it was taken back.
+    if (controller.signal.aborted) call.leave();
+    controller.signal.throwIfAborted();
+    search = null;
     enter(call);
     setState('ringing', call.sharedInterests.length ? `You both like ${call.sharedInterests.join(', ')}` : 'A partner is found');
     meet(call);
   } catch (error) {
-    if (search === controller) search = null;
+    if (search !== controller) return;
+    search = null;
     failed(error);
   }
 }
@@ -244,7 +265,7 @@ function mute() {
 
 function press() {
   const { state } = document.body.dataset;
-  if (search) return search.abort();
+  if (search) return stop();
   if (state === 'room') return leave();
   if (state === 'asking') return;
   return roomName ? joinRoom() : talk(Boolean(room));

@@ -21,6 +21,7 @@ export const HELP = /** @type {Record<string, string>} */ ({
   draining: 'The server is restarting. Try again in a minute.',
   token_missing: 'This server lets in users of its app only.',
   room_full: 'The room is full.',
+  room_unavailable: 'The room cannot be reached now. Try again in a minute.',
   lost: 'The server cannot be reached. Is your network well?',
 });
 
