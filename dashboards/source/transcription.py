@@ -38,6 +38,9 @@ CONTENT = [
         events("Refused", "Requests and frames in a second that were refused, by code. Most are one client's fault; `storage_full`, "
                "`provider_down`, `budget` and `too_many_sessions` are not.", "ops",
                ("{{code}}", total(rate(server("transcribe_refused_total")), "code"))),
+        events("At another server", "Requests and connections in a second for a session that another server has. `moved`: they were told where. "
+               "`elsewhere`: it has no --public-url, and they try again.", "ops",
+               ("{{result}}", total(rate(server("transcribe_moved_total")), "result"))),
     ]),
     ("Transcripts", [
         lines("Transcripts", "Partials and finals in a second.", "ops",
@@ -73,6 +76,10 @@ CONTENT = [
               "--transcribe-flush-interval, 300 ms.", "s", *percentiles("transcribe_store_delay_seconds", 50, 95, 99)),
         lines("Records in a batch", "Half of the batches, and 95 % of them, had at most so many.", "short",
               ("50 %", percentile(50, "transcribe_batch_rows")), ("95 %", percentile(95, "transcribe_batch_rows"))),
+        lines("Batches", "Commits in a second: all of them, and those that were due as 100 rows or 300 ms had gathered. For the rest somebody "
+              "waited: an answer of a survey, a new session.", "ops",
+              ("all", total(rate(server("transcribe_batch_rows_count")))),
+              ("gathered", total(rate(server("transcribe_gathered_batches_total"))))),
         events("Batches that failed", "Batches in a second that the database did not take. They are tried again, or go to the file.", "ops",
                ("batches", total(rate(server("transcribe_flush_errors_total"))))),
         events("Records that were not stored", "In a second, by reason. `full`: neither database nor file has room. `rejected`: the "

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent
-NAMES = ["overview", "matchmaking", "calls", "endurance", "node", "load_test", "transcription"]
+NAMES = ["overview", "matchmaking", "calls", "endurance", "node", "load_test", "transcription", "cluster"]
 
 wanted = {FOLDER / f"{name.replace('_', '-')}.json": import_module(name).JSON for name in NAMES}
 if "--check" not in sys.argv:

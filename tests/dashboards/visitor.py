@@ -78,6 +78,20 @@ class Visitor:
         return self._frame() if head[0] & 0x0F == 9 else content
 
 
+def match_across(one, other):
+    """Two users of two servers are matched, and talk."""
+    waiting, seeking = Visitor(one), Visitor(other)
+    for visitor in (waiting, seeking):
+        visitor.send({"type": "find_match"})
+        visitor.expect("waiting" if visitor is waiting else "match_found")
+    waiting.expect("match_found")
+    for visitor, peer in ((waiting, seeking), (seeking, waiting)):
+        visitor.send({"type": "message", "payload": {"text": "hello"}})
+        peer.expect("message")
+    for visitor in (waiting, seeking):
+        visitor.leave()
+
+
 def break_rules(address, max_rooms):
     """Does once what the panels about troubles show."""
     stranger = Visitor(address, "Origin: https://elsewhere.example")

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,30 +69,34 @@ for text in texts:
 
 # One version everywhere.
 version = re.search(r'\[workspace\.package\]\nversion = "(.*)"', (root / "Cargo.toml").read_text())[1]
-for file in [deploy / "Dockerfile", *deploy.glob("compose*.yaml"), *deploy.glob("kubernetes/**/kustomization.yaml")]:
+for file in [deploy / "Dockerfile", *deploy.glob("compose*.yaml"), *deploy.glob("kubernetes*/**/kustomization.yaml")]:
     for found in re.findall(r"(?:voicematch-(?:server|loadtest):|newTag: )([\w.]+)", file.read_text()):
         check(found == version, file, "says", found, "but Cargo.toml", version)
 
 # Compose.
 compose = yaml.safe_load((deploy / "compose.yaml").read_text())
-added = yaml.safe_load((deploy / "compose.transcription.yaml").read_text())
+added = {file.name.split(".")[1]: yaml.safe_load(file.read_text()) for file in deploy.glob("compose.*.yaml")}
 copy = tmp / "make-secrets"
 copy.mkdir()
-run("cp", deploy / "make-secrets", copy)
+run("cp", "-r", deploy / "make-secrets", deploy / "valkey", copy)
 run(copy / "make-secrets")
 run(copy / "make-secrets")
 made = dict(line.split("=", 1) for line in (copy / ".env").read_text().splitlines() if not line.startswith("#"))
-for name, secret in (compose["secrets"] | added["secrets"]).items():
+parts = {part: {} for part in ("secrets", "networks", "volumes")}
+for file in (compose, *added.values()):
+    for part, known in parts.items():
+        known |= file.get(part, {})
+for name, secret in parts["secrets"].items():
     file = copy / secret["file"]
     check(file.is_file() and file.stat().st_mode & 0o077 == 0, "make-secrets does not make", file.name, "or lets others read it")
-for needed in re.findall(r"\$\{(\w+):\?", (deploy / "compose.yaml").read_text()):
-    check(needed in made, "make-secrets does not set", needed)
+for file in ("compose.yaml", "compose.cluster.yaml"):
+    for needed in re.findall(r"\$\{(\w+):\?", (deploy / file).read_text()):
+        check(needed in made, "make-secrets does not set", needed)
 check(not made["RUN_AS"].startswith("0:"), "the containers run as root")
-parts = {part: compose[part] | added[part] for part in ("secrets", "networks", "volumes")}
-for name, service in [*compose["services"].items(), *added["services"].items()]:
+for name, service in [service for file in (compose, *added.values()) for service in file["services"].items()]:
     for secret in service.get("secrets", []):
         check(secret in parts["secrets"], name, "wants the secret", secret)
-    for network in service["networks"]:
+    for network in service.get("networks", []):
         check(network in parts["networks"], name, "wants the network", network)
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
@@ -99,19 +104,23 @@ for name, service in [*compose["services"].items(), *added["services"].items()]:
     if build := service.get("build"):
         check((deploy / build["context"] / build["dockerfile"]).is_file(), name, "has no Dockerfile")
         check(f"AS {build['target']}\n" in (deploy / "Dockerfile").read_text(), name, "has no stage", build["target"])
-given = added["services"]["server"]["environment"]
+transcription = added["transcription"]["services"]
+given = transcription["server"]["environment"]
 user, host, port, name = re.fullmatch(r"postgres://(\w+)@(\w+):(\d+)/(\w+)", given["DATABASE_URL"]).groups()
-database = added["services"][host]["environment"]
+database = transcription[host]["environment"]
 check((user, name, port) == (database["POSTGRES_USER"], database["POSTGRES_DB"], "5432"), "DATABASE_URL is not that of", host)
 passwords = (copy / "secrets/postgres.pgpass").read_text().strip().split(":")
 check(passwords[3:] == [user, (copy / "secrets/postgres.password").read_text().strip()], "the server has another password")
 boards = {pathlib.PurePath(v.split(":")[0]).name for v in compose["services"]["grafana"]["volumes"] if "/dashboards/" in v}
 check(boards >= {f.name for f in (root / "dashboards").glob("*.json")}, "Grafana does not get every dashboard")
-for job in yaml.safe_load((deploy / "prometheus.yml").read_text())["scrape_configs"]:
-    for target in job["static_configs"][0]["targets"]:
-        host, port = target.split(":")
-        said = compose["services"][host]["environment"]["VOICEMATCH_ADMIN_LISTEN" if host == "server" else "LOADTEST_METRICS_ADDR"]
-        check(said.endswith(":" + port), "Prometheus asks", target, "but it listens at", said)
+# In the first as many as compose.yaml has, in the second those of compose.cluster.yaml too.
+cluster = added["cluster"]["services"]
+for file, services in [("prometheus.yml", compose["services"]), ("prometheus.cluster.yml", cluster | compose["services"])]:
+    for job in yaml.safe_load((deploy / file).read_text())["scrape_configs"]:
+        for target in job["static_configs"][0]["targets"]:
+            host, port = target.split(":")
+            said = services[host]["environment"]["LOADTEST_METRICS_ADDR" if host == "loadtest" else "VOICEMATCH_ADMIN_LISTEN"]
+            check(said.endswith(":" + port), "Prometheus asks", target, "but it listens at", said)
 
 
 def env_of(service):
@@ -139,7 +148,7 @@ def get(url, token=None):
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30).read().decode()
 
 
-def starts(given, asked):
+def starts(given, asked, ready=lambda get: True):
     mapped = {
         name: str(copy / "secrets" / pathlib.PurePath(value).name) if name.endswith("_FILE") else value
         for name, value in given.items()
@@ -154,6 +163,10 @@ def starts(given, asked):
         else:
             sys.exit("the server does not start:\n" + "".join(log))
         admin = json.loads(log[-1])["admin"]
+        until = time.monotonic() + 30
+        while not ready(lambda path: get(f"http://{admin}{path}")):
+            check(time.monotonic() < until, "the server does not become ready:", get(f"http://{admin}/readyz"))
+            time.sleep(0.1)
         answers = {path: get(f"http://{admin}{path}") for path in asked}
         # An operator shows the token, and nobody else is answered.
         get(f"http://{admin}/support/closes", token=(copy / "secrets/admin.token").read_text().strip())
@@ -175,15 +188,58 @@ answers = starts(settings, {probe["path"] for probe in probes} | {monitor["spec"
 check(re.search(rf"^{metric}\b", answers["/metrics"], re.M), "the server has no metric", metric)
 starts(composed, ["/livez"])
 
+# The servers of a cluster differ in nothing, and are behind one proxy.
+joined = compose["services"]["server"]["environment"] | cluster["server"]["environment"]
+nodes = {name: service for name, service in cluster.items() if "VOICEMATCH_CLUSTER" in service.get("environment", {})}
+secrets = {*compose["services"]["server"]["secrets"], *cluster["server"]["secrets"]}
+for name in nodes.keys() - {"server"}:
+    check(nodes[name]["environment"] == joined, name, "has other settings than server")
+    check(set(nodes[name]["secrets"]) == secrets, name, "has other secrets than server")
+for name, path in [(name, pathlib.PurePath(value)) for name, value in joined.items() if name.endswith("_FILE")]:
+    check(path.name in secrets, "the servers of a cluster do not get", path.name)
+proxied = (deploy / "proxies/haproxy.cluster.cfg").read_text()
+port = composed.get("VOICEMATCH_LISTEN", ":8080").split(":")[-1]
+check(set(re.findall(r"(?m)^    server (\S+ \S+)$", proxied)) == {f"{n} {n}:{port}" for n in nodes}, "the proxy has other servers than", *nodes)
+check(re.search(r"bind :(\d+)\n", proxied)[1] == cluster["proxy"]["ports"][0].split(":")[-1], "the proxy's port is not published")
+subnet = added["cluster"]["networks"]["proxied"]["ipam"]["config"][0]["subnet"]
+check(joined["VOICEMATCH_TRUSTED_PROXY"] == subnet, "the proxy is not trusted")
+run("haproxy", "-c", "-f", deploy / "proxies/haproxy.cluster.cfg")
+
+# The engine takes its configuration, and the servers come in, by the names that compose and Kubernetes give them, with their rights.
+objects_of_cluster = rendered("cluster")
+in_cluster = one(objects_of_cluster, "Deployment", "voicematch")["spec"]["template"]["spec"]["containers"][0]
+in_cluster = {variable["name"]: variable["value"] for variable in in_cluster["env"]}
+conf = (deploy / "valkey/valkey.conf").read_text()
+valkey_service = one(objects_of_cluster, "Service", "valkey")
+at = f"valkey:{re.search(r'(?m)^port (.+)', conf)[1]}"
+check(f"{valkey_service['metadata']['name']}:{valkey_service['spec']['ports'][0]['port']}" == at and "valkey" in cluster, "nobody is at", at)
+with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    free = str(listener.getsockname()[1])
+engine = subprocess.Popen(
+    ["redis-server", deploy / "valkey/valkey.conf", "--port", free, "--bind", "127.0.0.1", "--dir", tmp,
+     "--aclfile", copy / "secrets/users.acl"], stdout=subprocess.DEVNULL)  # fmt: skip
+try:
+    for given in (env_of({"environment": joined}), in_cluster):
+        url = given["VOICEMATCH_CLUSTER"]
+        check(url.endswith(f"@{at}"), url, "is not that of", at)
+        # The proxy's network is none of this machine's.
+        given = given | {"VOICEMATCH_CLUSTER": url.replace(at, f"127.0.0.1:{free}")}
+        starts(given, ["/livez"], ready=lambda get: json.loads(get("/readyz")).get("cluster") == "up")
+finally:
+    engine.terminate()
+    engine.wait(10)
+
 # Each secret that the server is to read is one that it gets.
 for name, path in [(name, pathlib.PurePath(value)) for name, value in composed.items() if name.endswith("_FILE")]:
     check(path.parent == pathlib.PurePath("/run/secrets"), name, "is in no secret of compose.yaml")
     check(path.name in compose["services"]["server"]["secrets"], "the server of compose.yaml does not get", path.name)
 mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-howto = (deploy / "kubernetes/kustomization.yaml").read_text()
-for name, path in [(name, pathlib.PurePath(value)) for name, value in settings.items() if name.endswith("_FILE")]:
-    check(str(path.parent) in mounted, name, "is in no Secret of Kubernetes")
-    check(f"--from-file={path.name}" in howto, "kustomization.yaml does not say how to make", path.name)
+for part, its in [("kubernetes", settings), ("kubernetes-cluster", in_cluster)]:
+    howto = (deploy / part / "kustomization.yaml").read_text()
+    for name, path in [(name, pathlib.PurePath(value)) for name, value in its.items() if name.endswith("_FILE")]:
+        check(str(path.parent) in mounted, name, "is in no Secret of Kubernetes")
+        check(f"--from-file={path.name}" in howto, f"{part}/kustomization.yaml does not say how to make", path.name)
 
 # Drains end before they are ended.
 grace = lambda given: duration(given["VOICEMATCH_DRAIN_TIMEOUT"]) + 2
@@ -210,13 +266,23 @@ check(job["completions"] == job["parallelism"] == int(given["SHARDS"]), "the job
 urls = {f"{s['metadata']['name']}:{p['port']}" for s in services for p in s["spec"]["ports"]}
 for name in ("LOADTEST_URL", "LOADTEST_ADMIN_URL"):
     check(given[name].split("/")[2] in urls, name, "is at no Service")
+valkey = one(objects_of_cluster, "Deployment", "valkey")["spec"]
+check(fits(valkey_service["spec"]["selector"], valkey["template"]["metadata"]["labels"]), "the Service finds no valkey")
+check(valkey["replicas"] == 1 and valkey["strategy"]["type"] == "Recreate", "two engines would be two clusters")
+policy = one(objects_of_cluster, "NetworkPolicy", "valkey")["spec"]
+check(fits(policy["podSelector"]["matchLabels"], valkey["template"]["metadata"]["labels"]), "the policy finds no valkey")
+check([rule["from"] for rule in policy["ingress"]] == [[{"podSelector": {"matchLabels": labels}}]], "others reach valkey")
+valkey_pod = valkey["template"]["spec"]
+memory = 2 * int(re.search(r"(?m)^maxmemory (\d+)mb", conf)[1])
+given = valkey_pod["containers"][0]["resources"]["limits"]["memory"], cluster["valkey"]["mem_limit"]
+check(given == (f"{memory}Mi", f"{memory}m"), "valkey has not twice its maxmemory:", *given)
 for policy in [one(objects, "NetworkPolicy"), one(rendered("loadtest"), "NetworkPolicy")]:
     check(fits(policy["spec"]["podSelector"]["matchLabels"], labels), "the policy finds no pods")
     for rule in policy["spec"]["ingress"]:
         for port in rule["ports"]:
             check(port["port"] in ports, "the policy has no port", port["port"])
             check(port["port"] == "users" or rule.get("from"), "everybody reaches the port", port["port"])
-for checked in (pod, job_pod):
+for checked in (pod, job_pod, valkey_pod):
     both = checked["securityContext"], checked["containers"][0]["securityContext"]
     check(both[0]["runAsNonRoot"] and both[0]["runAsUser"] and both[0]["seccompProfile"]["type"] == "RuntimeDefault", "a pod may be root")
     check(both[1]["readOnlyRootFilesystem"] and not both[1]["allowPrivilegeEscalation"], "a container may write or rise")
