@@ -1,5 +1,7 @@
 //! A named room spans the nodes of a cluster: one home, one list of members.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -225,39 +227,83 @@ async fn who_comes_back_to_another_node_with_a_ticket_has_the_old_number() {
     let joined = back.expect("room_joined").await;
     assert_eq!((&joined["you"]["n"], &joined["id"]), (&json!(3), &json!(8)));
     users.truncate(2);
-    let mut lost = [Vec::new(), Vec::new()];
-    for (user, lost) in users.iter_mut().zip(&mut lost) {
-        let mut told = user.next_json().await;
-        while told["was"] != gone[0] {
-            told = user.next_json().await;
-            assert_ne!(told["peer_id"], gone[0], "nobody has seen them go");
+    for user in &mut users {
+        for _ in [&at_once, &later] {
+            until(user, "peer_joined").await;
         }
+        // In either order: the plain member of the dead node is gone, and nobody has seen the one who is back go.
+        let mut told = [user.next_json().await, user.next_json().await];
+        told.sort_by_key(|told| told["type"].to_string());
+        let [joined, left] = &told;
         assert_eq!(
-            (&told["type"], &told["n"]),
-            (&json!("peer_joined"), &json!(3))
+            (&joined["peer_id"], &joined["n"], &joined["was"]),
+            (&json!(back.id), &json!(3), &json!(gone[0])),
+            "{joined}"
         );
-        assert_eq!(told["peer_id"], back.id);
-        // The others are told lost.
-        while lost.len() < 2 {
-            let left = until(user, "peer_left").await;
-            assert_eq!(left["reason"], "lost");
-            lost.push(left["peer_id"].clone());
-        }
-        lost.sort_by_key(Value::to_string);
+        assert_eq!(
+            (&left["peer_id"], &left["reason"]),
+            (&json!(gone[2]), &json!("lost")),
+            "{left}"
+        );
     }
-    let mut expected = vec![json!(gone[1]), json!(gone[2])];
-    expected.sort_by_key(Value::to_string);
-    assert_eq!(lost, [expected.clone(), expected]);
-    // After that, too, the number is free.
+    // The other resumable one still has the seat.
     let mut back = Client::begin(&nodes[0], Via::WebSocket).await;
     back.send(json!({"type": "rejoin", "ticket": tickets[1], "id": 9}))
         .await;
     let joined = back.expect("room_joined").await;
     assert_eq!(joined["you"]["n"], 4);
     for user in &mut users {
-        let told = until(user, "peer_joined").await;
-        assert_eq!((&told["n"], &told["was"]), (&json!(4), &json!(gone[1])));
+        let told = user.next_json().await;
+        assert_eq!(
+            (&told["type"], &told["n"], &told["was"]),
+            (&json!("peer_joined"), &json!(4), &json!(gone[1]))
+        );
     }
+}
+
+#[tokio::test]
+async fn the_seat_of_a_resumable_member_is_kept_for_the_window() {
+    let engine = Engine::start().await;
+    let flags = ["--resume-window", "8s"];
+    let [a, b] = [engine.node(&flags).await, engine.node(&flags).await];
+    knows(&a, "alive", 1.0).await;
+    let mut user = User::connect(&a).await;
+    join(&mut user, "tea").await;
+    let mut resumable = Client::begin(&b, Via::WebSocket).await;
+    let mut plain = User::connect(&b).await;
+    resumable
+        .send(json!({"type": "join_room", "room": "tea"}))
+        .await;
+    let joined = resumable.expect("room_joined").await;
+    join(&mut plain, "tea").await;
+    let (gone, died) = (plain.id.clone(), Instant::now());
+    // SIGKILL.
+    drop(b);
+    let left = until(&mut user, "peer_left").await;
+    let told_after = died.elapsed();
+    assert_eq!(left["peer_id"], gone);
+    // Who comes meanwhile sees that the member is away.
+    let mut third = User::connect(&a).await;
+    let third_joined = join(&mut third, "tea").await;
+    let members = third_joined["members"].as_array().unwrap();
+    let away: Vec<_> = members
+        .iter()
+        .map(|member| member["away"] == true)
+        .collect();
+    assert_eq!(away, [false, true], "{members:?}");
+    let left = until(&mut user, "peer_left").await;
+    assert_eq!(
+        (&left["peer_id"], &left["reason"]),
+        (&joined["you"]["peer_id"], &json!("lost"))
+    );
+    let kept = died.elapsed() - told_after;
+    assert!(kept >= Duration::from_millis(7500), "{kept:?}");
+    // After that the number is free: the ticket brings it back all the same.
+    let mut back = Client::begin(&a, Via::WebSocket).await;
+    back.send(json!({"type": "rejoin", "ticket": joined["room_ticket"]}))
+        .await;
+    let again = back.expect("room_joined").await;
+    assert_eq!(again["you"]["n"], 1);
 }
 
 #[tokio::test]

@@ -38,6 +38,14 @@ pub(super) struct Numbered {
 pub(super) struct There {
     pub(super) node: NodeId,
     pub(super) since: Instant,
+    /// The node has died. Until then the seat is kept for who comes back with the room ticket.
+    pub(super) kept_until: Option<Instant>,
+}
+
+impl There {
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept_until.is_some()
+    }
 }
 
 /// The way to a node that has members.
@@ -98,6 +106,9 @@ impl Roster {
         there: &There,
         batch: &Batch,
     ) -> Result<(), Refused> {
+        if there.is_kept() {
+            return Err(Refused::Lost);
+        }
         let way = self.nodes.iter().find(|way| way.node == there.node);
         let way = way.ok_or(Refused::Closed)?;
         way.say(room, from, to, batch).map_err(|Full| Refused::Lost)
@@ -125,7 +136,8 @@ impl Roster {
     /// Finds the ways to the nodes that have members now.
     pub(super) fn find_ways(&mut self, link: impl Fn(NodeId) -> Option<Arc<dyn BusLink>>) {
         let mut before = std::mem::take(&mut self.nodes);
-        for node in self.members.iter().filter_map(|other| other.there.as_ref()) {
+        let there = self.members.iter().filter_map(|other| other.there.as_ref());
+        for node in there.filter(|there| !there.is_kept()) {
             let node = node.node;
             if let Some(way) = self.nodes.iter_mut().find(|way| way.node == node) {
                 way.members += 1;

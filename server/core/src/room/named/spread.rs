@@ -2,9 +2,9 @@
 //! with members has a *mirror* of its roster; messages go from the sender's node straight to each node that has members.
 //!
 //! The home tells the mirrors the whole roster whenever it changes, so that a lost frame is made good by the next one, or by
-//! comparing, see [`upkeep`]. A mirror says who joins and leaves, and takes from a roster what it says. Which node is home is
-//! registered elsewhere, see [`Homes`]: whoever is registered first is; a mirror whose home is dead asks again, and goes on
-//! with the roster that it has.
+//! comparing, see [`upkeep`]. A mirror tells the home who joins and leaves, and does what the home's roster says.
+//! The engine remembers which node is home of a name, see [`Homes`]: the first node that asks becomes it. A mirror whose home is
+//! dead asks again, and goes on with the roster that it has.
 //!
 //! A user who joins waits until their home has answered. Their seat has a number then, as each joining has one: a late roster
 //! that still names somebody who has left, or has come again, is told from a new one by that.
@@ -15,6 +15,7 @@ mod admit;
 mod frames;
 mod home;
 mod joining;
+mod kept;
 mod mirror;
 mod put_out;
 mod seats;
@@ -76,6 +77,10 @@ struct Judge {
     compared: Option<Instant>,
     /// Where comparing goes on.
     next: Box<str>,
+    /// For how long seats of a node that has died are kept.
+    window: Duration,
+    /// Until when, and in rooms of which names.
+    kept: BTreeSet<(Instant, Box<str>)>,
 }
 
 /// A name that this node has to do with.
@@ -227,19 +232,23 @@ impl NamedRooms {
         self.act(now, |act| act.found(name, home));
     }
 
-    /// Another node has died: its members leave, and rooms whose home it was find another.
+    /// Another node has died: its members leave, but for the resumable ones, whose seats are kept for a time; and rooms whose
+    /// home it was find another.
     pub fn node_died(&self, node: NodeId, now: Instant) {
-        self.act(now, |act| act.lose(|other| other == node, false));
+        self.act(now, |act| {
+            let keep_until = act.keep_until();
+            act.lose(|other| other == node, false, keep_until);
+        });
     }
 
     /// The other nodes have not been reached for too long: their members leave.
     pub fn bus_lost(&self, now: Instant) {
-        self.act(now, |act| act.lose(|_| true, false));
+        self.act(now, |act| act.lose(|_| true, false, None));
     }
 
     /// The others have taken this node for dead, and it begins a new life: their members leave, and it is home of nothing.
     pub fn begin_life(&self, now: Instant) {
-        self.act(now, |act| act.lose(|_| true, true));
+        self.act(now, |act| act.lose(|_| true, true, None));
     }
 
     /// Something that another node has sent is lost for good: users in rooms with its users are told, if they can do something
@@ -305,8 +314,13 @@ impl Act<'_> {
     }
 
     /// The members of some nodes leave, as these cannot be reached any more; who was home of a room there, is no longer.
-    /// `everywhere`: nor is this node.
-    fn lose(&mut self, fits: impl Fn(NodeId) -> bool, everywhere: bool) {
+    /// `everywhere`: nor is this node. `keep_until`: until then resumable ones keep their seats.
+    fn lose(
+        &mut self,
+        fits: impl Fn(NodeId) -> bool,
+        everywhere: bool,
+        keep_until: Option<Instant>,
+    ) {
         let names: Vec<_> = self.judge.names.keys().cloned().collect();
         for name in names {
             let Some(entry) = self.judge.names.get_mut(&name) else {
@@ -331,7 +345,10 @@ impl Act<'_> {
             }
             let home = entry.home;
             if let Some(room) = room {
-                let gone = room.lose(&fits, &*self.spread.cluster.bus);
+                let (gone, keeps) = room.lose(&fits, keep_until, &*self.spread.cluster.bus);
+                if keeps {
+                    self.note_kept(&name);
+                }
                 if home == Home::Here && !gone.is_empty() {
                     let left: Vec<_> = gone.into_iter().map(|id| (id, LOST)).collect();
                     self.changed(&room, &left);

@@ -7,10 +7,11 @@ use voicematch_protocol::{LeaveReason, RoomId, SessionId};
 use super::{
     super::{
         CannotJoin, EventKind, MAX_MEMBERS, NamedRoom,
-        roster::{Numbered, Roster, There},
+        roster::{Numbered, Roster},
     },
     Act, Joiner, LOST, Who,
     frames::Why,
+    kept::NoWay,
 };
 use crate::{
     cluster::{Halves, NodeId, RemoteLink},
@@ -108,9 +109,9 @@ impl Act<'_> {
                 mate,
                 ..
             } => {
-                let (node, since) = (*node, self.now);
-                let member = self.member_there(node, room.id, *session, mate)?;
-                (member, Some(There { node, since }))
+                let there = self.there(*node, false)?;
+                let member = self.member_there(*node, room.id, *session, mate);
+                (member, Some(there))
             }
         };
         Some(Numbered {
@@ -122,16 +123,17 @@ impl Act<'_> {
         })
     }
 
-    /// The member that stands for a user of another node. `None`: that node has died.
+    /// The member that stands for a user of another node.
     pub(super) fn member_there(
         &self,
         node: NodeId,
         room: RoomId,
         session: SessionId,
         mate: &Mate,
-    ) -> Option<Arc<Member>> {
+    ) -> Arc<Member> {
+        let link = self.spread.cluster.bus.link(node);
         let link = Arc::new(RemoteLink {
-            link: self.spread.cluster.bus.link(node)?,
+            link: link.unwrap_or_else(|| Arc::new(NoWay)),
             halves: Arc::new(NoHalves),
             node,
             room,
@@ -141,7 +143,7 @@ impl Act<'_> {
         let metrics = self.rooms.shared.metrics.clone();
         let memory = Share::new(self.spread.cluster.memory.clone(), 0);
         let outbox = Outbox::to_there(link.clone(), metrics, memory);
-        Some(Arc::new(mate.member_with(link, outbox)))
+        Arc::new(mate.member_with(link, outbox))
     }
 }
 

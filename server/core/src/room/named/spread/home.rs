@@ -10,7 +10,7 @@ use super::{
     frames::Why,
     seats::Named,
 };
-use crate::cluster::{Bus, NodeId};
+use crate::cluster::NodeId;
 
 /// Numbers of a room whose home has died and whose roster this node does not know begin somewhere above this, so that none is
 /// given twice: a room that has had a million members is a rare one.
@@ -18,22 +18,6 @@ const UNSEEN: u32 = 1 << 20;
 
 /// A member whom their own node does not name is lost after this time: they may have just come.
 const UNNAMED: Duration = Duration::from_secs(3);
-
-impl NamedRoom {
-    /// Takes the members of some nodes out. Returns who they were.
-    pub(super) fn lose(&self, fits: impl Fn(NodeId) -> bool, bus: &dyn Bus) -> Vec<SessionId> {
-        let mut roster = self.roster_mut();
-        let fits = |member: &Numbered| member.there.as_ref().is_some_and(|there| fits(there.node));
-        let gone = roster.members.iter().filter(|member| fits(member));
-        let gone: Vec<_> = gone.map(|member| member.member.id).collect();
-        roster.members.retain(|member| !fits(member));
-        for &id in &gone {
-            roster.tell_left(self, id, LOST);
-        }
-        roster.find_ways(|node| bus.link(node));
-        gone
-    }
-}
 
 impl Act<'_> {
     /// This node is home of a name from now on, and lets all in who wait. `is_taken_over`: another one was before.
@@ -66,6 +50,7 @@ impl Act<'_> {
         for joiner in stay.into_iter().chain(come) {
             self.take_in(&room, joiner);
         }
+        self.end_keeping(&room);
         self.close_if_empty(&room);
     }
 

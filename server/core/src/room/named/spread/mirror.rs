@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use voicematch_protocol::{LeaveReason, RoomId, SessionId};
 
 use super::{
-    super::{
-        EventKind, NamedRoom,
-        roster::{Numbered, There},
-    },
+    super::{EventKind, NamedRoom, roster::Numbered},
     Act, Home, Joiner, LOST, Who,
     frames::{Members, Seated},
 };
@@ -32,6 +29,8 @@ struct Change {
     replaced: Vec<Numbered>,
     /// The roster lacks somebody of this node.
     lacks: bool,
+    /// It has somebody whose node has died.
+    keeps: bool,
 }
 
 fn is_same(member: &Numbered, seated: &Seated) -> bool {
@@ -66,6 +65,9 @@ impl Act<'_> {
         if let Some(entry) = self.judge.names.get_mut(&members.name) {
             entry.waiting = waiting;
             self.judge.restless.insert(members.name.clone());
+        }
+        if change.keeps {
+            self.note_kept(&members.name);
         }
         let (stale, lacks) = (change.stale.clone(), change.lacks);
         let replaced = std::mem::take(&mut change.replaced);
@@ -128,6 +130,7 @@ impl Act<'_> {
             std::mem::take(&mut roster.members)
         };
         self.spread.rooms.remove(&from.id);
+        let me = self.spread.me();
         let peers: Vec<_> = all.iter().map(|member| member.member.id).collect();
         let mut moved = Vec::new();
         for mut member in all.into_iter().filter(|member| member.there.is_none()) {
@@ -136,7 +139,9 @@ impl Act<'_> {
             }
             self.rooms
                 .tell(EventKind::RoomLeft, from, &member.member, Some(LOST));
-            let is_listed = members.people.iter().any(|seated| is_same(&member, seated));
+            // Whom the home still has from an earlier life of this node is to be let in anew.
+            let mut seated = members.people.iter();
+            let is_listed = seated.any(|it| is_same(&member, it) && it.node() == me);
             let is_here = match is_listed {
                 true => member.member.change_seat(from, to),
                 false => member.member.wait_again(from, member.seat),
@@ -279,19 +284,23 @@ impl Act<'_> {
             None => {}
         }
         let person = &seated.person;
-        if let Some(member) = self.member_there(seated.node(), room.id, session, &person.mate) {
-            change.came.push(session);
-            change.members.push(Numbered {
-                n: seated.n(),
-                member,
-                was: person.was,
-                seat: person.seat,
-                there: Some(There {
-                    node: seated.node(),
-                    since: self.now,
-                }),
-            });
+        let node = seated.node();
+        let Some(there) = self.there(node, person.mate.resumable) else {
+            return;
+        };
+        let member = self.member_there(node, room.id, session, &person.mate);
+        if there.is_kept() {
+            member.set_away(true);
+            change.keeps = true;
         }
+        change.came.push(session);
+        change.members.push(Numbered {
+            n: seated.n(),
+            member,
+            was: person.was,
+            seat: person.seat,
+            there: Some(there),
+        });
     }
 
     /// Carries out what a roster changes, and tells the users who are here. Returns whether there are none.

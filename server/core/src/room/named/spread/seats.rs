@@ -30,7 +30,11 @@ impl Act<'_> {
                 return Ok(false);
             };
             let there = roster.members[at].there.as_ref();
-            there.ok_or(CannotJoin::UseResume)?.node
+            let there = there.ok_or(CannotJoin::UseResume)?;
+            if there.is_kept() {
+                return Ok(false);
+            }
+            there.node
         };
         // A node that is told something else than it knows says whom it has.
         self.say_digests(node, true, &[(room.id, !room.digest())]);
@@ -71,6 +75,7 @@ impl Act<'_> {
             return Some(true);
         };
         match answer {
+            _ if there.is_kept() => Some(false),
             Some((node, named)) if node == there.node => {
                 Some(named.contains(&(node, former.member.id, former.seat)))
             }

@@ -59,9 +59,12 @@ impl Early {
 }
 
 impl NamedRooms {
-    /// Call it about ten times a second.
-    pub fn tick(&self, now: Instant) {
+    /// Call it about ten times a second. `window`: for how long a session without a connection is kept, and the seat of a resumable
+    /// member whose node has died.
+    pub fn tick(&self, window: Duration, now: Instant) {
         self.act(now, |act| {
+            act.judge.window = window;
+            act.look_at_kept();
             act.look_at_restless();
             act.drop_early(|held, now| now >= held.since + EARLY_FOR);
             if act.judge.compared.is_none_or(|at| now >= at + COMPARE) {

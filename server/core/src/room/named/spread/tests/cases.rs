@@ -381,3 +381,82 @@ fn who_is_resumable_hears_of_a_gap() {
     assert_eq!(gaps.len(), 1);
     assert_eq!(gaps[0]["peer_id"], json!(SessionId(1).to_string()));
 }
+
+#[test]
+fn a_resumable_member_of_a_dead_node_has_the_seat_until_they_come_back() {
+    let (mut world, mut users) = three();
+    world.kill(1);
+    for node in [0, 2] {
+        world.hear_of_death(1, node);
+    }
+    world.settle();
+    let to = SessionId(1).to_string();
+    for user in [0, 2] {
+        users[user].read();
+        assert_eq!(users[user].gone, []);
+        assert_eq!(users[user].say(&To::One(&to)), None, "nobody hears it");
+        assert_eq!(users[user].say(&To::All), Some(1));
+    }
+    users[6].join(&world, "tea");
+    world.settle();
+    users[6].read();
+    assert_eq!((users[6].n, users[6].peers.len()), (3, 3));
+    let joined = users[6].last("room_joined");
+    let members = joined["members"].as_array().expect("a list");
+    let away = members.iter().filter(|member| member["away"] == true);
+    let away: Vec<_> = away.map(|member| &member["n"]).collect();
+    assert_eq!(away, [1]);
+    let former = Former {
+        n: 1,
+        session: SessionId(1),
+    };
+    users[5].join_as(&world, "tea", Some(former));
+    // No time passes: nobody has to be asked.
+    world.settle();
+    users[5].read();
+    assert_eq!((users[5].n, users[5].peers.len()), (1, 3));
+    for user in [0, 2, 6] {
+        users[user].read();
+        assert_eq!(users[user].gone, [], "nobody has seen them go");
+        assert_eq!(users[user].peers.get(&SessionId(5)), Some(&1));
+        assert_eq!(users[user].peers.len(), 3);
+    }
+}
+
+#[test]
+fn a_seat_that_nobody_comes_back_for_is_free_when_the_time_is_over() {
+    let mut world = World::new(0);
+    let mut users = Client::all(&world, USERS);
+    // The home dies, and with it a member who is resumable.
+    for user in [3, 1] {
+        users[user].join(&world, "tea");
+        world.settle();
+    }
+    world.kill(0);
+    for node in [1, 2] {
+        world.hear_of_death(0, node);
+    }
+    world.settle();
+    // A node that has heard of the room only after that.
+    users[2].join(&world, "tea");
+    world.settle();
+    world.pass(9);
+    world.settle();
+    for user in [1, 2] {
+        users[user].read();
+        assert_eq!(users[user].gone, []);
+        assert_eq!(users[user].peers.get(&SessionId(3)), Some(&0));
+    }
+    world.pass(2);
+    world.settle();
+    for user in [1, 2] {
+        users[user].read();
+        assert_eq!(users[user].gone, [(SessionId(3), "lost".to_owned())]);
+        assert_eq!(users[user].peers.len(), 1);
+        users[user].leave(&world);
+    }
+    world.settle();
+    // The dead node does not know that it is dead.
+    let living = &world.nodes[1..];
+    assert!(living.iter().all(|(rooms, _)| rooms.is_empty()));
+}

@@ -43,7 +43,7 @@ impl Link for Heard {
     fn farewell(&self, _: CloseReason, _: &mut Vec<u8>) {}
 }
 
-/// A user of node `id % NODES`, and what they know.
+/// A user of node `id % NODES`, resumable if the id is odd, and what they know.
 pub(super) struct Client {
     pub(super) member: Arc<Member>,
     node: usize,
@@ -75,7 +75,7 @@ impl Client {
         let link = Some(Box::new(heard.clone()) as _);
         let outbox = Outbox::new(limits, link, metrics.clone(), memory);
         Self {
-            member: Arc::new(Member::new(SessionId(id as u64), outbox, false, None)),
+            member: Arc::new(Member::new(SessionId(id as u64), outbox, id % 2 == 1, None)),
             node,
             heard,
             read: 0,

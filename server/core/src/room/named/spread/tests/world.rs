@@ -18,6 +18,9 @@ use crate::{
 
 pub(super) const NODES: usize = 3;
 
+/// For how long seats of a node that has died are kept.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
 pub(super) fn id_of(node: usize, life: u16) -> NodeId {
     NodeId {
         process: node as u64 + 1,
@@ -184,12 +187,14 @@ impl World {
             };
             (NamedRooms::new(100, shared).joined(cluster), metrics)
         };
-        Self {
+        let world = Self {
             nodes: (0..NODES).map(node).collect(),
             between,
             start: Instant::now(),
             random: seed,
-        }
+        };
+        world.tick();
+        world
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Between> {
@@ -217,13 +222,19 @@ impl World {
         usize::try_from((self.random >> 20) % n as u64).expect("below `n`")
     }
 
+    fn tick(&self) {
+        let now = self.now();
+        for (rooms, _) in &self.nodes {
+            rooms.tick(WINDOW, now);
+        }
+    }
+
     /// Seconds pass, and each node does what it does from time to time.
     pub(super) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.lock().now += Duration::from_secs(1);
             self.register();
-            let now = self.now();
-            self.nodes.iter().for_each(|(rooms, _)| rooms.tick(now));
+            self.tick();
         }
     }
 
