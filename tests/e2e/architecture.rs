@@ -64,7 +64,10 @@ const SERVER: &[Room] = &[
         ],
     ),
     ("transcribe", &["admission", "io", "files"]),
-    ("cluster", &["admission", "transport", "files", "room_key"]),
+    (
+        "cluster",
+        &["admission", "transport", "files", "room_key", "workers"],
+    ),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("drain", &[]),
@@ -80,6 +83,7 @@ const SERVER: &[Room] = &[
     ("fetch", &[]),
     ("files", &[]),
     ("systemd", &[]),
+    ("workers", &[]),
 ];
 
 /// From the top down.
@@ -283,8 +287,8 @@ fn rooms(source: &str) -> BTreeMap<String, String> {
     let mut rooms = BTreeMap::<String, String>::new();
     for path in rust_files(&source) {
         let relative = path.strip_prefix(&source).unwrap().with_extension("");
-        // The library's face joins all rooms; `main` and `commands` are the program that uses it.
-        let is_top = ["lib", "main", "commands"]
+        // `serve` joins all rooms, as the library's face; `main` and `commands` are the program that uses it.
+        let is_top = ["lib", "serve", "main", "commands"]
             .iter()
             .any(|name| relative.starts_with(name));
         if relative.ends_with("tests") || is_top {

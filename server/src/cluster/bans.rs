@@ -10,7 +10,10 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 use voicematch_cluster::{CallError, Engine, KeptOut, Word};
 
-use super::{Node, Part, TICK};
+use super::{
+    Node,
+    running::{Part, TICK},
+};
 use crate::admission::bans::{Ban, MAX_BANS, Whom};
 
 /// The same ban, told twice, may end so much later or sooner: messages take their time.

@@ -161,7 +161,7 @@ impl Drop for Guard<'_> {
 }
 
 impl Forwards {
-    pub(super) fn new() -> prometheus::Result<Self> {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let opts = Opts::new(
             "session_forwards_total",
             "Requests for sessions of other nodes.",
@@ -181,16 +181,13 @@ impl Forwards {
                 count.with_label_values(&[kind.as_str(), result]);
             }
         }
+        registry.register(Box::new(count.clone()))?;
         Ok(Self {
             out: Mutex::default(),
             home: home::Home::default(),
             server: OnceLock::new(),
             count,
         })
-    }
-
-    pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.count.clone()))
     }
 
     fn out(&self) -> MutexGuard<'_, Out> {

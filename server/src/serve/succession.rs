@@ -1,0 +1,27 @@
+//! One server takes the place of another.
+
+use crate::{
+    hand_over::{HandOver, Inherited, Succeeded},
+    systemd,
+};
+
+/// Tells the server before, and whoever has started this one, that it serves; then waits until another server takes its
+/// place. Without --hand-over none ever does.
+pub(super) async fn wait(inherited: Option<Inherited>, hand_over: Option<HandOver>) -> Succeeded {
+    if let Some(inherited) = inherited {
+        match inherited.succeed().await {
+            Ok(()) => tracing::info!("the server before has handed over, and drains"),
+            Err(error) => tracing::warn!(%error, "the server before could not be succeeded"),
+        }
+    }
+    systemd::ready();
+    if let Some(hand_over) = hand_over {
+        match hand_over.succeeded().await {
+            Ok(successor) => return successor,
+            Err(error) => {
+                tracing::warn!(%error, "--hand-over: no server can take the place of this one")
+            }
+        }
+    }
+    std::future::pending().await
+}

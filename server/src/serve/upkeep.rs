@@ -1,0 +1,78 @@
+//! What is looked after while a server serves: files, keys, configuration, memory.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, sync::mpsc};
+use voicematch_core::{
+    metrics::Metrics,
+    session::{Context, close_log},
+};
+
+use crate::{
+    admission::{auth::Auth, limits::Admission, make_room::MakeRoom},
+    config::Config,
+    files,
+    http::Public,
+    listen::certificate::Certificate,
+    shed, systemd,
+    workers::every,
+};
+
+/// What is looked after.
+pub(super) struct Upkeep {
+    pub(super) context: Arc<Context>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) shared: Arc<Public>,
+    pub(super) make_room: MakeRoom,
+    pub(super) auth: Option<Arc<Auth>>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) workers: Vec<Handle>,
+}
+
+impl Upkeep {
+    /// Does not return. What can be changed while the server runs is what the latest of `reloads` says.
+    pub(super) async fn run(self, mut reloads: mpsc::UnboundedReceiver<Config>) {
+        tokio::join!(
+            systemd::watchdog(&self.workers),
+            every(files::CHECK, || {
+                self.certificate.iter().for_each(Certificate::reload);
+            }),
+            every(close_log::INTERVAL, || self.context.close_log.sum_up()),
+            async {
+                if let Some(auth) = &self.auth {
+                    auth.keep().await;
+                }
+            },
+            async {
+                while let Some(config) = reloads.recv().await {
+                    self.apply(config);
+                }
+            },
+            shed::watch(&self.context, &self.make_room)
+        );
+    }
+
+    fn apply(&self, config: Config) {
+        let (context, admission, shared) = (&self.context, &self.admission, &self.shared);
+        show_limits(&context.metrics, &config);
+        context.matchmaker.config().replace(config.matchmaker);
+        admission.config().replace(config.limits);
+        admission
+            .guard()
+            .set_per_minute(config.reconnects_per_minute);
+        shared.settings.replace(config.settings());
+        context.config.replace(config.session);
+        #[cfg(feature = "transcribe")]
+        if let Some(transcribe) = &shared.transcribe {
+            transcribe.reload_key();
+        }
+    }
+}
+
+/// Shows the limits that a reload can change.
+pub(super) fn show_limits(metrics: &Metrics, config: &Config) {
+    metrics.limit("max_connections", config.limits.max_connections);
+    metrics.limit("max_detached", config.session.resume.max_detached);
+    metrics.limit("outbox_messages", config.session.outbox.messages as usize);
+    metrics.limit("outbox_bytes", config.session.outbox.bytes as usize);
+}
