@@ -199,6 +199,16 @@ impl Session {
             member.outbox.close(CloseReason::Draining);
         }
         context.persons.enter(&member);
+        Self::new(context, member, resume, now)
+    }
+
+    /// An idle session, which is in no list yet.
+    fn new(
+        context: Arc<Context>,
+        member: Arc<Member>,
+        resume: Option<Box<Resume>>,
+        now: Instant,
+    ) -> Self {
         let rate = Rate::new(now);
         Self {
             context,

@@ -258,7 +258,7 @@ impl Resumable {
             _ => None,
         };
         let refused = CannotResume::Refused { forged: false };
-        // Who comes here wants it here, unless another node has it already.
+        // A client that connects here ends a move that is not over; if another node has the session already, it is refused.
         let stays = session.stop_moving();
         let (Some(resume), false, true) = (&mut session.resume, session.left, stays) else {
             return Err(refused);

@@ -180,7 +180,8 @@ impl Context {
         resume.reported = state.reported;
         resume.held = held;
         self.count_arrival();
-        let mut session = Session::arrived(self.clone(), member.clone(), resume, now);
+        let resume = Some(Box::new(resume));
+        let mut session = Session::new(self.clone(), member.clone(), resume, now);
         session.avoid = avoid;
         let room = match state.place {
             AtPlace::Idle => Some(None),
@@ -287,25 +288,6 @@ impl Context {
 }
 
 impl Session {
-    /// One that has begun on another node.
-    fn arrived(context: Arc<Context>, member: Arc<Member>, resume: Resume, now: Instant) -> Self {
-        let rate = crate::rate::Rate::new(now);
-        Self {
-            context,
-            member,
-            ticket: None,
-            next_step: None,
-            room: None,
-            last_room: None,
-            avoid: Vec::new(),
-            rate,
-            last_message: now,
-            is_untold: false,
-            left: false,
-            resume: Some(Box::new(resume)),
-        }
-    }
-
     /// Goes on waiting, out of the pools until a connection carries the session. The user has been told.
     fn wait_on(
         &mut self,
