@@ -16,6 +16,7 @@ use crate::{
     support::{
         TestServer, User, becomes,
         engine::{Engine, joined, knows, stands},
+        machine::Machine,
         network::Network,
         server::binary,
     },
@@ -64,15 +65,13 @@ async fn still_together(first: &mut User, second: &mut User) -> bool {
     heard[0] == "message"
 }
 
-#[tokio::test]
-async fn a_node_that_is_cut_off_from_the_engine() {
-    let engine = Engine::start().await;
-    let (a, b, network) = engine.two_and_a_network().await;
+/// The first node is cut off from the engine for ten seconds.
+async fn is_cut_off(a: TestServer, b: TestServer, cut: impl FnOnce(), heal: impl FnOnce()) {
     let (mut first, mut second) = pair_of(&a, &b).await;
     let (third, mut fourth) = pair_of(&a, &b).await;
     let mut waiting = User::connect(&a).await;
     waiting.wait_with(json!({"language": "en"})).await;
-    network.becomes(Network::Hole);
+    cut();
     let cut = Instant::now();
     // A user of the cut-off node leaves: the other node cannot be told.
     third.close().await;
@@ -90,7 +89,7 @@ async fn a_node_that_is_cut_off_from_the_engine() {
     }
     first.is_undisturbed().await;
     tokio::time::sleep(Duration::from_secs(10).saturating_sub(cut.elapsed())).await;
-    network.becomes(Network::Good);
+    heal();
     let healed = Instant::now();
     assert_eq!(first.expect_peer_left().await, "lost");
     println!(
@@ -112,6 +111,30 @@ async fn a_node_that_is_cut_off_from_the_engine() {
     // Those who lost each other are matched with others.
     meet(&mut first, &mut fourth).await;
     talk(&mut first, &mut fourth, 10).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_connections_say_nothing_any_more() {
+    let engine = Engine::start().await;
+    let (a, b, network) = engine.two_and_a_network().await;
+    let cut = || network.becomes(Network::Hole);
+    is_cut_off(a, b, cut, || network.becomes(Network::Good)).await;
+}
+
+/// As the machines of a partition see it: the link is down, and what is on its way is lost.
+#[tokio::test]
+async fn a_node_whose_machine_is_partitioned_from_the_engine() {
+    let Some(machine) = Machine::start() else {
+        eprintln!("not run: networks of one's own need root");
+        return;
+    };
+    let flags = format!("--bind 127.0.0.1 {} --protected-mode no", machine.engine);
+    let mut engine = Engine::stopped_with(&flags);
+    engine.run().await;
+    let url = format!("redis://{}:{}", machine.engine, engine.port);
+    let a = machine.server(&["--cluster", &url]).await;
+    let (a, b) = joined(a, engine.node(&[]).await).await;
+    is_cut_off(a, b, || machine.cut(), || machine.heal()).await;
 }
 
 #[tokio::test]

@@ -188,7 +188,12 @@ async fn a_node_that_stands_still_or_cannot_be_reached_is_asked_again() {
     assert_eq!(answer.json()["code"], "node_unreachable");
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(forwarded(&b, "send", "unanswered").await, 1.0);
-    // Should it have been taken for dead it begins another life, with the same sessions.
+    // Nobody waits for it any more. Should the node have been taken for dead, it begins another life, with the same sessions.
+    let fenced = r#"reason="fenced""#;
+    eventually("it is not carried out", async || {
+        forwarded(&a, "send", "late").await + a.metric("cluster_lives_total", fenced).await >= 1.0
+    })
+    .await;
     eventually("it is taken", async || {
         post(b.public, &first.token, &message(seq)).await.status == 200
     })
@@ -214,6 +219,39 @@ async fn a_node_that_stands_still_or_cannot_be_reached_is_asked_again() {
     })
     .await;
     second.hears(first.sent + 1).await;
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_refused() {
+    let engine = Engine::start().await;
+    let (a, b) = engine.two().await;
+    let (mut first, mut second) = pair(&a, Via::EventStream, Via::WebSocket).await;
+    let long = |seq| json!({"type": "message", "payload": "x".repeat(60 << 10), "seq": seq});
+    let seq = first.sent + 1;
+    let body = json!((seq..seq + 4).map(long).collect::<Vec<_>>()).to_string();
+    // Of 11 MiB at once the link takes a part.
+    a.process.signal(Signal::STOP);
+    let answers = join_all((0..48).map(|_| post(b.public, &first.token, &body))).await;
+    a.process.signal(Signal::CONT);
+    for answer in answers {
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.json()["code"], "node_unreachable");
+    }
+    let refused = forwarded(&b, "send", "full").await + forwarded(&b, "send", "unreachable").await;
+    let asked = forwarded(&b, "send", "unanswered").await;
+    assert!(refused >= 1.0 && asked >= 1.0, "{refused}, {asked}");
+    assert_eq!(refused + asked, 48.0);
+    eventually("there is room again", async || {
+        post(b.public, &first.token, &body).await.status == 200
+    })
+    .await;
+    for _ in 0..4 {
+        second.expect("message").await;
+    }
+    first.sent += 4;
+    first.sends_to(&b);
+    first.say("after").await;
+    second.hears("after").await;
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ pub(crate) mod engine;
 pub(crate) mod hearing;
 pub(crate) mod http;
 pub(crate) mod jwt;
+#[cfg(feature = "cluster")]
+pub(crate) mod machine;
 pub(crate) mod matched;
 #[cfg(feature = "cluster")]
 #[path = "../../server/cluster/tests/engine/proxy.rs"]

@@ -192,6 +192,11 @@ impl TestServer {
         let mut command = binary();
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", admin]);
         command.args(flags);
+        Self::listening_at(command).await
+    }
+
+    /// Starts the server that `command` runs, which says where it listens.
+    pub(crate) async fn listening_at(command: Command) -> Self {
         Self::listening(Process::spawn(command)).await
     }
 
