@@ -6,34 +6,12 @@ use serde_json::{Value, json};
 use crate::support::{
     Client, End, TestServer, User, Via,
     engine::{Engine, knows},
+    matched,
     user::text,
 };
 
-async fn find(client: &mut Client) -> Value {
-    client.send(json!({"type": "find_match"})).await;
-    found(client).await
-}
-
-async fn found(client: &mut Client) -> Value {
-    loop {
-        let told = client.next().await.unwrap();
-        if told["type"] == "match_found" {
-            return told;
-        }
-        assert_eq!(told["type"], "waiting");
-    }
-}
-
-/// Two who were matched: each with what `match_found` said.
 async fn meet(a: &TestServer, b: &TestServer) -> [(Client, Value); 2] {
-    let mut first = Client::begin(a, Via::WebSocket).await;
-    let mut second = Client::begin(b, Via::WebSocket).await;
-    first.send(json!({"type": "find_match"})).await;
-    first.expect("waiting").await;
-    let seconds = find(&mut second).await;
-    let firsts = found(&mut first).await;
-    assert_eq!(firsts["room_id"], seconds["room_id"]);
-    [(first, firsts), (second, seconds)]
+    matched::meet([a, b], [Via::WebSocket; 2]).await
 }
 
 /// A new session that shows the ticket of this match.
@@ -182,14 +160,14 @@ async fn who_cannot_come_back_is_lost_at_once() {
     let mut plain = User::connect(&a).await;
     plain.wait().await;
     let mut second = Client::begin(&b, Via::WebSocket).await;
-    let seconds = find(&mut second).await;
+    let seconds = second.find().await;
     plain.expect_match().await;
     let mut resumable = Client::begin(&a, Via::WebSocket).await;
     resumable.send(json!({"type": "find_match"})).await;
     resumable.expect("waiting").await;
     let mut other = User::connect(&b).await;
     other.find().await;
-    found(&mut resumable).await;
+    resumable.found().await;
     kill(b).await;
     assert_eq!(plain.expect_peer_left().await, "lost");
     assert_eq!(resumable.expect("peer_left").await["reason"], "lost");

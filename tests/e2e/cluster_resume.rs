@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Client, End, TestServer, Via,
     engine::{Engine, knows},
+    matched,
     user::text,
 };
 
@@ -27,27 +28,8 @@ async fn three(engine: &Engine) -> [TestServer; 3] {
     nodes
 }
 
-async fn found(client: &mut Client) -> Value {
-    loop {
-        let told = client.next().await.unwrap();
-        if told["type"] == "match_found" {
-            return told;
-        }
-        assert_eq!(told["type"], "waiting");
-    }
-}
-
-/// Two who were matched: each with what `match_found` said.
 async fn meet(a: &TestServer, b: &TestServer) -> [(Client, Value); 2] {
-    let mut first = Client::begin(a, Via::WebSocket).await;
-    let mut second = Client::begin(b, Via::WebSocket).await;
-    first.send(json!({"type": "find_match"})).await;
-    first.expect("waiting").await;
-    second.send(json!({"type": "find_match"})).await;
-    let seconds = found(&mut second).await;
-    let firsts = found(&mut first).await;
-    assert_eq!(firsts["room_id"], seconds["room_id"]);
-    [(first, firsts), (second, seconds)]
+    matched::meet([a, b], [Via::WebSocket; 2]).await
 }
 
 async fn talk(one: &mut Client, other: &mut Client) {
@@ -200,9 +182,9 @@ async fn who_has_waited_longest_is_met_first_at_the_new_node() {
     let mut third = Client::begin(&nodes[2], Via::WebSocket).await;
     let wish = json!({"type": "find_match", "criteria": {"interests": ["tea", "chess"]}});
     third.send(wish).await;
-    let met = found(&mut third).await;
+    let met = third.found().await;
     assert_eq!(met["peer_id"], json!(first.id));
-    let told = found(&mut first).await;
+    let told = first.found().await;
     assert_eq!(
         (&told["id"], &told["peer_id"]),
         (&json!(77), &json!(third.id))
@@ -315,6 +297,6 @@ async fn who_is_sent_away_by_a_drain_goes_on_at_another_node() {
     let mut newcomer = Client::begin(&b, Via::WebSocket).await;
     let wish = json!({"type": "find_match", "criteria": {"language": "en"}});
     newcomer.send(wish).await;
-    assert_eq!(found(&mut waiting).await["id"], 5);
+    assert_eq!(waiting.found().await["id"], 5);
     assert_eq!(a.process.exit_code().await, Some(0));
 }

@@ -5,20 +5,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Client, TestServer, Via,
+    matched::meet,
     user::{User, text},
 };
-
-/// Two who were matched: each with what `match_found` said.
-async fn meet(server: &TestServer, first: Via, second: Via) -> [(Client, Value); 2] {
-    let mut first = Client::begin(server, first).await;
-    let mut second = Client::begin(server, second).await;
-    first.send(json!({"type": "find_match"})).await;
-    first.expect("waiting").await;
-    second.send(json!({"type": "find_match"})).await;
-    let seconds = second.expect("match_found").await;
-    let firsts = first.expect("match_found").await;
-    [(first, firsts), (second, seconds)]
-}
 
 /// A new session that shows this ticket.
 async fn rejoin(server: &TestServer, via: Via, ticket: &str) -> Client {
@@ -38,7 +27,7 @@ async fn kill(mut server: TestServer) {
 async fn after_a_kill_both_are_in_the_same_room_again() {
     for via in Via::ALL {
         let server = TestServer::start(&[]).await;
-        let [(_, first), (_, second)] = meet(&server, via, Via::WebSocket).await;
+        let [(_, first), (_, second)] = meet([&server; 2], [via, Via::WebSocket]).await;
         kill(server).await;
         let server = TestServer::start(&[]).await;
         let mut one = rejoin(&server, via, &text(&first, "room_ticket")).await;
@@ -77,7 +66,7 @@ async fn five_hundred_rooms_come_back() {
     let mut tickets = Vec::new();
     let mut users = Vec::new();
     for _ in 0..ROOMS {
-        for (user, found) in meet(&server, Via::WebSocket, Via::WebSocket).await {
+        for (user, found) in meet([&server; 2], [Via::WebSocket; 2]).await {
             tickets.push((text(&found, "room_ticket"), found));
             users.push(user);
         }
@@ -154,8 +143,7 @@ async fn a_named_room_comes_back_with_its_numbers() {
 #[tokio::test]
 async fn a_ticket_that_brings_nobody_back_says_why() {
     let server = TestServer::start(&["--room-ticket-ttl", "1s"]).await;
-    let [(mut first, found), (mut second, seconds)] =
-        meet(&server, Via::WebSocket, Via::WebSocket).await;
+    let [(mut first, found), (mut second, seconds)] = meet([&server; 2], [Via::WebSocket; 2]).await;
     let ticket = text(&found, "room_ticket");
     // The same process knows better.
     let mut again = rejoin(&server, Via::WebSocket, &ticket).await;
@@ -195,7 +183,7 @@ async fn a_ticket_that_brings_nobody_back_says_why() {
 #[tokio::test]
 async fn the_newest_takes_the_seat_and_who_gives_up_is_free() {
     let server = TestServer::start(&[]).await;
-    let [(_, first), (_, second)] = meet(&server, Via::WebSocket, Via::WebSocket).await;
+    let [(_, first), (_, second)] = meet([&server; 2], [Via::WebSocket; 2]).await;
     kill(server).await;
     let server = TestServer::start(&[]).await;
     let ticket = text(&first, "room_ticket");
@@ -232,7 +220,7 @@ async fn keys_come_from_files_and_can_be_exchanged() {
     let (first, second) = (key("a"), key("b"));
     let server = TestServer::start(&["--room-key-file", &first]).await;
     assert_eq!(server.metric("room_key", r#"source="file""#).await, 1.0);
-    let [(_, one), (_, other)] = meet(&server, Via::WebSocket, Via::WebSocket).await;
+    let [(_, one), (_, other)] = meet([&server; 2], [Via::WebSocket; 2]).await;
     kill(server).await;
     let flags = ["--room-key-file", &second, "--room-old-key-file", &first];
     let server = TestServer::start(&flags).await;

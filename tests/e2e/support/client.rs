@@ -443,6 +443,23 @@ impl Client {
             .await;
     }
 
+    /// Asks for a match, and waits for it.
+    pub(crate) async fn find(&mut self) -> Value {
+        self.send(json!({"type": "find_match"})).await;
+        self.found().await
+    }
+
+    /// Waits for `match_found`; until then nothing but `waiting` is told.
+    pub(crate) async fn found(&mut self) -> Value {
+        loop {
+            let told = self.next().await.unwrap();
+            if told["type"] == "match_found" {
+                return told;
+            }
+            assert_eq!(told["type"], "waiting");
+        }
+    }
+
     /// What the partner has said must come next.
     #[track_caller]
     pub(crate) fn hears(&mut self, payload: impl Into<Value>) -> impl Future<Output = ()> {
@@ -525,13 +542,7 @@ pub(crate) async fn pair_at(address: SocketAddr, first: Via, second: Via) -> (Cl
     let mut second = Client::begin_at(address, second).await;
     first.send(json!({"type": "find_match"})).await;
     first.expect("waiting").await;
-    second.send(json!({"type": "find_match"})).await;
-    // On one of several nodes a search waits for the others' answer.
-    let mut found = second.next().await.unwrap();
-    if found["type"] == "waiting" {
-        found = second.next().await.unwrap();
-    }
-    assert_eq!(found["type"], "match_found", "{found}");
-    first.expect("match_found").await;
+    second.find().await;
+    first.found().await;
     (first, second)
 }

@@ -4,19 +4,22 @@ use serde_json::{Value, json};
 
 use super::{Client, TestServer, Via};
 
-/// Two in a room, with their room tickets.
-pub(crate) async fn matched(server: &TestServer, vias: [Via; 2]) -> [(Client, Value); 2] {
-    let mut first = Client::begin(server, vias[0]).await;
-    let mut second = Client::begin(server, vias[1]).await;
+/// Two who were matched, each at a server of its own or both at one, and what `match_found` told them.
+pub(crate) async fn meet(servers: [&TestServer; 2], vias: [Via; 2]) -> [(Client, Value); 2] {
+    let mut first = Client::begin(servers[0], vias[0]).await;
+    let mut second = Client::begin(servers[1], vias[1]).await;
     first.send(json!({"type": "find_match"})).await;
     first.expect("waiting").await;
-    second.send(json!({"type": "find_match"})).await;
-    let tickets = [
-        first.expect("match_found").await["room_ticket"].clone(),
-        second.expect("match_found").await["room_ticket"].clone(),
-    ];
-    let [one, other] = tickets;
-    [(first, one), (second, other)]
+    let seconds = second.find().await;
+    let firsts = first.found().await;
+    assert_eq!(firsts["room_id"], seconds["room_id"]);
+    [(first, firsts), (second, seconds)]
+}
+
+/// Two in a room, with their room tickets.
+pub(crate) async fn matched(server: &TestServer, vias: [Via; 2]) -> [(Client, Value); 2] {
+    let met = meet([server, server], vias).await;
+    met.map(|(client, mut found)| (client, found["room_ticket"].take()))
 }
 
 /// A user who polls, and has lost an answer with more in it than the log keeps.

@@ -1,4 +1,5 @@
 //! The bridge and its providers: what a track's listener hears, whatever the provider does.
+//! A test that sleeps has stopped its clock (`start_paused`): the sleep takes no time, and moves the clock on.
 
 mod conformance;
 mod faults;
