@@ -1,8 +1,8 @@
 //! How many finals and answers the storage takes, and how long they wait:
 //! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
 //!
-//! A thousand finals a second go through the writer, and beside them fifty interviews, each of which gives an answer, waits until
-//! it is stored, and thinks for 180 ms: 278 answers a second at most.
+//! A thousand sessions have a final a second each, and beside them fifty interviews each give an answer, wait until
+//! it is stored, and think for 180 ms: 278 answers a second at most. It fails if a row is missing or the queue was past its bound.
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
@@ -19,6 +19,7 @@ use voicematch_transcribe::store;
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Settings, Where, Writer};
 
+const SESSIONS: usize = 1_000;
 const INTERVIEWS: u64 = 50;
 const THINKING: Duration = Duration::from_millis(180);
 
@@ -67,20 +68,28 @@ fn segment(session: RowId, seq: i64) -> Segment {
     }
 }
 
-/// Hands over a hundred finals each 100 ms, spread over the time.
-async fn talk(writer: Arc<Writer>, session: RowId, until: Instant, delays: Shared) {
+/// Hands over five finals each 5 ms, of one session after the other. Returns how many.
+async fn talk(writer: Arc<Writer>, sessions: Vec<RowId>, until: Instant, delays: Shared) -> i64 {
     let mut each = interval(Duration::from_millis(5));
     each.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut seq = 0;
+    let (mut seq, mut sent) = (1, 0);
+    let mut turn = sessions.iter();
     while Instant::now() < until {
         each.tick().await;
         for _ in 0..5 {
-            seq += 1;
+            let session = turn.next().or_else(|| {
+                seq += 1;
+                turn = sessions.iter();
+                turn.next()
+            });
+            let Some(&session) = session else { return sent };
+            sent += 1;
             let (since, delays) = (Instant::now(), Arc::clone(&delays));
             let receipt = writer.write(Record::Segment(segment(session, seq)));
             tokio::spawn(async move { note(&delays, since, receipt.await) });
         }
     }
+    sent
 }
 
 async fn interview(writer: Arc<Writer>, number: u64, until: Instant, delays: Shared) {
@@ -138,28 +147,37 @@ async fn main() -> Result<(), Box<dyn Error>> {
     metrics.register(&registry)?;
     let writer =
         Arc::new(Writer::start(Arc::clone(&store), Settings::new(&dir), metrics.clone()).await?);
-    let session = RowId::random();
-    let begun = writer.write_now(Record::Session(Session {
-        id: session,
-        slug: format!("load-{}", session.0),
-        title: None,
-        language: None,
-        deliver: "host".to_owned(),
-        open: false,
-        created_ms: 0,
-        ended_ms: None,
-    }));
-    begun.await;
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| RowId::random()).collect();
+    for &session in &sessions {
+        writer.write(Record::Session(Session {
+            id: session,
+            slug: format!("load-{}", session.0),
+            title: None,
+            language: None,
+            deliver: "host".to_owned(),
+            open: false,
+            created_ms: 0,
+            ended_ms: None,
+        }));
+        // Their writing is no part of what is measured, and the queue has a bound.
+        while metrics.queue().length > 100 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    while metrics.queue().length > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
 
     let (cpu, before) = (cpu_seconds(), commits(&registry));
     let until = Instant::now() + Duration::from_secs(seconds);
     let (finals, answers) = (Shared::default(), Shared::default());
-    let mut tasks = vec![tokio::spawn(talk(
+    let talking = tokio::spawn(talk(
         Arc::clone(&writer),
-        session,
+        sessions.clone(),
         until,
         Arc::clone(&finals),
-    ))];
+    ));
+    let mut tasks = Vec::new();
     for number in 0..INTERVIEWS {
         let delays = Arc::clone(&answers);
         tasks.push(tokio::spawn(interview(
@@ -174,6 +192,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         longest = longest.max(metrics.queue().length);
         sleep(Duration::from_millis(1)).await;
     }
+    let sent = talking.await?;
     for task in tasks {
         task.await?;
     }
@@ -215,11 +234,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("queue maximum   {longest}");
     println!("CPU             {:.3} cores", cores.unwrap_or(f64::NAN));
-    println!(
-        "in the database {} finals, left {left:?}",
-        store.last_seq(session).await?
-    );
+    let mut stored = 0;
+    for &session in &sessions {
+        stored += store.last_seq(session).await?;
+    }
+    println!("in the database {stored} of {sent} finals, left {left:?}");
     std::fs::remove_dir_all(&dir)?;
+    if stored != sent {
+        return Err("a final is missing".into());
+    }
+    if usize::try_from(longest).unwrap_or(0) > Settings::new(&dir).queue {
+        return Err("the queue was past its bound".into());
+    }
     Ok(())
 }
 

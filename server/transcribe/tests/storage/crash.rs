@@ -17,7 +17,10 @@ use crate::support::{PATIENCE, segment, session, sqlite_url, stored};
 /// Where the child writes: the parent sets it.
 const FOLDER: &str = "VOICEMATCH_TEST_STORAGE_CHILD";
 
-const KILLS: i64 = 20;
+const KILLS: i64 = 100;
+
+/// Rows that the child has handed over and that are not stored yet: what a kill can lose at the most.
+const UNDER_WAY: usize = 100;
 
 /// Not a test of its own: what the killed process runs, which is this program again.
 #[tokio::test]
@@ -30,17 +33,21 @@ async fn child_that_is_killed() {
     let mut seq = store.last_seq(id).await.expect("read");
     let mut waiting = std::collections::VecDeque::new();
     loop {
-        // A hundred are under way at any time.
-        for _ in waiting.len()..100 {
+        for _ in waiting.len()..UNDER_WAY {
             seq += 1;
             waiting.push_back((seq, writer.write(Record::Segment(segment(id, seq)))));
+            tell("sent", seq);
         }
         if let Some((seq, receipt)) = waiting.pop_front() {
             assert!(matches!(receipt.await, Outcome::Stored(_)));
-            // Told by hand: what is printed in a test is kept until its end.
-            writeln!(std::io::stderr(), "stored {seq}").expect("the parent listens");
+            tell("stored", seq);
         }
     }
+}
+
+/// By hand: what is printed in a test is kept until its end.
+fn tell(what: &str, seq: i64) {
+    writeln!(std::io::stderr(), "{what} {seq}").expect("the parent listens");
 }
 
 async fn begin(dir: &std::path::Path) -> (Writer, Arc<dyn store::Store>) {
@@ -63,11 +70,12 @@ async fn killed_in_a_batch() {
     row.id = RowId(7);
     writer.write_now(Record::Session(row)).await;
     assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
-    let mut promised = 0;
+    let (mut promised, mut lost, mut most_lost) = (0, 0, 0);
     for _ in 0..KILLS {
         let path = dir.path().to_owned();
-        let last = tokio::task::spawn_blocking(move || run_and_kill(&path)).await;
-        promised = last.expect("the child has said something").max(promised);
+        let told = tokio::task::spawn_blocking(move || run_and_kill(&path)).await;
+        let told = told.expect("the child has said something");
+        promised = told.stored.max(promised);
         let seqs = stored(&*store, RowId(7)).await;
         let end = seqs.len() as i64;
         assert_eq!(
@@ -76,12 +84,41 @@ async fn killed_in_a_batch() {
             "no hole, nothing twice"
         );
         assert!(end >= promised, "{promised} promised, {end} stored");
+        lost += (told.sent - end).max(0);
+        most_lost = most_lost.max(told.sent - end);
     }
     assert!(promised > KILLS, "the children have worked");
+    println!(
+        "{KILLS} kills: {promised} rows called stored are there once; of others {lost} lost, {most_lost} at a time"
+    );
+    assert!(most_lost <= UNDER_WAY as i64, "{most_lost}");
 }
 
-/// Runs the child for a moment, kills it, and answers with the last row that it called stored.
-fn run_and_kill(dir: &std::path::Path) -> i64 {
+/// The last rows that a child has told of.
+#[derive(Default)]
+struct Told {
+    sent: i64,
+    stored: i64,
+}
+
+impl Told {
+    fn note(&mut self, line: std::io::Result<String>) {
+        let line = line.unwrap_or_default();
+        let Some((what, seq)) = line.split_once(' ') else {
+            return;
+        };
+        // A line may be torn.
+        let seq = seq.parse().unwrap_or(0);
+        match what {
+            "sent" => self.sent = self.sent.max(seq),
+            "stored" => self.stored = self.stored.max(seq),
+            _ => {}
+        }
+    }
+}
+
+/// Runs the child for a moment, and kills it.
+fn run_and_kill(dir: &std::path::Path) -> Told {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "crash::child_that_is_killed", "--nocapture"])
         .env(FOLDER, dir)
@@ -90,17 +127,14 @@ fn run_and_kill(dir: &std::path::Path) -> i64 {
         .spawn()
         .expect("a child");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let mut last = 0;
-    let told = rand::rng().random_range(1..400);
-    let note = |line: std::io::Result<String>| line.ok()?.strip_prefix("stored ")?.parse().ok();
-    for line in lines.by_ref().take(told) {
-        last = note(line).unwrap_or(last);
+    let mut told = Told::default();
+    let count = rand::rng().random_range(UNDER_WAY..UNDER_WAY + 800);
+    for line in lines.by_ref().take(count) {
+        told.note(line);
     }
     child.kill().expect("killed");
-    // What it had told before it died counts too; a line may be torn.
-    for line in lines {
-        last = note(line).unwrap_or(last).max(last);
-    }
+    // What it had told before it died counts too.
+    lines.for_each(|line| told.note(line));
     child.wait().expect("ended");
-    last
+    told
 }
