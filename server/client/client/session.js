@@ -4,7 +4,7 @@
  * one is tried, what is sent again, and when a loss is one.
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'probe'} Timer
+ * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
@@ -35,8 +35,15 @@ const BEHIND_LATER = 30_000;
 const GRACE = 3000;
 /** The longest time to the first ping. */
 const FIRST_PING = 25_000 + GRACE;
-/** How long the answer to a question of ours may take. */
+/** How long a request of the app may have no answer, nor anything else come, before we ask whether the server is there. */
+const ANSWER = 3000;
+/** How long the answer to that may take. */
 const PROBE = 1500;
+/** How long who is interrupted by a loss is in a hurry: the waits between rounds, which double, get no longer than this meanwhile. */
+const HURRY = 120_000;
+const HURRIED_WAIT = 2000;
+const FIRST_WAIT = 250;
+const LONGEST_WAIT = 30_000;
 /** What is kept that the server has not confirmed. */
 const MAX_KEPT = 64;
 const MAX_KEPT_LENGTH = 200_000;
@@ -69,6 +76,8 @@ export class Session {
   #trialPlace = 0;
   /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
   /** How often all transports have failed. */ #rounds = 0;
+  /** Whether the present loss lasts for longer than one is in a hurry. */ #isLong = false;
+  /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
 
@@ -110,6 +119,7 @@ export class Session {
 
   /** @param {ClientMessage} request */
   send(request) {
+    if (request.id != null) this.#ask();
     if (request.type === 'ping') return this.#write([request]);
     const numbered = { ...request, seq: ++this.#seq };
     this.#kept.push(numbered);
@@ -124,6 +134,13 @@ export class Session {
   /** @param {Timer} name */
   timer(name) {
     if (name === 'again' || name === 'behind') return this.#trial || this.#try(0);
+    if (name === 'answer') return this.probe();
+    if (name === 'hurry') {
+      this.#isLong = true;
+      // The next wait is twice the longest so far.
+      this.#rounds = Math.min(this.#rounds, Math.log2(2 * HURRIED_WAIT / FIRST_WAIT));
+      return;
+    }
     const link = name === 'trial' ? this.#trial : this.#carrier;
     this.out.shut(link);
     this.lost(link, 0, 'lost', 0);
@@ -133,7 +150,8 @@ export class Session {
   message(link, message) {
     if (link === this.#trial) return this.#first(link, message);
     if (link !== this.#carrier) return;
-    this.out.wait('probe');
+    this.#asks = false;
+    for (const timer of /** @type {const} */ (['answer', 'probe'])) this.out.wait(timer);
     if (message.type === 'ping') {
       this.received(link, message.received);
       this.#isYoung = false;
@@ -163,8 +181,10 @@ export class Session {
     if (link === this.#trial) return this.#failed(code, reason, retryAfter);
     if (link !== this.#carrier) return;
     this.#carrier = this.#rounds = 0;
+    this.#isLong = this.#asks = false;
     this.transport = '';
-    for (const timer of /** @type {const} */ (['silence', 'probe', 'behind'])) this.out.wait(timer);
+    for (const timer of /** @type {const} */ (['silence', 'answer', 'probe', 'behind'])) this.out.wait(timer);
+    this.out.wait('hurry', HURRY);
     // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
@@ -185,7 +205,8 @@ export class Session {
       this.out.open(this.#trial, kind, this.#token, this.#after);
     } else {
       // All have failed.
-      const ms = Math.min(250 * 2 ** this.#rounds++, this.hurried ? 2000 : 30_000) * this.#spread();
+      const longest = this.hurried && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
+      const ms = Math.min(FIRST_WAIT * 2 ** this.#rounds++, longest) * this.#spread();
       this.out.wait('again', Math.max(this.#retryAfter, ms));
       this.#retryAfter = 0;
     }
@@ -226,6 +247,7 @@ export class Session {
     // A poll has no pings: it is one itself.
     this.out.wait('silence', this.transport === 'poll' ? undefined : FIRST_PING);
     this.out.wait('behind');
+    this.out.wait('hurry');
     if (this.#place) this.#waitBehind();
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
@@ -237,6 +259,7 @@ export class Session {
     } else {
       this.received(link, message.received);
       this.#write(this.#kept);
+      if (this.#kept.length) this.#ask();
     }
     this.#change('open');
     this.out.deliver(message);
@@ -246,6 +269,13 @@ export class Session {
   /** @param {ClientMessage[]} requests */
   #write(requests) {
     if (this.#carrier && requests.length) this.out.write(this.#carrier, requests);
+  }
+
+  /** An answer is to come. */
+  #ask() {
+    if (this.#asks || !this.#carrier) return;
+    this.#asks = true;
+    this.out.wait('answer', ANSWER);
   }
 
   #confirm() {

@@ -207,6 +207,45 @@ test('silence is a loss three seconds after the ping that did not come', () => {
   assert.deepEqual([bench.opened.length, bench.shut.has(1)], [2, true]);
 });
 
+test('a request without an answer for three seconds is a question, and that one without an answer is a loss', () => {
+  for (const request of [{ type: 'find_match', id: 1 }, { type: 'ping', id: 1 }]) {
+    const bench = new Bench();
+    bench.hears(SESSION);
+    bench.session.hurried = true;
+    bench.session.send(request);
+    bench.passes(2000);
+    // Another request does not put it off.
+    bench.session.send({ type: 'message', id: 2 });
+    bench.passes(999);
+    assert.equal(bench.written.filter(({ type, id }) => type === 'ping' && !id).length, 0);
+    bench.passes(1);
+    assert.equal(bench.written.filter(({ type, id }) => type === 'ping' && !id).length, 1);
+    bench.passes(1499);
+    assert.equal(bench.opened.length, 1);
+    bench.passes(1);
+    assert.deepEqual([bench.opened.length, bench.shut.has(1)], [2, true]);
+  }
+});
+
+test('what is answered, or is of no request, asks nothing; what is sent again does', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  bench.session.send({ type: 'find_match', id: 1 });
+  bench.passes(2999);
+  bench.hears({ type: 'waiting', id: 1, seq: 1 });
+  bench.session.send({ type: 'ice_candidate' });
+  bench.passes(9000);
+  assert.deepEqual(bench.written.map(({ type }) => type), ['find_match', 'ice_candidate']);
+  bench.session.send({ type: 'message', id: 2 });
+  bench.loses();
+  bench.passes(900);
+  bench.hears({ ...RESUMED, received: 1 });
+  bench.written.length = 0;
+  bench.passes(3000);
+  assert.deepEqual(bench.written.map(({ type }) => type), ['ping']);
+});
+
 test('a question without an answer is a loss after one and a half seconds, and one with an answer is none', () => {
   const bench = new Bench();
   bench.hears(SESSION);
@@ -220,20 +259,49 @@ test('a question without an answer is a loss after one and a half seconds, and o
   assert.equal(bench.opened.length, 2);
 });
 
-test('all tries together stay within what a server that refuses can take', () => {
-  for (const hurried of [true, false]) {
-    const bench = new Bench();
-    bench.hears(SESSION);
-    bench.session.hurried = hurried;
+/** When a session is tried again that is refused each time, in milliseconds after the loss. */
+function tries(hurried, ms) {
+  const bench = new Bench(['ws']);
+  bench.hears(SESSION);
+  bench.session.hurried = hurried;
+  bench.loses();
+  while (bench.now < ms) {
+    bench.passes(10);
+    // Refused right after opening, again and again.
+    if (bench.timers.has('trial')) bench.loses(503, 'server_full');
+  }
+  assert.equal(bench.session.state, 'reconnecting');
+  return bench.opened.slice(1).map(({ at }) => at);
+}
+
+/** The time from each to the next one, in seconds. */
+const gaps = (times) => times.slice(1).map((at, i) => Math.round((at - times[i]) / 100) / 10);
+
+test('who is in a room is in a hurry for two minutes; then all wait longer and longer', () => {
+  const times = tries(true, 300_000);
+  const waits = gaps(times);
+  assert.deepEqual(waits.slice(0, 6), [0.3, 0.5, 1, 2, 2, 2]);
+  const calm = times.findIndex((at) => at > 122_000);
+  assert.ok(waits.slice(4, calm - 1).every((wait) => wait === 2), `${waits}`);
+  assert.deepEqual(waits.slice(calm - 1, calm + 5), [4, 8, 16, 30, 30, 30]);
+  assert.deepEqual(gaps(tries(false, 120_000)), [0.3, 0.5, 1, 2, 4, 8, 16, 30, 30]);
+});
+
+test('each loss is fought in a hurry anew', () => {
+  const bench = new Bench(['ws']);
+  bench.hears(SESSION);
+  bench.session.hurried = true;
+  for (const [lasts, least] of [[200_000, 60], [100_000, 50]]) {
     bench.loses();
-    while (bench.now < 600_000) {
-      bench.passes(10);
-      // Refused right after opening, again and again.
+    const before = bench.opened.length;
+    const began = bench.now;
+    while (bench.now < began + lasts || !bench.timers.has('trial')) {
       if (bench.timers.has('trial')) bench.loses(503, 'server_full');
+      bench.passes(10);
     }
-    const minutes = 10;
-    assert.ok(bench.opened.length < (hurried ? 110 : 12) * minutes, `${bench.opened.length} tries`);
-    assert.equal(bench.session.state, 'reconnecting');
+    const tries = bench.opened.length - before;
+    assert.ok(tries >= least, `${tries} tries in ${lasts} ms`);
+    bench.hears(RESUMED);
   }
 });
 
