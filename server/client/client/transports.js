@@ -26,8 +26,11 @@
 
 /** The longest that a request may take that is not held. */
 const REQUEST = 5000;
-/** The longest that a poll is held, and a while for the way. */
-const HELD = 28_000;
+/** How long the server holds a poll that brings nothing, in seconds; how much longer it may take, and a poll that finds out
+ * why there was no answer, in milliseconds. Together no more than the silence after which a stream is lost. */
+const HOLD = 6;
+const WAY = 2000;
+const CHECK = 1500;
 /** What one request takes at the most. All that is kept together is not too long. */
 const BATCH = 64;
 
@@ -92,22 +95,26 @@ function poll(asked, heard) {
   const requests = new Requests(asked, heard);
   (async () => {
     let position = asked.after;
-    // Some proxies hold no request for long: who was cut off once asks more often.
+    // Some proxies hold no request for long: who was cut off twice asks more often.
     let wait = 0;
+    let patience = REQUEST;
     let held = true;
+    let cuts = 0;
     let pause = 5000;
     let isFirst = true;
     for (;;) {
       const query = requests.token ? `&after=${position}` : '';
       const began = Date.now();
-      const response = await requests.ask(`/poll?wait=${wait}${query}`, {}, wait ? HELD : REQUEST, wait > 0);
+      const response = await requests.ask(`/poll?wait=${wait}${query}`, {}, patience, wait > 0);
       if (!response) {
         if (requests.over || !wait) return requests.lost();
-        // Once it may be the network; a held poll that ends early is the proxy.
-        if (Date.now() - began > 2000) held = false;
+        // Once it may be the network.
+        if (Date.now() - began > 2000 && ++cuts > 1) held = false;
         wait = 0;
+        patience = CHECK;
         continue;
       }
+      if (wait) cuts = 0;
       const { messages = [], received = 0, poll_after_ms = pause } = response.status === 200 ? await response.json() : {};
       // A session that was carried by polls before is carried on without a word.
       if (isFirst && !messages[0]?.session_id) requests.heard({ type: 'resumed', received });
@@ -118,7 +125,8 @@ function poll(asked, heard) {
       }
       requests.took(received);
       pause = poll_after_ms;
-      wait = held ? 25 : 0;
+      wait = held ? HOLD : 0;
+      patience = held ? HOLD * 1000 + WAY : REQUEST;
       if (requests.over) return;
       if (!held) await sleep(pause);
     }
@@ -206,9 +214,11 @@ class Requests {
     while (this.#queue.length && !this.over) {
       const sent = this.#queue.slice(0, BATCH);
       const response = await this.ask('/send', { method: 'POST', body: JSON.stringify(sent) }, REQUEST);
-      if (!response) continue;
+      // An answer may break off.
+      const answer = await response?.json().catch(() => this.lost());
+      if (!answer) continue;
       this.#queue = this.#queue.filter((request) => !sent.includes(request));
-      this.took((await response.json()).received);
+      this.took(answer.received);
     }
     this.#sends = false;
   }

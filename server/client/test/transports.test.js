@@ -1,0 +1,49 @@
+/** What carries a session without WebSocket, against a server of the test's own that breaks off in the middle of an answer. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { test } from 'node:test';
+import { transports } from '../client/transports.js';
+
+const SESSION = { type: 'session', session_id: 'a1', resume_token: 'T1' };
+
+/** A link of this kind to a server that breaks off each answer to this path. @returns {Promise<{sent: number, losses: unknown[][]}>} */
+async function breaksOff(t, kind, path) {
+  let sent = 0;
+  const server = createServer((request, response) => {
+    const asked = new URL(request.url, 'http://x').pathname;
+    if (asked === '/send') sent++;
+    if (asked === path) {
+      response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': 1000 });
+      response.write('{"received":', () => response.destroy());
+    } else if (asked === '/events') {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+      response.write(`event: session\ndata: ${JSON.stringify(SESSION)}\n\n`);
+    } else if (asked === '/poll' && sent === 0) response.end(JSON.stringify({ messages: [SESSION], received: 0, poll_after_ms: 0 }));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const losses = [];
+  await new Promise((lost) => {
+    const link = transports[kind]({ url: `http://127.0.0.1:${server.address().port}`, token: '', after: 0, access: '' }, {
+      message: () => link.write([{ type: 'message', seq: 1 }]),
+      received: () => {},
+      lost: (...why) => lost(losses.push(why)),
+    });
+  });
+  return { sent, losses };
+}
+
+for (const kind of ['sse', 'poll']) {
+  test(`${kind}: an answer to what was sent that breaks off is a loss, once`, async (t) => {
+    assert.deepEqual(await breaksOff(t, kind, '/send'), { sent: 1, losses: [[undefined, undefined, undefined]] });
+  });
+}
+
+test('a poll that breaks off is a loss', async (t) => {
+  assert.deepEqual(await breaksOff(t, 'poll', '/poll'), { sent: 0, losses: [[undefined, undefined, undefined]] });
+});
