@@ -248,10 +248,10 @@ export class Voicematch extends EventTarget {
         const { room, room_id, members, room_ticket, you, id } = message;
         const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
         Object.assign(joined, { id: room_id, ticket: room_ticket, you });
-        for (const member of members) joined.add({ ...member, id: member.peer_id });
+        joined.meet(members);
         return this.#answer(id, joined);
       }
-      case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id });
+      case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id }, message.was);
       case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
       case 'peer_left': {
         const { room } = this;

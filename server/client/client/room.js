@@ -23,6 +23,8 @@ import { tell } from './tell.js';
 
 /** How many sent messages are kept: a new server does not know them, and they are sent again. */
 const MAX_SAID = 256;
+/** How long members of a room of a name have to come back when its server has died, in milliseconds. */
+const ABSENCE = 20_000;
 
 /**
  * Events: `message` (`detail`: `{from, data}`), `joined` and `left` (`detail`: the peer), `ended` (`detail`: why).
@@ -33,6 +35,7 @@ export class Room extends EventTarget {
   ended = '';
   /** The place of the user in a room of a name. @type {{peer_id: string, n: number} | undefined} */ you;
   /** @internal */ over = () => {};
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #absence;
 
   /** @param {string} id @param {string} name Empty: a match of two. @param {Wire} wire @param {string | undefined} ticket */
   constructor(id, name, wire, ticket) {
@@ -90,10 +93,20 @@ export class Room extends EventTarget {
     await this.wire.request({ type: 'report', to: peer.member.id, reason, text });
   }
 
-  /** @param {Member} member @internal */
-  add(member) {
-    const former = [...this.peers.values()].find((peer) => peer.member.n != null && peer.member.n === member.n);
-    if (former) return this.rename(former, member.id);
+  /** Those who are in a room of a name, as the server says. @param {(import('./wire.js').RoomMember)[]} members @internal */
+  meet(members) {
+    for (const member of members) this.add({ ...member, id: member.peer_id }, member.was);
+    // Of a server that has died some know of each other, and not all may come back.
+    const absent = [...this.peers.keys()].filter((id) => !members.some((member) => member.peer_id === id));
+    clearTimeout(this.#absence);
+    if (absent.length) this.#absence = setTimeout(() => absent.forEach((id) => this.remove(id)), ABSENCE);
+  }
+
+  /** @param {Member} member @param {string} [was] By which session the room that died with its server knew them. @internal */
+  add(member, was) {
+    // Who was in a room of yet another server meanwhile has kept the number.
+    const former = this.peers.get(was ?? member.id) ?? [...this.peers.values()].find(({ member: { n } }) => was && n === member.n);
+    if (former) return this.rename(former, member);
     const { microphone, media, options, iceServers, post, probe } = this.wire;
     const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
       (type, payload) => post({ type, payload, to: this.name ? peer.member.id : undefined }), probe);
@@ -101,11 +114,11 @@ export class Room extends EventTarget {
     tell(this, 'joined', peer);
   }
 
-  /** They are the same user in a session of its own. @param {Peer} peer @param {string} id @internal */
-  rename(peer, id) {
+  /** They are the same user in a session of its own. @param {Peer} peer @param {Partial<Member> & {id: string}} member @internal */
+  rename(peer, member) {
     this.peers.delete(peer.member.id);
-    peer.member.id = id;
-    this.peers.set(id, peer);
+    Object.assign(peer.member, member);
+    this.peers.set(member.id, peer);
   }
 
   /** Of a room with a name. @param {string} id @internal */
@@ -136,6 +149,7 @@ export class Room extends EventTarget {
   end(why) {
     if (this.ended) return;
     this.ended = why;
+    clearTimeout(this.#absence);
     for (const peer of this.peers.values()) peer.close();
     this.over();
     setTimeout(() => tell(this, 'ended', why));
@@ -209,7 +223,7 @@ export class Call extends Room {
   /** The room is there again, at a server that does not know what was said. @param {string} id @param {string | undefined} ticket @internal */
   rejoined(id, ticket) {
     this.ticket = ticket;
-    this.rename(this.peer, id);
+    this.rename(this.peer, { id });
     this.wire.post({ type: 'message', payload: { 'voicematch.heard': this.#heard } });
     if (this.peer.state !== 'connected') this.peer.restart();
   }
