@@ -30,7 +30,7 @@
 import { VoicematchError } from './client/error.js';
 import { Call, Room } from './client/room.js';
 import { Session } from './client/session.js';
-import { tell } from './client/tell.js';
+import { tell, wished } from './client/tell.js';
 import { transports } from './client/transports.js';
 
 export { Call, Room, VoicematchError };
@@ -42,14 +42,15 @@ const PATIENCE = 5000;
 
 /** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
 export async function connect(url, options = {}) {
-  options.signal?.throwIfAborted();
-  const { media = Boolean(globalThis.RTCPeerConnection) } = options;
+  const { media = Boolean(globalThis.RTCPeerConnection), signal, token } = options;
+  signal?.throwIfAborted();
   // A chat does without.
-  const loaded = await (media ? import('./client/media.js') : import('./client/chat.js'));
-  const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), await read(options.token));
+  const loading = Promise.all([media ? import('./client/media.js') : import('./client/chat.js'), read(token)]);
+  const [loaded, access] = await wished(loading, signal);
+  const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), access);
   await new Promise((resolve, reject) => {
     vm.addEventListener('state', resolve);
-    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(detail), { once: true });
+    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(signal?.aborted ? signal.reason : detail), { once: true });
   });
   return vm;
 }
@@ -138,8 +139,9 @@ export class Voicematch extends EventTarget {
     this.#session.close();
   }
 
-  async #openMicrophone() {
-    if (this.options.media !== 'listen' && !this.microphone?.track) await this.microphone?.open();
+  /** @param {AbortSignal} [signal] */
+  async #openMicrophone(signal) {
+    if (this.microphone && this.options.media !== 'listen' && !this.microphone.track) await wished(this.microphone.open(), signal);
   }
 
   /** @param {'find_match' | 'next'} type @param {FindOptions} [options] @returns {Promise<Call>} */
@@ -152,7 +154,7 @@ export class Voicematch extends EventTarget {
       this.#wire.post({ type: 'cancel_match' });
     };
     try {
-      await this.#openMicrophone();
+      await this.#openMicrophone(signal);
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
       this.room?.end('next');

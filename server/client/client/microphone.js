@@ -1,6 +1,7 @@
 // @ts-check
 /** The user's microphone: asked for once, and used by every call. */
 import { VoicematchError } from './error.js';
+import { wished } from './tell.js';
 
 /** What a browser calls it, and what we do. */
 const CODES = /** @type {Record<string, string>} */ ({
@@ -14,9 +15,20 @@ export class Microphone extends EventTarget {
   stream = new MediaStream();
   muted = false;
   #watches = false;
+  #stop = new AbortController();
+  /** What the user is being asked, by device. @type {Map<string | undefined, Promise<void>>} */ #asked = new Map();
 
-  /** Asks the user. @param {string} [deviceId] Absent: the one that the system prefers. */
+  /** Asks the user: once, however often it is called meanwhile. @param {string} [deviceId] Absent: the one that the system prefers. */
   async open(deviceId) {
+    this.#stop.signal.throwIfAborted();
+    const asked = this.#asked.get(deviceId) ?? this.#ask(deviceId).finally(() => this.#asked.delete(deviceId));
+    this.#asked.set(deviceId, asked);
+    // Nobody may ever answer.
+    return wished(asked, this.#stop.signal);
+  }
+
+  /** @param {string | undefined} deviceId */
+  async #ask(deviceId) {
     const { mediaDevices } = navigator;
     if (!mediaDevices) throw new VoicematchError('insecure_page', 'browsers give the microphone to https pages and localhost only');
     const audio = deviceId ? { deviceId: { exact: deviceId } } : true;
@@ -31,7 +43,7 @@ export class Microphone extends EventTarget {
       const id = this.track?.getSettings().deviceId;
       const devices = await mediaDevices.enumerateDevices();
       if (id && !devices.some(({ kind, deviceId }) => kind === 'audioinput' && deviceId === id)) this.#reopen();
-    });
+    }, { signal: this.#stop.signal });
   }
 
   /** @param {boolean} muted */
@@ -40,13 +52,20 @@ export class Microphone extends EventTarget {
     if (this.track) this.track.enabled = !muted;
   }
 
+  /** For good. */
   close() {
+    this.#stop.abort(new VoicematchError('closed'));
     this.#use(null);
   }
 
   /** @param {MediaStreamTrack | null} track */
   #use(track) {
     this.track?.stop();
+    // The user may allow it when nobody wants it any more.
+    if (this.#stop.signal.aborted) {
+      track?.stop();
+      track = null;
+    }
     if (this.track) this.stream.removeTrack(this.track);
     this.track = track;
     if (track) {
@@ -58,6 +77,6 @@ export class Microphone extends EventTarget {
   }
 
   #reopen() {
-    this.open().catch(() => this.close());
+    this.open().catch(() => this.#use(null));
   }
 }

@@ -35,6 +35,7 @@ export class Room extends EventTarget {
   ended = '';
   /** The place of the user in a room of a name. @type {{peer_id: string, n: number} | undefined} */ you;
   /** @internal */ over = () => {};
+  /** Whether the app has been told of the end. */ #isOver = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #absence;
 
   /** @param {string} id @param {string} name Empty: a match of two. @param {Wire} wire @param {string | undefined} ticket */
@@ -47,13 +48,15 @@ export class Room extends EventTarget {
   }
 
   /** Says something to all others: whatever JSON can say. Resolved when it is on its way. @param {unknown} data */
-  send(data) {
+  async send(data) {
+    // The user may be in another room by now.
+    if (this.ended) throw new VoicematchError(this.ended);
     return this.wire.request({ type: 'message', payload: data });
   }
 
   /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
   messages() {
-    /** @type {any[]} */ const waiting = [];
+    /** @type {any[]} */ const waiting = this.#isOver ? [{ type: 'ended' }] : [];
     /** @type {(value?: unknown) => void} */ let wake = () => {};
     for (const type of ['message', 'ended']) this.addEventListener(type, (event) => wake(waiting.push(event)));
     return (async function* () {
@@ -152,7 +155,10 @@ export class Room extends EventTarget {
     clearTimeout(this.#absence);
     for (const peer of this.peers.values()) peer.close();
     this.over();
-    setTimeout(() => tell(this, 'ended', why));
+    setTimeout(() => {
+      this.#isOver = true;
+      tell(this, 'ended', why);
+    });
   }
 }
 
@@ -193,10 +199,11 @@ export class Call extends Room {
   send(data) {
     return new Promise((done, failed) => {
       if (this.#said.push({ data, done, failed }) > MAX_SAID) {
-        this.#said.shift();
+        // Whether it has arrived will never be known.
+        this.#said.shift()?.failed(new VoicematchError('too_much_unsent'));
         this.#forgotten++;
       }
-      if (!this.#holds) super.send(data).then(done, failed);
+      if (!this.#holds || this.ended) super.send(data).then(done, failed);
     });
   }
 
