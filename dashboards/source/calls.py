@@ -34,7 +34,7 @@ CONTENT = [
         lines("Calls by outcome", "Calls reported in a second. `abandoned`: somebody left before it was known.", "ops",
               ("{{outcome}}", total(REPORTED, "outcome")), stacked=True),
         events("Why calls were not connected", "In a second, by reason. Many `ice_failed`: is there a TURN server, and can users reach "
-               "it? `no_candidates`: browsers without a way out. `microphone`: users did not allow it.", "ops",
+               "it? `no_candidates`: browsers without a way out. `microphone`: an app asked for it after the match, and users did not allow it.", "ops",
                ("{{reason}}", total(rate(server("call_failures_total")), "reason"))),
         lines("How voices go", "Calls connected in a second: from user to user, or over a TURN server.", "ops",
               ("{{path}}", total(CONNECTED, "path")), stacked=True),

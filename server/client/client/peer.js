@@ -23,6 +23,8 @@ const GATHER = 50;
 const HEAL = 2000;
 /** Who did not make the first offer waits longer before it restarts: mostly the other does. */
 const LET_OTHER = 3000;
+/** After so long without a candidate of one side, or without anything to hear, it is known why. */
+const LATE = 5000;
 
 /**
  * Events: `state` (`connecting`, `connected`, `interrupted`, `failed`, `closed`), `quality` each second.
@@ -43,6 +45,8 @@ export class Peer extends EventTarget {
   #ignores = false;
   /** @type {RTCIceCandidateInit[]} Not yet sent. */ #gathered = [];
   /** When candidates were sent. */ #sent = 0;
+  /** Whether this side has an address to be reached at. */ #isReachable = false;
+  /** Whether the other has one. */ #reaches = false;
   /** @type {RTCIceCandidateInit[]} Came before the description that they belong to. */ #early = [];
   /** What was received is done in its order. */ #last = Promise.resolve();
   /** @type {number | undefined} */ #restartTimer;
@@ -94,6 +98,19 @@ export class Peer extends EventTarget {
   get level() {
     const [source] = this.pc.getReceivers().flatMap((receiver) => receiver.getSynchronizationSources());
     return source?.audioLevel ?? 0;
+  }
+
+  /** What became of the call, for `call_report`. @returns {{outcome: import('./wire.js').CallOutcome, reason?: import('./wire.js').CallFailure}} */
+  get result() {
+    const { setup_ms, audio_ms } = this.record;
+    const isLate = Date.now() - this.#began - (setup_ms ?? 0) > LATE;
+    if (setup_ms != null) {
+      const listens = this.pc.getTransceivers().some(({ currentDirection }) => currentDirection?.includes('recv'));
+      return listens && isLate && audio_ms == null ? { outcome: 'failed', reason: 'no_audio' } : { outcome: 'connected' };
+    }
+    const hasFailed = this.state === 'failed';
+    if ((hasFailed || isLate) && !(this.#isReachable && this.#reaches)) return { outcome: 'failed', reason: 'no_candidates' };
+    return hasFailed ? { outcome: 'failed', reason: 'ice_failed' } : { outcome: 'abandoned', reason: 'left' };
   }
 
   /** @param {RelayKind} type @param {any} payload */
@@ -148,6 +165,7 @@ export class Peer extends EventTarget {
     const { pc } = this;
     if (type === 'ice_candidate') {
       const candidates = Array.isArray(payload) ? payload : [payload];
+      if (candidates.some((candidate) => candidate?.candidate)) this.#reaches = true;
       if (!pc.remoteDescription) return void this.#early.push(...candidates.slice(0, 100));
       // One of an offer that was ignored, or of a description that is over, is of no use.
       for (const candidate of candidates) await pc.addIceCandidate(candidate).catch(() => {});
@@ -156,6 +174,7 @@ export class Peer extends EventTarget {
     const collides = type === 'offer' && (this.#making || pc.signalingState !== 'stable');
     this.#ignores = collides && !this.member.polite;
     if (this.#ignores) return;
+    if (/^a=candidate:/m.test(payload.sdp)) this.#reaches = true;
     await pc.setRemoteDescription(payload);
     if (type === 'offer') {
       await pc.setLocalDescription();
@@ -166,6 +185,7 @@ export class Peer extends EventTarget {
 
   /** @param {RTCIceCandidate} candidate */
   #candidate(candidate) {
+    this.#isReachable = true;
     if (!this.member.batch) return this.send('ice_candidate', candidate);
     if (this.#gathered.push(candidate.toJSON()) > 1) return;
     setTimeout(() => {

@@ -237,12 +237,10 @@ export class Call extends Room {
 
   /** @param {string} why @override @internal */
   end(why) {
-    if (!this.ended && this.wire.options.report) {
-      const { record, quality, state } = this.peer;
-      const connected = record.setup_ms != null;
-      const outcome = connected ? 'connected' : state === 'failed' ? 'failed' : 'abandoned';
-      const reason = outcome === 'failed' ? 'ice_failed' : undefined;
-      this.wire.post({ type: 'call_report', outcome, path: quality.path ?? 'unknown', reason, ...record });
+    // A chat has nothing to report.
+    if (!this.ended && this.wire.options.report && this.peer.result) {
+      const { record, quality, result } = this.peer;
+      this.wire.post({ type: 'call_report', ...result, path: quality.path ?? 'unknown', ...record });
     }
     super.end(why);
     for (const { failed } of this.#said) failed(new VoicematchError(why));

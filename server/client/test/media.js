@@ -1,4 +1,5 @@
-/** What a browser has for calls, in the hands of a test: a microphone that is allowed when the test says so, and connections that say what they are told to. */
+/** What a browser has for calls, in the hands of a test: a microphone that is allowed, and connections that are
+ * made, when it says so. */
 
 /** The track of a microphone. */
 export class Track extends EventTarget {
@@ -35,3 +36,49 @@ mediaDevices.getUserMedia = () => new Promise((resolve, reject) => {
   });
 });
 Object.defineProperty(globalThis, 'navigator', { value: { mediaDevices }, configurable: true });
+
+/** A connection to another user that connects when the test says so. */
+export class Connection {
+  /** The newest. @type {Connection} */ static last;
+  connectionState = 'new';
+  signalingState = 'stable';
+  remoteDescription = null;
+  direction = 'sendrecv';
+
+  constructor() {
+    Connection.last = this;
+  }
+
+  /** @param {string} state */
+  becomes(state) {
+    this.connectionState = state;
+    this.onconnectionstatechange();
+  }
+
+  /** Has found an address of its own. */
+  finds() {
+    const candidate = { candidate: 'candidate:1 1 udp 1 192.0.2.1 1 typ host', sdpMid: '0' };
+    this.onicecandidate({ candidate: { ...candidate, toJSON: () => candidate } });
+  }
+
+  addTrack(track) {
+    this.track = track;
+  }
+  getTransceivers() {
+    this.received ??= new Track();
+    return [{ currentDirection: this.direction, receiver: { track: this.received }, sender: { replaceTrack: async () => {} } }];
+  }
+  async setRemoteDescription(description) {
+    this.remoteDescription = description;
+  }
+  async setLocalDescription() {
+    this.localDescription = { type: 'answer', sdp: 'v=0' };
+  }
+  async addIceCandidate() {}
+  async getStats() {
+    return new Map();
+  }
+  restartIce() {}
+  close() {}
+}
+globalThis.RTCPeerConnection = Connection;
