@@ -346,6 +346,34 @@ test('messages are confirmed now and then, and what is answered is forgotten', (
   assert.ok(!bench.session.isFull);
 });
 
+test('a user who does not want to wait is tried for at once, and not twice', () => {
+  const bench = new Bench(['ws']);
+  bench.hears(SESSION);
+  bench.session.now();
+  assert.equal(bench.opened.length, 1, 'nothing is lost yet');
+  bench.session.hurried = true;
+  bench.loses();
+  for (let i = 0; i < 6; i++) {
+    bench.loses();
+    bench.passes(2000);
+  }
+  bench.loses();
+  const before = bench.opened.length;
+  bench.session.now();
+  assert.deepEqual([bench.opened.length, bench.last.at], [before + 1, bench.now]);
+  bench.session.now();
+  assert.equal(bench.opened.length, before + 1, 'one try is under way');
+  // And from then on as after a loss that is new.
+  bench.loses();
+  bench.passes(250);
+  assert.equal(bench.opened.length, before + 2);
+  bench.loses();
+  bench.session.now();
+  bench.hears(RESUMED);
+  bench.passes(5000);
+  assert.equal(bench.opened.length, before + 3, 'the wait that was cut short is over');
+});
+
 test('a session that is closed says goodbye, and nothing happens afterwards', () => {
   const bench = new Bench();
   bench.hears(SESSION);
