@@ -1,28 +1,12 @@
 /** The types of the wire, which a test of the protocol crate prints, fit that crate's fixtures. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { complaints } from './types.js';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const fixtures = join(root, '../protocol/fixtures');
-
-/** What tsc says of these messages. @param {string} type @param {string[]} messages @param {string} [file] */
-function complaints(type, messages, file = 'wire') {
-  const folder = mkdtempSync(join(root, 'test/wire-'));
-  try {
-    const lines = messages.map((text, i) => `export const message${i}: ${type} = ${text.trim()};`);
-    writeFileSync(join(folder, 'wire.ts'), `import type { ${type} } from '../../client/${file}.js';\n${lines.join('\n')}\n`);
-    execFileSync('npx', ['tsc', '--noEmit', '--strict', '--module', 'nodenext', join(folder, 'wire.ts')], { cwd: root, encoding: 'utf8' });
-    return '';
-  } catch (error) {
-    return error.stdout;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
+const fixtures = fileURLToPath(new URL('../../protocol/fixtures', import.meta.url));
 
 for (const [type, folder, count, file] of [
   ['ServerMessage', 'server', 20], ['ClientMessage', 'client', 20],
