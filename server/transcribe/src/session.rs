@@ -2,6 +2,7 @@
 
 mod attachment;
 mod log;
+mod missed;
 mod people;
 mod reconcile;
 mod tell;
@@ -186,12 +187,13 @@ impl Session {
     }
 
     /// No more audio is taken. The first reason counts.
-    pub(crate) fn begin_end(&self, reason: EndReason) {
+    pub(crate) fn begin_end(self: &Arc<Self>, reason: EndReason) {
         let mut state = self.lock();
         if state.ended.is_some() {
             return;
         }
         state.ended = Some(reason);
+        self.tell_all_missed(&mut state);
         for person in state.people.values() {
             if let Some(track) = &person.track {
                 track.bridge.finish();
@@ -237,9 +239,10 @@ impl Session {
     }
 
     /// The server stops: the providers are asked for their last words; whoever is there is sent away by `leave`.
-    pub(crate) fn drain(&self) {
+    pub(crate) fn drain(self: &Arc<Self>) {
         let mut state = self.lock();
         state.draining = true;
+        self.tell_all_missed(&mut state);
         for person in state.people.values() {
             if let Some(track) = &person.track {
                 track.bridge.finish();
@@ -258,10 +261,11 @@ impl Session {
     }
 
     /// Another process has the session, whose clients reach it at `url`, if that says so.
-    pub(crate) fn lose(&self, url: &str) {
+    pub(crate) fn lose(self: &Arc<Self>, url: &str) {
+        // Before the drain: nothing gets a number here any more.
+        self.lock().is_lost = true;
         self.drain();
-        let mut state = self.lock();
-        state.is_lost = true;
+        let state = self.lock();
         let told = tell::write(&Told::Moved { url });
         for mailbox in state.mailboxes() {
             match url.is_empty() {

@@ -434,25 +434,29 @@ impl Sessions {
         tokio::spawn(self.clone().keep_holding());
         tokio::spawn(self.clone().keep_tidy());
         loop {
-            let now = ticks.tick().await.into_std();
-            let over: Vec<_> = (self.live.iter())
-                .filter_map(|session| Some((session.key().clone(), session.tick(now)?)))
-                .collect();
-            for (slug, reason) in over {
-                let sessions = self.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = sessions.end(&slug, reason).await {
-                        tracing::debug!(%error, "a session had ended by itself");
-                    }
-                });
-            }
-            self.live.retain(|_, session| {
-                session
-                    .lock()
-                    .ended
-                    .is_none_or(|_| Arc::strong_count(session) > 1)
+            self.tick(ticks.tick().await.into_std());
+        }
+    }
+
+    /// Does what is due at `now` in all sessions: those that are over end in the background.
+    pub fn tick(self: &Arc<Self>, now: Instant) {
+        let over: Vec<_> = (self.live.iter())
+            .filter_map(|session| Some((session.key().clone(), session.tick(now)?)))
+            .collect();
+        for (slug, reason) in over {
+            let sessions = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = sessions.end(&slug, reason).await {
+                    tracing::debug!(%error, "a session had ended by itself");
+                }
             });
         }
+        self.live.retain(|_, session| {
+            session
+                .lock()
+                .ended
+                .is_none_or(|_| Arc::strong_count(session) > 1)
+        });
     }
 
     /// How the storage is.

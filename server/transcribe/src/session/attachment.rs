@@ -122,6 +122,9 @@ impl Attachment {
         if let Some(left) = left {
             session.came_back(state, who, left, now);
         }
+        if role == Role::Host {
+            session.tell_all_missed(state);
+        }
         let stored = state.log.stored_through();
         let after = after.map_or(last, |after| after.clamp(0, last));
         drop(guard);

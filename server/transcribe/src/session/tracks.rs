@@ -9,7 +9,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use voicematch_protocol::transcribe::{ProviderState, Role, Start, Told, TranscribeError};
 
-use super::{Entry, Session, State, TRACK_GRACE, tell};
+use super::{
+    Entry, Session, State, TRACK_GRACE,
+    missed::{HOST_AWAY, Missed},
+    tell,
+};
 use crate::{
     bridge::{self, Bridge, Heard, TrackSpec},
     provider::Utterance,
@@ -21,20 +25,20 @@ use crate::{
 /// One speaker's audio while it is transcribed.
 pub(crate) struct Track {
     id: RowId,
-    speaker: RowId,
+    pub(super) speaker: RowId,
     pub(super) bridge: Bridge,
     input: Mutex<TrackInput>,
 }
 
-struct TrackInput {
+pub(super) struct TrackInput {
     input: Input,
     clock: Clock,
-    /// Since when, in milliseconds of the session, audio has come that nobody was there for.
-    unheard: Option<u64>,
+    /// Audio that was not passed on, until it is told as a gap.
+    pub(super) missed: Option<Missed>,
 }
 
 impl Track {
-    fn lock(&self) -> MutexGuard<'_, TrackInput> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, TrackInput> {
         self.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,7 +52,7 @@ impl Track {
         i64::try_from(self.lock().clock.at(audio_ms)).unwrap_or(i64::MAX)
     }
 
-    fn segment(
+    pub(super) fn segment(
         &self,
         session: RowId,
         kind: SegmentKind,
@@ -115,26 +119,24 @@ impl Session {
         let mut input = track.lock();
         let before = track.bridge.audio_ms();
         let taken = input.input.take(frame, now)?;
+        let frame_ms = taken.audio.len() as u64 / 32;
         self.parts.metrics.chunks.inc();
         let done = Frame {
             ack_ms: taken.ack_ms,
             wait: taken.wait,
         };
         if paused {
-            input.unheard.get_or_insert(session_ms);
+            drop(input);
             self.parts.metrics.unheard(taken.audio.len());
+            let missed = Missed::new(session_ms, frame_ms, HOST_AWAY);
+            self.miss(&mut state, &track, missed);
             return Ok(done);
         }
-        let frame_ms = taken.audio.len() as u64 / 32;
         if input.input.is_live() || before == 0 {
             input.clock.heard(before, frame_ms, session_ms);
         }
-        let unheard = input.unheard.take();
         drop(input);
         track.bridge.push(taken.audio);
-        if let Some(since) = unheard {
-            self.add_gap(&mut state, &track, since, session_ms, "host_away");
-        }
         Ok(done)
     }
 
@@ -160,22 +162,6 @@ impl Session {
             .and_then(|person| person.track.as_ref())
         {
             track.bridge.finish();
-        }
-    }
-
-    /// A speaker is back whose track is still there: what they said meanwhile is missing.
-    pub(super) fn came_back(
-        self: &Arc<Self>,
-        state: &mut State,
-        who: RowId,
-        left: Instant,
-        now: Instant,
-    ) {
-        let person = state.people.get(&who);
-        if let Some(track) = person.and_then(|person| person.track.clone()) {
-            let from = self.session_ms(state, left);
-            let to = self.session_ms(state, now);
-            self.add_gap(state, &track, from, to, "speaker_away");
         }
     }
 
@@ -229,7 +215,7 @@ impl Session {
             input: Mutex::new(TrackInput {
                 input: Input::new(Start::default())?,
                 clock: Clock::default(),
-                unheard: None,
+                missed: None,
             }),
         });
         self.parts.writer.write(Record::Track(Row {
@@ -247,26 +233,10 @@ impl Session {
         }
         self.open_tracks.send_modify(|open| *open += 1);
         tokio::spawn(listen(self.clone(), track.clone(), heard));
+        if state.paused {
+            self.tell_state(state, who, ProviderState::Paused, None);
+        }
         Ok(track)
-    }
-
-    fn add_gap(
-        self: &Arc<Self>,
-        state: &mut State,
-        track: &Track,
-        from: u64,
-        to: u64,
-        reason: &str,
-    ) {
-        let [from, to] = [from, to].map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
-        let segment = track.segment(self.row.id, SegmentKind::Gap, from, to, reason.to_owned());
-        self.add(
-            state,
-            Entry {
-                segment,
-                utterance: None,
-            },
-        );
     }
 
     /// Something that the bridge has heard.
@@ -353,9 +323,10 @@ impl Session {
     }
 
     /// A track has ended: the next audio of the speaker begins another.
-    fn track_ended(&self, track: &Track) {
+    fn track_ended(self: &Arc<Self>, track: &Track) {
         let audio_ms = track.audio_ms();
         let mut state = self.lock();
+        self.tell_missed(&mut state, track);
         state.audio_ms += audio_ms;
         if let Some(person) = state.people.get_mut(&track.speaker) {
             person.track = None;

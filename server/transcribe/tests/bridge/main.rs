@@ -1,6 +1,7 @@
 //! The bridge and its providers: what a track's listener hears, whatever the provider does.
 //! A test that sleeps has stopped its clock (`start_paused`): the sleep takes no time, and moves the clock on.
 
+mod absence;
 mod conformance;
 mod faults;
 mod gladia;

@@ -2,23 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::Registry;
-use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use voicematch_protocol::transcribe::{Deliver, Role};
 use voicematch_transcribe::{
-    bridge::Bridges,
     provider::{Secret, gladia::Gladia},
     record::{Participant, ProviderJob, Record, RowId, Segment, SegmentKind, Session, Track},
-    session::Out,
-    sessions::{Config, SessionMetrics, Sessions},
-    store::{self, Store, metrics::StorageMetrics, writer::Settings, writer::Writer},
+    sessions::Sessions,
+    store::{self, Store as _},
 };
 
 use crate::support::{
     PATIENCE, Rig,
     gladia::{GladiaServer, KEY},
     server::Plan,
+    sessions::{Guest, begin, database},
 };
 
 const SLUG: &str = "tea";
@@ -56,45 +53,13 @@ fn session() -> (Session, Participant, Track) {
     (session, host, track)
 }
 
-/// The sessions of a process that begins.
-async fn begin(
-    url: &str,
-    dir: &std::path::Path,
-    bridges: &Bridges,
-) -> (Arc<Sessions>, Arc<dyn Store>) {
-    let store = store::connect(url, true).await.expect("a database");
-    let metrics = StorageMetrics::new().expect("the names are right");
-    let writer = Writer::start(store.clone(), Settings::new(dir), metrics).await;
-    let writer = Arc::new(writer.expect("it begins"));
-    let metrics = SessionMetrics::new(&Registry::new()).expect("the names are right");
-    let bridges = Some(bridges.clone());
-    let sessions = Sessions::new(
-        Config::default(),
-        writer,
-        store.clone(),
-        bridges,
-        "gladia",
-        metrics,
-    );
-    (sessions, store)
-}
-
 /// The texts of the finals that the host is told, until there are so many.
 async fn finals(sessions: &Sessions, host: RowId, count: usize) -> Vec<String> {
+    let mut host = Guest::attach(sessions, SLUG, host, Some(0)).await;
     let mut told = Vec::new();
-    let attached = sessions.attach(SLUG, host, Some(0)).await;
-    let mut attachment = attached.expect("it goes on");
     while told.len() < count {
-        let out = timeout(PATIENCE, attachment.next()).await.expect("in time");
-        let Out::Text(messages) = out.expect("the database answers") else {
-            panic!("closed after {told:?}");
-        };
-        for message in messages {
-            let message: Value = serde_json::from_str(&message).expect("JSON");
-            if message["type"] == "final" {
-                told.push(message["text"].as_str().expect("a text").to_owned());
-            }
-        }
+        let said = host.expect("final").await;
+        told.push(said["text"].as_str().expect("a text").to_owned());
     }
     told
 }
@@ -117,8 +82,9 @@ async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
 
     // Of all that, the process before has stored the first final.
     let dir = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite:{}", dir.path().join("talk.db").display());
-    let store = store::connect(&url, true).await.expect("a database");
+    let store = store::connect(&database(dir.path()), true)
+        .await
+        .expect("a database");
     let (session, host, track) = session();
     let first = Segment {
         session_id: session.id,
@@ -149,7 +115,7 @@ async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
     store.append(&rows).await.expect("written");
 
     let texts: Vec<_> = said.iter().map(|said| said.text.clone()).collect();
-    let (sessions, _) = begin(&url, dir.path(), &rig.bridges).await;
+    let (sessions, _) = begin(dir.path(), &rig.bridges).await;
     assert_eq!(finals(&sessions, host.id, texts.len()).await, texts);
     let until = || Instant::now() + PATIENCE;
     assert_eq!(sessions.drain(until).await, None);
@@ -167,7 +133,7 @@ async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
     assert!(tracks[0].ended_ms.is_some());
 
     // The next process finds nothing to ask for.
-    let (sessions, _) = begin(&url, dir.path(), &rig.bridges).await;
+    let (sessions, _) = begin(dir.path(), &rig.bridges).await;
     assert_eq!(finals(&sessions, host.id, texts.len()).await, texts);
     assert_eq!(sessions.drain(until).await, None);
     let again = store.segments(session.id, 0, 100).await.expect("read");

@@ -1,6 +1,7 @@
 //! Speakers, and a ledger of what became of each chunk of their audio.
 
 use std::{
+    fmt::Debug,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -24,6 +25,7 @@ pub(crate) mod ear;
 pub(crate) mod gladia;
 pub(crate) mod ledger;
 pub(crate) mod server;
+pub(crate) mod sessions;
 pub(crate) mod subjects;
 pub(crate) mod tls;
 pub(crate) mod vosk;
@@ -40,6 +42,26 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until `read` gives `expected`.
+pub(crate) async fn becomes<T: PartialEq + Debug>(
+    expected: T,
+    what: &str,
+    read: impl AsyncFn() -> T,
+) {
+    let begun = Instant::now();
+    loop {
+        let found = read().await;
+        if found == expected {
+            return;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{what} is {found:?} after {PATIENCE:?}, not {expected:?}"
+        );
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,0 +1,196 @@
+//! What is said while the host is away for long is not transcribed, and never missing in silence.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::Instant as TokioInstant;
+use voicematch_protocol::transcribe::{EndReason, Role};
+use voicematch_transcribe::{
+    record::{RowId, Segment, SegmentKind},
+    sessions::{NewParticipant, NewSession, Sessions},
+    store::Store,
+};
+
+use crate::support::{
+    PATIENCE, Rig, becomes,
+    sessions::{Guest, begin},
+};
+
+const SLUG: &str = "tea";
+
+/// Finals soon, so that tests are fast.
+const FAKE: &str = "?delay=10ms&partial=200ms&final=1s";
+
+/// A stored gap: from, to, and why.
+type Gap = (i64, i64, String);
+
+/// A session, and the process that has it.
+struct Meeting {
+    began: Instant,
+    sessions: Arc<Sessions>,
+    store: Arc<dyn Store>,
+    id: RowId,
+    host: RowId,
+    _dir: tempfile::TempDir,
+}
+
+impl Meeting {
+    /// The host is there.
+    async fn begin(provider: &str) -> (Self, Guest) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (sessions, store) = begin(dir.path(), &Rig::fake(provider).bridges).await;
+        let new = NewSession {
+            slug: Some(SLUG.to_owned()),
+            ..NewSession::default()
+        };
+        let (session, host) = sessions.create(new).await.expect("created");
+        let present = Guest::attach(&sessions, SLUG, host.id, None).await;
+        let meeting = Self {
+            began: Instant::now(),
+            sessions,
+            store,
+            id: session.id,
+            host: host.id,
+            _dir: dir,
+        };
+        (meeting, present)
+    }
+
+    /// The host has left after so much audio of a speaker. What is said from second 70 to 71 is not passed on.
+    async fn without_host(provider: &str, chunks: u32) -> (Self, Guest) {
+        let (meeting, host) = Self::begin(provider).await;
+        let mut ann = meeting.speaker("ann").await;
+        ann.say(chunks, meeting.at(0));
+        drop(host);
+        meeting.sessions.tick(meeting.at(65));
+        ann.expect_state("paused").await;
+        ann.say(10, meeting.at(70));
+        (meeting, ann)
+    }
+
+    fn missed() -> Vec<Gap> {
+        vec![(69_900, 70_900, "host_away".to_owned())]
+    }
+
+    async fn speaker(&self, user: &str) -> Guest {
+        let new = NewParticipant {
+            user: user.to_owned(),
+            name: None,
+            role: Role::Speaker,
+        };
+        let (_, joined) = self.sessions.join(SLUG, new, false).await.expect("joined");
+        Guest::attach(&self.sessions, SLUG, joined.id, None).await
+    }
+
+    /// A time of the session, whose first audio comes at 0.
+    fn at(&self, seconds: u64) -> Instant {
+        self.began + Duration::from_secs(seconds)
+    }
+
+    async fn rows(&self) -> Vec<Segment> {
+        let rows = self.store.segments(self.id, 0, 100).await;
+        rows.expect("the database answers")
+    }
+
+    async fn gaps(&self) -> Vec<Gap> {
+        let rows = self.rows().await.into_iter();
+        let gaps = rows.filter(|row| row.kind == SegmentKind::Gap);
+        gaps.map(|row| (row.start_ms, row.end_ms, row.text))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_host_who_comes_back_is_told_of_what_nobody_heard() {
+    let (meeting, mut host) = Meeting::begin(FAKE).await;
+    let mut ann = meeting.speaker("ann").await;
+    ann.say(10, meeting.at(0));
+    assert_eq!(host.expect("final").await["seq"], 1);
+    drop(host);
+    // For a minute it goes on without them.
+    meeting.sessions.tick(meeting.at(59));
+    ann.say(10, meeting.at(59));
+    meeting.sessions.tick(meeting.at(62));
+    ann.expect_state("paused").await;
+    ann.say(10, meeting.at(70));
+    // Who begins to speak then is told at once.
+    let mut ben = meeting.speaker("ben").await;
+    ben.say(1, meeting.at(71));
+    ben.expect_state("paused").await;
+
+    let mut host = Guest::attach(&meeting.sessions, SLUG, meeting.host, Some(1)).await;
+    let meanwhile = host.expect("final").await;
+    assert_eq!(meanwhile["start_ms"], 58_900);
+    let mut gaps = [host.expect("gap").await, host.expect("gap").await];
+    gaps.sort_by_key(|gap| gap["from_ms"].as_i64());
+    for (gap, [from, to]) in gaps.iter().zip([[69_900, 70_900], [70_900, 71_000]]) {
+        assert_eq!(gap["reason"], "host_away");
+        assert_eq!([&gap["from_ms"], &gap["to_ms"]], [from, to]);
+    }
+    // And it goes on.
+    ann.say(10, meeting.at(80));
+    let next = host.expect("final").await;
+    assert_eq!(
+        (&next["seq"], &next["start_ms"]),
+        (&5.into(), &79_900.into())
+    );
+    host.expect_stored(5).await;
+    let kinds: Vec<_> = meeting.rows().await.iter().map(|row| row.kind).collect();
+    let (words, gap) = (SegmentKind::Final, SegmentKind::Gap);
+    assert_eq!(kinds, [words, words, gap, gap, words]);
+}
+
+#[tokio::test]
+async fn what_nobody_heard_is_stored_although_the_host_stays_away() {
+    // The speaker says that this was all.
+    let (meeting, ann) = Meeting::without_host(FAKE, 10).await;
+    ann.attachment.text(r#"{"type":"stop"}"#, meeting.at(71));
+    becomes(Meeting::missed(), "what is stored", async || {
+        meeting.gaps().await
+    })
+    .await;
+
+    // The speaker leaves, and does not come back.
+    let (meeting, ann) = Meeting::without_host(FAKE, 10).await;
+    drop(ann);
+    meeting.sessions.tick(meeting.at(90));
+    becomes(Meeting::missed(), "what is stored", async || {
+        meeting.gaps().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_is_stored_before_the_end_although_the_provider_hangs() {
+    let stalls = "?stall_after=100ms";
+    let ended = async {
+        let (meeting, _ann) = Meeting::without_host(stalls, 50).await;
+        let end = meeting.sessions.end(SLUG, EndReason::App).await;
+        end.expect("it went on");
+        assert_eq!(meeting.gaps().await, Meeting::missed(), "at the end");
+    };
+    let drained = async {
+        let (meeting, _ann) = Meeting::without_host(stalls, 50).await;
+        let until = || TokioInstant::now() + PATIENCE;
+        assert_eq!(meeting.sessions.drain(until).await, None);
+        assert_eq!(meeting.gaps().await, Meeting::missed(), "in a drain");
+    };
+    tokio::join!(ended, drained);
+}
+
+#[tokio::test]
+async fn hours_without_a_host_are_stored_by_the_minute() {
+    let (meeting, mut ann) = Meeting::without_host(FAKE, 10).await;
+    for second in 71..200 {
+        ann.say(10, meeting.at(second));
+    }
+    // A crash now would forget less than a minute.
+    let minutes = [(69_900, 129_900), (129_900, 189_900)];
+    let minutes = minutes.map(|(from, to)| (from, to, "host_away".to_owned()));
+    becomes(minutes.to_vec(), "what is stored", async || {
+        meeting.gaps().await
+    })
+    .await;
+}
