@@ -42,7 +42,7 @@ use api::{Answer, Call};
 pub use mcp::{Interview, lead};
 pub use socket::Visit;
 pub use survey::read_file as read_survey;
-pub use token::{Opens, Tokens};
+pub use token::{Opened, Opens, Tokens};
 use voicematch_core::{metrics::Metrics, room::ticket::RoomKey};
 
 /// How it is set up.
@@ -336,8 +336,8 @@ impl Transcribe {
         })
     }
 
-    /// What this token of ours opens.
-    pub fn opens(&self, token: &str) -> Result<Opens, Refusal> {
+    /// What this token of ours opens, and until when.
+    pub fn opened(&self, token: &str) -> Result<Opened, Refusal> {
         self.tokens.verify(token)
     }
 

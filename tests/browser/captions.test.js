@@ -1,5 +1,9 @@
 /** A call that is transcribed: what is said is shown to all, and stored. */
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Server, Tunnel, browser, open, state, transcribed, until } from './support.js';
 
@@ -186,4 +190,36 @@ test('a page of its own: 5 s are kept while the server is away, the rest is coun
     window.own.addEventListener('ended', ({ detail }) => (window.why = detail.reason));
   });
   await until('a token that is none is not tried for ever', () => page.evaluate(() => window.why === 'token_invalid'));
+});
+
+/** The same token, as if it had been made so long ago that it is good for these seconds. */
+function ending(token, seconds, key) {
+  const base64 = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
+  const signed = `${base64({ alg: 'HS256', typ: 'JWT' })}.${base64({ ...claims, exp: Math.floor(Date.now() / 1000) + seconds })}`;
+  return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
+}
+
+test('when a token ends a function is asked for another one, and a token alone is the end', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'voicematch-key-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [file, key] = [join(folder, 'key'), 'a key of tokens that is long enough'];
+  writeFileSync(file, key, { mode: 0o600 });
+  const server = await Server.start(t, [...FLAGS, '--transcribe-token-key-file', file]);
+  const token = await transcribed(server, 'tea');
+  const page = await open(await browser(t), server.url);
+  const listen = (tokens) => page.evaluate(async (tokens) => {
+    const { Transcription } = await import('/client/transcribe.js');
+    window.own?.close();
+    const token = tokens.length > 1 ? () => tokens.shift() : tokens[0];
+    const own = window.own = new Transcription({ token });
+    window.states = [];
+    own.addEventListener('state', () => window.states.push(own.state));
+    own.addEventListener('ended', ({ detail }) => window.states.push(detail.reason));
+  }, tokens);
+  const passes = (...states) => until(states.join(), async () => (await page.evaluate(() => window.states.join())) === states.join());
+  await listen([ending(token, 2, key), token]);
+  await passes('open', 'reconnecting', 'open');
+  await listen([ending(token, 2, key)]);
+  await passes('open', 'ended', 'token_expired');
 });

@@ -102,4 +102,6 @@ mod transcription_moved;
 mod transcription_provider_faults;
 #[cfg(feature = "postgres")]
 mod transcription_storage_faults;
+#[cfg(feature = "transcribe")]
+mod transcription_tokens;
 mod turn;

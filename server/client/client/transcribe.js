@@ -44,6 +44,9 @@ const SILENT_LOOKS = 3;
 /** How often one try is sent on to another server. */
 const HOPS = 3;
 
+/** The token has ended: with another one it goes on. */
+const TOKEN_ENDED = 4505;
+
 /** Others would end in the same way. @param {number} code */
 const isFinal = (code) => code === 1002 || code === 1007 || code === 1009 || (code >= 4500 && code < 5000);
 
@@ -282,7 +285,8 @@ export class Transcription extends EventTarget {
     // The server that had the session may be gone: the next try begins with our own.
     this.#at = '';
     this.#hops = 0;
-    if (isFinal(code)) return this.#end({ reason: reason || 'refused' });
+    const hasAnother = code === TOKEN_ENDED && typeof this.#options.token === 'function';
+    if (isFinal(code) && !hasAnother) return this.#end({ reason: reason || 'refused' });
     if (this.state !== 'open') this.#checkToken();
     this.#change(this.state === 'connecting' ? 'connecting' : 'reconnecting');
     const ms = Math.min(AGAIN * 2 ** this.#tries++, AGAIN_AT_MOST) * (0.8 + 0.4 * Math.random());

@@ -102,10 +102,10 @@ async fn caller(
     let Some(token) = jwt(request) else {
         return Ok(Caller::default());
     };
-    let ours = match transcribe.opens(token) {
-        Ok(opens) => {
+    let ours = match transcribe.opened(token) {
+        Ok(opened) => {
             return Ok(Caller {
-                opens: Some(opens),
+                opens: Some(opened.opens),
                 ..Caller::default()
             });
         }
@@ -157,8 +157,8 @@ pub(super) fn upgrade_to(
         let message = "a token is needed: join the session, and show what you got as subprotocol token.TOKEN, as Authorization: Bearer, or as token= in the query";
         return HttpError::TokenMissing.reply(message);
     };
-    let opens = match transcribe.opens(token) {
-        Ok(opens) => opens,
+    let opened = match transcribe.opened(token) {
+        Ok(opened) => opened,
         Err(refusal) => return write(Answer::refuse(&refusal)),
     };
     let query = request.uri().query().unwrap_or_default();
@@ -177,7 +177,7 @@ pub(super) fn upgrade_to(
     };
     connection.ask_for_socket(Asked::Transcribe(Box::new(Handed {
         transcribe: transcribe.clone(),
-        visit: Visit { opens, after },
+        visit: Visit { opened, after },
     })));
     let mut reply = response.map(|_| Full::default());
     if let Some(protocol) = protocol {

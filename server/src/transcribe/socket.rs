@@ -1,6 +1,7 @@
 //! The socket of `/transcribe`: from WebSocket messages to the attachment and back.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ use voicematch_transcribe::{
 };
 
 use super::{
-    Opens, Transcribe,
+    Opened, Opens, Transcribe,
     survey::{self, Leads, Request},
 };
 
@@ -73,8 +74,8 @@ type Source<S> = SplitStream<WebSocketStream<S>>;
 /// Whom a socket is for.
 #[derive(Debug)]
 pub struct Visit {
-    /// What the token opens.
-    pub opens: Opens,
+    /// What the token opens, and until when.
+    pub opened: Opened,
     /// The number of the last segment that the client has.
     pub after: Option<i64>,
 }
@@ -99,7 +100,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .max_write_buffer_size(1024 * 1024);
     let socket =
         WebSocketStream::from_partially_read(stream, early, Side::Server, Some(config)).await;
-    match visit.opens {
+    let until = visit.opened.until;
+    match visit.opened.opens {
         Opens::Session {
             slug, participant, ..
         } => {
@@ -108,11 +110,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 .attach(&slug, participant, visit.after)
                 .await;
             match attached {
-                Ok(attachment) => session(socket, attachment, &slug, &transcribe).await,
+                Ok(attachment) => session(socket, attachment, &slug, until, &transcribe).await,
                 Err(refusal) => refuse(socket, &refusal).await,
             }
         }
-        Opens::Interview { id } => interview(socket, id, &transcribe).await,
+        Opens::Interview { id } => interview(socket, id, until, &transcribe).await,
     }
 }
 
@@ -131,7 +133,6 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, r
     let code = match refusal.code {
         TranscribeError::Moved => code::MOVED,
         TranscribeError::SessionEnded | TranscribeError::UnknownSession => code::SESSION_ENDED,
-        TranscribeError::TokenExpired | TranscribeError::TokenInvalid => code::TOKEN,
         _ => code::DRAINING,
     };
     if send(&mut sink, Message::text(text)).await.is_ok() {
@@ -139,11 +140,12 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, r
     }
 }
 
-/// Carries a participant of a session.
+/// Carries a participant of a session, whose token is good `until` then.
 async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     mut attachment: Attachment,
     slug: &str,
+    until: Instant,
     transcribe: &Arc<Transcribe>,
 ) {
     let (mut sink, mut source) = socket.split();
@@ -152,9 +154,11 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
     let mut read_after = Instant::now();
+    let mut expired = pin!(sleep_until(until.into()));
     loop {
         let closed = tokio::select! {
             biased;
+            () = &mut expired => Some(EXPIRED),
             out = attachment.next() => match out {
                 Ok(Out::Text(messages)) => write_all(&mut sink, messages).await.err(),
                 Ok(Out::Close(closing)) => Some(closing_code(closing)),
@@ -232,10 +236,11 @@ fn lead(
     }
 }
 
-/// Carries a respondent, who calls tools and nothing else.
+/// Carries a respondent, who calls tools and nothing else, and whose token is good `until` then.
 async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     id: RowId,
+    until: Instant,
     transcribe: &Arc<Transcribe>,
 ) {
     let (mut sink, mut source) = socket.split();
@@ -243,8 +248,10 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
     let mut calls = FuturesUnordered::new();
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
+    let mut expired = pin!(sleep_until(until.into()));
     loop {
         let closed = tokio::select! {
+            () = &mut expired => Some(EXPIRED),
             Some(answer) = calls.next(), if !calls.is_empty() => {
                 send(&mut sink, Message::text::<String>(answer)).await.err()
             }
@@ -314,7 +321,11 @@ fn tool_result(tool: &Tool, result: Result<serde_json::Value, (String, String)>)
     serde_json::to_string(&told).unwrap_or_default()
 }
 
+/// What the peer is told with the close frame: a code and a reason.
 type Closed = (u16, &'static str);
+
+/// The token that has opened the connection is good no longer.
+const EXPIRED: Closed = (code::TOKEN, "token_expired");
 
 async fn write_all<S: AsyncRead + AsyncWrite + Unpin>(
     sink: &mut Sink<S>,

@@ -1,6 +1,6 @@
 //! The tokens of `/transcribe` and of surveys: JWTs (HS256) that this server signs for those whom the app lets in.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind,
@@ -37,6 +37,15 @@ pub enum Opens {
     },
 }
 
+/// A token that is good.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// What it opens.
+    pub opens: Opens,
+    /// Until when.
+    pub until: Instant,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Claims {
     aud: String,
@@ -62,12 +71,9 @@ impl Tokens {
 
     /// A token that is good for 12 hours.
     pub fn sign(&self, opens: Opens) -> Result<String, Refusal> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let claims = Claims {
             aud: AUDIENCE.to_owned(),
-            exp: (now + TTL).as_secs(),
+            exp: (since_1970() + TTL).as_secs(),
             opens,
         };
         encode(&Header::new(Algorithm::HS256), &claims, &self.sign).map_err(|error| {
@@ -79,13 +85,18 @@ impl Tokens {
         })
     }
 
-    /// What a token opens.
-    pub fn verify(&self, token: &str) -> Result<Opens, Refusal> {
+    /// What a token opens, and until when.
+    pub fn verify(&self, token: &str) -> Result<Opened, Refusal> {
         let mut validation = Validation::new(Algorithm::HS256);
+        // Its time is over when the connections that it has opened are closed, and not later.
+        validation.leeway = 0;
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud"]);
         match decode::<Claims>(token, &self.verify, &validation) {
-            Ok(token) => Ok(token.claims.opens),
+            Ok(token) => Ok(Opened {
+                until: Instant::now() + time_until(token.claims.exp),
+                opens: token.claims.opens,
+            }),
             Err(error) if *error.kind() == ErrorKind::ExpiredSignature => Err(Refusal::new(
                 TranscribeError::TokenExpired,
                 "this token has expired; join again for a new one",
@@ -96,6 +107,17 @@ impl Tokens {
             )),
         }
     }
+}
+
+fn since_1970() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+/// The time until `exp`, in seconds since 1970; bounded, so that it can be added to the present.
+fn time_until(exp: u64) -> Duration {
+    let left = Duration::from_secs(exp).saturating_sub(since_1970());
+    left.min(Duration::from_secs(u32::MAX.into()))
 }
 
 #[cfg(test)]
@@ -111,7 +133,13 @@ mod tests {
             role: Role::Speaker,
         };
         let token = tokens.sign(opens.clone()).expect("signed");
-        assert_eq!(tokens.verify(&token).expect("ours"), opens);
+        let opened = tokens.verify(&token).expect("ours");
+        assert_eq!(opened.opens, opens);
+        let left = opened.until.duration_since(Instant::now());
+        assert!(
+            left <= TTL && left > TTL - Duration::from_secs(60),
+            "{left:?}"
+        );
         let other = Tokens::new(&[2; 32])
             .verify(&token)
             .expect_err("another key");
@@ -120,6 +148,11 @@ mod tests {
         for (audience, exp, code) in [
             ("voicematch", u64::MAX / 2, TranscribeError::TokenInvalid),
             (AUDIENCE, 1, TranscribeError::TokenExpired),
+            (
+                AUDIENCE,
+                since_1970().as_secs() - 1,
+                TranscribeError::TokenExpired,
+            ),
         ] {
             let claims = Claims {
                 aud: audience.into(),
@@ -129,5 +162,13 @@ mod tests {
             let token = encode(&Header::new(Algorithm::HS256), &claims, &key).expect("signed");
             assert_eq!(tokens.verify(&token).expect_err(audience).code, code);
         }
+        // Who has the key may sign a token for ever.
+        let claims = Claims {
+            aud: AUDIENCE.into(),
+            exp: u64::MAX,
+            opens,
+        };
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &key).expect("signed");
+        assert!(tokens.verify(&token).is_ok());
     }
 }

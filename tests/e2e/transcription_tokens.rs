@@ -1,0 +1,82 @@
+//! A connection of `/transcribe` is open for as long as the token that has opened it is good.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use serde_json::{Value, json};
+
+use crate::{
+    support::{
+        TestServer,
+        jwt::{Folder, SECRET, Signer, in_seconds},
+        talk::{Part, Talk, ask},
+    },
+    surveys::SURVEY,
+};
+
+/// A server whose key of tokens is [`SECRET`].
+async fn server(folder: &Folder) -> TestServer {
+    let (key, _) = folder.secret();
+    let (state, survey) = (folder.path("state"), folder.write("mobility.toml", SURVEY));
+    TestServer::start(&[
+        "--transcribe",
+        "fake:?final=500ms",
+        "--survey",
+        &survey,
+        "--transcribe-token-key-file",
+        &key,
+        "--state-dir",
+        &state,
+    ])
+    .await
+}
+
+/// The same token, as if it had been made so long ago that it is good for these seconds.
+fn ending(token: &str, seconds: i64) -> String {
+    let claims = token.split('.').nth(1).unwrap();
+    let mut claims: Value = serde_json::from_slice(&BASE64.decode(claims).unwrap()).unwrap();
+    assert!(claims["exp"].as_i64() > Some(in_seconds(11 * 3600)));
+    claims["exp"] = in_seconds(seconds).into();
+    Signer::Secret(SECRET).token(&claims)
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_token_and_goes_on_with_another() {
+    let folder = Folder::new("token-ends");
+    let server = server(&folder).await;
+    let talk = Talk::create(&server, json!({"slug": "tea"})).await;
+    let (_, token) = talk.join(&server, "ann", "speaker").await;
+    let mut speaker = Part::connect(&server, &token, "").await.unwrap();
+    speaker.send(json!({"type": "start", "live": false})).await;
+    let short = ending(&talk.host, 2);
+    let mut host = Part::connect(&server, &short, "").await.unwrap();
+    speaker.say(1, 10).await;
+    assert_eq!(host.expect("final").await["seq"], 1);
+    assert_eq!(host.closed().await, Some(4505));
+    assert_eq!(Part::connect(&server, &short, "").await.err(), Some(401));
+
+    // The others stay, and the app lets the host in again.
+    speaker.say(1, 10).await;
+    let join = "/api/sessions/tea/participants/join";
+    let (status, answer) = ask(&server, "POST", join, None, &json!({"user": "host"})).await;
+    assert_eq!(status, 200, "{answer}");
+    let token = answer["participant"]["token"].as_str().unwrap();
+    let mut host = Part::connect(&server, token, "?after=0").await.unwrap();
+    assert_eq!(host.ready["role"], "host");
+    for seq in 1..=4 {
+        assert_eq!(host.expect("final").await["seq"], seq);
+    }
+}
+
+#[tokio::test]
+async fn so_does_that_of_an_interview() {
+    let folder = Folder::new("interview-ends");
+    let server = server(&folder).await;
+    let path = "/api/surveys/mobility/sessions";
+    let (status, answer) = ask(&server, "POST", path, None, &json!({})).await;
+    assert_eq!(status, 201, "{answer}");
+    let token = ending(answer["token"].as_str().unwrap(), 2);
+    let mut respondent = Part::open(&server, &token).await;
+    let tool = json!({"type": "tool", "name": "get_next_question"});
+    respondent.send(tool).await;
+    assert_eq!(respondent.expect("tool_result").await["ok"], true);
+    assert_eq!(respondent.closed().await, Some(4505));
+}
