@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use prometheus::IntGauge;
 use tokio::{
     runtime::{self, Handle},
     sync::{Semaphore, oneshot, watch},
@@ -353,7 +354,7 @@ impl Transcribe {
     ) {
         let transcribe = self.clone();
         let task = move |socket: Socket| async move {
-            let _held = held;
+            let (_held, _counted) = (held, Counted::new(&transcribe.metrics));
             match socket {
                 Socket::Detached(detached) => match detached.attach() {
                     Ok(stream) => socket::serve(stream, reply, early, visit, transcribe).await,
@@ -405,6 +406,23 @@ impl Transcribe {
                 }
             }
         }
+    }
+}
+
+/// A socket that is open.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(metrics: &Metrics) -> Self {
+        let sockets = metrics.transcribe_sockets.clone();
+        sockets.inc();
+        Self(sockets)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -93,6 +93,8 @@ mod traces;
 #[cfg(feature = "transcribe")]
 mod transcription;
 #[cfg(feature = "transcribe")]
+mod transcription_figures;
+#[cfg(feature = "transcribe")]
 mod transcription_floods;
 #[cfg(feature = "transcribe")]
 mod transcription_hand_over;

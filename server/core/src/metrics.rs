@@ -120,7 +120,10 @@ pub struct Metrics {
     refused: IntCounterVec,
     pub buffered_bytes: IntGauge,
     pub draining: IntGauge,
+    /// Sessions that are there, whatever carries them.
     pub sessions_open: IntGauge,
+    /// Sockets of `/transcribe`, which carry no such session.
+    pub transcribe_sockets: IntGauge,
     pub sessions_total: IntCounter,
     sessions_active: [IntGauge; Transport::ALL.len()],
     pub sessions_detached: IntGauge,
@@ -314,7 +317,9 @@ impl Metrics {
                 "Memory of unfinished messages, outboxes and handshakes; --max-buffered-bytes is its limit.",
             )?,
             draining: make.gauge("draining", "1 from the moment at which the server is asked to stop.")?,
-            sessions_open: make.gauge("websocket_active_connections", "Sessions that are there, whatever carries them: a WebSocket, an event stream, polls, or nothing for a moment.")?,
+            // Their sum is `websocket_active_connections`.
+            sessions_open: IntGauge::new("sessions_open", "-")?,
+            transcribe_sockets: IntGauge::new("transcribe_sockets", "-")?,
             sessions_total: make.counter("sessions_total", "Sessions begun.")?,
             sessions_active: Transport::ALL.map(|transport| active.with_label_values(&[transport.as_str()])),
             sessions_detached: make.gauge("sessions_detached", "Resumable sessions without a connection.")?,

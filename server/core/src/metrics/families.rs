@@ -21,12 +21,18 @@ impl Metrics {
         families
     }
 
-    fn session_families(&self) -> [MetricFamily; 3] {
+    fn session_families(&self) -> [MetricFamily; 4] {
         let waiting = self.waiting_users();
         let in_room = 2 * self.rooms_active.get() + self.named_members.get();
-        let idle = (self.sessions_open.get() - waiting - in_room).max(0);
+        let sessions = self.sessions_open.get();
+        let idle = (sessions - waiting - in_room).max(0);
         let state = |name: &str, value: i64| (vec![("state", name.to_owned())], value as f64);
         [
+            gauge(
+                "websocket_active_connections",
+                "Sessions that are there, whatever carries them (a WebSocket, an event stream, polls, or nothing for a moment), and sockets of /transcribe.",
+                (sessions + self.transcribe_sockets.get()) as f64,
+            ),
             gauges(
                 "sessions",
                 "Sessions by state.",
