@@ -98,6 +98,8 @@ mod transcription_figures;
 mod transcription_floods;
 #[cfg(feature = "transcribe")]
 mod transcription_hand_over;
+#[cfg(feature = "transcribe")]
+mod transcription_languages;
 #[cfg(feature = "postgres")]
 mod transcription_moved;
 #[cfg(feature = "transcribe")]

@@ -235,6 +235,7 @@ impl Bridges {
             .unwrap_or(u64::MAX)
             .saturating_mul(pcm::BYTES_PER_MS);
         let inbox = Inbox {
+            language: spec.language.clone(),
             buffer: Buffer::new(bytes, Arc::clone(&hub.memory)),
             is_paused: false,
             is_finished: false,
@@ -315,6 +316,8 @@ struct Shared {
 }
 
 struct Inbox {
+    /// What is spoken.
+    language: Option<String>,
     buffer: Buffer,
     is_paused: bool,
     is_finished: bool,
@@ -363,6 +366,12 @@ impl Bridge {
         inbox.is_paused = false;
         drop(inbox);
         self.shared.changed.notify_one();
+    }
+
+    /// What is spoken from now on, as BCP 47, if it is known. If it is another language, the provider's stream ends, and the
+    /// next frame opens another one.
+    pub fn speak(&self, language: Option<String>) {
+        self.shared.inbox().language = language;
     }
 
     /// No audio comes for now: the provider's stream ends, and the next frame opens another one.

@@ -43,7 +43,12 @@ pub(crate) struct Hearing {
 
 impl Hearing {
     pub(crate) async fn begin(server: &TestServer) -> Self {
-        let talk = Talk::create(server, json!({})).await;
+        Self::begin_in(server, json!({})).await
+    }
+
+    /// The same in a session as the app wants it.
+    pub(crate) async fn begin_in(server: &TestServer, wanted: Value) -> Self {
+        let talk = Talk::create(server, wanted).await;
         let host = Part::connect(server, &talk.host, "").await.unwrap();
         let (id, token) = talk.join(server, "ann", "speaker").await;
         let mut speaker = Part::connect(server, &token, "").await.unwrap();

@@ -85,6 +85,12 @@ impl Track {
                 return false;
             }
         };
+        let language = self.shared.inbox().language.clone();
+        if language != self.language {
+            // A stream in another language is not gone on with.
+            self.interrupted = None;
+            self.language = language;
+        }
         let spec = StreamSpec {
             language: self.language.clone(),
             resume: self.interrupted.as_ref().map(|lost| lost.resume.clone()),

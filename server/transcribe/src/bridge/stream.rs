@@ -186,7 +186,8 @@ impl Track {
     fn send(&mut self, stream: &mut Stream, inbox: &mut Inbox, now: Instant) {
         stream.paced_until = None;
         let mut is_spent = false;
-        while let Some((at, length)) = inbox.buffer.peek() {
+        let is_for_another = inbox.language != self.language && !inbox.buffer.is_sent();
+        while let Some((at, length)) = inbox.buffer.peek().filter(|_| !is_for_another) {
             if !stream.has_room() {
                 return;
             }
@@ -210,7 +211,7 @@ impl Track {
             inbox.buffer.drop_unsent(GapReason::Budget);
             self.tell_failure(Failure::Budget);
         }
-        if (is_spent || Self::is_quiet(inbox, now)) && stream.has_room() {
+        if (is_spent || is_for_another || Self::is_quiet(inbox, now)) && stream.has_room() {
             stream.put(Input::Finish);
             stream.finish_by = Some(now + FINISHING);
         }

@@ -37,6 +37,7 @@ pub(super) struct Track {
     pub(super) shared: Arc<Shared>,
     pub(super) heard: mpsc::Sender<Heard>,
     pub(super) outgoing: VecDeque<Heard>,
+    /// The language of its stream.
     pub(super) language: Option<String>,
     most_bytes: u64,
     pub(super) phase: Phase,

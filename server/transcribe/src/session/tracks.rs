@@ -22,6 +22,9 @@ use crate::{
     track::{Clock, Input, Refused},
 };
 
+/// The longest name of a language, in bytes.
+const MAX_LANGUAGE: usize = 128;
+
 /// One speaker's audio while it is transcribed.
 pub(crate) struct Track {
     id: RowId,
@@ -87,9 +90,19 @@ pub(super) struct Frame {
 impl Session {
     /// The audio of a speaker is as `start` says from now on.
     pub(super) fn start_track(self: &Arc<Self>, who: RowId, start: Start) -> Result<(), Refused> {
+        let language = start.language.clone().or_else(|| self.row.language.clone());
+        if language
+            .as_ref()
+            .is_some_and(|name| name.len() > MAX_LANGUAGE)
+        {
+            let message = "language is BCP 47, such as de-AT, and this is longer than any";
+            return Err(refused(TranscribeError::BadMessage, message));
+        }
         let mut state = self.lock();
         let track = self.track_of(&mut state, who)?;
-        track.lock().input.restart(start)
+        track.lock().input.restart(start)?;
+        track.bridge.speak(language);
+        Ok(())
     }
 
     /// One frame of a speaker.

@@ -129,6 +129,34 @@ async fn a_session_that_is_gone_is_begun_anew() {
 }
 
 #[tokio::test]
+async fn another_language_is_another_session_also_after_a_loss() {
+    let lost = Faults {
+        close_after: Some((27, 1006)),
+        ..Faults::default()
+    };
+    let (rig, server) = rig([lost, Faults::default()]).await;
+    let mut speaker = rig.speaker(9);
+    talk_fast(&mut speaker, 27).await;
+    while rig.metric("transcribe_provider_reconnects_total") < 1.0 {
+        speaker.listen(Duration::from_millis(5)).await;
+    }
+    speaker.bridge.speak(Some("de".to_owned()));
+    talk_fast(&mut speaker, 30).await;
+    speaker.bridge.speak(Some("fr".to_owned()));
+    talk_fast(&mut speaker, 10).await;
+    let ledger = speaker.finish().await;
+    ledger.assert_all_heard();
+    assert_eq!(ledger.jobs, ["job-1", "job-2", "job-3"]);
+    let languages = server
+        .state
+        .languages
+        .lock()
+        .expect("nobody panics with it");
+    let expected = ["en", "de", "fr"].map(|name| serde_json::json!([name]));
+    assert_eq!(*languages, expected);
+}
+
+#[tokio::test]
 async fn a_refused_key_is_told_once_and_stands_nowhere() {
     let (log, _guard) = Log::capture();
     let mut seen = String::new();
