@@ -3,29 +3,33 @@ const server = new URLSearchParams(location.search).get('server') ?? location.or
 const { connect } = await import(`${server}/client.js`);
 
 const at = (id) => document.getElementById(id);
-const status = (text) => (at('status').textContent = text);
 let vm;
-let call;
+let call = null;
 
 async function talk(find) {
-  at('talk').disabled = at('next').disabled = true;
+  call = null;
+  buttons('Waiting for a partner', {});
   try {
-    status('Waiting for a partner');
-    call = await find();
-    status('A partner is there');
+    const found = (call = await find());
+    buttons('A partner is there', { next: true, send: true });
     hear();
     at('log').replaceChildren();
-    call.addEventListener('message', ({ detail }) => show(`Partner: ${detail.data}`));
-    call.addEventListener('ended', ({ detail }) => {
-      status(`The call is over: ${detail}`);
-      at('talk').disabled = false;
-      at('next').disabled = true;
+    found.addEventListener('message', ({ detail }) => show(`Partner: ${detail.data}`));
+    found.addEventListener('ended', ({ detail }) => {
+      // Not if we look for the next one ourselves.
+      if (call === found) buttons(`The call is over: ${detail}`, { talk: true });
     });
-    at('next').disabled = false;
   } catch (error) {
-    status(error.message);
-    at('talk').disabled = false;
+    buttons(error.message, { talk: true });
   }
+}
+
+/** What is said of the call, and what can be pressed. */
+function buttons(status, { talk = false, next = false, send = false }) {
+  at('status').textContent = status;
+  at('talk').disabled = !talk;
+  at('next').disabled = !next;
+  at('send').disabled = !send;
 }
 
 /** A browser may want a click before it plays. */
@@ -45,11 +49,14 @@ at('talk').onclick = () => talk(async () => {
   return vm.find();
 });
 at('hear').onclick = hear;
-at('next').onclick = () => talk(() => call.next());
+at('next').onclick = () => {
+  const before = call;
+  talk(() => before.next());
+};
 at('say').onsubmit = async (event) => {
   event.preventDefault();
   const text = at('text').value;
   at('text').value = '';
   show(`You: ${text}`);
-  await call.send(text);
+  await call.send(text).catch((error) => show(`That was not sent: ${error.message}`));
 };
