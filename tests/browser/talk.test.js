@@ -21,10 +21,12 @@ test('next, with buttons that are pressed twice', async (t) => {
   const chromium = await browser(t);
   const [one, other] = await talking(chromium, server.url);
   const third = await open(chromium, server.url);
-  await third.dblclick('#talk');
-  // The second click takes the first back at once, whatever is not ready yet. The third counts.
-  await state(third, 'idle');
+  // A second click that is one of its own takes the first back at once, whatever is not ready yet.
   await third.click('#talk');
+  await third.click('#talk');
+  await state(third, 'idle');
+  // A double click is one.
+  await third.dblclick('#talk');
   await state(third, 'waiting');
   await one.press('body', 'n');
   await state(third, 'call');
@@ -34,6 +36,54 @@ test('next, with buttons that are pressed twice', async (t) => {
   await hears(one);
   await says(third, one, 'you are new');
   assert.deepEqual([...one.complaints, ...other.complaints, ...third.complaints], []);
+});
+
+/** Counts how often the page asks for the microphone. */
+const countsPrompts = () => {
+  window.prompts = 0;
+  const { mediaDevices } = navigator;
+  const ask = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = (wanted) => {
+    window.prompts++;
+    return ask(wanted);
+  };
+};
+
+test('whatever is pressed at once begins one session', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [
+    ['', ['test', 'talk'], 'waiting'],
+    ['/r/tea', ['talk', 'talk'], 'room'],
+    ['/r/tea', ['test', 'talk', 'test'], 'room'],
+  ];
+  for (const [i, [path, buttons, becomes]] of pages.entries()) {
+    const page = await open(chromium, server.url + path, {}, countsPrompts);
+    await page.evaluate((buttons) => {
+      for (const button of buttons) document.getElementById(button).click();
+    }, buttons);
+    await state(page, becomes);
+    assert.deepEqual([await server.metric('sessions_total'), await page.evaluate(() => window.prompts)], [i + 1, 1], `${buttons}`);
+    assert.deepEqual(page.complaints, []);
+  }
+});
+
+test('two presses at once join a room once, and leave it once', async (t) => {
+  const server = await Server.start(t);
+  const page = await open(await browser(t), `${server.url}/r/tea`);
+  const sent = [];
+  page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => sent.push(JSON.parse(payload).type)));
+  const rooms = () => sent.filter((type) => type.endsWith('_room'));
+  // No double click, as by a key that is held down.
+  const pressTwice = () => page.evaluate(() => [1, 2].forEach(() => document.getElementById('talk').click()));
+  await pressTwice();
+  await state(page, 'room');
+  await pressTwice();
+  await state(page, 'idle');
+  // Each second the page asks how long the way to the server is: what it has sent before then is known.
+  await until('it has gone on', () => sent.lastIndexOf('ping') > sent.indexOf('leave_room') && rooms().length > 1);
+  assert.deepEqual(rooms(), ['join_room', 'leave_room']);
+  assert.equal(await server.metric('sessions_total'), 1);
 });
 
 test('a tab that is closed leaves at once', async (t) => {

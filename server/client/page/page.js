@@ -37,9 +37,15 @@ function note(text) {
 }
 const debugs = new URLSearchParams(location.search).has('debug');
 
+/** The session that is being begun: whoever wants one meanwhile gets the same. @type {Promise<Voicematch> | null} */ let beginning = null;
+
 /** A session, begun if there is none. */
-async function session() {
-  if (vm && vm.state !== 'closed') return vm;
+function session() {
+  if (vm && vm.state !== 'closed') return Promise.resolve(vm);
+  return (beginning ??= begin().finally(() => (beginning = null)));
+}
+
+async function begin() {
   const began = await connect(undefined, {
     media: mayListen ? 'listen' : true,
     report: box('consent').checked,
@@ -65,7 +71,7 @@ async function session() {
     if (room && !microphone.track) setProblem('The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
-  return vm;
+  return began;
 }
 
 function idle() {
@@ -211,7 +217,11 @@ function enter(entered) {
 /** One element for each member: what is played needs one in all browsers. @type {Map<Peer, HTMLAudioElement>} */
 const voices = new Map();
 
+/** Whether the user is on the way into the room. */ let joins = false;
+
 async function joinRoom() {
+  if (joins) return;
+  joins = true;
   setProblem('');
   try {
     const began = await session();
@@ -253,6 +263,8 @@ async function joinRoom() {
     changed();
   } catch (error) {
     failed(error);
+  } finally {
+    joins = false;
   }
 }
 
@@ -263,11 +275,13 @@ function mute() {
   at('mute').setAttribute('aria-pressed', String(muted));
 }
 
-function press() {
+/** @param {Event} [event] */
+function press(event) {
+  // The second half of a double click would take back what the first has done.
+  if (event instanceof MouseEvent && event.detail > 1) return;
   const { state } = document.body.dataset;
   if (search) return stop();
   if (state === 'room') return leave();
-  if (state === 'asking') return;
   return roomName ? joinRoom() : talk(Boolean(room));
 }
 
