@@ -1,7 +1,5 @@
 /** From the click that makes a match to the first sound of the partner, and where the time goes: node speed.js [CALLS], by default 50.
  * With FILES=1 the pages take client and page from the working copy in place of what the server has been built with. */
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Server, browser, open, state, until } from './support.js';
 
 const calls = Number(process.argv[2] ?? 50);
@@ -55,16 +53,6 @@ function watch() {
       }
     }
   };
-}
-
-/** Files of the page from the working copy. @param {import('playwright-core').Page} page */
-async function fromFiles(page) {
-  if (!process.env.FILES) return;
-  const root = fileURLToPath(new URL('../../server/client/', import.meta.url));
-  await page.route(/\.js$/, (route) => route.fulfill({
-    body: readFileSync(root + new URL(route.request().url()).pathname.slice(1)), contentType: 'text/javascript',
-  }));
-  await page.reload();
 }
 
 /** @param {import('playwright-core').Page} page */
@@ -123,7 +111,6 @@ try {
   const chromium = await browser(t);
   const pages = [];
   for (let i = 0; i < 2; i++) pages.push(await open(chromium, server.url, {}, watch));
-  for (const page of pages) await fromFiles(page);
   const [one, other] = pages;
   const first = [];
   const later = [];

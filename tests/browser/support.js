@@ -167,10 +167,20 @@ export async function freePort() {
 
 /** @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[], program?: string}} [options] */
 export async function browser(t, { microphone = true, flags = [], program = '/usr/bin/chromium' } = {}) {
-  const args = [...FLAGS, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
+  // A page that comes from files is of no network, and may not ask one.
+  const files = process.env.FILES ? ['--disable-features=LocalNetworkAccessChecks'] : [];
+  const args = [...FLAGS, ...files, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
   const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
   t.after(() => browser.close());
   return browser;
+}
+
+/** With FILES=1 pages take client and page from the working copy, in place of what the server has been built with.
+ * @param {import('playwright-core').BrowserContext} context */
+async function fromFiles(context) {
+  const from = (route, path) => route.fulfill({ path: join(root, 'server/client', path) });
+  await context.route(/^[^?#]*\/(client\.js|client\/[^/]+|page\/[^/]+)$/, (route) => from(route, new URL(route.request().url()).pathname));
+  await context.route(/^https?:\/\/[^/]*\/(r\/[^/]*)?(\?.*)?$/, (route) => from(route, 'page/index.html'));
 }
 
 /** A page of its own; whatever its console complains of is kept. @param {import('playwright-core').Browser} browser @param {string} url
@@ -188,6 +198,7 @@ export async function open(browser, url, options = {}, before = () => {}) {
     };
   });
   await context.addInitScript(before);
+  if (process.env.FILES) await fromFiles(context);
   const page = await context.newPage();
   page.complaints = [];
   page.on('console', (message) => message.type() === 'error' && page.complaints.push(message.text()));
@@ -214,19 +225,23 @@ export async function says(page, other, text) {
   await until(`${text} arrives`, () => other.evaluate((text) => [...document.querySelectorAll('#log :is(p,li).other')].some((line) => line.textContent.endsWith(text)), text));
 }
 
-/** How much has been heard of the other, as energy. @param {import('playwright-core').Page} page */
+/** How much has been heard of each other user, as energy. @param {import('playwright-core').Page} page @returns {Promise<number[]>} */
 export async function heard(page) {
-  return page.evaluate(async () => {
-    const stats = await window.peers[0].getStats();
+  return page.evaluate(() => Promise.all(window.peers.filter(({ connectionState }) => connectionState !== 'closed').map(async (peer) => {
+    const stats = await peer.getStats();
     return [...stats.values()].find(({ type }) => type === 'inbound-rtp')?.totalAudioEnergy ?? 0;
-  });
+  })));
 }
 
-/** The sound goes on, and the page plays it. */
+/** The sound of all others goes on, and the page plays each of them. */
 export async function hears(page) {
   const before = await heard(page);
-  await until('sound is heard', async () => (await heard(page)) > before);
-  await until('it is played', () => page.evaluate(() => [...document.querySelectorAll('audio')].every((audio) => !audio.srcObject || (!audio.paused && audio.currentTime > 0))));
+  if (!before.length) throw new Error('there is no call');
+  await until('all are heard', async () => (await heard(page)).every((energy, i) => energy > before[i]));
+  await until('all are played', () => page.evaluate((count) => {
+    const playing = [...document.querySelectorAll('audio')].filter(({ srcObject }) => srcObject);
+    return playing.length === count && playing.every(({ paused, muted, currentTime }) => !paused && !muted && currentTime > 0);
+  }, before.length));
 }
 
 /** Begins a transcription session that all may join. Returns the host's token. @param {Server} server @param {string} slug */

@@ -219,6 +219,12 @@ const voices = new Map();
 
 /** Whether the user is on the way into the room. */ let joins = false;
 
+/** @param {Peer} peer */
+function removeVoice(peer) {
+  voices.get(peer)?.remove();
+  voices.delete(peer);
+}
+
 async function joinRoom() {
   if (joins) return;
   joins = true;
@@ -246,13 +252,15 @@ async function joinRoom() {
     joined.addEventListener('joined', changed);
     joined.addEventListener('left', (/** @type {any} */ { detail }) => {
       say(`${nameOf(detail)} has left`, 'note');
-      voices.delete(detail);
+      removeVoice(detail);
       changed();
     });
-    joined.addEventListener('ended', () => voices.clear());
+    joined.addEventListener('ended', () => [...voices.keys()].forEach(removeVoice));
     /** @param {Peer} peer */
     const addVoice = (peer) => {
-      const voice = new Audio();
+      const voice = /** @type {HTMLAudioElement} */ (remote.cloneNode());
+      voice.removeAttribute('id');
+      remote.after(voice);
       voices.set(peer, voice);
       hear(peer, voice);
       peer.addEventListener('state', changed);
