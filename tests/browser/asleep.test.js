@@ -84,6 +84,24 @@ for (const [name, window, seen, sessions] of [
   });
 }
 
+test('a page that the browser keeps while its user is elsewhere begins anew', async (t) => {
+  const server = await Server.start(t);
+  const { pages: [page] } = await tabs(t, server.url, 1);
+  await talk(page);
+  await state(page, 'waiting');
+  await page.evaluate(() => {
+    window.mark = 'kept';
+  });
+  await page.goto(`http://localhost:${server.port}/health`);
+  await until('nobody waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 0);
+  // A page that was kept is not loaded again.
+  await page.goBack({ waitUntil: 'commit' });
+  assert.equal(await page.evaluate(() => window.mark), 'kept', 'it is the same page');
+  await state(page, 'idle');
+  await talk(page);
+  await state(page, 'waiting');
+});
+
 test('a device that sleeps in a call: the partner is told, and so is the user who wakes it', async (t) => {
   const server = await Server.start(t, [...SOON, '--resume-window', '100ms']);
   const { pages: [page], program } = await tabs(t, server.url, 1);

@@ -205,19 +205,6 @@ test('nothing is loaded from elsewhere, and little from here', async (t) => {
   assert.ok(bytes < 40 * 1024, `${bytes} bytes`);
 });
 
-test('a page that was left and is come back to begins anew', async (t) => {
-  const server = await Server.start(t);
-  const page = await open(await browser(t), server.url);
-  await page.click('#talk');
-  await state(page, 'waiting');
-  await page.goto('about:blank');
-  await until('nobody waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 0);
-  await page.goBack();
-  await state(page, 'idle');
-  await page.click('#talk');
-  await state(page, 'waiting');
-});
-
 test('a microphone that is taken away in the middle of a call', async (t) => {
   const server = await Server.start(t);
   const [one, other] = await talking(await browser(t), server.url);

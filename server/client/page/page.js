@@ -448,6 +448,4 @@ setInterval(() => {
 show('share', Boolean(roomName));
 at('room-name').textContent = roomName;
 show('debug', debugs);
-// Begins anew where the browser had put the page to sleep.
-addEventListener('pageshow', (event) => event.persisted && idle());
 idle();
