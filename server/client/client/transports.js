@@ -40,6 +40,19 @@ export const transports = { ws: webSocket, sse: eventStream, poll };
 /** @param {number} ms @returns {Promise<undefined>} */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms, undefined));
 
+/** Ends after this time, or with another signal. Node.js forgets `AbortSignal.any([signal, AbortSignal.timeout(ms)])` when it tidies
+ * up: then a request never ends. @param {number} ms @param {AbortSignal} signal */
+function within(ms, signal) {
+  const end = new AbortController();
+  const abort = () => {
+    clearTimeout(timer);
+    end.abort();
+  };
+  const timer = setTimeout(abort, ms);
+  signal.addEventListener('abort', abort, { signal: end.signal });
+  return end.signal;
+}
+
 /** @param {Asked} asked @param {Heard} heard @returns {Link} */
 function webSocket({ url, token, after, access }, heard) {
   const protocols = ['voicematch.1'];
@@ -127,8 +140,8 @@ function poll(asked, heard) {
       pause = poll_after_ms;
       wait = held ? HOLD : 0;
       patience = held ? HOLD * 1000 + WAY : REQUEST;
-      if (requests.over) return;
       if (!held) await sleep(pause);
+      if (requests.over) return;
     }
   })().catch(() => requests.lost());
   return requests;
@@ -188,9 +201,7 @@ class Requests {
     const bearer = this.token || this.access;
     if (bearer) init.headers = { ...init.headers, Authorization: `Bearer ${bearer}` };
     const { signal } = this.#stop;
-    const response = await fetch(this.url + path, {
-      ...init, cache: 'no-store', signal: ms ? AbortSignal.any([signal, AbortSignal.timeout(ms)]) : signal,
-    }).catch(() => null);
+    const response = await fetch(this.url + path, { ...init, cache: 'no-store', signal: ms ? within(ms, signal) : signal }).catch(() => null);
     if (!response) return mayFail ? undefined : this.lost();
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;

@@ -1,0 +1,60 @@
+/** A path that takes everything and gives nothing: no connection breaks, and yet the session is back in time. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect } from '../../server/client/client.js';
+import { Server, Tunnel, browser, says, talking, until } from './support.js';
+
+/** How long a loss may go unnoticed, and how long the way back may take then, with what a slow machine adds. */
+const NOTICED = 10_000;
+const BACK = 3_000;
+const SLACK = 500;
+
+for (const kind of ['sse', 'poll']) {
+  test(`a session on ${kind} notices a black hole within ten seconds, and is back in three when there is a way`, async (t) => {
+    const server = await Server.start(t);
+    const tunnel = await Tunnel.start(t, server.port);
+    const sessions = [await connect(tunnel.url, { transports: [kind] }), await connect(server.url, { transports: ['sse'] })];
+    for (const vm of sessions) t.after(() => vm.close());
+    const [one, other] = await Promise.all(sessions.map((vm) => vm.find()));
+    const [vm] = sessions;
+    const heard = [];
+    one.addEventListener('message', ({ detail }) => heard.push(detail.data));
+    await other.send('before');
+    await until('it arrives', () => heard.length === 1);
+    const began = Date.now();
+    tunnel.mode = 'hole';
+    await until('it is noticed', () => vm.state === 'reconnecting');
+    const noticed = Date.now() - began;
+    const back = Date.now();
+    tunnel.cut('through');
+    await other.send('meanwhile');
+    await until('it arrives', () => heard.length === 2);
+    const took = Date.now() - back;
+    t.diagnostic(`noticed after ${noticed} ms, back after ${took} ms`);
+    assert.ok(noticed < NOTICED + SLACK, `noticed after ${noticed} ms`);
+    assert.ok(took < BACK, `back after ${took} ms`);
+    assert.deepEqual(heard, ['before', 'meanwhile']);
+    assert.equal(one.ended, '');
+  });
+}
+
+test('a page in a call, which asks each second, notices it sooner', async (t) => {
+  const server = await Server.start(t);
+  const tunnel = await Tunnel.start(t, server.port);
+  const [one, other] = await talking(await browser(t), tunnel.url, server.url);
+  await says(other, one, 'before');
+  const isAway = () => one.evaluate(() => document.body.hasAttribute('data-away'));
+  const began = Date.now();
+  tunnel.mode = 'hole';
+  await until('it is noticed', isAway);
+  const noticed = Date.now() - began;
+  const back = Date.now();
+  tunnel.cut('through');
+  await until('it is back', async () => !(await isAway()));
+  const took = Date.now() - back;
+  t.diagnostic(`noticed after ${noticed} ms, back after ${took} ms`);
+  // A second to the next question, three for its answer, one and a half for the last one.
+  assert.ok(noticed < 5500 + SLACK, `noticed after ${noticed} ms`);
+  assert.ok(took < BACK, `back after ${took} ms`);
+  await says(other, one, 'after');
+});
