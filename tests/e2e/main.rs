@@ -104,6 +104,8 @@ mod transcription_languages;
 mod transcription_moved;
 #[cfg(feature = "transcribe")]
 mod transcription_provider_faults;
+#[cfg(feature = "transcribe")]
+mod transcription_rates;
 #[cfg(feature = "postgres")]
 mod transcription_storage_faults;
 #[cfg(feature = "transcribe")]

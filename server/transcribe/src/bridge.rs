@@ -139,16 +139,19 @@ pub enum GapReason {
     Memory,
     /// The seconds of the day are used up.
     Budget,
+    /// The samples come at another rate than the speaker has said, and are not taken: see [`Bridges::missed`].
+    RateMismatch,
 }
 
 impl GapReason {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ProviderLost,
         Self::ProviderDown,
         Self::ProviderBusy,
         Self::ProviderSlow,
         Self::Memory,
         Self::Budget,
+        Self::RateMismatch,
     ];
 
     /// As it stands in messages, rows and metrics.
@@ -161,6 +164,7 @@ impl GapReason {
             Self::ProviderSlow => "provider_slow",
             Self::Memory => "memory",
             Self::Budget => "budget",
+            Self::RateMismatch => "audio_rate_mismatch",
         }
     }
 }
@@ -283,6 +287,11 @@ impl Bridges {
         self.0
             .budget
             .spent(audio_ms.saturating_mul(pcm::BYTES_PER_MS));
+    }
+
+    /// Counts audio that was not even passed on to a bridge.
+    pub fn missed(&self, time: Duration, reason: GapReason) {
+        self.0.metrics.gap(time.as_secs_f64(), reason);
     }
 
     /// Has the provider delete what it keeps of a job, in the background. What it does not delete is named in the log.

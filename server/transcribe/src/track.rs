@@ -149,12 +149,17 @@ impl Input {
 
     fn too_fast(&self, measured_hz: u32) -> Refused {
         let rate = self.start.sample_rate;
+        let is_twice = (f64::from(measured_hz) / f64::from(rate) - 2.0).abs() < 0.1;
+        let hint = match is_twice {
+            true => "; stereo, or samples of 32 bits, are twice as many: send mono of 16 bits",
+            false => "",
+        };
         Refused {
             measured_hz: Some(measured_hz),
             ..Refused::new(
                 TranscribeError::AudioRateMismatch,
                 format!(
-                    "samples come at about {measured_hz} Hz, not {rate} Hz; send the right sample_rate in start, or live: false for a recording"
+                    "samples come at about {measured_hz} Hz, not {rate} Hz; send the right sample_rate in start, or live: false for a recording{hint}"
                 ),
             )
         }

@@ -6,7 +6,7 @@ use prometheus::{
 };
 
 use super::GapReason;
-use crate::provider::{LossReason, pcm};
+use crate::provider::LossReason;
 
 /// Upper bounds of the buckets of times, in seconds.
 const SECONDS: [f64; 14] = [
@@ -130,11 +130,11 @@ impl AudioMetrics {
         }
     }
 
-    pub(super) fn gap(&self, bytes: u64, reason: GapReason) {
-        self.gaps.inc_by(pcm::seconds(bytes));
+    pub(super) fn gap(&self, seconds: f64, reason: GapReason) {
+        self.gaps.inc_by(seconds);
         self.dropped
             .with_label_values(&[reason.as_str()])
-            .inc_by(pcm::seconds(bytes));
+            .inc_by(seconds);
     }
 }
 

@@ -50,7 +50,7 @@ impl Track {
         for gap in buffer.take_gaps() {
             self.hub
                 .metrics
-                .gap(gap.range.end - gap.range.start, gap.reason);
+                .gap(pcm::seconds(gap.range.end - gap.range.start), gap.reason);
             let (from_ms, to_ms) = (pcm::ms(gap.range.start), pcm::ms(gap.range.end));
             self.tell(Heard::Gap {
                 from_ms,

@@ -6,6 +6,7 @@ use super::{Person, Session, State};
 use crate::{
     bridge::Failure,
     record::{RowId, Segment, SegmentKind},
+    track::Refused,
 };
 
 /// A message as it goes over the wire.
@@ -109,6 +110,23 @@ impl Session {
             measured_hz: None,
         });
         self.tell_concerned(state, speaker, &message);
+    }
+
+    /// Why nothing of a speaker is taken: for those who receive what they say. The speaker is told with each frame.
+    pub(super) fn tell_wrong_rate(&self, state: &State, speaker: RowId, refused: &Refused) {
+        let Some(name) = state.people.get(&speaker).map(|person| &*person.name) else {
+            return;
+        };
+        let message = write(&Told::Error {
+            code: refused.code,
+            message: &format!("{name} is not heard: {}", refused.message),
+            measured_hz: refused.measured_hz,
+        });
+        let people = state.people.iter();
+        let others = people
+            .filter(|(id, person)| **id != speaker && self.receives(**id, person.role, speaker));
+        let there = others.filter_map(|(_, person)| person.mailbox());
+        there.for_each(|mailbox| mailbox.send(message.clone()));
     }
 
     /// Tells those who receive what a speaker says, and the speaker.

@@ -102,6 +102,7 @@ impl Session {
         let track = self.track_of(&mut state, who)?;
         track.lock().input.restart(start)?;
         track.bridge.speak(language);
+        self.tell_missed(&mut state, &track);
         Ok(())
     }
 
@@ -131,7 +132,15 @@ impl Session {
         let paused = state.paused;
         let mut input = track.lock();
         let before = track.bridge.audio_ms();
-        let taken = input.input.take(frame, now)?;
+        let bytes = frame.len();
+        let taken = match input.input.take(frame, now) {
+            Ok(taken) => taken,
+            Err(refused) => {
+                drop(input);
+                self.miss_wrong_rate(&mut state, &track, session_ms, bytes, &refused);
+                return Err(refused);
+            }
+        };
         let frame_ms = taken.audio.len() as u64 / 32;
         self.parts.metrics.chunks.inc();
         let done = Frame {
