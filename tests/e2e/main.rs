@@ -77,6 +77,7 @@ mod resume_limits;
 #[cfg(feature = "self-test")]
 mod self_test;
 mod slow_consumer;
+mod spread;
 mod storm;
 mod support;
 mod support_access;
