@@ -1,6 +1,9 @@
 //! The keys by which tokens are believed: kinds, files that change, and files that are of no use.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -158,10 +161,10 @@ async fn a_server_that_waits_for_keys_can_be_stopped() {
     let app = App::start(|_| (0, String::new())).await;
     let mut server = TestServer::start(&["--jwks", &app.url()]).await;
     eventually("it asks", async || !app.asked().is_empty()).await;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     server.process.signal(rustix::process::Signal::TERM);
     assert_eq!(server.process.exit_code().await, Some(0));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -245,6 +248,57 @@ async fn until_keys_can_be_fetched_users_are_told_to_come_again() {
         server.public(&path).await.status == 200
     })
     .await;
+}
+
+/// The status for a user with this key's token, and how long it took.
+async fn answer(server: &TestServer, signer: &Signer<'_>, id: &str) -> (u16, Duration) {
+    let header = json!({"alg": signer.algorithm(), "kid": id});
+    let token = signer.sign(&header, &claims("ann"));
+    let asked = Instant::now();
+    let status = server
+        .public(&format!("/poll?wait=0&token={token}"))
+        .await
+        .status;
+    (status, asked.elapsed())
+}
+
+/// Far less than the time that the server gives the URL of the keys.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn a_url_that_hangs_at_the_start_holds_nobody_up() {
+    let folder = Folder::new("hangs");
+    let signer = Signer::generate(&folder, "EC");
+    let app = App::start(|_| (0, String::new())).await;
+    let server = TestServer::start(&["--jwks", &app.url()]).await;
+    let (status, took) = answer(&server, &signer, "a").await;
+    assert_eq!(status, 503);
+    assert!(took < AT_ONCE, "{took:?}");
+    assert_eq!(server.public("/health").await.status, 200);
+    assert_eq!(app.asked().len(), 1, "the first question is still open");
+}
+
+#[tokio::test]
+async fn a_url_that_hangs_later_holds_nobody_up() {
+    let folder = Folder::new("hangs-later");
+    let signer = Signer::generate(&folder, "EC");
+    let set = set_of(&signer, "a");
+    let app = App::start(move |_| (200, set.clone())).await;
+    let server = TestServer::start(&["--jwks", &app.url()]).await;
+    assert_eq!(answer(&server, &signer, "a").await.0, 200);
+    app.answers(|_| (0, String::new()));
+    // The server asks for a key that it does not know.
+    eventually("the keys are asked for again", async || {
+        answer(&server, &signer, "b").await;
+        app.asked().len() == 2
+    })
+    .await;
+    for (id, expected) in [("a", 200), ("b", 401)] {
+        let (status, took) = answer(&server, &signer, id).await;
+        assert_eq!(status, expected);
+        assert!(took < AT_ONCE, "{id}: {took:?}");
+    }
+    assert_eq!(app.asked().len(), 2, "the second question is still open");
 }
 
 #[tokio::test]

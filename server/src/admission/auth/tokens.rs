@@ -60,7 +60,7 @@ impl Tokens {
 
     pub(super) async fn prepare(&self) {
         if let Some(fetched) = &self.fetched {
-            fetched.fetch().await;
+            fetched.prepare().await;
         }
     }
 

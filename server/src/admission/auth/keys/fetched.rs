@@ -12,8 +12,8 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use tokio::{
-    sync::Notify,
-    time::{sleep_until, timeout_at},
+    sync::{Notify, watch},
+    time::{sleep_until, timeout, timeout_at},
 };
 use voicematch_core::metrics::Metrics;
 
@@ -22,6 +22,10 @@ use crate::{admission::auth::NotAdmitted, fetch::Fetch};
 
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a server that has just started waits for the first answer before it takes users: without keys they are told to
+/// come again.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long keys are used before they are fetched again, where the answer does not say; and the bounds of what it may say.
 const FRESH_FOR: Duration = Duration::from_secs(600);
@@ -41,6 +45,8 @@ pub(in crate::admission::auth) struct FetchedKeys {
     keys: RwLock<Arc<Vec<Key>>>,
     /// Somebody has shown a token by another key.
     wanted: Notify,
+    /// Whether they were fetched, or that has failed.
+    tried: watch::Sender<bool>,
     /// When to fetch next, if nobody asks for it.
     next: Mutex<Next>,
     metrics: Arc<Metrics>,
@@ -63,6 +69,7 @@ impl FetchedKeys {
             fetch,
             keys: RwLock::default(),
             wanted: Notify::new(),
+            tried: watch::Sender::new(false),
             next: Mutex::new(Next { at, failures }),
             metrics,
         })
@@ -86,8 +93,15 @@ impl FetchedKeys {
         }
     }
 
+    /// Waits for the end of the first try of [`Self::keep`], but not for long.
+    pub(in crate::admission::auth) async fn prepare(&self) {
+        let mut tried = self.tried.subscribe();
+        // Who has waited in vain goes on without keys.
+        let _ = timeout(FIRST_WITHIN, tried.wait_for(|tried| *tried)).await;
+    }
+
     /// Fetches the keys. If that fails it is told of, and the old ones stay.
-    pub(in crate::admission::auth) async fn fetch(&self) {
+    async fn fetch(&self) {
         let fetched = self.fetch_once().await;
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match fetched {
@@ -107,6 +121,7 @@ impl FetchedKeys {
             }
         };
         self.metrics.key_fetches.with_label_values(&[result]).inc();
+        self.tried.send_replace(true);
     }
 
     /// Fetches again and again, for ever.
@@ -138,11 +153,44 @@ impl FetchedKeys {
 fn fresh_for(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(header::CACHE_CONTROL).iter();
     let lines = lines.filter_map(|line: &HeaderValue| line.to_str().ok());
-    let mut directives = lines.flat_map(|line| line.split(',')).map(str::trim);
-    let max_age = directives.find_map(|directive| directive.strip_prefix("max-age="));
+    let mut directives = lines.flat_map(|line| line.split(','));
+    let max_age = directives.find_map(|directive| {
+        let (name, seconds) = directive.split_once('=')?;
+        let is_max_age = name.trim().eq_ignore_ascii_case("max-age");
+        is_max_age.then_some(seconds.trim())
+    });
     let seconds = max_age.and_then(|seconds| seconds.parse().ok());
     let [least, most] = FRESH_BOUNDS;
     seconds.map_or(FRESH_FOR, |seconds| {
         Duration::from_secs(seconds).clamp(least, most)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_used_for_as_long_as_the_answer_says() {
+        let cases = [
+            (&[][..], 600),
+            (&["max-age=3600"], 3600),
+            (&["public, max-age=3600, must-revalidate"], 3600),
+            (&["public", "Max-Age = 3600"], 3600),
+            // Neither all the time, nor never again.
+            (&["max-age=0"], 60),
+            (&["max-age=31536000"], 24 * 3600),
+            (&["no-store"], 600),
+            (&["s-maxage=3600"], 600),
+            (&["max-age=soon"], 600),
+        ];
+        for (lines, seconds) in cases {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::CACHE_CONTROL, HeaderValue::from_static(line));
+            }
+            let expected = Duration::from_secs(seconds);
+            assert_eq!(fresh_for(&headers), expected, "{lines:?}");
+        }
+    }
 }
