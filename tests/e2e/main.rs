@@ -101,6 +101,8 @@ mod transcription_floods;
 mod transcription_hand_over;
 #[cfg(feature = "transcribe")]
 mod transcription_languages;
+#[cfg(feature = "transcribe")]
+mod transcription_limits;
 #[cfg(feature = "postgres")]
 mod transcription_moved;
 #[cfg(feature = "transcribe")]
