@@ -140,7 +140,7 @@ async fn serve_until_signals(
     let addrs = server.addrs();
     if server.lets_everybody_in() {
         tracing::warn!(
-            "everybody may come in; --jwt-secret-file, --jwt-public-key-file or --jwks asks for tokens of your app"
+            "everybody may come in; --jwt-secret-file, --jwt-public-key-file or --jwks asks for tokens of your app, --auth-webhook asks your app"
         );
     }
     let shown: Vec<_> = addrs.public.iter().map(ToString::to_string).collect();

@@ -95,9 +95,11 @@ impl Server {
 
     /// Whether others than users of this machine may begin sessions without a token.
     pub fn lets_everybody_in(&self) -> bool {
+        // A proxy brings users of the internet to loopback. At a Unix socket nobody else can be.
+        let behind_proxy = !self.config.proxies.0.is_empty();
         let is_public = self.public.iter().any(|bound| match bound.address() {
-            BoundAddress::Tcp(address) => !address.ip().is_loopback(),
-            BoundAddress::Unix(_) => false,
+            BoundAddress::Tcp(address) => behind_proxy || !address.ip().is_loopback(),
+            BoundAddress::Unix(_) => true,
         });
         is_public && self.auth.is_none()
     }

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::support::{
-    End, Process, TestServer, User, Via, binary, http,
-    jwt::{Folder, SECRET, Signer, begin, claims, claims_with, in_seconds},
-    run,
+use crate::{
+    support::{
+        End, Process, TestServer, User, Via, binary, http,
+        jwt::{Folder, SECRET, Signer, begin, claims, claims_with, in_seconds},
+        run,
+    },
+    support_api::session,
 };
 
 fn token(user: &str) -> String {
@@ -99,7 +103,13 @@ async fn a_token_is_never_logged() {
     for via in Via::ALL {
         begin(&server, via, &good).await.cut();
     }
-    answers(&server, &format!("&token={good}x"), "").await;
+    for token in [good.clone(), format!("{good}x")] {
+        answers(&server, &format!("&token={token}"), "").await;
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        answers(&server, "", &bearer).await;
+        let offer = format!("Sec-WebSocket-Protocol: voicematch.1, token.{token}\r\n");
+        answers(&server, "", &offer).await;
+    }
     let said = server.process.stderr().join("\n");
     assert!(!said.contains(&good), "{said}");
 }
@@ -140,10 +150,12 @@ async fn what_a_user_may_do_stands_in_the_token() {
         Signer::Secret(SECRET).token(&claims)
     };
     let limited = json!({
-        "rooms": ["tea", "team-*"], "criteria": {"language": "en"},
+        "roles": ["host", "beta"], "rooms": ["tea", "team-*"], "criteria": {"language": "en"},
         "max_messages_per_second": 7, "message_burst": 9,
     });
     let mut ann = begin(&server, Via::WebSocket, &grant("ann", "Ann", limited)).await;
+    let roles = &session(&server, &ann.id).await["roles"];
+    assert_eq!(roles, &json!(["host", "beta"]));
     assert_eq!(ann.first["limits"]["max_messages_per_second"], 7);
     assert_eq!(ann.first["limits"]["message_burst"], 9);
     ann.send(json!({"type": "join_room", "room": "milk"})).await;
@@ -166,10 +178,35 @@ async fn what_a_user_may_do_stands_in_the_token() {
         .await;
     ann.expect("waiting").await;
     let mut carl = begin(&server, Via::Polling, &grant("carl", "Carl", json!({}))).await;
+    assert_eq!(session(&server, &carl.id).await["roles"], json!([]));
     carl.send(json!({"type": "find_match", "criteria": {"language": "en"}}))
         .await;
     assert_eq!(carl.expect("match_found").await["peer_name"], "Ann");
     assert_eq!(ann.expect("match_found").await["peer_name"], "Carl");
+}
+
+#[tokio::test]
+async fn the_limit_in_a_token_is_the_users() {
+    let folder = Folder::new("limited");
+    let server = server_with(&folder, &[]).await;
+    let few = json!({"voicematch": {"max_messages_per_second": 1, "message_burst": 9}});
+    let token = Signer::Secret(SECRET).token(&claims_with("ann", few));
+    let path = format!("/ws?token={token}");
+    let mut ann = User::connect_to(&server, &path).await.unwrap();
+    let mut answered = 0;
+    loop {
+        ann.send(json!({"type": "ping"})).await;
+        let answer = ann.next_json().await;
+        if answer["type"] != "pong" {
+            assert_eq!(answer["code"], "rate_limited");
+            break;
+        }
+        answered += 1;
+        // The server's own limit is 200.
+        assert!(answered < 100);
+    }
+    // Some may come back while this runs.
+    assert!(answered >= 9, "{answered}");
 }
 
 #[tokio::test]
@@ -183,6 +220,8 @@ async fn a_token_that_ends_is_announced_and_can_be_renewed() {
     for via in Via::ALL {
         ended.push(begin(&server, via, &short("bob")).await);
     }
+    let path = format!("/ws?token={}", short("carl"));
+    let mut plain = User::connect_to(&server, &path).await.unwrap();
     let announced = renewed.expect("token_expiring").await;
     assert!(announced["expires_in_ms"].as_u64().unwrap() <= 4000);
     let renew = |token: String| json!({"type": "renew_token", "token": token, "id": 1});
@@ -196,9 +235,10 @@ async fn a_token_that_ends_is_announced_and_can_be_renewed() {
         client.expect("token_expiring").await;
         assert_eq!(client.end().await, End::Closed(Some(4505)));
     }
+    assert_eq!(plain.expect_close().await, 4505);
     // Longer than the first token was good.
     server
-        .reaches("sessions_closed_total", r#"reason="token_expired""#, 3.0)
+        .reaches("sessions_closed_total", r#"reason="token_expired""#, 4.0)
         .await;
     renewed.is_heard().await;
 }
@@ -284,16 +324,35 @@ async fn tokens_to_try_it_with() {
 #[tokio::test]
 async fn that_everybody_may_come_in_is_said_once() {
     let server = TestServer::start_command(binary(), "0.0.0.0:0", &[]).await;
-    let warnings = |server: &TestServer| {
-        let said = server.process.stderr();
-        let warnings = said
-            .iter()
-            .filter(|line| line.contains("everybody may come in"));
-        warnings.count()
-    };
     assert_eq!(warnings(&server), 1);
     let _user = User::connect(&server).await;
     assert_eq!(warnings(&server), 1);
     let server = TestServer::start(&[]).await;
     assert_eq!(warnings(&server), 0, "this machine's own users");
+}
+
+/// How often the server has said that everybody may come in.
+fn warnings(server: &TestServer) -> usize {
+    let said = server.process.stderr();
+    let warnings = said
+        .iter()
+        .filter(|line| line.contains("everybody may come in"));
+    warnings.count()
+}
+
+/// Users of the internet come from this machine then, as the server sees it.
+#[tokio::test]
+async fn that_everybody_may_come_in_is_said_behind_a_proxy_too() {
+    let folder = Folder::new("behind");
+    let (secret, _) = folder.secret();
+    let sockets = TempDir::new().unwrap();
+    let socket = format!("unix:{}/public.sock", sockets.path().display());
+    for flags in [["--trusted-proxy", "127.0.0.1"], ["--listen", &socket]] {
+        let server = TestServer::start(&flags).await;
+        assert_eq!(warnings(&server), 1, "{flags:?}");
+        drop(server);
+        let with_tokens = [&flags[..], &["--jwt-secret-file", &secret]].concat();
+        let server = TestServer::start(&with_tokens).await;
+        assert_eq!(warnings(&server), 0, "{flags:?}");
+    }
 }

@@ -9,6 +9,7 @@ mod extract;
 mod nodes;
 mod rooms;
 mod sessions;
+mod waiting;
 
 use std::{
     sync::Arc,

@@ -14,7 +14,6 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use voicematch_core::{
-    matchmaker::{PoolView, TicketView, WhyNot},
     room::{Member, Standing, named::NamedRooms},
     session::{Carried, SessionView, Wait},
 };
@@ -25,11 +24,8 @@ use super::{
     extract::{Asked, Named},
     ok,
     rooms::RoomAnswer,
+    waiting::Waiting,
 };
-
-/// Users of all nodes who are named, in each pool.
-#[cfg(feature = "cluster")]
-const MOST_THERE: usize = 20;
 
 /// Sessions in a list, if the request does not say how many.
 const DEFAULT_LIMIT: usize = 50;
@@ -134,6 +130,8 @@ pub(super) enum Carrier {
 pub(super) struct SessionAnswer {
     #[serde(flatten)]
     line: SessionLine,
+    /// What the user is to the app, by the token
+    roles: Vec<String>,
     /// Since when it is in this state; `null` in a named room, and while a match is being made
     #[schema(format = DateTime)]
     since: Option<String>,
@@ -161,81 +159,6 @@ pub(super) struct SessionAnswer {
 pub(super) struct Outbox {
     messages: usize,
     bytes: usize,
-}
-
-/// Whom a user waits for
-#[derive(Serialize, ToSchema)]
-pub(super) struct Waiting {
-    /// `false`: for a former partner, with a room ticket
-    for_match: bool,
-    /// Whether the user does not answer, and is matched with nobody until they do
-    parked: bool,
-    /// For how long, without the time before `cancel_match`
-    seconds: f64,
-    language: Option<String>,
-    region: Option<String>,
-    interests: Vec<String>,
-    /// Where the user stands, from narrow to wide; who waits in none of them is not looked at
-    pools: Vec<Pool>,
-    /// The kind of pool that comes next; `null`: none
-    widens_to: Option<String>,
-    widens_in_seconds: Option<f64>,
-    /// All who wait, in any pool
-    waiting_in_all: i64,
-}
-
-/// Users who wait for the same thing
-#[derive(Serialize, ToSchema)]
-pub(super) struct Pool {
-    #[schema(example = "interest")]
-    kind: String,
-    #[schema(example = "interest chess, language en")]
-    name: String,
-    waiting: usize,
-    /// From 1; `null`: not there while parked, or after the first 10,000
-    place: Option<usize>,
-    /// The first 20 others
-    others: Vec<Other>,
-    /// Who waits on all nodes; `null`: this server is alone, or the cluster's engine does not answer
-    #[serde(skip_serializing_if = "Option::is_none")]
-    on_all_nodes: Option<OnAllNodes>,
-}
-
-/// Users of all nodes who wait for the same thing
-#[derive(Serialize, ToSchema)]
-pub(super) struct OnAllNodes {
-    waiting: usize,
-    /// The first 20, this user among them
-    first: Vec<There>,
-}
-
-/// A user of some node
-#[derive(Serialize, ToSchema)]
-pub(super) struct There {
-    #[schema(pattern = "^[0-9a-f]{16}$")]
-    session: String,
-    /// The node, which knows why they are not matched; see /support/nodes
-    #[schema(pattern = "^[0-9a-f]{16}$")]
-    node: String,
-}
-
-/// Another user in the same pool
-#[derive(Serialize, ToSchema)]
-pub(super) struct Other {
-    #[schema(pattern = "^[0-9a-f]{16}$")]
-    session: String,
-    /// Why the two are not matched; `null`: they are about to be
-    not_matched_because: Option<Because>,
-}
-
-/// Why two are not matched.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Because {
-    /// Both are sessions of one user
-    SamePerson,
-    /// One of them has sent `next` a short while ago
-    FormerPartner,
 }
 
 /// Some sessions, or those of a user
@@ -281,7 +204,10 @@ pub(super) async fn show_session(
     let view = view.ok_or_else(unknown)?;
     let answer = SessionAnswer::of(&view, &admin);
     #[cfg(feature = "cluster")]
-    let answer = on_all_nodes(answer, &view, &admin).await;
+    let answer = SessionAnswer {
+        waiting: super::waiting::on_all_nodes(answer.waiting, &view, &admin).await,
+        ..answer
+    };
     ok(answer)
 }
 
@@ -317,38 +243,6 @@ pub(super) async fn disconnect_session(
     })
 }
 
-/// Adds who waits for the same on all nodes.
-#[cfg(feature = "cluster")]
-async fn on_all_nodes(
-    mut answer: SessionAnswer,
-    view: &SessionView,
-    admin: &Admin,
-) -> SessionAnswer {
-    let (Some(node), Some(Wait::Match { ticket, .. }), Some(waiting)) =
-        (&admin.node, &view.wait, &mut answer.waiting)
-    else {
-        return answer;
-    };
-    let pools = ticket
-        .pools
-        .iter()
-        .map(|pool| (pool.kind, pool.key.clone()));
-    let pools: Vec<_> = pools.collect();
-    let seen = node.pools(&pools, MOST_THERE).await;
-    for (pool, seen) in waiting.pools.iter_mut().zip(seen.into_iter().flatten()) {
-        pool.on_all_nodes = Some(OnAllNodes {
-            waiting: seen.waiting,
-            first: (seen.first.into_iter())
-                .map(|(session, node)| There {
-                    session: session.to_string(),
-                    node: node.to_string(),
-                })
-                .collect(),
-        });
-    }
-    answer
-}
-
 fn unknown() -> Refusal {
     Refusal::not_found("there is no session of this id on this server; it may have ended")
 }
@@ -364,6 +258,7 @@ impl SessionAnswer {
                 detached: matches!(view.carried, Carried::Nothing(_)),
                 ..SessionLine::of(&view.member)
             },
+            roles: roles(&view.member),
             since: age(view).map(ago),
             transport: match view.carried {
                 Carried::Connection(transport) => match transport.as_str() {
@@ -387,6 +282,12 @@ impl SessionAnswer {
     }
 }
 
+fn roles(member: &Member) -> Vec<String> {
+    let identity = member.identity.as_deref();
+    let roles = identity.map_or(&[][..], |identity| &identity.roles);
+    roles.iter().map(|role| role.to_string()).collect()
+}
+
 /// For how long a user has been where they are.
 fn age(view: &SessionView) -> Option<Duration> {
     match (&view.standing, &view.wait) {
@@ -402,54 +303,5 @@ fn room(standing: &Standing, named: &NamedRooms) -> Option<RoomAnswer> {
         Standing::InRoom(room) => Some(RoomAnswer::of(room)),
         Standing::InNamedRoom(room) => Some(RoomAnswer::of_named(room, named)),
         _ => None,
-    }
-}
-
-impl Waiting {
-    fn of(wait: &Wait, waiting_in_all: i64) -> Self {
-        let partner = || TicketView {
-            language: None,
-            region: None,
-            interests: Vec::new(),
-            waited: Duration::ZERO,
-            pools: Vec::new(),
-            widens: None,
-        };
-        let (ticket, for_match, parked) = match wait {
-            Wait::Match { ticket, parked } => (ticket.clone(), true, *parked),
-            Wait::Partner => (partner(), false, false),
-        };
-        Self {
-            for_match,
-            parked,
-            seconds: ticket.waited.as_secs_f64(),
-            language: ticket.language,
-            region: ticket.region,
-            interests: ticket.interests,
-            pools: ticket.pools.iter().map(Pool::of).collect(),
-            widens_to: ticket.widens.map(|(kind, _)| kind.as_str().to_owned()),
-            widens_in_seconds: ticket.widens.map(|(_, left)| left.as_secs_f64()),
-            waiting_in_all,
-        }
-    }
-}
-
-impl Pool {
-    fn of(pool: &PoolView) -> Self {
-        let others = pool.others.iter().map(|(session, why)| Other {
-            session: session.to_string(),
-            not_matched_because: why.map(|why| match why {
-                WhyNot::SamePerson => Because::SamePerson,
-                WhyNot::FormerPartner => Because::FormerPartner,
-            }),
-        });
-        Self {
-            kind: pool.kind.as_str().to_owned(),
-            name: pool.key.to_string(),
-            waiting: pool.waiting,
-            place: pool.place,
-            others: others.collect(),
-            on_all_nodes: None,
-        }
     }
 }

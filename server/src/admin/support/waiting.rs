@@ -1,0 +1,175 @@
+//! Whom a user waits for, who else stands in the same pools, and why they are not matched.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+#[cfg(feature = "cluster")]
+use voicematch_core::session::SessionView;
+use voicematch_core::{
+    matchmaker::{PoolView, TicketView, WhyNot},
+    session::Wait,
+};
+
+#[cfg(feature = "cluster")]
+use super::Admin;
+
+/// Users of all nodes who are named, in each pool.
+#[cfg(feature = "cluster")]
+const MOST_THERE: usize = 20;
+
+/// Whom a user waits for
+#[derive(Serialize, ToSchema)]
+pub(super) struct Waiting {
+    /// `false`: for a former partner, with a room ticket
+    for_match: bool,
+    /// Whether the user does not answer, and is matched with nobody until they do
+    parked: bool,
+    /// For how long, without the time before `cancel_match`
+    seconds: f64,
+    language: Option<String>,
+    region: Option<String>,
+    interests: Vec<String>,
+    /// Where the user stands, from narrow to wide; who waits in none of them is not looked at
+    pools: Vec<Pool>,
+    /// The kind of pool that comes next; `null`: none
+    widens_to: Option<String>,
+    widens_in_seconds: Option<f64>,
+    /// All who wait, in any pool
+    waiting_in_all: i64,
+}
+
+/// Users who wait for the same thing
+#[derive(Serialize, ToSchema)]
+pub(super) struct Pool {
+    #[schema(example = "interest")]
+    kind: String,
+    #[schema(example = "interest chess, language en")]
+    name: String,
+    waiting: usize,
+    /// From 1; `null`: not there while parked, or after the first 10,000
+    place: Option<usize>,
+    /// The first 20 others
+    others: Vec<Other>,
+    /// Who waits on all nodes; `null`: this server is alone, or the cluster's engine does not answer
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_all_nodes: Option<OnAllNodes>,
+}
+
+/// Users of all nodes who wait for the same thing
+#[derive(Serialize, ToSchema)]
+pub(super) struct OnAllNodes {
+    waiting: usize,
+    /// The first 20, this user among them
+    first: Vec<There>,
+}
+
+/// A user of some node
+#[derive(Serialize, ToSchema)]
+pub(super) struct There {
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    session: String,
+    /// The node, which knows why they are not matched; see /support/nodes
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    node: String,
+}
+
+/// Another user in the same pool
+#[derive(Serialize, ToSchema)]
+pub(super) struct Other {
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    session: String,
+    /// Why the two are not matched; `null`: they are about to be
+    not_matched_because: Option<Because>,
+}
+
+/// Why two are not matched.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Because {
+    /// Both are sessions of one user
+    SamePerson,
+    /// One of them has sent `next` a short while ago
+    FormerPartner,
+}
+
+impl Waiting {
+    pub(super) fn of(wait: &Wait, waiting_in_all: i64) -> Self {
+        let partner = || TicketView {
+            language: None,
+            region: None,
+            interests: Vec::new(),
+            waited: Duration::ZERO,
+            pools: Vec::new(),
+            widens: None,
+        };
+        let (ticket, for_match, parked) = match wait {
+            Wait::Match { ticket, parked } => (ticket.clone(), true, *parked),
+            Wait::Partner => (partner(), false, false),
+        };
+        Self {
+            for_match,
+            parked,
+            seconds: ticket.waited.as_secs_f64(),
+            language: ticket.language,
+            region: ticket.region,
+            interests: ticket.interests,
+            pools: ticket.pools.iter().map(Pool::of).collect(),
+            widens_to: ticket.widens.map(|(kind, _)| kind.as_str().to_owned()),
+            widens_in_seconds: ticket.widens.map(|(_, left)| left.as_secs_f64()),
+            waiting_in_all,
+        }
+    }
+}
+
+impl Pool {
+    fn of(pool: &PoolView) -> Self {
+        let others = pool.others.iter().map(|(session, why)| Other {
+            session: session.to_string(),
+            not_matched_because: why.map(|why| match why {
+                WhyNot::SamePerson => Because::SamePerson,
+                WhyNot::FormerPartner => Because::FormerPartner,
+            }),
+        });
+        Self {
+            kind: pool.kind.as_str().to_owned(),
+            name: pool.key.to_string(),
+            waiting: pool.waiting,
+            place: pool.place,
+            others: others.collect(),
+            on_all_nodes: None,
+        }
+    }
+}
+
+/// Adds who waits for the same on all nodes.
+#[cfg(feature = "cluster")]
+pub(super) async fn on_all_nodes(
+    mut waiting: Option<Waiting>,
+    view: &SessionView,
+    admin: &Admin,
+) -> Option<Waiting> {
+    let (Some(node), Some(Wait::Match { ticket, .. }), Some(pools_here)) =
+        (&admin.node, &view.wait, &mut waiting)
+    else {
+        return waiting;
+    };
+    let pools = ticket
+        .pools
+        .iter()
+        .map(|pool| (pool.kind, pool.key.clone()));
+    let pools: Vec<_> = pools.collect();
+    let seen = node.pools(&pools, MOST_THERE).await;
+    for (pool, seen) in pools_here.pools.iter_mut().zip(seen.into_iter().flatten()) {
+        pool.on_all_nodes = Some(OnAllNodes {
+            waiting: seen.waiting,
+            first: (seen.first.into_iter())
+                .map(|(session, node)| There {
+                    session: session.to_string(),
+                    node: node.to_string(),
+                })
+                .collect(),
+        });
+    }
+    waiting
+}
