@@ -5,7 +5,15 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Process, TestServer, User, binary, eventually, http, jwt::Folder, run};
+use crate::{
+    support::{
+        Process, TestServer, User, binary, eventually, http,
+        jwt::{Folder, openssl},
+        run,
+        user::text,
+    },
+    support_api::session,
+};
 
 async fn output(mut command: Command, args: &[&str]) -> (Option<i32>, String, String) {
     command.args(args);
@@ -176,4 +184,48 @@ async fn a_signal_brings_in_what_has_changed_and_says_what_it_cannot() {
     server.process.signal(Signal::HUP);
     eventually("the defaults", async || poll().await == 403).await;
     assert_eq!(greeting(&server).await["limits"]["message_burst"], 200);
+}
+
+/// Where the server sees a user who says to be at 203.0.113.9.
+async fn seen_at(server: &TestServer) -> Value {
+    let claim = "X-Forwarded-For: 203.0.113.9\r\n";
+    let begun = http::request(server.public, "GET", "/poll?wait=0", claim).await;
+    let id = text(&begun.json()["messages"][0], "session_id");
+    session(server, &id).await["address"].take()
+}
+
+/// Whether a user's credential for TURN is by this secret.
+async fn is_by(server: &TestServer, secret: &str) -> bool {
+    let session = greeting(server).await;
+    let turn = &session["ice_servers"][0];
+    let username = text(turn, "username");
+    let mac = openssl(
+        &["dgst", "-sha1", "-hmac", secret, "-binary"],
+        username.as_bytes(),
+    );
+    let mac = openssl(&["base64", "-A"], &mac);
+    mac == text(turn, "credential").as_bytes()
+}
+
+#[tokio::test]
+async fn a_signal_brings_in_proxies_and_the_secret_of_turn() {
+    let folder = Folder::new("reload-more");
+    let [old, new] = ["the old secret", "the new secret"].map(|secret| {
+        let file = folder.write(secret, secret);
+        format!("turn_url = [\"turn:x\"]\nturn_secret_file = {file:?}\n")
+    });
+    let file = folder.write("voicematch.toml", &old);
+    let server = TestServer::start(&["--config", &file]).await;
+    assert_eq!(seen_at(&server).await, "127.0.0.1");
+    assert!(is_by(&server, "the old secret").await);
+    folder.write(
+        "voicematch.toml",
+        &format!("{new}trusted_proxy = [\"127.0.0.1\"]\n"),
+    );
+    server.process.signal(Signal::HUP);
+    eventually("the new secret", async || {
+        is_by(&server, "the new secret").await
+    })
+    .await;
+    assert_eq!(seen_at(&server).await, "203.0.113.9");
 }

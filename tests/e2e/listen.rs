@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -76,12 +76,17 @@ async fn the_server_listens_on_ipv6_too() {
     let url = format!("http://{}/health", server.public);
     assert_eq!(run(&["healthcheck", "--url", &url]).await.0, Some(0));
     // One socket for both.
-    let server = TestServer::start_command(binary(), "[::]:0", &[]).await;
-    let port = server.public.port();
-    assert_eq!(
-        get(([127, 0, 0, 1], port).into(), "/health").await.status,
-        200
-    );
+    for listen in ["[::]:0", ":0"] {
+        let server = TestServer::start_command(binary(), listen, &[]).await;
+        let port = server.public.port();
+        for host in [
+            Ipv4Addr::LOCALHOST.into(),
+            IpAddr::from(Ipv6Addr::LOCALHOST),
+        ] {
+            let answer = get((host, port).into(), "/health").await;
+            assert_eq!(answer.status, 200, "{listen} {host}");
+        }
+    }
 }
 
 #[tokio::test]
