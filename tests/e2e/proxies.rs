@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::Path,
     process::Command,
 };
@@ -11,17 +11,24 @@ use std::{
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::support::{
-    Client, Process, TestServer, Via,
-    client::pair_at,
-    eventually, http,
-    jwt::{Folder, certificate},
-    tunnel::Tunnel,
+use crate::{
+    support::{
+        Client, Process, TestServer, Via,
+        client::pair_at,
+        eventually, http,
+        jwt::{Folder, certificate},
+        tunnel::Tunnel,
+        user::text,
+    },
+    support_api::session,
 };
 
 /// A proxy that runs.
 struct Proxy {
     _process: Process,
+    address: SocketAddr,
+    /// Of the certificate that it shows.
+    chain: String,
     /// Where users reach it without TLS.
     tunnel: Tunnel,
 }
@@ -54,6 +61,8 @@ async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&
                 let tunnel = Tunnel::to(address, &chain).await;
                 return Proxy {
                     _process: process,
+                    address,
+                    chain,
                     tunnel,
                 };
             }
@@ -102,6 +111,19 @@ async fn serves(proxy: &Proxy, server: &TestServer) {
     assert_eq!(server.metric("limit_hits_total", limit).await, before + 1.0);
 }
 
+/// A user who says to be at another address is still at their own.
+async fn sees_through_claims(proxy: &Proxy, server: &TestServer) {
+    let source: IpAddr = [127, 0, 0, 2].into();
+    let elsewhere = Tunnel::from(source, proxy.address, &proxy.chain).await;
+    let claims =
+        "X-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n";
+    let begun = http::request(elsewhere.address, "GET", "/poll?wait=0", claims).await;
+    assert_eq!(begun.status, 200, "{}", begun.text());
+    let id = text(&begun.json()["messages"][0], "session_id");
+    let seen = session(server, &id).await;
+    assert_eq!(seen["address"], source.to_string(), "{seen}");
+}
+
 /// Two sessions for each user, who is at loopback here.
 const TWO_EACH: [&str; 5] = [
     "--limit-loopback",
@@ -131,6 +153,7 @@ async fn nginx_as_in_the_example() {
     .await;
     assert!(!fs::read_to_string(&log).unwrap().contains("secret"));
     serves(&proxy, &server).await;
+    sees_through_claims(&proxy, &server).await;
 }
 
 #[tokio::test]
@@ -154,6 +177,7 @@ async fn haproxy_as_in_the_example() {
     let program = ["haproxy", "-db", "-f", "haproxy.cfg"];
     let proxy = start(&folder, "haproxy.cfg", &server, &program).await;
     serves(&proxy, &server).await;
+    sees_through_claims(&proxy, &server).await;
 }
 
 #[tokio::test]
@@ -163,4 +187,5 @@ async fn caddy_as_in_the_example() {
     let program = ["caddy", "run", "--config", "Caddyfile"];
     let proxy = start(&folder, "Caddyfile", &server, &program).await;
     serves(&proxy, &server).await;
+    sees_through_claims(&proxy, &server).await;
 }

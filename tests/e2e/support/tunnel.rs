@@ -1,6 +1,9 @@
 //! TLS for clients that do not speak it: what they say to this address goes encrypted to the server.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -8,7 +11,7 @@ use rustls::{
 };
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket},
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::TlsConnector;
@@ -22,6 +25,11 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// To this server, whose certificate must be the one in this PEM file.
     pub(crate) async fn to(server: SocketAddr, certificate: &str) -> Self {
+        Self::from(Ipv4Addr::LOCALHOST.into(), server, certificate).await
+    }
+
+    /// The same, for users at `source`.
+    pub(crate) async fn from(source: IpAddr, server: SocketAddr, certificate: &str) -> Self {
         let connector = connector(certificate, &["http/1.1"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -31,7 +39,9 @@ impl Tunnel {
                 let (mut plain, _) = listener.accept().await.unwrap();
                 let connector = connector.clone();
                 open.spawn(async move {
-                    let socket = TcpStream::connect(server).await.unwrap();
+                    let socket = TcpSocket::new_v4().unwrap();
+                    socket.bind((source, 0).into()).unwrap();
+                    let socket = socket.connect(server).await.unwrap();
                     let name = ServerName::try_from("localhost").unwrap();
                     if let Ok(mut encrypted) = connector.connect(name, socket).await {
                         // Ends with either side.
