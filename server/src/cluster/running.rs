@@ -179,7 +179,9 @@ impl Part {
                 if let Some(context) = self.context.upgrade() {
                     let now = Instant::now();
                     context.matchmaker.tick(now);
-                    context.named_rooms.tick(context.config.get().resume.window, now);
+                    context
+                        .named_rooms
+                        .tick(context.config.get().resume.window, now);
                     context.tick_takes(now);
                     context.takes.unkept().into_iter().for_each(keeper::keep);
                 }
