@@ -89,7 +89,10 @@ async fn a_session_is_as_long_as_it_may_be_and_ends() {
     assert_eq!(answer(&mut ann).await, "audio_ack");
     let ended = host.expect("ended").await;
     assert_eq!(ended["reason"], "max_duration");
-    assert_eq!(ended["segments"], 1);
+    assert_eq!(
+        (&ended["segments"], &ended["stored_through"]),
+        (&json!(1), &json!(1))
+    );
     assert_eq!(host.closed().await, Some(1000));
     assert_eq!(ann.expect("ended").await["reason"], "max_duration");
     let mut late = Part::connect(&server, &talk.host, "").await.unwrap();
@@ -103,7 +106,7 @@ async fn a_session_is_as_long_as_it_may_be_and_ends() {
 async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
     let folder = Folder::new("budget");
     let limits = ["--transcribe-max-seconds-per-day", "3"];
-    let mut server = self::server(&folder, &limits).await;
+    let mut server = server(&folder, &limits).await;
     let mut hearing = Hearing::begin(&server).await;
     hearing.say(20).await;
     hearing.breathe().await;

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use voicematch_protocol::transcribe::{Deliver, EndReason, ProviderState, Role, Told};
 
 pub use attachment::{Attachment, Out, Reaction, Tool};
@@ -50,6 +50,8 @@ pub(crate) struct Session {
     state: Mutex<State>,
     /// How many tracks are open; and when that changes.
     open_tracks: watch::Sender<usize>,
+    /// Told whenever a segment is stored, or lost.
+    settled: Notify,
 }
 
 /// What changes of it.
@@ -114,6 +116,7 @@ impl Session {
                 audio_ms: 0,
             }),
             open_tracks: watch::Sender::new(0),
+            settled: Notify::new(),
         })
     }
 
@@ -144,6 +147,7 @@ impl Session {
             let mut state = session.lock();
             state.log.settle(entry.segment.seq, stored);
             session.tell_log(&state);
+            session.settled.notify_waiters();
         });
     }
 
@@ -217,7 +221,11 @@ impl Session {
             ended_ms: wall_ms(),
         };
         let stored = self.parts.writer.write_now(ended);
-        let _ = tokio::time::timeout(LAST_WORDS, stored).await;
+        let all_stored = async {
+            stored.await;
+            self.all_settled().await;
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, all_stored).await;
         let state = self.lock();
         let told = Told::Ended {
             reason,
@@ -228,6 +236,20 @@ impl Session {
         let told = tell::write(&told);
         for mailbox in state.mailboxes() {
             mailbox.leave(Closing::Ended, told.clone());
+        }
+    }
+
+    async fn all_settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            let is_settled = {
+                let state = self.lock();
+                state.log.stored_through() == state.log.last()
+            };
+            if is_settled {
+                return;
+            }
+            settled.await;
         }
     }
 

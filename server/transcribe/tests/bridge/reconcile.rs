@@ -8,7 +8,7 @@ use voicematch_transcribe::{
     provider::{Secret, gladia::Gladia},
     record::{Participant, ProviderJob, Record, RowId, Segment, SegmentKind, Session, Track},
     sessions::Sessions,
-    store::{self, Store as _},
+    store,
 };
 
 use crate::support::{

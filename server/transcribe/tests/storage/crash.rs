@@ -63,6 +63,7 @@ async fn begin(dir: &std::path::Path) -> (Writer, Arc<dyn store::Store>) {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stdout, reason = "what a kill loses is to be seen")]
 async fn killed_in_a_batch() {
     let dir = tempfile::tempdir().expect("a folder");
     let (writer, store) = begin(dir.path()).await;
