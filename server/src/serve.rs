@@ -25,7 +25,7 @@ use crate::{
     drain,
     events::Events,
     hand_over::{HandOver, Inherited},
-    http::{self, Public},
+    http::Public,
     listen::{self, Bound, BoundAddress, Listeners, SocketFile, certificate::Certificate},
     profile::Profiler,
     report::Reports,
@@ -204,7 +204,8 @@ impl Server {
         });
         #[cfg(feature = "cluster")]
         if let Some(node) = &shared.node {
-            node.serve(http::other_nodes::server(&shared, workers.handles.clone()));
+            let server = crate::http::other_nodes::server(&shared, workers.handles.clone());
+            node.serve(server);
         }
         let guard = Guard::new(config.reconnects_per_minute);
         let admission = Admission::new(config.limits, guard, config.workers, metrics);

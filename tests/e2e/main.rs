@@ -94,9 +94,13 @@ mod traces;
 #[cfg(feature = "transcribe")]
 mod transcription;
 #[cfg(feature = "transcribe")]
+mod transcription_access;
+#[cfg(feature = "transcribe")]
 mod transcription_figures;
 #[cfg(feature = "transcribe")]
 mod transcription_floods;
+#[cfg(feature = "transcribe")]
+mod transcription_gladia;
 #[cfg(feature = "transcribe")]
 mod transcription_hand_over;
 #[cfg(feature = "transcribe")]
@@ -109,6 +113,12 @@ mod transcription_moved;
 mod transcription_provider_faults;
 #[cfg(feature = "transcribe")]
 mod transcription_rates;
+#[cfg(feature = "postgres")]
+mod transcription_settings;
+#[cfg(feature = "postgres")]
+mod transcription_socket;
+#[cfg(feature = "postgres")]
+mod transcription_storage_ends;
 #[cfg(feature = "postgres")]
 mod transcription_storage_faults;
 #[cfg(feature = "transcribe")]

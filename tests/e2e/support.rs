@@ -1,6 +1,8 @@
 //! What all topics need: a server process, users, hand-made bytes, and waits that end.
 
 pub(crate) mod app;
+#[cfg(feature = "postgres")]
+pub(crate) mod asked;
 pub(crate) mod client;
 #[cfg(feature = "cluster")]
 pub(crate) mod engine;

@@ -2,11 +2,15 @@
 
 use rustix::process::Signal;
 use rustls::pki_types::ServerName;
+#[cfg(feature = "transcribe")]
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
+#[cfg(feature = "transcribe")]
+use crate::support::talk::{Part, Talk, words};
 use crate::support::{
     Client, RawSocket, TestServer, Via,
     client::pair_at,
@@ -75,6 +79,35 @@ async fn a_lost_connection_is_resumed() {
         one.resume(via).await.unwrap();
         one.hears("are you there?").await;
     }
+}
+
+#[cfg(feature = "transcribe")]
+#[tokio::test]
+async fn what_is_said_is_transcribed_and_a_drain_says_so() {
+    let folder = Folder::new("tls-transcribe");
+    let state = folder.path("state");
+    let flags = ["--transcribe", "fake:?final=1s", "--state-dir", &state];
+    let (mut server, chain) = server_with(&folder, &flags).await;
+    let tunnel = Tunnel::to(server.public, &chain).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let (_, token) = talk.let_in(&server, "ann", "speaker").await;
+    let connect = async |token: &str| Part::connect_to(tunnel.address, token, "").await.unwrap();
+    let (mut host, mut speaker) = (connect(&talk.host).await, connect(&token).await);
+    assert_eq!(host.ready["role"], "host");
+    speaker.send(json!({"type": "start", "live": false})).await;
+    let said = speaker.say(1, 35).await;
+    speaker.send(json!({"type": "stop"})).await;
+    let mut heard = Vec::new();
+    while heard.len() < said.len() {
+        heard.extend(words(host.expect("final").await["text"].as_str()));
+    }
+    assert_eq!(heard, said);
+    // More than a frame may have, and more than a record of TLS.
+    assert!(speaker.audio(vec![0; 70_000]).await);
+    assert_eq!(speaker.closed().await, Some(1009));
+    server.process.signal(Signal::TERM);
+    assert_eq!(host.closed().await, Some(4000));
+    assert_eq!(server.process.exit_code().await, Some(0));
 }
 
 #[tokio::test]

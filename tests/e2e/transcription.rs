@@ -1,16 +1,16 @@
 //! Transcription sessions: audio in, transcripts out to whom they are for, and stored.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::support::{
-    TestServer, http,
+    TestServer, becomes, http,
     jwt::Folder,
     run,
-    talk::{Part, Talk, ask, words},
+    talk::{Part, Talk, words},
 };
 
 /// Finals soon, so that tests are fast.
@@ -43,6 +43,18 @@ async fn hear(host: &mut Part, expected: &[String]) -> Vec<Value> {
     told
 }
 
+/// The figures of `/metrics` as JSON that other transcription services have, too.
+async fn figures(server: &TestServer) -> Value {
+    let only_json = "Accept: application/json\r\n";
+    let answer = http::request(server.admin, "GET", "/metrics", only_json).await;
+    let all = answer.json();
+    let named = ["activeConnections", "activeGladiaBridges", "queue"];
+    named
+        .map(|name| (name.to_owned(), all[name].clone()))
+        .into_iter()
+        .collect()
+}
+
 #[tokio::test]
 async fn the_host_reads_what_a_speaker_says_and_it_is_stored() {
     let folder = Folder::new("talk");
@@ -62,6 +74,12 @@ async fn the_host_reads_what_a_speaker_says_and_it_is_stored() {
     speaker.send(recording()).await;
     let said = speaker.say(1, 25).await;
     assert_eq!(speaker.expect("audio_ack").await["ms"], 100);
+    let now = figures(&server).await;
+    assert_eq!(
+        (&now["activeConnections"], &now["activeGladiaBridges"]),
+        (&json!(2), &json!(1)),
+        "{now}"
+    );
     speaker.send(json!({"type": "stop"})).await;
 
     let told = hear(&mut host, &said).await;
@@ -78,6 +96,12 @@ async fn the_host_reads_what_a_speaker_says_and_it_is_stored() {
     }
     let last = finals.len() as u64;
     while host.expect("stored").await["through"].as_u64() < Some(last) {}
+    // The session, two participants, the track and its end, and what was said.
+    let rows = 5 + last;
+    let queue =
+        json!({"queueLength": 0, "totalQueued": rows, "totalFlushed": rows, "totalErrors": 0});
+    let at_rest = json!({"activeConnections": 2, "activeGladiaBridges": 0, "queue": queue});
+    becomes(at_rest, "/metrics as JSON", async || figures(&server).await).await;
 
     // A speaker reads nothing of it.
     speaker.send(json!({"type": "ping", "id": 7})).await;
@@ -358,124 +382,28 @@ async fn bad_audio_costs_its_sender_only() {
     }
 }
 
-#[tokio::test]
-async fn who_may_create_join_see_and_end() {
-    let folder = Folder::new("access");
-    let server = server(&folder, &[]).await;
-    let nobody = Some("");
-    let (status, answer) = ask(
-        &server,
-        "POST",
-        "/api/sessions",
-        nobody,
-        &json!({"slug": "mine"}),
-    )
-    .await;
-    assert_eq!((status, &answer["code"]), (403, &json!("role_forbidden")));
-    let talk = Talk::create(&server, json!({"slug": "mine"})).await;
-    let (status, answer) = ask(
-        &server,
-        "POST",
-        "/api/sessions",
-        None,
-        &json!({"slug": "mine"}),
-    )
-    .await;
-    assert_eq!((status, &answer["code"]), (409, &json!("slug_taken")));
-    for slug in ["", "a b", "ä", &"x".repeat(65)] {
-        let (status, answer) = ask(
-            &server,
-            "POST",
-            "/api/sessions",
-            None,
-            &json!({"slug": slug}),
-        )
-        .await;
-        assert_eq!(
-            (status, &answer["code"]),
-            (400, &json!("bad_slug")),
-            "{slug}"
-        );
-    }
-    let join = "/api/sessions/mine/participants/join";
-    let user = json!({"user": "ann"});
-    assert_eq!(ask(&server, "POST", join, nobody, &user).await.0, 403);
-    assert_eq!(
-        ask(&server, "POST", join, Some("a.b.c"), &user).await.0,
-        401
-    );
-    let (ann, token) = talk.join(&server, "ann", "speaker").await;
-    let (again, _) = talk.join(&server, "ann", "speaker").await;
-    assert_eq!(ann, again);
-    // A speaker is no host, and opens no other session.
-    let other = Talk::create(&server, json!({"open": true})).await;
-    for path in ["mine/end", &format!("{}/end", other.slug)] {
-        let (status, _) = ask(
-            &server,
-            "POST",
-            &format!("/api/sessions/{path}"),
-            Some(&token),
-            &Value::Null,
-        )
-        .await;
-        assert_eq!(status, 403, "{path}");
-    }
-    assert_eq!(
-        ask(
-            &server,
-            "GET",
-            "/api/sessions/mine",
-            Some(&token),
-            &Value::Null
-        )
-        .await
-        .0,
-        200
-    );
-    assert_eq!(
-        ask(&server, "GET", "/api/sessions/mine", nobody, &Value::Null)
-            .await
-            .0,
-        403
-    );
-    assert_eq!(
-        ask(&server, "GET", "/api/sessions/none", None, &Value::Null)
-            .await
-            .0,
-        404
-    );
-    // An open session takes speakers, once each.
-    let join = format!("/api/sessions/{}/participants/join", other.slug);
-    assert_eq!(ask(&server, "POST", &join, nobody, &user).await.0, 200);
-    assert_eq!(ask(&server, "POST", &join, nobody, &user).await.0, 409);
-    let listener = json!({"user": "eve", "role": "listener"});
-    assert_eq!(ask(&server, "POST", &join, nobody, &listener).await.0, 403);
-    for token in ["", "x", "a.b.c"] {
-        assert_eq!(Part::connect(&server, token, "").await.err(), Some(401));
-    }
-    assert_eq!(
-        ask(
-            &server,
-            "DELETE",
-            "/api/sessions/mine",
-            Some(&talk.host),
-            &Value::Null
-        )
-        .await
-        .0,
-        200
-    );
-    assert_eq!(
-        ask(&server, "GET", "/api/sessions/mine", None, &Value::Null)
-            .await
-            .0,
-        404
-    );
+/// The threads of transcription that a server has.
+fn threads(server: &TestServer) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
+    let names = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("transcribe")).count()
+}
+
+/// The files in a folder.
+fn files(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn without_its_flags_there_is_none_of_it() {
-    let server = TestServer::start(&[]).await;
+    let folder = Folder::new("none-of-it");
+    let state = folder.path("without");
+    let server = TestServer::start(&["--state-dir", &state]).await;
     for (method, path) in [
         ("POST", "/api/sessions"),
         ("GET", "/transcribe"),
@@ -484,6 +412,13 @@ async fn without_its_flags_there_is_none_of_it() {
         let answer = http::request(server.public, method, path, "Content-Length: 0\r\n").await;
         assert_eq!(answer.status, 404, "{path}");
     }
+    assert_eq!(threads(&server), 0);
+    assert_eq!(files(&state), ["room.key"]);
+    // With one of them there is what was looked for.
+    let server = self::server(&folder, &[]).await;
+    assert!(threads(&server) > 0);
+    assert!(files(&folder.path("state")).contains(&"transcripts.db".into()));
+
     let (code, said) = run(&["--transcribe", "wosk:ws://x"]).await;
     assert_ne!(code, Some(0));
     assert!(said.contains("vosk"), "{said}");

@@ -10,7 +10,7 @@ use crate::support::{
     hearing::Hearing,
     http,
     jwt::Folder,
-    talk::{Part, Talk},
+    talk::{Part, Talk, handshake},
 };
 
 /// A speaker who is not a recording, with a token of their own.
@@ -44,13 +44,7 @@ async fn too_fast(mut part: Part) {
 async fn too_long(server: &TestServer, talk: &Talk) {
     let (_, token) = talk.join(server, "long", "speaker").await;
     let mut socket = RawSocket::connect(server).await;
-    let handshake = format!(
-        "GET /transcribe HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: token.{token}\r\n\r\n",
-        server.public
-    );
-    socket.write(handshake.as_bytes()).await;
+    socket.write(handshake(server, &token).as_bytes()).await;
     let answer: http::Response = socket.response().await;
     assert_eq!(answer.status, 101);
     socket.expect("ready").await;

@@ -5,107 +5,14 @@ use serde_json::json;
 use voicematch_test_postgres::Postgres;
 
 use crate::support::{
-    TestServer, becomes,
+    TestServer,
+    asked::{Asked, FAKE},
+    becomes,
     hearing::Hearing,
-    http,
     jwt::Folder,
     pair,
     sqlite::{self, Lock},
-    talk::ask,
 };
-
-/// Many finals, so that there is much to write.
-const FAKE: &str = "fake:?final=500ms&delay=10ms";
-
-const SURVEY: &str = r#"
-id = "mood"
-languages = ["en"]
-[[question]]
-id = "now"
-type = "text"
-text = { en = "How are you?" }
-[[question]]
-id = "then"
-type = "text"
-text = { en = "And yesterday?" }
-[[question]]
-id = "soon"
-type = "text"
-text = { en = "And tomorrow?" }
-"#;
-
-fn flags(folder: &Folder, database: &str) -> Vec<String> {
-    let (state, survey) = (folder.path("state"), folder.write("mood.toml", SURVEY));
-    let flags = ["--transcribe", FAKE, "--survey", &survey];
-    let more = ["--database", database, "--state-dir", &state];
-    [flags, more]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
-}
-
-/// A server with a survey, and an interview that has begun.
-struct Asked {
-    server: TestServer,
-    interview: String,
-    token: String,
-}
-
-impl Asked {
-    async fn begin(folder: &Folder, database: &str) -> Self {
-        let flags = flags(folder, database);
-        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-        Self::of(TestServer::start(&flags).await).await
-    }
-
-    /// Of a server with mounts of its own.
-    async fn begin_with_mounts(folder: &Folder, script: &str, database: &str) -> Self {
-        let flags = flags(folder, database);
-        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-        Self::of(TestServer::start_with_mounts(script, &flags).await).await
-    }
-
-    async fn of(server: TestServer) -> Self {
-        let path = "/api/surveys/mood/sessions";
-        let (status, begun) = ask(&server, "POST", path, None, &json!({})).await;
-        assert_eq!(status, 201, "{begun}");
-        let text = |name: &str| begun[name].as_str().unwrap().to_owned();
-        Self {
-            server,
-            interview: text("session"),
-            token: text("token"),
-        }
-    }
-
-    /// Answers the next question; again, as a caller does that has lost the first reply.
-    async fn answer(&self, text: &str) {
-        let path = format!("/api/surveys/sessions/{}/record_response", self.interview);
-        let given = json!({"value": text, "request_id": text});
-        for _ in 0..2 {
-            let token = Some(&*self.token);
-            let (status, reply) = ask(&self.server, "POST", &path, token, &given).await;
-            assert_eq!((status, &reply["stored"]), (200, &json!(true)), "{reply}");
-        }
-    }
-
-    /// The stored answers.
-    async fn answers(&self) -> Vec<String> {
-        let answer = http::get(self.server.admin, "/api/surveys/mood/answers.jsonl").await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let lines = answer.text().lines();
-        let values = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        values
-            .map(|line| line["value"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    async fn ready(&self) -> String {
-        let answer = self.server.admin("/readyz").await;
-        assert_eq!(answer.status, 200, "matching needs no database");
-        answer.text().to_owned()
-    }
-}
 
 /// What was said and answered before, in and after an outage is stored once.
 async fn an_outage(
@@ -299,59 +206,4 @@ async fn sqlite_that_may_only_be_read_at_first() {
     hearing.assert_all_heard();
     let (told, stored) = hearing.assert_stored(&server).await;
     assert_eq!(told, stored);
-}
-
-#[tokio::test]
-async fn sqlite_that_is_full_and_the_spill_too() {
-    let folder = Folder::new("sqlite-full");
-    let (file, state) = (folder.path("transcripts.db"), folder.path("state"));
-    let url = format!("sqlite:{file}");
-    let fake = "fake:?final=100ms&partial=1m&delay=10ms";
-    let base = ["--transcribe", fake, "--state-dir", &state];
-    drop(TestServer::start(&[&base[..], &["--database", &url]].concat()).await);
-    sqlite::ask(&file, "CREATE TABLE ballast (bytes BLOB)");
-    sqlite::ask(
-        &file,
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) INSERT INTO ballast SELECT zeroblob(4000) FROM n",
-    );
-    let pages: u64 = sqlite::ask(&file, "PRAGMA page_count").parse().unwrap();
-    let url = format!("{url}?max_page_count={}", pages + 4);
-    let little = ["--database", &url, "--transcribe-spill", "64KiB"];
-    let flags = [&base[..], &little, &["--transcribe-queue-size", "50"]].concat();
-    let server = TestServer::start(&flags).await;
-    let mut hearing = Hearing::begin(&server).await;
-    for _ in 0..100 {
-        if hearing.lost.is_empty() {
-            hearing.goes_on().await;
-        }
-    }
-    assert!(!hearing.lost.is_empty());
-    let answer = server.admin("/readyz").await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("degraded"), "{}", answer.text());
-    let (status, refused) = ask(&server, "POST", "/api/sessions", None, &json!({})).await;
-    assert_eq!((status, &refused["code"]), (507, &json!("storage_full")));
-    pair(&server).await;
-    sqlite::ask(&file, "DELETE FROM ballast");
-    becomes(200, "/readyz without a word of it", async || {
-        let answer = server.admin("/readyz").await;
-        if answer.text() == "ok\n" {
-            answer.status
-        } else {
-            0
-        }
-    })
-    .await;
-    hearing.goes_on().await;
-    hearing.assert_all_heard();
-    let (told, stored) = hearing.assert_stored(&server).await;
-    let lost = server.metric("transcribe_lost_segments_total", "").await;
-    assert!(lost >= 1.0);
-    assert_eq!((told - stored) as f64, lost);
-    let dropped = server
-        .metric("transcribe_records_dropped_total", r#"reason="full""#)
-        .await;
-    assert!(dropped >= lost, "{dropped}");
-    let (status, _) = ask(&server, "POST", "/api/sessions", None, &json!({})).await;
-    assert_eq!(status, 201);
 }

@@ -173,7 +173,10 @@ async fn a_database_that_hangs_in_mid_run_costs_no_word_and_doubles_none() {
     let back = |postgres: &mut Postgres| postgres.signal(Signal::CONT);
     let ran = database_faults(away, back).await;
     // In each line of the run, and in each window of the report.
-    assert!(ran.stderr.contains(" queued"), "{}", ran.stderr);
+    let line = ran.stderr.lines().find(|line| line.contains(" queued, "));
+    let line = line.unwrap_or_else(|| panic!("{}", ran.stderr));
+    assert!(line.ends_with(" MB") || line.contains(" MB  "), "{line}");
+    assert!(line.contains(" chunks, "), "{line}");
     let windows = ran
         .json
         .pointer("/series/windows")

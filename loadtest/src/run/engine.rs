@@ -339,6 +339,7 @@ impl Workers {
                 progress.message = second.message.quantiles();
                 progress.own_lateness = second.lateness.quantiles();
                 progress.server_queue = second.now.transcribing().map(|it| it.queue);
+                progress.server_rss_bytes = second.now.server.map(|it| it.rss_bytes);
             }
             while next_look <= now {
                 next_look += Duration::from_secs(1);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    base::units,
     measure::{nodes::FaultKind, sample::Sample, talk::TalkSample},
     record::Quantiles,
 };
@@ -30,6 +31,7 @@ pub struct Counters {
     calls_ended: AtomicU64,
     errors: AtomicU64,
     audio_ms: AtomicU64,
+    chunks: AtomicU64,
     words: AtomicU64,
 }
 
@@ -81,6 +83,7 @@ impl Counters {
             Sample::Talk(TalkSample::Spoken { audio, .. }) => {
                 let ms = u64::try_from(audio.as_millis()).unwrap_or(u64::MAX);
                 self.audio_ms.fetch_add(ms, Relaxed);
+                add(&self.chunks);
             }
             Sample::Talk(TalkSample::Final { heard, .. }) => {
                 self.words.fetch_add(heard.heard, Relaxed);
@@ -154,10 +157,14 @@ pub struct Progress {
     pub open_calls: u64,
     /// Audio that was sent, of all speakers together.
     pub audio: Duration,
+    /// Chunks of audio that were sent.
+    pub chunks: u64,
     /// Words that hosts of transcription sessions have heard.
     pub words: u64,
     /// Segments and answers that wait to be stored at the server, by its own metrics.
     pub server_queue: Option<u64>,
+    /// Memory of the server, by its own metrics.
+    pub server_rss_bytes: Option<u64>,
     /// Match latency in the last complete second.
     pub matching: Quantiles,
     /// Message latency from the moment due, in the last complete second.
@@ -183,6 +190,7 @@ impl Progress {
             message: before.message,
             own_lateness: before.own_lateness,
             server_queue: before.server_queue,
+            server_rss_bytes: before.server_rss_bytes,
             ..Self::default()
         };
         for worker in counters {
@@ -200,6 +208,7 @@ impl Progress {
             now.errors += worker.errors.load(Relaxed);
             now.refused += worker.refused.load(Relaxed);
             now.audio += Duration::from_millis(worker.audio_ms.load(Relaxed));
+            now.chunks += worker.chunks.load(Relaxed);
             now.words += worker.words.load(Relaxed);
             let ended = worker.calls_ended.load(Relaxed);
             now.open_calls += worker.calls.load(Relaxed).saturating_sub(ended);
@@ -216,6 +225,26 @@ impl Progress {
     /// Whether no user sends any more and no message is under way, as far as is known during the run.
     pub fn settled(&self) -> bool {
         self.sending == 0 && self.in_flight() == 0 && self.open_calls == 0
+    }
+
+    /// What speakers have sent, and hosts have heard; `None`: nobody has spoken.
+    pub fn speech(&self) -> Option<String> {
+        (!self.audio.is_zero()).then(|| {
+            format!(
+                "{} s of audio in {} chunks, {} words",
+                self.audio.as_secs(),
+                self.chunks,
+                self.words
+            )
+        })
+    }
+
+    /// What the server's own metrics say; `None`: they are not read.
+    pub fn server(&self) -> Option<String> {
+        let queue = self.server_queue.map(|queue| format!("{queue} queued"));
+        let memory = self.server_rss_bytes.map(|rss| units::bytes(rss as f64));
+        let both: Vec<_> = queue.into_iter().chain(memory).collect();
+        (!both.is_empty()).then(|| format!("server {}", both.join(", ")))
     }
 
     /// Messages that are under way or lost.
@@ -245,18 +274,10 @@ impl fmt::Display for Progress {
             planned.as_secs_f64().ceil(),
             self.messages_per_second
         )?;
-        if !self.audio.is_zero() {
-            write!(
-                f,
-                "  {} s of audio, {} words",
-                self.audio.as_secs(),
-                self.words
-            )?;
+        for more in [self.speech(), self.server()].into_iter().flatten() {
+            write!(f, "  {more}")?;
         }
-        match self.server_queue {
-            Some(queue) => write!(f, "  {queue} queued"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -317,5 +338,27 @@ mod tests {
             (now.messages_per_second - 1.0).abs() < 1e-9,
             "half of 2, as there was no rate before"
         );
+    }
+    #[test]
+    fn a_line_says_what_was_spoken_and_what_the_server_uses() {
+        let worker = Counters::default();
+        for _ in 0..25 {
+            worker.add(&Sample::Talk(TalkSample::Spoken {
+                lateness: Duration::ZERO,
+                audio: Duration::from_millis(100),
+                numbered: true,
+            }));
+        }
+        let before = Progress {
+            server_queue: Some(7),
+            server_rss_bytes: Some(45_200_000),
+            ..Progress::default()
+        };
+        let now = Progress::read([&worker].into_iter(), Duration::from_secs(5), &before);
+        let line = now.to_string();
+        let end = "  2 s of audio in 25 chunks, 0 words  server 7 queued, 45.2 MB";
+        assert!(line.ends_with(end), "{line}");
+        let silent = Progress::default().to_string();
+        assert!(silent.ends_with("0 errors"), "{silent}");
     }
 }

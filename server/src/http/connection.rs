@@ -187,11 +187,6 @@ impl Connection {
             return Ok(None);
         }
         let identity = self.identify(request).await?;
-        let user = identity.as_ref().map(|identity| &*identity.user);
-        let banned = user.and_then(|user| self.public.bans.of_user(user, Instant::now()));
-        if let Some(until) = banned {
-            return Err(Box::new(self.banned(until)));
-        }
         // Each session has a count: that of the connection may be another session's by now.
         let user = self.user_address(request.headers());
         match self.permit.count_user(user) {
@@ -207,7 +202,7 @@ impl Connection {
         }
     }
 
-    /// The user whom the app lets in, where it is asked.
+    /// The user whom the app lets in, where it is asked, and whom no operator keeps out.
     pub(super) async fn identify<B: Sync>(
         &self,
         request: &Request<B>,
@@ -229,7 +224,12 @@ impl Connection {
             address: Some(self.user_address(headers)),
         };
         let why = match auth.admit(shown).await {
-            Ok(identity) => return Ok(Some(Box::new(identity))),
+            Ok(identity) => {
+                return match self.public.bans.of_user(&identity.user, Instant::now()) {
+                    Some(until) => Err(Box::new(self.banned(until))),
+                    None => Ok(Some(Box::new(identity))),
+                };
+            }
             Err(why) => why,
         };
         let (label, error) = match why {

@@ -366,6 +366,7 @@ fn fault(error: &Error) -> Closed {
 fn count(metrics: &Metrics, code: u16) {
     match code {
         code::TOO_LARGE => metrics.limit_hit("max_message_bytes"),
+        code::SLOW_CONSUMER => metrics.limit_hit("outbox_messages"),
         code::RATE_LIMITED => metrics.limit_hit("max_messages_per_second"),
         _ => {}
     }

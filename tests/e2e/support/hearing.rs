@@ -73,6 +73,14 @@ impl Hearing {
         }
     }
 
+    /// The host connects again, and is told what comes after the last that it was told.
+    pub(crate) async fn come_back(&mut self, server: &TestServer) {
+        let query = format!("?after={}", self.last());
+        self.host = Part::connect(server, &self.talk.host, &query)
+            .await
+            .unwrap();
+    }
+
     /// Says so many words.
     pub(crate) async fn say(&mut self, count: u32) {
         for word in self.speaker.say(1, count).await {

@@ -93,12 +93,16 @@ impl RawSocket {
 
     /// The same with a receive buffer so small that it is soon full.
     pub(crate) async fn open_narrow(server: &TestServer) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let stream = socket.connect(server.public).await.unwrap();
-        let mut socket = Self::over(stream);
+        let mut socket = Self::connect_narrow(server).await;
         socket.shake_hands(server).await;
         socket
+    }
+
+    /// Connects with such a buffer, and says nothing.
+    pub(crate) async fn connect_narrow(server: &TestServer) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self::over(socket.connect(server.public).await.unwrap())
     }
 
     async fn shake_hands(&mut self, server: &TestServer) {

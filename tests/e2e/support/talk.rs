@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 };
 use voicematch_protocol::numbered::Numbered;
 
-use super::{TestServer, http, within};
+use super::{TestServer, http, raw, within};
 
 /// A session that was created, and its host's token.
 pub(crate) struct Talk {
@@ -56,6 +56,13 @@ pub(crate) async fn ask(
     )
 }
 
+/// A handshake at `/transcribe` with this token.
+pub(crate) fn handshake(server: &TestServer, token: &str) -> String {
+    let offer = format!("\r\nSec-WebSocket-Protocol: token.{token}\r\n\r\n");
+    let plain = raw::handshake(server).replace("GET /ws ", "GET /transcribe ");
+    plain.replace("\r\n\r\n", &offer)
+}
+
 impl Talk {
     /// Creates a session as an operator does.
     pub(crate) async fn create(server: &TestServer, wanted: Value) -> Self {
@@ -67,16 +74,36 @@ impl Talk {
         }
     }
 
-    /// Lets a user join; their id, and their token.
+    /// Lets a user join, as the host does; their id, and their token.
     pub(crate) async fn join(
         &self,
         server: &TestServer,
         user: &str,
         role: &str,
     ) -> (String, String) {
+        self.join_with(server, Some(&self.host), user, role).await
+    }
+
+    /// The same as an operator does, who needs no connection of the public address.
+    pub(crate) async fn let_in(
+        &self,
+        server: &TestServer,
+        user: &str,
+        role: &str,
+    ) -> (String, String) {
+        self.join_with(server, None, user, role).await
+    }
+
+    async fn join_with(
+        &self,
+        server: &TestServer,
+        token: Option<&str>,
+        user: &str,
+        role: &str,
+    ) -> (String, String) {
         let path = format!("/api/sessions/{}/participants/join", self.slug);
         let wanted = json!({"user": user, "role": role});
-        let (status, answer) = ask(server, "POST", &path, Some(&self.host), &wanted).await;
+        let (status, answer) = ask(server, "POST", &path, token, &wanted).await;
         assert_eq!(status, 200, "{answer}");
         let part = |name: &str| answer["participant"][name].as_str().unwrap().to_owned();
         (part("id"), part("token"))
@@ -98,7 +125,6 @@ pub(crate) struct Part {
     /// The first message.
     pub(crate) ready: Value,
     chunk: u32,
-    track: u32,
 }
 
 impl Part {
@@ -139,7 +165,6 @@ impl Part {
                 socket,
                 ready: Value::Null,
                 chunk: 0,
-                track: 1,
             }),
             Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("the handshake failed: {error}"),
@@ -202,20 +227,25 @@ impl Part {
         self.socket.send(Message::binary(bytes)).await.is_ok()
     }
 
+    /// The next numbered chunk of track `track`, and the word that is to be heard.
+    pub(crate) fn chunk(&mut self, track: u32) -> (Vec<u8>, String) {
+        let mut bytes = vec![1; 3_200];
+        let header = Numbered {
+            track,
+            chunk: self.chunk,
+            sent_us: 0,
+        };
+        assert!(header.write(&mut bytes));
+        self.chunk += 1;
+        (bytes, header.word())
+    }
+
     /// Sends this many numbered chunks as a recording, as track `track`; the words that are to be heard.
     pub(crate) async fn say(&mut self, track: u32, chunks: u32) -> Vec<String> {
-        self.track = track;
         let mut words = Vec::new();
         for _ in 0..chunks {
-            let mut bytes = vec![1; 3_200];
-            let header = Numbered {
-                track: self.track,
-                chunk: self.chunk,
-                sent_us: 0,
-            };
-            assert!(header.write(&mut bytes));
-            words.push(header.word());
-            self.chunk += 1;
+            let (bytes, word) = self.chunk(track);
+            words.push(word);
             assert!(self.audio(bytes).await);
         }
         words

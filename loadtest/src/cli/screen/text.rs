@@ -37,6 +37,12 @@ pub(super) fn body(progress: &Progress, history: &History, columns: usize) -> St
         "users    {connected} of {users} connected, {in_rooms} in rooms\n\
          messages {sent} sent, {delivered} delivered; {errors} errors\n"
     );
+    if let Some(speech) = progress.speech() {
+        let _ = writeln!(text, "talks    {speech}");
+    }
+    if let Some(server) = progress.server() {
+        let _ = writeln!(text, "{server}");
+    }
     let courses = [
         ("sent per second", "", &history.sent),
         ("matches per second", "", &history.matches),
