@@ -90,6 +90,8 @@ impl Tokens {
         let mut validation = Validation::new(Algorithm::HS256);
         // Its time is over when the connections that it has opened are closed, and not later.
         validation.leeway = 0;
+        // The crate counts whole seconds: in the second of `exp` it is over already.
+        validation.reject_tokens_expiring_in_less_than = 1;
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud"]);
         match decode::<Claims>(token, &self.verify, &validation) {
