@@ -78,9 +78,9 @@ async fn wrong_flags_are_named() {
         (&["--users", "900000"], "open files"),
         (&["--report", "/nonexistent/x.json"], "/nonexistent/x.json"),
         (&["--signal-interval", "1us"], "once in 1ms"),
-        // An address of documentation (RFC 5737).
+        // No machine has an address of this block (RFC 1112, section 4).
         (
-            &["--source-ips", "192.0.2.1"],
+            &["--source-ips", "240.0.0.1"],
             "not an address of this machine",
         ),
         (&["ws://me:secret@127.0.0.1:1/"], "Authorization"),

@@ -233,8 +233,8 @@ mod tests {
     async fn a_request_without_an_answer_says_why_and_who_is_to_blame() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        // An address for documentation (RFC 5737) fails like one without a free port.
-        let unbound = asked(address, &["192.0.2.1"]).await;
+        // No machine has an address of this block (RFC 1112, section 4): it fails like one without a free port.
+        let unbound = asked(address, &["240.0.0.1"]).await;
         let error = unbound.expect_err("not of this machine");
         assert_eq!(
             (error.blame(), error),
