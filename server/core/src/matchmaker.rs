@@ -480,17 +480,19 @@ impl Matchmaker {
     ) -> Result<(), Absent> {
         let shared = waiter.wish.shared_interests(&newcomer.wish);
         let (waiter, newcomer) = (waiter.side(now), newcomer.side(now));
-        let room = Room::open(&waiter, &newcomer, &shared, &self.shared, now)?;
-        let reach = match &self.across {
-            Some(across) if !across.index().is_up() => Reach::Fallback,
-            _ => Reach::Local,
+        let matched = |room: &Room| {
+            let reach = match &self.across {
+                Some(across) if !across.index().is_up() => Reach::Fallback,
+                _ => Reach::Local,
+            };
+            let waited = [waiter.waited, newcomer.waited];
+            self.shared.metrics.matched(kind.index(), reach, waited);
+            if let Some(trace) = &self.trace {
+                let users = [&waiter, &newcomer].map(|side| (side.member.id, side.waited));
+                trace.matched(room.id, PoolKind::LABELS[kind.index()], users);
+            }
         };
-        let waited = [waiter.waited, newcomer.waited];
-        self.shared.metrics.matched(kind.index(), reach, waited);
-        if let Some(trace) = &self.trace {
-            let users = [&waiter, &newcomer].map(|side| (side.member.id, side.waited));
-            trace.matched(room.id, PoolKind::LABELS[kind.index()], users);
-        }
+        Room::open(&waiter, &newcomer, &shared, &self.shared, now, matched)?;
         Ok(())
     }
 

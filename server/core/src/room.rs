@@ -84,6 +84,7 @@ impl Room {
         shared_interests: &[String],
         shared: &Arc<Shared>,
         now: Instant,
+        matched: impl FnOnce(&Self),
     ) -> Result<Arc<Self>, Absent> {
         let members = [waiter.member, newcomer.member].map(Arc::clone);
         let room = Arc::new(Self::new(RoomId(rand::random()), members, shared, now));
@@ -125,6 +126,7 @@ impl Room {
         *waiters_seat = Seat::InRoom(room.clone());
         *newcomers_seat = Seat::InRoom(room.clone());
         room.begins([waiter.waited, newcomer.waited], false);
+        matched(&room);
         drop((waiters_seat, newcomers_seat));
         Ok(room)
     }

@@ -93,7 +93,12 @@ impl Here<'_> {
             there_waited: who.about.waited(),
             offers,
         };
-        let opened = Room::open_half(half, &interests, shared, self.now, || tell(&link));
+        let tell = || {
+            tell(&link)?;
+            self.matched(room, ticket, who, offers);
+            Ok(())
+        };
+        let opened = Room::open_half(half, &interests, shared, self.now, tell);
         let opened = opened.map_err(|why| {
             if why == NoHalf::Full {
                 self.matchmaker.reopen(ticket, true);
@@ -102,11 +107,10 @@ impl Here<'_> {
         })?;
         self.halves.open(room, node, opened, self.elapsed());
         self.across.show_rooms(node, self.halves);
-        self.matched(room, ticket, who, offers);
         Ok(())
     }
 
-    /// A match is counted where the room is.
+    /// Counts and traces the match, while the user who is here cannot leave.
     fn matched(&self, room: RoomId, ticket: &Ticket, who: &Who, offers: bool) {
         let waited = self.now.saturating_duration_since(ticket.since);
         let kind = who.about.kind();
