@@ -109,6 +109,8 @@ enum Until<'a, 'b> {
 struct PartnerSearch {
     from: Duration,
     timed_out: bool,
+    /// The server drains, and makes no match: the next one is asked.
+    refused: bool,
 }
 
 /// A user.

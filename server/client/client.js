@@ -65,9 +65,11 @@ export class Voicematch extends EventTarget {
   /** The user's microphone; without media `null`. @type {Microphone | null} */ microphone;
   /** Where the user is, if anywhere. @type {Room | null} */ room = null;
   /** @type {Session} */ #session;
-  /** @type {Map<unknown, {type: string, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
+  /** @type {Map<unknown, {message: ClientMessage, again?: boolean, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */
+  #requests = new Map();
   #id = 0;
-  /** The request that a match will answer, and its criteria. @type {{id: number, criteria?: Criteria} | null} */ #search = null;
+  /** The request that a match will answer; 0: none. */ #search = 0;
+  /** The ticket of the last match. */ #left = '';
   /** Whether the network may have changed since the last word of the server. */ #moved = false;
   /** @type {import('./client/room.js').Wire} */ #wire;
   /** @type {RTCIceServer[]} */ #iceServers = [];
@@ -148,9 +150,9 @@ export class Voicematch extends EventTarget {
   async #find(type, { criteria, signal } = {}) {
     signal?.throwIfAborted();
     if (this.#search) throw new VoicematchError('already_waiting');
-    /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
+    const search = (this.#search = ++this.#id);
     const cancel = () => {
-      this.#refuse(search.id, signal?.reason);
+      this.#refuse(search, signal?.reason);
       this.#wire.post({ type: 'cancel_match' });
     };
     try {
@@ -158,10 +160,10 @@ export class Voicematch extends EventTarget {
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
       this.room?.end('next');
-      return await this.#request({ type, criteria }, search.id);
+      return await this.#request({ type, criteria }, search);
     } finally {
       signal?.removeEventListener('abort', cancel);
-      if (this.#search === search) this.#search = null;
+      if (this.#search === search) this.#search = 0;
     }
   }
 
@@ -170,8 +172,9 @@ export class Voicematch extends EventTarget {
     return new Promise((resolve, reject) => {
       if (this.state === 'closed') return reject(new VoicematchError('closed'));
       if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
-      this.#requests.set(id, { resolve, reject, type: message.type });
-      this.#session.send({ ...message, id });
+      message = { ...message, id };
+      this.#requests.set(id, { resolve, reject, message });
+      this.#session.send(message);
     });
   }
 
@@ -219,7 +222,7 @@ export class Voicematch extends EventTarget {
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
-      anew: () => this.#anew(),
+      anew: (untaken) => this.#anew(untaken),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),
     };
@@ -233,6 +236,10 @@ export class Voicematch extends EventTarget {
       case 'session':
       case 'resumed':
         this.#renewIce(/** @type {{ice_servers?: RTCIceServer[]}} */ (message).ice_servers);
+        for (const request of this.#requests.values()) {
+          if (request.again && message.type === 'resumed') this.#wire.post(request.message);
+          request.again = false;
+        }
         // A new way needs the server: it is there again.
         if (this.#moved) this.room?.peers.forEach((peer) => peer.state !== 'connecting' && peer.restart());
         return (this.#moved = false);
@@ -242,9 +249,9 @@ export class Voicematch extends EventTarget {
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
-        if (!this.#requests.has(this.#search?.id)) return this.#wire.post({ type: 'leave_room' });
+        if (!this.#requests.has(this.#search)) return this.#wire.post({ type: 'leave_room' });
         const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
-        return this.#answer(this.#search?.id, call);
+        return this.#answer(this.#search, call);
       }
       case 'room_joined': {
         const { room, room_id, members, room_ticket, you, id } = message;
@@ -257,7 +264,11 @@ export class Voicematch extends EventTarget {
       case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
       case 'peer_left': {
         const { room } = this;
-        if (room?.id !== message.room_id) return;
+        if (room?.id !== message.room_id) {
+          // Nobody waits in the match that the user has left.
+          if (message.reason !== 'draining') this.#left = '';
+          return;
+        }
         // In a cluster a room may have no place for who was in another one of its name.
         if (room.name && message.peer_id !== room.you?.peer_id) room.remove(message.peer_id);
         // Both go to another server, and this one of the two a moment later.
@@ -267,7 +278,12 @@ export class Voicematch extends EventTarget {
       }
       case 'ack':
       case 'pong': return this.#answer(message.id);
-      case 'error': return this.#refuse(message.id, new VoicematchError(message.code, message.message));
+      case 'error': {
+        const request = this.#requests.get(message.id);
+        // This server sends the user on: the next one is asked.
+        if (request && message.code === 'draining') return (request.again = true);
+        return this.#refuse(message.id, new VoicematchError(message.code, message.message));
+      }
       case 'offer': case 'answer': case 'ice_candidate': case 'message': return this.room?.take(message);
     }
   }
@@ -276,23 +292,31 @@ export class Voicematch extends EventTarget {
   #enter(room) {
     const enter = (/** @type {Room | null} */ now) => (this.#session.hurried = Boolean((this.room = now)));
     enter(room);
-    room.over = () => this.room === room && enter(null);
+    room.over = () => {
+      this.#left = (room instanceof Call && room.ticket) || '';
+      if (this.room === room) enter(null);
+    };
     return room;
   }
 
-  /** The session before is over. */
-  #anew() {
-    const search = this.#search;
+  /** The session before is over. @param {ClientMessage[]} untaken */
+  #anew(untaken) {
     const { room } = this;
     const call = room instanceof Call ? room : null;
-    for (const [id, { type }] of this.#requests) {
-      // What is said in a match is said again when the partner is back, and the wish for one is repeated.
-      if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
+    // The partner of a match that the user has left is to hear of it, and the wish for the next one is repeated.
+    if (this.#left && untaken.some(({ type }) => type === 'next' || type === 'leave_room')) {
+      this.#wire.post({ type: 'rejoin', ticket: this.#left });
+      this.#wire.post({ type: 'leave_room' });
+    }
+    for (const [id, { message }] of this.#requests) {
+      const { type } = message;
+      if (id === this.#search || type === 'join_room') this.#wire.post(message);
+      // What is said in a match is said again when the partner is back.
+      else if (type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
     }
     call?.hold();
     if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
-    if (search && this.#requests.has(search.id)) this.#wire.post({ type: 'find_match', ...search });
   }
 
   /** @param {RTCIceServer[]} iceServers */

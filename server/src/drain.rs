@@ -143,7 +143,8 @@ impl Group {
         let session = |member: &Arc<Member>| context.resumables.get(member.id);
         let now = Instant::now();
         match self.until {
-            None if self.at <= elapsed || self.is_over() => {
+            None if self.at <= elapsed || self.is_over() || self.asked_in_vain() => {
+                self.bring_partners();
                 // All of them, before the first one goes: who is still there must not speak to one who has gone.
                 let sessions = self.members.iter().filter_map(session);
                 sessions.for_each(|session| session.stop_taking(now));
@@ -167,6 +168,25 @@ impl Group {
         // Who comes back meanwhile gets what they have missed, and goes then.
         (self.members, self.until) = (absent, None);
         !self.members.is_empty()
+    }
+
+    /// Whether one of them has asked for what only the next server begins.
+    fn asked_in_vain(&self) -> bool {
+        self.members.iter().any(|member| member.asked_in_vain())
+    }
+
+    /// A match that was under way at the start of the drain has put two groups into one room: both go now.
+    fn bring_partners(&mut self) {
+        if self.in_room {
+            return;
+        }
+        let rooms = self
+            .members
+            .iter()
+            .filter_map(|member| Some((member.id, member.room()?)));
+        let partners = rooms.map(|(id, room)| room.peer_of(id).clone());
+        let here = partners.filter(|partner| partner.is_resumable() && !partner.is_there());
+        self.members.extend(here.collect::<Vec<_>>());
     }
 
     /// A room that has ended by itself.

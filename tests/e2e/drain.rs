@@ -215,7 +215,23 @@ async fn nobody_is_matched_while_draining() {
     let user = &mut users[last];
     user.find().await;
     user.expect_error("draining").await;
-    user.is_undisturbed().await;
+    assert_eq!(user.expect_close().await, 4000);
+}
+
+#[tokio::test]
+async fn those_who_ask_in_vain_go_at_once_and_their_partners_are_told() {
+    let mut server = TestServer::start(&["--drain-timeout", "1h"]).await;
+    let (mut first, mut second) = pair(&server).await;
+    begin(&server, Signal::TERM).await;
+    for user in [&mut first, &mut second] {
+        user.expect("draining").await;
+    }
+    first.send(json!({"type": "next"})).await;
+    first.expect_error("draining").await;
+    assert_eq!(first.expect_close().await, 4000);
+    assert_eq!(second.expect_peer_left().await, "next");
+    assert_eq!(second.expect_close().await, 4000);
+    assert_eq!(server.process.exit_code().await, Some(0));
 }
 
 #[tokio::test]

@@ -140,6 +140,10 @@ async fn every_error_has_its_code_and_the_session_goes_on() {
             // The budget must fill up again: only time does that, and asking would use it up.
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
+        if code == ErrorCode::Draining {
+            assert_eq!(user.expect_close().await, 4000);
+            continue;
+        }
         user.is_undisturbed().await;
         if let Some(mut partner) = partner {
             user.send(json!({"type": "message", "payload": "here"}))

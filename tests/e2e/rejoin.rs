@@ -206,6 +206,45 @@ async fn the_newest_takes_the_seat_and_who_gives_up_is_free() {
 }
 
 #[tokio::test]
+async fn those_who_leave_before_their_partner_is_back_are_not_waited_for() {
+    for (request, reason) in [
+        ("next", "next"),
+        ("leave_room", "left"),
+        ("leave", "closed"),
+    ] {
+        let server = TestServer::start(&[]).await;
+        let [(_, first), (_, second)] = meet([&server; 2], [Via::WebSocket; 2]).await;
+        kill(server).await;
+        let server = TestServer::start(&[]).await;
+        let ticket = text(&first, "room_ticket");
+        let mut user = rejoin(&server, Via::WebSocket, &ticket).await;
+        user.expect("rejoining").await;
+        match request {
+            "leave" => user.write(&json!({"type": "leave"})).await,
+            _ => user.send(json!({"type": request, "id": 1})).await,
+        }
+        match request {
+            "next" => drop(user.expect("waiting").await),
+            "leave_room" => drop(user.expect("ack").await),
+            _ => {
+                server
+                    .reaches("websocket_active_connections", "", 0.0)
+                    .await
+            }
+        }
+        let mut partner = rejoin(&server, Via::WebSocket, &text(&second, "room_ticket")).await;
+        let told = partner.expect("peer_left").await;
+        assert_eq!(told["reason"], reason, "{told}");
+        assert_eq!(told["peer_id"], second["peer_id"], "{told}");
+        // They wait for nobody, and a later ticket opens the room for the one who left, if both want that.
+        partner
+            .send(json!({"type": "rejoin", "ticket": text(&second, "room_ticket")}))
+            .await;
+        partner.expect("rejoining").await;
+    }
+}
+
+#[tokio::test]
 async fn keys_come_from_files_and_can_be_exchanged() {
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("keys");
     let _ = std::fs::remove_dir_all(&folder);

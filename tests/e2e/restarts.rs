@@ -79,11 +79,10 @@ async fn restarts_under_load(scenario: &str, users: u64, restarts: u64, gauge: &
     let record = record.expect("a run");
     let report = loadtest::terminal(&record);
     let failover = record.failover.as_ref().expect("users moved");
-    assert_eq!(
-        (failover.moved, failover.not_moved),
-        (restarts * users, 0),
-        "{report}"
-    );
+    assert_eq!(failover.not_moved, 0, "{report}");
+    // Users who have not found their partner again when the next restart comes are counted once for both.
+    assert!(failover.moved <= restarts * users, "{report}");
+    assert!(failover.moved * 10 > restarts * users * 9, "{report}");
     assert!(record.errors.is_empty(), "{report}");
     assert_eq!(record.matches.failed, 0, "{report}");
     assert!(record.delivery.iter().any(|part| part.delivered > 0));
@@ -114,6 +113,42 @@ async fn ten_restarts_under_load_lose_nothing_and_fail_no_match() {
         "#
     );
     restarts_under_load(&scenario, USERS, 10, "rooms_active", USERS as f64 / 2.0).await;
+}
+
+/// Users talk for a while, and look for another partner, over each transport: those whose search a server in a drain does not begin
+/// find somebody at the next one.
+#[cfg(feature = "self-test")]
+#[tokio::test]
+async fn ten_restarts_while_users_search_lose_nothing_and_fail_no_match() {
+    const USERS: u64 = 40;
+    let scenario = format!(
+        r#"
+        name = "restarts"
+        transport = "mixed"
+        resume = true
+        timeouts = {{ message = "60s", match = "60s" }}
+        phase = [
+            {{ name = "ramp", duration = "1s", users = {USERS} }},
+            {{ name = "restarts", duration = "5min", users = {USERS} }},
+        ]
+        [[flow]]
+        name = "talk to many"
+        rematch = true
+        steps = [
+            "connect",
+            "find_match",
+            {{ loop = "endless", steps = [{{ send = "message", every = "200ms", times = 10 }}, "next"] }},
+        ]
+        "#
+    );
+    restarts_under_load(
+        &scenario,
+        USERS,
+        10,
+        "websocket_active_connections",
+        USERS as f64,
+    )
+    .await;
 }
 
 /// Who talks to all in a named room finds all of them at the next server, and misses nothing.

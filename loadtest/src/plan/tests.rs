@@ -174,7 +174,7 @@ fn other_users_keep_the_pace_and_another_length_is_that_of_the_hold() {
 }
 
 #[test]
-fn whoever_avoids_a_partner_may_wait_longer() {
+fn a_user_who_avoids_a_partner_may_wait_longer() {
     let mut plan = plan();
     assert_eq!(plan.fair_wait(), secs(2));
     plan.flows[0].steps.push(Step::Next);

@@ -224,7 +224,8 @@ impl User {
             }
             None => self.tell(Sample::MovedBack),
         }
-        sent.or_else(|error| self.lose(error, now))
+        sent.or_else(|error| self.lose(error, now))?;
+        self.ask_again()
     }
 
     /// A user whom a storm dropped is connected again, and in the same room as before.

@@ -204,12 +204,16 @@ impl User {
         if self.is_rejoining() {
             return self.on_not_rejoined(now);
         }
+        let room = view.room_id.as_deref().map(room_key);
         let Some(stay) = &self.room else {
+            if self.leaving.is_some() && self.leaving == room {
+                self.forget_left_room();
+            }
             return Ok(());
         };
-        let room = view.room_id.as_deref().map(room_key);
         let peer = view.peer_id.as_deref().map(room_key);
-        let other_peer = stay.peer.is_some() && peer.is_some_and(|peer| stay.peer != Some(peer));
+        let known = stay.moved_peer.or(stay.peer);
+        let other_peer = known.is_some() && peer.is_some_and(|peer| known != Some(peer));
         if room.is_some_and(|room| room != stay.room) || other_peer {
             self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
@@ -255,7 +259,8 @@ impl User {
         }
         let receipt = (stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
         let from = view.from.as_deref().map(room_key);
-        let from_partner = from.is_some_and(|from| stay.peer.is_none_or(|peer| peer == from));
+        let from_partner = from
+            .is_some_and(|from| (stay.moved_peer.or(stay.peer)).is_none_or(|peer| peer == from));
         let altered = !from_partner || route.kind != kind || tag.altered(payload.get());
         let took = self.context.waited(tag.due + tag.lateness, now);
         // Other shards have other clocks.
@@ -335,6 +340,9 @@ impl User {
 
     fn on_error(&mut self, code: &str) {
         let is = |known: ErrorCode| code == known.as_str();
+        if is(ErrorCode::Draining) && self.is_refused_in_drain() {
+            return;
+        }
         // Right if the partner has just left, or their server is lost, which the server may report before or after this.
         // The ledger decides at the end of the stay.
         match &mut self.room {

@@ -191,13 +191,20 @@ impl User {
         new.moving = Move::Rejoins { since };
         new.unheard_since = old.unheard_since;
         let ticket = old.ticket.clone();
-        new.held_back = old.for_the_next();
+        new.ticket.clone_from(&ticket);
+        let room = self.room.as_ref().map(|stay| stay.room);
+        let room = room.or(self.named.as_ref().and_then(|named| named.room()));
+        let leaves_anew = !self.is_in_room() && ticket.is_some() && old.has_untaken_leave();
+        if !leaves_anew {
+            self.leaving = None;
+        }
+        new.held_back = old.for_the_next(room, leaves_anew);
+        let rejoins = self.is_in_room() || leaves_anew;
         self.resume = Some(Box::new(new));
-        self.leaving = None;
         if let Some(named) = &mut self.named {
             named.moves();
         }
-        match (self.is_in_room(), ticket) {
+        match (rejoins, ticket) {
             (false, _) => self.moved(now),
             (true, Some(ticket)) => {
                 let rejoin = format!(
@@ -217,12 +224,14 @@ impl User {
         view: &ServerView<'_>,
     ) -> Result<(), ErrorKind> {
         let room = view.room_id.as_deref().map(room_key);
+        if self.leaves_anew() && self.room.is_none() && room == self.leaving {
+            return self.moved(now);
+        }
         let Some(stay) = self.room.as_mut().filter(|stay| Some(stay.room) == room) else {
             self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
         };
-        stay.session = self.session_id;
-        stay.peer = view.peer_id.as_deref().map(room_key);
+        stay.moved_peer = view.peer_id.as_deref().map(room_key);
         self.moved(now)
     }
 
@@ -250,6 +259,12 @@ impl User {
     pub(super) fn on_not_rejoined(&mut self, now: Duration) -> Result<(), ErrorKind> {
         let searches = self.room.is_some() && self.torn.is_some() && self.rematches();
         self.tell_not_moved(ErrorKind::WrongRoom);
+        self.leaving = None;
+        if let Some(resume) = &mut self.resume
+            && resume.leaves_anew()
+        {
+            resume.held_back.clear();
+        }
         self.leave_room(true);
         self.leave_named_room(true);
         self.moved(now)?;
@@ -268,7 +283,37 @@ impl User {
     /// Whether the user waits to be put into the room again.
     pub(super) fn is_rejoining(&self) -> bool {
         let moving = self.resume.as_ref().map(|resume| resume.moving);
-        self.is_in_room() && matches!(moving, Some(Move::Rejoins { .. }))
+        let rejoins = self.is_in_room() || self.leaves_anew();
+        rejoins && matches!(moving, Some(Move::Rejoins { .. }))
+    }
+
+    /// Whether the user goes back into a room in order to leave it.
+    fn leaves_anew(&self) -> bool {
+        self.resume
+            .as_ref()
+            .is_some_and(|resume| resume.leaves_anew())
+    }
+
+    /// The partner has left, too: nobody waits in the room that the user leaves.
+    pub(super) fn forget_left_room(&mut self) {
+        if let Some(resume) = &mut self.resume {
+            resume.ticket = None;
+        }
+    }
+
+    /// The server drains, and makes no match. False: this user asks no other one.
+    pub(super) fn is_refused_in_drain(&mut self) -> bool {
+        let search = self.search.as_mut().filter(|_| self.resume.is_some());
+        search.map(|search| search.refused = true).is_some()
+    }
+
+    /// Asks for the match that the server before did not make.
+    pub(super) fn ask_again(&mut self) -> Result<(), ErrorKind> {
+        let refused = (self.search.as_mut()).map(|search| std::mem::take(&mut search.refused));
+        match refused {
+            Some(true) => self.say(ClientType::FindMatch),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the user is in a room, of two or named.
@@ -283,6 +328,7 @@ impl User {
             return Ok(());
         };
         let moving = std::mem::take(&mut resume.moving);
+        let leaves_anew = resume.leaves_anew();
         if let Move::Rejoins { since } | Move::Gathers { since } = moving {
             let after = now.saturating_sub(since);
             self.tell(Sample::Moved { after });
@@ -290,8 +336,11 @@ impl User {
         if self.is_in_room() {
             self.together_again(now);
         }
-        if self.search.is_some() {
-            self.say(ClientType::FindMatch)?;
+        if leaves_anew {
+            // The wish for another partner is among what was held back.
+        } else if let Some(search) = &mut self.search {
+            search.refused = true;
+            self.ask_again()?;
         } else if !self.is_in_room() {
             self.ask_to_join()?;
         }

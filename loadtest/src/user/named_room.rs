@@ -102,7 +102,7 @@ impl NamedRoom {
     }
 
     /// A hash of its name, which is the same at each server.
-    fn room(&self) -> Option<u64> {
+    pub fn room(&self) -> Option<u64> {
         self.is_joined().then(|| room_key(&self.name))
     }
 

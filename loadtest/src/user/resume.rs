@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::{
     base::random::mixed,
-    measure::sample::ErrorKind,
+    measure::sample::{Direction, ErrorKind},
     plan::Transport,
     user::{
         WorkerContext,
@@ -18,6 +18,7 @@ use crate::{
         moving::Move,
         net::connection::{Connection, Event, Session, Wanted},
         place::Place,
+        tag::Tag,
     },
 };
 
@@ -44,6 +45,13 @@ const PLACES: [&str; 6] = [
     "join_room",
     "rejoin",
 ];
+
+/// Those that leave a room of two.
+const LEAVES: [&str; 2] = ["next", "leave_room"];
+
+fn is_one_of(text: &str, types: &[&str]) -> bool {
+    inbound::type_of(text).is_some_and(|kind| types.contains(&&*kind))
+}
 
 type Job = Pin<Box<dyn Future<Output = Result<Back, ErrorKind>>>>;
 
@@ -195,9 +203,20 @@ impl Resume {
         Ok(())
     }
 
-    /// What the server has not taken, and what was held back, without numbers. Where the user is, or wants to be, is said
-    /// anew in the next session.
-    pub fn for_the_next(self) -> VecDeque<String> {
+    /// Whether the server has not taken that the user leaves their room.
+    pub fn has_untaken_leave(&self) -> bool {
+        let mut kept = self.kept.iter();
+        kept.any(|(_, text)| is_one_of(text, &LEAVES)) || self.leaves_anew()
+    }
+
+    /// Whether the user goes back into a room to say the rest there, and to leave it.
+    pub fn leaves_anew(&self) -> bool {
+        self.held_back.iter().any(|text| is_one_of(text, &LEAVES))
+    }
+
+    /// What the server has not taken, and what was held back, without numbers: all of it, if the user goes back into the `room`
+    /// that they leave. Otherwise what is said in this room, as where the user is, or wants to be, is said anew.
+    pub fn for_the_next(self, room: Option<u64>, leaves_anew: bool) -> VecDeque<String> {
         let unnumbered = |(_, text): (u64, String)| {
             // The number and what has arrived stand first.
             let fields = text.splitn(3, ',').nth(2).unwrap_or_default();
@@ -205,8 +224,11 @@ impl Resume {
         };
         let kept = self.kept.into_iter().map(unnumbered);
         let all = kept.chain(self.held_back);
-        all.filter(|text| !inbound::type_of(text).is_some_and(|kind| PLACES.contains(&&*kind)))
-            .collect()
+        let is_for_it = |text: &String| {
+            let tag = Tag::read(text).filter(|tag| tag.route.direction != Direction::ToServer);
+            !is_one_of(text, &PLACES) && tag.is_none_or(|tag| Some(tag.room) == room)
+        };
+        all.filter(|text| leaves_anew || is_for_it(text)).collect()
     }
 
     /// Tells the server what has arrived, and that the user is there.

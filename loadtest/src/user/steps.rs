@@ -179,6 +179,7 @@ impl User {
         self.search = Some(super::PartnerSearch {
             from: self.context.now(),
             timed_out: false,
+            refused: false,
         });
         self.tell(Sample::Searching {
             again: self.had_partner,

@@ -20,7 +20,8 @@
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: Incoming) => void} deliver
- * @property {() => void} anew The session before is over, and another one has taken its place.
+ * @property {(untaken: ClientMessage[]) => void} anew The session before is over, without having taken this, and another one
+ *   has taken its place.
  * @property {() => void} changed There is another state or transport.
  * @property {(reason: string) => void} end
  */
@@ -253,6 +254,7 @@ export class Session {
     this.#token = message.resume_token ?? this.#token;
     const isAnew = message.type === 'session' && this.id;
     this.id = message.session_id ?? this.id;
+    const untaken = this.#kept;
     if (message.type === 'session') {
       this.#after = this.#seq = 0;
       this.#kept = [];
@@ -263,7 +265,7 @@ export class Session {
     }
     this.#change('open');
     this.out.deliver(message);
-    if (isAnew) this.out.anew();
+    if (isAnew) this.out.anew(untaken);
   }
 
   /** @param {ClientMessage[]} requests */

@@ -192,6 +192,8 @@ pub(crate) struct Marks {
     pub(crate) whose: AtomicU8,
     /// The user has blocked somebody, or was blocked.
     pub(crate) has_blocks: AtomicBool,
+    /// The user has asked for something that a server in a drain does not begin.
+    pub(crate) asked_in_vain: AtomicBool,
 }
 
 /// The bounded queue to one user.

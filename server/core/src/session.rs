@@ -415,7 +415,9 @@ impl Session {
         (self.room, self.last_room) = (None, None);
         let ticket = self.ticket.take();
         let matched = ticket.filter(|ticket| !self.context.matchmaker.cancel(ticket));
-        self.give_up_rejoin();
+        // With the ticket of the room the user may come to the next server.
+        let returns = reason == CloseReason::Draining;
+        self.give_up_rejoin((!returns).then_some(LeaveReason::Ended(reason)));
         self.end_polls();
         self.leave_named_room(LeaveReason::Ended(reason));
         self.member.go(reason);

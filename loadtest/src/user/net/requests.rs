@@ -53,7 +53,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A request under way. It is part of the state, so that whoever waits for it may stop waiting.
+/// A request under way. It is part of the state, so that the one who waits for it may stop waiting.
 type UnderWay<T> = Pin<Box<dyn Future<Output = Result<T, ErrorKind>>>>;
 
 /// Where requests go, and what they show.

@@ -396,6 +396,19 @@ impl Member {
         self.outbox.marks().whose.load(Ordering::Acquire) == ADRIFT
     }
 
+    /// The user asks for something that a server in a drain does not begin.
+    pub(crate) fn ask_in_vain(&self) {
+        self.outbox
+            .marks()
+            .asked_in_vain
+            .store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the user has asked for something that a server in a drain does not begin: they are better off elsewhere.
+    pub fn asked_in_vain(&self) -> bool {
+        self.outbox.marks().asked_in_vain.load(Ordering::Relaxed)
+    }
+
     /// The id of the room that the user is in.
     pub fn room_id(&self) -> Option<RoomId> {
         match &*self.lock() {

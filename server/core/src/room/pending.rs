@@ -1,6 +1,6 @@
-//! Rooms of two that died with another process: whoever shows a ticket first waits for the other one.
+//! Rooms of two that died with another process: the user who shows a ticket first waits for the other one.
 //!
-//! Lock order: a shard of the pending rooms, then seats, then shards of those that were opened.
+//! Lock order: a shard of the pending rooms, then seats, then shards of those that were opened or left.
 
 use std::{
     sync::{Arc, Weak},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry};
-use voicematch_protocol::{CloseReason, RoomId, ServerMessage, SessionId};
+use voicematch_protocol::{CloseReason, LeaveReason, RoomId, ServerMessage, SessionId};
 
 use super::{Member, NO_TICKET, Place, Room, Shared, millis};
 
@@ -20,6 +20,8 @@ pub struct PendingRooms {
     rooms: DashMap<RoomId, Waiting, ahash::RandomState>,
     /// Rooms that were opened again: their old tickets open no second one.
     opened: DashMap<RoomId, Weak<Room>, ahash::RandomState>,
+    /// Rooms that one of the two has left before the other came, for as long as they would have waited.
+    left: DashMap<RoomId, Left, ahash::RandomState>,
     max: usize,
     shared: Arc<Shared>,
 }
@@ -29,6 +31,12 @@ struct Waiting {
     seat: u8,
 }
 
+struct Left {
+    seat: u8,
+    reason: LeaveReason,
+    until: Instant,
+}
+
 /// What came of a ticket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejoined {
@@ -36,6 +44,8 @@ pub enum Rejoined {
     Opened,
     /// The user waits for the partner until then, and has been told.
     Waits { until: Instant },
+    /// The partner came first and has left.
+    Left(LeaveReason),
 }
 
 /// Why a user cannot rejoin.
@@ -57,6 +67,7 @@ impl PendingRooms {
         Self {
             rooms: DashMap::with_hasher(ahash::RandomState::new()),
             opened: DashMap::with_hasher(ahash::RandomState::new()),
+            left: DashMap::with_hasher(ahash::RandomState::new()),
             max,
             shared,
         }
@@ -75,6 +86,12 @@ impl PendingRooms {
         let entry = self.rooms.entry(room);
         if self.opened.contains_key(&room) {
             return Err(CannotRejoin::Opened);
+        }
+        if let Some((_, left)) = self.left.remove(&room)
+            && left.seat != seat
+            && now < left.until
+        {
+            return Ok(Rejoined::Left(left.reason));
         }
         let mut place = match entry {
             Entry::Vacant(_) if full => {
@@ -165,17 +182,40 @@ impl PendingRooms {
         }
     }
 
-    /// The user no longer waits for the partner. False: the room was opened first.
-    pub fn give_up(&self, room: RoomId, id: SessionId) -> bool {
+    /// The user no longer waits for the partner, who is told why if they come. False: the room was opened first.
+    pub fn give_up(
+        &self,
+        room: RoomId,
+        id: SessionId,
+        why: Option<LeaveReason>,
+        now: Instant,
+    ) -> bool {
         let entry = self.rooms.entry(room);
         let Entry::Occupied(place) = entry else {
             return false;
         };
-        let is_own = place.get().member.id == id;
-        if is_own {
-            place.remove().member.stop_waiting(NO_TICKET);
+        if place.get().member.id != id {
+            return false;
         }
-        is_own
+        let Waiting { member, seat } = place.get();
+        member.stop_waiting(NO_TICKET);
+        if self.left.len() >= self.max {
+            self.left.retain(|_, left| now < left.until);
+        }
+        if let Some(reason) = why
+            && self.left.len() < self.max
+        {
+            let until = now + WAIT;
+            let seat = *seat;
+            let left = Left {
+                seat,
+                reason,
+                until,
+            };
+            self.left.insert(room, left);
+        }
+        place.remove();
+        true
     }
 
     pub fn len(&self) -> usize {

@@ -139,6 +139,10 @@ impl Session {
             .rejoin(&self.member, room, shown.seat, now);
         match rejoined {
             Ok(Rejoined::Opened) => Ok(()),
+            Ok(Rejoined::Left(reason)) => {
+                self.tell_partner_left(room, partner, reason);
+                Ok(())
+            }
             Ok(Rejoined::Waits { until }) => {
                 if let Some(resume) = &mut self.resume {
                     let rejoining = Rejoining {
@@ -226,14 +230,16 @@ impl Session {
         true
     }
 
-    /// The user no longer waits for a former partner. False: they did not, or the partner has come.
-    pub(super) fn give_up_rejoin(&mut self) -> bool {
+    /// The user no longer waits for a former partner, who is told why if they come now. False: they did not wait, or the
+    /// partner has come.
+    pub(super) fn give_up_rejoin(&mut self, why: Option<LeaveReason>) -> bool {
         let rejoining = self
             .resume
             .as_mut()
             .and_then(|resume| resume.rejoining.take());
         rejoining.is_some_and(|rejoining| {
-            (self.context.pending_rooms).give_up(rejoining.room, self.member.id)
+            let pending_rooms = &self.context.pending_rooms;
+            pending_rooms.give_up(rejoining.room, self.member.id, why, Instant::now())
         })
     }
 
@@ -248,13 +254,18 @@ impl Session {
         else {
             return;
         };
-        if self.give_up_rejoin() {
-            // A refusal means that this session is being closed.
-            let _ = self.member.outbox.send(&ServerMessage::PeerLeft {
-                room_id: room,
-                peer_id: partner,
-                reason: LeaveReason::Ended(CloseReason::Lost),
-            });
+        let reason = LeaveReason::Ended(CloseReason::Lost);
+        if self.give_up_rejoin(Some(reason)) {
+            self.tell_partner_left(room, partner, reason);
         }
+    }
+
+    fn tell_partner_left(&self, room_id: RoomId, peer_id: SessionId, reason: LeaveReason) {
+        // A refusal means that this session is being closed.
+        let _ = self.member.outbox.send(&ServerMessage::PeerLeft {
+            room_id,
+            peer_id,
+            reason,
+        });
     }
 }

@@ -81,7 +81,9 @@ impl Session {
             ClientType::FindMatch => self.find_match(request, now),
             ClientType::Next => {
                 let wish = self.check_find(request)?;
+                // In a drain, too: the user asks the next server, and the partner is to know.
                 self.leave_named_room(LeaveReason::Next);
+                self.give_up_rejoin(Some(LeaveReason::Next));
                 if let Some(partner) = self.leave_room(LeaveReason::Next) {
                     let until = now + self.context.matchmaker.config().get().avoid_partner_for;
                     let partner = partner.id;
@@ -101,7 +103,7 @@ impl Session {
                 self.ticket = matched.filter(|_| self.member.place() == Place::Waiting);
                 self.set_parked(false);
                 let gave_up = cancelled
-                    || self.give_up_rejoin()
+                    || self.give_up_rejoin(None)
                     || self.context.named_rooms.give_up_joining(&self.member);
                 if !gave_up {
                     let text =
@@ -112,8 +114,9 @@ impl Session {
                 Ok(())
             }
             ClientType::LeaveRoom => {
-                let left = self.leave_named_room(LeaveReason::Left);
-                if !left && !self.give_up_rejoin() && self.leave_room(LeaveReason::Left).is_none() {
+                let why = LeaveReason::Left;
+                let left = self.leave_named_room(why) || self.give_up_rejoin(Some(why));
+                if !left && self.leave_room(why).is_none() {
                     return Err(not_in_room());
                 }
                 self.acknowledge(request.id, pending);
@@ -132,7 +135,6 @@ impl Session {
     }
 
     fn check_find(&self, request: &Request<'_>) -> Result<Wish, Refusal> {
-        check_drain(&self.context)?;
         check_kept_id(request.id)?;
         let none = Criteria::default();
         let asked = request.criteria.as_ref().unwrap_or(&none);
@@ -145,6 +147,7 @@ impl Session {
     }
 
     fn find(&mut self, wish: Wish, id: Option<&RawValue>, now: Instant) -> Result<(), Refusal> {
+        check_drain(&self.context)?;
         self.avoid.retain(|avoid| now < avoid.until);
         let matchmaker = &self.context.matchmaker;
         let (member, avoid, id) = (&self.member, self.avoid.clone(), id.map(RawValue::to_owned));
@@ -475,6 +478,9 @@ impl Session {
     pub(super) fn refuse(&self, refusal: &Refusal, id: Option<&RawValue>, pending: &mut Pending) {
         let Refusal(code, message) = refusal;
         self.context.metrics.error(*code);
+        if *code == ErrorCode::Draining {
+            self.member.ask_in_vain();
+        }
         let error = ServerMessage::Error {
             code: *code,
             message,
@@ -502,7 +508,7 @@ fn check_kept_id(id: Option<&RawValue>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A room that begins in a drain would only make it longer.
+/// A room that begins in a drain would only make it longer. Users who ask for one are sent on at once.
 pub(super) fn check_drain(context: &Context) -> Result<(), Refusal> {
     if context.draining.load(Ordering::Relaxed) {
         let text = "this server is about to stop; connect again to reach another";

@@ -363,7 +363,7 @@ impl Resumable {
         })
     }
 
-    /// The session cannot go on, and whoever has shown the token is its user, who will begin anew: a seat in a room of two
+    /// The session cannot go on. The token was shown by its user, who will begin anew: a seat in a room of two
     /// waits for their ticket.
     fn give_up(&self, session: &mut Session, now: Instant) {
         if !session.vacate(now) {

@@ -126,7 +126,7 @@ impl Context {
     pub(super) fn answer(&self, coming: &mut Coming, taken: Taken) {
         self.count_take(taken);
         if let Some(answer) = coming.answer.take() {
-            // Whoever asked may have gone.
+            // The one who asked may have gone.
             let _ = answer.send(taken);
         }
     }

@@ -144,7 +144,7 @@ impl Here<'_> {
         let Some(seeker) = self.rejoins.seekers.remove(&room) else {
             return;
         };
-        if !self.across.pending.give_up(room, session) {
+        if !self.across.pending.give_up(room, session, None, self.now) {
             return;
         }
         let (code, message) = why.error();

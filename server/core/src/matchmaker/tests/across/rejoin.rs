@@ -44,7 +44,7 @@ impl Tickets {
         let now = world.now();
         let over = self.waiting.extract_if(.., |(.., until)| *until <= now);
         for (node, room, id, _) in over {
-            pending(world, node).give_up(room, id);
+            pending(world, node).give_up(room, id, None, Instant::now());
         }
     }
 }
@@ -287,7 +287,7 @@ fn who_gives_up_before_the_answer_leaves_nobody_behind() {
     kill(&mut world);
     let back = newcomer(&world, 1);
     rejoin(&world, 1, &back, &tickets[1]);
-    assert!(pending(&world, 1).give_up(tickets[1].room, back.member.id));
+    assert!(pending(&world, 1).give_up(tickets[1].room, back.member.id, None, Instant::now()));
     assert!(!back.member.waits_with(NO_TICKET));
     world.settle();
     assert_eq!(last_word(&users[0])["reason"], "lost");
