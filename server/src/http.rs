@@ -407,7 +407,7 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
         (&Method::GET, "/events" | "/chat/events") => match events::ask(&request, connection).await
         {
             Some(refusal) => refusal,
-            // The answer is written by whoever gets the socket.
+            // The task that gets the socket writes the answer.
             None => std::future::pending().await,
         },
         (&Method::GET, "/poll" | "/chat/poll") => {

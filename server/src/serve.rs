@@ -223,7 +223,7 @@ impl Server {
                 if let Some(auth) = &auth {
                     auth.prepare().await;
                 }
-                // Whoever waits for it may have gone.
+                // The receiver may have been dropped: the server is stopping already.
                 let _ = serves.send(());
                 listen::accept(
                     listeners,

@@ -18,7 +18,7 @@ async fn block(user: &mut User, to: Option<&str>) {
     assert_eq!(user.expect("ack").await["id"], 7);
 }
 
-/// The two ask for a match and wait, whoever is first; a third one is matched with who waits longer.
+/// The two ask for a match and wait, in either order; a third one is matched with who waits longer.
 async fn stay_apart(server: &TestServer, [first, second]: [&mut User; 2]) {
     first.wait().await;
     second.wait().await;

@@ -282,7 +282,7 @@ async fn the_seat_of_a_resumable_member_is_kept_for_the_window() {
     let left = until(&mut user, "peer_left").await;
     let told_after = died.elapsed();
     assert_eq!(left["peer_id"], gone);
-    // Who comes meanwhile sees that the member is away.
+    // A user who joins now sees that the member is away.
     let mut third = User::connect(&a).await;
     let third_joined = join(&mut third, "tea").await;
     let members = third_joined["members"].as_array().unwrap();

@@ -229,7 +229,7 @@ async fn a_partner_who_closes_is_told_from_one_who_is_lost() {
 }
 
 #[tokio::test]
-async fn whoever_has_gone_leaves_nothing_behind() {
+async fn a_user_who_has_gone_leaves_nothing_behind() {
     let server = TestServer::start(&[]).await;
     let files = server.metric("process_open_fds", "").await;
     let mut users = Vec::new();

@@ -279,7 +279,7 @@ async fn what_a_proxy_holds_back_until_the_stream_ends_arrives_in_order_and_once
             Err(_) => user.resume(Via::EventStream).await.unwrap(),
         }
     };
-    // Whoever hears of the stream only when it has ended is away until the next one.
+    // A user who hears of the stream only when it has ended is away until the next one.
     while next(&mut user).await["type"] != "match_found" {}
     partner.expect("match_found").await;
     for n in 0..5 {

@@ -194,7 +194,7 @@ async fn who_does_not_answer_is_matched_with_nobody_until_they_do() {
         frozen.answers = true;
         frozen.resume(via).await.unwrap();
         let found = loop {
-            // Whoever keeps its place in the order is found by the other, or finds it.
+            // The two find each other, in either order, if both keep their places.
             let message = frozen.next().await.unwrap();
             if message["type"] == "match_found" {
                 break message;

@@ -1,4 +1,4 @@
-//! Who may ask for answers for support, and that nothing else is done for whoever asks.
+//! Who may ask for answers for support, and that a question changes nothing.
 
 use serde_json::json;
 

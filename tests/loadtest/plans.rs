@@ -133,7 +133,7 @@ steps = [
 }
 
 #[tokio::test]
-async fn whoever_has_left_comes_again_while_the_plan_wants_them() {
+async fn a_user_who_has_left_comes_again_while_the_plan_wants_them() {
     let file = report_file().with_extension("toml");
     let path = file.to_str().expect("UTF-8");
     let scenario = r#"

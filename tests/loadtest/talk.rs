@@ -185,7 +185,7 @@ steps = [{ http = "https://nowhere.invalid/token" }]
 }
 
 #[tokio::test]
-async fn whoever_was_connected_comes_again_as_soon_as_after_a_first_failure() {
+async fn a_user_who_was_connected_comes_again_as_soon_as_after_a_first_failure() {
     let server = Server::broken(&["--destroy", "1"]).await;
     let file = File::new(
         r#"
@@ -212,7 +212,7 @@ steps = ["connect", { send = "a", every = "100ms" }]
 }
 
 #[tokio::test]
-async fn whoever_asks_over_http_hears_what_comes_meanwhile() {
+async fn a_user_who_asks_over_http_hears_what_comes_meanwhile() {
     let server = Server::talk(&["--slow", "400"]).await;
     let file = File::new(
         r#"

@@ -35,7 +35,7 @@ type Routes = OpenApiRouter<Arc<Admin>>;
 #[openapi(
     info(
         title = "The admin address of voicematch-server",
-        description = "For operators and their programs. Whoever may connect sees metrics; what is below /support shows users, and asks for the token of \
+        description = "For operators and their programs. All who can connect see metrics; what is below /support shows users, and asks for the token of \
                        --admin-token-file, as /debug does where others than users of this machine can connect."
     ),
     modifiers(&Token),

@@ -19,7 +19,7 @@ use crate::{
 };
 use voicematch_transcribe::store::writer::Health;
 
-/// `/api/...`, for whoever may ask `/support`.
+/// `/api/...`, for those who may ask `/support`.
 pub(super) fn routes(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
     let guard = middleware::from_fn_with_state(admin.clone(), guard);
     Router::new()

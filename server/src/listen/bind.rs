@@ -252,7 +252,7 @@ pub struct Listeners {
     all: Vec<Listener>,
     /// The one that has its turn first.
     next: usize,
-    /// Who connects; `None`: whoever it is.
+    /// Who connects; `None`: everybody.
     peer: Option<Peer>,
 }
 

@@ -5,7 +5,7 @@ use crate::{
     systemd,
 };
 
-/// Tells the server before, and whoever has started this one, that it serves; then waits until another server takes its
+/// Tells the server before and the service manager that this one serves; then waits until another server takes its
 /// place. Without --hand-over none ever does.
 pub(super) async fn wait(inherited: Option<Inherited>, hand_over: Option<HandOver>) -> Succeeded {
     if let Some(inherited) = inherited {

@@ -260,7 +260,7 @@ impl Session {
         let _ = tokio::time::timeout(LAST_WORDS, closed).await;
     }
 
-    /// The server stops: the providers are asked for their last words; whoever is there is sent away by `leave`.
+    /// The server stops: the providers are asked for their last words. `leave` sends the participants away.
     pub(crate) fn drain(self: &Arc<Self>) {
         let mut state = self.lock();
         state.draining = true;

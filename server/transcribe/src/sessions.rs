@@ -184,7 +184,7 @@ impl Sessions {
                 self.live.remove(&slug);
                 return Err(refusal);
             }
-            // Whoever the first participant comes to takes it.
+            // The node to which the first participant comes takes it.
             Ok(Where::Database) if self.parts.store.is_shared() => self.leave_created(&slug),
             Ok(_) => {
                 // One that is only in the spill file is nobody else's to be found.

@@ -29,7 +29,7 @@ fn ip(words: &str) {
 }
 
 impl Machine {
-    /// `None`: whoever runs the test may not make networks.
+    /// `None`: only root may make networks.
     pub(crate) fn start() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {

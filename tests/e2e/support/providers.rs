@@ -82,7 +82,7 @@ async fn pass(mut tcp: TcpStream, way: Way, to: String) {
         }
         Way::Through => {
             if let Ok(mut behind) = TcpStream::connect(to).await {
-                // Whoever ends it, it has ended.
+                // It has ended, by one side or the other.
                 let _ = copy_bidirectional(&mut tcp, &mut behind).await;
             }
         }

@@ -38,7 +38,7 @@ fn clean(mut command: Command) -> Command {
             command.env_remove(name);
         }
     }
-    // Not in the home of whoever runs the tests.
+    // Not in the home folder of the user who runs the tests.
     command.env(
         "VOICEMATCH_STATE_DIR",
         concat!(env!("CARGO_TARGET_TMPDIR"), "/state"),

@@ -103,7 +103,7 @@ fn a_parked_user_is_claimed_by_nobody() {
 /// Every interleaving of a user whose partner turns out to have gone, so that the claim is taken back, and
 /// another who looks meanwhile: the two meet, and once.
 #[test]
-fn a_survivor_is_there_for_whoever_looks_next() {
+fn a_survivor_is_there_for_the_next_search() {
     loom::model(|| {
         let claims: Arc<[Claim; 3]> = Arc::new(std::array::from_fn(|i| Claim::new(i as u64)));
         let [gone, _, other] = &*claims;

@@ -208,7 +208,7 @@ enum Step {
     Block(usize, usize),
     Die(usize),
     Vanish(usize),
-    /// Parks whoever waits, or lets them come back.
+    /// Parks the users who wait, or lets them come back.
     Park(usize),
     Pass(u32),
 }

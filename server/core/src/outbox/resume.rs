@@ -307,7 +307,7 @@ impl Outbox {
     }
 }
 
-/// Says the last words of a link that is given up, unless it is in the middle of a message. Without waiting: whoever lost
+/// Says the last words of a link that is given up, unless it is in the middle of a message. Without waiting: a client that lost
 /// the connection may not read.
 fn say_farewell(mut link: Box<dyn Link>, whole: bool, reason: CloseReason) {
     if whole {

@@ -60,7 +60,7 @@ impl RoomKey {
         Some(mac.chain_update(label).finalize().into_bytes().into())
     }
 
-    /// What it was made from: whoever knows it can sign.
+    /// What it was made from: all who know it can sign.
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }

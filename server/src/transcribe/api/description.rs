@@ -58,7 +58,7 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     })
 });
 
-/// Whoever asks may see it.
+/// Everybody may see it.
 pub(super) fn answer() -> Answer {
     Answer {
         status: StatusCode::OK,

@@ -1,7 +1,7 @@
 //! A few connections to one database.
 //!
 //! Not sqlx's pool: that takes back a connection whose query was given up, and then waits for a server that may never answer.
-//! Here a connection that was not given back after its work is dropped, so that whoever uses it may be cancelled anywhere.
+//! Here a connection that was not given back after its work is dropped, so that its user may be cancelled anywhere.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -97,7 +97,7 @@ enum State {
     },
 }
 
-/// The tickets of the dead are dropped by whoever meets them; the smallest node goes through all, to give the memory back.
+/// A node that meets a ticket of the dead drops it; the smallest node goes through all, to give the memory back.
 struct Sweep {
     /// How often to go through all yet.
     passes: u8,

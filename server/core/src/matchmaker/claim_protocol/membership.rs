@@ -1,6 +1,6 @@
 //! Who is alive, who is dead, and whether this node may act.
 //!
-//! - Each node's beat in the engine moves each 500 ms. Whoever sees one stand still for 3 s of its own monotonic clock buries
+//! - Each node's beat in the engine moves each 500 ms. A node that sees one stand still for 3 s of its own monotonic clock buries
 //!   its node: the engine agrees only if the beat is still that very one. No node's wall clock matters. Time in which
 //!   the witness itself had no answers is left out, and the rest is added up: an engine that fails every few seconds
 //!   would otherwise put off every verdict.
@@ -8,7 +8,7 @@
 //! - A node whose entry is not there stands still too. Without that rule the rooms with a life that ended just before the
 //!   engine lost its data never end: nobody beats under that name again, so nobody can be seen to stop.
 //! - A node acts under a lease of 2.5 s from the *sending* of its last good beat, 0.5 s less than it takes to be buried.
-//! - Whoever is in the list of the dead and beats is buried again: the engine has lost the mark.
+//! - A node in the list of the dead that beats is buried again: the engine has lost the mark.
 //! - An entry that goes has not moved, one that comes has. So lost data need no time without verdicts (which would never end if
 //!   the data were lost again and again): who lives is there again with the next beat, and who is not stands still.
 

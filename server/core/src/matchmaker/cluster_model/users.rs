@@ -41,7 +41,7 @@ pub(super) struct User {
     pub(super) searches: u32,
     interests: Vec<u64>,
     language: Option<u64>,
-    /// One rare interest, and no wider pools: whoever else has it may be the only one.
+    /// One rare interest, and no wider pools: perhaps only one other user has it.
     is_rare: bool,
     avoid: Vec<(SessionId, Time)>,
     blocked: Vec<u64>,

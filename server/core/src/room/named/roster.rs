@@ -38,7 +38,7 @@ pub(super) struct Numbered {
 pub(super) struct There {
     pub(super) node: NodeId,
     pub(super) since: Instant,
-    /// The node has died. Until then the seat is kept for who comes back with the room ticket.
+    /// The node has died. Until this moment the seat is kept for the member's room ticket.
     pub(super) kept_until: Option<Instant>,
 }
 

@@ -64,7 +64,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, to: String) {
                 return;
             };
             if let Ok(mut behind) = TcpStream::connect(to).await {
-                // Whoever ends it, it has ended.
+                // It has ended, by one side or the other.
                 let _ = copy_bidirectional(&mut tls, &mut behind).await;
             }
         });

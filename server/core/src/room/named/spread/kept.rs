@@ -1,5 +1,5 @@
-//! The seats of resumable members whose node has died. They are kept for as long as a session without a connection is, and are
-//! theirs who comes with the room ticket. Each node marks the seats when it hears of the death; the home ends it.
+//! The seats of resumable members whose node has died. They are kept for as long as a session without a connection is, for
+//! the room tickets of these members. Each node marks the seats when it hears of the death; the home ends it.
 
 use std::{
     sync::Arc,
