@@ -32,6 +32,7 @@ struct Meeting {
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     id: RowId,
+    host: RowId,
     _dir: tempfile::TempDir,
 }
 
@@ -51,6 +52,7 @@ impl Meeting {
             sessions,
             store,
             id: session.id,
+            host: host.id,
             _dir: dir,
         };
         (meeting, present)
@@ -66,6 +68,16 @@ impl Meeting {
         ann.expect_state("paused").await;
         ann.say(10, meeting.at(70));
         (meeting, ann)
+    }
+
+    /// Nothing is passed on, of Ann who was heard before, and of Ben who comes then and is told so at once. The host comes
+    /// back to the segments after the first.
+    async fn pause_and_come_back(&self, ann: &mut Guest) -> Guest {
+        ann.say(10, self.at(70));
+        let mut ben = self.speaker("ben").await;
+        ben.say(1, self.at(71));
+        ben.expect_state("paused").await;
+        Guest::attach(&self.sessions, SLUG, self.host, Some(1)).await
     }
 
     fn missed() -> Vec<Gap> {
@@ -98,6 +110,69 @@ impl Meeting {
         gaps.map(|row| (row.start_ms, row.end_ms, row.text))
             .collect()
     }
+}
+
+/// The host is told what was said while nothing was passed on.
+async fn expect_missed(host: &mut Guest) {
+    let mut gaps = [host.expect("gap").await, host.expect("gap").await];
+    gaps.sort_by_key(|gap| gap["from_ms"].as_i64());
+    for (gap, [from, to]) in gaps.iter().zip([[69_900, 70_900], [70_900, 71_000]]) {
+        assert_eq!(gap["reason"], "host_away");
+        assert_eq!([&gap["from_ms"], &gap["to_ms"]], [from, to]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_who_comes_back_is_told_of_what_nobody_heard() {
+    let (meeting, mut host) = Meeting::begin(FAKE).await;
+    let mut ann = meeting.speaker("ann").await;
+    ann.say(10, meeting.at(0));
+    assert_eq!(host.expect("final").await["seq"], 1);
+    drop(host);
+    // For a minute it goes on without them.
+    meeting.sessions.tick(meeting.at(59));
+    ann.say(10, meeting.at(59));
+    meeting.sessions.tick(meeting.at(62));
+    ann.expect_state("paused").await;
+    // A minute passes at once here, and the provider needs a moment for its last words.
+    becomes(2, "how many rows are stored", async || {
+        meeting.rows().await.len()
+    })
+    .await;
+    let mut host = meeting.pause_and_come_back(&mut ann).await;
+    let meanwhile = host.expect("final").await;
+    assert_eq!(meanwhile["start_ms"], 58_900);
+    expect_missed(&mut host).await;
+    // And it goes on.
+    ann.say(10, meeting.at(80));
+    let next = host.expect("final").await;
+    assert_eq!(
+        (&next["seq"], &next["start_ms"]),
+        (&5.into(), &79_900.into())
+    );
+    host.expect_stored(5).await;
+    let kinds: Vec<_> = meeting.rows().await.iter().map(|row| row.kind).collect();
+    let (words, gap) = (SegmentKind::Final, SegmentKind::Gap);
+    assert_eq!(kinds, [words, words, gap, gap, words]);
+}
+
+#[tokio::test]
+async fn a_host_who_comes_back_before_the_last_words_are_text_is_told_them_later() {
+    let (meeting, host) = Meeting::begin("?delay=300ms&partial=1m&final=1s").await;
+    let mut ann = meeting.speaker("ann").await;
+    ann.say(10, meeting.at(0));
+    drop(host);
+    meeting.sessions.tick(meeting.at(62));
+    ann.expect_state("paused").await;
+    let mut host = meeting.pause_and_come_back(&mut ann).await;
+    // The numbers are those of the order in which it is known; the times say when it was.
+    expect_missed(&mut host).await;
+    let last_words = host.expect("final").await;
+    assert_eq!(
+        (&last_words["seq"], &last_words["end_ms"]),
+        (&3.into(), &1_000.into())
+    );
+    host.expect_stored(3).await;
 }
 
 #[tokio::test]

@@ -179,7 +179,10 @@ async fn odd_bytes_and_frames_after_the_end_are_ignored() {
     let rig = rig("", BridgeConfig::default());
     let mut speaker = rig.speaker(1);
     speaker.bridge.push(Bytes::new());
-    speaker.bridge.push(Bytes::from_static(&[7]));
+    // So many that they would be two milliseconds.
+    for _ in 0..64 {
+        speaker.bridge.push(Bytes::from_static(&[7]));
+    }
     assert_eq!(speaker.bridge.audio_ms(), 0);
     let mut odd = numbered(1, 0).to_vec();
     odd.push(7);

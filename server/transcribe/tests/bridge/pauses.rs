@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use voicematch_transcribe::bridge::{BridgeConfig, Heard, ProviderState};
 
 use crate::support::{Rig, Sequence, Step};
@@ -29,9 +29,11 @@ async fn after_a_pause_of_a_minute_the_first_word_is_there() {
     let mut speaker = rig.speaker(1);
     speaker.talk(Duration::from_millis(2500)).await;
     speaker.bridge.pause();
+    let paused = Instant::now();
     speaker
         .hear(|heard| *heard == Heard::State(ProviderState::Paused))
         .await;
+    assert!(paused.elapsed() < seconds(2), "nobody waits for it");
     assert_eq!(
         speaker.ledger.heard().len(),
         25,
@@ -125,6 +127,24 @@ async fn a_stream_that_is_lost_in_a_pause_needs_no_other() {
     let opens = provider.opens();
     speaker.listen(seconds(600)).await;
     assert_eq!(provider.opens(), opens);
+    speaker.talk(seconds(1)).await;
+    speaker.finish().await.assert_all_heard();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_lost_while_it_ends_with_silence_needs_no_other() {
+    // Its last answers would come a second after the pause, and it closes before.
+    let options = "?close_after=3500ms&final=500ms&delay=1s";
+    let provider = Sequence::new([Step::fake(options), Step::fake("")]);
+    let rig = Rig::new(Arc::<Sequence>::clone(&provider), BridgeConfig::default());
+    let mut speaker = rig.speaker(1);
+    speaker.talk(seconds(1)).await;
+    speaker.be_silent(seconds(2)).await;
+    speaker.bridge.pause();
+    speaker.listen(seconds(60)).await;
+    assert_eq!(speaker.ledger.heard().len(), 10);
+    assert_eq!(provider.opens(), 1);
+    assert_eq!(rig.metric("transcribe_provider_reconnects_total"), 0.0);
     speaker.talk(seconds(1)).await;
     speaker.finish().await.assert_all_heard();
 }

@@ -97,6 +97,11 @@ impl Guest {
         while self.expect("provider_state").await["state"] != state {}
     }
 
+    /// Waits until all up to this number is stored.
+    pub(crate) async fn expect_stored(&mut self, seq: i64) {
+        while self.expect("stored").await["through"].as_i64() < Some(seq) {}
+    }
+
     /// Speaks so many chunks, live, the first of which has come at `from`.
     pub(crate) fn say(&mut self, count: u32, from: Instant) {
         for index in 0..count {
