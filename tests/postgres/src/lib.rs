@@ -139,6 +139,19 @@ impl Postgres {
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
     }
 
+    /// Ends those of its processes that serve voicematch, as a crash would. The server then ends all others, repairs its
+    /// files and goes on by itself.
+    pub async fn kill_backends(&self) {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'voicematch'";
+        let pids = self.ask(sql).await;
+        for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+            if let Some(pid) = Pid::from_raw(pid) {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
     /// Ends it in order, without waiting for its clients.
     pub fn stop(&mut self) {
         self.signal(Signal::CONT);

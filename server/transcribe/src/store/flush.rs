@@ -19,8 +19,9 @@ use super::writer::{Health, Left, Outcome, Settings, Where};
 use super::{Store, StoreError};
 use crate::record::Record;
 
-/// After so long without an answer, or of failures, records go to the spill file.
-const SLOW: Duration = Duration::from_secs(2);
+/// After so long without an answer, or of failures, records go to the spill file: with the time for which a batch is
+/// gathered before, and that of the disk, each is safe within 2 s.
+const SLOW: Duration = Duration::from_millis(1_500);
 
 /// The pauses between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

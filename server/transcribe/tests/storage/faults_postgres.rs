@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use rustix::process::Signal;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep};
 use voicematch_test_postgres::Postgres;
 use voicematch_transcribe::record::Record;
 use voicematch_transcribe::store::writer::{Health, Outcome, Receipt};
@@ -74,6 +75,36 @@ async fn restarted() {
     server.run();
     rows_for(&rig, Duration::from_millis(500), &mut receipts).await;
     nothing_lost(&rig, receipts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_in_mid_run() {
+    let mut server = Postgres::start().await;
+    let rig = rig(&server).await;
+    let mut receipts = vec![];
+    for round in 0..6 {
+        let kill = async {
+            sleep(Duration::from_millis(rand::rng().random_range(100..600))).await;
+            if round % 2 == 0 {
+                server.kill_backends().await;
+            } else {
+                server.kill();
+                server.run();
+            }
+            server.is_ready().await;
+        };
+        let rows = rows_for(&rig, Duration::from_secs(1), &mut receipts);
+        tokio::join!(rows, kill);
+    }
+    let sent = receipts.len();
+    let told = nothing_lost(&rig, receipts).await;
+    let errors = rig.metrics.queue().errors;
+    eprintln!(
+        "6 kills: {sent} rows sent, {} stored, {} of them by the spill file, {errors} errors",
+        told.len(),
+        count(&told, IN_SPILL)
+    );
+    assert!(errors >= 6, "{errors}");
 }
 
 #[tokio::test]

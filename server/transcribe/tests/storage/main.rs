@@ -11,4 +11,6 @@ mod writer;
 #[cfg(feature = "postgres")]
 mod faults_postgres;
 #[cfg(feature = "postgres")]
+mod minute;
+#[cfg(feature = "postgres")]
 mod postgres;
