@@ -44,13 +44,11 @@ const PATIENCE = 5000;
 export async function connect(url, options = {}) {
   const { media = Boolean(globalThis.RTCPeerConnection), signal, token } = options;
   signal?.throwIfAborted();
-  // A chat does without.
-  const loading = Promise.all([media ? import('./client/media.js') : import('./client/chat.js'), read(token)]);
-  const [loaded, access] = await wished(loading, signal);
-  const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), access);
+  const [loaded, access] = await wished(Promise.all([media && import('./client/calls.js'), read(token)]), signal);
+  const vm = new Voicematch(url ?? location.origin, options, loaded, access);
   await new Promise((resolve, reject) => {
     vm.addEventListener('state', resolve);
-    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(signal?.aborted ? signal.reason : detail), { once: true });
+    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(signal?.aborted ? signal.reason : detail));
   });
   return vm;
 }
@@ -62,40 +60,31 @@ const read = async (token) => (typeof token === 'function' ? token() : token);
  * A session. Events: `state`, `waiting`, `draining`, `closed` (`detail`: an error whose `code` says why).
  */
 export class Voicematch extends EventTarget {
-  /** The user's microphone; without media `null`. @type {Microphone | null} */ microphone;
   /** Where the user is, if anywhere. @type {Room | null} */ room = null;
   /** @type {Session} */ #session;
   /** @type {Map<unknown, {type: string, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
   #id = 0;
   /** The request that a match will answer, and its criteria. @type {{id: number, criteria?: Criteria} | null} */ #search = null;
-  /** Whether the network may have changed since the last word of the server. */ #moved = false;
   /** @type {import('./client/room.js').Wire} */ #wire;
-  /** @type {RTCIceServer[]} */ #iceServers = [];
   #access = '';
   #stop = new AbortController();
 
-  /** @param {string} url @param {Options} options @param {typeof import('./client/media.js')} media
+  /** @param {string} url @param {Options} options @param {typeof import('./client/calls.js') | false} media
    * @param {string} [access] @internal */
   constructor(url, options, media, access = '') {
     super();
     this.url = url.replace(/\/$/, '');
     this.options = options;
     this.#access = access;
-    const { transports: kinds = ['ws', 'sse', 'poll'] } = options;
-    this.microphone = media.Microphone && new media.Microphone();
-    this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out());
-    this.#wire = {
-      request: (message) => this.#request(message),
-      post: (message) => this.#session.send(message),
-      probe: () => this.#session.probe(),
-      iceServers: () => options.iceServers ?? this.#iceServers,
-      microphone: this.microphone,
-      media,
-      options,
-    };
-    options.signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
+    const { transports: kinds = ['ws', 'sse', 'poll'], signal } = options;
+    const session = (this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out()));
+    const calls = media && new media.Calls(options, () => session.probe());
+    /** The user's; of a chat `null`. */
+    this.microphone = calls ? calls.microphone : null;
+    this.#wire = { request: (message) => this.#request(message), post: (message) => session.send(message), calls };
+    signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
     this.#listen();
-    this.#session.connect();
+    session.connect();
   }
 
   /** `connecting`, `open`, `reconnecting` (a call goes on meanwhile), `closed`. */
@@ -115,7 +104,7 @@ export class Voicematch extends EventTarget {
 
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
   async join(name) {
-    await this.#openMicrophone();
+    await this.#ready();
     return this.#request({ type: 'join_room', room: name });
   }
 
@@ -123,7 +112,7 @@ export class Voicematch extends EventTarget {
   async ping() {
     const began = performance.now();
     const id = ++this.#id;
-    const timer = setTimeout(() => this.#refuse(id, new VoicematchError('lost')), PATIENCE);
+    const timer = setTimeout(() => this.#settle(id, 'reject', new VoicematchError('lost')), PATIENCE);
     await this.#request({ type: 'ping' }, id).finally(() => clearTimeout(timer));
     return performance.now() - began;
   }
@@ -140,8 +129,9 @@ export class Voicematch extends EventTarget {
   }
 
   /** @param {AbortSignal} [signal] */
-  async #openMicrophone(signal) {
-    if (this.microphone && this.options.media !== 'listen' && !this.microphone.track) await wished(this.microphone.open(), signal);
+  async #ready(signal) {
+    const { calls } = this.#wire;
+    if (calls) await calls.ready(signal);
   }
 
   /** @param {'find_match' | 'next'} type @param {FindOptions} [options] @returns {Promise<Call>} */
@@ -150,11 +140,11 @@ export class Voicematch extends EventTarget {
     if (this.#search) throw new VoicematchError('already_waiting');
     /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
     const cancel = () => {
-      this.#refuse(search.id, signal?.reason);
+      this.#settle(search.id, 'reject', signal?.reason);
       this.#wire.post({ type: 'cancel_match' });
     };
     try {
-      await this.#openMicrophone(signal);
+      await this.#ready(signal);
       signal?.throwIfAborted();
       signal?.addEventListener('abort', cancel);
       this.room?.end('next');
@@ -175,15 +165,9 @@ export class Voicematch extends EventTarget {
     });
   }
 
-  /** @param {unknown} id @param {any} [value] */
-  #answer(id, value) {
-    this.#requests.get(id)?.resolve(value);
-    this.#requests.delete(id);
-  }
-
-  /** @param {unknown} id @param {unknown} error */
-  #refuse(id, error) {
-    this.#requests.get(id)?.reject(error);
+  /** @param {unknown} id @param {'resolve' | 'reject'} how @param {unknown} [value] */
+  #settle(id, how, value) {
+    this.#requests.get(id)?.[how](value);
     this.#requests.delete(id);
   }
 
@@ -200,7 +184,6 @@ export class Voicematch extends EventTarget {
         try {
           links.set(link, transports[kind]({ url: this.url, token, after, access: this.#access }, {
             message: (message) => session.message(link, message),
-            received: (received) => session.received(link, received),
             lost,
           }));
         } catch {
@@ -227,16 +210,8 @@ export class Voicematch extends EventTarget {
 
   /** @param {Incoming} message */
   #deliver(message) {
+    if (this.#wire.calls) this.#wire.calls.take(message, this.room);
     switch (message.type) {
-      // What was being agreed on is lost in part: it is agreed on anew.
-      case 'relay_gap': this.#moved = true; // falls through
-      case 'session':
-      case 'resumed':
-        this.#renewIce(/** @type {{ice_servers?: RTCIceServer[]}} */ (message).ice_servers);
-        // A new way needs the server: it is there again.
-        if (this.#moved) this.room?.peers.forEach((peer) => peer.state !== 'connecting' && peer.restart());
-        return (this.#moved = false);
-      case 'ice_servers': return this.#renewIce(message.ice_servers);
       case 'token_expiring': return this.#renewToken();
       case 'waiting':
       case 'draining': return tell(this, message.type, message);
@@ -244,14 +219,14 @@ export class Voicematch extends EventTarget {
         // Who does not wait any more was matched at the last moment.
         if (!this.#requests.has(this.#search?.id)) return this.#wire.post({ type: 'leave_room' });
         const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
-        return this.#answer(this.#search?.id, call);
+        return this.#settle(this.#search?.id, 'resolve', call);
       }
       case 'room_joined': {
         const { room, room_id, members, room_ticket, you, id } = message;
         const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
         Object.assign(joined, { id: room_id, ticket: room_ticket, you });
         joined.meet(members);
-        return this.#answer(id, joined);
+        return this.#settle(id, 'resolve', joined);
       }
       case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id }, message.was);
       case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
@@ -266,9 +241,9 @@ export class Voicematch extends EventTarget {
         return;
       }
       case 'ack':
-      case 'pong': return this.#answer(message.id);
-      case 'error': return this.#refuse(message.id, new VoicematchError(message.code, message.message));
-      case 'offer': case 'answer': case 'ice_candidate': case 'message': return this.room?.take(message);
+      case 'pong': return this.#settle(message.id, 'resolve');
+      case 'error': return this.#settle(message.id, 'reject', new VoicematchError(message.code, message.message));
+      case 'message': return this.room?.take(message);
     }
   }
 
@@ -287,18 +262,12 @@ export class Voicematch extends EventTarget {
     const call = room instanceof Call ? room : null;
     for (const [id, { type }] of this.#requests) {
       // What is said in a match is said again when the partner is back, and the wish for one is repeated.
-      if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
+      if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
     }
     call?.hold();
     if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
     if (search && this.#requests.has(search.id)) this.#wire.post({ type: 'find_match', ...search });
-  }
-
-  /** @param {RTCIceServer[]} iceServers */
-  #renewIce(iceServers = this.#iceServers) {
-    this.#iceServers = iceServers;
-    this.room?.peers.forEach((peer) => peer.setIceServers(this.#wire.iceServers()));
   }
 
   async #renewToken() {
@@ -312,31 +281,30 @@ export class Voicematch extends EventTarget {
     this.#stop.abort();
     this.microphone?.close();
     this.room?.end('closed');
-    for (const { reject } of this.#requests.values()) reject(error);
-    this.#requests.clear();
+    for (const id of this.#requests.keys()) this.#settle(id, 'reject', error);
     tell(this, 'closed', error);
   }
 
   /** What a page sees of its network and of its own sleep. */
   #listen() {
     const { signal } = this.#stop;
-    const probe = () => {
-      this.#moved = true;
+    const moved = () => {
+      if (this.#wire.calls) this.#wire.calls.moved();
       this.#session.probe();
     };
     let last = Date.now();
     const timer = setInterval(() => {
       const late = Date.now() - last > 1000 + SLEPT;
       last = Date.now();
-      if (late) probe();
+      if (late) moved();
     }, 1000);
     signal.addEventListener('abort', () => clearInterval(timer));
     if (!globalThis.window) return;
     const on = (/** @type {EventTarget | undefined} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ then) =>
       target?.addEventListener(type, then, { signal });
-    on(window, 'online', probe);
-    on(/** @type {any} */ (navigator).connection, 'change', probe);
-    on(document, 'resume', probe);
+    on(window, 'online', moved);
+    on(/** @type {any} */ (navigator).connection, 'change', moved);
+    on(document, 'resume', moved);
     on(document, 'visibilitychange', () => document.hidden || this.#session.probe());
     // The page is closed, or kept asleep: nobody can be matched with it.
     on(window, 'pagehide', () => this.close());

@@ -1,5 +1,5 @@
 // @ts-check
-/** Where users hear each other and chat: a match of two, or a room of a name. */
+/** Where users chat, and hear each other: a match of two, or a room of a name. */
 import { VoicematchError } from './error.js';
 import { tell } from './tell.js';
 
@@ -14,17 +14,30 @@ import { tell } from './tell.js';
  * @typedef {object} Wire What a room needs of the session.
  * @property {(message: ClientMessage) => Promise<void>} request Resolved when the server has done it.
  * @property {(message: ClientMessage) => void} post
- * @property {() => void} probe The network may have changed.
- * @property {() => RTCIceServer[]} iceServers
- * @property {import('./microphone.js').Microphone | null} microphone
- * @property {typeof import('./media.js')} media
- * @property {{rtc?: RTCConfiguration, report?: boolean}} options
+ * @property {import('./calls.js').Calls | false} calls A chat has none.
  */
 
 /** How many sent messages are kept: a new server does not know them, and they are sent again. */
 const MAX_SAID = 256;
 /** How long members of a room of a name have to come back when its server has died, in milliseconds. */
 const ABSENCE = 20_000;
+
+/** Another user in a chat, who is not heard: what a `Peer` is in a call. */
+class Silent extends EventTarget {
+  remote = null;
+  state = 'connected';
+  level = 0;
+  quality = {};
+
+  /** @param {Member} member */
+  constructor(member) {
+    super();
+    this.member = member;
+  }
+
+  async play() {}
+  close() {}
+}
 
 /**
  * Events: `message` (`detail`: `{from, data}`), `joined` and `left` (`detail`: the peer), `ended` (`detail`: why).
@@ -71,12 +84,12 @@ export class Room extends EventTarget {
 
   /** @param {boolean} muted */
   mute(muted) {
-    this.wire.microphone?.mute(muted);
+    if (this.wire.calls) this.wire.calls.microphone.mute(muted);
   }
 
   /** Speaks with another microphone. @param {string} deviceId */
-  setMicrophone(deviceId) {
-    return this.wire.microphone?.open(deviceId);
+  async setMicrophone(deviceId) {
+    if (this.wire.calls) await this.wire.calls.microphone.open(deviceId);
   }
 
   async leave() {
@@ -110,9 +123,8 @@ export class Room extends EventTarget {
     // Who was in a room of yet another server meanwhile has kept the number.
     const former = this.peers.get(was ?? member.id) ?? [...this.peers.values()].find(({ member: { n } }) => was && n === member.n);
     if (former) return this.rename(former, member);
-    const { microphone, media, options, iceServers, post, probe } = this.wire;
-    const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
-      (type, payload) => post({ type, payload, to: this.name ? peer.member.id : undefined }), probe);
+    const { calls } = this.wire;
+    const peer = /** @type {Peer} */ (calls ? calls.peer(member, this) : new Silent(member));
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
   }
@@ -133,19 +145,17 @@ export class Room extends EventTarget {
     tell(this, 'left', peer);
   }
 
-  /** What another member has sent. @param {Extract<ServerMessage, {from: string}>} message @internal */
-  take({ type, from, payload }) {
-    // One who has left may have sent it before.
+  /** What another member has said. @param {{from: string, payload?: unknown}} message @internal */
+  take({ from, payload }) {
+    // One who has left may have said it before.
     const peer = this.peers.get(from);
-    if (!peer) return;
-    if (type === 'message') this.hear(peer, payload);
-    else peer.receive(type, payload);
+    if (peer) this.hear(peer, payload);
   }
 
-  /** @param {Peer} peer @param {unknown} data @internal */
-  hear(peer, data) {
+  /** @param {Peer} from @param {unknown} data @internal */
+  hear(from, data) {
     // Who waits for this room gets it first, and can listen.
-    setTimeout(() => tell(this, 'message', { from: peer, data }));
+    setTimeout(() => tell(this, 'message', { from, data }));
   }
 
   /** @param {string} why @internal */
@@ -237,11 +247,6 @@ export class Call extends Room {
 
   /** @param {string} why @override @internal */
   end(why) {
-    // A chat has nothing to report.
-    if (!this.ended && this.wire.options.report && this.peer.result) {
-      const { record, quality, result } = this.peer;
-      this.wire.post({ type: 'call_report', ...result, path: quality.path ?? 'unknown', ...record });
-    }
     super.end(why);
     for (const { failed } of this.#said) failed(new VoicematchError(why));
   }

@@ -9,7 +9,8 @@
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
  * @typedef {Pick<Resumed, 'type' | 'received'> & Partial<Resumed>} CarriedOn What stands for `resumed` where the server says none.
- * @typedef {ServerMessage | CarriedOn} Incoming
+ * @typedef {{type: 'taken', received: number}} Taken Of an answer to what was sent: it says nothing of the way back.
+ * @typedef {ServerMessage | CarriedOn | Taken} Incoming
  *
  * @typedef {object} Out
  * @property {(link: number, kind: Kind, token: string, after: number) => void} open Begins a session, or carries that of the
@@ -126,9 +127,9 @@ export class Session {
     this.#write([numbered]);
   }
 
-  /** The server has taken what was sent, up to this number. @param {number} link @param {number} received */
-  received(link, received) {
-    if (link === this.#carrier) this.#kept = this.#kept.filter(({ seq = 0 }) => seq > received);
+  /** The server has taken what was sent, up to this number. */
+  #taken(received = 0) {
+    this.#kept = this.#kept.filter(({ seq = 0 }) => seq > received);
   }
 
   /** @param {Timer} name */
@@ -150,20 +151,18 @@ export class Session {
   message(link, message) {
     if (link === this.#trial) return this.#first(link, message);
     if (link !== this.#carrier) return;
+    if ('received' in message) this.#taken(message.received);
+    if (message.type === 'taken') return;
     this.#asks = false;
     for (const timer of /** @type {const} */ (['answer', 'probe'])) this.out.wait(timer);
     if (message.type === 'ping') {
-      this.received(link, message.received);
       this.#isYoung = false;
       this.out.wait('silence', message.next_ms + GRACE);
       return this.#confirm();
     }
     // What is answered has arrived, and all before it.
-    if ('id' in message) this.received(link, this.#kept.find(({ id }) => id === message.id)?.seq ?? 0);
-    if (message.type === 'error' && message.received != null) {
-      this.received(link, message.received);
-      this.#write(this.#kept);
-    }
+    if ('id' in message) this.#taken(this.#kept.find(({ id }) => id === message.id)?.seq);
+    if (message.type === 'error' && message.code === 'gap') this.#write(this.#kept);
     const { seq } = message;
     if (seq != null) {
       if (seq <= this.#after) return;
@@ -257,7 +256,7 @@ export class Session {
       this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
-      this.received(link, message.received);
+      this.#taken(message.received);
       this.#write(this.#kept);
       if (this.#kept.length) this.#ask();
     }

@@ -14,7 +14,6 @@
  *
  * @typedef {object} Heard
  * @property {(message: Incoming) => void} message
- * @property {(received: number) => void} received The server has taken all messages up to this number.
  * @property {(code?: number, reason?: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
  *   frame, or the status of an answer; absent: there was none. The time is in milliseconds.
  *
@@ -38,7 +37,7 @@ const BATCH = 64;
 export const transports = { ws: webSocket, sse: eventStream, poll };
 
 /** @param {number} ms @returns {Promise<undefined>} */
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms, undefined));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Ends after this time, or with another signal. Node.js forgets `AbortSignal.any([signal, AbortSignal.timeout(ms)])` when it tidies
  * up: then a request never ends. @param {number} ms @param {AbortSignal} signal */
@@ -172,7 +171,7 @@ class Requests {
   /** @param {number} received */
   took(received) {
     this.#queue = this.#queue.filter(({ seq = Infinity }) => seq > received);
-    if (!this.over) this.to.received(received);
+    this.heard({ type: 'taken', received });
   }
 
   /** @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
