@@ -78,10 +78,15 @@ export class Voicematch extends EventTarget {
     this.#access = access;
     const { transports: kinds = ['ws', 'sse', 'poll'], signal } = options;
     const session = (this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out()));
-    const calls = media && new media.Calls(options, () => session.probe());
+    const calls = media ? new media.Calls(options, () => session.probe()) : undefined;
     /** The user's; of a chat `null`. */
-    this.microphone = calls ? calls.microphone : null;
-    this.#wire = { request: (message) => this.#request(message), post: (message) => session.send(message), calls };
+    this.microphone = calls?.microphone ?? null;
+    this.#wire = {
+      request: (message) => this.#request(message),
+      post: (message) => session.send(message),
+      find: (options) => this.find(options),
+      calls,
+    };
     signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
     this.#listen();
     session.connect();
@@ -98,8 +103,25 @@ export class Voicematch extends EventTarget {
   }
 
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
-  find(options) {
-    return this.#find(this.room ? 'next' : 'find_match', options);
+  async find({ criteria, signal } = {}) {
+    signal?.throwIfAborted();
+    if (this.#search) throw new VoicematchError('already_waiting');
+    /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
+    const cancel = () => {
+      this.#settle(search.id, 'reject', signal?.reason);
+      this.#wire.post({ type: 'cancel_match' });
+    };
+    const type = this.room ? 'next' : 'find_match';
+    try {
+      await this.#ready(signal);
+      signal?.throwIfAborted();
+      signal?.addEventListener('abort', cancel);
+      this.room?.end('next');
+      return await this.#request({ type, criteria }, search.id);
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+      if (this.#search === search) this.#search = null;
+    }
   }
 
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
@@ -130,29 +152,7 @@ export class Voicematch extends EventTarget {
 
   /** @param {AbortSignal} [signal] */
   async #ready(signal) {
-    const { calls } = this.#wire;
-    if (calls) await calls.ready(signal);
-  }
-
-  /** @param {'find_match' | 'next'} type @param {FindOptions} [options] @returns {Promise<Call>} */
-  async #find(type, { criteria, signal } = {}) {
-    signal?.throwIfAborted();
-    if (this.#search) throw new VoicematchError('already_waiting');
-    /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
-    const cancel = () => {
-      this.#settle(search.id, 'reject', signal?.reason);
-      this.#wire.post({ type: 'cancel_match' });
-    };
-    try {
-      await this.#ready(signal);
-      signal?.throwIfAborted();
-      signal?.addEventListener('abort', cancel);
-      this.room?.end('next');
-      return await this.#request({ type, criteria }, search.id);
-    } finally {
-      signal?.removeEventListener('abort', cancel);
-      if (this.#search === search) this.#search = null;
-    }
+    await this.#wire.calls?.ready(signal);
   }
 
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
@@ -180,7 +180,7 @@ export class Voicematch extends EventTarget {
     return {
       open: (link, kind, token, after) => {
         const session = this.#session;
-        const lost = (code = 0, reason = 'lost', retryAfter = 0) => session.lost(link, code, reason, retryAfter);
+        /** @type {import('./client/transports.js').Heard['lost']} */ const lost = (...why) => session.lost(link, ...why);
         try {
           links.set(link, transports[kind]({ url: this.url, token, after, access: this.#access }, {
             message: (message) => session.message(link, message),
@@ -210,7 +210,7 @@ export class Voicematch extends EventTarget {
 
   /** @param {Incoming} message */
   #deliver(message) {
-    if (this.#wire.calls) this.#wire.calls.take(message, this.room);
+    this.#wire.calls?.take(message, this.room);
     switch (message.type) {
       case 'token_expiring': return this.#renewToken();
       case 'waiting':
@@ -218,7 +218,7 @@ export class Voicematch extends EventTarget {
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
         if (!this.#requests.has(this.#search?.id)) return this.#wire.post({ type: 'leave_room' });
-        const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
+        const call = this.#enter(new Call(message, this.#wire));
         return this.#settle(this.#search?.id, 'resolve', call);
       }
       case 'room_joined': {
@@ -289,7 +289,7 @@ export class Voicematch extends EventTarget {
   #listen() {
     const { signal } = this.#stop;
     const moved = () => {
-      if (this.#wire.calls) this.#wire.calls.moved();
+      this.#wire.calls?.moved();
       this.#session.probe();
     };
     let last = Date.now();

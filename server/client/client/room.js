@@ -14,7 +14,8 @@ import { tell } from './tell.js';
  * @typedef {object} Wire What a room needs of the session.
  * @property {(message: ClientMessage) => Promise<void>} request Resolved when the server has done it.
  * @property {(message: ClientMessage) => void} post
- * @property {import('./calls.js').Calls | false} calls A chat has none.
+ * @property {(options?: import('../client.js').FindOptions) => Promise<Call>} find
+ * @property {import('./calls.js').Calls} [calls] A chat has none.
  */
 
 /** How many sent messages are kept: a new server does not know them, and they are sent again. */
@@ -69,27 +70,32 @@ export class Room extends EventTarget {
 
   /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
   messages() {
-    /** @type {any[]} */ const waiting = this.#isOver ? [{ type: 'ended' }] : [];
-    /** @type {(value?: unknown) => void} */ let wake = () => {};
-    for (const type of ['message', 'ended']) this.addEventListener(type, (event) => wake(waiting.push(event)));
+    const said = new ReadableStream({
+      start: (said) => {
+        if (this.#isOver) return said.close();
+        this.addEventListener('message', (/** @type {any} */ { detail }) => said.enqueue(detail));
+        this.addEventListener('ended', () => said.close());
+      },
+    });
+    // Not all browsers can take what comes from a stream one by one.
+    const reader = said.getReader();
     return (async function* () {
       for (;;) {
-        if (!waiting.length) await new Promise((resolve) => (wake = resolve));
-        const { type, detail } = waiting.shift();
-        if (type === 'ended') return;
-        yield detail;
+        const { done, value } = await reader.read();
+        if (done) return;
+        yield value;
       }
     })();
   }
 
   /** @param {boolean} muted */
   mute(muted) {
-    if (this.wire.calls) this.wire.calls.microphone.mute(muted);
+    this.wire.calls?.microphone.mute(muted);
   }
 
   /** Speaks with another microphone. @param {string} deviceId */
   async setMicrophone(deviceId) {
-    if (this.wire.calls) await this.wire.calls.microphone.open(deviceId);
+    await this.wire.calls?.microphone.open(deviceId);
   }
 
   async leave() {
@@ -105,8 +111,8 @@ export class Room extends EventTarget {
   }
 
   /** Tells the app of them. @param {Peer} peer @param {ReportReason} reason @param {string} [text] */
-  async report(peer, reason, text) {
-    await this.wire.request({ type: 'report', to: peer.member.id, reason, text });
+  report(peer, reason, text) {
+    return this.wire.request({ type: 'report', to: peer.member.id, reason, text });
   }
 
   /** Those who are in a room of a name, as the server says. @param {(import('./wire.js').RoomMember)[]} members @internal */
@@ -179,15 +185,14 @@ export class Call extends Room {
   #heard = 0;
   /** What is said now is sent when the partner is known to be back. */ #holds = false;
 
-  /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire @param {(criteria?: object) => Promise<Call>} next */
-  constructor(match, wire, next) {
+  /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire */
+  constructor(match, wire) {
     super(match.room_id, '', wire, match.room_ticket);
     this.sharedInterests = match.shared_interests;
     this.waitedMs = match.waited_ms;
     const { peer_id, peer_name, initiator, batch } = match;
     this.add({ id: peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
     this.peer = /** @type {Peer} */ (this.peers.get(peer_id));
-    this.findNext = next;
   }
 
   /** What the partner says. */
@@ -202,7 +207,7 @@ export class Call extends Room {
 
   /** Leaves, and waits for another partner. @param {import('../client.js').FindOptions} [options] */
   next(options) {
-    return this.findNext(options);
+    return this.wire.find(options);
   }
 
   /** @param {unknown} data @override */

@@ -4,7 +4,7 @@
  * one is tried, what is sent again, and when a loss is one.
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
+ * @typedef {'trial' | 'again' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
@@ -61,8 +61,6 @@ const isFinal = (code, reason) =>
 export class Session {
   /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
   state = 'connecting';
-  /** @type {Kind | ''} What carries the session. */
-  transport = '';
   id = '';
   /** Whether a loss interrupts somebody: then there is no time to lose. */
   hurried = false;
@@ -76,17 +74,26 @@ export class Session {
   /** A link that has not said anything yet; 0: none. */ #trial = 0;
   #trialPlace = 0;
   /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
-  /** How often all transports have failed. */ #rounds = 0;
+  /** The wait after the last time that all transports have failed; 0: they have not. */ #waited = 0;
   /** Whether the present loss lasts for longer than one is in a hurry. */ #isLong = false;
   /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
 
+  /** @type {Kind[]} */ #kinds;
+  /** @type {Out} */ #out;
+  #random;
+
   /** @param {Kind[]} kinds The best first. @param {Out} out @param {() => number} [random] From 0 to 1. */
   constructor(kinds, out, random = Math.random) {
-    this.kinds = kinds;
-    this.out = out;
-    this.random = random;
+    this.#kinds = kinds;
+    this.#out = out;
+    this.#random = random;
+  }
+
+  /** What carries the session. */
+  get transport() {
+    return (this.#carrier && this.#kinds[this.#place]) || '';
   }
 
   connect() {
@@ -96,8 +103,8 @@ export class Session {
   /** The user does not want to wait. */
   now() {
     if (this.#carrier || this.#trial || this.state === 'closed') return;
-    this.#rounds = 0;
-    this.out.wait('again');
+    this.#waited = 0;
+    this.#out.wait('again');
     this.#try(0);
   }
 
@@ -105,11 +112,11 @@ export class Session {
   probe() {
     if (!this.#carrier) return this.now();
     this.#write([{ type: 'ping' }]);
-    this.out.wait('probe', PROBE);
+    this.#out.wait('probe', PROBE);
   }
 
   close() {
-    if (this.#carrier) this.out.leave(this.#carrier);
+    if (this.#carrier) this.#out.leave(this.#carrier);
     this.#end('closed');
   }
 
@@ -134,17 +141,12 @@ export class Session {
 
   /** @param {Timer} name */
   timer(name) {
-    if (name === 'again' || name === 'behind') return this.#trial || this.#try(0);
+    if (name === 'again') return this.#trial || this.#try(0);
     if (name === 'answer') return this.probe();
-    if (name === 'hurry') {
-      this.#isLong = true;
-      // The next wait is twice the longest so far.
-      this.#rounds = Math.min(this.#rounds, Math.log2(2 * HURRIED_WAIT / FIRST_WAIT));
-      return;
-    }
+    if (name === 'hurry') return void (this.#isLong = true);
     const link = name === 'trial' ? this.#trial : this.#carrier;
-    this.out.shut(link);
-    this.lost(link, 0, 'lost', 0);
+    this.#out.shut(link);
+    this.lost(link);
   }
 
   /** @param {number} link @param {Incoming} message */
@@ -154,10 +156,10 @@ export class Session {
     if ('received' in message) this.#taken(message.received);
     if (message.type === 'taken') return;
     this.#asks = false;
-    for (const timer of /** @type {const} */ (['answer', 'probe'])) this.out.wait(timer);
+    this.#calm('answer', 'probe');
     if (message.type === 'ping') {
       this.#isYoung = false;
-      this.out.wait('silence', message.next_ms + GRACE);
+      this.#out.wait('silence', message.next_ms + GRACE);
       return this.#confirm();
     }
     // What is answered has arrived, and all before it.
@@ -171,19 +173,18 @@ export class Session {
       this.#after = seq;
       if (seq % CONFIRM === 0) this.#confirm();
     }
-    this.out.deliver(message);
+    this.#out.deliver(message);
   }
 
-  /** @param {number} link @param {number} code @param {string} reason @param {number} retryAfter In milliseconds. */
-  lost(link, code, reason, retryAfter) {
+  /** @param {number} link @param {number} [code] 0: none. @param {string} [reason] @param {number} [retryAfter] In milliseconds. */
+  lost(link, code = 0, reason = 'lost', retryAfter = 0) {
     if (!link || this.state === 'closed') return;
     if (link === this.#trial) return this.#failed(code, reason, retryAfter);
     if (link !== this.#carrier) return;
-    this.#carrier = this.#rounds = 0;
+    this.#carrier = this.#waited = 0;
     this.#isLong = this.#asks = false;
-    this.transport = '';
-    for (const timer of /** @type {const} */ (['silence', 'answer', 'probe', 'behind'])) this.out.wait(timer);
-    this.out.wait('hurry', HURRY);
+    this.#calm('silence', 'answer', 'probe', 'again');
+    this.#out.wait('hurry', HURRY);
     // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
@@ -191,68 +192,67 @@ export class Session {
     this.#change('reconnecting');
     if (this.#trial) return;
     if (this.hurried) this.#try(0);
-    else this.out.wait('again', 400 * this.random());
+    else this.#out.wait('again', 400 * this.#random());
   }
 
   /** @param {number} place */
   #try(place) {
-    const kind = this.kinds[place];
+    const kind = this.#kinds[place];
     if (kind) {
       this.#trial = ++this.#links;
       this.#trialPlace = place;
-      this.out.wait('trial', TRIAL[kind]);
-      this.out.open(this.#trial, kind, this.#token, this.#after);
+      this.#out.wait('trial', TRIAL[kind]);
+      this.#out.open(this.#trial, kind, this.#token, this.#after);
     } else {
       // All have failed.
       const longest = this.hurried && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
-      const ms = Math.min(FIRST_WAIT * 2 ** this.#rounds++, longest) * this.#spread();
-      this.out.wait('again', Math.max(this.#retryAfter, ms));
+      this.#waited = Math.min(2 * this.#waited || FIRST_WAIT, longest);
+      this.#out.wait('again', Math.max(this.#retryAfter, this.#waited * this.#spread()));
       this.#retryAfter = 0;
     }
   }
 
   /** So that not all come at the same moment. */
   #spread() {
-    return 0.8 + 0.4 * this.random();
+    return 0.8 + 0.4 * this.#random();
   }
 
   /** @param {number} code @param {string} reason @param {number} retryAfter */
   #failed(code, reason, retryAfter) {
     const next = this.#trialPlace + 1;
     this.#trial = 0;
-    this.out.wait('trial');
+    this.#out.wait('trial');
     if (this.#carrier) return next < this.#place ? this.#try(next) : this.#waitBehind();
     this.#retryAfter = Math.max(this.#retryAfter, retryAfter);
-    if (isFinal(code, reason) || (this.state === 'connecting' && next >= this.kinds.length)) return this.#end(reason);
+    if (isFinal(code, reason) || (this.state === 'connecting' && next >= this.#kinds.length)) return this.#end(reason);
     const isNew = isOver(reason) && this.#token;
     if (isNew) this.#token = '';
     this.#try(isNew ? next - 1 : next);
   }
 
   #waitBehind() {
-    this.out.wait('behind', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
+    this.#out.wait('again', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
   }
 
   /** The first message of a link: from now on it carries the session. @param {number} link @param {Incoming} message */
   #first(link, message) {
-    if (message.type !== 'session' && message.type !== 'resumed') return;
-    if (this.#carrier) this.out.shut(this.#carrier);
+    const begins = message.type === 'session';
+    if (!begins && message.type !== 'resumed') return;
+    if (this.#carrier) this.#out.shut(this.#carrier);
     this.#carrier = link;
     this.#isYoung = link > 1;
     this.#place = this.#trialPlace;
-    this.#trial = this.#rounds = 0;
-    this.transport = this.kinds[this.#place] ?? '';
-    this.out.wait('trial');
+    this.#trial = this.#waited = 0;
+    this.#asks = false;
+    this.#out.calm();
     // A poll has no pings: it is one itself.
-    this.out.wait('silence', this.transport === 'poll' ? undefined : FIRST_PING);
-    this.out.wait('behind');
-    this.out.wait('hurry');
+    if (this.transport !== 'poll') this.#out.wait('silence', FIRST_PING);
     if (this.#place) this.#waitBehind();
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
-    const isAnew = message.type === 'session' && this.id;
+    const isAnew = begins && this.id;
     this.id = message.session_id ?? this.id;
-    if (message.type === 'session') {
+    if (begins) {
       this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
@@ -261,20 +261,25 @@ export class Session {
       if (this.#kept.length) this.#ask();
     }
     this.#change('open');
-    this.out.deliver(message);
-    if (isAnew) this.out.anew();
+    this.#out.deliver(message);
+    if (isAnew) this.#out.anew();
+  }
+
+  /** @param {Timer[]} timers */
+  #calm(...timers) {
+    for (const timer of timers) this.#out.wait(timer);
   }
 
   /** @param {ClientMessage[]} requests */
   #write(requests) {
-    if (this.#carrier && requests.length) this.out.write(this.#carrier, requests);
+    if (this.#carrier && requests.length) this.#out.write(this.#carrier, requests);
   }
 
   /** An answer is to come. */
   #ask() {
     if (this.#asks || !this.#carrier) return;
     this.#asks = true;
-    this.out.wait('answer', ANSWER);
+    this.#out.wait('answer', ANSWER);
   }
 
   #confirm() {
@@ -284,18 +289,17 @@ export class Session {
   /** @param {'open' | 'reconnecting'} state */
   #change(state) {
     this.state = state;
-    this.out.changed();
+    this.#out.changed();
   }
 
   /** @param {string} reason */
   #end(reason) {
     if (this.state === 'closed') return;
-    for (const link of [this.#carrier, this.#trial]) this.out.shut(link);
+    for (const link of [this.#carrier, this.#trial]) this.#out.shut(link);
     this.#carrier = this.#trial = 0;
-    this.transport = '';
-    this.out.calm();
+    this.#out.calm();
     this.state = 'closed';
-    this.out.end(reason);
-    this.out.changed();
+    this.#out.end(reason);
+    this.#out.changed();
   }
 }

@@ -78,8 +78,7 @@ function webSocket({ url, token, after, access }, heard) {
 function eventStream(asked, heard) {
   const requests = new Requests(asked, heard);
   (async () => {
-    const { token, after } = asked;
-    const response = await requests.ask('/events', { headers: token ? { 'Last-Event-ID': `${after}` } : {} }, 0);
+    const response = await requests.ask(asked.token ? `/events?after=${asked.after}` : '/events', 0);
     if (!response?.body) return;
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
@@ -91,7 +90,7 @@ function eventStream(asked, heard) {
       for (const event of events) {
         const lines = event.split('\n');
         // JSON has no line ends of its own: what stood in several lines is the same without them.
-        const data = lines.flatMap((line) => (line.startsWith('data: ') ? [line.slice(6)] : [])).join('');
+        const data = lines.map((line) => (line.startsWith('data: ') ? line.slice(6) : '')).join('');
         if (!data) continue;
         const message = JSON.parse(data);
         if (lines.includes('event: close')) return requests.lost(message.code, message.reason);
@@ -117,7 +116,7 @@ function poll(asked, heard) {
     for (;;) {
       const query = requests.token ? `&after=${position}` : '';
       const began = Date.now();
-      const response = await requests.ask(`/poll?wait=${wait}${query}`, {}, patience, wait > 0);
+      const response = await requests.ask(`/poll?wait=${wait}${query}`, patience, '', wait > 0);
       if (!response) {
         if (requests.over || !wait) return requests.lost();
         // Once it may be the network.
@@ -152,20 +151,23 @@ class Requests {
   /** @type {ClientMessage[]} */ #queue = [];
   #sends = false;
   #stop = new AbortController();
+  #url;
+  #access;
+  #to;
 
   /** @param {Asked} asked @param {Heard} to */
   constructor({ url, token, access }, to) {
-    this.url = url;
     this.token = token;
-    this.access = access;
-    this.to = to;
+    this.#url = url;
+    this.#access = access;
+    this.#to = to;
   }
 
   /** @param {Incoming} message */
   heard(message) {
     if (this.over) return;
-    if ('resume_token' in message && message.resume_token) this.token = message.resume_token;
-    this.to.message(message);
+    if ('resume_token' in message) this.token = message.resume_token ?? this.token;
+    this.#to.message(message);
   }
 
   /** @param {number} received */
@@ -178,12 +180,12 @@ class Requests {
   lost(code, reason, retryAfter) {
     if (this.over) return;
     this.shut();
-    this.to.lost(code, reason, retryAfter);
+    this.#to.lost(code, reason, retryAfter);
   }
 
   leave() {
     const body = JSON.stringify({ token: this.token, messages: [{ type: 'leave' }] });
-    fetch(`${this.url}/send`, { method: 'POST', body, keepalive: true }).catch(() => {});
+    fetch(`${this.#url}/send`, { method: 'POST', body, keepalive: true }).catch(() => {});
   }
 
   shut() {
@@ -193,14 +195,18 @@ class Requests {
 
   /**
    * The answer, or nothing where it is not one to go on with: then the link is lost already, unless `mayFail`.
-   * @param {string} path @param {Omit<RequestInit, 'headers'> & {headers?: Record<string, string>}} init
-   * @param {number} ms How long it may take; 0: for ever. @param {boolean} [mayFail]
+   * @param {string} path @param {number} ms How long it may take; 0: for ever. @param {string} [body] What is sent.
+   * @param {boolean} [mayFail]
    */
-  async ask(path, init, ms, mayFail) {
-    const bearer = this.token || this.access;
-    if (bearer) init.headers = { ...init.headers, Authorization: `Bearer ${bearer}` };
-    const { signal } = this.#stop;
-    const response = await fetch(this.url + path, { ...init, cache: 'no-store', signal: ms ? within(ms, signal) : signal }).catch(() => null);
+  async ask(path, ms, body, mayFail) {
+    const bearer = this.token || this.#access;
+    const response = await fetch(this.#url + path, {
+      method: body ? 'POST' : 'GET',
+      body: body || null,
+      headers: bearer ? { Authorization: `Bearer ${bearer}` } : {},
+      cache: 'no-store',
+      signal: ms ? within(ms, this.#stop.signal) : this.#stop.signal,
+    }).catch(() => null);
     if (!response) return mayFail ? undefined : this.lost();
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;
@@ -223,7 +229,7 @@ class Requests {
     this.#sends = true;
     while (this.#queue.length && !this.over) {
       const sent = this.#queue.slice(0, BATCH);
-      const response = await this.ask('/send', { method: 'POST', body: JSON.stringify(sent) }, REQUEST);
+      const response = await this.ask('/send', REQUEST, JSON.stringify(sent));
       // An answer may break off.
       const answer = await response?.json().catch(() => this.lost());
       if (!answer) continue;
