@@ -60,11 +60,12 @@ const read = async (token) => (typeof token === 'function' ? token() : token);
  * A session. Events: `state`, `waiting`, `draining`, `closed` (`detail`: an error whose `code` says why).
  */
 export class Voicematch extends EventTarget {
-  /** Where the user is, if anywhere. @type {Room | null} */ room = null;
+  /** Where the user is, or was last. @type {Room | undefined} */ #room;
   /** @type {Session} */ #session;
-  /** @type {Map<unknown, {type: string, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */ #requests = new Map();
+  /** @type {Map<unknown, {message: ClientMessage, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */
+  #requests = new Map();
   #id = 0;
-  /** The request that a match will answer, and its criteria. @type {{id: number, criteria?: Criteria} | null} */ #search = null;
+  /** The request that a match will answer; 0: none. */ #search = 0;
   /** @type {import('./client/room.js').Wire} */ #wire;
   #access = '';
   #stop = new AbortController();
@@ -77,7 +78,7 @@ export class Voicematch extends EventTarget {
     this.options = options;
     this.#access = access;
     const { transports: kinds = ['ws', 'sse', 'poll'], signal } = options;
-    const session = (this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out()));
+    const session = (this.#session = new Session(kinds, this.#out()));
     const calls = media ? new media.Calls(options, () => session.probe()) : undefined;
     /** The user's; of a chat `null`. */
     this.microphone = calls?.microphone ?? null;
@@ -89,7 +90,7 @@ export class Voicematch extends EventTarget {
     };
     signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
     this.#listen();
-    session.connect();
+    session.now();
   }
 
   /** `connecting`, `open`, `reconnecting` (a call goes on meanwhile), `closed`. */
@@ -102,31 +103,32 @@ export class Voicematch extends EventTarget {
     return this.#session.transport;
   }
 
+  /** Where the user is, if anywhere. */
+  get room() {
+    return this.#room && !this.#room.ended ? this.#room : null;
+  }
+
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
   async find({ criteria, signal } = {}) {
     signal?.throwIfAborted();
     if (this.#search) throw new VoicematchError('already_waiting');
-    /** @type {any} */ const search = (this.#search = { id: ++this.#id, criteria });
-    const cancel = () => {
-      this.#settle(search.id, 'reject', signal?.reason);
-      this.#wire.post({ type: 'cancel_match' });
-    };
+    const id = (this.#search = ++this.#id);
     const type = this.room ? 'next' : 'find_match';
     try {
-      await this.#ready(signal);
+      await this.#wire.calls?.ready(signal);
       signal?.throwIfAborted();
-      signal?.addEventListener('abort', cancel);
       this.room?.end('next');
-      return await this.#request({ type, criteria }, search.id);
+      return await wished(this.#request({ type, criteria }, id), signal);
     } finally {
-      signal?.removeEventListener('abort', cancel);
-      if (this.#search === search) this.#search = null;
+      this.#search = 0;
+      // It is taken back.
+      if (this.#requests.delete(id)) this.#wire.post({ type: 'cancel_match' });
     }
   }
 
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
   async join(name) {
-    await this.#ready();
+    await this.#wire.calls?.ready();
     return this.#request({ type: 'join_room', room: name });
   }
 
@@ -150,17 +152,12 @@ export class Voicematch extends EventTarget {
     this.#session.close();
   }
 
-  /** @param {AbortSignal} [signal] */
-  async #ready(signal) {
-    await this.#wire.calls?.ready(signal);
-  }
-
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
   #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
       if (this.state === 'closed') return reject(new VoicematchError('closed'));
       if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
-      this.#requests.set(id, { resolve, reject, type: message.type });
+      this.#requests.set(id, { resolve, reject, message });
       this.#session.send({ ...message, id });
     });
   }
@@ -173,35 +170,17 @@ export class Voicematch extends EventTarget {
 
   /** What the session wants done. @returns {import('./client/session.js').Out} */
   #out() {
-    /** @type {Map<number, import('./client/transports.js').Link>} */
-    const links = new Map();
     /** @type {Map<string, ReturnType<typeof setTimeout>>} */
     const timers = new Map();
     return {
-      open: (link, kind, token, after) => {
-        const session = this.#session;
-        /** @type {import('./client/transports.js').Heard['lost']} */ const lost = (...why) => session.lost(link, ...why);
-        try {
-          links.set(link, transports[kind]({ url: this.url, token, after, access: this.#access }, {
-            message: (message) => session.message(link, message),
-            lost,
-          }));
-        } catch {
-          setTimeout(lost);
-        }
-      },
-      write: (link, requests) => links.get(link)?.write(requests),
-      leave: (link) => links.get(link)?.leave(),
-      shut: (link) => {
-        links.get(link)?.shut();
-        links.delete(link);
-      },
+      open: (kind, token, after, heard) => transports[kind]({ url: this.url, token, after, access: this.#access }, heard),
       wait: (name, ms) => {
         clearTimeout(timers.get(name));
         if (ms != null) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
+      hurried: () => Boolean(this.room),
       anew: () => this.#anew(),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),
@@ -217,18 +196,18 @@ export class Voicematch extends EventTarget {
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
-        if (!this.#requests.has(this.#search?.id)) return this.#wire.post({ type: 'leave_room' });
-        const call = this.#enter(new Call(message, this.#wire));
-        return this.#settle(this.#search?.id, 'resolve', call);
+        if (!this.#requests.has(this.#search)) return this.#wire.post({ type: 'leave_room' });
+        const call = (this.#room = new Call(message, this.#wire));
+        return this.#settle(this.#search, 'resolve', call);
       }
       case 'room_joined': {
         const { room, room_id, members, room_ticket, you, id } = message;
-        const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
+        const joined = this.room?.name === room ? this.room : (this.#room = new Room(room_id, room, this.#wire, room_ticket));
         Object.assign(joined, { id: room_id, ticket: room_ticket, you });
         joined.meet(members);
         return this.#settle(id, 'resolve', joined);
       }
-      case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id }, message.was);
+      case 'peer_joined': return this.room?.add(message);
       case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
       case 'peer_left': {
         const { room } = this;
@@ -247,27 +226,19 @@ export class Voicematch extends EventTarget {
     }
   }
 
-  /** @template {Room} R @param {R} room @returns {R} */
-  #enter(room) {
-    const enter = (/** @type {Room | null} */ now) => (this.#session.hurried = Boolean((this.room = now)));
-    enter(room);
-    room.over = () => this.room === room && enter(null);
-    return room;
-  }
-
   /** The session before is over. */
   #anew() {
-    const search = this.#search;
     const { room } = this;
     const call = room instanceof Call ? room : null;
-    for (const [id, { type }] of this.#requests) {
-      // What is said in a match is said again when the partner is back, and the wish for one is repeated.
-      if (id !== search?.id && type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
+    for (const [id, { message }] of this.#requests) {
+      const { type } = message;
+      if (id === this.#search) this.#session.send({ ...message, id });
+      // What is said in a match is said again when the partner is back.
+      else if (type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
     }
     call?.hold();
     if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
-    if (search && this.#requests.has(search.id)) this.#wire.post({ type: 'find_match', ...search });
   }
 
   async #renewToken() {
@@ -300,13 +271,13 @@ export class Voicematch extends EventTarget {
     }, 1000);
     signal.addEventListener('abort', () => clearInterval(timer));
     if (!globalThis.window) return;
-    const on = (/** @type {EventTarget | undefined} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ then) =>
-      target?.addEventListener(type, then, { signal });
-    on(window, 'online', moved);
-    on(/** @type {any} */ (navigator).connection, 'change', moved);
-    on(document, 'resume', moved);
-    on(document, 'visibilitychange', () => document.hidden || this.#session.probe());
-    // The page is closed, or kept asleep: nobody can be matched with it.
-    on(window, 'pagehide', () => this.close());
+    for (const [target, type, then] of /** @type {[EventTarget | undefined, string, () => void][]} */ ([
+      [window, 'online', moved],
+      [/** @type {any} */ (navigator).connection, 'change', moved],
+      [document, 'resume', moved],
+      [document, 'visibilitychange', () => document.hidden || this.#session.probe()],
+      // The page is closed, or kept asleep: nobody can be matched with it.
+      [window, 'pagehide', () => this.close()],
+    ])) target?.addEventListener(type, then, { signal });
   }
 }

@@ -48,7 +48,6 @@ export class Room extends EventTarget {
   /** Why it is over; empty: it is not. */
   ended = '';
   /** The place of the user in a room of a name. @type {{peer_id: string, n: number} | undefined} */ you;
-  /** @internal */ over = () => {};
   /** Whether the app has been told of the end. */ #isOver = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #absence;
 
@@ -117,15 +116,17 @@ export class Room extends EventTarget {
 
   /** Those who are in a room of a name, as the server says. @param {(import('./wire.js').RoomMember)[]} members @internal */
   meet(members) {
-    for (const member of members) this.add({ ...member, id: member.peer_id }, member.was);
+    for (const member of members) this.add(member);
     // Of a server that has died some know of each other, and not all may come back.
     const absent = [...this.peers.keys()].filter((id) => !members.some((member) => member.peer_id === id));
     clearTimeout(this.#absence);
     if (absent.length) this.#absence = setTimeout(() => absent.forEach((id) => this.remove(id)), ABSENCE);
   }
 
-  /** @param {Member} member @param {string} [was] By which session the room that died with its server knew them. @internal */
-  add(member, was) {
+  /** @param {Omit<Member, 'id'> & {peer_id: string, was?: string}} found `was`: by which session the room that died with its
+   * server knew them. @internal */
+  add({ was, ...found }) {
+    const member = { ...found, id: found.peer_id };
     // Who was in a room of yet another server meanwhile has kept the number.
     const former = this.peers.get(was ?? member.id) ?? [...this.peers.values()].find(({ member: { n } }) => was && n === member.n);
     if (former) return this.rename(former, member);
@@ -170,7 +171,6 @@ export class Room extends EventTarget {
     this.ended = why;
     clearTimeout(this.#absence);
     for (const peer of this.peers.values()) peer.close();
-    this.over();
     setTimeout(() => {
       this.#isOver = true;
       tell(this, 'ended', why);
@@ -191,7 +191,7 @@ export class Call extends Room {
     this.sharedInterests = match.shared_interests;
     this.waitedMs = match.waited_ms;
     const { peer_id, peer_name, initiator, batch } = match;
-    this.add({ id: peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
+    this.add({ peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
     this.peer = /** @type {Peer} */ (this.peers.get(peer_id));
   }
 

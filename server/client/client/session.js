@@ -12,15 +12,22 @@
  * @typedef {{type: 'taken', received: number}} Taken Of an answer to what was sent: it says nothing of the way back.
  * @typedef {ServerMessage | CarriedOn | Taken} Incoming
  *
+ * @typedef {object} Link Something that may carry the session.
+ * @property {(requests: ClientMessage[]) => void} write
+ * @property {() => void} shut Says nothing any more.
+ *
+ * @typedef {object} Heard What a link says, never before it is there.
+ * @property {(message: Incoming) => void} message
+ * @property {(code?: number, reason?: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
+ *   frame, or the status of an answer; absent: there was none. The time is in milliseconds.
+ *
  * @typedef {object} Out
- * @property {(link: number, kind: Kind, token: string, after: number) => void} open Begins a session, or carries that of the
+ * @property {(kind: Kind, token: string, after: number, heard: Heard) => Link} open Begins a session, or carries that of the
  *   token on behind a message.
- * @property {(link: number, requests: ClientMessage[]) => void} write
- * @property {(link: number) => void} shut
- * @property {(link: number) => void} leave
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: Incoming) => void} deliver
+ * @property {() => boolean} hurried Whether a loss interrupts somebody: then there is no time to lose.
  * @property {() => void} anew The session before is over, and another one has taken its place.
  * @property {() => void} changed There is another state or transport.
  * @property {(reason: string) => void} end
@@ -61,17 +68,13 @@ const isFinal = (code, reason) =>
 export class Session {
   /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
   state = 'connecting';
-  id = '';
-  /** Whether a loss interrupts somebody: then there is no time to lose. */
-  hurried = false;
   #token = '';
   /** The number of the last message that has arrived. */ #after = 0;
   /** @type {ClientMessage[]} What the server has not confirmed. */ #kept = [];
   #seq = 0;
-  #links = 0;
-  /** The link that carries the session; 0: none. */ #carrier = 0;
+  /** The link that carries the session. @type {Link | null} */ #carrier = null;
   /** The place of its transport in the order of all. */ #place = 0;
-  /** A link that has not said anything yet; 0: none. */ #trial = 0;
+  /** A link that has not said anything yet. @type {Link | null} */ #trial = null;
   #trialPlace = 0;
   /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
   /** The wait after the last time that all transports have failed; 0: they have not. */ #waited = 0;
@@ -96,11 +99,7 @@ export class Session {
     return (this.#carrier && this.#kinds[this.#place]) || '';
   }
 
-  connect() {
-    this.#try(0);
-  }
-
-  /** The user does not want to wait. */
+  /** Begins, or does not wait any longer for the next try. */
   now() {
     if (this.#carrier || this.#trial || this.state === 'closed') return;
     this.#waited = 0;
@@ -116,7 +115,7 @@ export class Session {
   }
 
   close() {
-    if (this.#carrier) this.#out.leave(this.#carrier);
+    this.#write([{ type: 'leave' }]);
     this.#end('closed');
   }
 
@@ -145,15 +144,15 @@ export class Session {
     if (name === 'answer') return this.probe();
     if (name === 'hurry') return void (this.#isLong = true);
     const link = name === 'trial' ? this.#trial : this.#carrier;
-    this.#out.shut(link);
-    this.lost(link);
+    link?.shut();
+    this.#lost(link);
   }
 
-  /** @param {number} link @param {Incoming} message */
-  message(link, message) {
+  /** @param {Link} link @param {Incoming} message */
+  #message(link, message) {
     if (link === this.#trial) return this.#first(link, message);
     if (link !== this.#carrier) return;
-    if ('received' in message) this.#taken(message.received);
+    this.#taken(/** @type {{received?: number}} */ (message).received);
     if (message.type === 'taken') return;
     this.#asks = false;
     this.#calm('answer', 'probe');
@@ -164,7 +163,7 @@ export class Session {
     }
     // What is answered has arrived, and all before it.
     if ('id' in message) this.#taken(this.#kept.find(({ id }) => id === message.id)?.seq);
-    if (message.type === 'error' && message.code === 'gap') this.#write(this.#kept);
+    if ('code' in message && message.code === 'gap') this.#write(this.#kept);
     const { seq } = message;
     if (seq != null) {
       if (seq <= this.#after) return;
@@ -176,12 +175,12 @@ export class Session {
     this.#out.deliver(message);
   }
 
-  /** @param {number} link @param {number} [code] 0: none. @param {string} [reason] @param {number} [retryAfter] In milliseconds. */
-  lost(link, code = 0, reason = 'lost', retryAfter = 0) {
-    if (!link || this.state === 'closed') return;
+  /** @param {Link | null} link @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
+  #lost(link, code = 0, reason = 'lost', retryAfter = 0) {
     if (link === this.#trial) return this.#failed(code, reason, retryAfter);
     if (link !== this.#carrier) return;
-    this.#carrier = this.#waited = 0;
+    this.#carrier = null;
+    this.#waited = 0;
     this.#isLong = this.#asks = false;
     this.#calm('silence', 'answer', 'probe', 'again');
     this.#out.wait('hurry', HURRY);
@@ -191,7 +190,7 @@ export class Session {
     if (isOver(reason)) this.#token = '';
     this.#change('reconnecting');
     if (this.#trial) return;
-    if (this.hurried) this.#try(0);
+    if (this.#out.hurried()) this.#try(0);
     else this.#out.wait('again', 400 * this.#random());
   }
 
@@ -199,13 +198,15 @@ export class Session {
   #try(place) {
     const kind = this.#kinds[place];
     if (kind) {
-      this.#trial = ++this.#links;
+      const link = (this.#trial = this.#out.open(kind, this.#token, this.#after, {
+        message: (message) => this.#message(link, message),
+        lost: (...why) => this.#lost(link, ...why),
+      }));
       this.#trialPlace = place;
       this.#out.wait('trial', TRIAL[kind]);
-      this.#out.open(this.#trial, kind, this.#token, this.#after);
     } else {
       // All have failed.
-      const longest = this.hurried && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
+      const longest = this.#out.hurried() && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
       this.#waited = Math.min(2 * this.#waited || FIRST_WAIT, longest);
       this.#out.wait('again', Math.max(this.#retryAfter, this.#waited * this.#spread()));
       this.#retryAfter = 0;
@@ -220,7 +221,7 @@ export class Session {
   /** @param {number} code @param {string} reason @param {number} retryAfter */
   #failed(code, reason, retryAfter) {
     const next = this.#trialPlace + 1;
-    this.#trial = 0;
+    this.#trial = null;
     this.#out.wait('trial');
     if (this.#carrier) return next < this.#place ? this.#try(next) : this.#waitBehind();
     this.#retryAfter = Math.max(this.#retryAfter, retryAfter);
@@ -234,15 +235,16 @@ export class Session {
     this.#out.wait('again', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
   }
 
-  /** The first message of a link: from now on it carries the session. @param {number} link @param {Incoming} message */
+  /** The first message of a link: from now on it carries the session. @param {Link} link @param {Incoming} message */
   #first(link, message) {
     const begins = message.type === 'session';
     if (!begins && message.type !== 'resumed') return;
-    if (this.#carrier) this.#out.shut(this.#carrier);
+    this.#carrier?.shut();
     this.#carrier = link;
-    this.#isYoung = link > 1;
+    this.#isYoung = this.state !== 'connecting' || this.#trialPlace > 0;
     this.#place = this.#trialPlace;
-    this.#trial = this.#waited = 0;
+    this.#trial = null;
+    this.#waited = 0;
     this.#asks = false;
     this.#out.calm();
     // A poll has no pings: it is one itself.
@@ -250,8 +252,7 @@ export class Session {
     if (this.#place) this.#waitBehind();
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
-    const isAnew = begins && this.id;
-    this.id = message.session_id ?? this.id;
+    const isAnew = begins && this.state !== 'connecting';
     if (begins) {
       this.#after = this.#seq = 0;
       this.#kept = [];
@@ -272,7 +273,7 @@ export class Session {
 
   /** @param {ClientMessage[]} requests */
   #write(requests) {
-    if (this.#carrier && requests.length) this.#out.write(this.#carrier, requests);
+    if (requests.length) this.#carrier?.write(requests);
   }
 
   /** An answer is to come. */
@@ -295,8 +296,9 @@ export class Session {
   /** @param {string} reason */
   #end(reason) {
     if (this.state === 'closed') return;
-    for (const link of [this.#carrier, this.#trial]) this.#out.shut(link);
-    this.#carrier = this.#trial = 0;
+    this.#carrier?.shut();
+    this.#trial?.shut();
+    this.#carrier = this.#trial = null;
     this.#out.calm();
     this.state = 'closed';
     this.#out.end(reason);
