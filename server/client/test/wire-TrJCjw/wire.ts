@@ -1,0 +1,16 @@
+import type { Told } from '../../client/transcribe-wire.js';
+export const message0: Told = {"type":"audio_ack","ms":12300};
+export const message1: Told = {"type":"ended","reason":"host","audio_ms":1800000,"segments":402,"stored_through":402};
+export const message2: Told = {"type":"error","code":"audio_rate_mismatch","message":"samples come at about 48000 Hz, not 16000 Hz","measured_hz":48000};
+export const message3: Told = {"type":"final","seq":58,"utterance":"a1-7","speaker":"p7","start_ms":11840,"end_ms":14210,"language":"en","confidence":0.93,"text":"How often do you ..."};
+export const message4: Told = {"type":"final","seq":42,"speaker":"p7","start_ms":100,"end_ms":900,"text":"Hello.","replayed":true};
+export const message5: Told = {"type":"gap","seq":59,"speaker":"p7","from_ms":20100,"to_ms":22500,"reason":"provider_lost"};
+export const message6: Told = {"type":"lost","from_seq":60,"to_seq":61};
+export const message7: Told = {"type":"moved","url":"https://node-2.example.org"};
+export const message8: Told = {"type":"partial","utterance":"a1-7","revision":3,"speaker":"p7","start_ms":11840,"text":"how often do"};
+export const message9: Told = {"type":"pong","id":7};
+export const message10: Told = {"type":"provider_state","speaker":"p7","state":"reconnecting","retry_in_ms":600};
+export const message11: Told = {"type":"ready","session":"abc123xyz","participant":"p7","role":"host","provider":"gladia","next_seq":58,"limits":{"frame_bytes":65536,"tracks":20}};
+export const message12: Told = {"type":"stored","through":58};
+export const message13: Told = {"type":"tool_result","id":"9","ok":true,"result":{"stored":true}};
+export const message14: Told = {"type":"tool_result","id":"9","ok":false,"code":"not_current","message":"this is not the current question"};
