@@ -244,6 +244,9 @@ export async function hears(page) {
   }, before.length));
 }
 
+/** The way on which a page is to be reached: another one after each ICE restart. @param {import('playwright-core').Page} page @returns {Promise<string>} */
+export const way = (page) => page.evaluate(() => /a=ice-ufrag:(\S+)/.exec(window.peers[0].localDescription.sdp)[1]);
+
 /** Begins a transcription session that all may join. Returns the host's token. @param {Server} server @param {string} slug */
 export async function transcribed(server, slug) {
   const response = await fetch(`${server.admin}/api/sessions`, { method: 'POST', body: JSON.stringify({ slug, open: true }) });

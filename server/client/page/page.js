@@ -68,7 +68,8 @@ async function begin() {
   const { microphone } = began;
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
-    if (room && !microphone.track) setProblem('The microphone is gone. Plug one in, and choose it below.');
+    listInputs();
+    if (room) setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
   return began;
@@ -387,6 +388,7 @@ async function listInputs() {
   }
   show('speaker', 'setSinkId' in remote && at('output').childElementCount > 1);
 }
+navigator.mediaDevices?.addEventListener('devicechange', listInputs);
 at('input').addEventListener('change', () => vm?.microphone?.open(box('input').value || undefined).catch(failed));
 at('output').addEventListener('change', () => {
   for (const voice of [remote, ...voices.values()]) /** @type {any} */ (voice).setSinkId(box('output').value).catch(() => {});
