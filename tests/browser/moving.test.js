@@ -6,13 +6,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, hears, open, says, state, until, way } from './support.js';
+import { Server, breaksNetwork, browser, hears, open, says, state, until, way } from './support.js';
 
 const ip = (...words) => execFileSync('ip', words, { stdio: 'pipe' });
 
 /** Opens the page. Chromium gives up what it loads, or part of it, when the machine gets an address: those of a network that was just made come late. */
 async function arrive(browser, url) {
   const page = await open(browser, 'about:blank');
+  breaksNetwork();
   for (let tries = 1; ; tries++) {
     try {
       page.complaints.length = 0;
@@ -60,6 +61,7 @@ const options = { skip: process.geteuid() === 0 ? false : 'only root may make ne
 test('a network that is cut for ten seconds', options, async (t) => {
   const { one, other, here } = await apart(t, 1);
   await says(one, other, 'before');
+  breaksNetwork();
   ip('link', 'set', here, 'down');
   await one.fill('#text', 'while it is cut');
   await one.press('#text', 'Enter');
@@ -78,6 +80,7 @@ test('a network that is cut for ten seconds', options, async (t) => {
 test('an address that changes in the middle of a call', options, async (t) => {
   const { one, other, name, there, net } = await apart(t, 2);
   const first = await way(one);
+  breaksNetwork();
   ip('-n', name, 'addr', 'del', `${net}.2/24`, 'dev', there);
   ip('-n', name, 'addr', 'add', `${net}.3/24`, 'dev', there);
   const moved = Date.now();
@@ -105,6 +108,7 @@ test('a way that fails in a cut of 25 s is looked for anew, and the call goes on
       });
     });
   }
+  breaksNetwork();
   ip('link', 'set', here, 'down');
   const cut = Date.now();
   for (const page of pages) await page.waitForFunction(() => window.failedWay, null, { timeout: 60_000 });
