@@ -44,13 +44,11 @@ const PATIENCE = 5000;
 export async function connect(url, options = {}) {
   const { media = Boolean(globalThis.RTCPeerConnection), signal, token } = options;
   signal?.throwIfAborted();
-  // A chat does without.
-  const loading = Promise.all([media ? import('./client/media.js') : import('./client/chat.js'), read(token)]);
-  const [loaded, access] = await wished(loading, signal);
-  const vm = new Voicematch(url ?? location.origin, { ...options, media }, /** @type {any} */ (loaded), access);
+  const [loaded, access] = await wished(Promise.all([media && import('./client/calls.js'), read(token)]), signal);
+  const vm = new Voicematch(url ?? location.origin, options, loaded, access);
   await new Promise((resolve, reject) => {
     vm.addEventListener('state', resolve);
-    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(signal?.aborted ? signal.reason : detail), { once: true });
+    vm.addEventListener('closed', (/** @type {any} */ { detail }) => reject(signal?.aborted ? signal.reason : detail));
   });
   return vm;
 }
@@ -62,42 +60,37 @@ const read = async (token) => (typeof token === 'function' ? token() : token);
  * A session. Events: `state`, `waiting`, `draining`, `closed` (`detail`: an error whose `code` says why).
  */
 export class Voicematch extends EventTarget {
-  /** The user's microphone; without media `null`. @type {Microphone | null} */ microphone;
-  /** Where the user is, if anywhere. @type {Room | null} */ room = null;
+  /** Where the user is, or was last. @type {Room | undefined} */ #room;
   /** @type {Session} */ #session;
   /** @type {Map<unknown, {message: ClientMessage, again?: boolean, resolve: (value?: any) => void, reject: (error: unknown) => void}>} */
   #requests = new Map();
   #id = 0;
   /** The request that a match will answer; 0: none. */ #search = 0;
-  /** The ticket of the last match. */ #left = '';
-  /** Whether the network may have changed since the last word of the server. */ #moved = false;
   /** @type {import('./client/room.js').Wire} */ #wire;
-  /** @type {RTCIceServer[]} */ #iceServers = [];
   #access = '';
   #stop = new AbortController();
 
-  /** @param {string} url @param {Options} options @param {typeof import('./client/media.js')} media
+  /** @param {string} url @param {Options} options @param {typeof import('./client/calls.js') | false} media
    * @param {string} [access] @internal */
   constructor(url, options, media, access = '') {
     super();
     this.url = url.replace(/\/$/, '');
     this.options = options;
     this.#access = access;
-    const { transports: kinds = ['ws', 'sse', 'poll'] } = options;
-    this.microphone = media.Microphone && new media.Microphone();
-    this.#session = new Session(kinds.filter((kind) => kind !== 'ws' || globalThis.WebSocket), this.#out());
+    const { transports: kinds = ['ws', 'sse', 'poll'], signal } = options;
+    const session = (this.#session = new Session(kinds, this.#out()));
+    const calls = media ? new media.Calls(options, () => session.probe()) : undefined;
+    /** The user's; of a chat `null`. */
+    this.microphone = calls?.microphone ?? null;
     this.#wire = {
       request: (message) => this.#request(message),
-      post: (message) => this.#session.send(message),
-      probe: () => this.#session.probe(),
-      iceServers: () => options.iceServers ?? this.#iceServers,
-      microphone: this.microphone,
-      media,
-      options,
+      post: (message) => session.send(message),
+      find: (options) => this.find(options),
+      calls,
     };
-    options.signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
+    signal?.addEventListener('abort', () => this.close(), { signal: this.#stop.signal });
     this.#listen();
-    this.#session.connect();
+    session.now();
   }
 
   /** `connecting`, `open`, `reconnecting` (a call goes on meanwhile), `closed`. */
@@ -110,14 +103,32 @@ export class Voicematch extends EventTarget {
     return this.#session.transport;
   }
 
+  /** Where the user is, if anywhere. */
+  get room() {
+    return this.#room && !this.#room.ended ? this.#room : null;
+  }
+
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
-  find(options) {
-    return this.#find(this.room ? 'next' : 'find_match', options);
+  async find({ criteria, signal } = {}) {
+    signal?.throwIfAborted();
+    if (this.#search) throw new VoicematchError('already_waiting');
+    const id = (this.#search = ++this.#id);
+    const type = this.room ? 'next' : 'find_match';
+    try {
+      await this.#wire.calls?.ready(signal);
+      signal?.throwIfAborted();
+      this.room?.end('next');
+      return await wished(this.#request({ type, criteria }, id), signal);
+    } finally {
+      this.#search = 0;
+      // It is taken back.
+      if (this.#requests.delete(id)) this.#wire.post({ type: 'cancel_match' });
+    }
   }
 
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
   async join(name) {
-    await this.#openMicrophone();
+    await this.#wire.calls?.ready();
     return this.#request({ type: 'join_room', room: name });
   }
 
@@ -125,7 +136,7 @@ export class Voicematch extends EventTarget {
   async ping() {
     const began = performance.now();
     const id = ++this.#id;
-    const timer = setTimeout(() => this.#refuse(id, new VoicematchError('lost')), PATIENCE);
+    const timer = setTimeout(() => this.#settle(id, 'reject', new VoicematchError('lost')), PATIENCE);
     await this.#request({ type: 'ping' }, id).finally(() => clearTimeout(timer));
     return performance.now() - began;
   }
@@ -141,32 +152,6 @@ export class Voicematch extends EventTarget {
     this.#session.close();
   }
 
-  /** @param {AbortSignal} [signal] */
-  async #openMicrophone(signal) {
-    if (this.microphone && this.options.media !== 'listen' && !this.microphone.track) await wished(this.microphone.open(), signal);
-  }
-
-  /** @param {'find_match' | 'next'} type @param {FindOptions} [options] @returns {Promise<Call>} */
-  async #find(type, { criteria, signal } = {}) {
-    signal?.throwIfAborted();
-    if (this.#search) throw new VoicematchError('already_waiting');
-    const search = (this.#search = ++this.#id);
-    const cancel = () => {
-      this.#refuse(search, signal?.reason);
-      this.#wire.post({ type: 'cancel_match' });
-    };
-    try {
-      await this.#openMicrophone(signal);
-      signal?.throwIfAborted();
-      signal?.addEventListener('abort', cancel);
-      this.room?.end('next');
-      return await this.#request({ type, criteria }, search);
-    } finally {
-      signal?.removeEventListener('abort', cancel);
-      if (this.#search === search) this.#search = 0;
-    }
-  }
-
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
   #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
@@ -178,50 +163,25 @@ export class Voicematch extends EventTarget {
     });
   }
 
-  /** @param {unknown} id @param {any} [value] */
-  #answer(id, value) {
-    this.#requests.get(id)?.resolve(value);
-    this.#requests.delete(id);
-  }
-
-  /** @param {unknown} id @param {unknown} error */
-  #refuse(id, error) {
-    this.#requests.get(id)?.reject(error);
+  /** @param {unknown} id @param {'resolve' | 'reject'} how @param {unknown} [value] */
+  #settle(id, how, value) {
+    this.#requests.get(id)?.[how](value);
     this.#requests.delete(id);
   }
 
   /** What the session wants done. @returns {import('./client/session.js').Out} */
   #out() {
-    /** @type {Map<number, import('./client/transports.js').Link>} */
-    const links = new Map();
     /** @type {Map<string, ReturnType<typeof setTimeout>>} */
     const timers = new Map();
     return {
-      open: (link, kind, token, after) => {
-        const session = this.#session;
-        const lost = (code = 0, reason = 'lost', retryAfter = 0) => session.lost(link, code, reason, retryAfter);
-        try {
-          links.set(link, transports[kind]({ url: this.url, token, after, access: this.#access }, {
-            message: (message) => session.message(link, message),
-            received: (received) => session.received(link, received),
-            lost,
-          }));
-        } catch {
-          setTimeout(lost);
-        }
-      },
-      write: (link, requests) => links.get(link)?.write(requests),
-      leave: (link) => links.get(link)?.leave(),
-      shut: (link) => {
-        links.get(link)?.shut();
-        links.delete(link);
-      },
+      open: (kind, token, after, heard) => transports[kind]({ url: this.url, token, after, access: this.#access }, heard),
       wait: (name, ms) => {
         clearTimeout(timers.get(name));
         if (ms != null) timers.set(name, setTimeout(() => this.#session.timer(name), ms));
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
+      hurried: () => Boolean(this.room),
       anew: (untaken) => this.#anew(untaken),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),
@@ -230,45 +190,38 @@ export class Voicematch extends EventTarget {
 
   /** @param {Incoming} message */
   #deliver(message) {
+    this.#wire.calls?.take(message, this.room);
     switch (message.type) {
-      // What was being agreed on is lost in part: it is agreed on anew.
-      case 'relay_gap': this.#moved = true; // falls through
-      case 'session':
       case 'resumed':
-        this.#renewIce(/** @type {{ice_servers?: RTCIceServer[]}} */ (message).ice_servers);
+        // Another node has the session now.
         for (const request of this.#requests.values()) {
-          if (request.again && message.type === 'resumed') this.#wire.post(request.message);
+          if (request.again) this.#wire.post(request.message);
           request.again = false;
         }
-        // A new way needs the server: it is there again.
-        if (this.#moved) this.room?.peers.forEach((peer) => peer.state !== 'connecting' && peer.restart());
-        return (this.#moved = false);
-      case 'ice_servers': return this.#renewIce(message.ice_servers);
+        return;
       case 'token_expiring': return this.#renewToken();
       case 'waiting':
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
         if (!this.#requests.has(this.#search)) return this.#wire.post({ type: 'leave_room' });
-        const call = this.#enter(new Call(message, this.#wire, (options) => this.#find('next', options)));
-        return this.#answer(this.#search, call);
+        const call = (this.#room = new Call(message, this.#wire));
+        return this.#settle(this.#search, 'resolve', call);
       }
       case 'room_joined': {
         const { room, room_id, members, room_ticket, you, id } = message;
-        const joined = this.room?.name === room ? this.room : this.#enter(new Room(room_id, room, this.#wire, room_ticket));
+        const joined = this.room?.name === room ? this.room : (this.#room = new Room(room_id, room, this.#wire, room_ticket));
         Object.assign(joined, { id: room_id, ticket: room_ticket, you });
         joined.meet(members);
-        return this.#answer(id, joined);
+        return this.#settle(id, 'resolve', joined);
       }
-      case 'peer_joined': return this.room?.add({ ...message, id: message.peer_id }, message.was);
+      case 'peer_joined': return this.room?.add(message);
       case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
       case 'peer_left': {
         const { room } = this;
-        if (room?.id !== message.room_id) {
-          // Nobody waits in the match that the user has left.
-          if (message.reason !== 'draining') this.#left = '';
-          return;
-        }
+        // The partner has left, too: nobody waits for the user.
+        if (!room && message.reason !== 'draining') this.#room = undefined;
+        if (room?.id !== message.room_id) return;
         // In a cluster a room may have no place for who was in another one of its name.
         if (room.name && message.peer_id !== room.you?.peer_id) room.remove(message.peer_id);
         // Both go to another server, and this one of the two a moment later.
@@ -277,52 +230,37 @@ export class Voicematch extends EventTarget {
         return;
       }
       case 'ack':
-      case 'pong': return this.#answer(message.id);
+      case 'pong': return this.#settle(message.id, 'resolve');
       case 'error': {
         const request = this.#requests.get(message.id);
         // This server sends the user on: the next one is asked.
         if (request && message.code === 'draining') return (request.again = true);
-        return this.#refuse(message.id, new VoicematchError(message.code, message.message));
+        return this.#settle(message.id, 'reject', new VoicematchError(message.code, message.message));
       }
-      case 'offer': case 'answer': case 'ice_candidate': case 'message': return this.room?.take(message);
+      case 'message': return this.room?.take(message);
     }
-  }
-
-  /** @template {Room} R @param {R} room @returns {R} */
-  #enter(room) {
-    const enter = (/** @type {Room | null} */ now) => (this.#session.hurried = Boolean((this.room = now)));
-    enter(room);
-    room.over = () => {
-      this.#left = (room instanceof Call && room.ticket) || '';
-      if (this.room === room) enter(null);
-    };
-    return room;
   }
 
   /** The session before is over. @param {ClientMessage[]} untaken */
   #anew(untaken) {
     const { room } = this;
-    const call = room instanceof Call ? room : null;
-    // The partner of a match that the user has left is to hear of it, and the wish for the next one is repeated.
-    if (this.#left && untaken.some(({ type }) => type === 'next' || type === 'leave_room')) {
-      this.#wire.post({ type: 'rejoin', ticket: this.#left });
+    const ticket = !room && this.#room instanceof Call && this.#room.ticket;
+    if (ticket && untaken.some(({ type }) => type === 'next' || type === 'leave_room')) {
+      // The partner is to hear that the user has left.
+      this.#wire.post({ type: 'rejoin', ticket });
       this.#wire.post({ type: 'leave_room' });
     }
-    for (const [id, { message }] of this.#requests) {
-      const { type } = message;
-      if (id === this.#search || type === 'join_room') this.#wire.post(message);
+    const call = room instanceof Call ? room : null;
+    for (const [id, request] of this.#requests) {
+      const { type } = request.message;
+      request.again = false;
+      if (id === this.#search || type === 'join_room') this.#wire.post(request.message);
       // What is said in a match is said again when the partner is back.
-      else if (type !== 'rejoin' && !(call && type === 'message')) this.#refuse(id, new VoicematchError('lost'));
+      else if (type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
     }
     call?.hold();
     if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
-  }
-
-  /** @param {RTCIceServer[]} iceServers */
-  #renewIce(iceServers = this.#iceServers) {
-    this.#iceServers = iceServers;
-    this.room?.peers.forEach((peer) => peer.setIceServers(this.#wire.iceServers()));
   }
 
   async #renewToken() {
@@ -336,33 +274,32 @@ export class Voicematch extends EventTarget {
     this.#stop.abort();
     this.microphone?.close();
     this.room?.end('closed');
-    for (const { reject } of this.#requests.values()) reject(error);
-    this.#requests.clear();
+    for (const id of this.#requests.keys()) this.#settle(id, 'reject', error);
     tell(this, 'closed', error);
   }
 
   /** What a page sees of its network and of its own sleep. */
   #listen() {
     const { signal } = this.#stop;
-    const probe = () => {
-      this.#moved = true;
+    const moved = () => {
+      this.#wire.calls?.moved();
       this.#session.probe();
     };
     let last = Date.now();
     const timer = setInterval(() => {
       const late = Date.now() - last > 1000 + SLEPT;
       last = Date.now();
-      if (late) probe();
+      if (late) moved();
     }, 1000);
     signal.addEventListener('abort', () => clearInterval(timer));
     if (!globalThis.window) return;
-    const on = (/** @type {EventTarget | undefined} */ target, /** @type {string} */ type, /** @type {(event: any) => void} */ then) =>
-      target?.addEventListener(type, then, { signal });
-    on(window, 'online', probe);
-    on(/** @type {any} */ (navigator).connection, 'change', probe);
-    on(document, 'resume', probe);
-    on(document, 'visibilitychange', () => document.hidden || this.#session.probe());
-    // The page is closed, or kept asleep: nobody can be matched with it.
-    on(window, 'pagehide', () => this.close());
+    for (const [target, type, then] of /** @type {[EventTarget | undefined, string, () => void][]} */ ([
+      [window, 'online', moved],
+      [/** @type {any} */ (navigator).connection, 'change', moved],
+      [document, 'resume', moved],
+      [document, 'visibilitychange', () => document.hidden || this.#session.probe()],
+      // The page is closed, or kept asleep: nobody can be matched with it.
+      [window, 'pagehide', () => this.close()],
+    ])) target?.addEventListener(type, then, { signal });
   }
 }

@@ -194,9 +194,10 @@ test('a page of its own: 5 s are kept while the server is away, the rest is coun
 
 /** The same token, as if it had been made so long ago that it is good for these seconds. */
 function ending(token, seconds, key) {
-  const base64 = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
-  const signed = `${base64({ alg: 'HS256', typ: 'JWT' })}.${base64({ ...claims, exp: Math.floor(Date.now() / 1000) + seconds })}`;
+  const [header, claims] = token.split('.');
+  // As text: the participant's number is too large for this language.
+  const shorter = Buffer.from(claims, 'base64url').toString().replace(/"exp":\d+/, `"exp":${Math.floor(Date.now() / 1000) + seconds}`);
+  const signed = `${header}.${Buffer.from(shorter).toString('base64url')}`;
   return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`;
 }
 
@@ -218,8 +219,8 @@ test('when a token ends a function is asked for another one, and a token alone i
     own.addEventListener('ended', ({ detail }) => window.states.push(detail.reason));
   }, tokens);
   const passes = (...states) => until(states.join(), async () => (await page.evaluate(() => window.states.join())) === states.join());
-  await listen([ending(token, 2, key), token]);
+  await listen([ending(token, 3, key), token]);
   await passes('open', 'reconnecting', 'open');
-  await listen([ending(token, 2, key)]);
+  await listen([ending(token, 3, key)]);
   await passes('open', 'ended', 'token_expired');
 });

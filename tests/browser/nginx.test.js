@@ -6,7 +6,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, freePort, hears, open, says, state, talking, until } from './support.js';
+import { Server, browser, freePort, hears, says, state, tab, talking, until, user } from './support.js';
 
 const example = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
 
@@ -33,6 +33,9 @@ async function nginx(t, server, more = '') {
   return { url: `https://127.0.0.1:${port}`, log: () => readFileSync(join(folder, 'access.log'), 'utf8') };
 }
 
+/** How a page and what it has loaded came. */
+const protocols = (page) => page.evaluate(() => [...new Set(performance.getEntries().map(({ nextHopProtocol }) => nextHopProtocol).filter(Boolean))]);
+
 const CERTIFICATE = ['--ignore-certificate-errors'];
 
 test('two talk through nginx, and no token is in its log', async (t) => {
@@ -42,6 +45,7 @@ test('two talk through nginx, and no token is in its log', async (t) => {
   await hears(one);
   await says(one, other, 'hello');
   await until('by WebSocket', async () => (await one.textContent('#line')).startsWith('WebSocket'));
+  assert.deepEqual(await protocols(one), ['h2']);
   assert.match(proxy.log(), /"GET \/ws" 101|"GET \/client\.js" 200/);
   assert.doesNotMatch(proxy.log(), /token|resume\./);
   assert.deepEqual([...one.complaints, ...other.complaints], []);
@@ -50,16 +54,16 @@ test('two talk through nginx, and no token is in its log', async (t) => {
 test('eight tabs of one browser talk by event streams', async (t) => {
   const server = await Server.start(t, ['--trusted-proxy', '127.0.0.1']);
   const proxy = await nginx(t, server, 'location = /ws { return 403; }');
-  const chromium = await browser(t, { flags: CERTIFICATE });
-  const context = await chromium.newContext({ ignoreHTTPSErrors: true });
+  const context = await user(await browser(t, { flags: CERTIFICATE, expected: /WebSocket connection to .* 403/ }));
   const pages = [];
   for (let i = 0; i < 8; i++) {
-    const page = await context.newPage();
-    await page.goto(proxy.url);
+    const page = await tab(context, proxy.url);
     await page.click('#talk');
     await state(page, i % 2 ? 'call' : 'waiting');
     pages.push(page);
   }
   for (const i of [0, 6]) await says(pages[i], pages[i + 1], `from tab ${i}`);
+  // By HTTP/1.1 the seventh could not even load.
+  for (const page of pages) assert.deepEqual(await protocols(page), ['h2']);
   await until('by event stream', async () => (await pages[7].textContent('#line')).startsWith('event stream'));
 });

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Server, Tunnel, browser, open, says, state, transcribed, until } from './support.js';
+import { Server, Tunnel, browser, open, says, state, tab, transcribed, until, user } from './support.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const pictures = join(fileURLToPath(new URL('../..', import.meta.url)), 'target/pictures');
@@ -40,7 +40,7 @@ async function look(page, name) {
   await page.setViewportSize(WIDE);
 }
 
-/** Fingers are large. */
+/** Fingers are large: what is pressed has 44 px, and nothing that can be hit has less than 24 (WCAG 2.2, 2.5.8), with its label. */
 async function largeEnough(page, name) {
   const small = await page.evaluate(() => [...document.querySelectorAll('button, select, summary, .chips span')]
     .filter((element) => element.checkVisibility())
@@ -48,6 +48,14 @@ async function largeEnough(page, name) {
     .filter(([, { width, height }]) => width < 44 || height < 44)
     .map(([text, { width, height }]) => `${text}: ${width} x ${height}`));
   assert.deepEqual(small, [], name);
+  const tiny = await page.evaluate(() => [...document.querySelectorAll('a, button, input, select, summary, textarea, [tabindex]')]
+    .filter((element) => element.checkVisibility())
+    .map((element) => {
+      const boxes = [element, ...element.labels ?? []].map((part) => part.getBoundingClientRect());
+      return [element.id || element.outerHTML, Math.max(...boxes.map(({ width }) => width)), Math.max(...boxes.map(({ height }) => height))];
+    })
+    .filter(([, width, height]) => width < 24 || height < 24));
+  assert.deepEqual(tiny, [], name);
 }
 
 /** The page does not forbid the tool: it is put in before the policy holds. */
@@ -56,6 +64,52 @@ async function watched(chromium, url, options = {}) {
   await page.addScriptTag({ content: axe });
   return page;
 }
+
+test('before its script, or without', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t, { expected: /ERR_BLOCKED_BY_CLIENT/ });
+  for (const [name, options] of [['00-blocked', {}], ['00-scriptless', { javaScriptEnabled: false }]]) {
+    const users = await user(chromium, { bypassCSP: true, reducedMotion: 'reduce', ...options });
+    await users.route(/\.js$/, (route) => route.abort('blockedbyclient'));
+    const page = await tab(users, server.url);
+    await page.waitForSelector('#scriptless', { state: 'visible' });
+    assert.match(await page.textContent('#scriptless'), /needs JavaScript/);
+    assert.ok(await page.isDisabled('#talk'), 'a button that does nothing is not offered');
+    assert.ok(await page.isVisible('summary:has-text("Who gets what?")'));
+    if (options.javaScriptEnabled === false) continue;
+    const [paint] = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint').map(({ startTime }) => startTime));
+    t.diagnostic(`first paint after ${Math.round(paint)} ms`);
+    assert.ok(paint > 0, 'it is painted');
+    await page.addScriptTag({ content: axe });
+    await look(page, name);
+  }
+});
+
+test('what passes quickly: the prompt, a partner who is not there yet, words that are not read yet', async (t) => {
+  const server = await Server.start(t);
+  const asking = await watched(await browser(t, { microphone: 'asks' }), server.url);
+  await asking.click('#talk');
+  await state(asking, 'asking');
+  await look(asking, '17-asking');
+  const chromium = await browser(t);
+  const page = await watched(chromium, `${server.url}/?debug`);
+  await page.getByText('Music', { exact: true }).click();
+  await page.fill('#more', 'Sailing');
+  for (const summary of await page.locator('summary').all()) await summary.click();
+  await look(page, '18-interests-and-details');
+  // Nobody can reach one who hides behind a relay that there is not.
+  const hidden = await open(chromium, server.url);
+  await hidden.click('#sound summary');
+  await hidden.click('#relay');
+  for (const each of [page, hidden]) await each.click('#talk');
+  await state(page, 'ringing');
+  await look(page, '19-ringing-and-debug');
+  await says(hidden, page, 'Can you hear me? My browser finds no way.');
+  await until('it is marked', async () => (await page.textContent('#unread')) === '1 new');
+  // As when a way that was there is lost.
+  await page.evaluate(() => (document.getElementById('detail').textContent = 'The connection is interrupted'));
+  await look(page, '20-unread-and-interrupted');
+});
 
 test('a match, from the first look to the end', async (t) => {
   const server = await Server.start(t);
@@ -85,9 +139,17 @@ test('a match, from the first look to the end', async (t) => {
   // As when the system takes the sound away.
   await page.evaluate(() => document.getElementById('remote').pause());
   await page.waitForSelector('#hear', { state: 'visible' });
-  await look(page, '14-tap-to-hear');
+  await look(page, '22-tap-to-hear');
   await page.click('#hear');
   await page.waitForSelector('#hear', { state: 'hidden' });
+  await page.evaluate(() => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      throw new DOMException('gone', 'NotFoundError');
+    };
+    window.peers[0].getSenders()[0].track.dispatchEvent(new Event('ended'));
+  });
+  await page.waitForSelector('#problem', { state: 'visible' });
+  await look(page, '21-microphone-gone');
   await page.click('#report');
   await look(page, '07-report');
   await page.keyboard.press('Escape');
@@ -116,6 +178,8 @@ test('a room', async (t) => {
   const chromium = await browser(t);
   const page = await watched(chromium, `${server.url}/r/tea`);
   await look(page, '11-room-before');
+  await page.click('#copy');
+  await until('it is said', async () => (await page.textContent('#copy')) === 'Copied');
   await page.click('#talk');
   await state(page, 'room');
   for (let i = 0; i < 3; i++) {
@@ -125,6 +189,13 @@ test('a room', async (t) => {
   }
   await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 4);
   await look(page, '12-room');
+  // What was said while nobody could hear it.
+  server.kill();
+  await page.fill('#text', 'Is anybody there?');
+  await page.press('#text', 'Enter');
+  await page.evaluate(() => document.querySelector('#log p.own').classList.add('lost'));
+  await until('it is noticed', async () => (await page.textContent('#line')).includes('Connection to the server lost'));
+  await look(page, '23-room-reconnecting');
 });
 
 test('a room whose call is transcribed', async (t) => {

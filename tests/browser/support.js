@@ -1,4 +1,5 @@
 /** A server, browsers, and a network between them that fails on demand. */
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -15,9 +16,19 @@ const program = process.env.VOICEMATCH_SERVER ?? join(process.env.CARGO_TARGET_D
 /** How long anything may take that is waited for. */
 const PATIENCE = 20_000;
 
+/** What a console says of a network that is broken on purpose. */
+const OF_NETWORKS = /WebSocket connection to|Failed to load resource|net::ERR_/;
+let isBroken = false;
+/** The test is over: what is ended then breaks, too. */ let isOver = false;
+
+/** From here on consoles may complain of the network. */
+export function breaksNetwork() {
+  isBroken = true;
+}
+
 /** Waits until it is true. @template T @param {string} what @param {() => T | Promise<T>} ask */
-export async function until(what, ask) {
-  const end = Date.now() + PATIENCE;
+export async function until(what, ask, patience = PATIENCE) {
+  const end = Date.now() + patience;
   for (;;) {
     const answer = await ask();
     if (answer) return answer;
@@ -30,13 +41,15 @@ export async function until(what, ask) {
 export class Server {
   /** @param {import('node:test').TestContext} t @param {string[]} flags @param {string} host */
   static async start(t, flags = [], host = '127.0.0.1') {
+    isBroken = isOver = false;
     const server = new Server();
     server.state = mkdtempSync(join(tmpdir(), 'voicematch-browser-'));
     server.flags = flags;
     server.host = host;
     await server.run(0);
     t.after(() => {
-      server.kill();
+      isOver = true;
+      server.process?.kill('SIGKILL');
       rmSync(server.state, { recursive: true, force: true });
     });
     return server;
@@ -57,6 +70,7 @@ export class Server {
   }
 
   kill() {
+    breaksNetwork();
     this.process.kill('SIGKILL');
   }
 
@@ -85,6 +99,7 @@ export class Tunnel {
 
   /** @param {import('node:test').TestContext} t @param {number} port */
   static async start(t, port) {
+    breaksNetwork();
     const tunnel = new Tunnel();
     tunnel.port = port;
     tunnel.server = net.createServer((socket) => tunnel.#carry(socket));
@@ -165,13 +180,21 @@ export async function freePort() {
   return port;
 }
 
-/** @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[], program?: string}} [options] */
-export async function browser(t, { microphone = true, flags = [], program = '/usr/bin/chromium' } = {}) {
+/** No console of it complains of anything but what is `expected`, and of networks where the test breaks them.
+ * @param {import('node:test').TestContext} t @param {{microphone?: boolean | 'asks', flags?: string[], program?: string, expected?: RegExp}} [options]
+ * `microphone`: whether pages get one; `asks`: nobody answers. */
+export async function browser(t, { microphone = true, flags = [], program = '/usr/bin/chromium', expected = /^$/ } = {}) {
   // A page that comes from files is of no network, and may not ask one.
   const files = process.env.FILES ? ['--disable-features=LocalNetworkAccessChecks'] : [];
-  const args = [...FLAGS, ...files, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
+  const answer = { true: ['--use-fake-ui-for-media-stream'], false: ['--deny-permission-prompts'], asks: [] }[microphone];
+  const args = [...FLAGS, ...files, ...answer, ...flags];
   const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
-  t.after(() => browser.close());
+  browser.complaints = [];
+  t.after(async () => {
+    await browser.close();
+    const complaints = browser.complaints.filter((text) => !expected.test(text) && !(isBroken && OF_NETWORKS.test(text)));
+    assert.deepEqual(complaints, [], 'what consoles complain of');
+  });
   return browser;
 }
 
@@ -183,9 +206,14 @@ async function fromFiles(context) {
   await context.route(/^https?:\/\/[^/]*\/(r\/[^/]*)?(\?.*)?$/, (route) => from(route, 'page/index.html'));
 }
 
-/** A page of its own; whatever its console complains of is kept. @param {import('playwright-core').Browser} browser @param {string} url
- * @param {() => void} [before] What the page does first of all. */
+/** A page of its own; whatever its console complains of is kept, and is to be nothing in the end: see `browser`.
+ * @param {import('playwright-core').Browser} browser @param {string} url @param {() => void} [before] What the page does first of all. */
 export async function open(browser, url, options = {}, before = () => {}) {
+  return tab(await user(browser, options, before), url);
+}
+
+/** Somebody who may open several tabs. @param {import('playwright-core').Browser} browser @param {() => void} [before] */
+export async function user(browser, options = {}, before = () => {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
   // The newest connection first: what the page itself does not show.
   await context.addInitScript(() => {
@@ -199,16 +227,25 @@ export async function open(browser, url, options = {}, before = () => {}) {
   });
   await context.addInitScript(before);
   if (process.env.FILES) await fromFiles(context);
-  const page = await context.newPage();
+  return context;
+}
+
+/** @param {import('playwright-core').BrowserContext} user @param {string} url */
+export async function tab(user, url) {
+  const page = await user.newPage();
   page.complaints = [];
-  page.on('console', (message) => message.type() === 'error' && page.complaints.push(message.text()));
-  page.on('pageerror', (error) => page.complaints.push(String(error)));
+  const complains = (text) => {
+    page.complaints.push(text);
+    if (!isOver) user.browser().complaints.push(text);
+  };
+  page.on('console', (message) => message.type() === 'error' && complains(message.text()));
+  page.on('pageerror', (error) => complains(String(error)));
   await page.goto(url);
   return page;
 }
 
 /** Waits for a state of the page. @param {import('playwright-core').Page} page @param {string} state */
-export const state = (page, state) => page.waitForSelector(`body[data-state="${state}"]`, { timeout: PATIENCE });
+export const state = (page, state, patience = PATIENCE) => page.waitForSelector(`body[data-state="${state}"]`, { timeout: patience });
 
 /** Two who talk. @param {import('playwright-core').Browser} browser @param {string} url @param {string} [other] */
 export async function talking(browser, url, other = url) {
@@ -243,6 +280,9 @@ export async function hears(page) {
     return playing.length === count && playing.every(({ paused, muted, currentTime }) => !paused && !muted && currentTime > 0);
   }, before.length));
 }
+
+/** The way on which a page is to be reached: another one after each ICE restart. @param {import('playwright-core').Page} page @returns {Promise<string>} */
+export const way = (page) => page.evaluate(() => /a=ice-ufrag:(\S+)/.exec(window.peers[0].localDescription.sdp)[1]);
 
 /** Begins a transcription session that all may join. Returns the host's token. @param {Server} server @param {string} slug */
 export async function transcribed(server, slug) {

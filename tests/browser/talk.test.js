@@ -205,21 +205,6 @@ test('nothing is loaded from elsewhere, and little from here', async (t) => {
   assert.ok(bytes < 40 * 1024, `${bytes} bytes`);
 });
 
-test('a microphone that is taken away in the middle of a call', async (t) => {
-  const server = await Server.start(t);
-  const [one, other] = await talking(await browser(t), server.url);
-  // As a browser tells it when the permission is withdrawn or the device is gone, and there is no other.
-  await one.evaluate(() => {
-    navigator.mediaDevices.getUserMedia = async () => {
-      throw new DOMException('gone', 'NotFoundError');
-    };
-    for (const { sender } of window.peers[0].getTransceivers()) sender.track.dispatchEvent(new Event('ended'));
-  });
-  await until('it is said', async () => (await one.textContent('#problem')).startsWith('The microphone is gone'));
-  await hears(one);
-  await says(one, other, 'I can still write');
-});
-
 /** Has pressed Talk by itself, without a microphone: where there is one a browser plays before a click, too. */
 const talksByItself = () => addEventListener('load', () => {
   const listen = document.getElementById('listen');

@@ -12,6 +12,11 @@
  * @property {boolean} polite Whether this side gives way when two offers cross.
  * @property {boolean} [batch] Whether they take lists of candidates.
  * @property {number} [n]
+ *
+ * @typedef {object} Out What a peer wants done.
+ * @property {(type: RelayKind, payload: unknown) => void} send
+ * @property {() => void} interrupted The network may have changed.
+ * @property {(report: Omit<Extract<import('./wire.js').ClientMessage, {type: 'call_report'}>, 'type'>) => void} ended
  */
 
 import { VoicematchError } from './error.js';
@@ -54,30 +59,27 @@ export class Peer extends EventTarget {
 
   /**
    * @param {Member} member
-   * @param {import('./microphone.js').Microphone | null} microphone `null`: this side only listens.
-   * @param {RTCIceServer[]} iceServers
-   * @param {RTCConfiguration} configuration More of it.
-   * @param {(type: RelayKind, payload: unknown) => void} send
-   * @param {() => void} interrupted The network may have changed.
+   * @param {import('./microphone.js').Microphone} microphone
+   * @param {RTCConfiguration} configuration
+   * @param {Out} out
    */
-  constructor(member, microphone, iceServers, configuration, send, interrupted) {
+  constructor(member, microphone, configuration, out) {
     super();
     this.member = member;
-    this.send = send;
-    this.interrupted = interrupted;
+    this.out = out;
     this.microphone = microphone;
-    const pc = (this.pc = new RTCPeerConnection({ ...configuration, iceServers }));
+    const pc = (this.pc = new RTCPeerConnection(configuration));
     pc.onicecandidate = ({ candidate }) => candidate && this.#candidate(candidate);
     pc.ontrack = ({ track }) => this.#hear(track);
     pc.onnegotiationneeded = () => {
       if (member.offer || pc.remoteDescription) this.#offer();
     };
     pc.onconnectionstatechange = () => this.#changed();
-    const track = microphone?.track;
+    const { track } = microphone;
     if (track) pc.addTrack(track, microphone.stream);
-    else if (member.offer) pc.addTransceiver('audio', { direction: microphone ? 'sendrecv' : 'recvonly' });
+    else if (member.offer) pc.addTransceiver('audio');
     for (const { receiver } of pc.getTransceivers()) this.#hear(receiver.track);
-    microphone?.addEventListener('changed', this.#replace);
+    microphone.addEventListener('changed', this.#replace);
     this.#timer = setInterval(() => this.#measure(), 1000);
   }
 
@@ -100,8 +102,8 @@ export class Peer extends EventTarget {
     return source?.audioLevel ?? 0;
   }
 
-  /** What became of the call, for `call_report`. @returns {{outcome: import('./wire.js').CallOutcome, reason?: import('./wire.js').CallFailure}} */
-  get result() {
+  /** What became of the call. @returns {{outcome: import('./wire.js').CallOutcome, reason?: import('./wire.js').CallFailure}} */
+  get #result() {
     const { setup_ms, audio_ms } = this.record;
     const isLate = Date.now() - this.#began - (setup_ms ?? 0) > LATE;
     if (setup_ms != null) {
@@ -132,9 +134,11 @@ export class Peer extends EventTarget {
   }
 
   close() {
+    if (this.state === 'closed') return;
+    this.out.ended({ ...this.#result, path: this.quality.path ?? 'unknown', ...this.record });
     clearTimeout(this.#restartTimer);
     clearInterval(this.#timer);
-    this.microphone?.removeEventListener('changed', this.#replace);
+    this.microphone.removeEventListener('changed', this.#replace);
     this.pc.close();
     if (this.#audio?.srcObject === this.remote) this.#audio.srcObject = null;
     this.#become('closed');
@@ -153,7 +157,7 @@ export class Peer extends EventTarget {
     this.#making = true;
     try {
       await this.pc.setLocalDescription();
-      if (this.pc.localDescription?.type === 'offer') this.send('offer', this.pc.localDescription);
+      if (this.pc.localDescription?.type === 'offer') this.out.send('offer', this.pc.localDescription);
     } catch {
       // Another description was faster; it has its own answer.
     }
@@ -178,7 +182,7 @@ export class Peer extends EventTarget {
     await pc.setRemoteDescription(payload);
     if (type === 'offer') {
       await pc.setLocalDescription();
-      this.send('answer', pc.localDescription);
+      this.out.send('answer', pc.localDescription);
     }
     for (const candidate of this.#early.splice(0)) await pc.addIceCandidate(candidate).catch(() => {});
   }
@@ -186,18 +190,18 @@ export class Peer extends EventTarget {
   /** @param {RTCIceCandidate} candidate */
   #candidate(candidate) {
     this.#isReachable = true;
-    if (!this.member.batch) return this.send('ice_candidate', candidate);
+    if (!this.member.batch) return this.out.send('ice_candidate', candidate);
     if (this.#gathered.push(candidate.toJSON()) > 1) return;
     setTimeout(() => {
       this.#sent = Date.now();
-      this.send('ice_candidate', this.#gathered.splice(0));
+      this.out.send('ice_candidate', this.#gathered.splice(0));
     }, Math.max(BURST, this.#sent + GATHER - Date.now()));
   }
 
   #replace = () => {
     const [transceiver] = this.pc.getTransceivers();
     if (!transceiver) return;
-    const track = this.microphone?.track ?? null;
+    const { track } = this.microphone;
     transceiver.sender.replaceTrack(track).catch(() => {});
     if (track) transceiver.direction = 'sendrecv';
   };
@@ -213,7 +217,7 @@ export class Peer extends EventTarget {
         return this.#become('connected');
       case 'disconnected':
         after(HEAL);
-        this.interrupted();
+        this.out.interrupted();
         return this.#become('interrupted');
       case 'failed':
         after(0);

@@ -1,5 +1,5 @@
 // @ts-check
-/** Where users hear each other and chat: a match of two, or a room of a name. */
+/** Where users chat, and hear each other: a match of two, or a room of a name. */
 import { VoicematchError } from './error.js';
 import { tell } from './tell.js';
 
@@ -14,17 +14,31 @@ import { tell } from './tell.js';
  * @typedef {object} Wire What a room needs of the session.
  * @property {(message: ClientMessage) => Promise<void>} request Resolved when the server has done it.
  * @property {(message: ClientMessage) => void} post
- * @property {() => void} probe The network may have changed.
- * @property {() => RTCIceServer[]} iceServers
- * @property {import('./microphone.js').Microphone | null} microphone
- * @property {typeof import('./media.js')} media
- * @property {{rtc?: RTCConfiguration, report?: boolean}} options
+ * @property {(options?: import('../client.js').FindOptions) => Promise<Call>} find
+ * @property {import('./calls.js').Calls} [calls] A chat has none.
  */
 
 /** How many sent messages are kept: a new server does not know them, and they are sent again. */
 const MAX_SAID = 256;
 /** How long members of a room of a name have to come back when its server has died, in milliseconds. */
 const ABSENCE = 20_000;
+
+/** Another user in a chat, who is not heard: what a `Peer` is in a call. */
+class Silent extends EventTarget {
+  remote = null;
+  state = 'connected';
+  level = 0;
+  quality = {};
+
+  /** @param {Member} member */
+  constructor(member) {
+    super();
+    this.member = member;
+  }
+
+  async play() {}
+  close() {}
+}
 
 /**
  * Events: `message` (`detail`: `{from, data}`), `joined` and `left` (`detail`: the peer), `ended` (`detail`: why).
@@ -34,7 +48,6 @@ export class Room extends EventTarget {
   /** Why it is over; empty: it is not. */
   ended = '';
   /** The place of the user in a room of a name. @type {{peer_id: string, n: number} | undefined} */ you;
-  /** @internal */ over = () => {};
   /** Whether the app has been told of the end. */ #isOver = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #absence;
 
@@ -56,27 +69,32 @@ export class Room extends EventTarget {
 
   /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
   messages() {
-    /** @type {any[]} */ const waiting = this.#isOver ? [{ type: 'ended' }] : [];
-    /** @type {(value?: unknown) => void} */ let wake = () => {};
-    for (const type of ['message', 'ended']) this.addEventListener(type, (event) => wake(waiting.push(event)));
+    const said = new ReadableStream({
+      start: (said) => {
+        if (this.#isOver) return said.close();
+        this.addEventListener('message', (/** @type {any} */ { detail }) => said.enqueue(detail));
+        this.addEventListener('ended', () => said.close());
+      },
+    });
+    // Not all browsers can take what comes from a stream one by one.
+    const reader = said.getReader();
     return (async function* () {
       for (;;) {
-        if (!waiting.length) await new Promise((resolve) => (wake = resolve));
-        const { type, detail } = waiting.shift();
-        if (type === 'ended') return;
-        yield detail;
+        const { done, value } = await reader.read();
+        if (done) return;
+        yield value;
       }
     })();
   }
 
   /** @param {boolean} muted */
   mute(muted) {
-    this.wire.microphone?.mute(muted);
+    this.wire.calls?.microphone.mute(muted);
   }
 
   /** Speaks with another microphone. @param {string} deviceId */
-  setMicrophone(deviceId) {
-    return this.wire.microphone?.open(deviceId);
+  async setMicrophone(deviceId) {
+    await this.wire.calls?.microphone.open(deviceId);
   }
 
   async leave() {
@@ -92,27 +110,28 @@ export class Room extends EventTarget {
   }
 
   /** Tells the app of them. @param {Peer} peer @param {ReportReason} reason @param {string} [text] */
-  async report(peer, reason, text) {
-    await this.wire.request({ type: 'report', to: peer.member.id, reason, text });
+  report(peer, reason, text) {
+    return this.wire.request({ type: 'report', to: peer.member.id, reason, text });
   }
 
   /** Those who are in a room of a name, as the server says. @param {(import('./wire.js').RoomMember)[]} members @internal */
   meet(members) {
-    for (const member of members) this.add({ ...member, id: member.peer_id }, member.was);
+    for (const member of members) this.add(member);
     // Of a server that has died some know of each other, and not all may come back.
     const absent = [...this.peers.keys()].filter((id) => !members.some((member) => member.peer_id === id));
     clearTimeout(this.#absence);
     if (absent.length) this.#absence = setTimeout(() => absent.forEach((id) => this.remove(id)), ABSENCE);
   }
 
-  /** @param {Member} member @param {string} [was] By which session the room that died with its server knew them. @internal */
-  add(member, was) {
+  /** @param {Omit<Member, 'id'> & {peer_id: string, was?: string}} found `was`: by which session the room that died with its
+   * server knew them. @internal */
+  add({ was, ...found }) {
+    const member = { ...found, id: found.peer_id };
     // Who was in a room of yet another server meanwhile has kept the number.
     const former = this.peers.get(was ?? member.id) ?? [...this.peers.values()].find(({ member: { n } }) => was && n === member.n);
     if (former) return this.rename(former, member);
-    const { microphone, media, options, iceServers, post, probe } = this.wire;
-    const peer = new media.Peer(member, microphone, iceServers(), options.rtc ?? {},
-      (type, payload) => post({ type, payload, to: this.name ? peer.member.id : undefined }), probe);
+    const { calls } = this.wire;
+    const peer = /** @type {Peer} */ (calls ? calls.peer(member, this) : new Silent(member));
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
   }
@@ -133,19 +152,17 @@ export class Room extends EventTarget {
     tell(this, 'left', peer);
   }
 
-  /** What another member has sent. @param {Extract<ServerMessage, {from: string}>} message @internal */
-  take({ type, from, payload }) {
-    // One who has left may have sent it before.
+  /** What another member has said. @param {{from: string, payload?: unknown}} message @internal */
+  take({ from, payload }) {
+    // One who has left may have said it before.
     const peer = this.peers.get(from);
-    if (!peer) return;
-    if (type === 'message') this.hear(peer, payload);
-    else peer.receive(type, payload);
+    if (peer) this.hear(peer, payload);
   }
 
-  /** @param {Peer} peer @param {unknown} data @internal */
-  hear(peer, data) {
+  /** @param {Peer} from @param {unknown} data @internal */
+  hear(from, data) {
     // Who waits for this room gets it first, and can listen.
-    setTimeout(() => tell(this, 'message', { from: peer, data }));
+    setTimeout(() => tell(this, 'message', { from, data }));
   }
 
   /** @param {string} why @internal */
@@ -154,7 +171,6 @@ export class Room extends EventTarget {
     this.ended = why;
     clearTimeout(this.#absence);
     for (const peer of this.peers.values()) peer.close();
-    this.over();
     setTimeout(() => {
       this.#isOver = true;
       tell(this, 'ended', why);
@@ -169,15 +185,14 @@ export class Call extends Room {
   #heard = 0;
   /** What is said now is sent when the partner is known to be back. */ #holds = false;
 
-  /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire @param {(criteria?: object) => Promise<Call>} next */
-  constructor(match, wire, next) {
+  /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire */
+  constructor(match, wire) {
     super(match.room_id, '', wire, match.room_ticket);
     this.sharedInterests = match.shared_interests;
     this.waitedMs = match.waited_ms;
     const { peer_id, peer_name, initiator, batch } = match;
-    this.add({ id: peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
+    this.add({ peer_id, name: peer_name, offer: initiator, polite: !initiator, batch });
     this.peer = /** @type {Peer} */ (this.peers.get(peer_id));
-    this.findNext = next;
   }
 
   /** What the partner says. */
@@ -192,7 +207,7 @@ export class Call extends Room {
 
   /** Leaves, and waits for another partner. @param {import('../client.js').FindOptions} [options] */
   next(options) {
-    return this.findNext(options);
+    return this.wire.find(options);
   }
 
   /** @param {unknown} data @override */
@@ -237,11 +252,6 @@ export class Call extends Room {
 
   /** @param {string} why @override @internal */
   end(why) {
-    // A chat has nothing to report.
-    if (!this.ended && this.wire.options.report && this.peer.result) {
-      const { record, quality, result } = this.peer;
-      this.wire.post({ type: 'call_report', ...result, path: quality.path ?? 'unknown', ...record });
-    }
     super.end(why);
     for (const { failed } of this.#said) failed(new VoicematchError(why));
   }

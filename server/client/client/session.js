@@ -4,22 +4,30 @@
  * one is tried, what is sent again, and when a loss is one.
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {'trial' | 'again' | 'behind' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
+ * @typedef {'trial' | 'again' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
  * @typedef {Pick<Resumed, 'type' | 'received'> & Partial<Resumed>} CarriedOn What stands for `resumed` where the server says none.
- * @typedef {ServerMessage | CarriedOn} Incoming
+ * @typedef {{type: 'taken', received: number}} Taken Of an answer to what was sent: it says nothing of the way back.
+ * @typedef {ServerMessage | CarriedOn | Taken} Incoming
+ *
+ * @typedef {object} Link Something that may carry the session.
+ * @property {(requests: ClientMessage[]) => void} write
+ * @property {() => void} shut Says nothing any more.
+ *
+ * @typedef {object} Heard What a link says, never before it is there.
+ * @property {(message: Incoming) => void} message
+ * @property {(code?: number, reason?: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
+ *   frame, or the status of an answer; absent: there was none. The time is in milliseconds.
  *
  * @typedef {object} Out
- * @property {(link: number, kind: Kind, token: string, after: number) => void} open Begins a session, or carries that of the
+ * @property {(kind: Kind, token: string, after: number, heard: Heard) => Link} open Begins a session, or carries that of the
  *   token on behind a message.
- * @property {(link: number, requests: ClientMessage[]) => void} write
- * @property {(link: number) => void} shut
- * @property {(link: number) => void} leave
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: Incoming) => void} deliver
+ * @property {() => boolean} hurried Whether a loss interrupts somebody: then there is no time to lose.
  * @property {(untaken: ClientMessage[]) => void} anew The session before is over, without having taken this, and another one
  *   has taken its place.
  * @property {() => void} changed There is another state or transport.
@@ -61,43 +69,42 @@ const isFinal = (code, reason) =>
 export class Session {
   /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
   state = 'connecting';
-  /** @type {Kind | ''} What carries the session. */
-  transport = '';
-  id = '';
-  /** Whether a loss interrupts somebody: then there is no time to lose. */
-  hurried = false;
   #token = '';
   /** The number of the last message that has arrived. */ #after = 0;
   /** @type {ClientMessage[]} What the server has not confirmed. */ #kept = [];
   #seq = 0;
-  #links = 0;
-  /** The link that carries the session; 0: none. */ #carrier = 0;
+  /** The link that carries the session. @type {Link | null} */ #carrier = null;
   /** The place of its transport in the order of all. */ #place = 0;
-  /** A link that has not said anything yet; 0: none. */ #trial = 0;
+  /** A link that has not said anything yet. @type {Link | null} */ #trial = null;
   #trialPlace = 0;
   /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
-  /** How often all transports have failed. */ #rounds = 0;
+  /** The wait after the last time that all transports have failed; 0: they have not. */ #waited = 0;
   /** Whether the present loss lasts for longer than one is in a hurry. */ #isLong = false;
   /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
 
+  /** @type {Kind[]} */ #kinds;
+  /** @type {Out} */ #out;
+  #random;
+
   /** @param {Kind[]} kinds The best first. @param {Out} out @param {() => number} [random] From 0 to 1. */
   constructor(kinds, out, random = Math.random) {
-    this.kinds = kinds;
-    this.out = out;
-    this.random = random;
+    this.#kinds = kinds;
+    this.#out = out;
+    this.#random = random;
   }
 
-  connect() {
-    this.#try(0);
+  /** What carries the session. */
+  get transport() {
+    return (this.#carrier && this.#kinds[this.#place]) || '';
   }
 
-  /** The user does not want to wait. */
+  /** Begins, or does not wait any longer for the next try. */
   now() {
     if (this.#carrier || this.#trial || this.state === 'closed') return;
-    this.#rounds = 0;
-    this.out.wait('again');
+    this.#waited = 0;
+    this.#out.wait('again');
     this.#try(0);
   }
 
@@ -105,11 +112,11 @@ export class Session {
   probe() {
     if (!this.#carrier) return this.now();
     this.#write([{ type: 'ping' }]);
-    this.out.wait('probe', PROBE);
+    this.#out.wait('probe', PROBE);
   }
 
   close() {
-    if (this.#carrier) this.out.leave(this.#carrier);
+    this.#write([{ type: 'leave' }]);
     this.#end('closed');
   }
 
@@ -127,44 +134,37 @@ export class Session {
     this.#write([numbered]);
   }
 
-  /** The server has taken what was sent, up to this number. @param {number} link @param {number} received */
-  received(link, received) {
-    if (link === this.#carrier) this.#kept = this.#kept.filter(({ seq = 0 }) => seq > received);
+  /** The server has taken what was sent, up to this number. */
+  #taken(received = 0) {
+    this.#kept = this.#kept.filter(({ seq = 0 }) => seq > received);
   }
 
   /** @param {Timer} name */
   timer(name) {
-    if (name === 'again' || name === 'behind') return this.#trial || this.#try(0);
+    if (name === 'again') return this.#trial || this.#try(0);
     if (name === 'answer') return this.probe();
-    if (name === 'hurry') {
-      this.#isLong = true;
-      // The next wait is twice the longest so far.
-      this.#rounds = Math.min(this.#rounds, Math.log2(2 * HURRIED_WAIT / FIRST_WAIT));
-      return;
-    }
+    if (name === 'hurry') return void (this.#isLong = true);
     const link = name === 'trial' ? this.#trial : this.#carrier;
-    this.out.shut(link);
-    this.lost(link, 0, 'lost', 0);
+    link?.shut();
+    this.#lost(link);
   }
 
-  /** @param {number} link @param {Incoming} message */
-  message(link, message) {
+  /** @param {Link} link @param {Incoming} message */
+  #message(link, message) {
     if (link === this.#trial) return this.#first(link, message);
     if (link !== this.#carrier) return;
+    this.#taken(/** @type {{received?: number}} */ (message).received);
+    if (message.type === 'taken') return;
     this.#asks = false;
-    for (const timer of /** @type {const} */ (['answer', 'probe'])) this.out.wait(timer);
+    this.#calm('answer', 'probe');
     if (message.type === 'ping') {
-      this.received(link, message.received);
       this.#isYoung = false;
-      this.out.wait('silence', message.next_ms + GRACE);
+      this.#out.wait('silence', message.next_ms + GRACE);
       return this.#confirm();
     }
     // What is answered has arrived, and all before it.
-    if ('id' in message) this.received(link, this.#kept.find(({ id }) => id === message.id)?.seq ?? 0);
-    if (message.type === 'error' && message.received != null) {
-      this.received(link, message.received);
-      this.#write(this.#kept);
-    }
+    if ('id' in message) this.#taken(this.#kept.find(({ id }) => id === message.id)?.seq);
+    if ('code' in message && message.code === 'gap') this.#write(this.#kept);
     const { seq } = message;
     if (seq != null) {
       if (seq <= this.#after) return;
@@ -173,111 +173,116 @@ export class Session {
       this.#after = seq;
       if (seq % CONFIRM === 0) this.#confirm();
     }
-    this.out.deliver(message);
+    this.#out.deliver(message);
   }
 
-  /** @param {number} link @param {number} code @param {string} reason @param {number} retryAfter In milliseconds. */
-  lost(link, code, reason, retryAfter) {
-    if (!link || this.state === 'closed') return;
+  /** @param {Link | null} link @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
+  #lost(link, code = 0, reason = 'lost', retryAfter = 0) {
     if (link === this.#trial) return this.#failed(code, reason, retryAfter);
     if (link !== this.#carrier) return;
-    this.#carrier = this.#rounds = 0;
+    this.#carrier = null;
+    this.#waited = 0;
     this.#isLong = this.#asks = false;
-    this.transport = '';
-    for (const timer of /** @type {const} */ (['silence', 'answer', 'probe', 'behind'])) this.out.wait(timer);
-    this.out.wait('hurry', HURRY);
+    this.#calm('silence', 'answer', 'probe', 'again');
+    this.#out.wait('hurry', HURRY);
     // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
     if (isOver(reason)) this.#token = '';
     this.#change('reconnecting');
     if (this.#trial) return;
-    if (this.hurried) this.#try(0);
-    else this.out.wait('again', 400 * this.random());
+    if (this.#out.hurried()) this.#try(0);
+    else this.#out.wait('again', 400 * this.#random());
   }
 
   /** @param {number} place */
   #try(place) {
-    const kind = this.kinds[place];
+    const kind = this.#kinds[place];
     if (kind) {
-      this.#trial = ++this.#links;
+      const link = (this.#trial = this.#out.open(kind, this.#token, this.#after, {
+        message: (message) => this.#message(link, message),
+        lost: (...why) => this.#lost(link, ...why),
+      }));
       this.#trialPlace = place;
-      this.out.wait('trial', TRIAL[kind]);
-      this.out.open(this.#trial, kind, this.#token, this.#after);
+      this.#out.wait('trial', TRIAL[kind]);
     } else {
       // All have failed.
-      const longest = this.hurried && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
-      const ms = Math.min(FIRST_WAIT * 2 ** this.#rounds++, longest) * this.#spread();
-      this.out.wait('again', Math.max(this.#retryAfter, ms));
+      const longest = this.#out.hurried() && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
+      this.#waited = Math.min(2 * this.#waited || FIRST_WAIT, longest);
+      this.#out.wait('again', Math.max(this.#retryAfter, this.#waited * this.#spread()));
       this.#retryAfter = 0;
     }
   }
 
   /** So that not all come at the same moment. */
   #spread() {
-    return 0.8 + 0.4 * this.random();
+    return 0.8 + 0.4 * this.#random();
   }
 
   /** @param {number} code @param {string} reason @param {number} retryAfter */
   #failed(code, reason, retryAfter) {
     const next = this.#trialPlace + 1;
-    this.#trial = 0;
-    this.out.wait('trial');
+    this.#trial = null;
+    this.#out.wait('trial');
     if (this.#carrier) return next < this.#place ? this.#try(next) : this.#waitBehind();
     this.#retryAfter = Math.max(this.#retryAfter, retryAfter);
-    if (isFinal(code, reason) || (this.state === 'connecting' && next >= this.kinds.length)) return this.#end(reason);
+    if (isFinal(code, reason) || (this.state === 'connecting' && next >= this.#kinds.length)) return this.#end(reason);
     const isNew = isOver(reason) && this.#token;
     if (isNew) this.#token = '';
     this.#try(isNew ? next - 1 : next);
   }
 
   #waitBehind() {
-    this.out.wait('behind', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
+    this.#out.wait('again', (BEHIND[this.#behind++] ?? BEHIND_LATER) * this.#spread());
   }
 
-  /** The first message of a link: from now on it carries the session. @param {number} link @param {Incoming} message */
+  /** The first message of a link: from now on it carries the session. @param {Link} link @param {Incoming} message */
   #first(link, message) {
-    if (message.type !== 'session' && message.type !== 'resumed') return;
-    if (this.#carrier) this.out.shut(this.#carrier);
+    const begins = message.type === 'session';
+    if (!begins && message.type !== 'resumed') return;
+    this.#carrier?.shut();
     this.#carrier = link;
-    this.#isYoung = link > 1;
+    this.#isYoung = this.state !== 'connecting' || this.#trialPlace > 0;
     this.#place = this.#trialPlace;
-    this.#trial = this.#rounds = 0;
-    this.transport = this.kinds[this.#place] ?? '';
-    this.out.wait('trial');
+    this.#trial = null;
+    this.#waited = 0;
+    this.#asks = false;
+    this.#out.calm();
     // A poll has no pings: it is one itself.
-    this.out.wait('silence', this.transport === 'poll' ? undefined : FIRST_PING);
-    this.out.wait('behind');
-    this.out.wait('hurry');
+    if (this.transport !== 'poll') this.#out.wait('silence', FIRST_PING);
     if (this.#place) this.#waitBehind();
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
-    const isAnew = message.type === 'session' && this.id;
-    this.id = message.session_id ?? this.id;
     const untaken = this.#kept;
-    if (message.type === 'session') {
+    const isAnew = begins && this.state !== 'connecting';
+    if (begins) {
       this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
-      this.received(link, message.received);
+      this.#taken(message.received);
       this.#write(this.#kept);
       if (this.#kept.length) this.#ask();
     }
     this.#change('open');
-    this.out.deliver(message);
-    if (isAnew) this.out.anew(untaken);
+    this.#out.deliver(message);
+    if (isAnew) this.#out.anew(untaken);
+  }
+
+  /** @param {Timer[]} timers */
+  #calm(...timers) {
+    for (const timer of timers) this.#out.wait(timer);
   }
 
   /** @param {ClientMessage[]} requests */
   #write(requests) {
-    if (this.#carrier && requests.length) this.out.write(this.#carrier, requests);
+    if (requests.length) this.#carrier?.write(requests);
   }
 
   /** An answer is to come. */
   #ask() {
     if (this.#asks || !this.#carrier) return;
     this.#asks = true;
-    this.out.wait('answer', ANSWER);
+    this.#out.wait('answer', ANSWER);
   }
 
   #confirm() {
@@ -287,18 +292,18 @@ export class Session {
   /** @param {'open' | 'reconnecting'} state */
   #change(state) {
     this.state = state;
-    this.out.changed();
+    this.#out.changed();
   }
 
   /** @param {string} reason */
   #end(reason) {
     if (this.state === 'closed') return;
-    for (const link of [this.#carrier, this.#trial]) this.out.shut(link);
-    this.#carrier = this.#trial = 0;
-    this.transport = '';
-    this.out.calm();
+    this.#carrier?.shut();
+    this.#trial?.shut();
+    this.#carrier = this.#trial = null;
+    this.#out.calm();
     this.state = 'closed';
-    this.out.end(reason);
-    this.out.changed();
+    this.#out.end(reason);
+    this.#out.changed();
   }
 }

@@ -4,6 +4,8 @@
  *
  * @typedef {import('./session.js').Kind} Kind
  * @typedef {import('./session.js').Incoming} Incoming
+ * @typedef {import('./session.js').Heard} Heard
+ * @typedef {import('./session.js').Link} Link
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  *
  * @typedef {object} Asked
@@ -11,17 +13,6 @@
  * @property {string} token Of the session to carry on; empty: begin one.
  * @property {number} after The number of the last message that has arrived.
  * @property {string} access The app's token, for a session that begins.
- *
- * @typedef {object} Heard
- * @property {(message: Incoming) => void} message
- * @property {(received: number) => void} received The server has taken all messages up to this number.
- * @property {(code?: number, reason?: string, retryAfter?: number) => void} lost Once, and the last. The code is that of a close
- *   frame, or the status of an answer; absent: there was none. The time is in milliseconds.
- *
- * @typedef {object} Link
- * @property {(requests: ClientMessage[]) => void} write
- * @property {() => void} leave Tells the server that the session is over, even if the page is closed at this moment.
- * @property {() => void} shut Says nothing any more.
  */
 
 /** The longest that a request may take that is not held. */
@@ -34,11 +25,18 @@ const CHECK = 1500;
 /** What one request takes at the most. All that is kept together is not too long. */
 const BATCH = 64;
 
+/** @param {(requests: Requests, asked: Asked) => Promise<void>} run Until the link is lost. @returns {(asked: Asked, heard: Heard) => Link} */
+const byRequests = (run) => (asked, heard) => {
+  const requests = new Requests(asked, heard);
+  run(requests, asked).catch(() => {}).then(() => requests.lost());
+  return requests;
+};
+
 /** @type {Record<Kind, (asked: Asked, heard: Heard) => Link>} */
-export const transports = { ws: webSocket, sse: eventStream, poll };
+export const transports = { ws: webSocket, sse: byRequests(eventStream), poll: byRequests(poll) };
 
 /** @param {number} ms @returns {Promise<undefined>} */
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms, undefined));
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Ends after this time, or with another signal. Node.js forgets `AbortSignal.any([signal, AbortSignal.timeout(ms)])` when it tidies
  * up: then a request never ends. @param {number} ms @param {AbortSignal} signal */
@@ -58,93 +56,86 @@ function webSocket({ url, token, after, access }, heard) {
   const protocols = ['voicematch.1'];
   if (token) protocols.push(`resume.${token}.${after}`);
   else if (access) protocols.push(`token.${access}`);
-  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, protocols);
-  socket.onmessage = ({ data }) => heard.message(JSON.parse(data));
-  socket.onclose = ({ code, reason }) => heard.lost(code, reason || undefined);
+  /** @type {WebSocket | undefined} */ let socket;
+  try {
+    socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, protocols);
+    socket.onmessage = ({ data }) => heard.message(JSON.parse(data));
+    socket.onclose = ({ code, reason }) => heard.lost(code, reason || undefined);
+  } catch {
+    // There is none here, as in Node.js before 22, or the app's token cannot be said in this way.
+    setTimeout(heard.lost);
+  }
   return {
     write(requests) {
-      if (socket.readyState === 1) for (const request of requests) socket.send(JSON.stringify(request));
-    },
-    leave() {
-      this.write([{ type: 'leave' }]);
+      if (socket?.readyState === 1) for (const request of requests) socket.send(JSON.stringify(request));
     },
     shut() {
+      if (!socket) return;
       socket.onmessage = socket.onclose = null;
       socket.close();
     },
   };
 }
 
-/** @param {Asked} asked @param {Heard} heard @returns {Link} */
-function eventStream(asked, heard) {
-  const requests = new Requests(asked, heard);
-  (async () => {
-    const { token, after } = asked;
-    const response = await requests.ask('/events', { headers: token ? { 'Last-Event-ID': `${after}` } : {} }, 0);
-    if (!response?.body) return;
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = '';
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return requests.lost();
-      const events = (rest + value).split('\n\n');
-      rest = events.pop() ?? '';
-      for (const event of events) {
-        const lines = event.split('\n');
-        // JSON has no line ends of its own: what stood in several lines is the same without them.
-        const data = lines.flatMap((line) => (line.startsWith('data: ') ? [line.slice(6)] : [])).join('');
-        if (!data) continue;
-        const message = JSON.parse(data);
-        if (lines.includes('event: close')) return requests.lost(message.code, message.reason);
-        requests.heard(message);
-      }
+/** @param {Requests} requests @param {Asked} asked */
+async function eventStream(requests, { token, after }) {
+  const response = await requests.ask(token ? `/events?after=${after}` : '/events', 0);
+  if (!response?.body) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const events = (rest + value).split('\n\n');
+    rest = events.pop() ?? '';
+    for (const event of events) {
+      const lines = event.split('\n');
+      // JSON has no line ends of its own: what stood in several lines is the same without them.
+      const data = lines.map((line) => (line.startsWith('data: ') ? line.slice(6) : '')).join('');
+      if (!data) continue;
+      const message = JSON.parse(data);
+      if (lines.includes('event: close')) return requests.lost(message.code, message.reason);
+      requests.heard(message);
     }
-  })().catch(() => requests.lost());
-  return requests;
+  }
 }
 
-/** @param {Asked} asked @param {Heard} heard @returns {Link} */
-function poll(asked, heard) {
-  const requests = new Requests(asked, heard);
-  (async () => {
-    let position = asked.after;
-    // Some proxies hold no request for long: who was cut off twice asks more often.
-    let wait = 0;
-    let patience = REQUEST;
-    let held = true;
-    let cuts = 0;
-    let pause = 5000;
-    let isFirst = true;
-    for (;;) {
-      const query = requests.token ? `&after=${position}` : '';
-      const began = Date.now();
-      const response = await requests.ask(`/poll?wait=${wait}${query}`, {}, patience, wait > 0);
-      if (!response) {
-        if (requests.over || !wait) return requests.lost();
-        // Once it may be the network.
-        if (Date.now() - began > 2000 && ++cuts > 1) held = false;
-        wait = 0;
-        patience = CHECK;
-        continue;
-      }
-      if (wait) cuts = 0;
-      const { messages = [], received = 0, poll_after_ms = pause } = response.status === 200 ? await response.json() : {};
-      // A session that was carried by polls before is carried on without a word.
-      if (isFirst && !messages[0]?.session_id) requests.heard({ type: 'resumed', received });
-      isFirst = false;
-      for (const message of messages) {
-        position = message.seq ?? position;
-        requests.heard(message);
-      }
-      requests.took(received);
-      pause = poll_after_ms;
-      wait = held ? HOLD : 0;
-      patience = held ? HOLD * 1000 + WAY : REQUEST;
-      if (!held) await sleep(pause);
-      if (requests.over) return;
+/** @param {Requests} requests @param {Asked} asked */
+async function poll(requests, { after }) {
+  // Some proxies hold no request for long: who was cut off twice asks more often.
+  let wait = 0;
+  let patience = REQUEST;
+  let held = true;
+  let cuts = 0;
+  let pause = 5000;
+  let isFirst = true;
+  while (!requests.over) {
+    const query = requests.token ? `&after=${after}` : '';
+    const began = Date.now();
+    const response = await requests.ask(`/poll?wait=${wait}${query}`, patience, '', wait > 0);
+    if (!response) {
+      if (!wait) return;
+      // Once it may be the network.
+      if (Date.now() - began > 2000 && ++cuts > 1) held = false;
+      wait = 0;
+      patience = CHECK;
+      continue;
     }
-  })().catch(() => requests.lost());
-  return requests;
+    if (wait) cuts = 0;
+    const { messages = [], received = 0, poll_after_ms = pause } = response.status === 200 ? await response.json() : {};
+    // A session that was carried by polls before is carried on without a word.
+    if (isFirst && !messages[0]?.session_id) requests.heard({ type: 'resumed', received });
+    isFirst = false;
+    for (const message of messages) {
+      after = message.seq ?? after;
+      requests.heard(message);
+    }
+    requests.took(received);
+    pause = poll_after_ms;
+    wait = held ? HOLD : 0;
+    patience = held ? HOLD * 1000 + WAY : REQUEST;
+    if (!held) await sleep(pause);
+  }
 }
 
 /** The requests of a session that is not carried by WebSocket. One at a time sends: so the order stays. @implements {Link} */
@@ -153,38 +144,36 @@ class Requests {
   /** @type {ClientMessage[]} */ #queue = [];
   #sends = false;
   #stop = new AbortController();
+  #url;
+  #access;
+  #to;
 
   /** @param {Asked} asked @param {Heard} to */
   constructor({ url, token, access }, to) {
-    this.url = url;
     this.token = token;
-    this.access = access;
-    this.to = to;
+    this.#url = url;
+    this.#access = access;
+    this.#to = to;
   }
 
   /** @param {Incoming} message */
   heard(message) {
     if (this.over) return;
-    if ('resume_token' in message && message.resume_token) this.token = message.resume_token;
-    this.to.message(message);
+    if ('resume_token' in message) this.token = message.resume_token ?? this.token;
+    this.#to.message(message);
   }
 
   /** @param {number} received */
   took(received) {
     this.#queue = this.#queue.filter(({ seq = Infinity }) => seq > received);
-    if (!this.over) this.to.received(received);
+    this.heard({ type: 'taken', received });
   }
 
   /** @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
   lost(code, reason, retryAfter) {
     if (this.over) return;
     this.shut();
-    this.to.lost(code, reason, retryAfter);
-  }
-
-  leave() {
-    const body = JSON.stringify({ token: this.token, messages: [{ type: 'leave' }] });
-    fetch(`${this.url}/send`, { method: 'POST', body, keepalive: true }).catch(() => {});
+    this.#to.lost(code, reason, retryAfter);
   }
 
   shut() {
@@ -194,14 +183,18 @@ class Requests {
 
   /**
    * The answer, or nothing where it is not one to go on with: then the link is lost already, unless `mayFail`.
-   * @param {string} path @param {Omit<RequestInit, 'headers'> & {headers?: Record<string, string>}} init
-   * @param {number} ms How long it may take; 0: for ever. @param {boolean} [mayFail]
+   * @param {string} path @param {number} ms How long it may take; 0: for ever. @param {string} [body] What is sent.
+   * @param {boolean} [mayFail]
    */
-  async ask(path, init, ms, mayFail) {
-    const bearer = this.token || this.access;
-    if (bearer) init.headers = { ...init.headers, Authorization: `Bearer ${bearer}` };
-    const { signal } = this.#stop;
-    const response = await fetch(this.url + path, { ...init, cache: 'no-store', signal: ms ? within(ms, signal) : signal }).catch(() => null);
+  async ask(path, ms, body, mayFail) {
+    const bearer = this.token || this.#access;
+    const response = await fetch(this.#url + path, {
+      method: body ? 'POST' : 'GET',
+      body: body || null,
+      headers: bearer ? { Authorization: `Bearer ${bearer}` } : {},
+      cache: 'no-store',
+      signal: ms ? within(ms, this.#stop.signal) : this.#stop.signal,
+    }).catch(() => null);
     if (!response) return mayFail ? undefined : this.lost();
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;
@@ -214,9 +207,13 @@ class Requests {
     return this.lost(reason ? code : code && status, reason ?? code, retryAfter);
   }
 
-  /** @param {ClientMessage[]} requests */
-  write(requests) {
-    this.#queue.push(...requests);
+  /** @param {ClientMessage[]} messages */
+  write(messages) {
+    // It is to arrive even if the page is closed at this moment.
+    if (messages[0]?.type === 'leave') return void fetch(`${this.#url}/send`, {
+      method: 'POST', body: JSON.stringify({ token: this.token, messages }), keepalive: true,
+    }).catch(() => {});
+    this.#queue.push(...messages);
     if (!this.#sends) this.#send();
   }
 
@@ -224,7 +221,7 @@ class Requests {
     this.#sends = true;
     while (this.#queue.length && !this.over) {
       const sent = this.#queue.slice(0, BATCH);
-      const response = await this.ask('/send', { method: 'POST', body: JSON.stringify(sent) }, REQUEST);
+      const response = await this.ask('/send', REQUEST, JSON.stringify(sent));
       // An answer may break off.
       const answer = await response?.json().catch(() => this.lost());
       if (!answer) continue;

@@ -68,7 +68,8 @@ async function begin() {
   const { microphone } = began;
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
-    if (room && !microphone.track) setProblem('The microphone is gone. Plug one in, and choose it below.');
+    listInputs();
+    if (room) setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
   return began;
@@ -387,6 +388,7 @@ async function listInputs() {
   }
   show('speaker', 'setSinkId' in remote && at('output').childElementCount > 1);
 }
+navigator.mediaDevices?.addEventListener('devicechange', listInputs);
 at('input').addEventListener('change', () => vm?.microphone?.open(box('input').value || undefined).catch(failed));
 at('output').addEventListener('change', () => {
   for (const voice of [remote, ...voices.values()]) /** @type {any} */ (voice).setSinkId(box('output').value).catch(() => {});
@@ -422,9 +424,19 @@ setInterval(async () => {
   showLine();
 }, 1000);
 
+/** @param {Room} room @param {number} own */
+function showLevels(room, own) {
+  for (const tile of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('.tile'))) {
+    const { id } = tile.dataset;
+    tile.style.setProperty('--level', String(id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0));
+  }
+}
+
 let quiet = 0;
+let tick = 0;
 
 setInterval(() => {
+  tick++;
   const muted = vm?.microphone?.muted;
   const own = muted ? 0 : ownLevel();
   // A microphone that works is never quite silent; another program has taken it, or it has a switch of its own.
@@ -436,11 +448,8 @@ setInterval(() => {
     setMeter(/** @type {HTMLMeterElement} */ (at('other-level')), other);
     at('circle').style.setProperty('--level', String(other));
   } else if (room?.name) {
-    for (const tile of at('tiles').children) {
-      const { id } = /** @type {HTMLElement} */ (tile).dataset;
-      const level = id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0;
-      /** @type {HTMLElement} */ (tile).style.setProperty('--level', String(level));
-    }
+    // To ask a browser for the level of a user takes it a while, and here are many.
+    if (tick % 3 === 0) showLevels(room, own);
   } else at('circle').style.setProperty('--level', '0');
   if (/** @type {HTMLDetailsElement} */ (at('sound')).open) setMeter(/** @type {HTMLMeterElement} */ (at('test-level')), ownLevel());
 }, TICK);

@@ -44,7 +44,9 @@ export function setState(state, detail = '') {
   document.body.dataset.state = state;
   at('word').textContent = word;
   at('detail').textContent = detail;
-  at('talk').textContent = button;
+  const talk = /** @type {HTMLButtonElement} */ (at('talk'));
+  talk.textContent = button;
+  talk.disabled = false;
   at('status').textContent = `${said}. ${state === 'waiting' ? '' : detail}`;
   document.title = state === 'idle' ? 'voicematch' : `${word} - voicematch`;
   const together = state === 'ringing' || state === 'call';

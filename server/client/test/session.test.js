@@ -11,26 +11,33 @@ class Bench {
   now = 0;
   timers = new Map();
   opened = [];
+  /** What each of them, by its number from 1 on, can say. */ heard = [];
   written = [];
   delivered = [];
   shut = new Set();
   ended = '';
   renewed = 0;
+  hurried = false;
 
   constructor(kinds = ['ws', 'sse', 'poll']) {
     this.session = new Session(kinds, {
-      open: (link, kind, token, after) => this.opened.push({ link, kind, token, after, at: this.now }),
-      write: (link, requests) => this.written.push(...requests.map((request) => ({ link, ...request }))),
-      shut: (link) => this.shut.add(link),
-      leave: (link) => this.written.push({ link, type: 'leave' }),
+      open: (kind, token, after, heard) => {
+        const link = this.heard.push(heard);
+        this.opened.push({ link, kind, token, after, at: this.now });
+        return {
+          write: (requests) => this.written.push(...requests.map((request) => ({ link, ...request }))),
+          shut: () => this.shut.add(link),
+        };
+      },
       wait: (name, ms) => (ms === undefined ? this.timers.delete(name) : this.timers.set(name, this.now + ms)),
       calm: () => this.timers.clear(),
       deliver: (message) => this.delivered.push(message),
+      hurried: () => this.hurried,
       anew: () => this.renewed++,
       changed: () => {},
       end: (reason) => (this.ended = reason),
     }, () => 0.5);
-    this.session.connect();
+    this.session.now();
   }
 
   get last() {
@@ -38,11 +45,11 @@ class Bench {
   }
 
   hears(message, link = this.last.link) {
-    this.session.message(link, message);
+    this.heard[link - 1].message(message);
   }
 
   loses(code = 1006, reason = 'lost', link = this.last.link, retryAfter = 0) {
-    this.session.lost(link, code, reason, retryAfter);
+    this.heard[link - 1].lost(code, reason, retryAfter);
   }
 
   /** Lets time pass; whatever is due happens at its time. */
@@ -63,7 +70,7 @@ test('the first message opens a transport, and not the connection', () => {
   const bench = new Bench();
   assert.equal(bench.session.state, 'connecting');
   bench.hears(SESSION);
-  assert.deepEqual([bench.session.state, bench.session.transport, bench.session.id], ['open', 'ws', 'a1']);
+  assert.deepEqual([bench.session.state, bench.session.transport], ['open', 'ws']);
 });
 
 test('a WebSocket that carries nothing is given up after a second, and an event stream after one and a half', () => {
@@ -90,7 +97,7 @@ test('a lost connection is carried on with the token and behind the last message
   bench.hears(SESSION);
   bench.hears({ type: 'waiting', seq: 1 });
   for (const type of ['one', 'two', 'three']) bench.session.send({ type });
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.written.length = 0;
   bench.loses();
   assert.deepEqual(bench.last, { link: 2, kind: 'ws', token: 'T1', after: 1, at: 0 });
@@ -115,7 +122,7 @@ test('who is in no room waits a little, so that not all come at once', () => {
 test('an event stream bridges, and WebSocket is tried again behind it: four times, and after two minutes', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.loses();
   bench.loses();
   assert.equal(bench.last.kind, 'sse');
@@ -139,7 +146,7 @@ test('an event stream bridges, and WebSocket is tried again behind it: four time
 test('a WebSocket that opens behind a bridge takes over', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.loses();
   bench.loses();
   const bridge = bench.last.link;
@@ -166,7 +173,7 @@ test('another page that carries the session on ends it here', () => {
 test('an attempt that was given up may come late, and takes nothing for good', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.loses();
   bench.passes(1000);
   bench.hears(RESUMED);
@@ -184,7 +191,7 @@ test('a session that is over is followed by another, in which all begins anew', 
   for (const [code, reason] of [[4502, 'resume_refused'], [4503, 'too_old'], [4000, 'draining'], [4507, 'resume_overflow'], [401, 'resume_refused']]) {
     const bench = new Bench();
     bench.hears(SESSION);
-    bench.session.hurried = true;
+    bench.hurried = true;
     bench.session.send({ type: 'message' });
     bench.loses(code, reason);
     assert.equal(bench.last.token, '', reason);
@@ -198,7 +205,7 @@ test('a session that is over is followed by another, in which all begins anew', 
 test('silence is a loss three seconds after the ping that did not come', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.hears({ type: 'ping', received: 0, next_ms: 7000 });
   assert.deepEqual(bench.written, [{ link: 1, type: 'pong', ack: 0 }]);
   bench.passes(9_999);
@@ -211,7 +218,7 @@ test('a request without an answer for three seconds is a question, and that one 
   for (const request of [{ type: 'find_match', id: 1 }, { type: 'ping', id: 1 }]) {
     const bench = new Bench();
     bench.hears(SESSION);
-    bench.session.hurried = true;
+    bench.hurried = true;
     bench.session.send(request);
     bench.passes(2000);
     // Another request does not put it off.
@@ -230,7 +237,7 @@ test('a request without an answer for three seconds is a question, and that one 
 test('what is answered, or is of no request, asks nothing; what is sent again does', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.session.send({ type: 'find_match', id: 1 });
   bench.passes(2999);
   bench.hears({ type: 'waiting', id: 1, seq: 1 });
@@ -249,7 +256,7 @@ test('what is answered, or is of no request, asks nothing; what is sent again do
 test('a question without an answer is a loss after one and a half seconds, and one with an answer is none', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.session.probe();
   bench.hears({ type: 'pong' });
   bench.passes(5000);
@@ -263,7 +270,7 @@ test('a question without an answer is a loss after one and a half seconds, and o
 function tries(hurried, ms) {
   const bench = new Bench(['ws']);
   bench.hears(SESSION);
-  bench.session.hurried = hurried;
+  bench.hurried = hurried;
   bench.loses();
   while (bench.now < ms) {
     bench.passes(10);
@@ -290,7 +297,7 @@ test('who is in a room is in a hurry for two minutes; then all wait longer and l
 test('each loss is fought in a hurry anew', () => {
   const bench = new Bench(['ws']);
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   for (const [lasts, least] of [[200_000, 60], [100_000, 50]]) {
     bench.loses();
     const before = bench.opened.length;
@@ -308,7 +315,7 @@ test('each loss is fought in a hurry anew', () => {
 test('the server says when to come again', () => {
   const bench = new Bench(['sse']);
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.loses();
   bench.loses(429, 'too_many_reconnects', bench.last.link, 9000);
   const tries = bench.opened.length;
@@ -330,7 +337,7 @@ test('a gap is filled', () => {
 test('a transport that leaves out a message is lost', () => {
   const bench = new Bench();
   bench.hears(SESSION);
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.hears({ type: 'waiting', seq: 2 });
   assert.deepEqual([bench.delivered.length, bench.opened.length, bench.last.after], [1, 2, 0]);
 });
@@ -351,7 +358,7 @@ test('a user who does not want to wait is tried for at once, and not twice', () 
   bench.hears(SESSION);
   bench.session.now();
   assert.equal(bench.opened.length, 1, 'nothing is lost yet');
-  bench.session.hurried = true;
+  bench.hurried = true;
   bench.loses();
   for (let i = 0; i < 6; i++) {
     bench.loses();
