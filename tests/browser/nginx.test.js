@@ -18,7 +18,7 @@ async function nginx(t, server, more = '') {
     'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
     '-keyout', join(folder, 'certificate.key'), '-out', join(folder, 'certificate.pem'),
   ], { stdio: 'ignore' });
-  writeFileSync(join(folder, 'nginx.conf'), `daemon off; pid ${folder}/pid; error_log ${folder}/error.log; ${example
+  writeFileSync(join(folder, 'nginx.conf'), `daemon off; error_log ${folder}/error.log; ${example
     .replace('server 127.0.0.1:8080', `server 127.0.0.1:${server.port}`)
     .replace('listen 443', `listen 127.0.0.1:${port}`)
     .replace('location / {', `${more} location / {`)}`);

@@ -135,7 +135,7 @@ const TWO_EACH: [&str; 5] = [
 
 async fn nginx(folder: &Folder, server: &TestServer) -> Proxy {
     let prefix = folder.path("");
-    let directives = "daemon off; master_process off; pid nginx.pid; error_log stderr;";
+    let directives = "daemon off; master_process off; error_log stderr;";
     let program = ["nginx", "-p", &prefix, "-c", "nginx.conf", "-g", directives];
     start(folder, "nginx.conf", server, &program).await
 }
