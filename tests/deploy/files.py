@@ -67,6 +67,14 @@ for text in texts:
     for flag in named:
         check(flag in flags, text, "names", flag)
 
+# What workflows do, scripts do, which also run by hand.
+for workflow in (root / ".github/workflows").glob("*"):
+    for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+        for step in job.get("steps", []):
+            if "run" in step:
+                called = step["run"].split()[0]
+                check(step["run"].count("\n") == 0 and os.access(root / called, os.X_OK), workflow.name, "runs no script:", step["run"])
+
 # One version everywhere.
 version = re.search(r'\[workspace\.package\]\nversion = "(.*)"', (root / "Cargo.toml").read_text())[1]
 for file in [deploy / "Dockerfile", *deploy.glob("compose*.yaml"), *deploy.glob("kubernetes*/**/kustomization.yaml")]:
