@@ -14,6 +14,8 @@ class Question:
     panel: str
     legend: str
     query: str
+    # The query with its variables.
+    written: str
     # Asked for the present only, not for a time.
     now: bool
 
@@ -27,10 +29,12 @@ def questions(values):
         content = json.loads(path.read_text())
         for panel in content["panels"]:
             for target in panel.get("targets", []):
-                query = fill_in(target["expr"], values)
-                yield Question(path.name, panel["title"], target["legendFormat"], query, target.get("instant", False))
+                query = target["expr"]
+                now = target.get("instant", False)
+                yield Question(path.name, panel["title"], target["legendFormat"], fill_in(query, values), query, now)
         for mark in content["annotations"]["list"]:
-            yield Question(path.name, mark["name"], mark["textFormat"], fill_in(mark["expr"], values), False)
+            query = mark["expr"]
+            yield Question(path.name, mark["name"], mark["textFormat"], fill_in(query, values), query, False)
 
 
 def choices(values):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from machines import running, wait_until
@@ -12,9 +13,20 @@ from machines import running, wait_until
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path())
 
 
+@dataclass
+class Database:
+    url: str
+    # Where its socket is.
+    folder: str
+
+    def run(self, statement):
+        ask = [PROGRAMS / "psql", "-q", "-h", self.folder, "-U", "postgres", "-c", statement]
+        subprocess.run(ask, check=True, stdout=subprocess.DEVNULL)
+
+
 @contextmanager
 def database(folder):
-    """Runs one until the block ends; its URL."""
+    """Runs one until the block ends."""
     with tempfile.TemporaryDirectory(prefix="voicematch-postgres-") as own:
         # It does not run as root.
         other = []
@@ -28,4 +40,4 @@ def database(folder):
         with running(folder / "postgres.log", *other, *serve):
             ask = [PROGRAMS / "pg_isready", "-q", "-h", own]
             wait_until("PostgreSQL takes connections", lambda: subprocess.run(ask, check=False).returncode == 0)
-            yield f"postgres://postgres@localhost/postgres?host={own}"
+            yield Database(f"postgres://postgres@localhost/postgres?host={own}", own)

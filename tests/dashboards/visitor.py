@@ -10,13 +10,19 @@ import time
 import urllib.error
 import urllib.request
 
+from app import name
+
 
 class Closed(Exception):
     """The server has ended the connection."""
 
 
 class Visitor:
-    def __init__(self, address, *headers, path="/ws"):
+    """By default it is somebody new, as the app would say who is asked."""
+
+    def __init__(self, address, *headers, path="/ws", token=None):
+        if "token=" not in path:
+            path += ("&" if "?" in path else "?") + "access_token=" + (token or name())
         host, port = address.split(":")
         self.socket = socket.create_connection((host, int(port)), timeout=10)
         key = base64.b64encode(os.urandom(16)).decode()
@@ -76,20 +82,6 @@ class Visitor:
         content = self.stream.read(length)
         # Who stays for less than a minute need not answer pings.
         return self._frame() if head[0] & 0x0F == 9 else content
-
-
-def match_across(one, other):
-    """Two users of two servers are matched, and talk."""
-    waiting, seeking = Visitor(one), Visitor(other)
-    for visitor in (waiting, seeking):
-        visitor.send({"type": "find_match"})
-        visitor.expect("waiting" if visitor is waiting else "match_found")
-    waiting.expect("match_found")
-    for visitor, peer in ((waiting, seeking), (seeking, waiting)):
-        visitor.send({"type": "message", "payload": {"text": "hello"}})
-        peer.expect("message")
-    for visitor in (waiting, seeking):
-        visitor.leave()
 
 
 def break_rules(address, max_rooms):
@@ -152,32 +144,40 @@ def report_calls(address):
             user.leave()
 
 
-def speak(address, admin):
+def speak(server):
     """Two speak, of whom the provider hears one, and the host reads it. The provider closes in mid-sentence."""
-    session = ask(admin, "/api/sessions", {"slug": "dashboards"})
-    host = Visitor(address, path=f"/transcribe?token={session['host_token']}")
+    session = ask(server.admin, "/api/sessions", {"slug": "dashboards"})
+    host = Visitor(server.public, path=f"/transcribe?token={session['host_token']}")
     assert host.expect("ready")["role"] == "host"
     speakers = []
     for user in ("ann", "ben"):
-        joined = ask(admin, "/api/sessions/dashboards/participants/join", {"user": user})
-        speakers.append(Visitor(address, path=f"/transcribe?token={joined['participant']['token']}"))
+        speakers.append(Visitor(server.public, path=f"/transcribe?token={speaker_at(server, 'dashboards', user)}"))
         speakers[-1].expect("ready")
     # Half a frame's sample.
     speakers[0].send(bytes(3201))
     assert speakers[0].expect("error")["code"] == "bad_audio"
-    voice = struct.pack("<1600h", *[4000 if step // 40 % 2 else -4000 for step in range(1600)])
     for _ in range(80):
         for speaker in speakers:
-            speaker.send(voice)
+            speaker.send(VOICE)
         time.sleep(0.1)
     host.expect("partial")
     host.expect("final")
     host.expect("stored")
-    host.expect("gap")
+    # What was not heard of the second one is told at the end at the latest.
     host.send({"type": "stop"})
+    host.expect("gap")
     host.expect("ended")
     for visitor in (host, *speakers):
         visitor.leave()
+
+
+def speaker_at(server, session, user):
+    """The token of a user who joins."""
+    return ask(server.admin, f"/api/sessions/{session}/participants/join", {"user": user})["participant"]["token"]
+
+
+# A tenth of a second of it.
+VOICE = struct.pack("<1600h", *[4000 if step // 40 % 2 else -4000 for step in range(1600)])
 
 
 def be_interviewed(admin):

@@ -1,5 +1,7 @@
 //! The app itself says who may come in, when it is asked.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
@@ -279,4 +281,33 @@ async fn made_up_tokens_do_not_drive_out_what_is_remembered() {
         200
     );
     assert_eq!(app.asked().len(), before + 1);
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_forgotten_in_time() {
+    let app = App::start(by_name).await;
+    let server = server_with(&app, &["--auth-webhook-remember", "3s"]).await;
+    let path = "/poll?wait=0&access_token=ann";
+    let admitted = (200, String::new());
+    let refused = (401, "token_invalid".to_owned());
+    let mut since = Instant::now();
+    assert_eq!(begins(&server, path, "").await, admitted);
+    // The app changes its mind twice: a refusal is remembered like an admission.
+    for (before, after) in [(&admitted, &refused), (&refused, &admitted)] {
+        match after.0 {
+            200 => app.answers(by_name),
+            _ => app.answers(|_| (403, String::new())),
+        }
+        let asked = app.asked().len();
+        assert_eq!(&begins(&server, path, "").await, before);
+        assert_eq!(app.asked().len(), asked, "the app was asked again");
+        eventually("the answer is forgotten", async || {
+            &begins(&server, path, "").await == after
+        })
+        .await;
+        assert_eq!(app.asked().len(), asked + 1, "and not asked once");
+        let age = since.elapsed();
+        assert!(age > Duration::from_secs(2), "{age:?}");
+        since = Instant::now();
+    }
 }

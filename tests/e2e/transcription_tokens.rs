@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        TestServer, eventually,
+        RawSocket, TestServer, eventually,
         jwt::{Folder, SECRET, Signer, in_seconds},
-        talk::{Part, Talk, ask},
+        talk::{Part, Talk, ask, handshake},
     },
     surveys::SURVEY,
 };
@@ -83,4 +83,41 @@ async fn so_does_that_of_an_interview() {
     respondent.send(tool).await;
     assert_eq!(respondent.expect("tool_result").await["ok"], true);
     assert_eq!(respondent.closed().await, Some(4505));
+}
+
+/// A browser can give a WebSocket no header of its own but this one, and a query ends up in logs.
+#[tokio::test]
+async fn a_token_comes_as_a_subprotocol_and_is_never_the_answer() {
+    let folder = Folder::new("token-offered");
+    let server = server(&folder).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let host = &talk.host;
+    let forged = format!("{host}x");
+    for (offers, status, answered) in [
+        (format!("token.{host}"), 101, None),
+        (
+            format!("voicematch.1, token.{host}"),
+            101,
+            Some("voicematch.1"),
+        ),
+        (
+            format!("token.{host}, voicematch.1"),
+            101,
+            Some("voicematch.1"),
+        ),
+        (format!("token.{host}, other"), 101, Some("other")),
+        (format!("voicematch.1, token.{forged}"), 401, None),
+        (format!("voicematch.1, {host}"), 401, None),
+        ("voicematch.1".to_owned(), 401, None),
+    ] {
+        let offered = handshake(&server, host).replace(&format!("token.{host}"), &offers);
+        let mut socket = RawSocket::connect(&server).await;
+        socket.write(offered.as_bytes()).await;
+        let answer = socket.response().await;
+        let chosen = answer.header("sec-websocket-protocol");
+        assert_eq!((answer.status, chosen), (status, answered), "{offers}");
+        if status == 101 {
+            assert_eq!(socket.expect("ready").await["role"], "host");
+        }
+    }
 }

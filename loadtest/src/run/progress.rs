@@ -76,10 +76,12 @@ impl Counters {
             }
             Sample::Refused => add(&self.refused),
             Sample::CallSent { .. } => add(&self.calls),
-            Sample::CallAnswered { .. }
-            | Sample::CallTimedOut { .. }
-            | Sample::CallFailed { .. }
-            | Sample::CallWrong { .. } => add(&self.calls_ended),
+            // Of a call that failed an error tells by itself.
+            Sample::CallAnswered { .. } | Sample::CallFailed { .. } => add(&self.calls_ended),
+            Sample::CallTimedOut { .. } | Sample::CallWrong { .. } => {
+                add(&self.calls_ended);
+                add(&self.errors);
+            }
             Sample::Talk(TalkSample::Spoken { audio, .. }) => {
                 let ms = u64::try_from(audio.as_millis()).unwrap_or(u64::MAX);
                 self.audio_ms.fetch_add(ms, Relaxed);

@@ -94,12 +94,15 @@ pub const LIMITS: [&str; 19] = [
 ];
 
 /// Why a message was not relayed.
-pub(super) const DROPS: [&str; 5] = [
+pub(super) const DROPS: [&str; 8] = [
+    "bad_frame",
     "memory_limit",
     "outbox_full",
     "peer_closed",
     "peer_left",
     "rate_limited",
+    "relay_lost",
+    "unknown_frame",
 ];
 
 /// What became of a span.
