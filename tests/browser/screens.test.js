@@ -59,8 +59,8 @@ async function largeEnough(page, name) {
 }
 
 /** The page does not forbid the tool: it is put in before the policy holds. */
-async function watched(chromium, url, options = {}) {
-  const page = await open(chromium, url, { bypassCSP: true, reducedMotion: 'reduce', ...options });
+async function watched(chromium, url, options = {}, before = undefined) {
+  const page = await open(chromium, url, { bypassCSP: true, reducedMotion: 'reduce', ...options }, before);
   await page.addScriptTag({ content: axe });
   return page;
 }
@@ -87,11 +87,15 @@ test('before its script, or without', async (t) => {
 
 test('what passes quickly: the prompt, a partner who is not there yet, words that are not read yet', async (t) => {
   const server = await Server.start(t);
-  const asking = await watched(await browser(t, { microphone: 'asks' }), server.url);
+  const chromium = await browser(t);
+  // Without a window Chromium refuses by itself soon. Here nobody ever answers.
+  const asking = await watched(chromium, server.url, {}, () => {
+    navigator.mediaDevices.getUserMedia = () => new Promise(() => {});
+  });
   await asking.click('#talk');
   await state(asking, 'asking');
   await look(asking, '17-asking');
-  const chromium = await browser(t);
+  await asking.close();
   const page = await watched(chromium, `${server.url}/?debug`);
   await page.getByText('Music', { exact: true }).click();
   await page.fill('#more', 'Sailing');
@@ -99,6 +103,7 @@ test('what passes quickly: the prompt, a partner who is not there yet, words tha
   await look(page, '18-interests-and-details');
   // Nobody can reach one who hides behind a relay that there is not.
   const hidden = await open(chromium, server.url);
+  await hidden.getByText('Music', { exact: true }).click();
   await hidden.click('#sound summary');
   await hidden.click('#relay');
   for (const each of [page, hidden]) await each.click('#talk');
@@ -109,6 +114,14 @@ test('what passes quickly: the prompt, a partner who is not there yet, words tha
   // As when a way that was there is lost.
   await page.evaluate(() => (document.getElementById('detail').textContent = 'The connection is interrupted'));
   await look(page, '20-unread-and-interrupted');
+  await page.evaluate(() => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      throw new DOMException('gone', 'NotFoundError');
+    };
+    window.peers[0].getSenders()[0].track.dispatchEvent(new Event('ended'));
+  });
+  await page.waitForSelector('#problem', { state: 'visible' });
+  await look(page, '21-microphone-gone');
 });
 
 test('a match, from the first look to the end', async (t) => {
@@ -142,14 +155,6 @@ test('a match, from the first look to the end', async (t) => {
   await look(page, '22-tap-to-hear');
   await page.click('#hear');
   await page.waitForSelector('#hear', { state: 'hidden' });
-  await page.evaluate(() => {
-    navigator.mediaDevices.getUserMedia = async () => {
-      throw new DOMException('gone', 'NotFoundError');
-    };
-    window.peers[0].getSenders()[0].track.dispatchEvent(new Event('ended'));
-  });
-  await page.waitForSelector('#problem', { state: 'visible' });
-  await look(page, '21-microphone-gone');
   await page.click('#report');
   await look(page, '07-report');
   await page.keyboard.press('Escape');

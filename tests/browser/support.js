@@ -181,13 +181,11 @@ export async function freePort() {
 }
 
 /** No console of it complains of anything but what is `expected`, and of networks where the test breaks them.
- * @param {import('node:test').TestContext} t @param {{microphone?: boolean | 'asks', flags?: string[], program?: string, expected?: RegExp}} [options]
- * `microphone`: whether pages get one; `asks`: nobody answers. */
+ * @param {import('node:test').TestContext} t @param {{microphone?: boolean, flags?: string[], program?: string, expected?: RegExp}} [options] */
 export async function browser(t, { microphone = true, flags = [], program = '/usr/bin/chromium', expected = /^$/ } = {}) {
   // A page that comes from files is of no network, and may not ask one.
   const files = process.env.FILES ? ['--disable-features=LocalNetworkAccessChecks'] : [];
-  const answer = { true: ['--use-fake-ui-for-media-stream'], false: ['--deny-permission-prompts'], asks: [] }[microphone];
-  const args = [...FLAGS, ...files, ...answer, ...flags];
+  const args = [...FLAGS, ...files, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
   const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
   browser.complaints = [];
   t.after(async () => {
