@@ -1,5 +1,10 @@
 //! The storage over real databases, and what it does when they fail.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "tests of faults say how many rows were sent and stored"
+)]
+
 mod conformance;
 mod crash;
 mod faults_sqlite;
