@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Early go users outside rooms, and then rooms that a successor takes over: those of which all members can come back with
-//! their room tickets. All other rooms may end by themselves until it is late.
+//! their room tickets. All other rooms may end by themselves until it is late. Users who ask for a match or a room, which only
+//! the next server makes, go at once.
 
 use std::{
     collections::HashMap,

@@ -71,6 +71,8 @@ mod refusals;
 mod rejoin;
 mod relay;
 mod restarts;
+#[cfg(feature = "self-test")]
+mod restarts_under_load;
 mod resume;
 mod resume_attack;
 mod resume_limits;

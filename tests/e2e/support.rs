@@ -6,6 +6,7 @@ pub(crate) mod asked;
 pub(crate) mod client;
 #[cfg(feature = "cluster")]
 pub(crate) mod engine;
+pub(crate) mod gate;
 #[cfg(feature = "transcribe")]
 pub(crate) mod hearing;
 pub(crate) mod http;

@@ -1,21 +1,17 @@
 //! Several servers with one database: a session is at one of them, and who comes to another one is told where.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use voicematch_test_postgres::Postgres;
 
 use crate::{
     support::{
-        PATIENCE, TestServer, becomes, http,
+        PATIENCE, TestServer, becomes,
+        gate::Gate,
+        http,
         jwt::Folder,
         run,
         talk::{Part, Talk, ask, words},
@@ -28,41 +24,6 @@ const FAKE: &str = "fake:?delay=10ms&final=5s";
 
 /// How long a session belongs to a server that is not heard of.
 const LEASE: Duration = Duration::from_secs(20);
-
-/// Where clients reach a server that listens elsewhere, as behind a load balancer: known before the server is.
-struct Gate {
-    address: SocketAddr,
-    to: watch::Sender<Option<SocketAddr>>,
-    task: JoinHandle<()>,
-}
-
-impl Gate {
-    async fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (to, server) = watch::channel(None);
-        let task = tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let mut server = server.clone();
-                tokio::spawn(async move {
-                    let to = server.wait_for(Option::is_some).await.unwrap().unwrap();
-                    // A server that is gone ends its clients, too.
-                    if let Ok(mut socket) = TcpStream::connect(to).await {
-                        let _ = copy_bidirectional(&mut client, &mut socket).await;
-                    }
-                });
-            }
-        });
-        Self { address, to, task }
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// One of several servers.
 struct Node {
@@ -117,7 +78,7 @@ impl Cluster {
         let gate = Gate::open().await;
         let url = format!("ws://{}/", gate.address);
         let server = self.start(name, &["--public-url", &url]).await;
-        gate.to.send_replace(Some(server.public));
+        gate.leads_to(&server);
         Node { server, gate }
     }
 
