@@ -22,12 +22,13 @@ use voicematch_server::transport::ws::frame::Header;
 use voicematch_protocol::{LeaveReason, RelayKind};
 
 use crate::support::{
-    Crowd, Mixed, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member,
+    Crowd, Door, Mixed, PING, Pair, Sink, ice_candidate, masked_frame, new_matchmaker, new_member,
     new_metrics, wish,
 };
 
 /// Every path.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
+    "check_token",
     "count_message",
     "find_and_match",
     "message_to_room",
@@ -58,6 +59,10 @@ pub(crate) fn run(path: &str) {
     let (metrics, sink) = (new_metrics(), Sink::default());
     let member = |id| new_member(id, &sink, &metrics);
     match path {
+        "check_token" => {
+            let door = Door::new();
+            repeat(|| assert!(check_token(&door)));
+        }
         "count_message" => repeat(|| count_message(&metrics)),
         "find_and_match" => {
             let matchmaker = new_matchmaker(&metrics);
@@ -119,6 +124,12 @@ fn repeat(mut operation: impl FnMut()) {
 #[inline(never)]
 fn measure_from_here() {
     black_box(Instant::now());
+}
+
+/// What a token by HS256 adds to a handshake.
+#[inline(never)]
+fn check_token(door: &Door) -> bool {
+    door.admits()
 }
 
 /// All that is counted of one relayed message.

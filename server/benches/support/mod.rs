@@ -3,15 +3,19 @@
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
 use std::{
+    fs,
     io::{self, ErrorKind, IoSlice},
+    os::unix::fs::PermissionsExt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context as TaskContext, Poll},
+    task::{Context as TaskContext, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use tempfile::TempDir;
 use voicematch_core::{
     directory::Directory,
     live::Live,
@@ -27,6 +31,9 @@ use voicematch_core::{
     },
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
+use voicematch_server::admission::auth::{
+    self, Auth, AuthConfig, Claims, Grant, KeySources, Shown, TokenConfig,
+};
 
 /// The program's own.
 #[global_allocator]
@@ -338,4 +345,62 @@ pub(crate) fn masked_frame(payload: &[u8]) -> Vec<u8> {
     let masked = payload.iter().zip(MASK.iter().cycle());
     frame.extend(masked.map(|(byte, mask)| byte ^ mask));
     frame
+}
+
+/// What tokens are signed with.
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Where users show a token by HS256, and one that is good.
+pub(crate) struct Door {
+    auth: Arc<Auth>,
+    pub(crate) token: String,
+    /// The secret's.
+    _folder: TempDir,
+}
+
+impl Door {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("jwt.secret");
+        fs::write(&file, SECRET).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let claims = Claims {
+            sub: "user-1234567890".to_owned(),
+            name: Some("Ann".to_owned()),
+            voicematch: Grant {
+                rooms: Some(vec!["tea".to_owned(), "team-*".to_owned()]),
+                ..Grant::default()
+            },
+            ..Claims::default()
+        };
+        let token = auth::sign(&file, claims, Duration::from_secs(3600)).unwrap();
+        let config = AuthConfig::Tokens(TokenConfig {
+            keys: KeySources {
+                secret: Some(file),
+                ..KeySources::default()
+            },
+            audience: "voicematch".to_owned(),
+            issuer: None,
+            leeway: Duration::from_secs(30),
+        });
+        let auth = Auth::load(config, RateLimit::new(100, 200), &new_metrics());
+        Self {
+            auth: auth.unwrap().unwrap(),
+            token,
+            _folder: folder,
+        }
+    }
+
+    /// Whether it lets the user in.
+    pub(crate) fn admits(&self) -> bool {
+        let shown = Shown {
+            token: Some(&self.token),
+            cookie: None,
+            origin: None,
+            address: None,
+        };
+        let admitted =
+            pin!(self.auth.admit(shown)).poll(&mut TaskContext::from_waker(Waker::noop()));
+        matches!(admitted, Poll::Ready(Ok(_)))
+    }
 }
