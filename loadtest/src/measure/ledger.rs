@@ -40,9 +40,6 @@ pub struct Stay {
     /// The user's session, and that of the partner as the server named it, at the match.
     pub session: Option<u64>,
     pub peer: Option<u64>,
-    /// The partner's session after both have moved to another server.
-    #[serde(skip)]
-    pub moved_peer: Option<u64>,
     /// When the user was told of the room, since the start of the run.
     pub joined: Duration,
     /// When the user was out of it.
@@ -95,7 +92,6 @@ impl Stay {
             searched: None,
             session: None,
             peer: None,
-            moved_peer: None,
             joined,
             left: joined,
             direction,

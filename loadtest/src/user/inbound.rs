@@ -168,6 +168,9 @@ impl User {
         self.search = None;
         self.leaving = None;
         self.had_partner = true;
+        if let Some(resume) = &mut self.resume {
+            resume.moved_peer = None;
+        }
         if let Some(torn_at) = self.torn_at.take() {
             self.tell(Sample::StormMatched {
                 after: now.saturating_sub(torn_at),
@@ -212,7 +215,7 @@ impl User {
             return Ok(());
         };
         let peer = view.peer_id.as_deref().map(room_key);
-        let known = stay.moved_peer.or(stay.peer);
+        let known = self.known_peer();
         let other_peer = known.is_some() && peer.is_some_and(|peer| known != Some(peer));
         if room.is_some_and(|room| room != stay.room) || other_peer {
             self.tell_error(ErrorKind::WrongRoom);
@@ -251,6 +254,7 @@ impl User {
             // sender's last in that room.
             return;
         }
+        let known = self.known_peer();
         let Some(stay) = &mut self.room else {
             return self.tell(Sample::WrongPeer { route });
         };
@@ -259,8 +263,7 @@ impl User {
         }
         let receipt = (stay.inbox).receive(tag.sender, tag.seq, route.kind, tag.nth);
         let from = view.from.as_deref().map(room_key);
-        let from_partner = from
-            .is_some_and(|from| (stay.moved_peer.or(stay.peer)).is_none_or(|peer| peer == from));
+        let from_partner = from.is_some_and(|from| known.is_none_or(|peer| peer == from));
         let altered = !from_partner || route.kind != kind || tag.altered(payload.get());
         let took = self.context.waited(tag.due + tag.lateness, now);
         // Other shards have other clocks.

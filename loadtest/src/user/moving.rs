@@ -227,11 +227,18 @@ impl User {
         if self.leaves_anew() && self.room.is_none() && room == self.leaving {
             return self.moved(now);
         }
-        let Some(stay) = self.room.as_mut().filter(|stay| Some(stay.room) == room) else {
+        if !self
+            .room
+            .as_ref()
+            .is_some_and(|stay| Some(stay.room) == room)
+        {
             self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
-        };
-        stay.moved_peer = view.peer_id.as_deref().map(room_key);
+        }
+        let peer = view.peer_id.as_deref().map(room_key);
+        if let Some(resume) = &mut self.resume {
+            resume.moved_peer = peer;
+        }
         self.moved(now)
     }
 
@@ -285,6 +292,12 @@ impl User {
         let moving = self.resume.as_ref().map(|resume| resume.moving);
         let rejoins = self.is_in_room() || self.leaves_anew();
         rejoins && matches!(moving, Some(Move::Rejoins { .. }))
+    }
+
+    /// The partner's session, as the server named it last.
+    pub(super) fn known_peer(&self) -> Option<u64> {
+        let moved = self.resume.as_ref().and_then(|resume| resume.moved_peer);
+        moved.or(self.room.as_ref()?.peer)
     }
 
     /// Whether the user goes back into a room in order to leave it.

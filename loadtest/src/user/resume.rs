@@ -91,6 +91,8 @@ pub struct Resume {
     /// What brings the user back into their room at another server.
     pub ticket: Option<String>,
     pub moving: Move,
+    /// The partner's session after both have moved to another server.
+    pub moved_peer: Option<u64>,
     /// What is to be said in the next session, or once its room is there.
     pub held_back: VecDeque<String>,
 }
@@ -165,6 +167,7 @@ impl Resume {
             job: None,
             ticket: None,
             moving: Move::None,
+            moved_peer: None,
             held_back: VecDeque::new(),
         })
     }

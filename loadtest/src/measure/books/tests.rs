@@ -102,7 +102,6 @@ fn stay(room: u64, user: u32, sent: u32, received: u32) -> Sample {
         node_lost: false,
         session: None,
         peer: None,
-        moved_peer: None,
         joined: secs(0),
         left: secs(1),
         direction: Direction::of_sender(user == 1),

@@ -34,7 +34,6 @@ fn stay(user: u32, sent: u32, inbox: Inbox) -> Stay {
         node_lost: false,
         session: None,
         peer: None,
-        moved_peer: None,
         joined: secs(1),
         left: secs(9),
         direction: Direction::of_sender(user == 1),

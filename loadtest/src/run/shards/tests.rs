@@ -112,7 +112,6 @@ fn stay(room: u64, user: u32, direction: Direction) -> Stay {
         node_lost: false,
         session: None,
         peer: None,
-        moved_peer: None,
         joined: secs(1),
         left: secs(9),
         direction,

@@ -97,7 +97,6 @@ async fn gone(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it takes a minute: tests/run has it run beside the other tests"]
 async fn gone_for_a_minute() {
     let stopped = gone("stopped", Postgres::stop, Postgres::run);
     let hanging = gone(
