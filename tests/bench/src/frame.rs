@@ -8,6 +8,8 @@ pub(crate) const MASK: [u8; 4] = [0x5c, 0xa3, 0x1e, 0xd7];
 pub(crate) mod opcode {
     /// A text message.
     pub(crate) const TEXT: u8 = 1;
+    /// A binary message.
+    pub(crate) const BINARY: u8 = 2;
     /// The end of the connection.
     pub(crate) const CLOSE: u8 = 8;
     /// Asks for a pong.

@@ -21,6 +21,7 @@ use crate::{
     options::Load,
     phases::Held,
     server::{Server, get},
+    speakers::Speakers,
     stats::Spread,
     table::number,
     users::{Event, Users},
@@ -41,10 +42,25 @@ enum Beside {
     Scrapes,
     Profile,
     Connects,
+    Speakers,
 }
 
 impl Beside {
-    const ALL: [Self; 4] = [Self::Nothing, Self::Scrapes, Self::Profile, Self::Connects];
+    const ALL: [Self; 5] = [
+        Self::Nothing,
+        Self::Scrapes,
+        Self::Profile,
+        Self::Connects,
+        Self::Speakers,
+    ];
+
+    /// Those that were asked for.
+    fn wanted(options: &Load) -> impl Iterator<Item = Self> {
+        let speakers = options.speakers > 0;
+        Self::ALL
+            .into_iter()
+            .filter(move |beside| speakers || *beside != Self::Speakers)
+    }
 
     fn describe(self, options: &Load) -> String {
         match self {
@@ -52,6 +68,7 @@ impl Beside {
             Self::Scrapes => format!("/metrics every {} s", SCRAPE_EVERY.as_secs()),
             Self::Profile => "a CPU profile all the time".into(),
             Self::Connects => format!("{} connects a second", options.connects),
+            Self::Speakers => format!("{} speakers are transcribed", options.speakers),
         }
     }
 }
@@ -79,7 +96,7 @@ struct Report<'a> {
 
 /// Measures, prints, writes the JSON.
 pub(crate) fn run(options: &Load) -> Result<(), Problem> {
-    allow_open_files(options.users + VISITORS)?;
+    allow_open_files(options.users + VISITORS.max(options.speakers.into()))?;
     let places = Places::choose(&options.common)?;
     let mut all = Vec::new();
     for nth in 1..=options.common.reps {
@@ -89,7 +106,7 @@ pub(crate) fn run(options: &Load) -> Result<(), Problem> {
         let closed = held.closed_loop(1, options.seconds)?;
         let most = closed.delivered as f64 / closed.window.seconds();
         let rate = most * f64::from(options.share) / 100.0;
-        for beside in Beside::ALL {
+        for beside in Beside::wanted(options) {
             all.push(one(&server, &mut held, beside, rate, options, &places)?);
         }
         held.leave()?;
@@ -149,10 +166,20 @@ fn one(
         Beside::Scrapes | Beside::Profile => Some(Watcher::start(server, beside, options)?),
         _ => None,
     };
-    let open = held.open_loop(rate, options.seconds, || match &mut visitors {
-        Some(visitors) => visitors.come_and_go(),
-        None => Ok(()),
+    let mut speakers = match beside {
+        Beside::Speakers => Some(Speakers::new(server, options.speakers.into(), places)?),
+        _ => None,
+    };
+    let open = held.open_loop(rate, options.seconds, || {
+        match (&mut visitors, &mut speakers) {
+            (Some(visitors), _) => visitors.come_and_go(),
+            (_, Some(speakers)) => speakers.talk(),
+            _ => Ok(()),
+        }
     })?;
+    if let Some(speakers) = speakers {
+        speakers.check()?;
+    }
     if let Some(visitors) = visitors {
         visitors.check(options)?;
     }
@@ -278,11 +305,7 @@ struct Watcher {
 
 impl Watcher {
     fn start(server: &Server, beside: Beside, options: &Load) -> Result<Self, Problem> {
-        let admin = server.admin.ok_or_else(|| {
-            Problem::new(
-                "the server's command must say {admin} where the port of its metrics belongs",
-            )
-        })?;
+        let admin = server.admin()?;
         let stop = Arc::new(AtomicBool::new(false));
         let seconds = options.seconds.ceil();
         let watching = {

@@ -29,6 +29,7 @@ mod phases;
 mod process;
 mod run;
 mod server;
+mod speakers;
 mod stats;
 mod svg;
 mod table;

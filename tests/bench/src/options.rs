@@ -129,6 +129,9 @@ pub(crate) struct Load {
     /// Users who come, are greeted and leave, in a second
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) connects: u32,
+    /// Speakers whose audio is transcribed; the server's command must say --transcribe fake --state-dir FOLDER
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) speakers: u16,
     /// How long each measurement takes
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) seconds: f64,

@@ -31,8 +31,7 @@ pub(crate) struct Server {
     log: File,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// Where its metrics and profiles are, if its command says so.
-    pub(crate) admin: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -83,6 +82,12 @@ impl Server {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its metrics and profiles are.
+    pub(crate) fn admin(&self) -> Result<SocketAddr, Problem> {
+        let why = "the server's command must say {admin} where the port of its metrics belongs";
+        self.admin.ok_or_else(|| Problem::new(why))
     }
 
     /// What it wrote last.
@@ -178,6 +183,26 @@ pub(crate) fn get(address: SocketAddr, path: &str, patience: Duration) -> io::Re
         return Err(io::Error::other(status));
     }
     Ok(usize::try_from(size).unwrap_or(usize::MAX))
+}
+
+/// Sends JSON to `path`; the answer must be 2xx. Returns its body.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    let end = memchr::memmem::find(&answer, b"\r\n\r\n").unwrap_or(0);
+    if !answer.starts_with(b"HTTP/1.1 2") {
+        let answer = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
+        return Err(io::Error::other(answer));
+    }
+    Ok(answer.split_off(end + 4))
 }
 
 /// Splits a command as a shell does, with single and double quotes and nothing else.

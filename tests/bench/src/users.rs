@@ -72,10 +72,6 @@ impl Users {
     /// `count` users, none connected. `busy`: never sleep while waiting for the server.
     pub(crate) fn new(server: SocketAddr, count: usize, busy: bool) -> Result<Self, Problem> {
         let poll = Poll::new().map_err(|error| Problem::new(format!("no epoll: {error}")))?;
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
         let slots = (0..count).map(|_| Slot {
             state: State::Free,
             stream: None,
@@ -85,7 +81,7 @@ impl Users {
         Ok(Self {
             poll,
             server,
-            request: request.into_bytes(),
+            request: handshake(server, "/ws", ""),
             goodbye: encode(opcode::CLOSE, &1000_u16.to_be_bytes()),
             slots: slots.collect(),
             events: Some((Events::with_capacity(EVENTS), vec![0; BUFFER])),
@@ -95,6 +91,14 @@ impl Users {
 
     /// Starts to connect a free slot. Afterwards the server speaks first.
     pub(crate) fn connect(&mut self, user: usize) -> Result<(), Problem> {
+        let request = mem::take(&mut self.request);
+        let connected = self.connect_to(user, &request);
+        self.request = request;
+        connected
+    }
+
+    /// The same with a handshake of another path, as [`handshake`] writes it.
+    pub(crate) fn connect_to(&mut self, user: usize, request: &[u8]) -> Result<(), Problem> {
         let advice = |error: io::Error| {
             Problem::new(format!(
                 "cannot connect user {user}: {error}; each needs a local port \
@@ -113,7 +117,7 @@ impl Users {
         slot.stream = Some(stream);
         slot.unread.clear();
         slot.unsent.clear();
-        slot.unsent.extend(&self.request);
+        slot.unsent.extend(request);
         Ok(())
     }
 
@@ -306,6 +310,15 @@ impl Users {
         }
         Ok(())
     }
+}
+
+/// Asks for a WebSocket at this path. `more`: header lines, each with its end.
+pub(crate) fn handshake(server: SocketAddr, path: &str, more: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+    )
+    .into_bytes()
 }
 
 /// The server did something that ends a connection here.
