@@ -156,8 +156,8 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Reply {
         return reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n");
     }
     #[cfg_attr(
-        not(any(feature = "cluster", feature = "transcribe")),
-        allow(unused_mut, reason = "nothing is added")
+        not(feature = "cluster"),
+        allow(unused_mut, reason = "nothing else is not ready")
     )]
     let (mut status, mut parts) = (StatusCode::OK, serde_json::Map::new());
     #[cfg(feature = "cluster")]
