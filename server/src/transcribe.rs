@@ -17,6 +17,7 @@ use std::{
 };
 
 use prometheus::IntGauge;
+use rustix::process::nice;
 use tokio::{
     runtime::{self, Handle},
     sync::{Semaphore, oneshot, watch},
@@ -122,6 +123,10 @@ const TOKEN_LABEL: &[u8] = b"voicematch transcribe token 1";
 const TOKEN_KEY_VARIABLE: &str = "TRANSCRIPTION_JWT_SECRET";
 const GLADIA_KEY_VARIABLE: &str = "GLADIA_API_KEY";
 
+/// How much lower the priority of its threads is, as in nice(1): they have a third of a processor beside a worker that wants all
+/// of it.
+const NICE: i32 = 5;
+
 /// The shortest key of tokens, in bytes.
 const MIN_KEY_BYTES: usize = 32;
 
@@ -154,6 +159,10 @@ impl Running {
         let (opened, is_open) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
+            // Its own threads, which begin with what this one has. Where both want the processor the relay goes first.
+            if let Err(error) = nice(NICE) {
+                tracing::debug!(%error, "transcription has the priority of the relay");
+            }
             let runtime = runtime::Builder::new_multi_thread()
                 .worker_threads(config.workers)
                 .thread_name("transcribe")

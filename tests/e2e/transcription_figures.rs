@@ -1,5 +1,7 @@
 //! What operators see of transcription among the server's own figures.
 
+use std::fs;
+
 use serde_json::json;
 
 use crate::{
@@ -47,4 +49,36 @@ async fn sockets_of_participants_and_respondents_are_among_the_connections() {
     server
         .reaches("websocket_active_connections", "", 0.0)
         .await;
+}
+
+/// The nice value of each thread of a process, with its name.
+fn niceness(process: u32) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |thread: fs::DirEntry| {
+        let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        // After the name in brackets: the state is the third field, and this the nineteenth.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        Some((name.trim().to_owned(), fields.nth(16)?.parse().ok()?))
+    };
+    threads.flatten().filter_map(of).collect()
+}
+
+#[tokio::test]
+async fn where_both_want_the_processor_the_relay_goes_first() {
+    let folder = Folder::new("priority");
+    let state = folder.path("state");
+    let server = TestServer::start(&["--transcribe", "fake", "--state-dir", &state]).await;
+    Talk::create(&server, json!({})).await;
+    let threads = niceness(server.process.id());
+    let main = server.process.id();
+    let stat = fs::read_to_string(format!("/proc/{main}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    let own: i32 = fields.split_whitespace().nth(16).unwrap().parse().unwrap();
+    let is_ours = |name: &str| name.starts_with("transcribe") || name.starts_with("sqlx");
+    let (ours, others): (Vec<_>, Vec<_>) = threads.iter().partition(|(name, _)| is_ours(name));
+    assert!(ours.len() >= 2 && !others.is_empty(), "{threads:?}");
+    let lower = (own + 5).min(19);
+    assert!(ours.iter().all(|(_, nice)| *nice == lower), "{threads:?}");
+    assert!(others.iter().all(|(_, nice)| *nice == own), "{threads:?}");
 }
