@@ -61,8 +61,14 @@ async fn a_host_who_does_not_read_is_closed_and_finds_all_finals_when_they_come_
         () = &mut is_closed => {}
     }
     assert_eq!(read_to_the_close(&mut slow).await, 4002);
-    // Nobody reads what is said meanwhile.
+    // Nobody reads what is said meanwhile, and it is text before the host is back.
+    let finals = "transcribe_finals_total";
+    let before = server.metric(finals, "").await;
     hearing.say(25).await;
+    eventually("there are finals", async || {
+        server.metric(finals, "").await >= before + 2.0
+    })
+    .await;
     hearing.come_back(&server).await;
     hearing.goes_on().await;
     hearing.assert_all_heard();
