@@ -52,6 +52,8 @@ const SETTLE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(20)];
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// While the run goes on, a message that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Seconds for which a figure of the server is shown: a busy one does not answer each second.
+const RECENT: usize = 5;
 /// The users of one worker before another worker is started.
 const USERS_PER_WORKER: u32 = 5_000;
 
@@ -338,9 +340,12 @@ impl Workers {
                 progress.matching = second.matching.quantiles();
                 progress.message = second.message.quantiles();
                 progress.own_lateness = second.lateness.quantiles();
-                progress.server_queue = second.now.transcribing().map(|it| it.queue);
-                progress.server_rss_bytes = second.now.server.map(|it| it.rss_bytes);
             }
+            let recent = || recorder.books.series.cells().rev().take(RECENT);
+            progress.server_queue =
+                recent().find_map(|second| second.now.transcribing().map(|it| it.queue));
+            progress.server_rss_bytes =
+                recent().find_map(|second| second.now.server.map(|it| it.rss_bytes));
             while next_look <= now {
                 next_look += Duration::from_secs(1);
             }
