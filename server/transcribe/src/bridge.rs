@@ -334,11 +334,41 @@ struct Inbox {
     quiet: Quiet,
 }
 
-/// Bytes that were received since the provider has last said anything.
+/// What was received since the provider has last said anything.
 #[derive(Default)]
 struct Quiet {
-    all: u64,
-    voiced: u64,
+    all: Unanswered,
+    voiced: Unanswered,
+}
+
+/// Bytes, and since when there are some.
+#[derive(Default)]
+struct Unanswered {
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    fn add(&mut self, bytes: u64, is_voiced: bool, now: Instant) {
+        self.all.add(bytes, now);
+        if is_voiced {
+            self.voiced.add(bytes, now);
+        }
+    }
+}
+
+impl Unanswered {
+    fn add(&mut self, bytes: u64, now: Instant) {
+        self.bytes += bytes;
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether there are so many, and the provider has had so long for an answer. What the network, or this machine, has
+    /// held back comes at once: that is no time for an answer.
+    fn is(&self, bytes: u64, time: Duration, now: Instant) -> bool {
+        let waits = |since| now.duration_since(since) >= time;
+        self.bytes >= bytes && self.since.is_some_and(waits)
+    }
 }
 
 impl Shared {
@@ -368,8 +398,7 @@ impl Bridge {
         let length = frame.len() as u64;
         if length > 0 {
             let is_voiced = inbox.buffer.push(frame, now);
-            inbox.quiet.all += length;
-            inbox.quiet.voiced += if is_voiced { length } else { 0 };
+            inbox.quiet.add(length, is_voiced, now);
         }
         inbox.last_frame = now;
         inbox.is_paused = false;

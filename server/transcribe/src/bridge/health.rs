@@ -9,6 +9,8 @@ use crate::provider::{LossReason, pcm};
 
 /// A provider that says nothing to so much speech is deaf.
 const SPEECH: u64 = 8 * pcm::BYTES_PER_SECOND;
+/// As long as that is spoken, but for the frames at its ends.
+const SPEAKING: Duration = Duration::from_secs(7);
 /// A connection on which nothing comes for so long while audio flows is dead.
 const NOTHING: Duration = Duration::from_secs(20);
 /// Audio flows if at least so much has come in that time.
@@ -70,10 +72,10 @@ impl Health {
         if !self.is_ready && since < LOADING {
             return None;
         }
-        if quiet.voiced >= SPEECH {
+        if quiet.voiced.is(SPEECH, SPEAKING, now) {
             return Some(LossReason::Silent);
         }
-        (quiet.all >= FLOWING && since >= NOTHING).then_some(LossReason::HalfOpen)
+        (quiet.all.is(FLOWING, NOTHING, now)).then_some(LossReason::HalfOpen)
     }
 
     /// Says whether it is slow, when that changes.
@@ -105,10 +107,12 @@ mod tests {
     fn a_stream_that_says_nothing_to_speech_is_silent() {
         let now = Instant::now();
         let mut health = Health::new(now);
-        let speech = Quiet {
-            all: 9 * SECOND,
-            voiced: 9 * SECOND,
+        let since = |seconds: u64, is_voiced| {
+            let mut quiet = Quiet::default();
+            quiet.add(seconds * SECOND, is_voiced, now);
+            quiet
         };
+        let speech = since(9, true);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(9), &speech),
             None,
@@ -123,10 +127,12 @@ mod tests {
             health.is_dead(now + Duration::from_secs(9), &speech),
             Some(LossReason::Silent)
         );
-        let silence = Quiet {
-            all: 19 * SECOND,
-            voiced: 0,
-        };
+        assert_eq!(
+            health.is_dead(now + Duration::from_secs(1), &speech),
+            None,
+            "it came at once"
+        );
+        let silence = since(19, false);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(19), &silence),
             None
@@ -135,10 +141,7 @@ mod tests {
             health.is_dead(now + Duration::from_secs(20), &silence),
             Some(LossReason::HalfOpen)
         );
-        let muted = Quiet {
-            all: SECOND,
-            voiced: 0,
-        };
+        let muted = since(1, false);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(3600), &muted),
             None,

@@ -70,6 +70,27 @@ async fn a_backlog_goes_at_four_times_its_speed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn audio_that_was_held_back_and_comes_at_once_is_no_fault_of_the_provider() {
+    let rig = Rig::fake("");
+    let mut speaker = rig.speaker(1);
+    speaker.talk(seconds(3)).await;
+    // The network, or this machine, stood still meanwhile.
+    sleep(seconds(9)).await;
+    for _ in 0..90 {
+        speaker.say();
+    }
+    speaker.talk(seconds(10)).await;
+    let ledger = speaker.finish().await;
+    ledger.assert_all_heard();
+    assert!(
+        !ledger.states.contains(&ProviderState::Silent),
+        "{:?}",
+        ledger.states
+    );
+    assert_eq!(rig.metric("transcribe_provider_reconnects_total"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_tracks_make_few_attempts_when_a_provider_dies() {
     let provider = Sequence::new([Step::fake("")]);
     let rig = Rig::new(Arc::<Sequence>::clone(&provider), BridgeConfig::default());
