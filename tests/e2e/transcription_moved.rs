@@ -1,6 +1,6 @@
 //! Several servers with one database: a session is at one of them, and who comes to another one is told where.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};

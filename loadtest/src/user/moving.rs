@@ -227,10 +227,10 @@ impl User {
         if self.leaves_anew() && self.room.is_none() && room == self.leaving {
             return self.moved(now);
         }
-        if !self
+        if self
             .room
             .as_ref()
-            .is_some_and(|stay| Some(stay.room) == room)
+            .is_none_or(|stay| Some(stay.room) != room)
         {
             self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
