@@ -151,14 +151,15 @@ async fn a_ticket_of_another_process_begins_no_room_in_a_drain() {
     dead.process.signal(Signal::KILL);
     dead.process.exit_code().await;
     let server = TestServer::start(&["--drain-timeout", "20s"]).await;
-    // In a room, as a drain ends those who are not.
-    let users = matched(&server, [Via::WebSocket, Via::WebSocket]).await;
+    // In rooms, as a drain ends those who are not. Not in one room: the partner of a user who asks in vain goes, too.
+    let rooms = [
+        matched(&server, [Via::WebSocket, Via::WebSocket]).await,
+        matched(&server, [Via::WebSocket, Via::WebSocket]).await,
+    ];
     server.process.signal(Signal::TERM);
-    let mut users = users.map(|(user, _)| user);
-    for user in &mut users {
+    let mut users = rooms.map(|[(user, _), partner]| (user, partner));
+    for ((user, _), ticket) in users.iter_mut().zip(&tickets) {
         user.expect("draining").await;
-    }
-    for (user, ticket) in users.iter_mut().zip(&tickets) {
         user.send(json!({"type": "rejoin", "ticket": ticket})).await;
         assert_eq!(user.expect("error").await["code"], "draining");
     }

@@ -91,8 +91,9 @@ async fn restarts_under_load(
         }
         server.reaches(gauge, "", value).await;
         stop.send(()).unwrap();
+        server
     };
-    let (record, ()) = tokio::join!(run, restart);
+    let (record, _server) = tokio::join!(run, restart);
     let record = record.expect("a run");
     let report = loadtest::terminal(&record);
     let failover = record.failover.as_ref().expect("users moved");
