@@ -130,7 +130,8 @@ test('a host who was away reads and passes on what was said meanwhile, once', as
 
 test('a room without a session shows and loads nothing of it', async (t) => {
   const server = await Server.start(t, FLAGS);
-  const chromium = await browser(t);
+  // Of the wrong token, at the end.
+  const chromium = await browser(t, { expected: /status of 401/ });
   const pages = [await open(chromium, `${server.url}/r/tea`), await open(chromium, `${server.url}/r/tea`)];
   const asked = [];
   for (const page of pages) page.on('request', (request) => asked.push(new URL(request.url()).pathname));
