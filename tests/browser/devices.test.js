@@ -92,7 +92,8 @@ test('a microphone whose permission is taken back in the middle of a call, and g
 
 test('a microphone that another program uses: the user is told, nobody is stranded, and listening is offered', async (t) => {
   const server = await Server.start(t);
-  const one = await open(await browser(t, { flags: ['--fail-audio-stream-creation'] }), server.url);
+  const flags = ['--fail-audio-stream-creation'];
+  const one = await open(await browser(t, { flags, expected: /AudioContext encountered an error/ }), server.url);
   await one.click('#talk');
   await until('it is said', async () => (await one.textContent('#problem')).startsWith('Another program uses the microphone'));
   await state(one, 'idle');
