@@ -214,7 +214,7 @@ const talksByItself = () => addEventListener('load', () => {
 
 test('a page that may not play before a click: one button, and the partner is heard', async (t) => {
   const server = await Server.start(t);
-  const listeners = await browser(t, { microphone: false });
+  const listeners = await browser(t, { microphone: false, expected: /Blocked call to navigator.vibrate/ });
   const chromium = await browser(t);
   // Both the one who makes the offer and the one who waits for it.
   for (const isFirst of [true, false]) {
