@@ -70,8 +70,8 @@ impl Meeting {
         (meeting, ann)
     }
 
-    /// Nothing is passed on, of Ann who was heard before, and of Ben who comes then and is told so at once. The host comes
-    /// back to the segments after the first.
+    /// While the host is away, no audio is passed on: neither Ann's, who was heard before, nor Ben's, who joins now and is told
+    /// so at once. Then the host comes back, and asks for the segments after the first.
     async fn pause_and_come_back(&self, ann: &mut Guest) -> Guest {
         ann.say(10, self.at(70));
         let mut ben = self.speaker("ben").await;
