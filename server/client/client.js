@@ -251,6 +251,9 @@ export class Voicematch extends EventTarget {
       this.#wire.post({ type: 'leave_room' });
     }
     const call = room instanceof Call ? room : null;
+    call?.hold();
+    if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
+    else room?.end('lost');
     for (const [id, request] of this.#requests) {
       const { type } = request.message;
       request.again = false;
@@ -258,9 +261,6 @@ export class Voicematch extends EventTarget {
       // What is said in a match is said again when the partner is back.
       else if (type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
     }
-    call?.hold();
-    if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
-    else room?.end('lost');
   }
 
   async #renewToken() {

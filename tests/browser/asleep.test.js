@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { connect } from '../../server/client/client.js';
-import { Server, browser, open, state, until } from './support.js';
+import { Server, atEnd, browser, open, state, until } from './support.js';
 
 /** The server finds out soon. By default it takes 19 s, and the session ends 15 s later. */
 const SOON = ['--resume-heartbeat', '1s', '--resume-deadline', '2s'];
@@ -26,7 +26,7 @@ async function tabs(t, url, count) {
     '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', 'about:blank',
   ], { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
   const ended = once(program, 'exit');
-  t.after(async () => {
+  atEnd(t, async () => {
     process.kill(-program.pid, 'SIGKILL');
     await ended;
     rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
@@ -72,7 +72,7 @@ for (const [name, window, seen, sessions] of [
     const wake = await freeze(page);
     await until(seen, async () => (await server.metric(seen)) === 1);
     const other = await connect(server.url, { media: false });
-    t.after(() => other.close());
+    atEnd(t, () => other.close());
     const waiting = once(other, 'waiting').then(() => 'waiting');
     const found = other.find().then(() => 'a match');
     assert.equal(await Promise.race([found, waiting]), 'waiting');

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, Tunnel, browser, open, state, transcribed, until } from './support.js';
+import { Server, Tunnel, atEnd, browser, open, state, transcribed, until } from './support.js';
 
 /** It hears words wherever it is not silent. */
 const FLAGS = ['--transcribe', 'fake:?delay=10ms&partial=300ms&final=1s'];
@@ -204,7 +204,7 @@ function ending(token, seconds, key) {
 
 test('when a token ends a function is asked for another one, and a token alone is the end', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'voicematch-key-'));
-  t.after(() => rmSync(folder, { recursive: true }));
+  atEnd(t, () => rmSync(folder, { recursive: true }));
   const [file, key] = [join(folder, 'key'), 'a key of tokens that is long enough'];
   writeFileSync(file, key, { mode: 0o600 });
   const server = await Server.start(t, [...FLAGS, '--transcribe-token-key-file', file]);

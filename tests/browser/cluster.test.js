@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Engine, Server, Tunnel, browser, hears, says, talking, until } from './support.js';
+import { Engine, Server, Tunnel, atEnd, browser, hears, says, talking, until } from './support.js';
 
 /** @param {import('node:test').TestContext} t @param {number[]} engines The port at which each finds the engine. */
 async function cluster(t, engines) {
@@ -31,7 +31,7 @@ test('pages at two servers talk, and agree anew when the servers have lost what 
 
   // Two others say more than a server keeps for another one, and none of it comes.
   const talkers = await Promise.all([near, far].map(({ url }) => connect(url, { media: false })));
-  for (const talker of talkers) t.after(() => talker.close());
+  for (const talker of talkers) atEnd(t, () => talker.close());
   const [call] = await Promise.all(talkers.map((talker) => talker.find()));
   network.mode = 'hole';
   for (let number = 0; number < 60; number++) await call.send([number, 'x'.repeat(8_000)]);

@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { connect } from '../../server/client/client.js';
-import { Server, browser, hears, open, says, state, until } from './support.js';
+import { Server, atEnd, browser, hears, open, says, state, until } from './support.js';
 
 const client = fileURLToPath(new URL('../../server/client', import.meta.url));
 const examples = join(client, 'examples');
@@ -22,7 +22,7 @@ async function site(t, files) {
     response.end(file);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  t.after(() => server.close());
+  atEnd(t, () => server.close());
   return `http://127.0.0.1:${server.address().port}`;
 }
 
@@ -166,7 +166,7 @@ test('a component that goes takes its session and its microphone with it, whatev
 test('a chat bot in Node.js', async (t) => {
   const server = await Server.start(t);
   const bot = spawn(process.execPath, [join(examples, 'chat-bot.js'), server.url], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.after(() => bot.kill('SIGKILL'));
+  atEnd(t, () => bot.kill('SIGKILL'));
   let said = '';
   bot.stdout.on('data', (text) => (said += text));
   await until('it waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
@@ -180,7 +180,7 @@ test('a chat bot in Node.js', async (t) => {
   await until('it goes on', () => said.includes('the partner is gone: left'));
   // One who leaves in the middle of its answers.
   const vm = await connect(server.url, { media: false });
-  t.after(() => vm.close());
+  atEnd(t, () => vm.close());
   const call = await vm.find();
   for (let i = 0; i < 20; i++) call.send(i).catch(() => {});
   await call.leave();

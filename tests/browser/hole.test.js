@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Server, Tunnel, browser, says, talking, until } from './support.js';
+import { Server, Tunnel, atEnd, browser, says, talking, until } from './support.js';
 
 /** How long a loss may go unnoticed, and how long the way back may take then, with what a slow machine adds. */
 const NOTICED = 10_000;
@@ -14,7 +14,7 @@ for (const kind of ['sse', 'poll']) {
     const server = await Server.start(t);
     const tunnel = await Tunnel.start(t, server.port);
     const sessions = [await connect(tunnel.url, { transports: [kind] }), await connect(server.url, { transports: ['sse'] })];
-    for (const vm of sessions) t.after(() => vm.close());
+    for (const vm of sessions) atEnd(t, () => vm.close());
     const [one, other] = await Promise.all(sessions.map((vm) => vm.find()));
     const [vm] = sessions;
     const heard = [];

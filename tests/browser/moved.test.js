@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { joinSession, viewSession } from '../../server/client/client/transcribe.js';
-import { Server, browser, freePort, open, state, transcribed, until } from './support.js';
+import { Server, atEnd, browser, freePort, open, state, transcribed, until } from './support.js';
 
 /** Two servers of one database and one key. The first has the sessions it creates, and says that it is at `url`. */
 async function nodes(t, url) {
   const folder = mkdtempSync(join(tmpdir(), 'voicematch-moved-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  atEnd(t, () => rmSync(folder, { recursive: true, force: true }));
   const key = join(folder, 'key');
   writeFileSync(key, 'k'.repeat(32), { mode: 0o600 });
   const flags = ['--transcribe', 'fake:?delay=10ms&partial=300ms&final=1s', '--database', `sqlite:${join(folder, 'shared.db')}`, '--transcribe-token-key-file', key];
@@ -21,7 +21,7 @@ async function nodes(t, url) {
   const port = await freePort();
   first.flags = [...flags, ...own, '--public-url', url?.(second) ?? `http://127.0.0.1:${port}`];
   await first.run(port);
-  t.after(() => first.kill());
+  atEnd(t, () => first.kill());
   return [first, second];
 }
 

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, breaksNetwork, browser, hears, open, says, state, until, way } from './support.js';
+import { Server, atEnd, breaksNetwork, browser, hears, open, says, state, until, way } from './support.js';
 
 const ip = (...words) => execFileSync('ip', words, { stdio: 'pipe' });
 
@@ -32,7 +32,7 @@ async function apart(t, number, flags = []) {
   const [here, there] = [`vm${process.pid % 10000}h${number}`, `vm${process.pid % 10000}t${number}`];
   const net = `10.77.${number}`;
   const folder = mkdtempSync(join(tmpdir(), 'voicematch-netns-'));
-  t.after(() => {
+  atEnd(t, () => {
     ip('netns', 'del', name);
     rmSync(folder, { recursive: true, force: true });
   });

@@ -6,7 +6,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, freePort, hears, says, state, tab, talking, until, user } from './support.js';
+import { Server, atEnd, browser, freePort, hears, says, state, tab, talking, until, user } from './support.js';
 
 const example = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
 
@@ -23,7 +23,7 @@ async function nginx(t, server, more = '') {
     .replace('listen 443', `listen 127.0.0.1:${port}`)
     .replace('location / {', `${more} location / {`)}`);
   const nginx = spawn('nginx', ['-p', folder, '-c', 'nginx.conf'], { stdio: 'ignore' });
-  t.after(() => {
+  atEnd(t, () => {
     nginx.kill();
     rmSync(folder, { recursive: true, force: true });
   });

@@ -26,7 +26,7 @@ async function pair(t, batch = true) {
         if (window.held) window.held.push(message);
         else window.deliver(message);
       };
-      const peer = new Peer({ id: to, offer: isFirst, polite: !isFirst, batch }, microphone, [], {}, send, () => {});
+      const peer = new Peer({ id: to, offer: isFirst, polite: !isFirst, batch }, microphone, {}, { send, interrupted() {}, ended() {} });
       const audio = document.createElement('audio');
       document.body.append(audio);
       peer.play(audio);

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, browser, freePort, hears, listens, open, state, until, way } from './support.js';
+import { Server, atEnd, browser, freePort, hears, listens, open, state, until, way } from './support.js';
 
 /** Two who hide their addresses, and talk through the relay. @param {string[]} [flags] Of the server. */
 async function relayed(t, flags = []) {
@@ -17,7 +17,7 @@ async function relayed(t, flags = []) {
     '-n', '--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`, '--use-auth-secret', `--static-auth-secret=${secret}`,
     '--realm=test', '--no-tls', '--no-dtls', '--no-cli', '--fingerprint', '--allow-loopback-peers', '--log-file=stdout', `--pidfile=${folder}/pid`, `--userdb=${folder}/db`,
   ], { stdio: 'ignore' });
-  t.after(() => {
+  atEnd(t, () => {
     turn.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Server, browser, hears, open, state, tab, until, user } from './support.js';
+import { Server, atEnd, browser, hears, open, state, tab, until, user } from './support.js';
 
 /** The browser's work on the sound of a microphone takes the processor more than the calls of a room, and is none of ours. */
 const asItIs = () => {
@@ -66,7 +66,7 @@ test('a ninth is told that the room is full', async (t) => {
   const chromium = await browser(t);
   for (let i = 0; i < 8; i++) {
     const vm = await connect(server.url, { media: false });
-    t.after(() => vm.close());
+    atEnd(t, () => vm.close());
     await vm.join('tea');
   }
   const page = await open(chromium, `${server.url}/r/tea`);

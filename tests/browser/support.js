@@ -37,6 +37,24 @@ export async function until(what, ask, patience = PATIENCE) {
   }
 }
 
+/** @type {WeakMap<import('node:test').TestContext, (() => unknown)[]>} */
+const ends = new WeakMap();
+
+/** Does this when the test is over, whatever else fails then: who is left would keep the process of the tests alive.
+ * @param {import('node:test').TestContext} t @param {() => unknown} end */
+export function atEnd(t, end) {
+  const all = ends.get(t) ?? [];
+  if (!all.length) {
+    ends.set(t, all);
+    t.after(async () => {
+      const errors = [];
+      for (const end of all) await Promise.resolve().then(end).catch((error) => errors.push(error));
+      if (errors.length) throw errors[0];
+    });
+  }
+  all.push(end);
+}
+
 /** Ends when the test does. */
 export class Server {
   /** @param {import('node:test').TestContext} t @param {string[]} flags @param {string} host */
@@ -47,7 +65,7 @@ export class Server {
     server.flags = flags;
     server.host = host;
     await server.run(0);
-    t.after(() => {
+    atEnd(t, () => {
       isOver = true;
       server.process?.kill('SIGKILL');
       rmSync(server.state, { recursive: true, force: true });
@@ -106,7 +124,7 @@ export class Tunnel {
     tunnel.server.listen(0, '127.0.0.1');
     await once(tunnel.server, 'listening');
     tunnel.url = `http://127.0.0.1:${tunnel.server.address().port}`;
-    t.after(() => {
+    atEnd(t, () => {
       tunnel.server.close();
       tunnel.cut();
     });
@@ -159,7 +177,7 @@ export class Engine {
     engine.port = await freePort();
     const flags = ['--port', `${engine.port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
     engine.process = spawn('redis-server', flags, { stdio: 'ignore' });
-    t.after(() => engine.process.kill('SIGKILL'));
+    atEnd(t, () => engine.process.kill('SIGKILL'));
     await until('the engine listens', () => listens(engine.port));
     return engine;
   }
@@ -188,7 +206,7 @@ export async function browser(t, { microphone = true, flags = [], program = '/us
   const args = [...FLAGS, ...files, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
   const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
   browser.complaints = [];
-  t.after(async () => {
+  atEnd(t, async () => {
     await browser.close();
     const complaints = browser.complaints.filter((text) => !expected.test(text) && !(isBroken && OF_NETWORKS.test(text)));
     assert.deepEqual(complaints, [], 'what consoles complain of');
