@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 pub mod file;
 mod flags;
+mod needs;
 pub mod parse;
 #[cfg(feature = "transcribe")]
 mod transcription;

@@ -68,6 +68,9 @@ async fn what_a_file_gets_wrong_is_told_with_its_line() {
             ":1: ",
             "one or the other",
         ),
+        ("workers = 2\njwt_issuer = \"app\"", ":2: ", "--jwks"),
+        ("sessions_per_user = 1", ":1: ", "--auth-webhook"),
+        ("turn_ttl = \"1h\"", ":1: ", "--turn-url"),
     ] {
         let file = folder.write("voicematch.toml", text);
         let place = format!("voicematch.toml{place}");

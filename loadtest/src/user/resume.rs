@@ -70,6 +70,8 @@ pub struct Resume {
     unconfirmed_bytes: usize,
     /// How long the server keeps it without a connection.
     window: Duration,
+    /// The longest time to the first ping of a connection.
+    heartbeat: Duration,
     /// The server's next ping is that far away.
     next_ping: Duration,
     /// When something last came.
@@ -146,6 +148,7 @@ impl Resume {
     pub fn begin(greeting: &str, own: Transport, now: Transport, at: Duration) -> Option<Self> {
         let read: Envelope<'_> = serde_json::from_str(greeting).ok()?;
         let ms = Duration::from_millis;
+        let heartbeat = ms(read.heartbeat_ms.unwrap_or(25_000));
         Some(Self {
             token: read.resume_token?.into_owned(),
             arrived: 0,
@@ -155,7 +158,8 @@ impl Resume {
             confirmed: 0,
             unconfirmed_bytes: 0,
             window: ms(read.resume_window_ms.unwrap_or(15_000)),
-            next_ping: ms(read.heartbeat_ms.unwrap_or(25_000)),
+            heartbeat,
+            next_ping: heartbeat,
             heard: at,
             own,
             now,
@@ -270,6 +274,9 @@ impl Resume {
         match (&*read.kind, read.seq) {
             ("ping", _) => Ok(Heard::Ping),
             ("resumed" | "session" | "pong", _) => {
+                if read.kind == "resumed" {
+                    self.next_ping = self.heartbeat;
+                }
                 if let Some(token) = read.resume_token {
                     self.token = token.into_owned();
                 }
@@ -554,6 +561,8 @@ mod tests {
         let resumed = r#"{"type":"resumed","resume_token":"u","received":0}"#;
         let heard = resume.hear(resumed, Duration::ZERO);
         assert_eq!((heard, resume.token()), (Ok(Heard::Own), "u"));
+        let first_ping = Duration::from_secs(7);
+        assert_eq!(resume.silent_at(), Some(first_ping + PING_LATENESS));
     }
 
     #[test]

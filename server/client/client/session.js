@@ -42,8 +42,6 @@ const BEHIND = [500, 1000, 2000, 4000, 120_000];
 const BEHIND_LATER = 30_000;
 /** How long nothing may come after the time that the server has said for its next ping. */
 const GRACE = 3000;
-/** The longest time to the first ping. */
-const FIRST_PING = 25_000 + GRACE;
 /** How long a request of the app may have no answer, nor anything else come, before we ask whether the server is there. */
 const ANSWER = 3000;
 /** How long the answer to that may take. */
@@ -83,6 +81,7 @@ export class Session {
   /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
+  /** The longest time to a first ping. */ #heartbeat = 0;
 
   /** @type {Kind[]} */ #kinds;
   /** @type {Out} */ #out;
@@ -248,14 +247,13 @@ export class Session {
     this.#waited = 0;
     this.#asks = false;
     this.#out.calm();
-    // A poll has no pings: it is one itself.
-    if (this.transport !== 'poll') this.#out.wait('silence', FIRST_PING);
     if (this.#place) this.#waitBehind();
     else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
     const untaken = this.#kept;
     const isAnew = begins && this.state !== 'connecting';
     if (begins) {
+      this.#heartbeat = message.heartbeat_ms;
       this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
@@ -263,6 +261,8 @@ export class Session {
       this.#write(this.#kept);
       if (this.#kept.length) this.#ask();
     }
+    // A poll has no pings: it is one itself.
+    if (this.transport !== 'poll') this.#out.wait('silence', this.#heartbeat + GRACE);
     this.#change('open');
     this.#out.deliver(message);
     if (isAnew) this.#out.anew(untaken);

@@ -18,6 +18,15 @@ async function atTheNext(wire) {
   return other;
 }
 
+/** Two who talk. @param {import('node:test').TestContext} t */
+async function matched(t) {
+  const { vm, wire } = await session(t);
+  const finding = vm.find();
+  await settled();
+  wire.answers('find_match', FOUND);
+  return { vm, wire, call: await finding };
+}
+
 const types = (wire) => wire.said.map(({ type }) => type).filter((type) => !/^(ping|pong)$/.test(type));
 
 test('a search that a draining server refuses goes on at the next one', async (t) => {
@@ -62,11 +71,7 @@ test('a room whose name a draining server refuses is joined at the next one', as
 
 for (const how of ['find', 'leave']) {
   test(`the partner hears at the next server of a ${how} that this one did not take`, async (t) => {
-    const { vm, wire } = await session(t);
-    const finding = vm.find();
-    await settled();
-    wire.answers('find_match', FOUND);
-    const call = await finding;
+    const { vm, wire, call } = await matched(t);
     const done = how === 'find' ? vm.find() : call.leave();
     done?.catch(() => {});
     await settled();
@@ -79,11 +84,7 @@ for (const how of ['find', 'leave']) {
 }
 
 test('a partner who has left, too, is not looked for', async (t) => {
-  const { vm, wire } = await session(t);
-  const finding = vm.find();
-  await settled();
-  wire.answers('find_match', FOUND);
-  await finding;
+  const { vm, wire } = await matched(t);
   vm.find().catch(() => {});
   await settled();
   wire.tells({ type: 'peer_left', room_id: 'r1', peer_id: 'them', reason: 'next' });
@@ -93,11 +94,7 @@ test('a partner who has left, too, is not looked for', async (t) => {
 });
 
 test('a leave that was taken is not repeated', async (t) => {
-  const { vm, wire } = await session(t);
-  const finding = vm.find();
-  await settled();
-  wire.answers('find_match', FOUND);
-  await finding;
+  const { vm, wire } = await matched(t);
   const next = vm.find();
   next.catch(() => {});
   await settled();

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Session } from '../client/session.js';
 
-const SESSION = { type: 'session', session_id: 'a1', resume_token: 'T1', heartbeat_ms: 7000, ice_servers: [], limits: {} };
+const SESSION = { type: 'session', session_id: 'a1', resume_token: 'T1', heartbeat_ms: 25_000, ice_servers: [], limits: {} };
 const RESUMED = { type: 'resumed', session_id: 'a1', resume_token: 'T2', epoch: 2, after: 0, received: 0, replay: 0, place: 'idle', ice_servers: [] };
 
 /** A session, and what it has asked for. */
@@ -212,6 +212,19 @@ test('silence is a loss three seconds after the ping that did not come', () => {
   assert.equal(bench.opened.length, 1);
   bench.passes(1);
   assert.deepEqual([bench.opened.length, bench.shut.has(1)], [2, true]);
+});
+
+test('the first ping of a link may take as long as the server has said', () => {
+  const bench = new Bench();
+  bench.hears({ ...SESSION, heartbeat_ms: 60_000 });
+  bench.hears({ type: 'ping', received: 0, next_ms: 7000 });
+  bench.hurried = true;
+  bench.loses();
+  bench.hears({ type: 'resumed', received: 0 });
+  bench.passes(62_999);
+  assert.equal(bench.opened.length, 2);
+  bench.passes(1);
+  assert.equal(bench.shut.has(2), true);
 });
 
 test('a request without an answer for three seconds is a question, and that one without an answer is a loss', () => {

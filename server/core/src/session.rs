@@ -75,6 +75,13 @@ pub struct SessionConfig {
     pub ice: IceConfig,
 }
 
+impl SessionConfig {
+    /// The longest time between two pings of a resumable session: users who neither wait nor talk are pinged no more often.
+    fn longest_beat(&self) -> Duration {
+        self.heartbeat.max(self.resume.heartbeat)
+    }
+}
+
 /// What all sessions share.
 pub struct Context {
     pub config: Live<SessionConfig>,
@@ -479,16 +486,15 @@ fn greeting<'a>(
     token: Option<&'a str>,
     ice_servers: &'a [IceServer],
 ) -> ServerMessage<'a> {
-    let heartbeat = match token {
-        Some(_) => config.resume.heartbeat,
-        None => config.heartbeat,
-    };
     let rate = rate_limit(config, member);
     ServerMessage::Session {
         session_id: member.id,
         resume_token: token,
         resume_window_ms: token.map(|_| millis(config.resume.window)),
-        heartbeat_ms: millis(heartbeat),
+        heartbeat_ms: millis(match token {
+            Some(_) => config.longest_beat(),
+            None => config.heartbeat,
+        }),
         ice_servers,
         limits: Limits {
             max_message_bytes: config.max_message_bytes as u64,

@@ -39,7 +39,8 @@ pub enum ServerMessage<'a> {
         /// How long the session waits for a new connection, in milliseconds.
         #[serde(skip_serializing_if = "Option::is_none")]
         resume_window_ms: Option<u64>,
-        /// How often the server pings, in milliseconds.
+        /// The longest time between two of the server's pings, and to the first one of each connection, in milliseconds. A `ping` of
+        /// a resumable session says when the next one comes.
         heartbeat_ms: u64,
         /// STUN and TURN servers for `RTCPeerConnection`.
         ice_servers: &'a [IceServer],

@@ -1,13 +1,18 @@
 //! From the command line, the environment and the configuration file to flags: the file is the weakest, the command line
 //! the strongest.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::PathBuf,
+};
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, parser::ValueSource};
 
 use super::{
     Cli, Config,
     file::{ConfigFile, key_of, settable},
+    needs,
 };
 
 /// What was asked for.
@@ -19,13 +24,16 @@ pub struct Parsed {
     pub file: Option<ConfigFile>,
     /// Each flag as it was written, by its name in the file: to tell what has changed.
     pub written: BTreeMap<String, Vec<OsString>>,
+    /// Those that are not left as they are by default: `--heartbeat`.
+    set: BTreeSet<String>,
 }
 
 impl Parsed {
     /// Checks the flags against each other; the error names the lines of the file that have set them.
     pub fn check(self) -> Result<Config, String> {
-        let Self { cli, file, .. } = self;
-        cli.serve.check().map_err(|error| match &file {
+        let Self { cli, file, set, .. } = self;
+        let checked = needs::check(&set).and_then(|()| cli.serve.check());
+        checked.map_err(|error| match &file {
             Some(file) => file.with_lines(&error.to_string()),
             None => error.to_string(),
         })
@@ -105,8 +113,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, CannotP
             Some((key_of(flag), values.map(OsString::from).collect()))
         })
         .collect();
+    let set = settable(&Cli::command())
+        .filter(|flag| is_set(&matches, flag.get_id().as_str()))
+        .filter_map(|flag| Some(format!("--{}", flag.get_long()?)))
+        .collect();
     let cli = Cli::from_arg_matches(&matches)?;
-    Ok(Parsed { cli, file, written })
+    Ok(Parsed {
+        cli,
+        file,
+        written,
+        set,
+    })
 }
 
 /// Whether the command line or the environment has set a flag.

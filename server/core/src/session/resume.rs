@@ -286,7 +286,7 @@ impl Session {
         let config = self.context.config.get();
         match self.member.place() {
             Place::Waiting | Place::InRoom => config.resume.heartbeat,
-            Place::Idle | Place::Gone => config.heartbeat.max(config.resume.heartbeat),
+            Place::Idle | Place::Gone => config.longest_beat(),
         }
     }
 

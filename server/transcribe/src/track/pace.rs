@@ -1,22 +1,26 @@
-//! How fast audio may come: live audio as it is spoken, a recording at four times that.
+//! How fast audio may come: live audio as it is spoken, a recording at four times that, and so does what was held back.
 
 use std::time::{Duration, Instant};
 
-/// How far audio may be ahead before it is not read any more.
-const LIVE_AHEAD: f64 = 1.5;
-const FILE_AHEAD: f64 = 2.0;
+/// How much faster than it is spoken audio is read: providers get no more either.
+const SPEED: f64 = 4.0;
 
-/// How much faster than it is spoken a recording is read.
-const FILE_SPEED: f64 = 4.0;
+/// How many seconds may be read at once beyond that: less than the buffer of a speaker has room for.
+const LIVE_BURST: f64 = 8.0;
+const FILE_BURST: f64 = 2.0;
+
+/// How far live audio may be ahead of the clock before it is not read any more.
+const LIVE_AHEAD: f64 = 1.5;
 
 /// Live audio of a slightly fast clock is let through: what comes 5 % too fast for ever.
 const LIVE_SPEED: f64 = 1.05;
 
-/// After the network has stood still, this much may come at once, in seconds.
-const LIVE_CREDIT: f64 = 10.0;
+/// After network, client or server have stood still, this much comes late, in seconds: more than a connection lasts on which
+/// nothing moves.
+const LIVE_CREDIT: f64 = 60.0;
 
 /// What comes too fast for less than this may be a client's buffer.
-const BURST: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(1);
 
 /// A shorter time says nothing of the rate.
 const MEASURED: Duration = Duration::from_millis(200);
@@ -32,14 +36,22 @@ pub(super) enum Paced {
     TooFast(f64),
 }
 
-/// How far the audio of one speaker is ahead of the clock.
+/// How fast the audio of one speaker is read.
 #[derive(Debug)]
 pub(super) struct Pace {
-    live: bool,
-    /// Seconds; below zero it is behind.
-    ahead: f64,
+    /// Seconds that were read beyond `SPEED`.
+    burst: f64,
     /// When the last frame came.
     last: Option<Instant>,
+    /// `None`: a recording.
+    live: Option<Live>,
+}
+
+/// Whether live audio keeps to the clock.
+#[derive(Debug, Default)]
+struct Live {
+    /// Seconds; below zero it is behind.
+    ahead: f64,
     /// Since when it is ahead, and the audio since then in seconds.
     stretch: Option<(Instant, f64)>,
     /// How many times too fast it was when it was ahead too far for the first time.
@@ -49,49 +61,64 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(live: bool) -> Self {
         Self {
-            live,
-            ahead: 0.0,
+            burst: 0.0,
             last: None,
-            stretch: None,
-            factor: None,
+            live: live.then(Live::default),
         }
     }
 
     /// A frame with this much audio has come.
     pub(super) fn take(&mut self, audio: Duration, now: Instant) -> Paced {
-        let passed = self
-            .last
-            .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let passed = self.last.map_or(0.0, |last| {
+            now.saturating_duration_since(last).as_secs_f64()
+        });
         self.last = Some(now);
-        let (speed, floor, limit) = match self.live {
-            true => (LIVE_SPEED, -LIVE_CREDIT, LIVE_AHEAD),
-            false => (FILE_SPEED, 0.0, FILE_AHEAD),
+        let audio = audio.as_secs_f64();
+        self.burst = (self.burst - passed * SPEED).max(0.0) + audio;
+        let paced = match &mut self.live {
+            Some(live) => live.take(audio, passed, now),
+            None => Paced::Go,
         };
-        let before = (self.ahead - passed.as_secs_f64() * speed).max(floor);
+        let most = match self.live {
+            Some(_) => LIVE_BURST,
+            None => FILE_BURST,
+        };
+        match paced {
+            Paced::Go if self.burst > most => {
+                Paced::Wait(Duration::from_secs_f64((self.burst - most) / SPEED))
+            }
+            paced => paced,
+        }
+    }
+}
+
+impl Live {
+    fn take(&mut self, audio: f64, passed: f64, now: Instant) -> Paced {
+        let before = (self.ahead - passed * LIVE_SPEED).max(-LIVE_CREDIT);
         if before <= 0.0 {
             (self.stretch, self.factor) = (None, None);
         }
-        self.ahead = before + audio.as_secs_f64();
+        self.ahead = before + audio;
         match &mut self.stretch {
-            Some((_, sum)) => *sum += audio.as_secs_f64(),
+            Some((_, sum)) => *sum += audio,
             // What is in the first frame was spoken before.
             None => self.stretch = Some((now, 0.0)),
         }
-        if self.ahead <= limit {
+        if self.ahead <= LIVE_AHEAD {
             return Paced::Go;
         }
-        if self.live
-            && let Some((since, sum)) = self.stretch
-        {
+        if let Some((since, sum)) = self.stretch {
             let time = now.saturating_duration_since(since);
             if time >= MEASURED {
                 self.factor.get_or_insert(sum / time.as_secs_f64());
             }
-            if time >= BURST {
+            if time >= LONG {
                 return Paced::TooFast(self.factor.unwrap_or(1.0));
             }
         }
-        Paced::Wait(Duration::from_secs_f64((self.ahead - limit) / speed))
+        Paced::Wait(Duration::from_secs_f64(
+            (self.ahead - LIVE_AHEAD) / LIVE_SPEED,
+        ))
     }
 }
 
@@ -136,14 +163,43 @@ mod tests {
         assert!((took - 24.5).abs() < 0.5, "{took}");
     }
 
+    /// What was held back for `seconds` is there at once: when the last of it was read, in seconds after it came.
+    fn catch_up(pace: &mut Pace, seconds: u32, mut now: Instant) -> f64 {
+        let came = now;
+        for _ in 0..seconds * 10 {
+            match pace.take(FRAME, now) {
+                Paced::Go => {}
+                Paced::Wait(wait) => now += wait,
+                Paced::TooFast(factor) => panic!("taken for {factor} times its rate"),
+            }
+        }
+        now.duration_since(came).as_secs_f64()
+    }
+
     #[test]
-    fn what_the_network_has_held_back_may_come_at_once() {
+    fn what_was_held_back_is_read_at_once_as_far_as_the_buffer_has_room_and_then_at_four_times_its_speed()
+     {
+        let start = Instant::now();
+        for (seconds, takes) in [(8, 0.0), (50, (50.0 - LIVE_BURST) / SPEED)] {
+            let mut pace = Pace::new(true);
+            assert_eq!(pace.take(FRAME, start), Paced::Go);
+            let took = catch_up(
+                &mut pace,
+                seconds,
+                start + Duration::from_secs(seconds.into()),
+            );
+            assert!((took - takes).abs() < 0.2, "{seconds} s: {took} s");
+        }
+    }
+
+    #[test]
+    fn who_was_read_too_slowly_for_a_minute_is_not_taken_for_a_wrong_rate() {
         let start = Instant::now();
         let mut pace = Pace::new(true);
-        assert_eq!(pace.take(FRAME, start), Paced::Go);
-        let later = start + Duration::from_secs(8);
-        for _ in 0..80 {
-            assert_eq!(pace.take(FRAME, later), Paced::Go);
+        for frame in 0..300 {
+            assert_eq!(pace.take(FRAME, start + 2 * FRAME * frame), Paced::Go);
         }
+        let took = catch_up(&mut pace, 30, start + Duration::from_secs(60));
+        assert!((took - 5.5).abs() < 0.2, "{took} s");
     }
 }

@@ -82,11 +82,7 @@ async fn audio_that_was_held_back_and_comes_at_once_is_no_fault_of_the_provider(
     speaker.talk(seconds(10)).await;
     let ledger = speaker.finish().await;
     ledger.assert_all_heard();
-    assert!(
-        !ledger.states.contains(&ProviderState::Silent),
-        "{:?}",
-        ledger.states
-    );
+    ledger.assert_never_silent();
     assert_eq!(rig.metric("transcribe_provider_reconnects_total"), 0.0);
 }
 

@@ -236,11 +236,7 @@ async fn a_program_that_takes_long_to_load_is_waited_for() {
     }
     let ledger = speaker.finish().await;
     ledger.assert_all_heard();
-    assert!(
-        !ledger.states.contains(&ProviderState::Silent),
-        "{:?}",
-        ledger.states
-    );
+    ledger.assert_never_silent();
 }
 
 #[tokio::test]

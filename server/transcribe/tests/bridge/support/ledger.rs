@@ -153,6 +153,15 @@ impl Ledger {
         assert_eq!(self.gaps, vec![], "{self:#?}");
     }
 
+    /// Nobody was told that the provider is silent.
+    pub(crate) fn assert_never_silent(&self) {
+        assert!(
+            !self.states.contains(&ProviderState::Silent),
+            "{:?}",
+            self.states
+        );
+    }
+
     /// Milliseconds in gaps.
     pub(crate) fn missed_ms(&self) -> u64 {
         self.gaps.iter().map(|(gap, _)| gap.end - gap.start).sum()

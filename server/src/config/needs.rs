@@ -1,0 +1,57 @@
+//! Settings that have no effect without another one: who gives them alone means something else than they get.
+
+use std::collections::BTreeSet;
+
+use super::ConfigError;
+
+const KEYS: [&str; 3] = ["--jwt-secret-file", "--jwt-public-key-file", "--jwks"];
+const USERS: [&str; 4] = [KEYS[0], KEYS[1], KEYS[2], "--auth-webhook"];
+
+/// Each setting, and those of which it needs one.
+const NEEDS: [(&str, &[&str]); 10] = [
+    ("--jwt-issuer", &KEYS),
+    ("--jwt-audience", &KEYS),
+    ("--jwt-leeway", &KEYS),
+    ("--sessions-per-user", &USERS),
+    ("--auth-webhook-timeout", &["--auth-webhook"]),
+    ("--auth-webhook-remember", &["--auth-webhook"]),
+    ("--event-webhook-type", &["--event-webhook"]),
+    ("--event-webhook-timeout", &["--event-webhook"]),
+    ("--event-webhook-retry-after", &["--event-webhook"]),
+    ("--turn-ttl", &["--turn-url"]),
+];
+
+/// Whether each of these settings has what it needs among them.
+pub(super) fn check(set: &BTreeSet<String>) -> Result<(), ConfigError> {
+    for (setting, needs) in NEEDS {
+        if set.contains(setting) && !needs.iter().any(|need| set.contains(*need)) {
+            let needs = needs.join(" or ");
+            return Err(ConfigError(format!(
+                "{setting} does nothing without {needs}: give that too, or leave it out"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::Cli;
+
+    #[test]
+    fn each_name_is_a_flag() {
+        let command = Cli::command();
+        let flags: BTreeSet<_> = command
+            .get_arguments()
+            .filter_map(|flag| Some(format!("--{}", flag.get_long()?)))
+            .collect();
+        for (setting, needs) in NEEDS {
+            for name in needs.iter().chain([&setting]) {
+                assert!(flags.contains(*name), "{name}");
+            }
+        }
+    }
+}
