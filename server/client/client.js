@@ -14,7 +14,7 @@
  *
  * @typedef {object} Options
  * @property {AbortSignal} [signal] Ends the session.
- * @property {string | (() => string | Promise<string>)} [token] Of the app. A function is asked again when it expires.
+ * @property {string | (() => string | Promise<string>)} [token] Of the app. A function is asked again before it expires.
  * @property {RTCIceServer[]} [iceServers] In place of the server's.
  * @property {RTCConfiguration} [rtc] More for each call, as `{iceTransportPolicy: 'relay'}`.
  * @property {boolean | 'listen'} [media] `false`: chat alone. `'listen'`: without a microphone. Otherwise the user is asked
@@ -43,7 +43,6 @@ const PATIENCE = 5000;
 /** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
 export async function connect(url, options = {}) {
   const { media = Boolean(globalThis.RTCPeerConnection), signal, token } = options;
-  signal?.throwIfAborted();
   const [loaded, access] = await wished(Promise.all([media && import('./client/calls.js'), read(token)]), signal);
   const vm = new Voicematch(url ?? location.origin, options, loaded, access);
   await new Promise((resolve, reject) => {
@@ -123,6 +122,8 @@ export class Voicematch extends EventTarget {
       this.#search = 0;
       // It is taken back.
       if (this.#requests.delete(id)) this.#wire.post({ type: 'cancel_match' });
+      // No match was made: where the server has not begun to look for one, the user is still in the room there.
+      if (this.#room?.ended === 'next') this.#wire.post({ type: 'leave_room' });
     }
   }
 
@@ -181,7 +182,7 @@ export class Voicematch extends EventTarget {
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
-      hurried: () => Boolean(this.room),
+      hurried: () => !!this.room,
       anew: (untaken) => this.#anew(untaken),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),

@@ -78,6 +78,26 @@ test('two offers that cross: one side gives way, and both go on', async (t) => {
   await hears(page);
 });
 
+for (const lost of ['offer', 'answer']) {
+  test(`a first ${lost} that is lost is made again when both are told so`, async (t) => {
+    const page = await pair(t);
+    await until('there is an offer', () => page.evaluate(() => window.held.some(({ type }) => type === 'offer')));
+    if (lost === 'answer') {
+      await page.evaluate(() => {
+        const [offer] = window.held.splice(0).filter(({ type }) => type === 'offer');
+        window.deliver(offer);
+      });
+      await until('there is an answer', () => page.evaluate(() => window.held.some(({ type }) => type === 'answer')));
+    }
+    await page.evaluate(() => {
+      window.held = null;
+      for (const peer of Object.values(window.sides)) peer.restart();
+    });
+    await connected(page);
+    await hears(page);
+  });
+}
+
 for (const batch of [true, false]) {
   test(`candidates that come before the description they belong to, ${batch ? 'in lists' : 'one by one'}`, async (t) => {
     const page = await pair(t, batch);

@@ -56,6 +56,7 @@ export class Peer extends EventTarget {
   /** What was received is done in its order. */ #last = Promise.resolve();
   /** @type {number | undefined} */ #restartTimer;
   /** @type {number | undefined} */ #timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #burst;
 
   /**
    * @param {Member} member
@@ -122,10 +123,13 @@ export class Peer extends EventTarget {
 
   /** Looks for a new way to the other, as after a change of network. */
   restart() {
+    const { pc } = this;
     clearTimeout(this.#restartTimer);
     if (this.state === 'closed') return;
     this.record.restarts++;
-    this.pc.restartIce();
+    pc.restartIce();
+    // A browser makes no new offer before the last one is answered, and that may be lost, or its answer.
+    if (pc.signalingState === 'have-local-offer') this.out.send('offer', pc.localDescription);
   }
 
   /** @param {RTCIceServer[]} iceServers */
@@ -137,6 +141,7 @@ export class Peer extends EventTarget {
     if (this.state === 'closed') return;
     this.out.ended({ ...this.#result, path: this.quality.path ?? 'unknown', ...this.record });
     clearTimeout(this.#restartTimer);
+    clearTimeout(this.#burst);
     clearInterval(this.#timer);
     this.microphone.removeEventListener('changed', this.#replace);
     this.pc.close();
@@ -170,7 +175,7 @@ export class Peer extends EventTarget {
     if (type === 'ice_candidate') {
       const candidates = Array.isArray(payload) ? payload : [payload];
       if (candidates.some((candidate) => candidate?.candidate)) this.#reaches = true;
-      if (!pc.remoteDescription) return void this.#early.push(...candidates.slice(0, 100));
+      if (!pc.remoteDescription) return void (this.#early = [...this.#early, ...candidates].slice(0, 100));
       // One of an offer that was ignored, or of a description that is over, is of no use.
       for (const candidate of candidates) await pc.addIceCandidate(candidate).catch(() => {});
       return;
@@ -192,7 +197,7 @@ export class Peer extends EventTarget {
     this.#isReachable = true;
     if (!this.member.batch) return this.out.send('ice_candidate', candidate);
     if (this.#gathered.push(candidate.toJSON()) > 1) return;
-    setTimeout(() => {
+    this.#burst = setTimeout(() => {
       this.#sent = Date.now();
       this.out.send('ice_candidate', this.#gathered.splice(0));
     }, Math.max(BURST, this.#sent + GATHER - Date.now()));

@@ -141,6 +141,8 @@ export class Room extends EventTarget {
     this.peers.delete(peer.member.id);
     Object.assign(peer.member, member);
     this.peers.set(member.id, peer);
+    // What was being agreed on may be lost.
+    if (peer.state !== 'connected') peer.restart();
   }
 
   /** Of a room with a name. @param {string} id @internal */
@@ -234,7 +236,8 @@ export class Call extends Room {
       this.#heard++;
       return super.hear(peer, data);
     }
-    // The room has come back at another server. What of ours had arrived is known now; the rest is said again.
+    // The room has come back at another server. What of ours had arrived is known now; the rest is said again, once.
+    if (!this.#holds) return;
     this.#holds = false;
     this.#said.forEach(({ data, done, failed }, i) => {
       if (i + this.#forgotten < heard) done();
@@ -245,9 +248,9 @@ export class Call extends Room {
   /** The room is there again, at a server that does not know what was said. @param {string} id @param {string | undefined} ticket @internal */
   rejoined(id, ticket) {
     this.ticket = ticket;
-    this.rename(this.peer, { id });
+    this.#holds = true;
     this.wire.post({ type: 'message', payload: { 'voicematch.heard': this.#heard } });
-    if (this.peer.state !== 'connected') this.peer.restart();
+    this.rename(this.peer, { id });
   }
 
   /** @param {string} why @override @internal */

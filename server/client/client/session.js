@@ -36,6 +36,8 @@
 
 /** How long a transport has for its first message: together less than the 3 s in which users are to hear each other again. */
 const TRIAL = { ws: 1000, sse: 1500, poll: 3000 };
+/** While another one carries the session there is time, as on ways that are slow. */
+const TRIAL_BEHIND = 5000;
 /** When WebSocket is tried again while another transport carries the session, in milliseconds after the last try; then none for
  * two minutes, then one each 30 s. Browsers make who fails more often wait, at other sites too. */
 const BEHIND = [500, 1000, 2000, 4000, 120_000];
@@ -203,7 +205,7 @@ export class Session {
         lost: (...why) => this.#lost(link, ...why),
       }));
       this.#trialPlace = place;
-      this.#out.wait('trial', TRIAL[kind]);
+      this.#out.wait('trial', this.#carrier ? TRIAL_BEHIND : TRIAL[kind]);
     } else {
       // All have failed.
       const longest = this.#out.hurried() && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;

@@ -211,7 +211,7 @@ class Requests {
   write(messages) {
     // It is to arrive even if the page is closed at this moment.
     if (messages[0]?.type === 'leave') return void fetch(`${this.#url}/send`, {
-      method: 'POST', body: JSON.stringify({ token: this.token, messages }), keepalive: true,
+      method: 'POST', body: JSON.stringify({ token: this.token, messages: [...this.#queue, ...messages] }), keepalive: true,
     }).catch(() => {});
     this.#queue.push(...messages);
     if (!this.#sends) this.#send();

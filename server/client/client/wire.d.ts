@@ -363,7 +363,7 @@ export type ServerMessage = {
   /** The first message of every connection. */
   | {
       type: 'session';
-      /** How often the server pings, in milliseconds. */
+      /** The longest time between two of the server's pings, and to the first one of each connection, in milliseconds. A `ping` of a resumable session says when the next one comes. */
       heartbeat_ms: number;
       /** STUN and TURN servers for `RTCPeerConnection`. */
       ice_servers: IceServer[];

@@ -103,3 +103,33 @@ test('a leave that was taken is not repeated', async (t) => {
   assert.deepEqual(types(other), ['next']);
   vm.close();
 });
+
+for (const code of ['invalid_criteria', 'rate_limited', 'not_allowed']) {
+  test(`who goes on with a search that is refused as ${code} leaves the room all the same`, async (t) => {
+    const { vm, wire } = await matched(t);
+    const next = vm.find({ criteria: { interests: [''] } });
+    await settled();
+    wire.answers('next', { type: 'error', code, message: 'no', temporary: false });
+    await assert.rejects(next, { code });
+    assert.deepEqual(types(wire).slice(-2), ['next', 'leave_room']);
+    vm.find().catch(() => {});
+    await settled();
+    assert.equal(types(wire).at(-1), 'find_match');
+    vm.close();
+  });
+}
+
+test('a partner has what was said sent again once, and only after the room was lost', async (t) => {
+  const { vm, wire, call } = await matched(t);
+  const heard = () => wire.tells({ type: 'message', from: 'them', payload: { 'voicematch.heard': 0 } });
+  const said = () => types(wire).filter((type) => type === 'message').length;
+  call.send('hello').catch(() => {});
+  heard();
+  await settled();
+  assert.equal(said(), 1);
+  wire.tells({ type: 'rejoined', room_id: 'r2', peer_id: 'them again', room_ticket: 'ticket of r2' });
+  for (let i = 0; i < 3; i++) wire.tells({ type: 'message', from: 'them again', payload: { 'voicematch.heard': 0 } });
+  await settled();
+  assert.equal(said(), 3, 'what this user had heard, and hello once more');
+  vm.close();
+});

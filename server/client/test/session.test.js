@@ -81,6 +81,19 @@ test('a WebSocket that carries nothing is given up after a second, and an event 
   assert.equal(bench.ended, 'lost');
 });
 
+test('a better way has five seconds while another one carries the session', () => {
+  const bench = new Bench();
+  bench.loses();
+  bench.hears(SESSION);
+  bench.passes(1_000);
+  assert.deepEqual([bench.last.kind, bench.opened.length], ['ws', 3]);
+  const { at } = bench.last;
+  bench.passes(at + 4_999 - bench.now);
+  assert.equal(bench.shut.has(3), false);
+  bench.hears({ ...RESUMED, received: 0 });
+  assert.equal(bench.session.transport, 'ws');
+});
+
 test('who is refused at the first try hears why', () => {
   const bench = new Bench();
   bench.loses();

@@ -43,6 +43,37 @@ for (const kind of ['sse', 'poll']) {
   });
 }
 
+test('the last words of a page that is closed take with them what has not been sent yet', async (t) => {
+  /** @type {import('node:http').Server} */ let server;
+  const lastWords = new Promise((resolve) => {
+    server = createServer(async (request, response) => {
+      const isFirst = request.url === '/poll?wait=0';
+      if (isFirst) return response.end(JSON.stringify({ messages: [SESSION], received: 0, poll_after_ms: 0 }));
+      // What is sent first is never answered, nor are polls.
+      const body = Buffer.concat(await request.toArray().catch(() => [])).toString();
+      if (body.includes('leave')) resolve(JSON.parse(body).messages);
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const begun = new Promise((begins) => {
+    const link = transports.poll({ url: `http://127.0.0.1:${server.address().port}`, token: '', after: 0, access: '' }, {
+      message: ({ type }) => type === 'session' && begins(link),
+      lost: () => {},
+    });
+  });
+  const link = await begun;
+  link.write([{ type: 'message', seq: 1 }]);
+  link.write([{ type: 'call_report', seq: 2 }]);
+  link.write([{ type: 'leave' }]);
+  link.shut();
+  assert.deepEqual((await lastWords).map(({ type }) => type), ['message', 'call_report', 'leave']);
+});
+
 test('a poll that breaks off is a loss', async (t) => {
   assert.deepEqual(await breaksOff(t, 'poll', '/poll'), { sent: 0, losses: [[undefined, undefined, undefined]] });
 });

@@ -1,0 +1,32 @@
+/** Calls whose browser fails, or that are over. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect } from '../client.js';
+import { Connection, prompts } from './media.js';
+import { session, settled } from './support.js';
+
+test('what no connection can be made with is told before the first search', async (t) => {
+  t.after(() => (globalThis.RTCPeerConnection = Connection));
+  globalThis.RTCPeerConnection = class extends Connection {
+    constructor({ iceServers }) {
+      super();
+      if (iceServers?.[0].urls === 'nonsense') throw new SyntaxError('nonsense');
+    }
+  };
+  await assert.rejects(connect('http://x', { transports: ['ws'], iceServers: [{ urls: 'nonsense' }] }), SyntaxError);
+});
+
+test('the next partner gets no address that was found for the former one', async (t) => {
+  const { vm, wire } = await session(t, { media: true });
+  const searching = vm.find();
+  await settled();
+  prompts[0].allow();
+  await settled();
+  wire.answers('find_match', { type: 'match_found', room_id: 'r1', peer_id: 'a1', initiator: false, batch: true, shared_interests: [], waited_ms: 0 });
+  const call = await searching;
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  Connection.last.finds();
+  call.leave();
+  t.mock.timers.tick(1000);
+  assert.equal(wire.last('ice_candidate'), undefined);
+});
