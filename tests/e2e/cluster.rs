@@ -155,17 +155,18 @@ async fn support_sees_who_waits_on_all_nodes() {
     let (mut first, mut second) = pair_of(&a, &b).await;
     second.send(json!({"type": "next"})).await;
     first.expect_peer_left().await;
-    first.wait().await;
-    let pool = async || {
-        let path = format!("/support/sessions/{}", first.id);
-        let seen = a.admin(&path).await.json();
+    let pool = async |node: &TestServer, user: &User| {
+        let path = format!("/support/sessions/{}", user.id);
+        let seen = node.admin(&path).await.json();
         seen["waiting"]["pools"][0].clone()
     };
-    eventually("both are posted", async || {
-        pool().await["on_all_nodes"]["waiting"] == 2
-    })
-    .await;
-    let seen = pool().await;
+    let posted = async |node: &TestServer, user: &User| {
+        pool(node, user).await["on_all_nodes"]["waiting"].clone()
+    };
+    eventually("the second is posted", async || posted(&b, &second).await == 1).await;
+    first.wait().await;
+    eventually("both are posted", async || posted(&a, &first).await == 2).await;
+    let seen = pool(&a, &first).await;
     assert_eq!(seen["waiting"], 1, "on this node");
     let nodes = a.admin("/support/nodes").await.json();
     for (index, user) in [&second, &first].into_iter().enumerate() {
