@@ -33,7 +33,7 @@ async fn the_first_message_says_what_a_client_must_know() {
         json!({
             "type": "session",
             "session_id": user.id,
-            "heartbeat_ms": 25_000,
+            "heartbeat_ms": 7000,
             "ice_servers": [
                 {"urls": ["stun:stun.example.org:3478"]},
                 {"urls": ["stun:other.example.org"]},
