@@ -163,7 +163,10 @@ async fn support_sees_who_waits_on_all_nodes() {
     let posted = async |node: &TestServer, user: &User| {
         pool(node, user).await["on_all_nodes"]["waiting"].clone()
     };
-    eventually("the second is posted", async || posted(&b, &second).await == 1).await;
+    eventually("the second is posted", async || {
+        posted(&b, &second).await == 1
+    })
+    .await;
     first.wait().await;
     eventually("both are posted", async || posted(&a, &first).await == 2).await;
     let seen = pool(&a, &first).await;

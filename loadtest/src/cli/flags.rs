@@ -173,7 +173,7 @@ pub struct Flags {
 
     /// Address of the server's Prometheus metrics, or none; of several servers once for each, in their order
     ///
-    /// The report shows the server's CPU, memory and open files from there. [default: http://127.0.0.1:6060/metrics if
+    /// The report shows the server's CPU, memory and open files from there; without a path, from /metrics. [default: http://127.0.0.1:6060/metrics if
     /// the server is on this machine and its port is 8080, else none]
     #[arg(
         long,

@@ -168,6 +168,10 @@ impl Node {
 
 fn admin(url: &str) -> Result<Admin, TargetError> {
     match ServerUrl::parse(url, &["http"]) {
+        // The server names its admin address without a path when it starts.
+        Ok(bare) if bare.path() == "/" => {
+            admin(&format!("{}/metrics", url.trim().trim_end_matches('/')))
+        }
         Ok(url) => Ok(Admin { url, given: true }),
         Err(_bad) => Err(TargetError::Admin {
             url: url.to_owned(),
@@ -202,6 +206,10 @@ mod tests {
         assert_eq!(admin_of("ws://127.0.0.1:8080/ws", Some("none")), None);
         let given = Some(("http://h:1/m".to_owned(), true));
         assert_eq!(admin_of("ws://example.org/ws", Some("http://h:1/m")), given);
+        for bare in ["http://h:1", "http://h:1/"] {
+            let metrics = Some(("http://h:1/metrics".to_owned(), true));
+            assert_eq!(admin_of("ws://example.org/ws", Some(bare)), metrics);
+        }
     }
 
     #[test]
