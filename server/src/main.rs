@@ -38,8 +38,19 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
     reason = "the name is jemalloc's, and nothing else defines it"
 )]
 #[unsafe(export_name = "malloc_conf")]
+#[cfg(not(target_env = "musl"))]
 pub static MALLOC_CONF: &[u8; 109] =
     b"prof:true,prof_active:true,lg_prof_sample:19,background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
+
+/// The same without heap profiles: in a static binary by musl jemalloc has no unwinder and would read beyond the stack.
+#[allow(
+    unsafe_code,
+    reason = "the name is jemalloc's, and nothing else defines it"
+)]
+#[unsafe(export_name = "malloc_conf")]
+#[cfg(target_env = "musl")]
+pub static MALLOC_CONF: &[u8; 64] =
+    b"background_thread:true,dirty_decay_ms:500,narenas:1,tcache:true\0";
 
 fn main() -> ExitCode {
     activated::find();

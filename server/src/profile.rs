@@ -186,8 +186,7 @@ fn to_flamegraph(report: &Report) -> Result<Vec<u8>, Failure> {
 
 async fn heap() -> Result<Vec<u8>, Failure> {
     let Some(control) = jemalloc_pprof::PROF_CTL.as_ref() else {
-        let message =
-            "the allocator was built or started without profiling (MALLOC_CONF=prof:true)";
+        let message = "this program has no heap profiles: it is static, or was started with MALLOC_CONF=prof:false";
         return Err(Failure(HttpError::NotSupported, message.to_owned()));
     };
     let mut control = control.clone().lock_owned().await;
