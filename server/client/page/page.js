@@ -46,12 +46,10 @@ function session() {
 }
 
 async function begin() {
-  const began = await connect(undefined, {
-    media: mayListen ? 'listen' : true,
-    report: box('consent').checked,
-    rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
-  });
+  const began = await connect(undefined, { media: mayListen ? 'listen' : true, ...choices() });
   vm = began;
+  // The user may have chosen otherwise meanwhile.
+  Object.assign(began.options, choices());
   note('session');
   vm.addEventListener('state', () => {
     note(`${began.state} ${began.transport}`);
@@ -74,6 +72,14 @@ async function begin() {
   showLine();
   return began;
 }
+
+/** What the user lets calls do. @returns {Pick<import('../client.js').Options, 'report' | 'rtc'>} */
+const choices = () => ({
+  report: box('consent').checked,
+  rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
+});
+// It holds for each call that begins from then on.
+for (const id of ['consent', 'relay']) at(id).addEventListener('change', () => vm && Object.assign(vm.options, choices()));
 
 function idle() {
   room = null;
