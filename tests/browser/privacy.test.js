@@ -1,7 +1,7 @@
 /** What users choose for their own sake holds: addresses that are hidden, reports that are not sent, a microphone that is muted. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Server, browser, open, state, talking, until } from './support.js';
+import { Server, Tunnel, browser, hears, open, says, state, talking, until } from './support.js';
 
 /** What the present call of a page may use to find a way. */
 const policy = (page) => page.evaluate(() => window.peers[0].getConfiguration().iceTransportPolicy);
@@ -50,4 +50,112 @@ test('who does not agree any more after a first call reports the next one no lon
   await state(pages[0], 'waiting');
   await until('it waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
   assert.equal(await counted(), 3);
+});
+
+
+/** The next microphones that the page asks for: none, or nobody ever answers. @param {import('playwright-core').Page} page @param {boolean} never */
+const withoutMicrophone = (page, never = false) => page.evaluate((never) => {
+  navigator.mediaDevices.getUserMedia = () => (never ? new Promise(() => {}) : Promise.reject(new DOMException('gone', 'NotFoundError')));
+}, never);
+
+/** The microphone that was there ends, as when it is pulled out. */
+const pullOut = async (page) => {
+  await withoutMicrophone(page);
+  await page.evaluate(() => window.peers[0].getSenders()[0].track.dispatchEvent(new Event('ended')));
+  await until('it is gone', async () => (await page.textContent('#problem')).startsWith('The microphone is gone'));
+};
+
+/** The page says that the user is in the call, and they can end it. */
+async function stillIn(page, where = 'call') {
+  assert.equal(await page.getAttribute('body', 'data-state'), where);
+  for (const button of where === 'call' ? ['#mute', '#leave', '#block'] : ['#mute']) assert.ok(await page.isVisible(button), button);
+}
+
+test('what fails in a call does not hide the call: another microphone, its test, a block', async (t) => {
+  const server = await Server.start(t);
+  const tunnel = await Tunnel.start(t, server.port);
+  const [one, other] = await talking(await browser(t), tunnel.url, server.url);
+  await chooseGone(one);
+  await stillIn(one);
+  assert.ok(await one.isHidden('#listen'), 'the microphone that was there is still heard');
+  await hears(other);
+  // More is kept for a server that is away than there is room for.
+  tunnel.cut('shut');
+  await until('it is noticed', async () => (await one.textContent('#line')).includes('the call goes on'));
+  await one.evaluate(() => {
+    for (let i = 0; i < 64; i++) document.getElementById('text').value = `${i}`, document.getElementById('say').requestSubmit();
+  });
+  await one.click('#block');
+  await until('it is said', async () => (await one.textContent('#problem')).includes('too_much_unsent'));
+  await stillIn(one);
+  tunnel.cut('through');
+  await until('it is back', async () => (await one.textContent('#line')).startsWith('WebSocket'));
+  await pullOut(one);
+  await one.click('#test');
+  await until('it is said', async () => (await one.textContent('#problem')).startsWith('There is no microphone'));
+  await stillIn(one);
+  await hears(one);
+  await one.click('#leave');
+  await state(other, 'idle');
+});
+
+test('Next without a microphone, and a Next that is taken back while the browser asks: the call goes on until the user leaves it', async (t) => {
+  const server = await Server.start(t);
+  const [one, other] = await talking(await browser(t), server.url);
+  await pullOut(one);
+  await one.click('#talk');
+  await until('it is said', async () => (await one.textContent('#problem')).startsWith('There is no microphone'));
+  await stillIn(one);
+  await withoutMicrophone(one, true);
+  await one.click('#talk');
+  await state(one, 'asking');
+  await one.click('#talk');
+  await stillIn(one);
+  await hears(one);
+  await says(one, other, 'I am still here');
+  // Who listens only needs none.
+  await one.click('#listen');
+  await state(one, 'waiting');
+  await state(other, 'idle');
+});
+
+test('a Next that is taken back after it has ended the call leaves nothing behind', async (t) => {
+  const server = await Server.start(t);
+  const [one, other] = await talking(await browser(t), server.url);
+  await one.click('#talk');
+  await state(other, 'idle');
+  await one.click('#talk');
+  await state(one, 'idle');
+  assert.ok(await one.isHidden('#leave'));
+  await until('nobody waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 0);
+});
+
+/** Chooses a microphone that is not there. */
+async function chooseGone(page) {
+  await page.click('#sound summary');
+  await page.evaluate(() => document.getElementById('input').add(new Option('One that is gone', 'gone')));
+  await page.selectOption('#input', 'gone');
+  await until('it is said', async () => (await page.textContent('#problem')).startsWith('There is no microphone'));
+}
+
+test('another microphone that fails while one waits: the page says that one still waits', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const page = await open(chromium, server.url);
+  await page.click('#talk');
+  await state(page, 'waiting');
+  await chooseGone(page);
+  assert.equal(await page.getAttribute('body', 'data-state'), 'waiting');
+  await page.click('#talk');
+  await state(page, 'idle');
+  await until('nobody waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 0);
+});
+
+test('in a room, too: a microphone that fails does not hide that one is heard', async (t) => {
+  const server = await Server.start(t);
+  const page = await open(await browser(t), `${server.url}/r/tea`);
+  await page.click('#talk');
+  await state(page, 'room');
+  await chooseGone(page);
+  await stillIn(page, 'room');
 });

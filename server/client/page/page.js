@@ -1,6 +1,7 @@
 // @ts-check
 /** The page: one button, one circle that is the state of the call, and a chat. */
 import { connect } from '../client.js';
+import { wished } from '../client/tell.js';
 import { captionRoom, isCaption } from './captions.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
 import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
@@ -92,13 +93,23 @@ function idle() {
   showLine();
 }
 
+/** Shows where the user is: in the call, if that goes on, or nowhere. */
+function settle() {
+  if (!room || vm?.room !== room) return idle();
+  if (!room.name) showCall(/** @type {Call} */ (room));
+}
+
 /** @param {any} error */
 function failed(error) {
-  if (error.name === 'AbortError') return idle();
-  note(`failed ${error.code ?? error}`);
-  setProblem(HELP[error.code] ?? error.message);
-  show('listen', ['microphone_refused', 'no_microphone', 'microphone_busy'].includes(error.code));
-  idle();
+  if (error.name !== 'AbortError') {
+    note(`failed ${error.code ?? error}`);
+    setProblem(HELP[error.code] ?? error.message);
+    const isRefused = ['microphone_refused', 'no_microphone', 'microphone_busy'].includes(error.code);
+    // Who still has a microphone would be heard all the same.
+    show('listen', isRefused && !vm?.microphone?.track);
+  }
+  // A search goes on without the microphone that was chosen meanwhile, and ends by itself.
+  if (!search) settle();
 }
 
 function criteria() {
@@ -122,9 +133,12 @@ function talk(next) {
 
 /** Takes the search back. */
 function stop() {
+  // Who does not answer the browser may not want to speak.
+  show('listen', document.body.dataset.state === 'asking');
   search?.abort();
+  search = null;
   // The microphone or the server may take their time; the button does not.
-  if (!room) idle();
+  settle();
 }
 
 /** Microphone, session, partner: each only if it is not there yet. @param {boolean} next @param {AbortController} controller */
@@ -134,7 +148,8 @@ async function look(next, controller) {
     const began = await session();
     controller.signal.throwIfAborted();
     if (began.microphone && !began.microphone.track && !mayListen) setState('asking', 'Please allow it');
-    if (!mayListen) await (began.microphone?.track ? undefined : began.microphone?.open());
+    // Nobody may ever answer the browser, and the user goes on without.
+    if (!mayListen && began.microphone && !began.microphone.track) await wished(began.microphone.open(), controller.signal);
     if (began.microphone) listenTo(began.microphone.stream);
     listInputs();
     controller.signal.throwIfAborted();
@@ -148,7 +163,7 @@ async function look(next, controller) {
     controller.signal.throwIfAborted();
     search = null;
     enter(call);
-    setState('ringing', call.sharedInterests.length ? `You both like ${call.sharedInterests.join(', ')}` : 'A partner is found');
+    showCall(call);
     meet(call);
   } catch (error) {
     if (search !== controller) return;
@@ -157,23 +172,31 @@ async function look(next, controller) {
   }
 }
 
+/** What is wrong with the way to the partner. */
+const TROUBLE = /** @type {Record<string, string>} */ ({
+  interrupted: 'The connection is interrupted', failed: 'No way to the partner yet',
+});
+
+/** @param {Call} call */
+function showCall({ peer, sharedInterests }) {
+  const wasThere = peer.record.setup_ms !== undefined;
+  const found = sharedInterests.length ? `You both like ${sharedInterests.join(', ')}` : 'A partner is found';
+  setState(wasThere ? 'call' : 'ringing', TROUBLE[peer.state] ?? (wasThere ? peer.member.name || 'Say hello' : found));
+}
+
 /** @param {Call} call */
 function meet(call) {
   at('log').replaceChildren();
   if (box('tone').checked) ring();
   if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
-  const name = call.peer.member.name ?? '';
   call.peer.addEventListener('state', () => {
     const { state } = call.peer;
     note(`call ${state}`);
-    if (room !== call) return;
-    if (state === 'connected') {
-      setState('call', name || 'Say hello');
-      setProblem('');
-    }
-    if (state === 'interrupted') at('detail').textContent = 'The connection is interrupted';
-    if (state === 'failed') at('detail').textContent = 'No way to the partner yet';
     showLine();
+    // Who looks for the next one sees that.
+    if (room !== call || search) return;
+    if (state === 'connected') setProblem('');
+    showCall(call);
   });
   call.peer.addEventListener('quality', showLine);
   hear(call.peer, remote);
@@ -321,7 +344,11 @@ remote.addEventListener('pause', () => offerSound(Boolean(remote.srcObject)));
 remote.addEventListener('playing', () => show('hear', false));
 at('block').addEventListener('click', async () => {
   leaves = true;
-  if (room) await room.block(/** @type {Call} */ (room).peer).catch(failed);
+  if (!room) return;
+  await room.block(/** @type {Call} */ (room).peer).catch((error) => {
+    leaves = false;
+    failed(error);
+  });
 });
 at('report').addEventListener('click', () => {
   const call = /** @type {Call} */ (room);
