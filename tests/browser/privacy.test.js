@@ -159,3 +159,31 @@ test('in a room, too: a microphone that fails does not hide that one is heard', 
   await chooseGone(page);
   await stillIn(page, 'room');
 });
+
+test('who is muted stays so in the next session, as the button says', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const [one, other] = [await open(chromium, server.url), await open(chromium, server.url)];
+  let session;
+  one.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => {
+    const { type, session_id } = JSON.parse(payload);
+    if (type === 'session') session = session_id;
+  }));
+  const talk = async () => {
+    for (const page of [one, other]) await page.click('#talk');
+    for (const page of [one, other]) await state(page, 'call');
+  };
+  const muted = async () => [await one.getAttribute('#mute', 'aria-pressed'), await one.evaluate(() => !window.peers[0].getSenders()[0].track.enabled)];
+  await talk();
+  await one.click('#mute');
+  assert.deepEqual(await muted(), ['true', true]);
+  // As an operator ends it; or it was idle for long, or the browser kept the page while its user was elsewhere.
+  const ended = await fetch(`${server.admin}/support/sessions/${session}/disconnect`, { method: 'POST' });
+  assert.equal(ended.status, 200);
+  for (const page of [one, other]) await state(page, 'idle');
+  await talk();
+  assert.deepEqual(await muted(), ['true', true]);
+  await one.click('#mute');
+  assert.deepEqual(await muted(), ['false', false]);
+  await hears(other);
+});

@@ -25,6 +25,7 @@ const QUIET = 4000;
 /** @type {AbortController | null} */ let search = null;
 /** @type {WakeLockSentinel | null} */ let wakeLock = null;
 let mayListen = false;
+/** Until the user takes it back, whatever becomes of the session. */ let isMuted = false;
 /** Whether the user ends it, and not the partner. */ let leaves = false;
 let waitingSince = 0;
 const roomName = /^\/r\/([\w-]{1,64})$/.exec(location.pathname)?.[1] ?? '';
@@ -65,6 +66,8 @@ async function begin() {
     idle();
   });
   const { microphone } = began;
+  // Of the session before: what the button says holds.
+  microphone?.mute(isMuted);
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
     listInputs();
@@ -308,9 +311,9 @@ async function joinRoom() {
 
 function mute() {
   if (!room) return;
-  const muted = !vm?.microphone?.muted;
-  room.mute(muted);
-  at('mute').setAttribute('aria-pressed', String(muted));
+  isMuted = !isMuted;
+  room.mute(isMuted);
+  at('mute').setAttribute('aria-pressed', String(isMuted));
 }
 
 /** @param {Event} [event] */
@@ -470,10 +473,9 @@ let tick = 0;
 
 setInterval(() => {
   tick++;
-  const muted = vm?.microphone?.muted;
-  const own = muted ? 0 : ownLevel();
+  const own = isMuted ? 0 : ownLevel();
   // A microphone that works is never quite silent; another program has taken it, or it has a switch of its own.
-  quiet = room && !muted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
+  quiet = room && !isMuted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
   if (quiet * TICK === QUIET) setProblem('Nothing comes from your microphone. Is it switched off, or in use elsewhere?');
   if (!at('levels').hidden) {
     const other = room ? /** @type {Call} */ (room).peer?.level ?? 0 : 0;
