@@ -149,6 +149,13 @@ test('whom one blocks one never meets again; what one reports is sent', async (t
   await one.click('#report-dialog button.primary');
   await until('it is said', async () => (await one.textContent('#log')).includes('Your report is sent'));
   assert.equal(await server.metric('reports_total{reason="spam"}'), 1);
+  // A report that is begun and not sent.
+  await one.click('#report');
+  await one.keyboard.press('Escape');
+  // What is said after it has come after it.
+  await says(one, other, 'it was nothing');
+  assert.equal(await server.metric('reports_total{reason="spam"}'), 1);
+  assert.equal(await one.getByText('Your report is sent').count(), 1);
   await one.click('#block');
   await state(one, 'idle');
   await state(other, 'idle');

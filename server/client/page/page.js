@@ -356,6 +356,8 @@ at('block').addEventListener('click', async () => {
 at('report').addEventListener('click', () => {
   const call = /** @type {Call} */ (room);
   const dialog = /** @type {HTMLDialogElement} */ (at('report-dialog'));
+  // Escape leaves it as it is.
+  dialog.returnValue = '';
   dialog.showModal();
   dialog.onclose = async () => {
     if (dialog.returnValue !== 'send') return;
