@@ -2,9 +2,14 @@
 /** The page: one button, one circle that is the state of the call, and a chat. */
 import { connect } from '../client.js';
 import { wished } from '../client/tell.js';
+import { keepAwake } from './awake.js';
 import { captionRoom, isCaption } from './captions.js';
+import { askAbout } from './conduct.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
+import { showMembers, voices } from './members.js';
+import { listDevices, offerDevices, toSpeaker } from './sound.js';
+import { HELP, at, countUnread, nameOf, say, setProblem, setState, show } from './view.js';
+import { criteria } from './wishes.js';
 
 /**
  * @typedef {import('../client.js').Voicematch} Voicematch
@@ -16,6 +21,9 @@ import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTil
 /** The largest room: everybody sends to everybody. */
 const LARGEST_ROOM = 8;
 
+/** How long a partner whom nothing reaches is waited for until the user is told what may help, in milliseconds. */
+const SLOW = 6000;
+
 /** How often levels are shown, and how long a microphone is silent before the user is asked about it, in milliseconds. */
 const TICK = 80;
 const QUIET = 4000;
@@ -23,7 +31,6 @@ const QUIET = 4000;
 /** @type {Voicematch | null} */ let vm = null;
 /** @type {Room | null} */ let room = null;
 /** @type {AbortController | null} */ let search = null;
-/** @type {WakeLockSentinel | null} */ let wakeLock = null;
 let mayListen = false;
 /** Until the user takes it back, whatever becomes of the session. */ let isMuted = false;
 /** Whether the user ends it, and not the partner. */ let leaves = false;
@@ -70,7 +77,7 @@ async function begin() {
   microphone?.mute(isMuted);
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
-    listInputs();
+    listDevices();
     if (room) setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
@@ -89,8 +96,7 @@ function idle() {
   room = null;
   search = null;
   show('hear', false);
-  wakeLock?.release();
-  wakeLock = null;
+  keepAwake(false);
   setState('idle', roomName ? `The room ${roomName}` : 'Talk with somebody new');
   if (roomName) at('talk').textContent = 'Join the room';
   showLine();
@@ -113,13 +119,6 @@ function failed(error) {
   }
   // A search goes on without the microphone that was chosen meanwhile, and ends by itself.
   if (!search) settle();
-}
-
-function criteria() {
-  const chosen = [...document.querySelectorAll('[name=interest]:checked')].map((input) => /** @type {HTMLInputElement} */ (input).value);
-  const more = box('more').value.trim().toLowerCase();
-  const interests = more ? [...chosen, more] : chosen;
-  return interests.length ? { interests } : undefined;
 }
 
 /** The search before: one that was taken back ends before the next begins. */
@@ -154,7 +153,7 @@ async function look(next, controller) {
     // Nobody may ever answer the browser, and the user goes on without.
     if (!mayListen && began.microphone && !began.microphone.track) await wished(began.microphone.open(), controller.signal);
     if (began.microphone) listenTo(began.microphone.stream);
-    listInputs();
+    listDevices();
     controller.signal.throwIfAborted();
     waitingSince = Date.now();
     setState('waiting', 'Looking for somebody');
@@ -181,15 +180,28 @@ const TROUBLE = /** @type {Record<string, string>} */ ({
 });
 
 /** @param {Call} call */
-function showCall({ peer, sharedInterests }) {
+function showCall({ peer }) {
   const wasThere = peer.record.setup_ms !== undefined;
-  const found = sharedInterests.length ? `You both like ${sharedInterests.join(', ')}` : 'A partner is found';
-  setState(wasThere ? 'call' : 'ringing', TROUBLE[peer.state] ?? (wasThere ? peer.member.name || 'Say hello' : found));
+  const trouble = TROUBLE[peer.state];
+  setState(wasThere ? 'call' : 'ringing', trouble ?? (wasThere ? peer.member.name || 'Say hello' : 'A partner is found'));
+  if (trouble) at('status').textContent = trouble;
+}
+
+/** What the user was told last of a partner who cannot be reached. */ let noWay = '';
+
+/** Says what may help if the partner has never been reached. @param {Call} call */
+function helpWithWay(call) {
+  if (room !== call || search || call.peer.record.setup_ms !== undefined) return;
+  noWay = call.peer.pc.getConfiguration().iceTransportPolicy === 'relay'
+    ? 'There is no way to your partner yet. You hide your address, which needs a TURN server: show it, below, and press Next.'
+    : 'There is no way to your partner yet. Another network may help, on either side. You can write meanwhile, or press Next.';
+  setProblem(noWay);
 }
 
 /** @param {Call} call */
 function meet(call) {
   at('log').replaceChildren();
+  if (call.sharedInterests.length) say(`You both like ${call.sharedInterests.join(', ')}`, 'note');
   if (box('tone').checked) ring();
   if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
   call.peer.addEventListener('state', () => {
@@ -198,10 +210,12 @@ function meet(call) {
     showLine();
     // Who looks for the next one sees that.
     if (room !== call || search) return;
-    if (state === 'connected') setProblem('');
+    if (state === 'connected' && at('problem').textContent === noWay) setProblem('');
+    if (state === 'failed') helpWithWay(call);
     showCall(call);
   });
   call.peer.addEventListener('quality', showLine);
+  setTimeout(() => helpWithWay(call), SLOW);
   hear(call.peer, remote);
 }
 
@@ -236,7 +250,7 @@ function enter(entered) {
     if (!leaves && vm?.state !== 'closed') say(detail === 'lost' ? 'Your partner is lost' : 'Your partner has left', 'note');
     idle();
   });
-  navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
+  keepAwake(true);
   if ('mediaSession' in navigator) {
     try {
       navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), leave);
@@ -247,16 +261,7 @@ function enter(entered) {
   }
 }
 
-/** One element for each member: what is played needs one in all browsers. @type {Map<Peer, HTMLAudioElement>} */
-const voices = new Map();
-
 /** Whether the user is on the way into the room. */ let joins = false;
-
-/** @param {Peer} peer */
-function removeVoice(peer) {
-  voices.get(peer)?.remove();
-  voices.delete(peer);
-}
 
 async function joinRoom() {
   if (joins) return;
@@ -269,39 +274,16 @@ async function joinRoom() {
       await began.microphone?.open();
     }
     if (began.microphone) listenTo(began.microphone.stream);
-    listInputs();
+    listDevices();
     const joined = await began.join(roomName);
     if (joined.peers.size >= LARGEST_ROOM) {
       await joined.leave();
       return failed({ code: 'room_full' });
     }
     enter(joined);
-    const changed = () => {
-      if (room !== joined) return;
-      showTiles(joined.peers);
-      for (const peer of joined.peers.values()) if (!voices.has(peer)) addVoice(peer);
-      showLine();
-    };
-    joined.addEventListener('joined', changed);
-    joined.addEventListener('left', (/** @type {any} */ { detail }) => {
-      say(`${nameOf(detail)} has left`, 'note');
-      removeVoice(detail);
-      changed();
-    });
-    joined.addEventListener('ended', () => [...voices.keys()].forEach(removeVoice));
-    /** @param {Peer} peer */
-    const addVoice = (peer) => {
-      const voice = /** @type {HTMLAudioElement} */ (remote.cloneNode());
-      voice.removeAttribute('id');
-      remote.after(voice);
-      voices.set(peer, voice);
-      hear(peer, voice);
-      peer.addEventListener('state', changed);
-      peer.addEventListener('quality', showLine);
-    };
     setState('room', roomName);
     captionRoom(joined, began);
-    changed();
+    showMembers(joined, hear, showLine);
   } catch (error) {
     failed(error);
   } finally {
@@ -354,17 +336,7 @@ at('block').addEventListener('click', async () => {
   });
 });
 at('report').addEventListener('click', () => {
-  const call = /** @type {Call} */ (room);
-  const dialog = /** @type {HTMLDialogElement} */ (at('report-dialog'));
-  // Escape leaves it as it is.
-  dialog.returnValue = '';
-  dialog.showModal();
-  dialog.onclose = async () => {
-    if (dialog.returnValue !== 'send') return;
-    await call.report(call.peer, /** @type {any} */ (box('reason').value), box('words').value)
-      .then(() => say('Your report is sent', 'note'), (error) => setProblem(error.message));
-    box('words').value = '';
-  };
+  if (room) askAbout(room, /** @type {Call} */ (room).peer);
 });
 
 at('say').addEventListener('submit', (event) => {
@@ -385,51 +357,27 @@ addEventListener('keydown', (event) => {
   const typing = event.target instanceof Element && event.target.matches('input:not([type=checkbox]), select, textarea');
   if (event.key === 'Escape' && event.target === at('text')) return at('text').blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === 'm') mute();
-  if (event.key === 'n' && room && !room.name && !search) talk(true);
+  const key = event.key.toLowerCase();
+  if (key === 'm') mute();
+  if (key === 'n' && room && !room.name && !search) talk(true);
 });
 
 at('copy').addEventListener('click', async () => {
-  await navigator.clipboard.writeText(location.origin + location.pathname).catch(() => {});
-  at('copy').textContent = 'Copied';
-});
-
-at('test').addEventListener('click', async () => {
-  setProblem('');
+  const link = location.origin + location.pathname;
   try {
-    const { microphone } = await session();
-    if (!microphone) return;
-    if (!microphone.track) await microphone.open();
-    listenTo(microphone.stream);
-    listInputs();
-    at('heard').textContent = 'Say something.';
-    const until = Date.now() + 5000;
-    while (Date.now() < until) {
-      if (ownLevel() > 0.03) return void (at('heard').textContent = 'You are heard.');
-      await new Promise(requestAnimationFrame);
-    }
-    at('heard').textContent = 'Nothing is heard. Is it the right microphone, and is it on?';
-  } catch (error) {
-    failed(error);
+    await navigator.clipboard.writeText(link);
+    at('copy').textContent = 'Copied';
+  } catch {
+    // An http page, or a browser that does not let it.
+    setProblem(`The browser does not let this page copy. The link is ${link}`);
   }
 });
 
-async function listInputs() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  for (const [id, kind] of [['input', 'audioinput'], ['output', 'audiooutput']]) {
-    const select = /** @type {HTMLSelectElement} */ (at(/** @type {string} */ (id)));
-    const options = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== 'default');
-    const kept = select.value;
-    select.length = 1;
-    for (const { label, deviceId } of options) select.add(new Option(label || 'A device', deviceId));
-    select.value = options.some(({ deviceId }) => deviceId === kept) ? kept : '';
-  }
-  show('speaker', 'setSinkId' in remote && at('output').childElementCount > 1);
-}
-navigator.mediaDevices?.addEventListener('devicechange', listInputs);
-at('input').addEventListener('change', () => vm?.microphone?.open(box('input').value || undefined).catch(failed));
-at('output').addEventListener('change', () => {
-  for (const voice of [remote, ...voices.values()]) /** @type {any} */ (voice).setSinkId(box('output').value).catch(() => {});
+offerDevices({
+  begin: async () => (await session()).microphone,
+  microphone: () => vm?.microphone,
+  voices: () => [remote, ...voices.values()],
+  failed,
 });
 
 const TRANSPORTS = { ws: 'WebSocket', sse: 'event stream', poll: 'polling' };
