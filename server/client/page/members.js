@@ -1,13 +1,10 @@
 // @ts-check
 /** The members of a room with a name: a tile for each, and what plays them. */
 import { askAbout } from './conduct.js';
-import { toSpeaker } from './sound.js';
+import { toSpeaker, voices } from './sound.js';
 import { at, nameOf, say, showTiles } from './view.js';
 
 /** @typedef {import('../client.js').Peer} Peer */
-
-/** One element for each member: what is played needs one in all browsers. @type {Map<Peer, HTMLAudioElement>} */
-export const voices = new Map();
 
 /** @param {Peer} peer */
 function removeVoice(peer) {

@@ -3,12 +3,10 @@
 import { connect } from '../client.js';
 import { wished } from '../client/tell.js';
 import { keepAwake } from './awake.js';
-import { captionRoom, isCaption } from './captions.js';
 import { askAbout } from './conduct.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { showMembers, voices } from './members.js';
-import { listDevices, offerDevices, toSpeaker } from './sound.js';
-import { HELP, at, countUnread, nameOf, say, setProblem, setState, show } from './view.js';
+import { listDevices, offerDevices, voices } from './sound.js';
+import { HELP, at, countUnread, isCaption, nameOf, say, setProblem, setState, show } from './view.js';
 import { criteria } from './wishes.js';
 
 /**
@@ -275,6 +273,8 @@ async function joinRoom() {
     }
     if (began.microphone) listenTo(began.microphone.stream);
     listDevices();
+    // Who calls needs neither.
+    const [{ captionRoom }, { showMembers }] = await Promise.all([import('./captions.js'), import('./members.js')]);
     const joined = await began.join(roomName);
     if (joined.peers.size >= LARGEST_ROOM) {
       await joined.leave();

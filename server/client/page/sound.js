@@ -8,6 +8,10 @@ import { at, setProblem, show } from './view.js';
 const input = /** @type {HTMLSelectElement} */ (at('input'));
 const output = /** @type {HTMLSelectElement} */ (at('output'));
 
+/** What plays the members of a room, each its own element: what is played needs one in all browsers.
+ * @type {Map<import('../client.js').Peer, HTMLAudioElement>} */
+export const voices = new Map();
+
 /** Plays on the speaker that the user has chosen. @param {HTMLAudioElement} audio */
 export function toSpeaker(audio) {
   if ('setSinkId' in audio && audio.sinkId !== output.value) audio.setSinkId(output.value).catch(() => {});

@@ -96,6 +96,12 @@ export function say(text, whose, name) {
   return line;
 }
 
+/** The type of messages that bring captions, and no chat. */
+export const CAPTIONS = 'voicematch.captions';
+
+/** @param {any} data Of a message. */
+export const isCaption = (data) => data?.type === CAPTIONS;
+
 let unread = 0;
 
 /** @param {boolean} more Or: all have been read. */
