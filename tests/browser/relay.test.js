@@ -1,28 +1,12 @@
 /** Calls that go through a relay alone: Debian's coturn, with the credentials that the server gives. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, atEnd, browser, freePort, hears, listens, open, state, until, way } from './support.js';
+import { Relay, Server, browser, hears, open, state, until, way } from './support.js';
 
 /** Two who hide their addresses, and talk through the relay. @param {string[]} [flags] Of the server. */
 async function relayed(t, flags = []) {
-  const folder = mkdtempSync(join(tmpdir(), 'voicematch-turn-'));
-  const secret = 'a-secret-of-thirty-two-bytes-or-more';
-  writeFileSync(join(folder, 'secret'), `${secret}\n`, { mode: 0o600 });
-  const port = await freePort();
-  const turn = spawn('turnserver', [
-    '-n', '--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`, '--use-auth-secret', `--static-auth-secret=${secret}`,
-    '--realm=test', '--no-tls', '--no-dtls', '--no-cli', '--fingerprint', '--allow-loopback-peers', '--log-file=stdout', `--pidfile=${folder}/pid`, `--userdb=${folder}/db`,
-  ], { stdio: 'ignore' });
-  atEnd(t, () => {
-    turn.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
-  });
-  await until('coturn listens', () => listens(port));
-  const server = await Server.start(t, ['--turn-url', `turn:127.0.0.1:${port}`, '--turn-secret-file', join(folder, 'secret'), ...flags]);
+  const relay = await Relay.start(t);
+  const server = await Server.start(t, [...relay.flags, ...flags]);
   const chromium = await browser(t);
   const pages = [await open(chromium, server.url), await open(chromium, server.url)];
   for (const page of pages) {

@@ -73,3 +73,58 @@ test('a ninth is told that the room is full', async (t) => {
   await page.click('#talk');
   await until('it is said', async () => (await page.textContent('#problem')) === 'The room is full.');
 });
+
+test('the speaker that was chosen plays those who come later, too', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const join = async () => {
+    const page = await open(chromium, `${server.url}/r/tea`);
+    await page.click('#talk');
+    await state(page, 'room');
+    return page;
+  };
+  const [one] = [await join(), await join()];
+  await one.click('#sound summary');
+  const speaker = await one.locator('#output option').last().getAttribute('value');
+  assert.ok(speaker);
+  await one.selectOption('#output', speaker);
+  await join();
+  await until('all are there', async () => (await one.locator('.tile[data-state=connected]').count()) === 3);
+  const speakers = () => one.evaluate(() => [...document.querySelectorAll('audio')].map(({ sinkId }) => sinkId));
+  await until('all play there', async () => (await speakers()).every((id) => id === speaker));
+  assert.equal((await speakers()).length, 3, 'and the one of calls');
+});
+
+test('a member is reported and blocked: neither hears or reads the other any more, and the room goes on', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [];
+  for (let i = 0; i < 3; i++) {
+    pages.push(await open(chromium, `${server.url}/r/tea`));
+    await pages[i].click('#talk');
+    await state(pages[i], 'room');
+  }
+  const [one, rude, third] = pages;
+  for (const page of pages) await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
+  const button = one.getByRole('button', { name: 'Report or block Guest 2' });
+  await button.click();
+  assert.equal(await one.textContent('#report-title'), 'Report Guest 2');
+  await one.click('#report-dialog button.primary');
+  await until('it is said', async () => (await one.textContent('#log')).includes('Your report is sent'));
+  assert.equal(await server.metric('reports_total{reason="abuse"}'), 1);
+  await button.click();
+  await one.click('#block-member');
+  await until('it is said', async () => (await one.textContent('#log')).includes('You have blocked Guest 2'));
+  assert.equal(await server.metric('reports_total{reason="abuse"}'), 1);
+  await until('they are gone', async () => (await one.locator('.tile').count()) === 2);
+  await until('they hear nothing', async () => (await rude.locator('.tile[data-state=connected]').count()) === 2);
+  for (const [from, text] of [[rude, 'you cannot read this'], [third, 'but this']]) {
+    await from.fill('#text', text);
+    await from.press('#text', 'Enter');
+    await until('the third knows it', async () => (await third.textContent('#log')).includes(text));
+  }
+  await until('it arrives', async () => (await one.textContent('#log')).includes('but this'));
+  assert.ok(!(await one.textContent('#log')).includes('you cannot read this'));
+  await hears(one);
+  await hears(third);
+});

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Server, Tunnel, browser, open, says, state, tab, transcribed, until, user } from './support.js';
+import { Relay, Server, Tunnel, browser, open, says, state, tab, transcribed, until, user } from './support.js';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const pictures = join(fileURLToPath(new URL('../..', import.meta.url)), 'target/pictures');
@@ -111,9 +111,8 @@ test('what passes quickly: the prompt, a partner who is not there yet, words tha
   await look(page, '19-ringing-and-debug');
   await says(hidden, page, 'Can you hear me? My browser finds no way.');
   await until('it is marked', async () => (await page.textContent('#unread')) === '1 new');
-  // As when a way that was there is lost.
-  await page.evaluate(() => (document.getElementById('detail').textContent = 'The connection is interrupted'));
-  await look(page, '20-unread-and-interrupted');
+  await page.waitForSelector('#problem', { state: 'visible' });
+  await look(page, '20-unread-and-no-way');
   await page.evaluate(() => {
     navigator.mediaDevices.getUserMedia = async () => {
       throw new DOMException('gone', 'NotFoundError');
@@ -122,6 +121,25 @@ test('what passes quickly: the prompt, a partner who is not there yet, words tha
   });
   await page.waitForSelector('#problem', { state: 'visible' });
   await look(page, '21-microphone-gone');
+});
+
+test('a way that is lost', async (t) => {
+  const relay = await Relay.start(t);
+  const server = await Server.start(t, relay.flags);
+  const chromium = await browser(t);
+  const page = await watched(chromium, server.url);
+  const other = await open(chromium, server.url);
+  for (const each of [page, other]) {
+    await each.click('#sound summary');
+    await each.click('#relay');
+    await each.click('#talk');
+  }
+  for (const each of [page, other]) await state(each, 'call');
+  // All of the call goes through it.
+  relay.process.kill('SIGKILL');
+  await until('it is noticed', async () => (await page.textContent('#detail')) === 'The connection is interrupted');
+  assert.equal(await page.textContent('#status'), 'The connection is interrupted');
+  await look(page, '24-interrupted');
 });
 
 test('a match, from the first look to the end', async (t) => {
@@ -181,10 +199,11 @@ test('a microphone that is refused', async (t) => {
 test('a room', async (t) => {
   const server = await Server.start(t);
   const chromium = await browser(t);
-  const page = await watched(chromium, `${server.url}/r/tea`);
+  const page = await watched(chromium, `${server.url}/r/tea`, { permissions: ['microphone', 'clipboard-read', 'clipboard-write'] });
   await look(page, '11-room-before');
   await page.click('#copy');
   await until('it is said', async () => (await page.textContent('#copy')) === 'Copied');
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${server.url}/r/tea`);
   await page.click('#talk');
   await state(page, 'room');
   for (let i = 0; i < 3; i++) {
@@ -194,11 +213,16 @@ test('a room', async (t) => {
   }
   await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 4);
   await look(page, '12-room');
-  // What was said while nobody could hear it.
+  await page.getByRole('button', { name: 'Report or block Guest 2' }).click();
+  await look(page, '25-report-member');
+  await page.keyboard.press('Escape');
+  // What was said while nobody could hear it is not said by the next server.
   server.kill();
   await page.fill('#text', 'Is anybody there?');
   await page.press('#text', 'Enter');
-  await page.evaluate(() => document.querySelector('#log p.own').classList.add('lost'));
+  await server.restart();
+  await page.waitForSelector('#log p.own.lost');
+  server.kill();
   await until('it is noticed', async () => (await page.textContent('#line')).includes('Connection to the server lost'));
   await look(page, '23-room-reconnecting');
 });
@@ -217,6 +241,17 @@ test('a room whose call is transcribed', async (t) => {
   await look(pages[1], '15-captions');
   await pages[1].click('#untranscribed');
   await look(pages[1], '16-not-transcribed');
+});
+
+test('a link that the browser does not copy is shown', async (t) => {
+  const server = await Server.start(t);
+  // Browsers have no clipboard for http pages of other names than localhost.
+  const url = `http://tea.example:${server.port}/r/tea`;
+  const page = await watched(await browser(t, { flags: ['--host-resolver-rules=MAP tea.example 127.0.0.1'] }), url);
+  await page.click('#copy');
+  assert.equal(await page.textContent('#problem'), `The browser does not let this page copy. The link is ${url}`);
+  assert.equal(await page.textContent('#copy'), 'Copy link');
+  await look(page, '26-not-copied');
 });
 
 test('a server that is not there', async (t) => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -180,6 +180,29 @@ export class Engine {
     atEnd(t, () => engine.process.kill('SIGKILL'));
     await until('the engine listens', () => listens(engine.port));
     return engine;
+  }
+}
+
+/** Debian's coturn, with the credentials that a server with its flags gives. */
+export class Relay {
+  /** @param {import('node:test').TestContext} t */
+  static async start(t) {
+    const relay = new Relay();
+    const folder = mkdtempSync(join(tmpdir(), 'voicematch-turn-'));
+    const secret = 'a-secret-of-thirty-two-bytes-or-more';
+    writeFileSync(join(folder, 'secret'), `${secret}\n`, { mode: 0o600 });
+    const port = await freePort();
+    relay.process = spawn('turnserver', [
+      '-n', '--listening-ip=127.0.0.1', '--relay-ip=127.0.0.1', `--listening-port=${port}`, '--use-auth-secret', `--static-auth-secret=${secret}`,
+      '--realm=test', '--no-tls', '--no-dtls', '--no-cli', '--fingerprint', '--allow-loopback-peers', '--log-file=stdout', `--pidfile=${folder}/pid`, `--userdb=${folder}/db`,
+    ], { stdio: 'ignore' });
+    atEnd(t, () => {
+      relay.process.kill('SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    });
+    await until('coturn listens', () => listens(port));
+    relay.flags = ['--turn-url', `turn:127.0.0.1:${port}`, '--turn-secret-file', join(folder, 'secret')];
+    return relay;
   }
 }
 

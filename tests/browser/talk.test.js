@@ -111,16 +111,35 @@ test('who waits can stop, and is matched with nobody', async (t) => {
   await until('one waits', async () => (await server.metric('matchmaking_waiting_users{pool="anyone"}')) === 1);
 });
 
-test('interests that both have are said', async (t) => {
+test('interests that both have are said, and stay where they can be read', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [await open(chromium, server.url), await open(chromium, server.url)];
+  for (const [i, page] of pages.entries()) {
+    await page.getByText('Music', { exact: true }).click();
+    await page.getByText(['Films', 'Games'][i], { exact: true }).click();
+    await page.fill('#more', 'Sailing');
+    await page.press('#more', 'Enter');
+  }
+  for (const page of pages) {
+    await state(page, 'call');
+    assert.equal(await page.textContent('#log p.note'), 'You both like music, sailing');
+  }
+});
+
+test('a word of the user is as long as the server takes it, in whatever letters', async (t) => {
   const server = await Server.start(t);
   const chromium = await browser(t);
   const pages = [await open(chromium, server.url), await open(chromium, server.url)];
   for (const page of pages) {
-    await page.getByText('Music', { exact: true }).click();
-    await page.fill('#more', 'Sailing');
+    await page.fill('#more', '\u0416'.repeat(33));
+    assert.equal(await page.inputValue('#more'), '\u0416'.repeat(32), 'the user sees what is taken');
     await page.press('#more', 'Enter');
   }
-  for (const page of pages) await state(page, 'call');
+  for (const page of pages) {
+    await state(page, 'call');
+    assert.equal(await page.textContent('#log p.note'), `You both like ${'\u0436'.repeat(32)}`);
+  }
 });
 
 test('mute is heard on the other side', async (t) => {
@@ -149,6 +168,13 @@ test('whom one blocks one never meets again; what one reports is sent', async (t
   await one.click('#report-dialog button.primary');
   await until('it is said', async () => (await one.textContent('#log')).includes('Your report is sent'));
   assert.equal(await server.metric('reports_total{reason="spam"}'), 1);
+  // A report that is begun and not sent.
+  await one.click('#report');
+  await one.keyboard.press('Escape');
+  // What is said after it has come after it.
+  await says(one, other, 'it was nothing');
+  assert.equal(await server.metric('reports_total{reason="spam"}'), 1);
+  assert.equal(await one.getByText('Your report is sent').count(), 1);
   await one.click('#block');
   await state(one, 'idle');
   await state(other, 'idle');
@@ -203,6 +229,77 @@ test('nothing is loaded from elsewhere, and little from here', async (t) => {
   assert.deepEqual([...hosts].filter(Boolean), [new URL(server.url).host]);
   t.diagnostic(`${bytes} bytes`);
   assert.ok(bytes < 40 * 1024, `${bytes} bytes`);
+});
+
+test('the icon of the tab shows the state, and keys work while capitals are locked', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const one = await open(chromium, server.url);
+  const icon = async () => decodeURIComponent(await one.getAttribute('link[rel=icon]', 'href'));
+  assert.match(await icon(), /fill="none" stroke="#0a7d55"/);
+  await one.click('#talk');
+  await state(one, 'waiting');
+  assert.match(await icon(), /stroke-dasharray/);
+  const other = await open(chromium, server.url);
+  await other.click('#talk');
+  await state(one, 'call');
+  assert.match(await icon(), /fill="#0a7d55"/);
+  // As a keyboard with CapsLock says it.
+  await one.press('body', 'M');
+  assert.equal(await one.getAttribute('#mute', 'aria-pressed'), 'true');
+  await one.press('body', 'N');
+  await state(one, 'waiting');
+});
+
+test('who finds no way to a partner is told what may help', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const [hidden, other] = [await open(chromium, server.url), await open(chromium, server.url)];
+  // This server has no relay.
+  await hidden.click('#sound summary');
+  await hidden.click('#relay');
+  for (const page of [hidden, other]) await page.click('#talk');
+  await until('it is said', async () => /You hide your address, which needs a TURN server/.test(await hidden.textContent('#problem')));
+  await until('it is said', async () => /Another network may help/.test(await other.textContent('#problem')));
+  await hidden.click('#leave');
+  await hidden.click('#relay');
+  for (const page of [hidden, other]) await page.click('#talk');
+  for (const page of [hidden, other]) {
+    await state(page, 'call');
+    assert.ok(await page.isHidden('#problem'));
+  }
+});
+
+test('a screen stays on for each call, by one lock, and none is left behind', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const locks = () => {
+    window.locks = [];
+    const request = navigator.wakeLock.request.bind(navigator.wakeLock);
+    navigator.wakeLock.request = async (type) => {
+      const lock = await request(type);
+      window.locks.push(lock);
+      return lock;
+    };
+  };
+  const one = await open(chromium, server.url, {}, locks);
+  const held = () => one.evaluate(() => window.locks.filter(({ released }) => !released).length);
+  const others = [await open(chromium, server.url), await open(chromium, server.url)];
+  await one.click('#talk');
+  await others[0].click('#talk');
+  await state(one, 'call');
+  await until('it is on', async () => (await held()) === 1);
+  // As a browser does with a tab that is hidden, and tells it when it is seen again.
+  await one.evaluate(() => window.locks.at(-1).release());
+  await one.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+  await until('it is on again', async () => (await held()) === 1);
+  await others[1].click('#talk');
+  await one.click('#talk');
+  await state(one, 'call');
+  await says(one, others[1], 'you are new');
+  assert.equal(await held(), 1);
+  await one.click('#leave');
+  await until('none is left', async () => (await held()) === 0);
 });
 
 /** Has pressed Talk by itself, without a microphone: where there is one a browser plays before a click, too. */

@@ -3,7 +3,7 @@
  * Captions of a room. The server tells what was said to the host alone, who passes it on to the others as messages of the room:
  * whoever is named there as host is so only by their own word, so the page says whose captions they are.
  */
-import { at, nameOf, setProblem, show } from './view.js';
+import { CAPTIONS as TYPE, at, isCaption, nameOf, setProblem, show } from './view.js';
 
 /**
  * @typedef {import('../client.js').Voicematch} Voicematch @typedef {import('../client.js').Room} Room @typedef {import('../client.js').Peer} Peer
@@ -16,8 +16,6 @@ import { at, nameOf, setProblem, show } from './view.js';
  * @property {number} [seq]
  */
 
-const TYPE = 'voicematch.captions';
-
 /** How often captions are passed on at the most, in milliseconds, and how many at once. */
 const SHARE = 250;
 const BATCH = 20;
@@ -26,9 +24,6 @@ const KEPT = 200;
 const LENGTH = 1000;
 /** How long words are shown that nothing follows, in milliseconds. */
 const STALE = 8000;
-
-/** @param {any} data Of a message. */
-export const isCaption = (data) => data?.type === TYPE;
 
 /** The host's token, from the link that was opened; this tab keeps it, and the address shows it no longer. @param {string} room */
 export function hostToken(room) {

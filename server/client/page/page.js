@@ -1,9 +1,13 @@
 // @ts-check
 /** The page: one button, one circle that is the state of the call, and a chat. */
 import { connect } from '../client.js';
-import { captionRoom, isCaption } from './captions.js';
+import { wished } from '../client/tell.js';
+import { keepAwake } from './awake.js';
+import { askAbout } from './conduct.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTiles } from './view.js';
+import { listDevices, offerDevices, voices } from './sound.js';
+import { HELP, at, countUnread, isCaption, nameOf, say, setProblem, setState, show } from './view.js';
+import { criteria } from './wishes.js';
 
 /**
  * @typedef {import('../client.js').Voicematch} Voicematch
@@ -15,6 +19,9 @@ import { HELP, at, countUnread, nameOf, say, setProblem, setState, show, showTil
 /** The largest room: everybody sends to everybody. */
 const LARGEST_ROOM = 8;
 
+/** How long a partner whom nothing reaches is waited for until the user is told what may help, in milliseconds. */
+const SLOW = 6000;
+
 /** How often levels are shown, and how long a microphone is silent before the user is asked about it, in milliseconds. */
 const TICK = 80;
 const QUIET = 4000;
@@ -22,8 +29,8 @@ const QUIET = 4000;
 /** @type {Voicematch | null} */ let vm = null;
 /** @type {Room | null} */ let room = null;
 /** @type {AbortController | null} */ let search = null;
-/** @type {WakeLockSentinel | null} */ let wakeLock = null;
 let mayListen = false;
+/** Until the user takes it back, whatever becomes of the session. */ let isMuted = false;
 /** Whether the user ends it, and not the partner. */ let leaves = false;
 let waitingSince = 0;
 const roomName = /^\/r\/([\w-]{1,64})$/.exec(location.pathname)?.[1] ?? '';
@@ -46,12 +53,10 @@ function session() {
 }
 
 async function begin() {
-  const began = await connect(undefined, {
-    media: mayListen ? 'listen' : true,
-    report: box('consent').checked,
-    rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
-  });
+  const began = await connect(undefined, { media: mayListen ? 'listen' : true, ...choices() });
   vm = began;
+  // The user may have chosen otherwise meanwhile.
+  Object.assign(began.options, choices());
   note('session');
   vm.addEventListener('state', () => {
     note(`${began.state} ${began.transport}`);
@@ -66,40 +71,52 @@ async function begin() {
     idle();
   });
   const { microphone } = began;
+  // Of the session before: what the button says holds.
+  microphone?.mute(isMuted);
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
-    listInputs();
+    listDevices();
     if (room) setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
   return began;
 }
 
+/** What the user lets calls do. @returns {Pick<import('../client.js').Options, 'report' | 'rtc'>} */
+const choices = () => ({
+  report: box('consent').checked,
+  rtc: box('relay').checked ? { iceTransportPolicy: 'relay' } : {},
+});
+// It holds for each call that begins from then on.
+for (const id of ['consent', 'relay']) at(id).addEventListener('change', () => vm && Object.assign(vm.options, choices()));
+
 function idle() {
   room = null;
   search = null;
   show('hear', false);
-  wakeLock?.release();
-  wakeLock = null;
+  keepAwake(false);
   setState('idle', roomName ? `The room ${roomName}` : 'Talk with somebody new');
   if (roomName) at('talk').textContent = 'Join the room';
   showLine();
 }
 
-/** @param {any} error */
-function failed(error) {
-  if (error.name === 'AbortError') return idle();
-  note(`failed ${error.code ?? error}`);
-  setProblem(HELP[error.code] ?? error.message);
-  show('listen', ['microphone_refused', 'no_microphone', 'microphone_busy'].includes(error.code));
-  idle();
+/** Shows where the user is: in the call, if that goes on, or nowhere. */
+function settle() {
+  if (!room || vm?.room !== room) return idle();
+  if (!room.name) showCall(/** @type {Call} */ (room));
 }
 
-function criteria() {
-  const chosen = [...document.querySelectorAll('[name=interest]:checked')].map((input) => /** @type {HTMLInputElement} */ (input).value);
-  const more = box('more').value.trim().toLowerCase();
-  const interests = more ? [...chosen, more] : chosen;
-  return interests.length ? { interests } : undefined;
+/** @param {any} error */
+function failed(error) {
+  if (error.name !== 'AbortError') {
+    note(`failed ${error.code ?? error}`);
+    setProblem(HELP[error.code] ?? error.message);
+    const isRefused = ['microphone_refused', 'no_microphone', 'microphone_busy'].includes(error.code);
+    // Who still has a microphone would be heard all the same.
+    show('listen', isRefused && !vm?.microphone?.track);
+  }
+  // A search goes on without the microphone that was chosen meanwhile, and ends by itself.
+  if (!search) settle();
 }
 
 /** The search before: one that was taken back ends before the next begins. */
@@ -116,9 +133,12 @@ function talk(next) {
 
 /** Takes the search back. */
 function stop() {
+  // Who does not answer the browser may not want to speak.
+  show('listen', document.body.dataset.state === 'asking');
   search?.abort();
+  search = null;
   // The microphone or the server may take their time; the button does not.
-  if (!room) idle();
+  settle();
 }
 
 /** Microphone, session, partner: each only if it is not there yet. @param {boolean} next @param {AbortController} controller */
@@ -128,9 +148,10 @@ async function look(next, controller) {
     const began = await session();
     controller.signal.throwIfAborted();
     if (began.microphone && !began.microphone.track && !mayListen) setState('asking', 'Please allow it');
-    if (!mayListen) await (began.microphone?.track ? undefined : began.microphone?.open());
+    // Nobody may ever answer the browser, and the user goes on without.
+    if (!mayListen && began.microphone && !began.microphone.track) await wished(began.microphone.open(), controller.signal);
     if (began.microphone) listenTo(began.microphone.stream);
-    listInputs();
+    listDevices();
     controller.signal.throwIfAborted();
     waitingSince = Date.now();
     setState('waiting', 'Looking for somebody');
@@ -142,7 +163,7 @@ async function look(next, controller) {
     controller.signal.throwIfAborted();
     search = null;
     enter(call);
-    setState('ringing', call.sharedInterests.length ? `You both like ${call.sharedInterests.join(', ')}` : 'A partner is found');
+    showCall(call);
     meet(call);
   } catch (error) {
     if (search !== controller) return;
@@ -151,25 +172,48 @@ async function look(next, controller) {
   }
 }
 
+/** What is wrong with the way to the partner. */
+const TROUBLE = /** @type {Record<string, string>} */ ({
+  interrupted: 'The connection is interrupted', failed: 'No way to the partner yet',
+});
+
+/** @param {Call} call */
+function showCall({ peer }) {
+  const wasThere = peer.record.setup_ms !== undefined;
+  const trouble = TROUBLE[peer.state];
+  setState(wasThere ? 'call' : 'ringing', trouble ?? (wasThere ? peer.member.name || 'Say hello' : 'A partner is found'));
+  if (trouble) at('status').textContent = trouble;
+}
+
+/** What the user was told last of a partner who cannot be reached. */ let noWay = '';
+
+/** Says what may help if the partner has never been reached. @param {Call} call */
+function helpWithWay(call) {
+  if (room !== call || search || call.peer.record.setup_ms !== undefined) return;
+  noWay = call.peer.pc.getConfiguration().iceTransportPolicy === 'relay'
+    ? 'There is no way to your partner yet. You hide your address, which needs a TURN server: show it, below, and press Next.'
+    : 'There is no way to your partner yet. Another network may help, on either side. You can write meanwhile, or press Next.';
+  setProblem(noWay);
+}
+
 /** @param {Call} call */
 function meet(call) {
   at('log').replaceChildren();
+  if (call.sharedInterests.length) say(`You both like ${call.sharedInterests.join(', ')}`, 'note');
   if (box('tone').checked) ring();
   if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
-  const name = call.peer.member.name ?? '';
   call.peer.addEventListener('state', () => {
     const { state } = call.peer;
     note(`call ${state}`);
-    if (room !== call) return;
-    if (state === 'connected') {
-      setState('call', name || 'Say hello');
-      setProblem('');
-    }
-    if (state === 'interrupted') at('detail').textContent = 'The connection is interrupted';
-    if (state === 'failed') at('detail').textContent = 'No way to the partner yet';
     showLine();
+    // Who looks for the next one sees that.
+    if (room !== call || search) return;
+    if (state === 'connected' && at('problem').textContent === noWay) setProblem('');
+    if (state === 'failed') helpWithWay(call);
+    showCall(call);
   });
   call.peer.addEventListener('quality', showLine);
+  setTimeout(() => helpWithWay(call), SLOW);
   hear(call.peer, remote);
 }
 
@@ -204,7 +248,7 @@ function enter(entered) {
     if (!leaves && vm?.state !== 'closed') say(detail === 'lost' ? 'Your partner is lost' : 'Your partner has left', 'note');
     idle();
   });
-  navigator.wakeLock?.request('screen').then((lock) => (wakeLock = lock), () => {});
+  keepAwake(true);
   if ('mediaSession' in navigator) {
     try {
       navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), leave);
@@ -215,16 +259,7 @@ function enter(entered) {
   }
 }
 
-/** One element for each member: what is played needs one in all browsers. @type {Map<Peer, HTMLAudioElement>} */
-const voices = new Map();
-
 /** Whether the user is on the way into the room. */ let joins = false;
-
-/** @param {Peer} peer */
-function removeVoice(peer) {
-  voices.get(peer)?.remove();
-  voices.delete(peer);
-}
 
 async function joinRoom() {
   if (joins) return;
@@ -237,39 +272,18 @@ async function joinRoom() {
       await began.microphone?.open();
     }
     if (began.microphone) listenTo(began.microphone.stream);
-    listInputs();
+    listDevices();
+    // Who calls needs neither.
+    const [{ captionRoom }, { showMembers }] = await Promise.all([import('./captions.js'), import('./members.js')]);
     const joined = await began.join(roomName);
     if (joined.peers.size >= LARGEST_ROOM) {
       await joined.leave();
       return failed({ code: 'room_full' });
     }
     enter(joined);
-    const changed = () => {
-      if (room !== joined) return;
-      showTiles(joined.peers);
-      for (const peer of joined.peers.values()) if (!voices.has(peer)) addVoice(peer);
-      showLine();
-    };
-    joined.addEventListener('joined', changed);
-    joined.addEventListener('left', (/** @type {any} */ { detail }) => {
-      say(`${nameOf(detail)} has left`, 'note');
-      removeVoice(detail);
-      changed();
-    });
-    joined.addEventListener('ended', () => [...voices.keys()].forEach(removeVoice));
-    /** @param {Peer} peer */
-    const addVoice = (peer) => {
-      const voice = /** @type {HTMLAudioElement} */ (remote.cloneNode());
-      voice.removeAttribute('id');
-      remote.after(voice);
-      voices.set(peer, voice);
-      hear(peer, voice);
-      peer.addEventListener('state', changed);
-      peer.addEventListener('quality', showLine);
-    };
     setState('room', roomName);
     captionRoom(joined, began);
-    changed();
+    showMembers(joined, hear, showLine);
   } catch (error) {
     failed(error);
   } finally {
@@ -279,9 +293,9 @@ async function joinRoom() {
 
 function mute() {
   if (!room) return;
-  const muted = !vm?.microphone?.muted;
-  room.mute(muted);
-  at('mute').setAttribute('aria-pressed', String(muted));
+  isMuted = !isMuted;
+  room.mute(isMuted);
+  at('mute').setAttribute('aria-pressed', String(isMuted));
 }
 
 /** @param {Event} [event] */
@@ -315,18 +329,14 @@ remote.addEventListener('pause', () => offerSound(Boolean(remote.srcObject)));
 remote.addEventListener('playing', () => show('hear', false));
 at('block').addEventListener('click', async () => {
   leaves = true;
-  if (room) await room.block(/** @type {Call} */ (room).peer).catch(failed);
+  if (!room) return;
+  await room.block(/** @type {Call} */ (room).peer).catch((error) => {
+    leaves = false;
+    failed(error);
+  });
 });
 at('report').addEventListener('click', () => {
-  const call = /** @type {Call} */ (room);
-  const dialog = /** @type {HTMLDialogElement} */ (at('report-dialog'));
-  dialog.showModal();
-  dialog.onclose = async () => {
-    if (dialog.returnValue !== 'send') return;
-    await call.report(call.peer, /** @type {any} */ (box('reason').value), box('words').value)
-      .then(() => say('Your report is sent', 'note'), (error) => setProblem(error.message));
-    box('words').value = '';
-  };
+  if (room) askAbout(room, /** @type {Call} */ (room).peer);
 });
 
 at('say').addEventListener('submit', (event) => {
@@ -347,51 +357,27 @@ addEventListener('keydown', (event) => {
   const typing = event.target instanceof Element && event.target.matches('input:not([type=checkbox]), select, textarea');
   if (event.key === 'Escape' && event.target === at('text')) return at('text').blur();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === 'm') mute();
-  if (event.key === 'n' && room && !room.name && !search) talk(true);
+  const key = event.key.toLowerCase();
+  if (key === 'm') mute();
+  if (key === 'n' && room && !room.name && !search) talk(true);
 });
 
 at('copy').addEventListener('click', async () => {
-  await navigator.clipboard.writeText(location.origin + location.pathname).catch(() => {});
-  at('copy').textContent = 'Copied';
-});
-
-at('test').addEventListener('click', async () => {
-  setProblem('');
+  const link = location.origin + location.pathname;
   try {
-    const { microphone } = await session();
-    if (!microphone) return;
-    if (!microphone.track) await microphone.open();
-    listenTo(microphone.stream);
-    listInputs();
-    at('heard').textContent = 'Say something.';
-    const until = Date.now() + 5000;
-    while (Date.now() < until) {
-      if (ownLevel() > 0.03) return void (at('heard').textContent = 'You are heard.');
-      await new Promise(requestAnimationFrame);
-    }
-    at('heard').textContent = 'Nothing is heard. Is it the right microphone, and is it on?';
-  } catch (error) {
-    failed(error);
+    await navigator.clipboard.writeText(link);
+    at('copy').textContent = 'Copied';
+  } catch {
+    // An http page, or a browser that does not let it.
+    setProblem(`The browser does not let this page copy. The link is ${link}`);
   }
 });
 
-async function listInputs() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  for (const [id, kind] of [['input', 'audioinput'], ['output', 'audiooutput']]) {
-    const select = /** @type {HTMLSelectElement} */ (at(/** @type {string} */ (id)));
-    const options = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== 'default');
-    const kept = select.value;
-    select.length = 1;
-    for (const { label, deviceId } of options) select.add(new Option(label || 'A device', deviceId));
-    select.value = options.some(({ deviceId }) => deviceId === kept) ? kept : '';
-  }
-  show('speaker', 'setSinkId' in remote && at('output').childElementCount > 1);
-}
-navigator.mediaDevices?.addEventListener('devicechange', listInputs);
-at('input').addEventListener('change', () => vm?.microphone?.open(box('input').value || undefined).catch(failed));
-at('output').addEventListener('change', () => {
-  for (const voice of [remote, ...voices.values()]) /** @type {any} */ (voice).setSinkId(box('output').value).catch(() => {});
+offerDevices({
+  begin: async () => (await session()).microphone,
+  microphone: () => vm?.microphone,
+  voices: () => [remote, ...voices.values()],
+  failed,
 });
 
 const TRANSPORTS = { ws: 'WebSocket', sse: 'event stream', poll: 'polling' };
@@ -437,10 +423,9 @@ let tick = 0;
 
 setInterval(() => {
   tick++;
-  const muted = vm?.microphone?.muted;
-  const own = muted ? 0 : ownLevel();
+  const own = isMuted ? 0 : ownLevel();
   // A microphone that works is never quite silent; another program has taken it, or it has a switch of its own.
-  quiet = room && !muted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
+  quiet = room && !isMuted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
   if (quiet * TICK === QUIET) setProblem('Nothing comes from your microphone. Is it switched off, or in use elsewhere?');
   if (!at('levels').hidden) {
     const other = room ? /** @type {Call} */ (room).peer?.level ?? 0 : 0;

@@ -16,6 +16,7 @@ export const HELP = /** @type {Record<string, string>} */ ({
   replaced: 'This session goes on in another tab.',
   banned: 'You are kept out of this server.',
   disconnected: 'Who runs this server has ended your session.',
+  invalid_criteria: 'The server does not take these interests. Change them, then press Talk.',
   rate_limited: 'That was too much at once. Wait a little, then press Talk.',
   server_full: 'The server is full. Try again in a minute.',
   draining: 'The server is restarting. Try again in a minute.',
@@ -38,6 +39,17 @@ const STATES = {
   room: { word: 'Room', button: 'Leave the room', said: 'You are in the room' },
 };
 
+const icon = /** @type {HTMLLinkElement} */ (document.querySelector('link[rel=icon]'));
+
+/** The icon of the tab: a ring, a broken one while the user waits, a full one in a call. @param {string} state */
+function setIcon(state) {
+  const look = state === 'idle' ? 'fill="none" stroke="#0a7d55"'
+    : state === 'call' || state === 'room' ? 'fill="#0a7d55" stroke="#0a7d55"'
+    : 'fill="none" stroke="#b87a00" stroke-dasharray="9 5"';
+  const drawn = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="13" ${look} stroke-width="5"/></svg>`;
+  icon.href = `data:image/svg+xml,${encodeURIComponent(drawn)}`;
+}
+
 /** @param {keyof STATES} state @param {string} [detail] */
 export function setState(state, detail = '') {
   const { word, button, said } = /** @type {{word: string, button: string, said: string}} */ (STATES[state]);
@@ -48,6 +60,7 @@ export function setState(state, detail = '') {
   talk.textContent = button;
   talk.disabled = false;
   at('status').textContent = `${said}. ${state === 'waiting' ? '' : detail}`;
+  setIcon(state);
   document.title = state === 'idle' ? 'voicematch' : `${word} - voicematch`;
   const together = state === 'ringing' || state === 'call';
   show('mute', together || state === 'room');
@@ -83,6 +96,12 @@ export function say(text, whose, name) {
   return line;
 }
 
+/** The type of messages that bring captions, and no chat. */
+export const CAPTIONS = 'voicematch.captions';
+
+/** @param {any} data Of a message. */
+export const isCaption = (data) => data?.type === CAPTIONS;
+
 let unread = 0;
 
 /** @param {boolean} more Or: all have been read. */
@@ -99,23 +118,44 @@ const STATE_OF_PEER = /** @type {Record<string, string>} */ ({
   connecting: 'connecting', connected: 'here', interrupted: 'away', failed: 'no way found', closed: 'gone',
 });
 
-/** @param {Map<string, import('../client.js').Peer>} peers */
-export function showTiles(peers) {
-  at('tiles').replaceChildren(
-    tile('You', 'here', 'connected', 'you'),
-    ...[...peers.values()].map((peer) =>
-      tile(nameOf(peer), STATE_OF_PEER[peer.state] ?? peer.state, peer.state, peer.member.id)),
-  );
+/** @typedef {import('../client.js').Peer} Peer */
+/** A tile stays while its user does: it may have the focus. @type {WeakMap<Peer, HTMLElement>} */
+const tiles = new WeakMap();
+const own = tile('You');
+
+/** @param {Map<string, Peer>} peers @param {(peer: Peer) => void} act What the user wants done about somebody. */
+export function showTiles(peers, act) {
+  fill(own, 'here', 'connected', 'you');
+  const shown = [own, ...[...peers.values()].map((peer) => {
+    const its = tiles.get(peer) ?? tile(nameOf(peer), () => act(peer));
+    tiles.set(peer, its);
+    fill(its, STATE_OF_PEER[peer.state] ?? peer.state, peer.state, peer.member.id);
+    return its;
+  })];
+  for (const former of [...at('tiles').children]) if (!shown.includes(/** @type {HTMLElement} */ (former))) former.remove();
+  at('tiles').append(...shown.filter(({ isConnected }) => !isConnected));
 }
 
-/** @param {string} name @param {string} words @param {string} state @param {string} id */
-function tile(name, words, state, id) {
+/** @param {string} name @param {() => void} [act] Nothing is done about oneself. */
+function tile(name, act) {
   const tile = document.createElement('li');
   tile.className = 'tile';
+  tile.append(name, document.createElement('small'));
+  if (act) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = 'Report or block';
+    button.setAttribute('aria-label', `Report or block ${name}`);
+    button.onclick = act;
+    tile.append(button);
+  }
+  return tile;
+}
+
+/** @param {HTMLElement} tile @param {string} words @param {string} state @param {string} id */
+function fill(tile, words, state, id) {
   tile.dataset.state = state;
   tile.dataset.id = id;
-  const small = document.createElement('small');
-  small.textContent = words;
-  tile.append(name, small);
-  return tile;
+  const small = /** @type {HTMLElement} */ (tile.querySelector('small'));
+  if (small.textContent !== words) small.textContent = words;
 }
