@@ -21,6 +21,7 @@ async function nginx(t, server, more = '') {
   writeFileSync(join(folder, 'nginx.conf'), `daemon off; error_log ${folder}/error.log; ${example
     .replace('server 127.0.0.1:8080', `server 127.0.0.1:${server.port}`)
     .replace('listen 443', `listen 127.0.0.1:${port}`)
+    .replace('listen [::]:443', `listen [::1]:${port}`)
     .replace('location / {', `${more} location / {`)}`);
   const nginx = spawn('nginx', ['-p', folder, '-c', 'nginx.conf'], { stdio: 'ignore' });
   atEnd(t, () => {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     path::Path,
     process::Command,
 };
@@ -48,6 +48,7 @@ async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&
         let text = text
             .replace("127.0.0.1:8080", &server.public.to_string())
             .replace("443 ssl", &format!("{port} ssl"))
+            .replace("443 v4v6", &format!("{port} v4v6"))
             // The clients of this test call the server by no name.
             .replace("localhost:443", &format!(":{port}"));
         folder.write(example, &text);
@@ -111,6 +112,16 @@ async fn serves(proxy: &Proxy, server: &TestServer) {
     assert_eq!(server.metric("limit_hits_total", limit).await, before + 1.0);
 }
 
+/// Who has an IPv6 address reaches it too, where this machine has one.
+async fn is_reached_by_ipv6(proxy: &Proxy) {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let address = (Ipv6Addr::LOCALHOST, proxy.address.port());
+    let connected = TcpStream::connect(address).await;
+    assert!(connected.is_ok(), "{connected:?}");
+}
+
 /// A user who says to be at another address is still at their own.
 async fn sees_through_claims(proxy: &Proxy, server: &TestServer) {
     let source: IpAddr = [127, 0, 0, 2].into();
@@ -152,6 +163,7 @@ async fn nginx_as_in_the_example() {
     })
     .await;
     assert!(!fs::read_to_string(&log).unwrap().contains("secret"));
+    is_reached_by_ipv6(&proxy).await;
     serves(&proxy, &server).await;
     sees_through_claims(&proxy, &server).await;
 }
@@ -176,6 +188,7 @@ async fn haproxy_as_in_the_example() {
     let server = TestServer::start(&[&TWO_EACH[..], &["--proxy-protocol"]].concat()).await;
     let program = ["haproxy", "-db", "-f", "haproxy.cfg"];
     let proxy = start(&folder, "haproxy.cfg", &server, &program).await;
+    is_reached_by_ipv6(&proxy).await;
     serves(&proxy, &server).await;
     sees_through_claims(&proxy, &server).await;
 }

@@ -1,7 +1,18 @@
 //! Behind a proxy: whose address counts, and whom the server believes.
 
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpStream, UnixStream},
+};
+
 use crate::support::{
-    Process, RawSocket, TestServer, binary, eventually, http::Response, raw::handshake,
+    Process, RawSocket, TestServer, binary, eventually,
+    http::Response,
+    jwt::{Folder, certificate},
+    raw::handshake,
+    tunnel::connector,
+    within,
 };
 
 /// A handshake with more header lines, and its answer.
@@ -229,7 +240,7 @@ async fn what_is_no_proxy_header_costs_its_sender_only() {
         let mut said = Vec::new();
         let end = tokio::io::AsyncReadExt::read_to_end(&mut socket.stream, &mut said);
         // Bytes that nobody has read make the end a reset.
-        let _ = crate::support::within("the end", end).await;
+        let _ = within("the end", end).await;
         assert!(said.is_empty(), "{bytes:?}");
     }
     let reason = r#"reason="proxy_header""#;
@@ -260,4 +271,72 @@ async fn who_is_no_trusted_proxy_sends_no_header() {
     liar.write(&[&proxied([203, 0, 113, 7]), &request[..]].concat())
         .await;
     assert_eq!(liar.response().await.status, 400);
+}
+
+/// The status of the answer to a handshake.
+async fn shaken(mut stream: impl AsyncRead + AsyncWrite + Unpin, server: &TestServer) -> String {
+    stream
+        .write_all(handshake(server).as_bytes())
+        .await
+        .unwrap();
+    let mut line = String::new();
+    let mut answer = BufReader::new(stream);
+    within("the answer", answer.read_line(&mut line))
+        .await
+        .unwrap();
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_proxy_header_stands_before_the_tls_of_its_user() {
+    let folder = Folder::new("proxy-tls");
+    let (chain, key) = certificate(&folder, "certificate");
+    let flags = [
+        &BY_PROXY_HEADER[..],
+        &["--tls-cert", &chain, "--tls-key", &key],
+    ];
+    let server = TestServer::start(&flags.concat()).await;
+    let connect = async |user: [u8; 4]| {
+        let mut socket = TcpStream::connect(server.public).await.unwrap();
+        socket.write_all(&proxied(user)).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        connector(&chain, &[]).connect(name, socket).await
+    };
+    let mut first = connect([203, 0, 113, 7]).await.unwrap();
+    assert_eq!(shaken(&mut first, &server).await, "101");
+    let second = connect([203, 0, 113, 7]).await.unwrap();
+    assert_eq!(shaken(second, &server).await, "429");
+    let other = connect([203, 0, 113, 8]).await.unwrap();
+    assert_eq!(shaken(other, &server).await, "101");
+    // Without the header it is no TLS of a user.
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket = TcpStream::connect(server.public).await.unwrap();
+    assert!(connector(&chain, &[]).connect(name, socket).await.is_err());
+    let reason = r#"reason="proxy_header""#;
+    server
+        .reaches("connections_refused_total", reason, 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_proxy_header_comes_over_a_unix_socket_too() {
+    let folder = Folder::new("proxy-unix");
+    let path = folder.path("public.sock");
+    let unix = format!("unix:{path}");
+    let flags = [
+        &BY_PROXY_HEADER[..],
+        &["--trusted-proxy", "unix", "--listen", &unix],
+    ];
+    let server = TestServer::start(&flags.concat()).await;
+    let connect = async |user: [u8; 4]| {
+        let mut socket = UnixStream::connect(&path).await.unwrap();
+        socket.write_all(&proxied(user)).await.unwrap();
+        socket
+    };
+    let mut first = connect([203, 0, 113, 7]).await;
+    assert_eq!(shaken(&mut first, &server).await, "101");
+    let second = connect([203, 0, 113, 7]).await;
+    assert_eq!(shaken(second, &server).await, "429");
+    let other = connect([203, 0, 113, 8]).await;
+    assert_eq!(shaken(other, &server).await, "101");
 }
