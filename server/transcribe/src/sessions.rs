@@ -8,6 +8,7 @@ use std::{
 };
 
 use dashmap::{DashMap, Entry as Slot};
+use futures_util::future::join_all;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval};
 use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
 
@@ -17,7 +18,7 @@ use crate::{
     bridge::Bridges,
     parts::Parts,
     record::{Participant, Record, RowId, Session as Row},
-    session::{Attachment, Log, Person, Session},
+    session::{Attachment, LAST_WORDS, Log, Person, Session},
     store::{
         Store, StoreError,
         writer::{Health, Left, Outcome, Receipt, Where, Writer},
@@ -350,8 +351,8 @@ impl Sessions {
             session.begin_end(reason);
             session
         };
-        session.end().await;
-        self.live.remove(slug);
+        session.over().await;
+        self.forget(&session);
         Ok(())
     }
 
@@ -361,10 +362,12 @@ impl Sessions {
     /// No such session, or no place to note it.
     pub async fn delete(&self, slug: &str) -> Result<(), Refusal> {
         let parts = &self.parts;
-        let id = match self.live.remove(slug) {
-            Some((_, session)) => {
+        // It stays here until it is gone, so that nobody takes it up from the database meanwhile.
+        let live = self.live.get(slug).map(|session| session.clone());
+        let id = match &live {
+            Some(session) => {
                 session.begin_end(EndReason::Deleted);
-                session.end().await;
+                session.over().await;
                 session.row.id
             }
             None => {
@@ -379,7 +382,16 @@ impl Sessions {
         if let Some(bridges) = &parts.bridges {
             jobs.into_iter().for_each(|job| bridges.forget(job.job));
         }
+        if let Some(session) = &live {
+            self.forget(session);
+        }
         Ok(())
+    }
+
+    /// A session is over. What there is of that name now stays.
+    fn forget(&self, session: &Arc<Session>) {
+        let is_it = |_: &String, live: &Arc<Session>| Arc::ptr_eq(live, session);
+        self.live.remove_if(&session.row.slug, is_it);
     }
 
     /// How a session is, also after its end.
@@ -488,10 +500,8 @@ impl Sessions {
     pub async fn drain(&self, until: impl FnOnce() -> TokioInstant) -> Option<Left> {
         let live: Vec<_> = self.live.iter().map(|session| session.clone()).collect();
         live.iter().for_each(|session| session.drain());
-        for session in &live {
-            // All wait at the same time: after the first the others have little left to wait for.
-            session.last_words().await;
-        }
+        let last_words = TokioInstant::now() + LAST_WORDS;
+        join_all(live.iter().map(|session| session.drained(last_words))).await;
         let parts = &self.parts;
         let left = parts.writer.close(until()).await;
         // Who takes a session up numbers its segments after those that are stored. The next start, which replays the spill
@@ -501,7 +511,7 @@ impl Sessions {
         {
             tracing::warn!(%error, "sessions wait for their lease to run out");
         }
-        live.iter().for_each(|session| session.send_away());
+        join_all(live.iter().map(|session| session.send_away())).await;
         left
     }
 }

@@ -5,6 +5,7 @@ mod absence;
 mod conformance;
 mod faults;
 mod gladia;
+mod last_words;
 mod limits;
 mod log;
 mod overload;
