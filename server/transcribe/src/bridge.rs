@@ -352,16 +352,18 @@ pub struct Bridge {
 
 impl Bridge {
     /// Takes a frame of audio, as [`pcm`] says. It is kept as it is, so it must not be a small part of a large allocation.
-    /// Never waits: what is too much is a gap. Of an odd number of bytes the last one is ignored; after the end, all are.
-    pub fn push(&self, mut frame: Bytes) {
+    /// Never waits: what is too much is a gap. Of an odd number of bytes the last one is ignored. Answers with what is not taken:
+    /// all after the end, and what would make the track longer than it may be.
+    pub fn push(&self, mut frame: Bytes) -> Bytes {
         frame.truncate(frame.len() & !1);
         let now = Instant::now();
         let mut inbox = self.shared.inbox();
         if inbox.is_finished || frame.is_empty() {
-            return;
+            return frame;
         }
         let left = self.most_bytes.saturating_sub(inbox.buffer.end());
-        frame.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let rest = frame.split_off(left.min(frame.len()));
         let length = frame.len() as u64;
         if length > 0 {
             let is_voiced = inbox.buffer.push(frame, now);
@@ -371,6 +373,7 @@ impl Bridge {
         inbox.is_paused = false;
         drop(inbox);
         self.shared.changed.notify_one();
+        rest
     }
 
     /// What is spoken from now on, as BCP 47, if it is known. If it is another language, the provider's stream ends, and the

@@ -105,7 +105,7 @@ impl Session {
         state.audio_ms += audio_ms;
         state.tracks.retain(|open| open.id != track.id);
         if let Some(person) = state.people.get_mut(&track.speaker) {
-            person.track = None;
+            person.track.take_if(|current| current.id == track.id);
         }
         self.parts.writer.write(Record::TrackEnded {
             id: track.id,

@@ -20,6 +20,9 @@ use crate::{
     track::{Clock, Input, Refused},
 };
 
+/// How many tracks of a speaker may still be ending when they begin another. A track that would be one more goes on instead.
+const MAX_ENDING: usize = 1;
+
 /// The longest name of a language, in bytes.
 const MAX_LANGUAGE: usize = 128;
 
@@ -98,9 +101,12 @@ impl Session {
         }
         let mut state = self.lock();
         let track = self.track_of(&mut state, who)?;
-        track.lock().input.restart(start)?;
+        track.lock().input.restart(start.clone())?;
         track.bridge.speak(language);
         self.tell_missed(&mut state, &track);
+        if let Some(person) = state.people.get_mut(&who) {
+            person.start = start;
+        }
         Ok(())
     }
 
@@ -156,7 +162,16 @@ impl Session {
             input.clock.heard(before, frame_ms, session_ms);
         }
         drop(input);
-        track.bridge.push(taken.audio);
+        let rest = track.bridge.push(taken.audio);
+        if !rest.is_empty() {
+            // The track has become as long as one may be.
+            self.let_go(&mut state, who);
+            let next = self.track_of(&mut state, who)?;
+            next.lock()
+                .clock
+                .heard(0, rest.len() as u64 / 32, session_ms);
+            next.bridge.push(rest);
+        }
         Ok(done)
     }
 
@@ -174,25 +189,39 @@ impl Session {
     }
 
     /// A speaker has said all.
-    pub(super) fn finish_track(&self, who: RowId) {
-        if let Some(track) = self
-            .lock()
-            .people
-            .get(&who)
-            .and_then(|person| person.track.as_ref())
-        {
+    pub(super) fn finish_track(self: &Arc<Self>, who: RowId) {
+        let mut state = self.lock();
+        let of_them = state.tracks.iter().filter(|track| track.speaker == who);
+        if of_them.count() <= MAX_ENDING {
+            return self.let_go(&mut state, who);
+        }
+        let person = state.people.get(&who);
+        if let Some(track) = person.and_then(|person| person.track.as_ref()) {
+            // Its provider is asked for the last words all the same.
+            track.bridge.pause();
+        }
+    }
+
+    /// Nothing more is said to a speaker's track, which ends when its provider has said all. The next audio begins another.
+    fn let_go(self: &Arc<Self>, state: &mut State, who: RowId) {
+        let person = state.people.get_mut(&who);
+        if let Some(track) = person.and_then(|person| person.track.take()) {
+            self.tell_missed(state, &track);
             track.bridge.finish();
         }
     }
 
     /// Ends the tracks of speakers who do not come back.
-    pub(super) fn drop_left_tracks(&self, state: &mut State, now: Instant) {
-        for person in state.people.values_mut() {
-            let over = person.left.is_some_and(|left| now >= left + TRACK_GRACE);
-            if over && let Some(track) = &person.track {
-                track.bridge.finish();
-                person.left = None;
+    pub(super) fn drop_left_tracks(self: &Arc<Self>, state: &mut State, now: Instant) {
+        let is_over = |left: Instant| now >= left + TRACK_GRACE;
+        let mut over = Vec::new();
+        for (id, person) in &mut state.people {
+            if person.left.take_if(|left| is_over(*left)).is_some() {
+                over.push(*id);
             }
+        }
+        for who in over {
+            self.let_go(state, who);
         }
     }
 
@@ -224,8 +253,10 @@ impl Session {
             let message = "this server does not transcribe: it was started without --transcribe";
             return Err(refused(TranscribeError::NotTranscribed, message));
         };
+        let start = person.start.clone();
+        let language = start.language.clone();
         let spec = TrackSpec {
-            language: self.row.language.clone(),
+            language: language.or_else(|| self.row.language.clone()),
         };
         let (bridge, heard) = bridges.open(spec);
         let track = Arc::new(Track {
@@ -233,7 +264,7 @@ impl Session {
             speaker: who,
             bridge,
             input: Mutex::new(TrackInput {
-                input: Input::new(Start::default())?,
+                input: Input::new(start)?,
                 clock: Clock::default(),
                 missed: None,
             }),

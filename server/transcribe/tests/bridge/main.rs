@@ -13,5 +13,6 @@ mod pauses;
 mod programs;
 mod providers;
 mod reconcile;
+mod stops;
 mod support;
 mod tls;

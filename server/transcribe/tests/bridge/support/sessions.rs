@@ -51,10 +51,11 @@ pub(crate) fn database(dir: &Path) -> String {
 
 /// A participant who is attached.
 pub(crate) struct Guest {
+    pub who: RowId,
     pub attachment: Attachment,
     told: VecDeque<Value>,
     /// The number of the next chunk.
-    next: u32,
+    pub next: u32,
 }
 
 impl Guest {
@@ -66,6 +67,7 @@ impl Guest {
     ) -> Self {
         let attachment = sessions.attach(slug, who, after).await;
         Self {
+            who,
             attachment: attachment.expect("the session goes on"),
             told: VecDeque::new(),
             next: 0,
@@ -131,8 +133,12 @@ pub(crate) struct Meeting {
 impl Meeting {
     /// The host is there.
     pub(crate) async fn begin(provider: &str) -> (Self, Guest) {
+        Self::begin_with(&Rig::fake(provider)).await
+    }
+
+    pub(crate) async fn begin_with(rig: &Rig) -> (Self, Guest) {
         let dir = tempfile::tempdir().expect("a folder");
-        let (sessions, store) = begin(dir.path(), &Rig::fake(provider).bridges).await;
+        let (sessions, store) = begin(dir.path(), &rig.bridges).await;
         let new = NewSession {
             slug: Some(SLUG.to_owned()),
             ..NewSession::default()
