@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use voicematch_protocol::transcribe::{EndReason, TranscribeError};
+use voicematch_transcribe::sessions::NewSession;
 
 use crate::support::{
     PATIENCE,
@@ -124,4 +125,20 @@ async fn nobody_takes_a_session_up_again_while_it_ends_or_is_deleted() {
         );
     };
     tokio::join!(ended, deleted);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_takes_no_session_up() {
+    let (meeting, _host) = Meeting::begin("").await;
+    let other = meeting.other_process().await;
+    let until = || Instant::now() + PATIENCE;
+    assert_eq!(other.drain(until).await, None);
+    let back = other.attach(SLUG, meeting.host, None).await;
+    let code = back.err().map(|refusal| refusal.code);
+    assert_eq!(code, Some(TranscribeError::Draining));
+    let refused = other.create(NewSession::default()).await.err();
+    assert_eq!(
+        refused.map(|refusal| refusal.code),
+        Some(TranscribeError::Draining)
+    );
 }

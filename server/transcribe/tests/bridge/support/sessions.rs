@@ -127,7 +127,7 @@ pub(crate) struct Meeting {
     pub store: Arc<dyn Store>,
     pub id: RowId,
     pub host: RowId,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Meeting {
@@ -151,9 +151,14 @@ impl Meeting {
             store,
             id: session.id,
             host: host.id,
-            _dir: dir,
+            dir,
         };
         (meeting, present)
+    }
+
+    /// The sessions of another process, with the same database.
+    pub(crate) async fn other_process(&self) -> Arc<Sessions> {
+        begin(self.dir.path(), &Rig::fake("").bridges).await.0
     }
 
     pub(crate) async fn speaker(&self, user: &str) -> Guest {
