@@ -2,6 +2,9 @@
 //! the fake provider, on one thread. The second half of the time goes through a task that looks at each frame on its way to
 //! the provider, for the delay; the first half does without it, for the cost.
 //!
+//! It fails if a word was not heard, if the tracks held more audio than they may together (256 MiB), or if a second of audio took
+//! more than a second of CPU.
+//!
 //! ```text
 //! cargo run --release -p voicematch-transcribe --example ingest_load -- [TRACKS [SECONDS]]
 //! ```
@@ -27,6 +30,18 @@ const FRAME: usize = 3200;
 /// The frames of 100 ms are spread over it.
 const STEP: Duration = Duration::from_millis(1);
 const STEPS: usize = 100;
+/// The most seconds of CPU for a second of audio.
+const MOST_CORES: f64 = 1.0;
+
+/// What one half has shown.
+struct Shown {
+    /// How many words were heard.
+    words: u64,
+    /// The most audio that was held while they spoke, in bytes.
+    held: u64,
+    /// Seconds of CPU for a second of audio.
+    cores: f64,
+}
 
 /// The fake, and how long each frame took to it.
 struct Watched {
@@ -103,19 +118,15 @@ async fn run(count: u32, half: Duration) -> Result<(), Box<dyn std::error::Error
         delays: Arc::clone(&delays),
     });
     let metrics = AudioMetrics::new()?;
-    let bridges = Bridges::new(
-        BridgeConfig::default(),
-        Arc::<Watched>::clone(&provider),
-        metrics,
-    );
+    let config = BridgeConfig::default();
+    let most_held = config.memory_bytes;
+    let bridges = Bridges::new(config, Arc::<Watched>::clone(&provider), metrics);
     println!("{count} tracks, dev build: {}", cfg!(debug_assertions));
 
     let idle = memory("VmRSS:");
-    let words = round(&bridges, &provider, count, half, true).await;
-    println!(
-        "words heard: {words} of {}",
-        u64::from(count) * u64::try_from(half.as_millis() / 100)?
-    );
+    let sent = u64::from(count) * u64::try_from(half.as_millis() / 100)?;
+    let first = round(&bridges, &provider, count, half, true).await;
+    println!("words heard: {} of {sent}", first.words);
     println!(
         "memory: {} MB, {} MB before; audio held {} MB",
         memory("VmHWM:") / 1000,
@@ -124,7 +135,7 @@ async fn run(count: u32, half: Duration) -> Result<(), Box<dyn std::error::Error
     );
 
     provider.is_watching.store(true, Relaxed);
-    round(&bridges, &provider, count, half, false).await;
+    let second = round(&bridges, &provider, count, half, false).await;
     let mut delays = std::mem::take(&mut *delays.lock().unwrap_or_else(PoisonError::into_inner));
     delays.sort_unstable();
     let at = |share: usize| {
@@ -141,17 +152,29 @@ async fn run(count: u32, half: Duration) -> Result<(), Box<dyn std::error::Error
         at(999),
         delays.len()
     );
+    for shown in [&first, &second] {
+        if shown.words != sent {
+            return Err(format!("{} words were heard, and {sent} were said", shown.words).into());
+        }
+        if shown.held > most_held {
+            return Err(format!("{} bytes were held, and {most_held} may be", shown.held).into());
+        }
+    }
+    if first.cores > MOST_CORES {
+        let cores = first.cores;
+        return Err(format!("{cores:.2} cores were used, and {MOST_CORES} may be").into());
+    }
     Ok(())
 }
 
-/// All speak for so long, and end. How many words were heard.
+/// All speak for so long, and end.
 async fn round(
     bridges: &Bridges,
     provider: &Watched,
     count: u32,
     time: Duration,
     says_cost: bool,
-) -> u64 {
+) -> Shown {
     let mut listeners = tokio::task::JoinSet::new();
     let mut tracks = Vec::new();
     for _ in 0..count {
@@ -160,8 +183,9 @@ async fn round(
         tracks.push(Track { bridge, next: 0 });
     }
     let (cpu, began) = (cpu_ns(), Instant::now());
-    speak(&mut tracks, provider.began, time).await;
+    let held = speak(&mut tracks, provider.began, time, bridges).await;
     let (cpu, took) = (cpu_ns() - cpu, began.elapsed());
+    let cores = share(cpu, time);
     println!(
         "{:.1} s of audio took {:.1} s",
         time.as_secs_f64(),
@@ -170,12 +194,12 @@ async fn round(
     if says_cost {
         println!(
             "CPU seconds a second of audio: {:.3}, with {:.1} us a frame for making it",
-            share(cpu, time),
+            cores,
             making_us()
         );
         println!(
-            "audio held while they speak: {} MB",
-            bridges.held_bytes() / 1_000_000
+            "audio held while they speak: {} MB at the most",
+            held / 1_000_000
         );
     }
     drop(tracks);
@@ -183,16 +207,18 @@ async fn round(
     while let Some(heard) = listeners.join_next().await {
         words += heard.unwrap_or(0);
     }
-    words
+    Shown { words, held, cores }
 }
 
-async fn speak(tracks: &mut [Track], began: Instant, time: Duration) {
+/// Speaks for so long. The most audio that was held.
+async fn speak(tracks: &mut [Track], began: Instant, time: Duration, bridges: &Bridges) -> u64 {
     let template = [0xb8, 0x0b, 0x3c, 0xf6].repeat(FRAME / 4);
     let mut step = tokio::time::interval(STEP);
     let steps = usize::try_from(time.as_millis()).unwrap_or(usize::MAX);
-    let count = tracks.len();
+    let (count, mut held) = (tracks.len(), 0);
     for now in 0..steps {
         step.tick().await;
+        held = held.max(bridges.held_bytes());
         let part = now % STEPS;
         for (number, track) in
             (0_u32..).zip(&mut tracks[count * part / STEPS..count * (part + 1) / STEPS])
@@ -209,6 +235,7 @@ async fn speak(tracks: &mut [Track], began: Instant, time: Duration) {
             track.next += 1;
         }
     }
+    held
 }
 
 async fn listen(mut heard: mpsc::Receiver<Heard>) -> u64 {

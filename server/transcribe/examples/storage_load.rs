@@ -2,7 +2,10 @@
 //! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
 //!
 //! A thousand sessions have a final a second each, and beside them fifty interviews each give an answer, wait until
-//! it is stored, and think for 180 ms: 278 answers a second at most. It fails if a row is missing or the queue was past its bound.
+//! it is stored, and think for 180 ms: 278 answers a second at most.
+//!
+//! It fails if a row is missing, if the queue was past its bound, or, in a release build, if 5 % of the answers waited for 10 ms or
+//! longer. That is a bound for a machine that does nothing else; CI does not run this.
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
@@ -22,6 +25,9 @@ use voicematch_transcribe::store::writer::{Outcome, Settings, Where, Writer};
 const SESSIONS: usize = 1_000;
 const INTERVIEWS: u64 = 50;
 const THINKING: Duration = Duration::from_millis(180);
+
+/// How many milliseconds 95 % of the answers may take, in a release build.
+const MOST_ANSWER_MS: f64 = 10.0;
 
 /// Milliseconds from handing over to stored, and how many were not stored in the database.
 #[derive(Default)]
@@ -245,6 +251,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     if usize::try_from(longest).unwrap_or(0) > Settings::new(&dir).queue {
         return Err("the queue was past its bound".into());
+    }
+    let p95 = percentile(&answers, 0.95);
+    // Without an answer it is not a number, which is in no bound.
+    let is_quick = p95 < MOST_ANSWER_MS;
+    if !cfg!(debug_assertions) && !is_quick {
+        return Err(format!("95 % of the answers took {p95:.1} ms, not {MOST_ANSWER_MS}").into());
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ mod transcript;
 use budget::Budget;
 use buffer::{Buffer, Memory};
 use gate::Gate;
+use health::Quiet;
 pub use metrics::AudioMetrics;
 
 /// How many [`Heard`] may wait. When they do, partials are left out, and finals wait.
@@ -243,6 +244,7 @@ impl Bridges {
             buffer: Buffer::new(bytes, Arc::clone(&hub.memory)),
             is_paused: false,
             is_finished: false,
+            is_given_up: false,
             last_frame: Instant::now(),
             quiet: Quiet::default(),
         };
@@ -330,45 +332,10 @@ struct Inbox {
     buffer: Buffer,
     is_paused: bool,
     is_finished: bool,
+    /// Nobody waits any longer for what is left.
+    is_given_up: bool,
     last_frame: Instant,
     quiet: Quiet,
-}
-
-/// What was received since the provider has last said anything.
-#[derive(Default)]
-struct Quiet {
-    all: Unanswered,
-    voiced: Unanswered,
-}
-
-/// Bytes, and since when there are some.
-#[derive(Default)]
-struct Unanswered {
-    bytes: u64,
-    since: Option<Instant>,
-}
-
-impl Quiet {
-    fn add(&mut self, bytes: u64, is_voiced: bool, now: Instant) {
-        self.all.add(bytes, now);
-        if is_voiced {
-            self.voiced.add(bytes, now);
-        }
-    }
-}
-
-impl Unanswered {
-    fn add(&mut self, bytes: u64, now: Instant) {
-        self.bytes += bytes;
-        self.since.get_or_insert(now);
-    }
-
-    /// Whether there are so many, and the provider has had so long for an answer. What the network, or this machine, has
-    /// held back comes at once: that is no time for an answer.
-    fn is(&self, bytes: u64, time: Duration, now: Instant) -> bool {
-        let waits = |since| now.duration_since(since) >= time;
-        self.bytes >= bytes && self.since.is_some_and(waits)
-    }
 }
 
 impl Shared {
@@ -385,16 +352,18 @@ pub struct Bridge {
 
 impl Bridge {
     /// Takes a frame of audio, as [`pcm`] says. It is kept as it is, so it must not be a small part of a large allocation.
-    /// Never waits: what is too much is a gap. Of an odd number of bytes the last one is ignored; after the end, all are.
-    pub fn push(&self, mut frame: Bytes) {
+    /// Never waits: what is too much is a gap. Of an odd number of bytes the last one is ignored. Answers with what is not taken:
+    /// all after the end, and what would make the track longer than it may be.
+    pub fn push(&self, mut frame: Bytes) -> Bytes {
         frame.truncate(frame.len() & !1);
         let now = Instant::now();
         let mut inbox = self.shared.inbox();
         if inbox.is_finished || frame.is_empty() {
-            return;
+            return frame;
         }
         let left = self.most_bytes.saturating_sub(inbox.buffer.end());
-        frame.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let rest = frame.split_off(left.min(frame.len()));
         let length = frame.len() as u64;
         if length > 0 {
             let is_voiced = inbox.buffer.push(frame, now);
@@ -404,6 +373,7 @@ impl Bridge {
         inbox.is_paused = false;
         drop(inbox);
         self.shared.changed.notify_one();
+        rest
     }
 
     /// What is spoken from now on, as BCP 47, if it is known. If it is another language, the provider's stream ends, and the
@@ -421,6 +391,14 @@ impl Bridge {
     /// No audio comes any more. [`Heard::Ended`] follows after what is left.
     pub fn finish(&self) {
         self.shared.inbox().is_finished = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Nobody waits any longer: what is no final by now is told as it is, or as a gap, and then [`Heard::Ended`].
+    pub fn give_up(&self) {
+        let mut inbox = self.shared.inbox();
+        (inbox.is_finished, inbox.is_given_up) = (true, true);
+        drop(inbox);
         self.shared.changed.notify_one();
     }
 

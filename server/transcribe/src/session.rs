@@ -1,6 +1,8 @@
 //! One transcription session while it goes on: who is there, what was said, and whom that is told.
 
 mod attachment;
+mod ending;
+mod heard;
 mod log;
 mod missed;
 mod people;
@@ -15,15 +17,17 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
-use voicematch_protocol::transcribe::{Deliver, EndReason, ProviderState, Role, Told};
+use voicematch_protocol::transcribe::{Deliver, EndReason, ProviderState, Role};
 
 pub use attachment::{Attachment, Out, Reaction, Tool};
 pub(crate) use log::{Entry, Found, Log};
 pub(crate) use people::Person;
 pub use people::participant_name;
 
+use ending::End;
+use tracks::Track;
+
 use crate::{
-    deliver::Closing,
     parts::Parts,
     record::{Record, RowId, Session as Row},
     store::writer::{Health, Outcome},
@@ -50,6 +54,8 @@ pub(crate) struct Session {
     state: Mutex<State>,
     /// How many tracks are open; and when that changes.
     open_tracks: watch::Sender<usize>,
+    /// How far its end is.
+    end: watch::Sender<End>,
     /// Told whenever a segment is stored, or lost.
     settled: Notify,
 }
@@ -58,6 +64,8 @@ pub(crate) struct Session {
 pub(crate) struct State {
     pub(crate) log: Log,
     pub(crate) people: HashMap<RowId, Person>,
+    /// All tracks that are open, also those to which nothing more is said.
+    tracks: Vec<Arc<Track>>,
     /// Whose each track is, also of those that have ended.
     pub(crate) speakers: HashMap<RowId, RowId>,
     /// The first audio: when it came here, and its time since 1970 in milliseconds.
@@ -74,8 +82,6 @@ pub(crate) struct State {
     /// The provider is asked for what a process before was waiting for.
     pub(crate) reconciling: bool,
     pub(crate) ended: Option<EndReason>,
-    /// Somebody sees to its end.
-    is_ending: bool,
     /// Milliseconds of audio of tracks that have ended.
     audio_ms: u64,
 }
@@ -102,6 +108,7 @@ impl Session {
             state: Mutex::new(State {
                 log,
                 people: HashMap::new(),
+                tracks: Vec::new(),
                 speakers: HashMap::new(),
                 epoch,
                 began: epoch.map_or(now, |(first, _)| first),
@@ -112,10 +119,10 @@ impl Session {
                 is_lost: false,
                 reconciling: false,
                 ended: None,
-                is_ending: false,
                 audio_ms: 0,
             }),
             open_tracks: watch::Sender::new(0),
+            end: watch::Sender::new(End::NotYet),
             settled: Notify::new(),
         })
     }
@@ -190,88 +197,6 @@ impl Session {
         }
     }
 
-    /// No more audio is taken. The first reason counts.
-    pub(crate) fn begin_end(self: &Arc<Self>, reason: EndReason) {
-        let mut state = self.lock();
-        if state.ended.is_some() {
-            return;
-        }
-        state.ended = Some(reason);
-        self.tell_all_missed(&mut state);
-        for person in state.people.values() {
-            if let Some(track) = &person.track {
-                track.bridge.finish();
-            }
-        }
-    }
-
-    /// The end that has begun: waits for the last words, stores the end, and tells all.
-    pub(crate) async fn end(&self) {
-        let reason = {
-            let mut state = self.lock();
-            let Some(reason) = state.ended.filter(|_| !state.is_ending) else {
-                return;
-            };
-            state.is_ending = true;
-            reason
-        };
-        self.last_words().await;
-        let ended = Record::SessionEnded {
-            id: self.row.id,
-            ended_ms: wall_ms(),
-        };
-        let stored = self.parts.writer.write_now(ended);
-        let all_stored = async {
-            stored.await;
-            self.all_settled().await;
-        };
-        let _ = tokio::time::timeout(LAST_WORDS, all_stored).await;
-        let state = self.lock();
-        let told = Told::Ended {
-            reason,
-            audio_ms: state.audio_ms(),
-            segments: state.log.last(),
-            stored_through: state.log.stored_through(),
-        };
-        let told = tell::write(&told);
-        for mailbox in state.mailboxes() {
-            mailbox.leave(Closing::Ended, told.clone());
-        }
-    }
-
-    async fn all_settled(&self) {
-        loop {
-            let settled = self.settled.notified();
-            let is_settled = {
-                let state = self.lock();
-                state.log.stored_through() == state.log.last()
-            };
-            if is_settled {
-                return;
-            }
-            settled.await;
-        }
-    }
-
-    /// Waits until no track is open, at most for [`LAST_WORDS`].
-    pub(crate) async fn last_words(&self) {
-        let mut open = self.open_tracks.subscribe();
-        let closed = open.wait_for(|open| *open == 0);
-        let _ = tokio::time::timeout(LAST_WORDS, closed).await;
-    }
-
-    /// The server stops: the providers are asked for their last words. `leave` sends the participants away.
-    pub(crate) fn drain(self: &Arc<Self>) {
-        let mut state = self.lock();
-        state.draining = true;
-        self.tell_all_missed(&mut state);
-        for person in state.people.values() {
-            if let Some(track) = &person.track {
-                track.bridge.finish();
-            }
-        }
-    }
-
     /// Whether nobody is here, all that was said is text, and all of that is stored.
     pub(crate) fn is_unused(&self) -> bool {
         let state = self.lock();
@@ -280,28 +205,6 @@ impl Session {
             && !state.people.values().any(Person::is_there)
             && *self.open_tracks.borrow() == 0
             && state.log.stored_through() == state.log.last()
-    }
-
-    /// Another process has the session, whose clients reach it at `url`, if that says so.
-    pub(crate) fn lose(self: &Arc<Self>, url: &str) {
-        // Before the drain: nothing gets a number here any more.
-        self.lock().is_lost = true;
-        self.drain();
-        let state = self.lock();
-        let told = tell::write(&Told::Moved { url });
-        for mailbox in state.mailboxes() {
-            match url.is_empty() {
-                true => mailbox.close(Closing::Draining),
-                false => mailbox.leave(Closing::Moved, told.clone()),
-            }
-        }
-    }
-
-    /// Sends all away.
-    pub(crate) fn send_away(&self) {
-        for mailbox in self.lock().mailboxes() {
-            mailbox.close(Closing::Draining);
-        }
     }
 }
 
@@ -325,10 +228,7 @@ impl State {
 
     /// Milliseconds of audio of all tracks.
     pub(crate) fn audio_ms(&self) -> u64 {
-        let open = self
-            .people
-            .values()
-            .filter_map(|person| person.track.as_ref());
-        self.audio_ms + open.map(|track| track.audio_ms()).sum::<u64>()
+        let open = self.tracks.iter().map(|track| track.audio_ms());
+        self.audio_ms + open.sum::<u64>()
     }
 }

@@ -1,15 +1,16 @@
 //! All transcription sessions: those that go on are here, all others in the store.
 
+mod ending;
 mod owner;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use dashmap::{DashMap, Entry as Slot};
-use tokio::time::{Instant as TokioInstant, MissedTickBehavior, interval};
-use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
+use tokio::time::{MissedTickBehavior, interval};
+use voicematch_protocol::transcribe::{Deliver, Role, TranscribeError};
 
 use self::owner::Holding;
 pub use crate::parts::{Config, SessionMetrics};
@@ -20,7 +21,7 @@ use crate::{
     session::{Attachment, Log, Person, Session},
     store::{
         Store, StoreError,
-        writer::{Health, Left, Outcome, Receipt, Where, Writer},
+        writer::{Health, Outcome, Receipt, Where, Writer},
     },
     time::wall_ms,
 };
@@ -38,6 +39,8 @@ const MAX_PEOPLE: usize = 1_000;
 pub struct Sessions {
     live: DashMap<String, Arc<Session>>,
     holding: Holding,
+    /// The server stops: no session is begun or taken up.
+    stops: AtomicBool,
     parts: Arc<Parts>,
 }
 
@@ -127,6 +130,7 @@ impl Sessions {
         Arc::new(Self {
             live: DashMap::new(),
             holding: Holding::default(),
+            stops: AtomicBool::new(false),
             parts: Arc::new(Parts {
                 config,
                 writer,
@@ -173,6 +177,11 @@ impl Sessions {
             Slot::Occupied(_) => return Err(taken(&slug)),
             Slot::Vacant(vacant) => drop(vacant.insert(session)),
         }
+        // A drain that has begun meanwhile may not have seen it.
+        if let Err(refusal) = self.check_goes_on() {
+            self.live.remove(&slug);
+            return Err(refusal);
+        }
         let stored = self.parts.writer.write_now(Record::Session(row.clone()));
         let stored_host = self
             .parts
@@ -197,6 +206,7 @@ impl Sessions {
     }
 
     fn check_room(&self) -> Result<(), Refusal> {
+        self.check_goes_on()?;
         if self.live.len() >= self.parts.config.max_sessions {
             return Err(Refusal::new(
                 TranscribeError::TooManySessions,
@@ -255,6 +265,11 @@ impl Sessions {
             Slot::Occupied(faster) => Ok(faster.get().clone()),
             Slot::Vacant(vacant) => {
                 vacant.insert(session.clone());
+                // A drain that has begun meanwhile may not have seen it.
+                if let Err(refusal) = self.check_goes_on() {
+                    self.forget(&session);
+                    return Err(refusal);
+                }
                 tokio::spawn(session.clone().reconcile(tracks));
                 Ok(session)
             }
@@ -337,49 +352,6 @@ impl Sessions {
             ));
         }
         Attachment::new(session, who, after, Instant::now()).ok_or_else(|| unknown(slug))
-    }
-
-    /// Ends a session; its end is stored when this returns.
-    ///
-    /// # Errors
-    /// No such session, or it has ended.
-    pub async fn end(&self, slug: &str, reason: EndReason) -> Result<(), Refusal> {
-        let session = {
-            let _leases = self.holding.leases.read().await;
-            let session = self.find(slug).await?;
-            session.begin_end(reason);
-            session
-        };
-        session.end().await;
-        self.live.remove(slug);
-        Ok(())
-    }
-
-    /// Deletes a session and all that belongs to it, also what the provider keeps.
-    ///
-    /// # Errors
-    /// No such session, or no place to note it.
-    pub async fn delete(&self, slug: &str) -> Result<(), Refusal> {
-        let parts = &self.parts;
-        let id = match self.live.remove(slug) {
-            Some((_, session)) => {
-                session.begin_end(EndReason::Deleted);
-                session.end().await;
-                session.row.id
-            }
-            None => {
-                let found = parts.store.session(slug).await?;
-                let id = found.ok_or_else(|| unknown(slug))?.id;
-                self.hold_one(id).await?;
-                id
-            }
-        };
-        let jobs = parts.store.jobs(id).await?;
-        is_stored(parts.writer.write_now(Record::SessionDeleted { id })).await?;
-        if let Some(bridges) = &parts.bridges {
-            jobs.into_iter().for_each(|job| bridges.forget(job.job));
-        }
-        Ok(())
     }
 
     /// How a session is, also after its end.
@@ -481,28 +453,6 @@ impl Sessions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
-    }
-
-    /// The server stops: the last words are written, at most until `until`, and all are sent away to where the sessions go
-    /// on. Answers with what is not in the database.
-    pub async fn drain(&self, until: impl FnOnce() -> TokioInstant) -> Option<Left> {
-        let live: Vec<_> = self.live.iter().map(|session| session.clone()).collect();
-        live.iter().for_each(|session| session.drain());
-        for session in &live {
-            // All wait at the same time: after the first the others have little left to wait for.
-            session.last_words().await;
-        }
-        let parts = &self.parts;
-        let left = parts.writer.close(until()).await;
-        // Who takes a session up numbers its segments after those that are stored. The next start, which replays the spill
-        // file, is the first to know them.
-        if left.is_none()
-            && let Err(error) = parts.store.release(parts.writer.id()).await
-        {
-            tracing::warn!(%error, "sessions wait for their lease to run out");
-        }
-        live.iter().for_each(|session| session.send_away());
-        left
     }
 }
 

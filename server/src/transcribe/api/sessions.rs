@@ -250,7 +250,7 @@ pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str)
 #[utoipa::path(post, path = "/api/sessions/{slug}/end", tag = "sessions", security(("token" = [])),
     params(("slug" = String, Path, description = "The session's name")),
     responses(
-        (status = 200, body = Ended, description = "It has ended, and all that was said is transcribed"),
+        (status = 200, body = Ended, description = "It has ended, and all that was said is text or a gap"),
         (status = 404, body = Problem, description = "There is no such session"),
         (status = 410, body = Problem, description = "It has ended before"),
         Refused,

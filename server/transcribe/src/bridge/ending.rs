@@ -6,17 +6,30 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Heard, Inbox, ProviderState, Quiet,
+    GapReason, Heard, Inbox, ProviderState, Quiet,
     stream::Interrupted,
     track::{Phase, Track},
 };
 use crate::provider::{LossReason, pcm};
 
 impl Track {
+    /// What the provider has said already counts, although nobody has looked at it.
+    pub(super) fn hear_rest(&mut self, now: Instant) {
+        while let Phase::Streaming(stream) = &mut self.phase
+            && let Ok(event) = stream.link.events.try_recv()
+        {
+            self.event(event, now);
+        }
+    }
+
     /// Nobody transcribes what is left.
     pub(super) fn give_up(&mut self, inbox: &mut Inbox) {
         let from = self.cut();
-        let reason = inbox.buffer.reason;
+        let reason = match self.state {
+            // It was not known to be slow: it does not end as it should.
+            Some(ProviderState::Ok) => GapReason::ProviderLost,
+            _ => inbox.buffer.reason,
+        };
         inbox.buffer.give_up_sent(from, reason);
         inbox.buffer.drop_unsent(reason);
     }

@@ -4,7 +4,6 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Quiet;
 use crate::provider::{LossReason, pcm};
 
 /// A provider that says nothing to so much speech is deaf.
@@ -94,6 +93,43 @@ impl Health {
     /// How long the stream is open.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.duration_since(self.opened)
+    }
+}
+
+/// What was received since the provider has last said anything.
+#[derive(Default)]
+pub(super) struct Quiet {
+    all: Unanswered,
+    voiced: Unanswered,
+}
+
+/// Bytes, and since when there are some.
+#[derive(Default)]
+struct Unanswered {
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    pub(super) fn add(&mut self, bytes: u64, is_voiced: bool, now: Instant) {
+        self.all.add(bytes, now);
+        if is_voiced {
+            self.voiced.add(bytes, now);
+        }
+    }
+}
+
+impl Unanswered {
+    fn add(&mut self, bytes: u64, now: Instant) {
+        self.bytes += bytes;
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether there are so many, and the provider has had so long for an answer. What the network, or this machine, has
+    /// held back comes at once: that is no time for an answer.
+    fn is(&self, bytes: u64, time: Duration, now: Instant) -> bool {
+        let waits = |since| now.duration_since(since) >= time;
+        self.bytes >= bytes && self.since.is_some_and(waits)
     }
 }
 

@@ -248,6 +248,11 @@ impl Track {
 
     fn look_for_end(&mut self, now: Instant) {
         let shared = Arc::clone(&self.shared);
+        if shared.inbox().is_given_up {
+            self.hear_rest(now);
+            self.give_up(&mut shared.inbox());
+            self.phase = Phase::Over;
+        }
         let mut inbox = shared.inbox();
         if inbox.buffer.end() >= self.most_bytes && !inbox.is_finished {
             inbox.is_finished = true;

@@ -115,6 +115,8 @@ struct Stream {
     told_ms: i64,
     utterance: u32,
     is_finished: bool,
+    /// It has answered the end of the audio.
+    has_ended: bool,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +137,7 @@ impl Stream {
             told_ms: 0,
             utterance: 0,
             is_finished: false,
+            has_ended: false,
         }
     }
 
@@ -164,7 +167,7 @@ impl Stream {
                         }
                     }
                     Received::Flushed => {}
-                    Received::Closed(_) if self.is_finished => return,
+                    Received::Closed(code) if self.is_finished && (self.has_ended || is_normal(code)) => return,
                     Received::Closed(code) => break Some(LossReason::Closed(code)),
                     Received::Broken => break Some(LossReason::Broken),
                     Received::HalfOpen => break Some(LossReason::HalfOpen),
@@ -193,6 +196,7 @@ impl Stream {
                 .send(Event::Garbage("an answer that is none"))
                 .await;
         };
+        self.has_ended |= self.is_finished && self.under_way.is_empty();
         if let Some(length) = self.under_way.pop_front() {
             self.answered += length;
             self.events
@@ -236,4 +240,9 @@ impl Stream {
             words: words.into_iter().map(Into::into).collect(),
         }
     }
+}
+
+/// Whether a server closes so that is well. One that stops or fails says something else, and its last result may be missing.
+fn is_normal(code: Option<u16>) -> bool {
+    matches!(code, None | Some(1000))
 }

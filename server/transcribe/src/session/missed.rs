@@ -94,9 +94,7 @@ impl Session {
 
     /// The same for all tracks.
     pub(super) fn tell_all_missed(self: &Arc<Self>, state: &mut State) {
-        let people = state.people.values();
-        let tracks: Vec<_> = people.filter_map(|person| person.track.clone()).collect();
-        for track in tracks {
+        for track in state.tracks.clone() {
             self.tell_missed(state, &track);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use voicematch_protocol::transcribe::Role;
+use voicematch_protocol::transcribe::{Role, Start};
 
 use super::tracks::Track;
 use crate::{
@@ -28,7 +28,10 @@ pub(crate) struct Person {
     epoch: u64,
     /// Since when no connection is there.
     pub(crate) left: Option<Instant>,
+    /// Where their audio goes; none before the first and after the last of it.
     pub(crate) track: Option<Arc<Track>>,
+    /// How their audio is, as they have said last. It holds for their next track, too.
+    pub(super) start: Start,
 }
 
 impl Person {
@@ -42,6 +45,7 @@ impl Person {
             epoch: 0,
             left: None,
             track: None,
+            start: Start::default(),
         }
     }
 

@@ -51,10 +51,18 @@ impl Session {
                         continue;
                     }
                     stored.push(times);
-                    self.add_missing(&track, job, said);
+                    if !self.add_missing(&track, job, said) {
+                        // The track stays open: who takes the session up next asks again.
+                        return Ok(());
+                    }
                 }
             }
             let end = stored.iter().map(|(_, end)| *end).max();
+            let state = self.lock();
+            if state.draining {
+                return Ok(());
+            }
+            // Before a drain can close the writer.
             self.parts.writer.write(Record::TrackEnded {
                 id: track.id,
                 audio_ms: end.unwrap_or(0),
@@ -99,10 +107,11 @@ impl Session {
         Vec::new()
     }
 
-    fn add_missing(self: &Arc<Self>, track: &Track, job: &ProviderJob, said: Utterance) {
+    /// Whether the session still takes it; one that has ended meanwhile does.
+    fn add_missing(self: &Arc<Self>, track: &Track, job: &ProviderJob, said: Utterance) -> bool {
         let mut state = self.lock();
-        if state.ended.is_some() || state.draining {
-            return;
+        if state.draining {
+            return false;
         }
         let segment = Segment {
             session_id: self.row.id,
@@ -124,6 +133,7 @@ impl Session {
             utterance: None,
         };
         self.add(&mut state, entry);
+        true
     }
 }
 

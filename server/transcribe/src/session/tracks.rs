@@ -1,4 +1,4 @@
-//! The tracks of a session: from a speaker's frames to the bridge, and from what the bridge has heard to segments.
+//! The tracks of a session: from a speaker's frames to the bridge.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -6,28 +6,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use voicematch_protocol::transcribe::{ProviderState, Role, Start, Told, TranscribeError};
+use voicematch_protocol::transcribe::{ProviderState, Role, Start, TranscribeError};
 
 use super::{
-    Entry, Session, State, TRACK_GRACE,
+    Session, State, TRACK_GRACE,
+    heard::listen,
     missed::{HOST_AWAY, Missed},
-    tell,
 };
 use crate::{
-    bridge::{self, Bridge, Heard, TrackSpec},
-    provider::Utterance,
-    record::{ProviderJob, Record, RowId, Segment, SegmentKind, Track as Row},
+    bridge::{Bridge, TrackSpec},
+    record::{Record, RowId, Segment, SegmentKind, Track as Row},
     time::wall_ms,
     track::{Clock, Input, Refused},
 };
+
+/// How many tracks of a speaker may still be ending when they begin another. A track that would be one more goes on instead.
+const MAX_ENDING: usize = 1;
 
 /// The longest name of a language, in bytes.
 const MAX_LANGUAGE: usize = 128;
 
 /// One speaker's audio while it is transcribed.
 pub(crate) struct Track {
-    id: RowId,
+    pub(super) id: RowId,
     pub(super) speaker: RowId,
     pub(super) bridge: Bridge,
     input: Mutex<TrackInput>,
@@ -51,7 +52,7 @@ impl Track {
     }
 
     /// When the audio after the first `audio_ms` was spoken, in milliseconds of the session.
-    fn at(&self, audio_ms: u64) -> i64 {
+    pub(super) fn at(&self, audio_ms: u64) -> i64 {
         i64::try_from(self.lock().clock.at(audio_ms)).unwrap_or(i64::MAX)
     }
 
@@ -100,9 +101,12 @@ impl Session {
         }
         let mut state = self.lock();
         let track = self.track_of(&mut state, who)?;
-        track.lock().input.restart(start)?;
+        track.lock().input.restart(start.clone())?;
         track.bridge.speak(language);
         self.tell_missed(&mut state, &track);
+        if let Some(person) = state.people.get_mut(&who) {
+            person.start = start;
+        }
         Ok(())
     }
 
@@ -158,7 +162,16 @@ impl Session {
             input.clock.heard(before, frame_ms, session_ms);
         }
         drop(input);
-        track.bridge.push(taken.audio);
+        let rest = track.bridge.push(taken.audio);
+        if !rest.is_empty() {
+            // The track has become as long as one may be.
+            self.let_go(&mut state, who);
+            let next = self.track_of(&mut state, who)?;
+            next.lock()
+                .clock
+                .heard(0, rest.len() as u64 / 32, session_ms);
+            next.bridge.push(rest);
+        }
         Ok(done)
     }
 
@@ -176,25 +189,39 @@ impl Session {
     }
 
     /// A speaker has said all.
-    pub(super) fn finish_track(&self, who: RowId) {
-        if let Some(track) = self
-            .lock()
-            .people
-            .get(&who)
-            .and_then(|person| person.track.as_ref())
-        {
+    pub(super) fn finish_track(self: &Arc<Self>, who: RowId) {
+        let mut state = self.lock();
+        let of_them = state.tracks.iter().filter(|track| track.speaker == who);
+        if of_them.count() <= MAX_ENDING {
+            return self.let_go(&mut state, who);
+        }
+        let person = state.people.get(&who);
+        if let Some(track) = person.and_then(|person| person.track.as_ref()) {
+            // Its provider is asked for the last words all the same.
+            track.bridge.pause();
+        }
+    }
+
+    /// Nothing more is said to a speaker's track, which ends when its provider has said all. The next audio begins another.
+    fn let_go(self: &Arc<Self>, state: &mut State, who: RowId) {
+        let person = state.people.get_mut(&who);
+        if let Some(track) = person.and_then(|person| person.track.take()) {
+            self.tell_missed(state, &track);
             track.bridge.finish();
         }
     }
 
     /// Ends the tracks of speakers who do not come back.
-    pub(super) fn drop_left_tracks(&self, state: &mut State, now: Instant) {
-        for person in state.people.values_mut() {
-            let over = person.left.is_some_and(|left| now >= left + TRACK_GRACE);
-            if over && let Some(track) = &person.track {
-                track.bridge.finish();
-                person.left = None;
+    pub(super) fn drop_left_tracks(self: &Arc<Self>, state: &mut State, now: Instant) {
+        let is_over = |left: Instant| now >= left + TRACK_GRACE;
+        let mut over = Vec::new();
+        for (id, person) in &mut state.people {
+            if person.left.take_if(|left| is_over(*left)).is_some() {
+                over.push(*id);
             }
+        }
+        for who in over {
+            self.let_go(state, who);
         }
     }
 
@@ -226,8 +253,10 @@ impl Session {
             let message = "this server does not transcribe: it was started without --transcribe";
             return Err(refused(TranscribeError::NotTranscribed, message));
         };
+        let start = person.start.clone();
+        let language = start.language.clone();
         let spec = TrackSpec {
-            language: self.row.language.clone(),
+            language: language.or_else(|| self.row.language.clone()),
         };
         let (bridge, heard) = bridges.open(spec);
         let track = Arc::new(Track {
@@ -235,7 +264,7 @@ impl Session {
             speaker: who,
             bridge,
             input: Mutex::new(TrackInput {
-                input: Input::new(Start::default())?,
+                input: Input::new(start)?,
                 clock: Clock::default(),
                 missed: None,
             }),
@@ -250,6 +279,7 @@ impl Session {
             ended_ms: None,
         }));
         state.speakers.insert(track.id, who);
+        state.tracks.push(track.clone());
         if let Some(person) = state.people.get_mut(&who) {
             person.track = Some(track.clone());
         }
@@ -260,129 +290,6 @@ impl Session {
         }
         Ok(track)
     }
-
-    /// Something that the bridge has heard.
-    fn heard(self: &Arc<Self>, track: &Track, heard: Heard) {
-        let mut state = self.lock();
-        match heard {
-            Heard::Partial {
-                utterance,
-                revision,
-            } => {
-                let Some(name) = state
-                    .people
-                    .get(&track.speaker)
-                    .map(|person| person.name.clone())
-                else {
-                    return;
-                };
-                let id = utterance_name(track, &utterance);
-                let told = Told::Partial {
-                    utterance: &id,
-                    revision,
-                    speaker: &name,
-                    start_ms: u64::try_from(track.at(start(&utterance))).unwrap_or(0),
-                    text: &utterance.text,
-                };
-                self.tell_partial(&state, track.speaker, &id, &tell::write(&told));
-            }
-            Heard::Final { utterance, .. } => {
-                let (from, to) = (track.at(start(&utterance)), track.at(end(&utterance)));
-                let id = utterance_name(track, &utterance);
-                let words = words(track, &utterance);
-                if self.parts.config.log_text {
-                    let (slug, text) = (&self.row.slug, &utterance.text);
-                    tracing::info!(slug, start_ms = from, text, "said");
-                }
-                let mut segment =
-                    track.segment(self.row.id, SegmentKind::Final, from, to, utterance.text);
-                segment.language = utterance.language;
-                segment.confidence = utterance.confidence;
-                segment.words = words;
-                self.add(
-                    &mut state,
-                    Entry {
-                        segment,
-                        utterance: Some(id),
-                    },
-                );
-            }
-            Heard::Gap {
-                from_ms,
-                to_ms,
-                reason,
-            } => {
-                let (from, to) = (track.at(from_ms), track.at(to_ms));
-                let segment = track.segment(
-                    self.row.id,
-                    SegmentKind::Gap,
-                    from,
-                    to,
-                    reason.as_str().to_owned(),
-                );
-                self.add(
-                    &mut state,
-                    Entry {
-                        segment,
-                        utterance: None,
-                    },
-                );
-            }
-            Heard::State(provider) => {
-                let (provider, retry_in_ms) = on_the_wire(provider);
-                self.tell_state(&state, track.speaker, provider, retry_in_ms);
-            }
-            Heard::Failed(failure) => self.tell_failure(&state, track.speaker, failure),
-            Heard::Job { job, at_ms } => {
-                self.parts.writer.write(Record::ProviderJob(ProviderJob {
-                    track_id: track.id,
-                    job,
-                    start_ms: track.at(at_ms),
-                }));
-            }
-            Heard::Ended => {}
-        }
-    }
-
-    /// A track has ended: the next audio of the speaker begins another.
-    fn track_ended(self: &Arc<Self>, track: &Track) {
-        let audio_ms = track.audio_ms();
-        let mut state = self.lock();
-        self.tell_missed(&mut state, track);
-        state.audio_ms += audio_ms;
-        if let Some(person) = state.people.get_mut(&track.speaker) {
-            person.track = None;
-        }
-        self.parts.writer.write(Record::TrackEnded {
-            id: track.id,
-            audio_ms: i64::try_from(audio_ms).unwrap_or(i64::MAX),
-            ended_ms: wall_ms(),
-        });
-        self.open_tracks.send_modify(|open| *open -= 1);
-    }
-}
-
-/// Listens to the bridge until the track has ended.
-async fn listen(session: Arc<Session>, track: Arc<Track>, mut heard: mpsc::Receiver<Heard>) {
-    while let Some(heard) = heard.recv().await {
-        session.heard(&track, heard);
-    }
-    session.track_ended(&track);
-}
-
-/// How a provider does, as participants are told.
-fn on_the_wire(provider: bridge::ProviderState) -> (ProviderState, Option<u64>) {
-    match provider {
-        bridge::ProviderState::Ok => (ProviderState::Ok, None),
-        bridge::ProviderState::Slow => (ProviderState::Slow, None),
-        bridge::ProviderState::Silent => (ProviderState::Silent, None),
-        bridge::ProviderState::Reconnecting { retry_in_ms } => {
-            (ProviderState::Reconnecting, Some(retry_in_ms))
-        }
-        bridge::ProviderState::Busy => (ProviderState::Busy, None),
-        bridge::ProviderState::Down => (ProviderState::Down, None),
-        bridge::ProviderState::Paused => (ProviderState::Paused, None),
-    }
 }
 
 fn refused(code: TranscribeError, message: &str) -> Refused {
@@ -391,40 +298,4 @@ fn refused(code: TranscribeError, message: &str) -> Refused {
         message: message.to_owned(),
         measured_hz: None,
     }
-}
-
-/// Providers count the utterances of a stream; in a session there are several.
-fn utterance_name(track: &Track, utterance: &Utterance) -> String {
-    format!("{:x}-{}", track.id.0 & 0xffff_ffff, utterance.id)
-}
-
-fn start(utterance: &Utterance) -> u64 {
-    u64::try_from(utterance.start_ms).unwrap_or(0)
-}
-
-fn end(utterance: &Utterance) -> u64 {
-    u64::try_from(utterance.end_ms).unwrap_or(0)
-}
-
-/// The words with their times on the session's clock, as JSON.
-fn words(track: &Track, utterance: &Utterance) -> Option<String> {
-    #[derive(serde::Serialize)]
-    struct Word<'a> {
-        word: &'a str,
-        start_ms: i64,
-        end_ms: i64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        confidence: Option<f64>,
-    }
-    let words: Vec<_> = utterance
-        .words
-        .iter()
-        .map(|word| Word {
-            word: &word.word,
-            start_ms: track.at(u64::try_from(word.start_ms).unwrap_or(0)),
-            end_ms: track.at(u64::try_from(word.end_ms).unwrap_or(0)),
-            confidence: word.confidence,
-        })
-        .collect();
-    (!words.is_empty()).then(|| serde_json::to_string(&words).unwrap_or_default())
 }

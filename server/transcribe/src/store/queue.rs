@@ -28,6 +28,8 @@ pub(super) struct Queue {
     open: AtomicU64,
     /// Records that are in the spill file only.
     pub(super) spilled: AtomicU64,
+    /// Records that came too late, and that nobody waits for.
+    pub(super) late: AtomicU64,
 }
 
 #[derive(Default)]
@@ -81,6 +83,7 @@ impl Queue {
             settings,
             open: AtomicU64::new(0),
             spilled: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         }
     }
 
@@ -96,6 +99,8 @@ impl Queue {
         };
         let mut state = self.lock();
         if state.closing.is_some() {
+            // Who waits for one is told.
+            self.late.fetch_add(u64::from(!urgent), Relaxed);
             self.lose(&record, ticket, Dropped::Closed);
             return receipt;
         }

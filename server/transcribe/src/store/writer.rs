@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -199,7 +200,7 @@ impl Writer {
     }
 
     /// Takes no more records, and writes what waits: to the database, or near the end of the time to the spill file.
-    /// `None` if all of it is in the database. Only the first call says what is left.
+    /// `None` if all of it is in the database, and nothing came too late. Only the first call says what is left.
     pub async fn close(&self, until: Instant) -> Option<Left> {
         self.queue.close(until);
         let mut task = {
@@ -208,13 +209,14 @@ impl Writer {
         };
         // A disk that hangs is waited for no longer.
         let ended = timeout_at(until + Duration::from_secs(1), &mut task).await;
-        let left = match ended {
+        let mut left = match ended {
             Ok(Ok(left)) => left,
             _ => {
                 task.abort();
                 self.queue.left()
             }
         };
+        left.lost += self.queue.late.load(Relaxed);
         (left.spilled + left.lost > 0).then_some(left)
     }
 }

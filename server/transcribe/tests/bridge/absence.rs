@@ -1,63 +1,18 @@
 //! What is said while the host is away for long is not transcribed, and never missing in silence.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use tokio::time::Instant as TokioInstant;
-use voicematch_protocol::transcribe::{EndReason, Role};
-use voicematch_transcribe::{
-    record::{RowId, Segment, SegmentKind},
-    sessions::{NewParticipant, NewSession, Sessions},
-    store::Store,
-};
+use tokio::time::Instant;
+use voicematch_protocol::transcribe::EndReason;
+use voicematch_transcribe::record::SegmentKind;
 
 use crate::support::{
-    PATIENCE, Rig, becomes,
-    sessions::{Guest, begin},
+    PATIENCE, becomes,
+    sessions::{Gap, Guest, Meeting, SLUG},
 };
-
-const SLUG: &str = "tea";
 
 /// Finals soon, so that tests are fast.
 const FAKE: &str = "?delay=10ms&partial=200ms&final=1s";
 
-/// A stored gap: from, to, and why.
-type Gap = (i64, i64, String);
-
-/// A session, and the process that has it.
-struct Meeting {
-    began: Instant,
-    sessions: Arc<Sessions>,
-    store: Arc<dyn Store>,
-    id: RowId,
-    host: RowId,
-    _dir: tempfile::TempDir,
-}
-
 impl Meeting {
-    /// The host is there.
-    async fn begin(provider: &str) -> (Self, Guest) {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (sessions, store) = begin(dir.path(), &Rig::fake(provider).bridges).await;
-        let new = NewSession {
-            slug: Some(SLUG.to_owned()),
-            ..NewSession::default()
-        };
-        let (session, host) = sessions.create(new).await.expect("created");
-        let present = Guest::attach(&sessions, SLUG, host.id, None).await;
-        let meeting = Self {
-            began: Instant::now(),
-            sessions,
-            store,
-            id: session.id,
-            host: host.id,
-            _dir: dir,
-        };
-        (meeting, present)
-    }
-
     /// The host has left after so much audio of a speaker. What is said from second 70 to 71 is not passed on.
     async fn without_host(provider: &str, chunks: u32) -> (Self, Guest) {
         let (meeting, host) = Self::begin(provider).await;
@@ -82,33 +37,6 @@ impl Meeting {
 
     fn missed() -> Vec<Gap> {
         vec![(69_900, 70_900, "host_away".to_owned())]
-    }
-
-    async fn speaker(&self, user: &str) -> Guest {
-        let new = NewParticipant {
-            user: user.to_owned(),
-            name: None,
-            role: Role::Speaker,
-        };
-        let (_, joined) = self.sessions.join(SLUG, new, false).await.expect("joined");
-        Guest::attach(&self.sessions, SLUG, joined.id, None).await
-    }
-
-    /// A time of the session, whose first audio comes at 0.
-    fn at(&self, seconds: u64) -> Instant {
-        self.began + Duration::from_secs(seconds)
-    }
-
-    async fn rows(&self) -> Vec<Segment> {
-        let rows = self.store.segments(self.id, 0, 100).await;
-        rows.expect("the database answers")
-    }
-
-    async fn gaps(&self) -> Vec<Gap> {
-        let rows = self.rows().await.into_iter();
-        let gaps = rows.filter(|row| row.kind == SegmentKind::Gap);
-        gaps.map(|row| (row.start_ms, row.end_ms, row.text))
-            .collect()
     }
 }
 
@@ -198,17 +126,24 @@ async fn what_nobody_heard_is_stored_although_the_host_stays_away() {
 #[tokio::test]
 async fn it_is_stored_before_the_end_although_the_provider_hangs() {
     let stalls = "?stall_after=100ms";
+    // What the provider has not said is another gap.
+    let assert_stored = async |meeting: &Meeting| {
+        meeting.assert_complete(50).await;
+        let gaps = meeting.gaps().await;
+        let missed = gaps.iter().filter(|(_, _, why)| why == "host_away");
+        assert_eq!(missed.cloned().collect::<Vec<_>>(), Meeting::missed());
+    };
     let ended = async {
         let (meeting, _ann) = Meeting::without_host(stalls, 50).await;
         let end = meeting.sessions.end(SLUG, EndReason::App).await;
         end.expect("it went on");
-        assert_eq!(meeting.gaps().await, Meeting::missed(), "at the end");
+        assert_stored(&meeting).await;
     };
     let drained = async {
         let (meeting, _ann) = Meeting::without_host(stalls, 50).await;
-        let until = || TokioInstant::now() + PATIENCE;
+        let until = || Instant::now() + PATIENCE;
         assert_eq!(meeting.sessions.drain(until).await, None);
-        assert_eq!(meeting.gaps().await, Meeting::missed(), "in a drain");
+        assert_stored(&meeting).await;
     };
     tokio::join!(ended, drained);
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -21,7 +21,11 @@ use voicematch_transcribe::provider::{
     read_key, vosk::Vosk,
 };
 
-use crate::support::{PATIENCE, numbered, server::Plan, vosk::VoskServer};
+use crate::support::{
+    PATIENCE, Rig, numbered,
+    server::{Faults, Plan},
+    vosk::VoskServer,
+};
 
 fn key() -> Option<Secret> {
     Secret::new("a-key")
@@ -250,4 +254,20 @@ async fn the_key_goes_only_to_a_server_whose_certificate_is_right() {
     let request = served.await.expect("it ends");
     assert!(request.starts_with("POST /v2/live HTTP/1.1"), "{request}");
     assert!(request.contains("x-gladia-key: a-key"), "{request}");
+}
+
+#[tokio::test]
+async fn a_vosk_that_fails_at_the_end_is_asked_once_more() {
+    let fails = Faults {
+        // It says nothing of the last words.
+        close_at_end: Some(1011),
+        ..Faults::default()
+    };
+    let server = VoskServer::start(Plan::new([fails, Faults::default()])).await;
+    let provider = Vosk::parse(&server.url).expect("it is right");
+    let rig = Rig::patient(Arc::new(provider));
+    let mut speaker = rig.speaker(1);
+    speaker.talk(Duration::from_millis(500)).await;
+    speaker.finish().await.assert_all_heard();
+    assert_eq!(server.seen.connections.load(SeqCst), 2);
 }

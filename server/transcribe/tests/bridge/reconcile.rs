@@ -2,17 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use voicematch_protocol::transcribe::{Deliver, Role};
 use voicematch_transcribe::{
-    provider::{Secret, gladia::Gladia},
+    bridge::BridgeConfig,
+    provider::{
+        BoxFuture, Link, OpenError, Provider, Secret, StreamSpec, Utterance, fake::Fake,
+        gladia::Gladia,
+    },
     record::{Participant, ProviderJob, Record, RowId, Segment, SegmentKind, Session, Track},
     sessions::Sessions,
     store,
 };
 
 use crate::support::{
-    PATIENCE, Rig,
+    PATIENCE, Rig, eventually, fake,
     gladia::{GladiaServer, KEY},
     server::Plan,
     sessions::{Guest, begin, database},
@@ -138,4 +142,86 @@ async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
     assert_eq!(sessions.drain(until).await, None);
     let again = store.segments(session.id, 0, 100).await.expect("read");
     assert_eq!(again, stored);
+}
+
+/// A provider that hangs, and that says what it has heard before when it is asked to.
+struct Later {
+    hangs: Fake,
+    /// From now on it says it.
+    tells: watch::Sender<bool>,
+}
+
+impl Later {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            hangs: fake("?stall_after=0ms"),
+            tells: watch::Sender::new(false),
+        })
+    }
+}
+
+impl Provider for Later {
+    fn name(&self) -> &'static str {
+        "gladia"
+    }
+
+    fn open(&self, spec: StreamSpec) -> BoxFuture<'_, Result<Link, OpenError>> {
+        self.hangs.open(spec)
+    }
+
+    fn transcript<'a>(
+        &'a self,
+        _job: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Vec<Utterance>>, OpenError>> {
+        Box::pin(async {
+            let mut tells = self.tells.subscribe();
+            tells.wait_for(|tells| *tells).await.expect("it is here");
+            Ok(Some(vec![Utterance {
+                end_ms: 100,
+                text: "before the crash".to_owned(),
+                ..Utterance::default()
+            }]))
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_in_a_drain_is_asked_for_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = store::connect(&database(dir.path()), true)
+        .await
+        .expect("a database");
+    let (session, host, track) = session();
+    let job = ProviderJob {
+        track_id: track.id,
+        job: "a job".to_owned(),
+        start_ms: BEGAN_MS,
+    };
+    let rows = [
+        Record::Session(session),
+        Record::Participant(host.clone()),
+        Record::Track(track),
+        Record::ProviderJob(job),
+    ];
+    store.append(&rows).await.expect("written");
+
+    let provider = Later::new();
+    let rig = Rig::new(Arc::<Later>::clone(&provider), BridgeConfig::default());
+    let (sessions, _) = begin(dir.path(), &rig.bridges).await;
+    let mut talking = Guest::attach(&sessions, SLUG, host.id, None).await;
+    // The drain waits for the last words of this.
+    talking.say(1, Instant::now().into_std());
+    eventually("it is asked", || provider.tells.receiver_count() == 1).await;
+    let until = || Instant::now() + PATIENCE;
+    let tell = async {
+        // The drain has begun before.
+        provider.tells.send_replace(true);
+        eventually("it has told", || provider.tells.receiver_count() == 0).await;
+    };
+    let (left, ()) = tokio::join!(sessions.drain(until), tell);
+    assert_eq!(left, None);
+
+    let (sessions, _) = begin(dir.path(), &rig.bridges).await;
+    let texts = finals(&sessions, host.id, 1).await;
+    assert_eq!(texts, ["before the crash"]);
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use voicematch_transcribe::record::Record;
 use voicematch_transcribe::store::metrics::StorageMetrics;
-use voicematch_transcribe::store::writer::{Health, Outcome, Receipt, Settings, Writer};
+use voicematch_transcribe::store::writer::{Health, Left, Outcome, Receipt, Settings, Writer};
 use voicematch_transcribe::store::{self, StoreError};
 
 use crate::support::{
@@ -129,6 +129,21 @@ async fn at_the_end_all_that_waits_is_written() {
     let files = std::fs::read_dir(rig.dir.path().join("state")).expect("the folder");
     assert_eq!(files.count(), 0);
     assert_eq!(outcomes(rig.write(100..=100)).await, [Outcome::Lost]);
+}
+
+#[tokio::test]
+async fn what_comes_too_late_is_counted_as_lost() {
+    let rig = Rig::sqlite().await;
+    let late = async { outcomes(rig.write(1..=2)).await };
+    let (left, late) = tokio::join!(rig.close(), late);
+    assert_eq!(late, [Outcome::Lost, Outcome::Lost]);
+    assert_eq!(
+        left,
+        Some(Left {
+            spilled: 0,
+            lost: 2
+        })
+    );
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) struct Faults {
     pub mute_after: Option<usize>,
     /// Does not close at the end of the audio.
     pub ignores_end: bool,
+    /// Closes with this code at the end of the audio, and says nothing before.
+    pub close_at_end: Option<u16>,
     /// Says something without meaning after each so manieth frame.
     pub garbage_each: Option<usize>,
     /// Refuses the handshake of the WebSocket with this status.
@@ -66,19 +68,24 @@ pub(crate) async fn suffer(faults: &Faults, frame: usize, ws: &mut Ws, garbage: 
     if let Some((after, code)) = faults.close_after
         && frame >= after
     {
-        let close = CloseFrame {
-            code: code.into(),
-            reason: "a fault".into(),
-        };
-        let _ = ws.close(Some(close)).await;
-        // Until the other side has closed too.
-        while let Some(Ok(_)) = ws.next().await {}
+        close(ws, code).await;
         return false;
     }
     if faults.stall_after.is_some_and(|after| frame >= after) {
         pending::<()>().await;
     }
     faults.drop_after.is_none_or(|after| frame < after)
+}
+
+/// Closes with this code.
+pub(crate) async fn close(ws: &mut Ws, code: u16) {
+    let close = CloseFrame {
+        code: code.into(),
+        reason: "a fault".into(),
+    };
+    let _ = ws.close(Some(close)).await;
+    // Until the other side has closed too.
+    while let Some(Ok(_)) = ws.next().await {}
 }
 
 /// Text that means nothing to anybody, and a megabyte of it.

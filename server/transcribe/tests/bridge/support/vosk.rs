@@ -13,7 +13,7 @@ use tokio_tungstenite::{accept_async, tungstenite::Message};
 
 use super::{
     ear::{Ear, Told},
-    server::{Plan, Ws, garbage, suffer},
+    server::{Plan, Ws, close, garbage, suffer},
 };
 
 pub(crate) struct VoskServer {
@@ -73,6 +73,9 @@ async fn talk(mut ws: Ws, plan: &Plan, seen: &Seen) {
             Message::Text(text) if text.as_str() == r#"{"eof" : 1}"# => {
                 if faults.ignores_end {
                     continue;
+                }
+                if let Some(code) = faults.close_at_end {
+                    return close(&mut ws, code).await;
                 }
                 let last = ear.last();
                 let _ = ws.send(Message::text(answer(&last, true))).await;
