@@ -44,6 +44,8 @@ pub struct Settings {
     pub spill_bytes: u64,
     /// Sessions and interviews are deleted so long after their end; never if `None`.
     pub retention: Option<Duration>,
+    /// How long a session may go on: 4 h. What never ended is kept for a day longer than that, also with a shorter retention.
+    pub longest: Duration,
 }
 
 impl Settings {
@@ -56,6 +58,7 @@ impl Settings {
             queue: 1_000,
             spill_bytes: 1024 * 1024 * 1024,
             retention: None,
+            longest: Duration::from_secs(4 * 3_600),
         }
     }
 }
