@@ -1,5 +1,7 @@
 //! What becomes of rows that the database does not take when nothing else has room for them, or when the server ends.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use voicematch_test_postgres::Postgres;
@@ -11,7 +13,7 @@ use crate::support::{
     hearing::Hearing,
     jwt::Folder,
     pair, sqlite,
-    talk::ask,
+    talk::{Part, ask},
 };
 
 /// A server without room for what is said: neither its database nor its spill file takes more.
@@ -103,6 +105,39 @@ async fn sqlite_that_is_full_and_the_spill_too() {
     assert!(dropped >= lost, "{dropped}");
     let (status, _) = ask(&full.server, "POST", "/api/sessions", None, &json!({})).await;
     assert_eq!(status, 201);
+}
+
+#[tokio::test]
+async fn a_host_who_was_away_is_told_what_was_lost_meanwhile() {
+    let folder = Folder::new("sqlite-full-away");
+    let mut full = Full::begin(&folder).await;
+    let numbers = |ranges: &[(u64, u64)]| -> BTreeSet<u64> {
+        ranges.iter().flat_map(|(from, to)| *from..=*to).collect()
+    };
+    let count = full.lost().await;
+    full.hearing
+        .until(|now| numbers(&now.lost).len() as f64 >= count)
+        .await;
+    let (lost, last) = (numbers(&full.hearing.lost), full.hearing.last());
+    for after in [0, lost.first().unwrap() + 1, last] {
+        let query = format!("?after={after}");
+        let host = Part::connect(&full.server, &full.hearing.talk.host, &query).await;
+        let mut host = host.unwrap();
+        let (mut told, mut heard) = (Vec::new(), after);
+        loop {
+            let message = host.next().await.unwrap();
+            let number = |name: &str| message[name].as_u64().unwrap();
+            match message["type"].as_str().unwrap() {
+                "final" | "gap" => heard = number("seq"),
+                "lost" => told.push((number("from_seq"), number("to_seq"))),
+                // It comes behind all else.
+                "stored" => break,
+                _ => {}
+            }
+        }
+        assert_eq!(heard, last);
+        assert_eq!(numbers(&told), lost, "after {after}");
+    }
 }
 
 #[tokio::test]

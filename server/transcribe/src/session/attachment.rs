@@ -125,7 +125,11 @@ impl Attachment {
         if role == Role::Host {
             session.tell_all_missed(state);
         }
-        let stored = state.log.stored_through();
+        // Who asks for what came meanwhile has not heard what became of the segments before, either.
+        let settled = match after {
+            Some(_) => 0,
+            None => state.log.stored_through(),
+        };
         let after = after.map_or(last, |after| after.clamp(0, last));
         drop(guard);
         session.parts.metrics.connections.inc();
@@ -137,8 +141,8 @@ impl Attachment {
             mailbox,
             told: after.max(last - MAX_REPLAY),
             replay_until: last,
-            told_stored: if after < last { 0 } else { stored },
-            told_lost: stored,
+            told_stored: settled,
+            told_lost: settled,
             out: Vec::new(),
             rest: Vec::new(),
             closing: None,
