@@ -9,11 +9,12 @@ use voicematch_test_postgres::Postgres;
 use crate::support::{
     TestServer,
     asked::{Asked, start_by_environment},
-    becomes,
+    becomes, eventually,
     hearing::Hearing,
     jwt::Folder,
-    pair, sqlite,
-    talk::{Part, ask},
+    pair,
+    sqlite::{self, Lock},
+    talk::{Part, Talk, ask},
 };
 
 /// A server without room for what is said: neither its database nor its spill file takes more.
@@ -171,6 +172,64 @@ async fn rows_that_are_nowhere_at_the_end_are_counted_and_the_exit_code_is_1() {
     let told = u32::try_from(full.hearing.last()).unwrap();
     eprintln!("told {told}, stored {stored}, lost before {lost}, nowhere at the end {nowhere}");
     assert_eq!(f64::from(told), f64::from(stored + nowhere) + lost);
+}
+
+/// What a host who connects with `after=0` is told: the numbers of finals, until the last one or the close.
+async fn replayed(server: &TestServer, talk: &Talk) -> (BTreeSet<u64>, Option<u16>) {
+    let mut host = Part::connect(server, &talk.host, "?after=0").await.unwrap();
+    let next = host.ready["next_seq"].as_u64().unwrap();
+    let mut heard = BTreeSet::new();
+    while heard.last().is_none_or(|last| last + 1 < next) {
+        match host.next().await {
+            Ok(message) if message["type"] == "final" => {
+                heard.insert(message["seq"].as_u64().unwrap());
+            }
+            Ok(message) => assert_ne!(message["type"], "lost"),
+            Err(code) => return (heard, code),
+        }
+    }
+    (heard, None)
+}
+
+#[tokio::test]
+async fn a_host_is_not_told_less_while_rows_are_in_the_spill_file_alone() {
+    const SPEAKERS: u64 = 8;
+    const WORDS: u64 = 140;
+    let folder = Folder::new("spill-alone");
+    let (file, state) = (folder.path("transcripts.db"), folder.path("state"));
+    let url = format!("sqlite:{file}");
+    let fake = "fake:?final=100ms&partial=1m&delay=10ms";
+    let flags = ["--transcribe", fake, "--database", &url];
+    let server = TestServer::start(&[&flags[..], &["--state-dir", &state]].concat()).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let lock = Lock::take(&file).await;
+    // More than the server keeps in memory.
+    let speakers = (0..SPEAKERS).map(async |number| {
+        let (_, token) = talk.let_in(&server, &format!("s{number}"), "speaker").await;
+        let mut speaker = Part::connect(&server, &token, "").await.unwrap();
+        speaker.send(json!({"type": "start", "live": false})).await;
+        speaker.say(1, u32::try_from(WORDS).unwrap()).await;
+        speaker
+    });
+    let _speakers = futures_util::future::join_all(speakers).await;
+    let path = format!("/api/sessions/{}", talk.slug);
+    eventually("all is said and stored", async || {
+        let (_, session) = ask(&server, "GET", &path, None, &Value::Null).await;
+        let number = |name: &str| session[name].as_u64().unwrap();
+        number("segments") == SPEAKERS * WORDS && number("stored_through") == SPEAKERS * WORDS
+    })
+    .await;
+    assert!(server.metric("transcribe_spill_bytes", "").await > 0.0);
+    let (heard, code) = replayed(&server, &talk).await;
+    assert_eq!((heard.len(), code), (0, Some(4000)));
+    drop(lock);
+    becomes("ok\n".to_owned(), "/readyz", async || {
+        server.admin("/readyz").await.text().to_owned()
+    })
+    .await;
+    let (heard, code) = replayed(&server, &talk).await;
+    assert_eq!(heard, (1..=SPEAKERS * WORDS).collect());
+    assert_eq!(code, None);
 }
 
 #[tokio::test]
