@@ -266,3 +266,32 @@ async fn rows_that_only_the_spill_file_has_survive_a_server_that_is_killed() {
     assert_eq!(postgres.ask(rows).await, format!("{told}|{told}|{told}"));
     assert_eq!(postgres.ask("SELECT count(*) FROM answers").await, "3");
 }
+
+#[tokio::test]
+async fn what_is_heard_after_another_server_has_taken_the_session_is_counted_as_lost() {
+    let folder = Folder::new("taken");
+    let (file, state) = (folder.path("transcripts.db"), folder.path("state"));
+    let url = format!("sqlite:{file}");
+    // The final comes with the end.
+    let flags = ["--transcribe", "fake:?delay=10ms&final=5s", "--database"];
+    let flags = [&flags[..], &[&url, "--state-dir", &state]].concat();
+    let server = TestServer::start(&flags).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    host.send(json!({"type": "start", "live": false, "ack": "each"}))
+        .await;
+    host.say(1, 1).await;
+    host.expect("audio_ack").await;
+    sqlite::ask(
+        &file,
+        "UPDATE session_owners SET owner = 1, until_ms = 9000000000000",
+    );
+    // It looks at its leases.
+    assert_eq!(host.closed().await, Some(4000));
+    server
+        .reaches("transcribe_lost_segments_total", "", 1.0)
+        .await;
+    let elsewhere = r#"reason="elsewhere""#;
+    let dropped = "transcribe_records_dropped_total";
+    assert_eq!(server.metric(dropped, elsewhere).await, 1.0);
+}

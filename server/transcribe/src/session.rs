@@ -127,7 +127,8 @@ impl Session {
     /// Numbers a segment, gives it to the writer and tells who is to know.
     fn add(self: &Arc<Self>, state: &mut State, entry: Entry) {
         if state.is_lost {
-            tracing::warn!(slug = %self.row.slug, "a final or gap came when another server had the session");
+            self.parts.writer.lose_elsewhere();
+            tracing::warn!(slug = %self.row.slug, "a final or gap came when another server had the session: it is lost");
             return;
         }
         let in_need = self.parts.writer.health() != Health::Good;

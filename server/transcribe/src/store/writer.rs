@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::append::replay_left;
 use super::flush::Flusher;
-use super::metrics::StorageMetrics;
+use super::metrics::{Dropped, StorageMetrics};
 use super::queue::Queue;
 use super::rejected::RejectedFile;
 use super::spill::Spill;
@@ -182,6 +182,12 @@ impl Writer {
     /// Hands over a record for which somebody waits: it is written at once, with what else waits, up to 1,000 records.
     pub fn write_now(&self, record: Record) -> Receipt {
         Receipt(self.queue.push(record, true))
+    }
+
+    /// Counts a segment that gets no number, since another process has its session now: it is lost.
+    pub(crate) fn lose_elsewhere(&self) {
+        self.queue.metrics.lost_segments.inc();
+        self.queue.metrics.dropped(Dropped::Elsewhere);
     }
 
     /// The process as the owner of sessions ([`Store::hold`]).
