@@ -1,5 +1,7 @@
 //! The bounds of sessions, of speakers and of what may be spent, in a server that has small ones.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -167,4 +169,45 @@ async fn a_speaker_who_is_back_at_once_goes_on_with_their_track() {
         .metric("transcribe_active_bridges", r#"provider="fake""#)
         .await;
     assert_eq!(bridges, 1.0);
+}
+
+#[tokio::test]
+async fn a_speaker_whose_connection_was_dead_is_back_with_a_gap() {
+    let folder = Folder::new("replaced");
+    let server = server(&folder, &[]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    let (id, token) = talk.join(&server, "ann", "speaker").await;
+    let mut ann = Part::connect(&server, &token, "").await.unwrap();
+    let away = Duration::from_millis(700);
+    // The second time they have said that they pause.
+    for pauses in [false, true] {
+        assert_eq!(answer(&mut ann).await, "audio_ack");
+        if pauses {
+            ann.send(json!({"type": "pause"})).await;
+            ann.send(json!({"type": "ping"})).await;
+            ann.expect("pong").await;
+        }
+        // Nothing comes, and for the server the connection is there.
+        tokio::time::sleep(away).await;
+        let next = Part::connect(&server, &token, "").await.unwrap();
+        assert_eq!(ann.closed().await, Some(4501));
+        ann = next;
+    }
+    host.send(json!({"type": "stop"})).await;
+    let mut gaps = Vec::new();
+    loop {
+        let message = host.next().await.unwrap();
+        match message["type"].as_str() {
+            Some("gap") => gaps.push(message),
+            Some("ended") => break,
+            _ => {}
+        }
+    }
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(gap["speaker"], id.as_str());
+    assert_eq!(gap["reason"], "speaker_away");
+    let ms = |name: &str| gap[name].as_u64().unwrap();
+    let missing = Duration::from_millis(ms("to_ms") - ms("from_ms"));
+    assert!(missing >= away - Duration::from_millis(50), "{gap}");
 }

@@ -320,6 +320,13 @@ impl State {
             .any(|person| person.role == Role::Host && person.is_there())
     }
 
+    /// A frame of this participant has come, or no more does.
+    fn spoke(&mut self, who: RowId, at: Option<Instant>) {
+        if let Some(person) = self.people.get_mut(&who) {
+            person.spoke = at;
+        }
+    }
+
     fn mailboxes(&self) -> impl Iterator<Item = &Arc<crate::deliver::Mailbox>> {
         self.people.values().filter_map(Person::mailbox)
     }

@@ -94,11 +94,11 @@ impl Attachment {
         let last = state.log.last();
         let person = state.people.get_mut(&who)?;
         let (before, epoch) = person.attach(mailbox.clone());
+        let left = person.unheard_since(before.is_some(), now);
         if let Some(before) = before {
             before.close(Closing::Replaced);
         }
         let (role, name) = (person.role, person.name.clone());
-        let left = person.left.take();
         if role == Role::Host {
             (state.host_seen, state.paused) = (now, false);
         }
@@ -178,6 +178,15 @@ impl Attachment {
         }
     }
 
+    /// The client has answered a ping: up to now nothing that it said is missing.
+    pub fn is_alive(&self, now: Instant) {
+        let mut state = self.session.lock();
+        let person = state.people.get_mut(&self.who);
+        if let Some(spoke) = person.and_then(|person| person.spoke.as_mut()) {
+            *spoke = now;
+        }
+    }
+
     /// The client has sent a message.
     pub fn text(&self, text: &str, now: Instant) -> Reaction {
         let said = match Said::read(text) {
@@ -209,6 +218,7 @@ impl Attachment {
                 ..Reaction::default()
             },
             SaidType::Stop => {
+                self.session.lock().spoke(self.who, None);
                 self.session.finish_track(self.who);
                 Reaction::default()
             }
