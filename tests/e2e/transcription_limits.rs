@@ -6,9 +6,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestServer, eventually,
+    TestServer, becomes, eventually,
     hearing::Hearing,
     jwt::Folder,
+    sqlite,
     talk::{Part, Talk, ask},
 };
 
@@ -139,6 +140,34 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
         0.0
     );
     hearing.assert_stored(&server).await;
+}
+
+#[tokio::test]
+async fn the_seconds_of_a_day_are_spent_once_also_by_a_server_that_is_killed() {
+    let folder = Folder::new("budget-killed");
+    let limits = ["--transcribe-max-seconds-per-day", "3"];
+    let mut server = server(&folder, &limits).await;
+    let mut hearing = Hearing::begin(&server).await;
+    hearing.say(20).await;
+    hearing.breathe().await;
+    hearing.until(|now| now.heard.len() == 20).await;
+    let file = folder.path("state/transcripts.db");
+    let spent = "SELECT SUM(audio_ms) FROM spent";
+    // In the middle of their track.
+    becomes("2700".to_owned(), "what the day has spent", async || {
+        sqlite::ask(&file, spent)
+    })
+    .await;
+    server.process.signal(Signal::KILL);
+    assert_eq!(server.process.exit_code().await, None);
+
+    let server = self::server(&folder, &limits).await;
+    let mut hearing = Hearing::begin(&server).await;
+    hearing.say(10).await;
+    hearing.until(|now| now.errors == ["budget"]).await;
+    let sent = server.metric("transcribe_audio_seconds_total", "").await;
+    // The sum of many fractions is not exact.
+    assert!(sent < 0.301, "{sent} s");
 }
 
 #[tokio::test]

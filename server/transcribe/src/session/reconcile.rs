@@ -54,10 +54,10 @@ impl Session {
                     self.add_missing(&track, job, said);
                 }
             }
-            let end = stored.iter().map(|(_, end)| *end).max();
             self.parts.writer.write(Record::TrackEnded {
                 id: track.id,
-                audio_ms: end.unwrap_or(0),
+                // Nobody knows how much came; this much was heard.
+                audio_ms: stored.iter().map(|(start, end)| end - start).sum(),
                 ended_ms: wall_ms(),
             });
         }

@@ -36,6 +36,7 @@ checks![
     segments_come_in_pages,
     large_batches,
     the_newest_survey,
+    what_was_spent_on_a_day,
     expired_rows_go,
     what_goes_on_is_kept,
     readers_do_not_wait_for_each_other,
@@ -386,6 +387,27 @@ async fn the_newest_survey(store: Arc<dyn Store>) {
     );
     assert_eq!(store.survey_version("s", 4).await.expect("read"), None);
     assert_eq!(store.survey("t").await.expect("read"), None);
+}
+
+async fn what_was_spent_on_a_day(store: Arc<dyn Store>) {
+    let spent = |day, process, audio_ms| Record::Spent {
+        day,
+        process: RowId(process),
+        audio_ms,
+    };
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 0);
+    let batch = [
+        spent(20_000, 1, 500),
+        spent(20_000, 1, 800),
+        spent(20_000, 2, 90),
+        spent(20_001, 1, 7),
+    ];
+    write(&*store, &batch).await;
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 890);
+    // An older figure, which a spill file had.
+    write(&*store, &batch[..1]).await;
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 890);
+    assert_eq!(store.spent_ms(20_001).await.expect("read"), 7);
 }
 
 async fn readers_do_not_wait_for_each_other(store: Arc<dyn Store>) {

@@ -140,6 +140,10 @@ impl Store for List {
         Box::pin(async { Ok(0) })
     }
 
+    fn spent_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
     fn last_seq(&self, _: RowId) -> Answered<'_, i64> {
         Box::pin(async { Ok(self.seqs().into_iter().max().unwrap_or(0)) })
     }

@@ -283,6 +283,10 @@ impl Store for Memory {
         Box::pin(async { Ok(0) })
     }
 
+    fn spent_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
     fn last_seq(&self, _: RowId) -> Answered<'_, i64> {
         self.answer(|_| 0)
     }
