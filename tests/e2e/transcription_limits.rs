@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     TestServer, becomes, eventually,
     hearing::Hearing,
+    http,
     jwt::Folder,
     sqlite,
     talk::{Part, Talk, ask},
@@ -239,4 +240,26 @@ async fn a_speaker_whose_connection_was_dead_is_back_with_a_gap() {
     let ms = |name: &str| gap[name].as_u64().unwrap();
     let missing = Duration::from_millis(ms("to_ms") - ms("from_ms"));
     assert!(missing >= away - Duration::from_millis(50), "{gap}");
+}
+
+#[tokio::test]
+async fn a_transcript_that_is_too_long_for_one_answer_says_where_the_rest_is() {
+    let folder = Folder::new("long");
+    let server = server(&folder, &[]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    sqlite::ask(
+        &folder.path("state/transcripts.db"),
+        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200150) \
+         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, 'word', NULL, 0 FROM n, sessions",
+    );
+    let bearer = format!("Authorization: Bearer {}\r\n", talk.host);
+    let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
+    let first = http::request(server.public, "GET", &path, &bearer).await;
+    let rest = format!("{path}?after=200000");
+    let link = format!("<{rest}>; rel=\"next\"");
+    assert_eq!(first.header("link"), Some(&*link));
+    let rest = http::request(server.public, "GET", &rest, &bearer).await;
+    assert_eq!(rest.header("link"), None);
+    let lines = [first, rest].map(|answer| answer.text().lines().count());
+    assert_eq!(lines, [200_000, 150]);
 }
