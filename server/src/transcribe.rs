@@ -28,7 +28,7 @@ use voicematch_transcribe::{
     provider::{self, Secret},
     sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
     store::{
-        self, Store,
+        self, Store, StoreError,
         metrics::{QueueFigures, StorageMetrics},
         writer::{Health, Settings as StoreSettings, Writer},
     },
@@ -230,12 +230,14 @@ fn no_threads(error: &std::io::Error) -> String {
     format!("the threads of transcription could not be started: {error}")
 }
 
-/// When this day began (UTC), in milliseconds since 1970.
-fn today_ms() -> i64 {
+/// Milliseconds of audio that were sent to the provider today (UTC), as far as the database says it.
+async fn spent_today(store: &dyn Store) -> Result<i64, StoreError> {
     const DAY_MS: u128 = 24 * 3600 * 1000;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_millis();
-    i64::try_from(now - now % DAY_MS).unwrap_or(i64::MAX)
+    let day = now.unwrap_or_default().as_millis() / DAY_MS;
+    let [day, began] = [day, day * DAY_MS].map(|time| i64::try_from(time).unwrap_or(i64::MAX));
+    // A server without the bound has noted nothing but its tracks.
+    Ok(store.spent_ms(day).await?.max(store.audio_ms(began).await?))
 }
 
 /// A secret from the environment, as other transcription services take it.
@@ -298,7 +300,7 @@ impl Transcribe {
             .clone()
             .map(|provider| Bridges::new(config.bridge, provider, audio_metrics));
         if let Some(bridges) = bridges.as_ref().filter(|_| is_bounded) {
-            let spent = store.audio_ms(today_ms()).await;
+            let spent = spent_today(&*store).await;
             let spent = spent.map_err(|error| format!("--database: {error}"))?;
             bridges.spent_today(spent.unsigned_abs());
         }

@@ -1,12 +1,16 @@
 //! The bounds of sessions, of speakers and of what may be spent, in a server that has small ones.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestServer, eventually,
+    TestServer, becomes, eventually,
     hearing::Hearing,
+    http,
     jwt::Folder,
+    sqlite,
     talk::{Part, Talk, ask},
 };
 
@@ -140,6 +144,34 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
 }
 
 #[tokio::test]
+async fn the_seconds_of_a_day_are_spent_once_also_by_a_server_that_is_killed() {
+    let folder = Folder::new("budget-killed");
+    let limits = ["--transcribe-max-seconds-per-day", "3"];
+    let mut server = server(&folder, &limits).await;
+    let mut hearing = Hearing::begin(&server).await;
+    hearing.say(20).await;
+    hearing.breathe().await;
+    hearing.until(|now| now.heard.len() == 20).await;
+    let file = folder.path("state/transcripts.db");
+    let spent = "SELECT SUM(audio_ms) FROM spent";
+    // In the middle of their track.
+    becomes("2700".to_owned(), "what the day has spent", async || {
+        sqlite::ask(&file, spent)
+    })
+    .await;
+    server.process.signal(Signal::KILL);
+    assert_eq!(server.process.exit_code().await, None);
+
+    let server = self::server(&folder, &limits).await;
+    let mut hearing = Hearing::begin(&server).await;
+    hearing.say(10).await;
+    hearing.until(|now| now.errors == ["budget"]).await;
+    let sent = server.metric("transcribe_audio_seconds_total", "").await;
+    // The sum of many fractions is not exact.
+    assert!(sent < 0.301, "{sent} s");
+}
+
+#[tokio::test]
 async fn a_speaker_who_is_back_at_once_goes_on_with_their_track() {
     let folder = Folder::new("back");
     let server = server(&folder, &[]).await;
@@ -167,4 +199,67 @@ async fn a_speaker_who_is_back_at_once_goes_on_with_their_track() {
         .metric("transcribe_active_bridges", r#"provider="fake""#)
         .await;
     assert_eq!(bridges, 1.0);
+}
+
+#[tokio::test]
+async fn a_speaker_whose_connection_was_dead_is_back_with_a_gap() {
+    let folder = Folder::new("replaced");
+    let server = server(&folder, &[]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    let (id, token) = talk.join(&server, "ann", "speaker").await;
+    let mut ann = Part::connect(&server, &token, "").await.unwrap();
+    let away = Duration::from_millis(700);
+    // The second time they have said that they pause.
+    for pauses in [false, true] {
+        assert_eq!(answer(&mut ann).await, "audio_ack");
+        if pauses {
+            ann.send(json!({"type": "pause"})).await;
+            ann.send(json!({"type": "ping"})).await;
+            ann.expect("pong").await;
+        }
+        // Nothing comes, and for the server the connection is there.
+        tokio::time::sleep(away).await;
+        let next = Part::connect(&server, &token, "").await.unwrap();
+        assert_eq!(ann.closed().await, Some(4501));
+        ann = next;
+    }
+    host.send(json!({"type": "stop"})).await;
+    let mut gaps = Vec::new();
+    loop {
+        let message = host.next().await.unwrap();
+        match message["type"].as_str() {
+            Some("gap") => gaps.push(message),
+            Some("ended") => break,
+            _ => {}
+        }
+    }
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(gap["speaker"], id.as_str());
+    assert_eq!(gap["reason"], "speaker_away");
+    let ms = |name: &str| gap[name].as_u64().unwrap();
+    let missing = Duration::from_millis(ms("to_ms") - ms("from_ms"));
+    assert!(missing >= away - Duration::from_millis(50), "{gap}");
+}
+
+#[tokio::test]
+async fn a_transcript_that_is_too_long_for_one_answer_says_where_the_rest_is() {
+    let folder = Folder::new("long");
+    let server = server(&folder, &[]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    sqlite::ask(
+        &folder.path("state/transcripts.db"),
+        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200150) \
+         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, 'word', NULL, 0 FROM n, sessions",
+    );
+    let bearer = format!("Authorization: Bearer {}\r\n", talk.host);
+    let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
+    let first = http::request(server.public, "GET", &path, &bearer).await;
+    let rest = format!("{path}?after=200000");
+    let link = format!("<{rest}>; rel=\"next\"");
+    assert_eq!(first.header("link"), Some(&*link));
+    let rest = http::request(server.public, "GET", &rest, &bearer).await;
+    assert_eq!(rest.header("link"), None);
+    let lines = [first, rest].map(|answer| answer.text().lines().count());
+    assert_eq!(lines, [200_000, 150]);
 }

@@ -1,5 +1,7 @@
 //! What becomes of rows that the database does not take when nothing else has room for them, or when the server ends.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use voicematch_test_postgres::Postgres;
@@ -7,11 +9,12 @@ use voicematch_test_postgres::Postgres;
 use crate::support::{
     TestServer,
     asked::{Asked, start_by_environment},
-    becomes,
+    becomes, eventually,
     hearing::Hearing,
     jwt::Folder,
-    pair, sqlite,
-    talk::ask,
+    pair,
+    sqlite::{self, Lock},
+    talk::{Part, Talk, ask},
 };
 
 /// A server without room for what is said: neither its database nor its spill file takes more.
@@ -106,6 +109,39 @@ async fn sqlite_that_is_full_and_the_spill_too() {
 }
 
 #[tokio::test]
+async fn a_host_who_was_away_is_told_what_was_lost_meanwhile() {
+    let folder = Folder::new("sqlite-full-away");
+    let mut full = Full::begin(&folder).await;
+    let numbers = |ranges: &[(u64, u64)]| -> BTreeSet<u64> {
+        ranges.iter().flat_map(|(from, to)| *from..=*to).collect()
+    };
+    let count = full.lost().await;
+    full.hearing
+        .until(|now| numbers(&now.lost).len() as f64 >= count)
+        .await;
+    let (lost, last) = (numbers(&full.hearing.lost), full.hearing.last());
+    for after in [0, lost.first().unwrap() + 1, last] {
+        let query = format!("?after={after}");
+        let host = Part::connect(&full.server, &full.hearing.talk.host, &query).await;
+        let mut host = host.unwrap();
+        let (mut told, mut heard) = (Vec::new(), after);
+        loop {
+            let message = host.next().await.unwrap();
+            let number = |name: &str| message[name].as_u64().unwrap();
+            match message["type"].as_str().unwrap() {
+                "final" | "gap" => heard = number("seq"),
+                "lost" => told.push((number("from_seq"), number("to_seq"))),
+                // It comes behind all else.
+                "stored" => break,
+                _ => {}
+            }
+        }
+        assert_eq!(heard, last);
+        assert_eq!(numbers(&told), lost, "after {after}");
+    }
+}
+
+#[tokio::test]
 async fn rows_that_are_nowhere_at_the_end_are_counted_and_the_exit_code_is_1() {
     let folder = Folder::new("sqlite-full-end");
     let mut full = Full::begin(&folder).await;
@@ -136,6 +172,64 @@ async fn rows_that_are_nowhere_at_the_end_are_counted_and_the_exit_code_is_1() {
     let told = u32::try_from(full.hearing.last()).unwrap();
     eprintln!("told {told}, stored {stored}, lost before {lost}, nowhere at the end {nowhere}");
     assert_eq!(f64::from(told), f64::from(stored + nowhere) + lost);
+}
+
+/// What a host who connects with `after=0` is told: the numbers of finals, until the last one or the close.
+async fn replayed(server: &TestServer, talk: &Talk) -> (BTreeSet<u64>, Option<u16>) {
+    let mut host = Part::connect(server, &talk.host, "?after=0").await.unwrap();
+    let next = host.ready["next_seq"].as_u64().unwrap();
+    let mut heard = BTreeSet::new();
+    while heard.last().is_none_or(|last| last + 1 < next) {
+        match host.next().await {
+            Ok(message) if message["type"] == "final" => {
+                heard.insert(message["seq"].as_u64().unwrap());
+            }
+            Ok(message) => assert_ne!(message["type"], "lost"),
+            Err(code) => return (heard, code),
+        }
+    }
+    (heard, None)
+}
+
+#[tokio::test]
+async fn a_host_is_not_told_less_while_rows_are_in_the_spill_file_alone() {
+    const SPEAKERS: u64 = 8;
+    const WORDS: u64 = 140;
+    let folder = Folder::new("spill-alone");
+    let (file, state) = (folder.path("transcripts.db"), folder.path("state"));
+    let url = format!("sqlite:{file}");
+    let fake = "fake:?final=100ms&partial=1m&delay=10ms";
+    let flags = ["--transcribe", fake, "--database", &url];
+    let server = TestServer::start(&[&flags[..], &["--state-dir", &state]].concat()).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let lock = Lock::take(&file).await;
+    // More than the server keeps in memory.
+    let speakers = (0..SPEAKERS).map(async |number| {
+        let (_, token) = talk.let_in(&server, &format!("s{number}"), "speaker").await;
+        let mut speaker = Part::connect(&server, &token, "").await.unwrap();
+        speaker.send(json!({"type": "start", "live": false})).await;
+        speaker.say(1, u32::try_from(WORDS).unwrap()).await;
+        speaker
+    });
+    let _speakers = futures_util::future::join_all(speakers).await;
+    let path = format!("/api/sessions/{}", talk.slug);
+    eventually("all is said and stored", async || {
+        let (_, session) = ask(&server, "GET", &path, None, &Value::Null).await;
+        let number = |name: &str| session[name].as_u64().unwrap();
+        number("segments") == SPEAKERS * WORDS && number("stored_through") == SPEAKERS * WORDS
+    })
+    .await;
+    assert!(server.metric("transcribe_spill_bytes", "").await > 0.0);
+    let (heard, code) = replayed(&server, &talk).await;
+    assert_eq!((heard.len(), code), (0, Some(4000)));
+    drop(lock);
+    becomes("ok\n".to_owned(), "/readyz", async || {
+        server.admin("/readyz").await.text().to_owned()
+    })
+    .await;
+    let (heard, code) = replayed(&server, &talk).await;
+    assert_eq!(heard, (1..=SPEAKERS * WORDS).collect());
+    assert_eq!(code, None);
 }
 
 #[tokio::test]
@@ -171,4 +265,33 @@ async fn rows_that_only_the_spill_file_has_survive_a_server_that_is_killed() {
     assert_eq!(asked.answers().await, ["before", "meanwhile", "after"]);
     assert_eq!(postgres.ask(rows).await, format!("{told}|{told}|{told}"));
     assert_eq!(postgres.ask("SELECT count(*) FROM answers").await, "3");
+}
+
+#[tokio::test]
+async fn what_is_heard_after_another_server_has_taken_the_session_is_counted_as_lost() {
+    let folder = Folder::new("taken");
+    let (file, state) = (folder.path("transcripts.db"), folder.path("state"));
+    let url = format!("sqlite:{file}");
+    // The final comes with the end.
+    let flags = ["--transcribe", "fake:?delay=10ms&final=5s", "--database"];
+    let flags = [&flags[..], &[&url, "--state-dir", &state]].concat();
+    let server = TestServer::start(&flags).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    host.send(json!({"type": "start", "live": false, "ack": "each"}))
+        .await;
+    host.say(1, 1).await;
+    host.expect("audio_ack").await;
+    sqlite::ask(
+        &file,
+        "UPDATE session_owners SET owner = 1, until_ms = 9000000000000",
+    );
+    // It looks at its leases.
+    assert_eq!(host.closed().await, Some(4000));
+    server
+        .reaches("transcribe_lost_segments_total", "", 1.0)
+        .await;
+    let elsewhere = r#"reason="elsewhere""#;
+    let dropped = "transcribe_records_dropped_total";
+    assert_eq!(server.metric(dropped, elsewhere).await, 1.0);
 }

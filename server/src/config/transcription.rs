@@ -197,6 +197,7 @@ impl TranscribeFlags {
         storage.spill_bytes = self.transcribe_spill as u64;
         storage.retention =
             (!self.transcribe_retention.is_zero()).then_some(self.transcribe_retention);
+        storage.longest = self.transcribe_max_duration;
         let per_day = self.transcribe_max_seconds_per_day;
         let bridge = BridgeConfig {
             buffer: self.transcribe_buffer,

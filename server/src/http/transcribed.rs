@@ -81,6 +81,9 @@ pub fn write(answer: Answer) -> Reply {
     if let Some(location) = answer.location.and_then(|to| to.try_into().ok()) {
         headers.insert(header::LOCATION, location);
     }
+    if let Some(link) = answer.link.and_then(|link| link.try_into().ok()) {
+        headers.insert(header::LINK, link);
+    }
     if let Some(seconds) = answer.retry_after {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }

@@ -57,6 +57,8 @@ pub struct Answer {
     pub allow: Option<&'static str>,
     /// The same request at the server that is to be asked.
     pub location: Option<String>,
+    /// Where the rest is, as a header `Link` says it.
+    pub link: Option<String>,
     /// The seconds after which the same request may be answered.
     pub retry_after: Option<u32>,
 }
@@ -123,6 +125,7 @@ impl Answer {
             body: bytes.into(),
             allow: None,
             location: None,
+            link: None,
             retry_after: None,
         }
     }

@@ -179,6 +179,10 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
                             let reaction = match message {
                                 Message::Binary(frame) => attachment.audio(frame, heard),
                                 Message::Text(text) => attachment.text(&text, heard),
+                                Message::Pong(_) => {
+                                    attachment.is_alive(heard);
+                                    Reaction::default()
+                                }
                                 Message::Close(_) => return linger(sink).await,
                                 _ => Reaction::default(),
                             };

@@ -284,13 +284,6 @@ impl Bridges {
         self.0.memory.used()
     }
 
-    /// Counts audio that was sent to the provider today by a process before this one.
-    pub fn spent_today(&self, audio_ms: u64) {
-        self.0
-            .budget
-            .spent(audio_ms.saturating_mul(pcm::BYTES_PER_MS));
-    }
-
     /// Counts audio that was not even passed on to a bridge.
     pub fn missed(&self, time: Duration, reason: GapReason) {
         self.0.metrics.gap(time.as_secs_f64(), reason);

@@ -66,24 +66,31 @@ impl<'a> Speakers<'a> {
     }
 }
 
-/// The transcript of a session as a file. `segments` are put in the order in which they were spoken.
+/// The transcript of a session as a file. `segments` are put in the order in which they were spoken. `next_after`: there are
+/// more behind this number.
 #[must_use]
 pub fn write(
     format: Format,
     session: &Session,
     mut segments: Vec<Segment>,
+    next_after: Option<i64>,
     speakers: &Speakers<'_>,
 ) -> String {
     segments.sort_by_key(|segment| (segment.start_ms, segment.seq));
     match format {
-        Format::Json => json(session, &segments, speakers),
+        Format::Json => json(session, &segments, next_after, speakers),
         Format::Text => text(&segments, speakers),
         Format::Srt => srt(&segments, speakers),
         Format::Vtt => vtt(&segments, speakers),
     }
 }
 
-fn json(session: &Session, segments: &[Segment], speakers: &Speakers<'_>) -> String {
+fn json(
+    session: &Session,
+    segments: &[Segment],
+    next_after: Option<i64>,
+    speakers: &Speakers<'_>,
+) -> String {
     let segments: Vec<_> = segments
         .iter()
         .map(|segment| {
@@ -114,7 +121,7 @@ fn json(session: &Session, segments: &[Segment], speakers: &Speakers<'_>) -> Str
             value
         })
         .collect();
-    let whole = json!({
+    let mut whole = json!({
         "session": session.slug,
         "title": session.title,
         "language": session.language,
@@ -122,6 +129,9 @@ fn json(session: &Session, segments: &[Segment], speakers: &Speakers<'_>) -> Str
         "ended_ms": session.ended_ms,
         "segments": segments,
     });
+    if let Some(after) = next_after {
+        whole["next_after"] = after.into();
+    }
     format!("{whole:#}\n")
 }
 
@@ -252,7 +262,7 @@ mod tests {
             segment(3, 5_000, "provider_lost", SegmentKind::Gap),
         ];
         let speakers = Speakers::new(&tracks, &people);
-        let made = |format| write(format, &session, segments.clone(), &speakers);
+        let made = |format| write(format, &session, segments.clone(), None, &speakers);
         assert_eq!(
             made(Format::Text),
             "[00:00:01.000] Ann <3 X: a --> b & <c> next\n[00:00:05.000] Ann <3 X: [2.4 s not transcribed]\n[01:01:40.001] Ann <3 X: late\n"
@@ -273,5 +283,9 @@ mod tests {
         assert_eq!(value["segments"][2]["words"][0]["word"], "a");
         assert_eq!(value["segments"][1]["kind"], "gap");
         assert_eq!(value["segments"][1]["speaker"], "p7");
+        assert_eq!(value.get("next_after"), None);
+        let cut = write(Format::Json, &session, segments, Some(3), &speakers);
+        let cut: serde_json::Value = serde_json::from_str(&cut).expect("JSON");
+        assert_eq!(cut["next_after"], 3);
     }
 }

@@ -186,6 +186,12 @@ pub enum Record {
         ended_ms: i64,
     },
     Answer(Answer),
+    /// How much audio a process has sent to its provider on a day, in days since 1970. The highest figure counts.
+    Spent {
+        day: i64,
+        process: RowId,
+        audio_ms: i64,
+    },
 }
 
 impl Record {
@@ -211,7 +217,8 @@ impl Record {
             Self::Survey(row) => (vec![&mut row.id, &mut row.definition], vec![]),
             Self::Interview(row) => (vec![&mut row.survey_id, &mut row.language], vec![&mut row.respondent]),
             Self::Answer(row) => (vec![&mut row.question_id, &mut row.request_id, &mut row.value], vec![]),
-            Self::SessionEnded { .. } | Self::SessionDeleted { .. } | Self::TrackEnded { .. } | Self::InterviewEnded { .. } => {
+            Self::SessionEnded { .. } | Self::SessionDeleted { .. } | Self::TrackEnded { .. } | Self::InterviewEnded { .. }
+            | Self::Spent { .. } => {
                 (vec![], vec![])
             }
         }

@@ -134,7 +134,8 @@ impl Session {
     /// Numbers a segment, gives it to the writer and tells who is to know.
     fn add(self: &Arc<Self>, state: &mut State, entry: Entry) {
         if state.is_lost {
-            tracing::warn!(slug = %self.row.slug, "a final or gap came when another server had the session");
+            self.parts.writer.lose_elsewhere();
+            tracing::warn!(slug = %self.row.slug, "a final or gap came when another server had the session: it is lost");
             return;
         }
         let in_need = self.parts.writer.health() != Health::Good;
@@ -220,6 +221,13 @@ impl State {
         self.people
             .values()
             .any(|person| person.role == Role::Host && person.is_there())
+    }
+
+    /// A frame of this participant has come, or no more does.
+    fn spoke(&mut self, who: RowId, at: Option<Instant>) {
+        if let Some(person) = self.people.get_mut(&who) {
+            person.spoke = at;
+        }
     }
 
     fn mailboxes(&self) -> impl Iterator<Item = &Arc<crate::deliver::Mailbox>> {

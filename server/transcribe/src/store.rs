@@ -45,6 +45,15 @@ pub struct Elsewhere {
     pub url: String,
 }
 
+/// Which sessions and interviews nobody wants any more, by times in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Old {
+    /// Those that ended before it.
+    pub ended_before: i64,
+    /// Those that never ended, in which nothing has begun, ended or been answered since, and that no process has held since.
+    pub unused_since: i64,
+}
+
 /// What a store answers.
 pub type Answered<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
@@ -55,9 +64,8 @@ pub trait Store: Send + Sync {
     /// Answers with the places in the batch of records that were dropped, because what they belong to is not in the database:
     /// it has been deleted.
     fn append<'a>(&'a self, batch: &'a [Record]) -> Answered<'a, Vec<usize>>;
-    /// Deletes about `limit` rows of sessions and interviews that ended before `before_ms`, or never ended and began before it.
-    /// Answers with how many; 0 if none are left.
-    fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64>;
+    /// Deletes about `limit` rows of sessions and interviews that are [`Old`]. Answers with how many; 0 if none are left.
+    fn expire(&self, old: Old, limit: u32) -> Answered<'_, u64>;
 
     /// Makes `owner` the one process that numbers the segments of these sessions, for [`LEASE`] from now by the database's
     /// clock. Answers with those that another one holds. What is not in the database nobody can hold.
@@ -78,6 +86,8 @@ pub trait Store: Send + Sync {
     fn jobs(&self, session: RowId) -> Answered<'_, Vec<ProviderJob>>;
     /// Milliseconds of audio of all tracks that began at `since_ms` or later and have ended.
     fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64>;
+    /// Milliseconds of audio that all processes have sent to their providers on this day.
+    fn spent_ms(&self, day: i64) -> Answered<'_, i64>;
     /// Segments with a `seq` above `after`, in order of `seq`, at most `limit`.
     fn segments(&self, session: RowId, after: i64, limit: u32) -> Answered<'_, Vec<Segment>>;
     /// The highest `seq` of the session, 0 without segments.

@@ -66,6 +66,7 @@ pub(super) fn answer() -> Answer {
         body: Bytes::from_static(DESCRIPTION.as_bytes()),
         allow: None,
         location: None,
+        link: None,
         retry_after: None,
     }
 }

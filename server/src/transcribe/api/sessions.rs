@@ -269,7 +269,10 @@ pub(super) async fn end(transcribe: &Transcribe, caller: &Caller, slug: &str) ->
         ("after" = Option<i64>, Query, description = "Only segments behind this number"),
     ),
     responses(
-        (status = 200, description = "The transcript by time", content(
+        (status = 200, description = "The transcript by time. Of more than 200,000 segments it has the first 200,000, by number; where \
+            the rest is says `Link`, and `next_after` in JSON", headers(
+            ("Link" = Option<String>, description = "`<URL>; rel=\"next\"`: there is more"),
+        ), content(
             (std::collections::HashMap<String, serde_json::Value> = "application/json"),
             (String = "text/plain"),
             (String = "application/x-subrip"),
@@ -305,19 +308,15 @@ pub(super) async fn transcript(
     let session = transcribe.sessions.stored_view(slug).await?;
     let (id, mut at) = (session.row.id, after.unwrap_or(0));
     let mut segments = Vec::new();
-    loop {
+    let next = loop {
         let page = transcribe.store.segments(id, at, PAGE).await?;
-        let Some(last) = page.last() else { break };
+        let Some(last) = page.last() else { break None };
+        if segments.len() >= MAX_SEGMENTS {
+            break Some(at);
+        }
         at = last.seq;
         segments.extend(page);
-        if segments.len() >= MAX_SEGMENTS {
-            let message = format!(
-                "this transcript is too long for one answer; ask for the rest with after={at}"
-            );
-            tracing::warn!(slug, "{message}");
-            break;
-        }
-    }
+    };
     let people = session.participants.iter();
     let people: Vec<_> = people.map(|(person, _)| person.clone()).collect();
     let tracks = transcribe.store.tracks(id).await?;
@@ -325,9 +324,10 @@ pub(super) async fn transcript(
     Ok(Answer {
         status: StatusCode::OK,
         content_type: format.content_type(),
-        body: export::write(format, &session.row, segments, &speakers).into(),
+        body: export::write(format, &session.row, segments, next, &speakers).into(),
         allow: None,
         location: None,
+        link: next.map(|at| format!("</api/sessions/{slug}/{file}?after={at}>; rel=\"next\"")),
         retry_after: None,
     })
 }

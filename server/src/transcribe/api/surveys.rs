@@ -233,6 +233,7 @@ pub(super) async fn answers(
         body: file.into(),
         allow: None,
         location: None,
+        link: None,
         retry_after: None,
     })
 }

@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::Bridges;
 use crate::provider::pcm;
 
 const DAY_SECONDS: u64 = 24 * 3600;
@@ -25,8 +26,27 @@ pub(super) struct Budget {
 struct Today {
     day: u64,
     used: u64,
+    /// Of these, what this process has used.
+    here: u64,
     has_warned: bool,
     is_spent: bool,
+}
+
+impl Bridges {
+    /// Counts audio that was sent to the provider today by a process before this one.
+    pub fn spent_today(&self, audio_ms: u64) {
+        let bytes = audio_ms.saturating_mul(pcm::BYTES_PER_MS);
+        self.0.budget.spent(bytes);
+    }
+
+    /// Today, in days since 1970, and the milliseconds of audio that this process has sent to the provider today. `None`:
+    /// none, or they are not bounded.
+    #[must_use]
+    pub fn sent_today(&self) -> Option<(i64, i64)> {
+        let (day, bytes) = self.0.budget.used_here(Instant::now())?;
+        let ms = bytes.div_ceil(pcm::BYTES_PER_MS);
+        Some((i64::try_from(day).ok()?, i64::try_from(ms).ok()?))
+    }
 }
 
 impl Budget {
@@ -63,6 +83,7 @@ impl Budget {
                 return false;
             }
             today.used += bytes;
+            today.here += bytes;
             if today.used >= most - most / 10 && !today.has_warned {
                 today.has_warned = true;
                 let (used, most) = (
@@ -76,6 +97,16 @@ impl Budget {
             }
             true
         })
+    }
+
+    /// The day, in days since 1970, and how many bytes of it this process has taken. `None`: none, or nobody counts them.
+    fn used_here(&self, now: Instant) -> Option<(u64, u64)> {
+        let mut used = None;
+        self.with_today(now, |_, today| {
+            used = Some((today.day, today.here));
+            true
+        });
+        used.filter(|(_, bytes)| *bytes > 0)
     }
 
     /// Whether today's is gone.
@@ -116,11 +147,14 @@ mod tests {
         assert!(!budget.is_spent(now), "the last second may be used");
         assert!(!budget.take(2, now));
         assert!(budget.is_spent(now));
+        assert_eq!(budget.used_here(now), Some((19_999, 100 * second)));
         let later = now + Duration::from_secs(59);
         assert!(!budget.take(2, later));
         let tomorrow = now + Duration::from_secs(61);
         assert!(!budget.is_spent(tomorrow));
+        assert_eq!(budget.used_here(tomorrow), None);
         assert!(budget.take(second, tomorrow));
+        assert_eq!(budget.used_here(tomorrow), Some((20_000, second)));
     }
 
     #[test]
@@ -130,6 +164,8 @@ mod tests {
         budget.spent(99 * pcm::BYTES_PER_SECOND);
         assert!(budget.take(pcm::BYTES_PER_SECOND, now));
         assert!(!budget.take(2, now));
+        let (_, here) = budget.used_here(now).unwrap_or_default();
+        assert_eq!(here, pcm::BYTES_PER_SECOND, "of this process alone");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Found, Session, State, tell};
 use crate::{
     deliver::{Closing, Mail, Mailbox},
     record::{RowId, Segment},
-    store::StoreError,
+    store::{StoreError, writer::Health},
     track::{MAX_FRAME_BYTES, Refused},
 };
 
@@ -94,11 +94,11 @@ impl Attachment {
         let last = state.log.last();
         let person = state.people.get_mut(&who)?;
         let (before, epoch) = person.attach(mailbox.clone());
+        let left = person.unheard_since(before.is_some(), now);
         if let Some(before) = before {
             before.close(Closing::Replaced);
         }
         let (role, name) = (person.role, person.name.clone());
-        let left = person.left.take();
         if role == Role::Host {
             (state.host_seen, state.paused) = (now, false);
         }
@@ -125,7 +125,11 @@ impl Attachment {
         if role == Role::Host {
             session.tell_all_missed(state);
         }
-        let stored = state.log.stored_through();
+        // Who asks for what came meanwhile has not heard what became of the segments before, either.
+        let settled = match after {
+            Some(_) => 0,
+            None => state.log.stored_through(),
+        };
         let after = after.map_or(last, |after| after.clamp(0, last));
         drop(guard);
         session.parts.metrics.connections.inc();
@@ -137,8 +141,8 @@ impl Attachment {
             mailbox,
             told: after.max(last - MAX_REPLAY),
             replay_until: last,
-            told_stored: if after < last { 0 } else { stored },
-            told_lost: stored,
+            told_stored: settled,
+            told_lost: settled,
             out: Vec::new(),
             rest: Vec::new(),
             closing: None,
@@ -174,6 +178,15 @@ impl Attachment {
         }
     }
 
+    /// The client has answered a ping: up to now nothing that it said is missing.
+    pub fn is_alive(&self, now: Instant) {
+        let mut state = self.session.lock();
+        let person = state.people.get_mut(&self.who);
+        if let Some(spoke) = person.and_then(|person| person.spoke.as_mut()) {
+            *spoke = now;
+        }
+    }
+
     /// The client has sent a message.
     pub fn text(&self, text: &str, now: Instant) -> Reaction {
         let said = match Said::read(text) {
@@ -205,6 +218,7 @@ impl Attachment {
                 ..Reaction::default()
             },
             SaidType::Stop => {
+                self.session.lock().spoke(self.who, None);
                 self.session.finish_track(self.who);
                 Reaction::default()
             }
@@ -285,7 +299,7 @@ impl Attachment {
     /// What is new in the log, for this participant; and how far it is stored.
     async fn read_log(&mut self) -> Result<(), StoreError> {
         loop {
-            let through = {
+            let (through, settled) = {
                 let session = self.session.clone();
                 let state = session.lock();
                 match state.log.read(self.told, PAGE as usize) {
@@ -296,26 +310,27 @@ impl Attachment {
                         }
                         continue;
                     }
-                    Found::Stored(through) => through,
+                    Found::Stored(through) => (through, state.log.stored_through()),
                 }
             };
             let session = self.session.clone();
+            // Asked before the database is: then all that is settled is there, but for what is lost.
+            let is_whole = session.parts.writer.health() == Health::Good;
+            let there = if is_whole { settled } else { 0 };
             let page = session
                 .parts
                 .store
                 .segments(session.row.id, self.told, PAGE)
                 .await?;
             let state = session.lock();
-            let mut reached = through;
+            let is_last = page.len() < PAGE as usize || page.iter().any(|it| it.seq > through);
             for segment in page.iter().take_while(|segment| segment.seq <= through) {
+                self.pass_over(&state, segment.seq - 1, there)?;
                 self.tell_segment(&state, segment, None);
-                reached = segment.seq;
             }
-            self.told = if page.len() < PAGE as usize {
-                through
-            } else {
-                reached
-            };
+            if is_last {
+                self.pass_over(&state, through, there)?;
+            }
             if self.out.len() >= PAGE as usize {
                 // Written before more is read.
                 self.mailbox.log_grew();
@@ -323,6 +338,23 @@ impl Attachment {
             }
         }
         self.tell_stored();
+        Ok(())
+    }
+
+    /// The segments up to `to` are neither in memory nor in the database, which has all up to `there` that is stored. They
+    /// are lost; or it has them later: then the client comes back for them.
+    fn pass_over(&mut self, state: &State, to: i64, there: i64) -> Result<(), StoreError> {
+        for (from_seq, to_seq) in state.log.not_lost(self.told + 1, to) {
+            if to_seq > there {
+                let message = format!("segments from {from_seq} on are not in it yet");
+                return Err(StoreError::Temporary(message));
+            }
+            // By a process before this one.
+            if self.role == Role::Host {
+                self.out.push(tell::write(&Told::Lost { from_seq, to_seq }));
+            }
+        }
+        self.told = self.told.max(to);
         Ok(())
     }
 

@@ -70,6 +70,18 @@ impl Log {
         ranges.map(move |(from, to)| ((*from).max(seq + 1), *to))
     }
 
+    /// The ranges of these numbers that were not lost, as far as that is known.
+    pub(crate) fn not_lost(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+        let (mut ranges, mut next) = (Vec::new(), from);
+        for (lost_from, lost_to) in &self.lost {
+            ranges.push((next, to.min(lost_from - 1)));
+            next = next.max(lost_to + 1);
+        }
+        ranges.push((next, to));
+        ranges.retain(|(from, to)| from <= to);
+        ranges
+    }
+
     /// Appends a segment, which gets the next number. `in_need`: the database does not take what it is given.
     pub(crate) fn push(&mut self, mut entry: Entry, in_need: bool) -> Arc<Entry> {
         self.last += 1;
@@ -197,6 +209,11 @@ mod tests {
         assert_eq!(lost(&log, 0), [(3, 4)]);
         log.settle(5, true);
         assert_eq!(lost(&log, 0), [(3, 4), (6, 6)]);
+        assert_eq!(log.not_lost(1, 9), [(1, 2), (5, 5), (7, 9)]);
+        assert_eq!(log.not_lost(2, 4), [(2, 2)]);
+        assert_eq!(log.not_lost(5, 5), [(5, 5)]);
+        assert_eq!(log.not_lost(3, 4), []);
+        assert_eq!(log.not_lost(7, 6), []);
         // Who knows of a part of a range is told the rest.
         assert_eq!(lost(&log, 3), [(4, 4), (6, 6)]);
         assert_eq!(lost(&log, 6), []);

@@ -1,6 +1,9 @@
 //! Who takes part in a session.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use voicematch_protocol::transcribe::{Role, Start};
 
@@ -9,6 +12,9 @@ use crate::{
     deliver::Mailbox,
     record::{Participant, RowId},
 };
+
+/// A speaker whose frames go on comes with the next one sooner.
+const LATE_FRAME: Duration = Duration::from_millis(500);
 
 /// The name of a participant on the wire.
 #[must_use]
@@ -28,6 +34,8 @@ pub(crate) struct Person {
     epoch: u64,
     /// Since when no connection is there.
     pub(crate) left: Option<Instant>,
+    /// When the last frame came, or a sign of life after it; `None`: the participant has not spoken, pauses, or has said all.
+    pub(super) spoke: Option<Instant>,
     /// Where their audio goes; none before the first and after the last of it.
     pub(crate) track: Option<Arc<Track>>,
     /// How their audio is, as they have said last. It holds for their next track, too.
@@ -44,6 +52,7 @@ impl Person {
             mailbox: None,
             epoch: 0,
             left: None,
+            spoke: None,
             track: None,
             start: Start::default(),
         }
@@ -53,6 +62,13 @@ impl Person {
     pub(super) fn attach(&mut self, mailbox: Arc<Mailbox>) -> (Option<Arc<Mailbox>>, u64) {
         self.epoch += 1;
         (self.mailbox.replace(mailbox), self.epoch)
+    }
+
+    /// Since when nothing that the participant said has come here, now that a connection takes the place of another. That one
+    /// may have been dead for long: nobody notices that at once.
+    pub(super) fn unheard_since(&mut self, was_there: bool, now: Instant) -> Option<Instant> {
+        let silent = self.spoke.take().filter(|at| now >= *at + LATE_FRAME);
+        self.left.take().or(silent.filter(|_| was_there))
     }
 
     /// The connection has gone; false: it was replaced before.

@@ -57,7 +57,6 @@ impl Session {
                     }
                 }
             }
-            let end = stored.iter().map(|(_, end)| *end).max();
             let state = self.lock();
             if state.draining {
                 return Ok(());
@@ -65,7 +64,8 @@ impl Session {
             // Before a drain can close the writer.
             self.parts.writer.write(Record::TrackEnded {
                 id: track.id,
-                audio_ms: end.unwrap_or(0),
+                // Nobody knows how much came; this much was heard.
+                audio_ms: stored.iter().map(|(start, end)| end - start).sum(),
                 ended_ms: wall_ms(),
             });
         }

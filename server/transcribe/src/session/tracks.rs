@@ -132,6 +132,7 @@ impl Session {
         }
         let track = self.track_of(&mut state, who)?;
         state.last_audio = now;
+        state.spoke(who, Some(now));
         let session_ms = self.session_ms(&mut state, now);
         let paused = state.paused;
         let mut input = track.lock();
@@ -177,7 +178,8 @@ impl Session {
 
     /// No audio comes from a speaker for a while.
     pub(super) fn pause_track(&self, who: RowId) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.spoke(who, None);
         if let Some(track) = state
             .people
             .get(&who)

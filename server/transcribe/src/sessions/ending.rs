@@ -84,6 +84,7 @@ impl Sessions {
         live.iter().for_each(|session| session.drain());
         let last_words = TokioInstant::now() + LAST_WORDS;
         join_all(live.iter().map(|session| session.drained(last_words))).await;
+        self.note_spent(None);
         let parts = &self.parts;
         let left = parts.writer.close(until()).await;
         // Who takes a session up numbers its segments after those that are stored. The next start, which replays the spill

@@ -10,7 +10,7 @@ use super::metrics::{Dropped, StorageMetrics};
 use super::rejected::RejectedFile;
 use super::spill::Spill;
 use super::writer::StartError;
-use super::{Store, StoreError};
+use super::{Old, Store, StoreError};
 use crate::record::Record;
 
 /// The most records of a commit: with more, one takes longer than 20 ms.
@@ -79,13 +79,22 @@ pub(super) async fn append(
     Ok(report)
 }
 
-/// Deletes some of what has expired.
-pub(super) async fn expire(store: &dyn Store, retention: Duration) -> Result<Report, StoreError> {
-    let before = SystemTime::now().checked_sub(retention);
-    let since_epoch = before.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let before_ms = since_epoch.unwrap_or_default().as_millis();
-    let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
-    let expired = store.expire(before_ms, EXPIRED_MOST).await?;
+/// Deletes some of what is kept for no longer than `retention`, and what never ended for no longer than `unused`.
+pub(super) async fn expire(
+    store: &dyn Store,
+    retention: Duration,
+    unused: Duration,
+) -> Result<Report, StoreError> {
+    let ago = |time| {
+        let at = SystemTime::now().checked_sub(time);
+        let since_epoch = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        i64::try_from(since_epoch.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    };
+    let old = Old {
+        ended_before: ago(retention),
+        unused_since: ago(unused),
+    };
+    let expired = store.expire(old, EXPIRED_MOST).await?;
     Ok(Report {
         expired,
         ..Report::default()

@@ -50,7 +50,8 @@ pub(super) fn parts(batch: &[Record]) -> Vec<Part<'_>> {
             Record::SessionDeleted { id } => part.deleted.push(id.0),
             Record::SessionEnded { .. }
             | Record::TrackEnded { .. }
-            | Record::InterviewEnded { .. } => part.changes.push(record),
+            | Record::InterviewEnded { .. }
+            | Record::Spent { .. } => part.changes.push(record),
         }
     }
     parts.push(part);
@@ -229,6 +230,17 @@ macro_rules! change {
                     .bind(id.0)
                     .bind(ended_ms)
             }
+            Record::Spent {
+                day,
+                process,
+                audio_ms,
+            } => sqlx::query(
+                "INSERT INTO spent (day, process, audio_ms) VALUES ($1, $2, $3) ON CONFLICT (day, process) \
+                 DO UPDATE SET audio_ms = excluded.audio_ms WHERE excluded.audio_ms > spent.audio_ms",
+            )
+            .bind(day)
+            .bind(process.0)
+            .bind(audio_ms),
             _ => continue,
         }
     };

@@ -27,6 +27,9 @@ const SLOW: Duration = Duration::from_millis(1_500);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// What never ended may still be gone on with for as long after the longest time of a session.
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 /// How often expired rows are looked for.
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
 
@@ -139,10 +142,11 @@ impl Flusher {
         let store = Arc::clone(&self.store);
         let metrics = self.queue.metrics.clone();
         let retention = self.settings.retention.unwrap_or_default();
+        let unused = retention.max(self.settings.longest + DAY);
         let task = tokio::spawn(async move {
             match records {
                 Some(records) => append(&*store, &records, &metrics).await,
-                None => expire(&*store, retention).await,
+                None => expire(&*store, retention, unused).await,
             }
         });
         self.flight = Some(Flight {

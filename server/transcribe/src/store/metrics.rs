@@ -14,10 +14,18 @@ pub(super) enum Dropped {
     Rejected,
     /// What it belongs to has been deleted.
     Deleted,
+    /// Another process numbers the segments of its session now.
+    Elsewhere,
 }
 
 impl Dropped {
-    const ALL: [Self; 4] = [Self::Full, Self::Closed, Self::Rejected, Self::Deleted];
+    const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Closed,
+        Self::Rejected,
+        Self::Deleted,
+        Self::Elsewhere,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -25,6 +33,7 @@ impl Dropped {
             Self::Closed => "closed",
             Self::Rejected => "rejected",
             Self::Deleted => "deleted",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }

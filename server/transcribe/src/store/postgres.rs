@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Elsewhere, LEASE, Owner, Store, StoreError, schema};
+use super::{Answered, Elsewhere, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
     Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
     Track,
@@ -133,13 +133,16 @@ impl Postgres {
         Ok(())
     }
 
-    async fn delete_expired(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+    async fn delete_expired(&self, old: Old, limit: u32) -> Result<u64, StoreError> {
         let mut taken = self.writer.take().await?;
         let mut transaction = taken.connection.begin().await?;
         let mut deleted = 0;
         for sql in rows::EXPIRE {
             if deleted == 0 {
-                let query = sqlx::query(sql).bind(before_ms).bind(i64::from(limit));
+                let query = sqlx::query(sql)
+                    .bind(old.ended_before)
+                    .bind(old.unused_since)
+                    .bind(i64::from(limit));
                 deleted = query.execute(&mut *transaction).await?.rows_affected();
             }
         }
@@ -154,8 +157,8 @@ impl Store for Postgres {
         answered(self.write(batch))
     }
 
-    fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64> {
-        answered(self.delete_expired(before_ms, limit))
+    fn expire(&self, old: Old, limit: u32) -> Answered<'_, u64> {
+        answered(self.delete_expired(old, limit))
     }
 
     fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {

@@ -17,6 +17,8 @@ pub(super) const JOBS: &str = "SELECT track_id, job, start_ms FROM provider_jobs
      WHERE session_id = $1 ORDER BY start_ms, job";
 pub(super) const AUDIO_MS: &str =
     "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM tracks WHERE started_ms >= $1";
+pub(super) const SPENT_MS: &str =
+    "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM spent WHERE day = $1";
 pub(super) const LAST_SEQ: &str =
     "SELECT COALESCE(MAX(seq), 0) FROM segments WHERE session_id = $1";
 pub(super) const SURVEY: &str =
@@ -34,16 +36,46 @@ pub(super) const INTERVIEWS: &str = "SELECT id, survey_id, version, session_id, 
 pub(super) const ANSWERS: &str = "SELECT survey_session_id, question_id, revision, request_id, value, segment_seq, created_ms FROM answers \
      WHERE survey_session_id = $1 ORDER BY created_ms, question_id, revision";
 
-// Retention: first what belongs to old sessions and interviews, then these.
+// Retention: first what belongs to old sessions and interviews, then these. What never ended is old when nothing has come of it
+// for long: a session may go on for longer than ended ones are kept.
+macro_rules! old_session {
+    () => {
+        "(s.ended_ms < $1 OR s.ended_ms IS NULL AND s.created_ms < $2 \
+         AND NOT EXISTS (SELECT 1 FROM tracks t WHERE t.session_id = s.id AND COALESCE(t.ended_ms, t.started_ms) >= $2) \
+         AND NOT EXISTS (SELECT 1 FROM session_owners o WHERE o.session_id = s.id AND o.until_ms >= $2))"
+    };
+}
+
+macro_rules! old_interview {
+    () => {
+        "(i.ended_ms < $1 OR i.ended_ms IS NULL AND i.started_ms < $2 \
+         AND NOT EXISTS (SELECT 1 FROM answers n WHERE n.survey_session_id = i.id AND n.created_ms >= $2))"
+    };
+}
+
 pub(super) const EXPIRE: [&str; 4] = [
-    "DELETE FROM segments WHERE (session_id, seq) IN (SELECT g.session_id, g.seq FROM segments g \
-     JOIN sessions s ON s.id = g.session_id WHERE COALESCE(s.ended_ms, s.created_ms) < $1 LIMIT $2)",
-    "DELETE FROM answers WHERE (survey_session_id, request_id) IN (SELECT a.survey_session_id, a.request_id FROM answers a \
-     JOIN survey_sessions i ON i.id = a.survey_session_id WHERE COALESCE(i.ended_ms, i.started_ms) < $1 LIMIT $2)",
-    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions s WHERE COALESCE(ended_ms, created_ms) < $1 \
-     AND NOT EXISTS (SELECT 1 FROM segments g WHERE g.session_id = s.id) LIMIT $2 / 50 + 1)",
-    "DELETE FROM survey_sessions WHERE id IN (SELECT id FROM survey_sessions i WHERE COALESCE(ended_ms, started_ms) < $1 \
-     AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.survey_session_id = i.id) LIMIT $2)",
+    concat!(
+        "DELETE FROM segments WHERE (session_id, seq) IN (SELECT g.session_id, g.seq FROM segments g \
+         JOIN sessions s ON s.id = g.session_id WHERE ",
+        old_session!(),
+        " LIMIT $3)"
+    ),
+    concat!(
+        "DELETE FROM answers WHERE (survey_session_id, request_id) IN (SELECT a.survey_session_id, a.request_id FROM answers a \
+         JOIN survey_sessions i ON i.id = a.survey_session_id WHERE ",
+        old_interview!(),
+        " LIMIT $3)"
+    ),
+    concat!(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions s WHERE ",
+        old_session!(),
+        " AND NOT EXISTS (SELECT 1 FROM segments g WHERE g.session_id = s.id) LIMIT $3 / 50 + 1)"
+    ),
+    concat!(
+        "DELETE FROM survey_sessions WHERE id IN (SELECT id FROM survey_sessions i WHERE ",
+        old_interview!(),
+        " AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.survey_session_id = i.id) LIMIT $3)"
+    ),
 ];
 
 pub(super) const RELEASE: &str = "DELETE FROM session_owners WHERE owner = $1";
@@ -214,6 +246,9 @@ macro_rules! reads {
             read!(self, fetch_one, rows::AUDIO_MS, [since_ms], |(ms,): (
                 i64,
             )| ms)
+        }
+        fn spent_ms(&self, day: i64) -> Answered<'_, i64> {
+            read!(self, fetch_one, rows::SPENT_MS, [day], |(ms,): (i64,)| ms)
         }
         fn last_seq(&self, session: RowId) -> Answered<'_, i64> {
             read!(self, fetch_one, rows::LAST_SEQ, [session.0], |(seq,): (

@@ -9,7 +9,7 @@ use super::StoreError;
 const TABLE: &str = "voicematch_migrations";
 
 /// What the migrations are for, in their order; their files are named so, too.
-const NAMES: [&str; 3] = ["transcripts", "owners_and_jobs", "owners_urls"];
+const NAMES: [&str; 4] = ["transcripts", "owners_and_jobs", "owners_urls", "spent"];
 
 /// The version that this program reads and writes.
 const VERSION: i64 = NAMES.len() as i64;
@@ -33,6 +33,7 @@ macro_rules! migrations {
                 $database,
                 "/3_owners_urls.sql"
             )),
+            include_str!(concat!("../../migrations/", $database, "/4_spent.sql")),
         ]
     };
 }

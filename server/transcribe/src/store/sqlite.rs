@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Elsewhere, LEASE, Owner, Store, StoreError, schema};
+use super::{Answered, Elsewhere, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
     Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
     Track,
@@ -185,13 +185,16 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn delete_expired(&self, before_ms: i64, limit: u32) -> Result<u64, StoreError> {
+    async fn delete_expired(&self, old: Old, limit: u32) -> Result<u64, StoreError> {
         let mut taken = self.writer.take().await?;
         let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
         let mut deleted = 0;
         for sql in rows::EXPIRE {
             if deleted == 0 {
-                let query = sqlx::query(sql).bind(before_ms).bind(i64::from(limit));
+                let query = sqlx::query(sql)
+                    .bind(old.ended_before)
+                    .bind(old.unused_since)
+                    .bind(i64::from(limit));
                 deleted = query.execute(&mut *transaction).await?.rows_affected();
             }
         }
@@ -206,8 +209,8 @@ impl Store for Sqlite {
         answered(self.write(batch))
     }
 
-    fn expire(&self, before_ms: i64, limit: u32) -> Answered<'_, u64> {
-        answered(self.delete_expired(before_ms, limit))
+    fn expire(&self, old: Old, limit: u32) -> Answered<'_, u64> {
+        answered(self.delete_expired(old, limit))
     }
 
     fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::append::replay_left;
 use super::flush::Flusher;
-use super::metrics::StorageMetrics;
+use super::metrics::{Dropped, StorageMetrics};
 use super::queue::Queue;
 use super::rejected::RejectedFile;
 use super::spill::Spill;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub spill_bytes: u64,
     /// Sessions and interviews are deleted so long after their end; never if `None`.
     pub retention: Option<Duration>,
+    /// How long a session may go on: 4 h. What never ended is kept for a day longer than that, also with a shorter retention.
+    pub longest: Duration,
 }
 
 impl Settings {
@@ -57,6 +59,7 @@ impl Settings {
             queue: 1_000,
             spill_bytes: 1024 * 1024 * 1024,
             retention: None,
+            longest: Duration::from_secs(4 * 3_600),
         }
     }
 }
@@ -180,6 +183,12 @@ impl Writer {
     /// Hands over a record for which somebody waits: it is written at once, with what else waits, up to 1,000 records.
     pub fn write_now(&self, record: Record) -> Receipt {
         Receipt(self.queue.push(record, true))
+    }
+
+    /// Counts a segment that gets no number, since another process has its session now: it is lost.
+    pub(crate) fn lose_elsewhere(&self) {
+        self.queue.metrics.lost_segments.inc();
+        self.queue.metrics.dropped(Dropped::Elsewhere);
     }
 
     /// The process as the owner of sessions ([`Store::hold`]).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use voicematch_transcribe::record::{ProviderJob, Record, RowId, Segment, SurveyVersion};
 use voicematch_transcribe::store::{self, Elsewhere, Owner, Store, StoreError};
 
+use crate::retention::{expired_rows_go, what_goes_on_is_kept};
 use crate::support::{
     answer, interview, participant, segment, segments, session, sqlite_url, stored, track,
 };
@@ -35,7 +36,9 @@ checks![
     segments_come_in_pages,
     large_batches,
     the_newest_survey,
+    what_was_spent_on_a_day,
     expired_rows_go,
+    what_goes_on_is_kept,
     readers_do_not_wait_for_each_other,
 ];
 
@@ -49,7 +52,7 @@ async fn sqlite_conforms() {
 }
 
 /// Writes all of it.
-async fn write(store: &dyn Store, batch: &[Record]) {
+pub(crate) async fn write(store: &dyn Store, batch: &[Record]) {
     let dropped = append(store, batch).await;
     assert!(dropped.is_empty(), "{dropped:?}");
 }
@@ -386,33 +389,25 @@ async fn the_newest_survey(store: Arc<dyn Store>) {
     assert_eq!(store.survey("t").await.expect("read"), None);
 }
 
-async fn expired_rows_go(store: Arc<dyn Store>) {
-    let (mut old, new) = (session("old"), session("new"));
-    old.created_ms = 1_000;
-    let mut asked = interview("bob");
-    asked.ended_ms = Some(2_000);
-    let mut batch = vec![
-        Record::Session(old.clone()),
-        Record::Session(new.clone()),
-        Record::Participant(participant(old.id, "ann")),
-        Record::Interview(asked.clone()),
+async fn what_was_spent_on_a_day(store: Arc<dyn Store>) {
+    let spent = |day, process, audio_ms| Record::Spent {
+        day,
+        process: RowId(process),
+        audio_ms,
+    };
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 0);
+    let batch = [
+        spent(20_000, 1, 500),
+        spent(20_000, 1, 800),
+        spent(20_000, 2, 90),
+        spent(20_001, 1, 7),
     ];
-    batch.extend(segments(old.id, 1..=250));
-    batch.extend(segments(new.id, 1..=5));
-    batch.extend((1..=3).map(|request| Record::Answer(answer(asked.id, request))));
     write(&*store, &batch).await;
-    let mut rounds = vec![];
-    loop {
-        match store.expire(3_000, 100).await.expect("expired") {
-            0 => break,
-            rows => rounds.push(rows),
-        }
-    }
-    assert_eq!(rounds, [100, 100, 50, 3, 1, 1]);
-    assert_eq!(store.session("old").await.expect("read"), None);
-    assert!(store.participants(old.id).await.expect("read").is_empty());
-    assert_eq!(store.interview(asked.id).await.expect("read"), None);
-    assert_eq!(stored(&*store, new.id).await, [1, 2, 3, 4, 5]);
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 890);
+    // An older figure, which a spill file had.
+    write(&*store, &batch[..1]).await;
+    assert_eq!(store.spent_ms(20_000).await.expect("read"), 890);
+    assert_eq!(store.spent_ms(20_001).await.expect("read"), 7);
 }
 
 async fn readers_do_not_wait_for_each_other(store: Arc<dyn Store>) {

@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod faults_sqlite;
 mod model;
+mod retention;
 mod spill;
 mod support;
 mod writer;

@@ -12,7 +12,7 @@ use voicematch_transcribe::record::{
 };
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Receipt, Settings, Writer};
-use voicematch_transcribe::store::{Answered, Elsewhere, Owner, Store, StoreError};
+use voicematch_transcribe::store::{Answered, Elsewhere, Old, Owner, Store, StoreError};
 
 use crate::support::{PATIENCE, segment};
 
@@ -92,7 +92,7 @@ impl Store for List {
         Box::pin(self.act(batch))
     }
 
-    fn expire(&self, _: i64, _: u32) -> Answered<'_, u64> {
+    fn expire(&self, _: Old, _: u32) -> Answered<'_, u64> {
         Box::pin(async { Ok(0) })
     }
 
@@ -137,6 +137,10 @@ impl Store for List {
     }
 
     fn audio_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn spent_ms(&self, _: i64) -> Answered<'_, i64> {
         Box::pin(async { Ok(0) })
     }
 

@@ -155,6 +155,8 @@ async fn a_dropped_writer_writes_what_waits() {
     assert_eq!(count(&outcomes(waiting).await, IN_DATABASE), 99);
 }
 
+const HOUR_MS: i64 = 3_600_000;
+
 #[tokio::test]
 async fn expired_sessions_are_deleted() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -163,23 +165,27 @@ async fn expired_sessions_are_deleted() {
         .expect("a database");
     let mut old = session("old");
     old.ended_ms = Some(1_000);
-    let mut young = session("young");
+    // Nobody has ended either; the older one cannot go on any more.
+    let [mut young, mut left] = ["young", "left"].map(session);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    young.created_ms =
+    let now =
         i64::try_from(now.expect("after 1970").as_millis()).expect("before the year 292,000,000");
+    (young.created_ms, left.created_ms) = (now - 3 * HOUR_MS, now - 29 * HOUR_MS);
     store
-        .append(&[Record::Session(old), Record::Session(young)])
+        .append(&[old, young, left].map(Record::Session))
         .await
         .expect("written");
     let mut settings = Settings::new(dir.path().join("state"));
-    settings.retention = Some(Duration::from_secs(24 * 3_600));
+    settings.retention = Some(Duration::from_secs(3_600));
     let metrics = StorageMetrics::new().expect("metrics");
     let writer = Writer::start(Arc::clone(&store), settings, metrics)
         .await
         .expect("a writer");
-    soon("the old session goes", async {
-        while store.session("old").await.expect("read").is_some() {
-            tokio::task::yield_now().await;
+    soon("the old sessions go", async {
+        for slug in ["old", "left"] {
+            while store.session(slug).await.expect("read").is_some() {
+                tokio::task::yield_now().await;
+            }
         }
     })
     .await;

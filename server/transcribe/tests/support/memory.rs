@@ -13,7 +13,7 @@ use voicematch_transcribe::{
         Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session,
         SurveyVersion, Track,
     },
-    store::{Answered, Elsewhere, Owner, Store, StoreError},
+    store::{Answered, Elsewhere, Old, Owner, Store, StoreError},
     survey::{Log, NotStored, Stored, Storing},
 };
 
@@ -235,7 +235,7 @@ impl Store for Memory {
         })
     }
 
-    fn expire(&self, _: i64, _: u32) -> Answered<'_, u64> {
+    fn expire(&self, _: Old, _: u32) -> Answered<'_, u64> {
         self.answer(|_| 0)
     }
 
@@ -280,6 +280,10 @@ impl Store for Memory {
     }
 
     fn audio_ms(&self, _: i64) -> Answered<'_, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn spent_ms(&self, _: i64) -> Answered<'_, i64> {
         Box::pin(async { Ok(0) })
     }
 

@@ -73,6 +73,8 @@ impl Flusher {
                     .metrics
                     .spilled
                     .inc_by(batch.records.len() as u64);
+                // Before anybody knows them to be stored: the database has them later.
+                self.tell_health();
                 self.settle(batch, Where::Spill, &Report::default());
                 Ok(())
             }
