@@ -138,6 +138,17 @@ async fn a_page_of_another_site_can_do_nothing() {
         let answer = http::exchange(server.admin, &text).await;
         assert_eq!(answer.status, 200, "{host}");
     }
+    // A profile costs time, and the first one memory for good.
+    for (header, status) in [
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("Origin: https://evil.example\r\n", 403),
+        ("", 200),
+    ] {
+        let text =
+            format!("GET /debug/pprof/heap HTTP/1.1\r\n{own}Connection: close\r\n{header}\r\n");
+        let answer = http::exchange(server.admin, &text).await;
+        assert_eq!(answer.status, status, "{header}");
+    }
     let page = format!("Origin: http://localhost:{port}\r\nSec-Fetch-Site: same-origin\r\n");
     assert_eq!(asked(&own, &page).await.status, 200);
     // Probes and Prometheus ask by whatever name they like.

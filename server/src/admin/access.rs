@@ -116,10 +116,11 @@ impl Access {
         }
     }
 
-    /// Whether a request for a profile may go on: at an address of this machine alone it may, as profilers send no token.
+    /// Whether a request for a profile may go on: at an address of this machine alone it may, as profilers send no token,
+    /// unless a page of another site asks.
     pub(super) fn check_profiles(&self, headers: &HeaderMap) -> Result<(), NotAllowed> {
         match self.is_private {
-            true => Ok(()),
+            true => self.check_page(headers),
             false => self.check(headers),
         }
     }
