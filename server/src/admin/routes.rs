@@ -35,7 +35,7 @@ type Routes = OpenApiRouter<Arc<Admin>>;
 #[openapi(
     info(
         title = "The admin address of voicematch-server",
-        description = "For operators and their programs. All who can connect see metrics; what is below /support shows users, and asks for the token of \
+        description = "For operators and their programs; /api/openapi.json, where there is one, describes what is below /api. All who can connect see metrics; what is below /support shows users, and asks for the token of \
                        --admin-token-file, as /debug does where others than users of this machine can connect."
     ),
     modifiers(&Token),
@@ -212,7 +212,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Reply {
 }
 
 /// Where time and memory go: profile, heap and tasks for Go's pprof; flamegraph is a picture
-#[utoipa::path(get, path = "/debug/pprof/{name}", tag = "operation",
+#[utoipa::path(get, path = "/debug/pprof/{name}", tag = "operation", security((), ("token" = [])),
     params(
         ("name" = String, Path, description = "profile, flamegraph, heap or tasks"),
         ("seconds" = Option<f64>, Query, description = "How long to look; 30"),
@@ -220,7 +220,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Reply {
     ),
     responses(
         (status = 200, content_type = "application/octet-stream", description = "A profile"),
-        (status = 400, body = support::Problem, description = "seconds is wrong"),
+        support::Guarded,
         (status = 404, body = support::Problem, description = "There is no such profile"),
         (status = 409, body = support::Problem, description = "Another one is being taken"),
     )
