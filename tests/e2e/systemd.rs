@@ -1,11 +1,11 @@
 //! What a service manager gives the server, and what it is told.
 
-use std::{os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, process::Command, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Process, TestServer, User, binary, eventually, http::get};
+use crate::support::{Process, TestServer, User, binary, eventually, http::get, processes};
 
 /// Opens two sockets as systemd does, and becomes the server: its process id stays.
 const ACTIVATE: &str = r#"
@@ -25,7 +25,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 "#;
 
 fn activated(flags: &[&str]) -> Process {
-    let server = binary();
+    activated_as(&binary(), flags)
+}
+
+/// The server that `server` names, in its environment.
+fn activated_as(server: &Command, flags: &[&str]) -> Process {
     let mut python = Command::new("python3");
     for (name, value) in server.get_envs() {
         match value {
@@ -38,15 +42,8 @@ fn activated(flags: &[&str]) -> Process {
     Process::spawn(python)
 }
 
-#[tokio::test]
-async fn a_server_listens_at_sockets_that_systemd_has_opened() {
-    let flags = [
-        "--listen",
-        "systemd:public",
-        "--admin-listen",
-        "systemd:admin",
-    ];
-    let mut process = activated(&flags);
+/// Where it listens for users and operators, once it does.
+async fn listening(process: &mut Process) -> [SocketAddr; 2] {
     let mut ports = Vec::new();
     eventually("the server listens", async || {
         let lines = process.stdout();
@@ -62,7 +59,19 @@ async fn a_server_listens_at_sockets_that_systemd_has_opened() {
                 .any(|line| line.contains(" listening "))
     })
     .await;
-    let [public, admin] = [0, 1].map(|n| ([127, 0, 0, 1], ports[n]).into());
+    [0, 1].map(|n| ([127, 0, 0, 1], ports[n]).into())
+}
+
+#[tokio::test]
+async fn a_server_listens_at_sockets_that_systemd_has_opened() {
+    let flags = [
+        "--listen",
+        "systemd:public",
+        "--admin-listen",
+        "systemd:admin",
+    ];
+    let mut process = activated(&flags);
+    let [public, admin] = listening(&mut process).await;
     assert_eq!(get(public, "/health").await.status, 200);
     assert_eq!(get(admin, "/readyz").await.status, 200);
     process.signal(Signal::TERM);
@@ -111,12 +120,16 @@ impl Manager {
         Self { folder, socket }
     }
 
-    /// Starts a server that tells this manager, and is to live.
-    async fn start(&self, flags: &[&str]) -> TestServer {
+    /// A server that tells this manager, and is to live.
+    fn server(&self) -> Command {
         let mut command = binary();
         command.env("NOTIFY_SOCKET", self.folder.path().join("notify.sock"));
         command.env("WATCHDOG_USEC", "300000");
-        TestServer::start_command(command, "127.0.0.1:0", flags).await
+        command
+    }
+
+    async fn start(&self, flags: &[&str]) -> TestServer {
+        TestServer::start_command(self.server(), "127.0.0.1:0", flags).await
     }
 
     fn hear(&self) -> String {
@@ -186,6 +199,65 @@ async fn at_sigusr2_a_new_process_takes_over_and_is_the_one_to_be_minded() {
     assert_eq!(server.public("/health").await.status, 200);
     drop(successor);
     while manager.hear() != "STOPPING=1\n" {}
+}
+
+/// The flags of the unit that is shipped, but for the folders of its files.
+fn flags_of_the_unit(folder: &str) -> Vec<String> {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/voicematch.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let start = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let flags = start.unwrap().split(' ').skip(1);
+    flags
+        .map(|word| word.replace("/etc/voicematch", folder))
+        .map(|word| word.replace("/run/voicematch", folder))
+        .collect()
+}
+
+#[tokio::test]
+async fn at_sigusr2_the_unit_s_own_server_keeps_systemd_s_sockets() {
+    let manager = Manager::new();
+    let configuration = manager.folder.path().join("voicematch.toml");
+    fs::write(&configuration, "drain_timeout = \"1s\"\n").unwrap();
+    let flags = flags_of_the_unit(manager.folder.path().to_str().unwrap());
+    for wanted in ["systemd:public", "systemd:admin", "--hand-over"] {
+        assert!(flags.iter().any(|flag| flag == wanted), "{flags:?}");
+    }
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let mut first = activated_as(&manager.server(), &flags);
+    let [public, admin] = listening(&mut first).await;
+    assert_eq!(manager.hear_ready(), first.id());
+
+    // One that cannot start changes nothing.
+    fs::write(&configuration, "max_rooms = -1\n").unwrap();
+    first.signal(Signal::USR2);
+    eventually("the new one ends", async || {
+        first.stderr().join("\n").contains("max_rooms")
+    })
+    .await;
+    assert_eq!(get(public, "/health").await.status, 200);
+    assert!(!first.has_ended());
+
+    fs::write(&configuration, "drain_timeout = \"1s\"\n").unwrap();
+    first.signal(Signal::USR2);
+    let second = Successor(manager.hear_ready());
+    assert_ne!(second.0, first.id());
+    eventually("the first has ended", async || first.has_ended()).await;
+    assert_eq!(get(public, "/poll?wait=0").await.status, 200);
+    assert_eq!(get(admin, "/readyz").await.status, 200);
+    // And the next one has them from that one.
+    processes::signal(second.0, Signal::USR2);
+    let third = Successor(manager.hear_ready());
+    assert_ne!(third.0, second.0);
+    // One of whose end nobody has taken note has no command line any more.
+    eventually("the second has ended", async || {
+        let line = fs::read(format!("/proc/{}/cmdline", second.0)).ok();
+        line.is_none_or(|line| line.is_empty())
+    })
+    .await;
+    assert_eq!(get(public, "/poll?wait=0").await.status, 200);
+    assert_eq!(get(admin, "/readyz").await.status, 200);
 }
 
 #[tokio::test]
