@@ -90,7 +90,7 @@ impl Reload {
         names.retain(|name| self.written.get(name) != written.get(name));
         let is_live = |name: &String| LIVE.contains(&name.as_str()) || *name == LOG;
         let (live, fixed): (Vec<_>, Vec<_>) = names.into_iter().partition(is_live);
-        tracing::info!(changed = %list(&live), "SIGHUP: the configuration was read again, and the files that it names");
+        tracing::info!(changed = %list(&live), "SIGHUP: the configuration was read again");
         if !fixed.is_empty() {
             tracing::warn!(settings = %list(&fixed), "SIGHUP: only a restart changes these");
         }

@@ -232,3 +232,19 @@ async fn a_signal_brings_in_proxies_and_the_secret_of_turn() {
     .await;
     assert_eq!(seen_at(&server).await, "203.0.113.9");
 }
+
+#[cfg(feature = "transcribe")]
+#[tokio::test]
+async fn a_signal_does_not_claim_to_have_read_a_file_that_is_refused() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let folder = Folder::new("reload-refused");
+    let (state, key) = (folder.path("state"), folder.write("key", "a-key"));
+    let flags = ["--transcribe", "gladia", "--gladia-key-file", &key];
+    let server = TestServer::start(&[&flags[..], &["--state-dir", &state]].concat()).await;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    server.process.signal(Signal::HUP);
+    says(&server, "provider's key could not be read again").await;
+    says(&server, "the configuration was read again").await;
+    let log = server.process.stderr().join("\n");
+    assert!(!log.contains("the files that it names"), "{log}");
+}
