@@ -9,6 +9,18 @@ pub(crate) mod self_test;
 #[cfg(feature = "transcribe")]
 pub(crate) mod survey;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, ErrorKind, Write},
+    process::ExitCode,
+};
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// Prints this. A reader who has gone (`| head`) has read enough.
+fn print(text: &[u8]) -> Outcome {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -130,6 +130,17 @@ async fn help_for_shells_and_readers_is_made_from_the_flags() {
     }
 }
 
+#[test]
+fn a_reader_who_has_read_enough_is_no_error() {
+    for args in [&["completions", "zsh"][..], &["man"], &["defaultconfig"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let done = binary().args(args).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && said.is_empty(), "{args:?}: {said}");
+    }
+}
+
 async fn says(server: &TestServer, what: &str) {
     eventually(what, async || {
         server.process.stderr().join("\n").contains(what)

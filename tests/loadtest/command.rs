@@ -1,5 +1,7 @@
 //! Flags and exit codes.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::{
@@ -123,5 +125,31 @@ async fn help_names_every_default_and_environment_twin() {
         "Exit code:",
     ] {
         assert!(help.contains(part), "no {part} in {help}");
+    }
+}
+
+#[tokio::test]
+async fn help_for_shells_and_readers_is_made_from_the_flags() {
+    for (args, expected) in [
+        (&["completions", "bash"][..], "--signal-interval"),
+        (&["completions", "fish"], "signal-interval"),
+        (&["man"], "signal\\-interval"),
+    ] {
+        let output = command(args).output().await.expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{args:?}");
+        assert!(said.contains(expected), "{args:?}: {said}");
+        // A reader who has read enough is no error.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut deaf = command(args);
+        let deaf = deaf.stdout(writer).stderr(Stdio::piped()).spawn();
+        let output = deaf.expect("the binary runs").wait_with_output().await;
+        let output = output.expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{args:?}: {said}"
+        );
     }
 }

@@ -5,9 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::CommandFactory;
+
 use crate::{
     base::files,
-    cli::{flags::Command, output::print, reports},
+    cli::{
+        flags::{Cli, Command},
+        output::print,
+        reports,
+    },
     judge::compare,
     plan::scenario,
     record::Exit,
@@ -78,6 +84,18 @@ pub fn run(command: Command) -> Result<Exit, Box<dyn Error>> {
         }
         Command::Schema => {
             print(scenario::SCHEMA)?;
+            Ok(Exit::Pass)
+        }
+        Command::Completions { shell } => {
+            let (mut cli, mut text) = (Cli::command(), Vec::new());
+            clap_complete::generate(shell, &mut cli, "loadtest", &mut text);
+            print(&String::from_utf8(text)?)?;
+            Ok(Exit::Pass)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print(&String::from_utf8(text)?)?;
             Ok(Exit::Pass)
         }
     }

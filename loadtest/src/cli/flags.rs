@@ -147,6 +147,13 @@ pub enum Command {
     },
     /// Prints the JSON schema of scenario files, for editors
     Schema,
+    /// Prints what a shell needs to complete the flags
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page; `loadtest man | man -l -`
+    Man,
 }
 
 /// Plays thousands of users against a voicematch server, and judges the result.

@@ -8,7 +8,7 @@ use voicematch_server::{
     log,
 };
 
-use super::Outcome;
+use super::{Outcome, print};
 
 /// The longest line of an explanation, but for one long word.
 const WIDTH: usize = 100;
@@ -34,8 +34,7 @@ pub(crate) fn check(path: &Path) -> Outcome {
 
 /// Prints a file with every key, its meaning and its default.
 pub(crate) fn print_default() -> Outcome {
-    print!("{}", default_file(&Cli::command()));
-    Ok(ExitCode::SUCCESS)
+    print(default_file(&Cli::command()).as_bytes())
 }
 
 fn default_file(command: &Command) -> String {
