@@ -130,6 +130,8 @@ async fn nobody_takes_a_session_up_again_while_it_ends_or_is_deleted() {
 #[tokio::test]
 async fn a_server_that_stops_takes_no_session_up() {
     let (meeting, _host) = Meeting::begin("").await;
+    // It is free now.
+    meeting.drain().await;
     let other = meeting.other_process().await;
     let until = || Instant::now() + PATIENCE;
     assert_eq!(other.drain(until).await, None);
