@@ -88,6 +88,6 @@ test('the conversation of MOBILE.md', async (t) => {
     ticket = came.room_ticket ?? ticket;
   }
   assert.deepEqual([types[0], types.at(-1)], ['session', 'message'], 'all of it was said');
-  assert.equal(types.length, 15);
+  assert.equal(types.length, 14);
   await until('the partner has heard it', () => heard.includes('hello'));
 });
