@@ -122,7 +122,7 @@ impl Talk {
 /// A connection of a participant.
 pub(crate) struct Part {
     socket: WebSocketStream<TcpStream>,
-    /// The first message.
+    /// The first message; if the server closed before one: `{"closed":CODE}`.
     pub(crate) ready: Value,
     chunk: u32,
 }
@@ -144,7 +144,8 @@ impl Part {
         query: &str,
     ) -> Result<Self, u16> {
         let mut part = Self::try_open(server, token, query).await?;
-        part.ready = part.next().await.unwrap_or(Value::Null);
+        let first = part.next().await;
+        part.ready = first.unwrap_or_else(|code| json!({"closed": code}));
         Ok(part)
     }
 
