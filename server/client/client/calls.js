@@ -30,13 +30,13 @@ export class Calls {
 
   /** Another user of a room. @param {import('./peer.js').Member} member @param {Room} room */
   peer(member, room) {
-    const { iceServers = this.#iceServers, rtc, report } = this.options;
+    const { iceServers = this.#iceServers, rtc } = this.options;
     const { post } = room.wire;
     return new Peer(member, this.microphone, { ...rtc, iceServers }, {
       send: (type, payload) => post({ type, payload, to: room.name ? member.id : undefined }),
       interrupted: this.probe,
       // The server counts matches of two.
-      ended: (result) => report && !room.name && post({ type: 'call_report', ...result }),
+      ended: (result) => this.options.report && !room.name && post({ type: 'call_report', ...result }),
     });
   }
 
