@@ -50,7 +50,7 @@ fn each_reason_for_a_drop_has_a_series_from_the_start() {
         .iter()
         .map(|one| (one.get_label()[0].value(), one.get_counter().get_value()))
         .collect();
-    let all = ["closed", "deleted", "full", "rejected"];
+    let all = ["closed", "deleted", "elsewhere", "full", "rejected"];
     assert_eq!(reasons, all.map(|reason| (reason, 0.0)));
 }
 
@@ -254,8 +254,9 @@ async fn an_older_schema_is_brought_up_to_date() {
     store::connect(&url, true).await.expect("migrated");
     let mut database = connect(dir.path()).await;
     run(&mut database, "DROP INDEX interviews_of_session").await;
-    run(&mut database, "DROP TABLE session_owners").await;
-    run(&mut database, "DROP TABLE provider_jobs").await;
+    for table in ["session_owners", "provider_jobs", "spent"] {
+        run(&mut database, &format!("DROP TABLE {table}")).await;
+    }
     run(
         &mut database,
         "ALTER TABLE tracks ADD COLUMN provider_job TEXT",
