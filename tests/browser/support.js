@@ -262,6 +262,12 @@ export async function user(browser, options = {}, before = () => {}) {
         super(...options);
         window.peers.unshift(this);
       }
+
+      close() {
+        super.close();
+        // No call was made with it: the client has only tried whether one can be.
+        if (!this.localDescription && !this.remoteDescription) window.peers = window.peers.filter((peer) => peer !== this);
+      }
     };
   });
   await context.addInitScript(before);
