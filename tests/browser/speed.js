@@ -34,7 +34,6 @@ function watch() {
   window.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(...options) {
       super(...options);
-      mark('connection made');
       this.addEventListener('iceconnectionstatechange', () => this.iceConnectionState === 'connected' && mark('ice'));
       this.addEventListener('connectionstatechange', () => {
         if (this.connectionState !== 'connected') return;
@@ -43,6 +42,11 @@ function watch() {
       });
       this.addEventListener('negotiationneeded', () => mark('negotiation'));
       this.addEventListener('track', ({ track }) => track.addEventListener('unmute', () => mark('first packet')));
+    }
+
+    addTrack(...what) {
+      mark('connection made');
+      return super.addTrack(...what);
     }
 
     async #listen() {
