@@ -254,9 +254,9 @@ async fn an_older_schema_is_brought_up_to_date() {
     store::connect(&url, true).await.expect("migrated");
     let mut database = connect(dir.path()).await;
     run(&mut database, "DROP INDEX interviews_of_session").await;
-    for table in ["session_owners", "provider_jobs", "spent"] {
-        run(&mut database, &format!("DROP TABLE {table}")).await;
-    }
+    run(&mut database, "DROP TABLE session_owners").await;
+    run(&mut database, "DROP TABLE provider_jobs").await;
+    run(&mut database, "DROP TABLE spent").await;
     run(
         &mut database,
         "ALTER TABLE tracks ADD COLUMN provider_job TEXT",
