@@ -17,6 +17,7 @@ test('what no connection can be made with is told before the first search', asyn
 });
 
 test('the next partner gets no address that was found for the former one', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
   const { vm, wire } = await session(t, { media: true });
   const searching = vm.find();
   await settled();
@@ -24,7 +25,6 @@ test('the next partner gets no address that was found for the former one', async
   await settled();
   wire.answers('find_match', { type: 'match_found', room_id: 'r1', peer_id: 'a1', initiator: false, batch: true, shared_interests: [], waited_ms: 0 });
   const call = await searching;
-  t.mock.timers.enable({ apis: ['setTimeout'] });
   Connection.last.finds();
   call.leave();
   t.mock.timers.tick(1000);
