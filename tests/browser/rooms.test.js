@@ -39,15 +39,20 @@ for (const size of [3, 6]) {
   });
 }
 
-test('a room comes back with a server that was killed, and all hear each other as before', async (t) => {
-  const server = await Server.start(t);
-  const chromium = await browser(t);
+/** Three who are in a room, each in a page that shares nothing with the others. */
+async function three(chromium, server) {
   const pages = [];
   for (let i = 0; i < 3; i++) {
     pages.push(await open(chromium, `${server.url}/r/tea`));
     await pages[i].click('#talk');
     await state(pages[i], 'room');
   }
+  return pages;
+}
+
+test('a room comes back with a server that was killed, and all hear each other as before', async (t) => {
+  const server = await Server.start(t);
+  const pages = await three(await browser(t), server);
   for (const page of pages) await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
   await server.restart();
   for (const page of pages) await until('carried again', async () => (await page.textContent('#line')).startsWith('WebSocket'));
@@ -97,13 +102,7 @@ test('the speaker that was chosen plays those who come later, too', async (t) =>
 
 test('a member is reported and blocked: neither hears or reads the other any more, and the room goes on', async (t) => {
   const server = await Server.start(t);
-  const chromium = await browser(t);
-  const pages = [];
-  for (let i = 0; i < 3; i++) {
-    pages.push(await open(chromium, `${server.url}/r/tea`));
-    await pages[i].click('#talk');
-    await state(pages[i], 'room');
-  }
+  const pages = await three(await browser(t), server);
   const [one, rude, third] = pages;
   for (const page of pages) await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
   const button = one.getByRole('button', { name: 'Report or block Guest 2' });

@@ -106,15 +106,22 @@ async fn a_session_is_as_long_as_it_may_be_and_ends() {
     assert!(text.contains("ann: "), "{text}");
 }
 
-#[tokio::test]
-async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
-    let folder = Folder::new("budget");
-    let limits = ["--transcribe-max-seconds-per-day", "3"];
-    let mut server = server(&folder, &limits).await;
+const THREE_SECONDS: [&str; 2] = ["--transcribe-max-seconds-per-day", "3"];
+
+/// A server that may transcribe three seconds a day, and has heard two of them.
+async fn two_of_three_seconds(folder: &Folder) -> (TestServer, Hearing) {
+    let server = server(folder, &THREE_SECONDS).await;
     let mut hearing = Hearing::begin(&server).await;
     hearing.say(20).await;
     hearing.breathe().await;
     hearing.until(|now| now.heard.len() == 20).await;
+    (server, hearing)
+}
+
+#[tokio::test]
+async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
+    let folder = Folder::new("budget");
+    let (mut server, mut hearing) = two_of_three_seconds(&folder).await;
     hearing.say(30).await;
     hearing.until(|now| now.errors == ["budget"]).await;
     let stop = json!({"type": "stop"});
@@ -129,7 +136,7 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.exit_code().await, Some(0));
 
-    let server = self::server(&folder, &limits).await;
+    let server = self::server(&folder, &THREE_SECONDS).await;
     let mut hearing = Hearing::begin(&server).await;
     hearing.say(20).await;
     hearing.until(|now| now.errors == ["budget"]).await;
@@ -146,12 +153,7 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
 #[tokio::test]
 async fn the_seconds_of_a_day_are_spent_once_also_by_a_server_that_is_killed() {
     let folder = Folder::new("budget-killed");
-    let limits = ["--transcribe-max-seconds-per-day", "3"];
-    let mut server = server(&folder, &limits).await;
-    let mut hearing = Hearing::begin(&server).await;
-    hearing.say(20).await;
-    hearing.breathe().await;
-    hearing.until(|now| now.heard.len() == 20).await;
+    let (mut server, _hearing) = two_of_three_seconds(&folder).await;
     let file = folder.path("state/transcripts.db");
     let spent = "SELECT SUM(audio_ms) FROM spent";
     // In the middle of their track.
@@ -162,7 +164,7 @@ async fn the_seconds_of_a_day_are_spent_once_also_by_a_server_that_is_killed() {
     server.process.signal(Signal::KILL);
     assert_eq!(server.process.exit_code().await, None);
 
-    let server = self::server(&folder, &limits).await;
+    let server = self::server(&folder, &THREE_SECONDS).await;
     let mut hearing = Hearing::begin(&server).await;
     hearing.say(10).await;
     hearing.until(|now| now.errors == ["budget"]).await;

@@ -387,7 +387,7 @@ impl Bridge {
         self.shared.changed.notify_one();
     }
 
-    /// Nobody waits any longer: what is no final by now is told as it is, or as a gap, and then [`Heard::Ended`].
+    /// Ends the track at once. A sentence that is not final becomes a final as it is, and audio without text a gap. [`Heard::Ended`] follows.
     pub fn give_up(&self) {
         let mut inbox = self.shared.inbox();
         (inbox.is_finished, inbox.is_given_up) = (true, true);
