@@ -232,6 +232,8 @@ export async function browser(t, { microphone = true, flags = [], program = '/us
   atEnd(t, async () => {
     await browser.close();
     const complaints = browser.complaints.filter((text) => !expected.test(text) && !(isBroken && OF_NETWORKS.test(text)));
+    // Of a test that has failed before, the error here is not shown.
+    for (const text of complaints) t.diagnostic(`a console complains: ${text}`);
     assert.deepEqual(complaints, [], 'what consoles complain of');
   });
   return browser;

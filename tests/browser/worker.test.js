@@ -7,7 +7,7 @@ import { Server, browser, open, state, tab, until, user } from './support.js';
 const TALKER = `
 import { connect } from '/client.js';
 const vm = await connect();
-postMessage({ state: vm.state, transport: vm.transport, microphone: vm.microphone });
+postMessage({ state: vm.state, microphone: vm.microphone });
 const call = await vm.find();
 postMessage({ found: true });
 onmessage = async ({ data }) => {
@@ -49,7 +49,7 @@ test('a chat of two workers, and of a worker and a page', async (t) => {
   const chromium = await browser(t);
   const pages = [await talker(chromium, server.url), await talker(chromium, server.url)];
   for (const page of pages) {
-    await tells(page, { state: 'open', transport: 'ws', microphone: null });
+    await tells(page, { state: 'open', microphone: null });
     await tells(page, { found: true });
   }
   await say(pages[0], 'hello from a worker');
