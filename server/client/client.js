@@ -37,6 +37,7 @@ export { Call, Room, VoicematchError };
 
 /** A page that was asleep finds out by a timer that comes this much too late, in milliseconds. */
 const SLEPT = 3000;
+/** @type {ClientMessage} */ const LEAVE = { type: 'leave_room' };
 /** How long an answer may take that is not sent again, in milliseconds. */
 const PATIENCE = 5000;
 
@@ -109,28 +110,35 @@ export class Voicematch extends EventTarget {
 
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
   async find({ criteria, signal } = {}) {
-    signal?.throwIfAborted();
     if (this.#search) throw new VoicematchError('already_waiting');
-    const id = (this.#search = ++this.#id);
-    const type = this.room ? 'next' : 'find_match';
     try {
-      await this.#wire.calls?.ready(signal);
-      signal?.throwIfAborted();
-      this.room?.end('next');
-      return await wished(this.#request({ type, criteria }, id), signal);
+      return await this.#enter({ type: this.room ? 'next' : 'find_match', criteria }, 'cancel_match', signal, (this.#search = ++this.#id));
     } finally {
       this.#search = 0;
-      // It is taken back.
-      if (this.#requests.delete(id)) this.#wire.post({ type: 'cancel_match' });
       // No match was made: where the server has not begun to look for one, the user is still in the room there.
-      if (this.#room?.ended === 'next') this.#wire.post({ type: 'leave_room' });
+      if (this.#room?.ended === 'next') this.#wire.post(LEAVE);
     }
   }
 
-  /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @returns {Promise<Room>} */
-  async join(name) {
-    await this.#wire.calls?.ready();
-    return this.#request({ type: 'join_room', room: name });
+  /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Room>} */
+  async join(name, { signal } = {}) {
+    if (this.room) throw new VoicematchError('already_in_room');
+    return this.#enter({ type: 'join_room', room: name }, 'leave_room', signal);
+  }
+
+  /** Has the microphone, where there is to be one, and asks for a room.
+   * @param {ClientMessage} message @param {'cancel_match' | 'leave_room'} back What takes it back. @param {AbortSignal} [signal]
+   * @param {number} [id] @returns {Promise<any>} */
+  async #enter(message, back, signal, id = ++this.#id) {
+    await this.#wire.calls?.ready(signal);
+    signal?.throwIfAborted();
+    this.room?.end('next');
+    try {
+      return await wished(this.#request(message, id), signal);
+    } finally {
+      if (this.#requests.delete(id)) this.#wire.post({ type: back });
+    }
   }
 
   /** How long a word to the server and back takes, in milliseconds. */
@@ -205,12 +213,13 @@ export class Voicematch extends EventTarget {
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
         // Who does not wait any more was matched at the last moment.
-        if (!this.#requests.has(this.#search)) return this.#wire.post({ type: 'leave_room' });
+        if (!this.#requests.has(this.#search)) return this.#wire.post(LEAVE);
         const call = (this.#room = new Call(message, this.#wire));
         return this.#settle(this.#search, 'resolve', call);
       }
       case 'room_joined': {
         const { room, room_id, members, room_ticket, you, id } = message;
+        if (!this.#requests.has(id)) return;
         const joined = this.room?.name === room ? this.room : (this.#room = new Room(room_id, room, this.#wire, room_ticket));
         Object.assign(joined, { id: room_id, ticket: room_ticket, you });
         joined.meet(members);
@@ -249,7 +258,7 @@ export class Voicematch extends EventTarget {
     if (ticket && untaken.some(({ type }) => type === 'next' || type === 'leave_room')) {
       // The partner is to hear that the user has left.
       this.#wire.post({ type: 'rejoin', ticket });
-      this.#wire.post({ type: 'leave_room' });
+      this.#wire.post(LEAVE);
     }
     const call = room instanceof Call ? room : null;
     call?.hold();

@@ -24,6 +24,7 @@ export class Calls {
 
   /** Has the microphone, unless the user only listens. @param {AbortSignal} [signal] */
   async ready(signal) {
+    signal?.throwIfAborted();
     const { microphone, options } = this;
     if (options.media !== 'listen' && !microphone.track) await wished(microphone.open(), signal);
   }

@@ -23,22 +23,10 @@ const MAX_SAID = 256;
 /** How long members of a room of a name have to come back when its server has died, in milliseconds. */
 const ABSENCE = 20_000;
 
-/** Another user in a chat, who is not heard: what a `Peer` is in a call. */
-class Silent extends EventTarget {
-  remote = null;
-  state = 'connected';
-  level = 0;
-  quality = {};
-
-  /** @param {Member} member */
-  constructor(member) {
-    super();
-    this.member = member;
-  }
-
-  async play() {}
-  close() {}
-}
+/** Another user in a chat, who is not heard: what a `Peer` is in a call. @param {Member} member */
+const silent = (member) => Object.assign(new EventTarget(), {
+  member, remote: null, state: 'connected', level: 0, quality: {}, async play() {}, close() {},
+});
 
 /**
  * Events: `message` (`detail`: `{from, data}`), `joined` and `left` (`detail`: the peer), `ended` (`detail`: why).
@@ -67,7 +55,7 @@ export class Room extends EventTarget {
     return this.wire.request({ type: 'message', payload: data });
   }
 
-  /** What the others say from now on, until the room ends. @returns {AsyncGenerator<{from: Peer, data: any}>} */
+  /** What the others say from now on, until the room ends. @returns {AsyncIterableIterator<{from: Peer, data: any}>} */
   messages() {
     const said = new ReadableStream({
       start: (said) => {
@@ -78,13 +66,7 @@ export class Room extends EventTarget {
     });
     // Not all browsers can take what comes from a stream one by one.
     const reader = said.getReader();
-    return (async function* () {
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) return;
-        yield value;
-      }
-    })();
+    return { next: () => /** @type {any} */ (reader.read()), [Symbol.asyncIterator]() { return this; } };
   }
 
   /** @param {boolean} muted */
@@ -131,7 +113,7 @@ export class Room extends EventTarget {
     const former = this.peers.get(was ?? member.id) ?? [...this.peers.values()].find(({ member: { n } }) => was && n === member.n);
     if (former) return this.rename(former, member);
     const { calls } = this.wire;
-    const peer = /** @type {Peer} */ (calls ? calls.peer(member, this) : new Silent(member));
+    const peer = /** @type {Peer} */ (calls ? calls.peer(member, this) : silent(member));
     this.peers.set(member.id, peer);
     tell(this, 'joined', peer);
   }

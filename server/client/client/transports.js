@@ -89,12 +89,11 @@ async function eventStream(requests, { token, after }) {
     const events = (rest + value).split('\n\n');
     rest = events.pop() ?? '';
     for (const event of events) {
-      const lines = event.split('\n');
+      const [head = '', ...data] = `\n${event}`.split('\ndata: ');
+      if (!data.length) continue;
       // JSON has no line ends of its own: what stood in several lines is the same without them.
-      const data = lines.map((line) => (line.startsWith('data: ') ? line.slice(6) : '')).join('');
-      if (!data) continue;
-      const message = JSON.parse(data);
-      if (lines.includes('event: close')) return requests.lost(message.code, message.reason);
+      const message = JSON.parse(data.join(''));
+      if (head.includes('event: close')) return requests.lost(message.code, message.reason);
       requests.heard(message);
     }
   }

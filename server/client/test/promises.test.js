@@ -10,6 +10,8 @@ const because = (error) => error === REASON;
 const code = (wanted) => (error) => error.code === wanted;
 const match = { type: 'match_found', room_id: 'r1', peer_id: 'a1', initiator: true, batch: true, shared_interests: [], waited_ms: 0 };
 
+const joined = { type: 'room_joined', room: 'tea', room_id: 'r1', members: [], you: { peer_id: 'me', n: 1 } };
+
 /** How many sockets are opened meanwhile. */
 async function sockets(meanwhile) {
   let count = 0;
@@ -86,6 +88,28 @@ test('who does not answer whether the microphone may be used keeps nobody', asyn
   const asked = prompts.length;
   await assert.rejects(vm.microphone.open(), code('closed'));
   assert.equal(prompts.length, asked, 'nobody is asked any more');
+});
+
+test('a room that is not wanted any more is not joined, and is left if it was', async (t) => {
+  const { vm, wire } = await session(t);
+  await assert.rejects(vm.join('tea', { signal: AbortSignal.abort(REASON) }), because);
+  assert.equal(wire.last('join_room'), undefined);
+  const user = new AbortController();
+  const joining = vm.join('tea', { signal: user.signal });
+  await settled();
+  user.abort(REASON);
+  await assert.rejects(joining, because);
+  assert.deepEqual(wire.said.map(({ type }) => type), ['join_room', 'leave_room']);
+  // It had been joined already.
+  wire.answers('join_room', joined);
+  assert.equal(vm.room, null);
+  const again = vm.join('tea');
+  await settled();
+  wire.answers('join_room', joined);
+  const room = await again;
+  // Who is in a room does not leave it for one that they cannot have.
+  await assert.rejects(vm.join('coffee', { signal: new AbortController().signal }), code('already_in_room'));
+  assert.equal(vm.room, room);
 });
 
 test('a microphone that is refused is asked for again', async (t) => {
