@@ -123,7 +123,9 @@ export class Voicematch extends EventTarget {
   /** Joins the room of a name: 1 to 64 of `A-Z a-z 0-9 _ -`. @param {string} name @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<Room>} */
   async join(name, { signal } = {}) {
-    if (this.room) throw new VoicematchError('already_in_room');
+    const { room } = this;
+    if (room?.name === name) return room;
+    if (room) throw new VoicematchError('already_in_room');
     return this.#enter({ type: 'join_room', room: name }, 'leave_room', signal);
   }
 
@@ -164,8 +166,8 @@ export class Voicematch extends EventTarget {
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
   #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
-      if (this.state === 'closed') return reject(new VoicematchError('closed'));
-      if (this.#session.isFull) return reject(new VoicematchError('too_much_unsent'));
+      const why = this.state === 'closed' ? this.state : this.#session.isFull && 'too_much_unsent';
+      if (why) return reject(new VoicematchError(why));
       message = { ...message, id };
       this.#requests.set(id, { resolve, reject, message });
       this.#session.send(message);
@@ -190,6 +192,7 @@ export class Voicematch extends EventTarget {
       },
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
+      now: Date.now,
       hurried: () => !!this.room,
       anew: (untaken) => this.#anew(untaken),
       changed: () => tell(this, 'state'),

@@ -18,6 +18,8 @@ import { tell } from './tell.js';
  * @property {import('./calls.js').Calls} [calls] A chat has none.
  */
 
+/** The field by which a member says how many messages have arrived. */
+const HEARD = 'voicematch.heard';
 /** How many sent messages are kept: a new server does not know them, and they are sent again. */
 const MAX_SAID = 256;
 /** How long members of a room of a name have to come back when its server has died, in milliseconds. */
@@ -213,8 +215,8 @@ export class Call extends Room {
 
   /** @param {Peer} peer @param {any} data @override @internal */
   hear(peer, data) {
-    const heard = data?.['voicematch.heard'];
-    if (typeof heard !== 'number') {
+    const heard = data?.[HEARD];
+    if (heard == null) {
       this.#heard++;
       return super.hear(peer, data);
     }
@@ -231,7 +233,7 @@ export class Call extends Room {
   rejoined(id, ticket) {
     this.ticket = ticket;
     this.#holds = true;
-    this.wire.post({ type: 'message', payload: { 'voicematch.heard': this.#heard } });
+    this.wire.post({ type: 'message', payload: { [HEARD]: this.#heard } });
     this.rename(this.peer, { id });
   }
 

@@ -4,7 +4,7 @@
  * one is tried, what is sent again, and when a loss is one.
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
- * @typedef {'trial' | 'again' | 'silence' | 'answer' | 'probe' | 'hurry'} Timer
+ * @typedef {'trial' | 'again' | 'silence' | 'answer' | 'probe'} Timer
  * @typedef {import('./wire.js').ServerMessage} ServerMessage
  * @typedef {import('./wire.js').ClientMessage} ClientMessage
  * @typedef {Extract<ServerMessage, {type: 'resumed'}>} Resumed
@@ -25,6 +25,7 @@
  * @property {(kind: Kind, token: string, after: number, heard: Heard) => Link} open Begins a session, or carries that of the
  *   token on behind a message.
  * @property {(name: Timer, ms?: number) => void} wait Without a time: no longer.
+ * @property {() => number} now In milliseconds, from whenever.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: Incoming) => void} deliver
  * @property {() => boolean} hurried Whether a loss interrupts somebody: then there is no time to lose.
@@ -53,6 +54,8 @@ const HURRY = 120_000;
 const HURRIED_WAIT = 2000;
 const FIRST_WAIT = 250;
 const LONGEST_WAIT = 30_000;
+/** A link that lasts for no longer is one that has failed, in milliseconds: it may be cut behind its first message each time. */
+const LASTS = 5000;
 /** What is kept that the server has not confirmed. */
 const MAX_KEPT = 64;
 const MAX_KEPT_LENGTH = 200_000;
@@ -74,12 +77,12 @@ export class Session {
   /** @type {ClientMessage[]} What the server has not confirmed. */ #kept = [];
   #seq = 0;
   /** The link that carries the session. @type {Link | null} */ #carrier = null;
+  /** When it began, or when the last one was lost, in milliseconds. */ #since = 0;
   /** The place of its transport in the order of all. */ #place = 0;
   /** A link that has not said anything yet. @type {Link | null} */ #trial = null;
   #trialPlace = 0;
   /** Whether links that were given up may still be on their way to the server. */ #isYoung = false;
-  /** The wait after the last time that all transports have failed; 0: they have not. */ #waited = 0;
-  /** Whether the present loss lasts for longer than one is in a hurry. */ #isLong = false;
+  /** The wait after the last time that all transports have failed; 0: one works. */ #waited = 0;
   /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
@@ -87,13 +90,13 @@ export class Session {
 
   /** @type {Kind[]} */ #kinds;
   /** @type {Out} */ #out;
-  #random;
+  /** From 0.8 to 1.2, so that not all come at the same moment. @type {() => number} */ #spread;
 
   /** @param {Kind[]} kinds The best first. @param {Out} out @param {() => number} [random] From 0 to 1. */
   constructor(kinds, out, random = Math.random) {
     this.#kinds = kinds;
     this.#out = out;
-    this.#random = random;
+    this.#spread = () => 0.8 + 0.4 * random();
   }
 
   /** What carries the session. */
@@ -144,7 +147,6 @@ export class Session {
   timer(name) {
     if (name === 'again') return this.#trial || this.#try(0);
     if (name === 'answer') return this.probe();
-    if (name === 'hurry') return void (this.#isLong = true);
     const link = name === 'trial' ? this.#trial : this.#carrier;
     link?.shut();
     this.#lost(link);
@@ -182,18 +184,21 @@ export class Session {
     if (link === this.#trial) return this.#failed(code, reason, retryAfter);
     if (link !== this.#carrier) return;
     this.#carrier = null;
-    this.#waited = 0;
-    this.#isLong = this.#asks = false;
+    const now = this.#out.now();
+    if (now - this.#since > LASTS) this.#waited = this.#behind = 0;
+    this.#since = now;
+    this.#asks = false;
     this.#calm('silence', 'answer', 'probe', 'again');
-    this.#out.wait('hurry', HURRY);
     // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
-    if (isOver(reason)) this.#token = '';
+    const isNew = isOver(reason);
+    if (isNew) this.#token = '';
     this.#change('reconnecting');
     if (this.#trial) return;
-    if (this.#out.hurried()) this.#try(0);
-    else this.#out.wait('again', 400 * this.#random());
+    if (this.#waited && !isNew) this.#try(this.#place + 1);
+    else if (this.#out.hurried()) this.#try(0);
+    else this.#out.wait('again', 1000 * this.#spread() - 800);
   }
 
   /** @param {number} place */
@@ -208,16 +213,11 @@ export class Session {
       this.#out.wait('trial', this.#carrier ? TRIAL_BEHIND : TRIAL[kind]);
     } else {
       // All have failed.
-      const longest = this.#out.hurried() && !this.#isLong ? HURRIED_WAIT : LONGEST_WAIT;
+      const longest = this.#out.hurried() && this.#out.now() < this.#since + HURRY ? HURRIED_WAIT : LONGEST_WAIT;
       this.#waited = Math.min(2 * this.#waited || FIRST_WAIT, longest);
       this.#out.wait('again', Math.max(this.#retryAfter, this.#waited * this.#spread()));
       this.#retryAfter = 0;
     }
-  }
-
-  /** So that not all come at the same moment. */
-  #spread() {
-    return 0.8 + 0.4 * this.#random();
   }
 
   /** @param {number} code @param {string} reason @param {number} retryAfter */
@@ -246,11 +246,11 @@ export class Session {
     this.#isYoung = this.state !== 'connecting' || this.#trialPlace > 0;
     this.#place = this.#trialPlace;
     this.#trial = null;
-    this.#waited = 0;
+    this.#since = this.#out.now();
+    this.#waited ||= FIRST_WAIT / 2;
     this.#asks = false;
     this.#out.calm();
     if (this.#place) this.#waitBehind();
-    else this.#behind = 0;
     this.#token = message.resume_token ?? this.#token;
     const untaken = this.#kept;
     const isAnew = begins && this.state !== 'connecting';

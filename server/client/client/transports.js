@@ -78,8 +78,8 @@ function webSocket({ url, token, after, access }, heard) {
 }
 
 /** @param {Requests} requests @param {Asked} asked */
-async function eventStream(requests, { token, after }) {
-  const response = await requests.ask(token ? `/events?after=${after}` : '/events', 0);
+async function eventStream(requests, { after }) {
+  const response = await requests.ask(`/events?after=${after}`, 0);
   if (!response?.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
@@ -109,9 +109,8 @@ async function poll(requests, { after }) {
   let pause = 5000;
   let isFirst = true;
   while (!requests.over) {
-    const query = requests.token ? `&after=${after}` : '';
     const began = Date.now();
-    const response = await requests.ask(`/poll?wait=${wait}${query}`, patience, '', wait > 0);
+    const response = await requests.ask(`/poll?wait=${wait}&after=${after}`, patience, '', wait > 0);
     if (!response) {
       if (!wait) return;
       // Once it may be the network.
@@ -143,15 +142,13 @@ class Requests {
   /** @type {ClientMessage[]} */ #queue = [];
   #sends = false;
   #stop = new AbortController();
-  #url;
-  #access;
+  #asked;
   #to;
 
   /** @param {Asked} asked @param {Heard} to */
-  constructor({ url, token, access }, to) {
-    this.token = token;
-    this.#url = url;
-    this.#access = access;
+  constructor(asked, to) {
+    this.token = asked.token;
+    this.#asked = asked;
     this.#to = to;
   }
 
@@ -186,8 +183,8 @@ class Requests {
    * @param {boolean} [mayFail]
    */
   async ask(path, ms, body, mayFail) {
-    const bearer = this.token || this.#access;
-    const response = await fetch(this.#url + path, {
+    const bearer = this.token || this.#asked.access;
+    const response = await fetch(this.#asked.url + path, {
       method: body ? 'POST' : 'GET',
       body: body || null,
       headers: bearer ? { Authorization: `Bearer ${bearer}` } : {},
@@ -209,7 +206,7 @@ class Requests {
   /** @param {ClientMessage[]} messages */
   write(messages) {
     // It is to arrive even if the page is closed at this moment.
-    if (messages[0]?.type === 'leave') return void fetch(`${this.#url}/send`, {
+    if (messages[0]?.type === 'leave') return void fetch(`${this.#asked.url}/send`, {
       method: 'POST', body: JSON.stringify({ token: this.token, messages: [...this.#queue, ...messages] }), keepalive: true,
     }).catch(() => {});
     this.#queue.push(...messages);

@@ -32,6 +32,7 @@ class Bench {
       wait: (name, ms) => (ms === undefined ? this.timers.delete(name) : this.timers.set(name, this.now + ms)),
       calm: () => this.timers.clear(),
       deliver: (message) => this.delivered.push(message),
+      now: () => this.now,
       hurried: () => this.hurried,
       anew: () => this.renewed++,
       changed: () => {},
@@ -50,6 +51,11 @@ class Bench {
 
   loses(code = 1006, reason = 'lost', link = this.last.link, retryAfter = 0) {
     this.heard[link - 1].lost(code, reason, retryAfter);
+  }
+
+  /** The link that carries the session is no passing success. */
+  lasts() {
+    this.passes(5_001);
   }
 
   /** Lets time pass; whatever is due happens at its time. */
@@ -112,8 +118,9 @@ test('a lost connection is carried on with the token and behind the last message
   for (const type of ['one', 'two', 'three']) bench.session.send({ type });
   bench.hurried = true;
   bench.written.length = 0;
+  bench.lasts();
   bench.loses();
-  assert.deepEqual(bench.last, { link: 2, kind: 'ws', token: 'T1', after: 1, at: 0 });
+  assert.deepEqual(bench.last, { link: 2, kind: 'ws', token: 'T1', after: 1, at: bench.now });
   bench.session.send({ type: 'four' });
   assert.deepEqual(bench.written, []);
   bench.hears({ ...RESUMED, received: 1 });
@@ -126,6 +133,7 @@ test('a lost connection is carried on with the token and behind the last message
 test('who is in no room waits a little, so that not all come at once', () => {
   const bench = new Bench();
   bench.hears(SESSION);
+  bench.lasts();
   bench.loses();
   assert.equal(bench.opened.length, 1);
   bench.passes(200);
@@ -136,14 +144,16 @@ test('an event stream bridges, and WebSocket is tried again behind it: four time
   const bench = new Bench();
   bench.hears(SESSION);
   bench.hurried = true;
+  bench.lasts();
   bench.loses();
   bench.loses();
   assert.equal(bench.last.kind, 'sse');
   const bridge = bench.last.link;
+  const began = bench.now;
   bench.hears(RESUMED);
   assert.equal(bench.session.transport, 'sse');
   const tries = [];
-  while (bench.now < 200_000) {
+  while (bench.now < began + 200_000) {
     bench.hears({ type: 'ping', received: 0, next_ms: 7000 }, bridge);
     bench.passes(10);
     if (bench.last.kind === 'ws' && bench.last.link > bridge && tries.at(-1)?.link !== bench.last.link) {
@@ -151,9 +161,10 @@ test('an event stream bridges, and WebSocket is tried again behind it: four time
       bench.loses();
     }
   }
-  assert.deepEqual(tries.map(({ at }) => Math.round(at / 500) / 2), [0.5, 1.5, 3.5, 7.5, 127.5, 157.5, 187.5]);
-  assert.equal(tries.filter(({ at }) => at < 30_000).length, 4);
-  assert.equal(tries.filter(({ at }) => at > 30_000 && at < 120_000).length, 0);
+  const times = tries.map(({ at }) => at - began);
+  assert.deepEqual(times.map((time) => Math.round(time / 500) / 2), [0.5, 1.5, 3.5, 7.5, 127.5, 157.5, 187.5]);
+  assert.equal(times.filter((time) => time < 30_000).length, 4);
+  assert.equal(times.filter((time) => time > 30_000 && time < 120_000).length, 0);
 });
 
 test('a WebSocket that opens behind a bridge takes over', () => {
@@ -232,6 +243,7 @@ test('the first ping of a link may take as long as the server has said', () => {
   bench.hears({ ...SESSION, heartbeat_ms: 60_000 });
   bench.hears({ type: 'ping', received: 0, next_ms: 7000 });
   bench.hurried = true;
+  bench.lasts();
   bench.loses();
   bench.hears({ type: 'resumed', received: 0 });
   bench.passes(62_999);
@@ -297,14 +309,15 @@ function tries(hurried, ms) {
   const bench = new Bench(['ws']);
   bench.hears(SESSION);
   bench.hurried = hurried;
+  bench.lasts();
+  const began = bench.now;
   bench.loses();
-  while (bench.now < ms) {
+  while (bench.now < began + ms) {
     bench.passes(10);
-    // Refused right after opening, again and again.
     if (bench.timers.has('trial')) bench.loses(503, 'server_full');
   }
   assert.equal(bench.session.state, 'reconnecting');
-  return bench.opened.slice(1).map(({ at }) => at);
+  return bench.opened.slice(1).map(({ at }) => at - began);
 }
 
 /** The time from each to the next one, in seconds. */
@@ -318,6 +331,35 @@ test('who is in a room is in a hurry for two minutes; then all wait longer and l
   assert.ok(waits.slice(4, calm - 1).every((wait) => wait === 2), `${waits}`);
   assert.deepEqual(waits.slice(calm - 1, calm + 5), [4, 8, 16, 30, 30, 30]);
   assert.deepEqual(gaps(tries(false, 120_000)), [0.3, 0.5, 1, 2, 4, 8, 16, 30, 30]);
+});
+
+test('links that are cut behind their first message are no success: the next transport is tried, and then all wait', () => {
+  for (const [kinds, most] of [[['ws'], 65], [['ws', 'sse', 'poll'], 200]]) {
+    const bench = new Bench(kinds);
+    bench.hurried = true;
+    bench.hears(SESSION);
+    bench.loses();
+    while (bench.now < 120_000) {
+      bench.passes(10);
+      if (!bench.timers.has('trial')) continue;
+      bench.hears(RESUMED);
+      bench.loses();
+    }
+    assert.ok(bench.opened.length < most, `${bench.opened.length} tries of ${kinds}`);
+  }
+  const bench = new Bench();
+  bench.hurried = true;
+  bench.hears(SESSION);
+  // A proxy lets an event stream live.
+  for (let i = 0; i < 1000 && bench.now < 25_000; i++) {
+    if (bench.last.kind === 'ws') {
+      bench.hears(i ? RESUMED : SESSION);
+      bench.loses();
+    } else if (bench.timers.has('trial')) bench.hears(RESUMED);
+    bench.passes(100);
+  }
+  assert.equal(bench.session.transport, 'sse');
+  assert.ok(bench.opened.length <= 10, `${bench.opened.length} tries`);
 });
 
 test('each loss is fought in a hurry anew', () => {
@@ -342,6 +384,7 @@ test('the server says when to come again', () => {
   const bench = new Bench(['sse']);
   bench.hears(SESSION);
   bench.hurried = true;
+  bench.lasts();
   bench.loses();
   bench.loses(429, 'too_many_reconnects', bench.last.link, 9000);
   const tries = bench.opened.length;

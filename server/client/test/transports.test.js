@@ -47,7 +47,7 @@ test('the last words of a page that is closed take with them what has not been s
   /** @type {import('node:http').Server} */ let server;
   const lastWords = new Promise((resolve) => {
     server = createServer(async (request, response) => {
-      const isFirst = request.url === '/poll?wait=0';
+      const isFirst = request.url === '/poll?wait=0&after=0';
       if (isFirst) return response.end(JSON.stringify({ messages: [SESSION], received: 0, poll_after_ms: 0 }));
       // What is sent first is never answered, nor are polls.
       const body = Buffer.concat(await request.toArray().catch(() => [])).toString();

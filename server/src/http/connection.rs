@@ -279,11 +279,14 @@ impl Connection {
                 "too many tokens from your address that open no session; try again later",
             ));
         }
+        let metrics = &self.public.context.metrics;
         if self.public.context.memory.is_exceeded() {
+            metrics.refused("max_buffered_bytes");
             let message = "the server has no memory left for you; try again later";
             return Some(HttpError::ServerFull.reply(message));
         }
         if self.public.shutdown.has_begun() {
+            metrics.refused("draining");
             let message = "this server is about to stop; connect again to reach another";
             return Some(HttpError::Draining.reply(message));
         }

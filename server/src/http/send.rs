@@ -230,6 +230,7 @@ pub(super) async fn read_body<'a>(
         return Err(HttpError::TooLarge.reply(&message));
     }
     if own.is_none() && context.memory.is_exceeded() {
+        context.metrics.refused("max_buffered_bytes");
         let message = "the server has no memory left for you; try again later";
         return Err(HttpError::ServerFull.reply(message));
     }

@@ -35,12 +35,14 @@ pub(super) const RECONNECTS: [&str; 4] = ["resumed", "refused", "too_old", "limi
 pub(super) const LOSSES: [&str; 3] = ["connection", "heartbeat", "poll"];
 
 /// Why a connection was refused.
-pub const REFUSALS: [&str; 13] = [
+pub const REFUSALS: [&str; 15] = [
     "max_connections",
     "max_connections_per_address",
     "origin",
     "descriptors",
     "accept_error",
+    "max_buffered_bytes",
+    "draining",
     "refusals_busy",
     "proxy_header",
     "tls",
