@@ -376,7 +376,11 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     if public.page
         && let Some(file) = page::find(path)
     {
-        return page::answer(file, request.method(), request.headers());
+        #[cfg(feature = "cluster")]
+        let among_nodes = public.node.is_some();
+        #[cfg(not(feature = "cluster"))]
+        let among_nodes = false;
+        return page::answer(file, request.method(), request.headers(), among_nodes);
     }
     let request = match forward::ask(request, connection).await {
         Ok(Some(refusal)) => return refusal,

@@ -215,7 +215,8 @@ test('when a token ends a function is asked for another one, and a token alone i
   const listen = (tokens) => page.evaluate(async (tokens) => {
     const { Transcription } = await import('/client/transcribe.js');
     window.own?.close();
-    const token = tokens.length > 1 ? () => tokens.shift() : tokens[0];
+    // `null`: the app cannot be asked.
+    const token = tokens.length > 1 ? async () => tokens.shift() ?? Promise.reject(new TypeError('Failed to fetch')) : tokens[0];
     const own = window.own = new Transcription({ token });
     window.states = [];
     own.addEventListener('state', () => window.states.push(own.state));
@@ -224,6 +225,10 @@ test('when a token ends a function is asked for another one, and a token alone i
   const passes = (...states) => until(states.join(), async () => (await page.evaluate(() => window.states.join())) === states.join());
   await listen([ending(token, 3, key), token]);
   await passes('open', 'reconnecting', 'open');
+  await listen([ending(token, 3, key), null, token]);
+  await passes('open', 'reconnecting', 'open');
+  await listen([null, token]);
+  await passes('ended', 'token');
   await listen([ending(token, 3, key)]);
   await passes('open', 'ended', 'token_expired');
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Server, Tunnel, atEnd, browser, says, talking, until } from './support.js';
+import { Server, Tunnel, atEnd, browser, open, says, state, talking, until } from './support.js';
 
 /** How long a loss may go unnoticed, and how long the way back may take then, with what a slow machine adds. */
 const NOTICED = 10_000;
@@ -57,4 +57,30 @@ test('a page in a call, which asks each second, notices it sooner', async (t) =>
   assert.ok(noticed < 5500 + SLACK, `noticed after ${noticed} ms`);
   assert.ok(took < BACK, `back after ${took} ms`);
   await says(other, one, 'after');
+});
+
+test('a page that may have been elsewhere asks at once whether the server is there', async (t) => {
+  const server = await Server.start(t);
+  const tunnel = await Tunnel.start(t, server.port);
+  const page = await open(await browser(t), tunnel.url);
+  await page.click('#talk');
+  await state(page, 'waiting');
+  const isAway = () => page.evaluate(() => document.body.hasAttribute('data-away'));
+  for (const [target, type] of [['document', 'visibilitychange'], ['document', 'resume'], ['connection', 'change'], ['window', 'online']]) {
+    // The page itself asks each second; a hidden one does not.
+    await page.evaluate(() => Object.defineProperty(document, 'hidden', { configurable: true, value: true }));
+    tunnel.mode = 'hole';
+    await page.evaluate(([target, type]) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, value: type !== 'visibilitychange' });
+      ({ document, window, connection: navigator.connection })[target].dispatchEvent(new Event(type));
+    }, [target, type]);
+    const began = Date.now();
+    await until(`${type} is heeded`, isAway);
+    const noticed = Date.now() - began;
+    t.diagnostic(`${type}: noticed after ${noticed} ms`);
+    // One that did not ask would notice it after ten seconds.
+    assert.ok(noticed < 4000, `${type}: noticed after ${noticed} ms`);
+    tunnel.cut('through');
+    await until('it is back', async () => !(await isAway()));
+  }
 });

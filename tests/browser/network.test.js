@@ -33,6 +33,7 @@ test('a connection that breaks is back within three seconds, and the call goes o
 
 for (const [mode, words, most] of [
   ['no-websocket', 'event stream', 3000], ['hangs', 'event stream', 3000], ['silent', 'event stream', 3000], ['no-streams', 'polling', 3000],
+  ['all-hang', 'polling', 3000],
 ]) {
   test(`where a network is ${mode}, the session goes on by ${words}, and back`, async (t) => {
     const server = await Server.start(t);

@@ -76,7 +76,7 @@ test('a ninth is told that the room is full', async (t) => {
   }
   const page = await open(chromium, `${server.url}/r/tea`);
   await page.click('#talk');
-  await until('it is said', async () => (await page.textContent('#problem')) === 'The room is full.');
+  await until('it is said', async () => (await page.textContent('#problem')) === 'The room is full. Ask somebody to leave it, or make another one.');
 });
 
 test('the speaker that was chosen plays those who come later, too', async (t) => {

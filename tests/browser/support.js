@@ -110,7 +110,7 @@ export class Server {
 /** Between browser and server: what it does with connections can be changed at any time. */
 export class Tunnel {
   /** `through`; `no-websocket`: refused; `no-streams`: WebSockets and event streams are refused; `silent`: an upgrade succeeds and then nothing comes;
-   * `hangs`: an upgrade is never answered; `shut`: nobody gets through; `hole`: what is sent disappears. */
+   * `hangs`: an upgrade is never answered; `all-hang`: nor is an event stream; `shut`: nobody gets through; `hole`: what is sent disappears. */
   mode = 'through';
   /** Where new connections lead. @type {number} */ port;
   #sockets = new Set();
@@ -146,6 +146,7 @@ export class Tunnel {
       if (wanted === 'ws' && ['no-websocket', 'no-streams'].includes(this.mode)) return socket.destroy();
       if (wanted === 'events' && this.mode === 'no-streams') return socket.destroy();
       if (wanted === 'ws' && this.mode === 'hangs') return;
+      if (wanted && this.mode === 'all-hang') return;
       if (wanted === 'ws' && this.mode === 'silent') swallows = true;
       to.write(bytes);
     });

@@ -102,7 +102,7 @@ test('who waits can stop, and is matched with nobody', async (t) => {
   const one = await open(chromium, server.url);
   await one.click('#talk');
   await state(one, 'waiting');
-  await until('the seconds are shown', async () => /^[1-9]\d* s/.test(await one.textContent('#detail')));
+  await until('how long, and with how many, is shown', async () => /^[1-9]\d* s, 1 user is here$/.test(await one.textContent('#detail')));
   await one.click('#talk');
   await state(one, 'idle');
   const other = await open(chromium, server.url);
@@ -342,4 +342,56 @@ test('a call that the system has paused goes on after a click', async (t) => {
   await one.click('#hear');
   await hears(one);
   assert.equal(await one.isVisible('#hear'), false);
+});
+
+test('a microphone that gives nothing is said, until it gives something', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const one = await open(chromium, server.url, {}, () => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      const context = new AudioContext();
+      const tone = new OscillatorNode(context);
+      const out = context.createMediaStreamDestination();
+      window.gain = new GainNode(context, { gain: 0 });
+      tone.connect(window.gain).connect(out);
+      tone.start();
+      return out.stream;
+    };
+  });
+  const other = await open(chromium, server.url);
+  for (const page of [one, other]) await page.click('#talk');
+  await state(one, 'call');
+  const problem = () => one.textContent('#problem');
+  await until('it is said', async () => /^Nothing comes from your microphone/.test(await problem()));
+  await one.evaluate(() => (window.gain.gain.value = 1));
+  await until('it is over', async () => (await problem()) === '');
+});
+
+test('the buttons of a headset, of which a browser may know some only', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const one = await open(chromium, server.url, {}, () => {
+    window.buttons = {};
+    navigator.mediaSession.setActionHandler = (button, pressed) => {
+      if (button === 'hangup') throw new TypeError('no such button');
+      window.buttons[button] = pressed;
+    };
+  });
+  const other = await open(chromium, server.url);
+  for (const page of [one, other]) await page.click('#talk');
+  await state(one, 'call');
+  await one.evaluate(() => window.buttons.togglemicrophone());
+  assert.equal(await one.getAttribute('#mute', 'aria-pressed'), 'true');
+});
+
+test('who wants little motion gets none', async (t) => {
+  const server = await Server.start(t);
+  const page = await open(await browser(t), server.url);
+  await page.click('#talk');
+  await state(page, 'waiting');
+  const moves = () => page.evaluate(() => document.getAnimations().length);
+  for (const [reducedMotion, count] of [['no-preference', 1], ['reduce', 0]]) {
+    await page.emulateMedia({ reducedMotion });
+    await until(`${count} move`, async () => (await moves()) === count);
+  }
 });

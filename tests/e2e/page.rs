@@ -144,7 +144,7 @@ async fn what_the_client_has_is_not_sent_again() {
 #[tokio::test]
 async fn the_page_may_load_nothing_of_others() {
     let server = TestServer::start(&[]).await;
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' http: https: ws: wss:; \
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                   media-src blob: mediastream:; img-src data:; base-uri 'none'; form-action 'none'; \
                   frame-ancestors 'none'";
     for path in ["/", "/r/tea"] {

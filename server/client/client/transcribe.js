@@ -185,8 +185,9 @@ export class Transcription extends EventTarget {
       socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
       socket.onclose = ({ code, reason }) => this.#lost(code, reason);
     } catch (error) {
-      // No browser connects to such an address.
-      if (this.#at && error instanceof DOMException) return this.#lost(0, '');
+      if (this.state === 'ended') return;
+      // No browser connects to such an address; or the app cannot be asked for a token while the network is gone.
+      if ((this.#at && error instanceof DOMException) || (this.participant && typeof token === 'function')) return this.#lost(0, '');
       this.#end({ reason: /** @type {any} */ (error)?.code ?? 'token', error });
     }
   }
@@ -290,7 +291,7 @@ export class Transcription extends EventTarget {
     if (this.state !== 'open') this.#checkToken();
     this.#change(this.state === 'connecting' ? 'connecting' : 'reconnecting');
     const ms = Math.min(AGAIN * 2 ** this.#tries++, AGAIN_AT_MOST) * (0.8 + 0.4 * Math.random());
-    this.#again = setTimeout(() => this.#connect(), ms);
+    this.#again = setTimeout(() => this.#now(), ms);
   }
 
   /** Does not wait for the next try. */

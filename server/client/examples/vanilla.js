@@ -20,7 +20,7 @@ async function talk(find) {
       if (call === found) buttons(`The call is over: ${detail}`, { talk: true });
     });
   } catch (error) {
-    buttons(error.message, { talk: true });
+    buttons(`That did not work: ${error.message}`, { talk: true });
   }
 }
 

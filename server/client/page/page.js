@@ -25,6 +25,7 @@ const SLOW = 6000;
 /** How often levels are shown, and how long a microphone is silent before the user is asked about it, in milliseconds. */
 const TICK = 80;
 const QUIET = 4000;
+const NOTHING_HEARD = 'Nothing comes from your microphone. Is it switched off, or in use elsewhere?';
 
 /** @type {Voicematch | null} */ let vm = null;
 /** @type {Room | null} */ let room = null;
@@ -250,11 +251,12 @@ function enter(entered) {
   });
   keepAwake(true);
   if ('mediaSession' in navigator) {
-    try {
-      navigator.mediaSession.setActionHandler(/** @type {any} */ ('hangup'), leave);
-      navigator.mediaSession.setActionHandler(/** @type {any} */ ('togglemicrophone'), mute);
-    } catch {
-      // A browser that knows no such buttons.
+    for (const [button, pressed] of /** @type {[any, () => void][]} */ ([['hangup', leave], ['togglemicrophone', mute]])) {
+      try {
+        navigator.mediaSession.setActionHandler(button, pressed);
+      } catch {
+        // A browser that knows no such button.
+      }
     }
   }
 }
@@ -396,7 +398,7 @@ function showLine() {
 
 async function countHere() {
   const stats = await fetch('/stats').then((response) => response.json()).catch(() => null);
-  if (stats?.connections_open !== undefined) here = stats.connections_open;
+  if (stats) here = stats.connections;
 }
 /** @type {number | undefined} */ let here;
 
@@ -426,7 +428,8 @@ setInterval(() => {
   const own = isMuted ? 0 : ownLevel();
   // A microphone that works is never quite silent; another program has taken it, or it has a switch of its own.
   quiet = room && !isMuted && own === 0 && vm?.microphone?.track ? quiet + 1 : 0;
-  if (quiet * TICK === QUIET) setProblem('Nothing comes from your microphone. Is it switched off, or in use elsewhere?');
+  if (quiet * TICK === QUIET) setProblem(NOTHING_HEARD);
+  else if (own > 0 && at('problem').textContent === NOTHING_HEARD) setProblem('');
   if (!at('levels').hidden) {
     const other = room ? /** @type {Call} */ (room).peer?.level ?? 0 : 0;
     setMeter(/** @type {HTMLMeterElement} */ (at('own-level')), own);

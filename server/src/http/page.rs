@@ -31,11 +31,23 @@ struct Coded {
 
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-/// What the page may do and load: what it brings along, and nothing of others. The client may be told to reach another
-/// server than the one it came from.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self' http: https: ws: wss:; media-src blob: mediastream:; img-src data:; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What the page may do and load: what it brings along, and nothing of others.
+macro_rules! policy {
+    ($connects:literal) => {
+        concat!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src ",
+            $connects,
+            "; media-src blob: mediastream:; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+    };
+}
+
+/// Some browsers take no WebSocket for `'self'`.
+const POLICY: &str = policy!("'self' ws: wss:");
+
+/// The page may be told to reach another server than the one it came from: who transcribes its room.
+const POLICY_AMONG_NODES: &str = policy!("'self' http: https: ws: wss:");
 
 /// The file at a path. The page is at `/`, and at `/r/NAME` for each name that a room may have.
 pub(super) fn find(path: &str) -> Option<&'static File> {
@@ -47,8 +59,13 @@ pub(super) fn find(path: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.path == path)
 }
 
-/// The answer to who asks for this file.
-pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap) -> Reply {
+/// The answer to who asks for this file; `among_nodes`: this server is one of several.
+pub(super) fn answer(
+    file: &File,
+    method: &Method,
+    request: &HeaderMap,
+    among_nodes: bool,
+) -> Reply {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return HttpError::MethodNotAllowed.reply("use GET");
     }
@@ -69,7 +86,11 @@ pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap) -> Reply
     say(X_CONTENT_TYPE_OPTIONS, "nosniff");
     say(REFERRER_POLICY, "no-referrer");
     if file.path == "/" {
-        say(CONTENT_SECURITY_POLICY, PAGE_POLICY);
+        let policy = match among_nodes {
+            true => POLICY_AMONG_NODES,
+            false => POLICY,
+        };
+        say(CONTENT_SECURITY_POLICY, policy);
         let permissions = HeaderName::from_static("permissions-policy");
         say(permissions, "microphone=(self)");
     }
