@@ -39,24 +39,41 @@ type Seen = Option<(SystemTime, u64, u64, i64, i64)>;
 /// Files that are read again when they change.
 pub struct Watched {
     paths: Vec<PathBuf>,
-    seen: Mutex<Vec<Seen>>,
+    last: Mutex<Last>,
+}
+
+/// What was found when the files were looked at last.
+struct Last {
+    seen: Vec<Seen>,
+    /// What was wrong with them then.
+    error: Option<String>,
 }
 
 impl Watched {
     /// To be made before the files are read: a change in between is seen the next time.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let paths: Vec<_> = paths.into_iter().map(Path::to_owned).collect();
-        let seen = Mutex::new(paths.iter().map(|path| seen(path)).collect());
-        Self { paths, seen }
+        let seen = paths.iter().map(|path| seen(path)).collect();
+        let last = Mutex::new(Last { seen, error: None });
+        Self { paths, last }
     }
 
-    /// Whether one has changed since this was last asked.
-    pub fn has_changed(&self) -> bool {
+    /// Reads the files if one has changed since the last time, or could not be used then. `None`: there is nothing new to
+    /// tell, as nothing has changed or the same is still wrong.
+    pub fn read_again<T>(
+        &self,
+        read: impl FnOnce() -> Result<T, String>,
+    ) -> Option<Result<T, String>> {
         let now: Vec<_> = self.paths.iter().map(|path| seen(path)).collect();
-        let mut before = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *before != now;
-        *before = now;
-        changed
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.seen == now && last.error.is_none() {
+            return None;
+        }
+        last.seen = now;
+        let outcome = read();
+        let error = outcome.as_ref().err().cloned();
+        let before = std::mem::replace(&mut last.error, error);
+        (outcome.is_ok() || before != last.error).then_some(outcome)
     }
 }
 
@@ -90,5 +107,29 @@ pub fn read_secret_text(flag: &str, path: &Path) -> Result<String, String> {
     match secret.trim_end() {
         "" => Err(format!("{flag}: {} is empty", path.display())),
         secret => Ok(secret.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again_and_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "first").expect("written");
+        let watched = Watched::new([&*path]);
+        let read = || watched.read_again(|| read_secret_text("--flag", &path));
+        assert_eq!(read(), None, "nothing has changed");
+        fs::write(&path, "").expect("written");
+        assert!(read().expect("it has changed").is_err());
+        assert_eq!(read(), None, "the same is wrong");
+        let wrong = || Err::<(), _>("the machine has no descriptors left".to_owned());
+        assert!(watched.read_again(wrong).is_some(), "another error is told");
+        // The file is as it was, and can be read now.
+        let outcome = watched.read_again(|| Ok::<_, String>("at last"));
+        assert_eq!(outcome, Some(Ok("at last")));
+        assert_eq!(watched.read_again(|| Ok(())), None);
     }
 }

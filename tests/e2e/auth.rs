@@ -163,6 +163,15 @@ async fn what_a_user_may_do_stands_in_the_token() {
     ann.send(json!({"type": "join_room", "room": "team-7"}))
         .await;
     ann.expect("room_joined").await;
+    // A room that the first request names is asked for in the same way.
+    let eve = grant("eve", "Eve", json!({"rooms": ["tea"]}));
+    for (room, answer) in [("milk", "not_allowed"), ("tea", "room_joined")] {
+        for asked in ["/poll?wait=0&join=", "/chat/poll?wait=0&thread_id="] {
+            let asked = format!("{asked}{room}&access_token={eve}");
+            let answered = server.public(&asked).await.text().to_owned();
+            assert!(answered.contains(answer), "{asked}: {answered}");
+        }
+    }
     let only_rooms = json!({"find_match": false});
     let mut bob = begin(&server, Via::EventStream, &grant("bob", "Bob", only_rooms)).await;
     bob.send(json!({"type": "find_match"})).await;
@@ -215,22 +224,27 @@ async fn a_token_that_ends_is_announced_and_can_be_renewed() {
     let server = server_with(&folder, &[]).await;
     let short =
         |user: &str| Signer::Secret(SECRET).token(&json!({"sub": user, "exp": in_seconds(4)}));
-    let mut renewed = begin(&server, Via::WebSocket, &short("ann")).await;
+    let mut renewed = Vec::new();
+    for (via, user) in Via::ALL.into_iter().zip(["ann", "dora", "emil"]) {
+        renewed.push((begin(&server, via, &short(user)).await, user));
+    }
     let mut ended = Vec::new();
     for via in Via::ALL {
         ended.push(begin(&server, via, &short("bob")).await);
     }
     let path = format!("/ws?token={}", short("carl"));
     let mut plain = User::connect_to(&server, &path).await.unwrap();
-    let announced = renewed.expect("token_expiring").await;
-    assert!(announced["expires_in_ms"].as_u64().unwrap() <= 4000);
     let renew = |token: String| json!({"type": "renew_token", "token": token, "id": 1});
-    for wrong in [token("bob"), "x".to_owned(), short("ann") + "x"] {
-        renewed.send(renew(wrong)).await;
-        assert_eq!(renewed.expect("error").await["code"], "token_refused");
+    for (client, user) in &mut renewed {
+        let announced = client.expect("token_expiring").await;
+        assert!(announced["expires_in_ms"].as_u64().unwrap() <= 4000);
+        for wrong in [token("bob"), "x".to_owned(), short(user) + "x"] {
+            client.send(renew(wrong)).await;
+            assert_eq!(client.expect("error").await["code"], "token_refused");
+        }
+        client.send(renew(token(user))).await;
+        client.expect("ack").await;
     }
-    renewed.send(renew(token("ann"))).await;
-    renewed.expect("ack").await;
     for mut client in ended {
         client.expect("token_expiring").await;
         assert_eq!(client.end().await, End::Closed(Some(4505)));
@@ -240,7 +254,9 @@ async fn a_token_that_ends_is_announced_and_can_be_renewed() {
     server
         .reaches("sessions_closed_total", r#"reason="token_expired""#, 4.0)
         .await;
-    renewed.is_heard().await;
+    for (client, _) in &mut renewed {
+        client.is_heard().await;
+    }
 }
 
 #[tokio::test]

@@ -214,12 +214,19 @@ async fn cookies_come_whole() {
 #[tokio::test]
 async fn who_leaves_is_asked_about_no_more_and_one_address_leaves_places_to_others() {
     let app = App::start(|_| (0, String::new())).await;
-    let flags = ["--auth-webhook-timeout", "30s", "--limit-loopback"];
+    let flags = [
+        "--auth-webhook-timeout",
+        "30s",
+        "--trusted-proxy",
+        "127.0.0.1",
+    ];
     let server = server_with(&app, &flags).await;
     let mut held = Vec::new();
     for n in 0..40 {
         let mut socket = TcpStream::connect(server.public).await.unwrap();
-        let request = format!("GET /poll?access_token={n} HTTP/1.1\r\nHost: x\r\n\r\n");
+        // One user has a whole network of IPv6.
+        let claim = format!("X-Forwarded-For: 2001:db8::{n:x}");
+        let request = format!("GET /poll?access_token={n} HTTP/1.1\r\nHost: x\r\n{claim}\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         held.push(socket);
     }

@@ -1,5 +1,7 @@
 //! TLS without a proxy: every transport, large messages, certificates that change, and clients that do not keep to it.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use rustls::pki_types::ServerName;
 #[cfg(feature = "transcribe")]
@@ -20,6 +22,9 @@ use crate::support::{
     tunnel::{Tunnel, connector},
     within,
 };
+
+/// How often the server looks at its files.
+const LOOKS: Duration = Duration::from_secs(5);
 
 /// A server with a certificate of its own, which is in this file.
 async fn server_with(folder: &Folder, more: &[&str]) -> (TestServer, String) {
@@ -140,6 +145,31 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     eventually("the new certificate", async || shows(&other).await).await;
     assert!(!shows(&first).await);
     before.is_heard().await;
+}
+
+/// Without the signal each would take half of that time, on average, until the files are looked at.
+#[tokio::test]
+async fn a_signal_brings_in_certificates_at_once() {
+    let folder = Folder::new("tls-signal");
+    let (server, _) = server_with(&folder, &[]).await;
+    let mut waited = Duration::ZERO;
+    for name in ["second", "third", "fourth", "fifth"] {
+        let (chain, key) = certificate(&folder, name);
+        // Both at once, as a look at one of them would find no pair.
+        for (new, shown) in [(&key, "first.key"), (&chain, "first.pem")] {
+            std::fs::copy(new, folder.path(shown)).unwrap();
+        }
+        server.process.signal(Signal::HUP);
+        let begun = Instant::now();
+        eventually("it is shown", async || {
+            let socket = TcpStream::connect(server.public).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            connector(&chain, &[]).connect(name, socket).await.is_ok()
+        })
+        .await;
+        waited += begun.elapsed();
+    }
+    assert!(waited < LOOKS, "{waited:?}");
 }
 
 #[tokio::test]

@@ -101,15 +101,13 @@ impl Access {
     pub(super) async fn keep(&self) {
         loop {
             sleep(files::CHECK).await;
-            if !self.watched.has_changed() {
-                continue;
-            }
-            match self.config.digest() {
-                Ok(token) => {
+            match self.watched.read_again(|| self.config.digest()) {
+                None => {}
+                Some(Ok(token)) => {
                     *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
                     tracing::info!("the token of operators was read again");
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::error!(%error, "the token of operators cannot be used; the old one stays");
                 }
             }

@@ -125,6 +125,13 @@ impl Auth {
         }
     }
 
+    /// Reads keys in files again now, if they have changed.
+    pub fn reload(&self) {
+        if let Way::Tokens(tokens) = &self.0 {
+            tokens.reload();
+        }
+    }
+
     /// Who begins a session with what the request shows.
     pub async fn admit(&self, shown: Shown<'_>) -> Result<Identity, NotAdmitted> {
         match &self.0 {

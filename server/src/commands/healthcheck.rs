@@ -55,6 +55,9 @@ type Answer = Result<StatusCode, Box<dyn std::error::Error>>;
 async fn ask_address(address: &Address, path: &str) -> Answer {
     let stream = match address {
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        Address::Systemd(_) => {
+            return Err("systemd has its address, not the server; give it with --url".into());
+        }
         address => TcpStream::connect(&address.reachable_at()?[..])
             .await
             .map(Stream::Tcp),

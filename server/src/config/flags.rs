@@ -197,7 +197,7 @@ const TELLING: &str = "Traces and error reports";
 /// Raw flags of the server.
 #[derive(Debug, Clone, Args)]
 pub struct Flags {
-    /// Public address: /, /ws, /health, /stats. IP:PORT, NAME:PORT, :PORT for all addresses, unix:PATH, or systemd:NAME
+    /// What users reach: the page, /ws, /events, /poll, /health and more, see the README. IP:PORT, NAME:PORT, :PORT for all addresses, unix:PATH, or systemd:NAME
     /// for a socket that systemd has opened. Port 0 takes a free one. Repeatable, or separated by commas
     #[arg(
         long, help_heading = LISTENING,
@@ -217,12 +217,12 @@ pub struct Flags {
     )]
     pub admin_listen: Address,
 
-    /// The token that /support and /api ask for, of 32 bytes at least. Without it they answer only where the
-    /// admin address is loopback or a Unix socket. Read again when it changes [default: none]
+    /// The token that /support and /api ask for, of 32 bytes at least, and /debug where others than this machine can
+    /// connect. Without it they answer only where the admin address is loopback or a Unix socket. Read again when it changes [default: none]
     #[arg(long, help_heading = LISTENING, env = "VOICEMATCH_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
-    /// Name by which /support and /api may be asked besides localhost and addresses. Repeatable, or separated by
+    /// Name by which /support, /api and /debug may be asked besides localhost and addresses. Repeatable, or separated by
     /// commas [default: none]
     #[arg(
         long = "admin-host", help_heading = LISTENING,

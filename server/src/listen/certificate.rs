@@ -87,15 +87,13 @@ impl Certificate {
 
     /// Reads the files again if they have changed. What cannot be used is told of, and the old certificate stays.
     pub fn reload(&self) {
-        if !self.watched.has_changed() {
-            return;
-        }
-        match self.files.load() {
-            Ok(key) => {
+        match self.watched.read_again(|| self.files.load()) {
+            None => {}
+            Some(Ok(key)) => {
                 tracing::info!("the TLS certificate has changed");
                 *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(%error, "the new TLS certificate cannot be used; the old one stays");
             }
         }

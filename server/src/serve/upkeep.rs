@@ -62,6 +62,10 @@ impl Upkeep {
             .set_per_minute(config.reconnects_per_minute);
         shared.settings.replace(config.settings());
         context.config.replace(config.session);
+        self.certificate.iter().for_each(Certificate::reload);
+        if let Some(auth) = &self.auth {
+            auth.reload();
+        }
         #[cfg(feature = "transcribe")]
         if let Some(transcribe) = &shared.transcribe {
             transcribe.reload_key();

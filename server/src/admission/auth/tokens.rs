@@ -80,16 +80,14 @@ impl Tokens {
     }
 
     /// Reads the keys again if their files have changed. Keys that cannot be read are told of, and the old ones stay.
-    fn reload(&self) {
-        if !self.watched.has_changed() {
-            return;
-        }
-        match self.config.keys.load() {
-            Ok(keys) => {
+    pub(super) fn reload(&self) {
+        match self.watched.read_again(|| self.config.keys.load()) {
+            None => {}
+            Some(Ok(keys)) => {
                 tracing::info!(keys = keys.len(), "the keys of tokens have changed");
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(%error, "the new keys of tokens cannot be read; the old ones stay");
             }
         }
@@ -147,6 +145,9 @@ fn refusal(kind: &ErrorKind) -> NotAdmitted {
         ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}, or a wrong one"),
         ErrorKind::InvalidClaimFormat(claim) => format!("its {claim} is no time"),
         ErrorKind::Json(error) => format!("its claims: {error}"),
-        kind => format!("{kind:?}"),
+        kind => {
+            tracing::debug!(?kind, "a token cannot be read");
+            "it is damaged; get a new one".to_owned()
+        }
     })
 }

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use voicematch_core::{identity::Identity, metrics::Metrics, session::RateLimit};
 
 use super::{Claims, NotAdmitted, Shown};
-use crate::fetch::Fetch;
+use crate::{admission::limits::counted_address, fetch::Fetch};
 
 /// Requests to the app at the same time; more users are told to come again.
 const MAX_ASKED: usize = 256;
@@ -210,6 +210,7 @@ impl Webhook {
     /// A place among those who are asked about; `None`: there is none.
     fn place(&self, address: Option<IpAddr>) -> Option<Place<'_>> {
         let permit = self.places.try_acquire().ok()?;
+        let address = address.and_then(|address| counted_address(address, true));
         if let Some(address) = address {
             let mut taken = self.of_address.entry(address).or_insert(0);
             if *taken >= MAX_ASKED_OF_ADDRESS {
