@@ -6,7 +6,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 
 use crate::support::{
-    Frame, RawSocket, TestServer, User, client_frame, eventually, pair, raw::handshake,
+    Frame, RawSocket, TestServer, User, client_frame, eventually, http, pair, raw::handshake,
 };
 
 const HITS: &str = "limit_hits_total";
@@ -120,6 +120,37 @@ async fn outboxes_count_as_memory_and_newcomers_wait_until_there_is_some() {
     assert_eq!(left["reason"], "memory_limit");
     server.reaches("buffered_bytes", "", 0.0).await;
     User::connect(&server).await;
+}
+
+#[tokio::test]
+async fn newcomers_are_refused_and_counted_while_no_memory_is_left() {
+    let flags = ["--max-buffered-bytes", "1MiB", "--outbox-bytes", "256KiB"];
+    let server = TestServer::start(&flags).await;
+    let mut silent = Vec::new();
+    let refused = loop {
+        // 8 KiB each, until they are asked to make room.
+        for _ in 0..50 {
+            silent.push(RawSocket::connect(&server).await);
+        }
+        let mut newcomer = RawSocket::connect(&server).await;
+        newcomer.write(handshake(&server).as_bytes()).await;
+        let response = newcomer.response().await;
+        if response.status != 101 {
+            break response;
+        }
+        assert!(silent.len() < 5_000, "nobody is refused");
+    };
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["code"], "server_full");
+    let reason = r#"reason="max_buffered_bytes""#;
+    server
+        .reaches("connections_refused_total", reason, 1.0)
+        .await;
+    // Those who ask for nothing have to go.
+    eventually("there is room", async || {
+        http::get(server.public, "/poll?wait=0").await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -70,7 +70,6 @@ mod proxy;
 mod refusals;
 mod rejoin;
 mod relay;
-mod restarts;
 #[cfg(feature = "self-test")]
 mod restarts_under_load;
 mod resume;

@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -25,7 +26,7 @@ use crate::{
 
 /// A proxy that runs.
 struct Proxy {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
     /// Of the certificate that it shows.
     chain: String,
@@ -61,7 +62,7 @@ async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&
             if TcpStream::connect(address).await.is_ok() {
                 let tunnel = Tunnel::to(address, &chain).await;
                 return Proxy {
-                    _process: process,
+                    process,
                     address,
                     chain,
                     tunnel,
@@ -135,6 +136,16 @@ async fn sees_through_claims(proxy: &Proxy, server: &TestServer) {
     assert_eq!(seen["address"], source.to_string(), "{seen}");
 }
 
+/// Asks when there is no server behind the proxy: the log of that is not to have the tokens.
+async fn asks_in_vain(proxy: &Proxy, server: &TestServer) {
+    server.process.signal(Signal::KILL);
+    let path = "/poll?wait=0&token=a-secret&seen=1&access_token=another-secret";
+    eventually("the server is gone", async || {
+        http::get(proxy.tunnel.address, path).await.status == 502
+    })
+    .await;
+}
+
 /// Two sessions for each user, who is at loopback here.
 const TWO_EACH: [&str; 5] = [
     "--limit-loopback",
@@ -166,6 +177,12 @@ async fn nginx_as_in_the_example() {
     is_reached_by_ipv6(&proxy).await;
     serves(&proxy, &server).await;
     sees_through_claims(&proxy, &server).await;
+    asks_in_vain(&proxy, &server).await;
+    // It is written before the answer.
+    for log in ["access.log", "error.log"] {
+        let said = fs::read_to_string(folder.path(log)).unwrap();
+        assert!(!said.contains("secret"), "{log}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -201,4 +218,8 @@ async fn caddy_as_in_the_example() {
     let proxy = start(&folder, "Caddyfile", &server, &program).await;
     serves(&proxy, &server).await;
     sees_through_claims(&proxy, &server).await;
+    asks_in_vain(&proxy, &server).await;
+    let said = || proxy.process.stderr().join("\n");
+    eventually("the log has it", async || said().contains("seen=1")).await;
+    assert!(!said().contains("secret"), "{}", said());
 }

@@ -1,15 +1,24 @@
 //! Surveys: begun over HTTP, held over HTTP, over a socket and by MCP, and each answer stored once.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use crate::support::{
     TestServer, http,
     jwt::Folder,
     run,
     talk::{Part, Talk, ask},
+    user::text,
 };
 
 pub(crate) const SURVEY: &str = r#"
@@ -170,6 +179,57 @@ async fn an_interview_goes_its_way_and_each_answer_is_stored_once() {
         ]
     );
     assert!(stored.iter().all(|line| line["respondent"] == "ann"));
+}
+
+/// Says an answer; `None`: the server was gone before it had replied.
+async fn says(to: SocketAddr, interview: &(String, String)) -> Option<u16> {
+    let (id, token) = interview;
+    let body = json!({"question": "use", "value": 3, "request_id": format!("r-{id}")}).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /api/surveys/sessions/{id}/record_response HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let mut socket = TcpStream::connect(to).await.ok()?;
+    socket.write_all(request.as_bytes()).await.ok()?;
+    let mut reply = String::new();
+    // What has come before the end counts.
+    let _ = socket.read_to_string(&mut reply).await;
+    reply.get(9..12)?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_with_answers_under_way_has_each_once_when_they_are_said_again() {
+    const RESPONDENTS: usize = 12;
+    let folder = Folder::new("survey-killed");
+    let mut held = Held::start(&folder).await;
+    let mut unanswered = 0;
+    for killed_after in 0..RESPONDENTS {
+        let mut interviews = Vec::new();
+        for n in 0..RESPONDENTS {
+            interviews.push(held.begin(&format!("{killed_after}-{n}")).await);
+        }
+        let mut under_way = JoinSet::new();
+        for interview in interviews.clone() {
+            let public = held.server.public;
+            under_way.spawn(async move { says(public, &interview).await });
+        }
+        for _ in 0..killed_after {
+            let reply = under_way.join_next().await.unwrap().unwrap();
+            assert_eq!(reply, Some(200));
+        }
+        held = held.restart().await;
+        let replies = under_way.join_all().await;
+        unanswered += replies.iter().filter(|reply| reply.is_none()).count();
+        for interview in &interviews {
+            assert_eq!(says(held.server.public, interview).await, Some(200));
+        }
+    }
+    assert!(unanswered > 0, "the kills came too late for all of them");
+    let stored = held.export().await;
+    let respondents: BTreeSet<_> = stored.iter().map(|line| text(line, "respondent")).collect();
+    assert_eq!(stored.len(), RESPONDENTS * RESPONDENTS);
+    assert_eq!(respondents.len(), RESPONDENTS * RESPONDENTS);
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! Transcription sessions and interviews, against the real server with its fake provider.
 
-use std::{ops::RangeInclusive, path::PathBuf, process::Stdio};
+use std::{ops::RangeInclusive, path::PathBuf, process::Stdio, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    time::sleep,
 };
 
-use crate::{Ran, command, read, report_file};
+use crate::{Ran, command, read, report_file, transcription_faults::rises_above};
 
 const SURVEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/servers/survey.toml");
 
@@ -16,7 +18,7 @@ const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=500ms";
 
 /// A running server; ends with the test.
 pub(crate) struct Server {
-    _child: Child,
+    child: Child,
     public: String,
     pub(crate) admin: String,
     _state: State,
@@ -75,11 +77,17 @@ impl Server {
         // Nobody reads on, and it must not wait for that.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self {
-            _child: child,
+            child,
             public: public.expect("found"),
             admin: admin.expect("found"),
             _state: state,
         }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it runs");
+        let id = Pid::from_raw(id.try_into().expect("an id")).expect("not 0");
+        kill_process(id, signal).expect("it can be told");
     }
 
     pub(crate) async fn play(&self, args: &[&str]) -> Ran {
@@ -98,7 +106,6 @@ impl Ran {
         self.count(&format!("/talks{pointer}"))
     }
 
-    /// All that was said is heard, stored and nothing else, and the machine was fast enough to say so.
     /// Each word was heard and stored, in this many sessions.
     #[track_caller]
     pub(crate) fn assert_all_heard(&self, sessions: RangeInclusive<usize>) {
@@ -306,6 +313,44 @@ async fn speakers_and_respondents_come_and_leave_together() {
     ran.assert_all_heard(4..=8);
     assert!(ran.talks("/answers") > 0, "{}", ran.stdout);
     assert_eq!(ran.talks("/answers_missing"), 0, "{}", ran.stdout);
+}
+
+/// Answers that a server has stored.
+const ANSWERS: &str = r#"survey_tool_calls_total{result="ok",tool="record_response"}"#;
+
+#[tokio::test]
+async fn calls_that_take_too_long_or_fail_break_what_the_scenario_promises() {
+    let load = ["--scenario", "tool-execution", "--duration", "8s"];
+    let slow = async {
+        let server = Server::start(FAKE, &[]).await;
+        let stands = async {
+            rises_above(&server, ANSWERS, 3.0).await;
+            // The times are what is judged: again and again it is away for longer than a call may take.
+            for _ in 0..4 {
+                server.signal(Signal::STOP);
+                sleep(Duration::from_millis(1_200)).await;
+                server.signal(Signal::CONT);
+                sleep(Duration::from_millis(300)).await;
+            }
+        };
+        let (ran, ()) = tokio::join!(server.play(&load), stands);
+        let promised = ["get_next_question", "validate_answer", "record_response"];
+        // At which of them an interview is when the server goes is a matter of chance.
+        let broken = |call| ran.target(&format!("call_latency{{{call}}}_p95")) == "failed";
+        assert!(promised.into_iter().any(broken), "{}", ran.stdout);
+        assert_ne!(ran.code, Some(0));
+    };
+    let failing = async {
+        let server = Server::start(FAKE, &[]).await;
+        let ends = async {
+            rises_above(&server, ANSWERS, 3.0).await;
+            server.signal(Signal::KILL);
+        };
+        let (ran, ()) = tokio::join!(server.play(&load), ends);
+        assert_eq!(ran.target("call_success"), "failed", "{}", ran.stdout);
+        assert_ne!(ran.code, Some(0));
+    };
+    tokio::join!(slow, failing);
 }
 
 #[tokio::test]

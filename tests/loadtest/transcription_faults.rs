@@ -116,7 +116,7 @@ async fn metric(server: &Server, name: &str) -> f64 {
     value.unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-async fn rises_above(server: &Server, name: &str, least: f64) {
+pub(crate) async fn rises_above(server: &Server, name: &str, least: f64) {
     let rising = async {
         while metric(server, name).await <= least {
             sleep(Duration::from_millis(100)).await;

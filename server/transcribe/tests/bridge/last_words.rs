@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use voicematch_protocol::transcribe::{EndReason, TranscribeError};
 use voicematch_transcribe::sessions::NewSession;
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, becomes,
     sessions::{Guest, Meeting, SLUG},
 };
 
@@ -35,6 +35,21 @@ impl Meeting {
     async fn drain(&self) {
         let until = || Instant::now() + PATIENCE;
         assert_eq!(self.sessions.drain(until).await, None);
+    }
+
+    /// Why the host may not come back.
+    async fn refused(&self) -> Option<TranscribeError> {
+        let back = self.sessions.attach(SLUG, self.host, None).await;
+        back.err().map(|refusal| refusal.code)
+    }
+
+    /// Waits until an end or a deletion is under way.
+    async fn is_ending(&self) {
+        let ended = Some(TranscribeError::SessionEnded);
+        becomes(ended, "what the host hears who comes back", async || {
+            self.refused().await
+        })
+        .await;
     }
 
     async fn end(&self) {
@@ -84,7 +99,7 @@ async fn an_end_answers_when_all_is_stored_although_the_provider_hangs() {
 async fn a_drain_waits_for_a_session_that_ends() {
     let (meeting, mut host, _ann) = Meeting::with_hanging_provider(MUCH).await;
     let drain = async {
-        sleep(Duration::from_millis(200)).await;
+        meeting.is_ending().await;
         meeting.drain().await;
         meeting.assert_complete(MUCH).await;
         let row = meeting.store.session(SLUG).await.expect("it answers");
@@ -96,31 +111,26 @@ async fn a_drain_waits_for_a_session_that_ends() {
 
 #[tokio::test]
 async fn nobody_takes_a_session_up_again_while_it_ends_or_is_deleted() {
-    let refused = async |meeting: &Meeting| {
-        let back = meeting.sessions.attach(SLUG, meeting.host, None).await;
-        back.err().map(|refusal| refusal.code)
-    };
     let ended = async {
         let (meeting, _host, _ann) = Meeting::with_hanging_provider(LITTLE).await;
         let again = async {
-            sleep(Duration::from_millis(200)).await;
+            meeting.is_ending().await;
             // Who asks a second time waits, too.
             meeting.end().await;
             meeting.assert_complete(LITTLE).await;
-            assert_eq!(refused(&meeting).await, Some(TranscribeError::SessionEnded));
+            assert_eq!(meeting.refused().await, Some(TranscribeError::SessionEnded));
         };
         tokio::join!(meeting.end(), again);
     };
     let deleted = async {
         let (meeting, _host, _ann) = Meeting::with_hanging_provider(LITTLE).await;
         let meanwhile = async {
-            sleep(Duration::from_millis(200)).await;
-            assert_eq!(refused(&meeting).await, Some(TranscribeError::SessionEnded));
+            meeting.is_ending().await;
         };
         let (gone, ()) = tokio::join!(meeting.sessions.delete(SLUG), meanwhile);
         gone.expect("it was there");
         assert_eq!(
-            refused(&meeting).await,
+            meeting.refused().await,
             Some(TranscribeError::UnknownSession)
         );
     };

