@@ -8,6 +8,9 @@ RELAYED = rate(server("calls_total", 'outcome="connected"', 'path="relayed"'))
 # Who leaves early says nothing about the network.
 TRIED = rate(server("calls_total", 'outcome=~"connected|failed"'))
 
+# A wait that users notice, and one after which they leave.
+SOON = ((None, "green"), (1, "orange"), (3, "red"))
+
 
 def share(part, whole):
     return f"{total(part)} / {total(whole)}"
@@ -26,9 +29,9 @@ CONTENT = [
         number("Relayed", "Of the connected calls, those that went over a TURN server, over the time shown: what that server has to "
                "carry.", "percentunit", ("relayed", shown(share(RELAYED, CONNECTED))), now=True, width=6),
         number("Set-up", "Half of the calls were connected this soon after the match, over the time shown.", "s",
-               ("50 %", shown(percentile(50, "call_setup_seconds"))), now=True, width=6),
+               ("50 %", shown(percentile(50, "call_setup_seconds"))), steps=SOON, now=True, width=6),
         number("First heard", "Half of the users heard their partner this soon after the match, over the time shown.", "s",
-               ("50 %", shown(percentile(50, "call_audio_seconds"))), now=True, width=6),
+               ("50 %", shown(percentile(50, "call_audio_seconds"))), steps=SOON, now=True, width=6),
     ]),
     ("Set-up", [
         lines("Calls by outcome", "Calls reported in a second. `abandoned`: somebody left before it was known.", "ops",

@@ -102,3 +102,47 @@ test('a partner who is cut off for long is gone, and one is told', async (t) => 
   await state(other, 'idle');
   assert.match(await other.textContent('#log'), /Your partner is lost/);
 });
+
+test('what is said over WebSockets that break again and again, and while the server is killed, arrives once and in order', async (t) => {
+  const server = await Server.start(t);
+  const tunnel = await Tunnel.start(t, server.port);
+  const chromium = await browser(t);
+  const pages = [await open(chromium, tunnel.url), await open(chromium, server.url)];
+  await Promise.all(pages.map((page) => page.evaluate(async () => {
+    const { connect } = await import('/client.js');
+    const vm = (window.vm = await connect(undefined, { media: false, transports: ['ws'] }));
+    const call = (window.call = await vm.find());
+    window.heard = [];
+    window.goesOn = true;
+    call.addEventListener('message', ({ detail }) => window.heard.push(detail.data));
+    window.counts = (async () => {
+      let number = 0;
+      const sent = [];
+      while (window.goesOn) {
+        sent.push(call.send(number++));
+        await new Promise((resolve) => setTimeout(resolve, 25));
+        // As an app would: no more than can wait.
+        if (number % 32 === 0) await Promise.all(sent);
+      }
+      await Promise.all(sent);
+      return number;
+    })();
+  })));
+  for (let i = 0; i < 10; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    tunnel.cut();
+  }
+  await server.restart();
+  for (const page of pages) await until('it is there again', () => page.evaluate(() => window.vm.state === 'open'));
+  const counts = await Promise.all(pages.map((page) => page.evaluate(() => {
+    window.goesOn = false;
+    return window.counts;
+  })));
+  for (const [i, page] of pages.entries()) {
+    const said = counts[1 - i];
+    await until('all is heard', () => page.evaluate((said) => window.heard.length >= said, said));
+    assert.deepEqual(await page.evaluate(() => window.heard), [...Array(said).keys()]);
+    assert.equal(await page.evaluate(() => window.call.ended), '');
+  }
+  t.diagnostic(`${counts[0] + counts[1]} messages`);
+});

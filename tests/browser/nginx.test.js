@@ -67,6 +67,7 @@ test('eight tabs of one browser talk by event streams', async (t) => {
     pages.push(page);
   }
   for (const i of [0, 6]) await says(pages[i], pages[i + 1], `from tab ${i}`);
+  await hears(pages[6]);
   // By HTTP/1.1 the seventh could not even load.
   for (const page of pages) assert.deepEqual(await protocols(page), ['h2']);
   await until('by event stream', async () => (await pages[7].textContent('#line')).startsWith('event stream'));

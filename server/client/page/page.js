@@ -416,7 +416,9 @@ setInterval(async () => {
 function showLevels(room, own) {
   for (const tile of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('.tile'))) {
     const { id } = tile.dataset;
-    tile.style.setProperty('--level', String(id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0));
+    const level = id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0;
+    tile.style.setProperty('--level', String(level));
+    setMeter(/** @type {HTMLMeterElement} */ (tile.querySelector('meter')), level);
   }
 }
 

@@ -144,7 +144,9 @@ export function showTiles(peers, act) {
 function tile(name, act) {
   const tile = document.createElement('li');
   tile.className = 'tile';
-  tile.append(name, document.createElement('small'));
+  const level = document.createElement('meter');
+  level.setAttribute('aria-label', `How loud: ${name}`);
+  tile.append(name, document.createElement('small'), level);
   if (act) {
     const button = document.createElement('button');
     button.type = 'button';
