@@ -82,6 +82,8 @@ export class Peer extends EventTarget {
     for (const { receiver } of pc.getTransceivers()) this.#hear(receiver.track);
     microphone.addEventListener('changed', this.#replace);
     this.#timer = setInterval(() => this.#measure(), 1000);
+    // The browser asks for it only when the page has shown all that there is to show of the match.
+    if (member.offer) this.#offer();
   }
 
   /**

@@ -30,3 +30,16 @@ test('the next partner gets no address that was found for the former one', async
   t.mock.timers.tick(1000);
   assert.equal(wire.last('ice_candidate'), undefined);
 });
+
+test('who makes the first offer does not wait until the browser asks for it', async (t) => {
+  const { vm, wire } = await session(t, { media: 'listen' });
+  for (const initiator of [true, false]) {
+    const searching = vm.find();
+    await settled();
+    const type = initiator ? 'find_match' : 'next';
+    wire.answers(type, { type: 'match_found', room_id: type, peer_id: 'a1', initiator, batch: true, shared_interests: [], waited_ms: 0 });
+    await searching;
+    await settled();
+    assert.equal(wire.said.filter(({ type }) => type === 'offer').length, 1);
+  }
+});

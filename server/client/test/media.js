@@ -18,6 +18,7 @@ export class Track extends EventTarget {
 
 globalThis.MediaStream = class {
   #tracks = new Set();
+  addTransceiver() {}
   addTrack(track) { this.#tracks.add(track); }
   removeTrack(track) { this.#tracks.delete(track); }
   getTracks() { return [...this.#tracks]; }
@@ -61,6 +62,7 @@ export class Connection {
     this.onicecandidate({ candidate: { ...candidate, toJSON: () => candidate } });
   }
 
+  addTransceiver() {}
   addTrack(track) {
     this.track = track;
   }
@@ -72,7 +74,7 @@ export class Connection {
     this.remoteDescription = description;
   }
   async setLocalDescription() {
-    this.localDescription = { type: 'answer', sdp: 'v=0' };
+    this.localDescription = { type: this.remoteDescription ? 'answer' : 'offer', sdp: 'v=0' };
   }
   async addIceCandidate() {}
   async getStats() {
