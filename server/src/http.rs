@@ -270,6 +270,20 @@ impl Public {
         self.tls.is_none() && !self.sends_proxy_header(peer)
     }
 
+    /// Whether no other server has anything that users of this one want: a node of a cluster has others, and so may who
+    /// transcribes, as a database can be shared.
+    fn is_alone(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.node.is_some() {
+            return false;
+        }
+        #[cfg(feature = "transcribe")]
+        if self.transcribe.is_some() {
+            return false;
+        }
+        true
+    }
+
     fn sends_proxy_header(&self, peer: Peer) -> bool {
         let settings = self.settings.get();
         peer == Peer::Successor || settings.proxy_protocol && settings.proxies.trusts(peer)
@@ -376,11 +390,8 @@ async fn route(request: Request<Incoming>, connection: &Connection) -> Reply {
     if public.page
         && let Some(file) = page::find(path)
     {
-        #[cfg(feature = "cluster")]
-        let among_nodes = public.node.is_some();
-        #[cfg(not(feature = "cluster"))]
-        let among_nodes = false;
-        return page::answer(file, request.method(), request.headers(), among_nodes);
+        let alone = public.is_alone();
+        return page::answer(file, request.method(), request.headers(), alone);
     }
     let request = match forward::ask(request, connection).await {
         Ok(Some(refusal)) => return refusal,

@@ -46,8 +46,8 @@ macro_rules! policy {
 /// Some browsers take no WebSocket for `'self'`.
 const POLICY: &str = policy!("'self' ws: wss:");
 
-/// The page may be told to reach another server than the one it came from: who transcribes its room.
-const POLICY_AMONG_NODES: &str = policy!("'self' http: https: ws: wss:");
+/// The page may be told to reach another server than the one it came from: the one that transcribes its room.
+const POLICY_WITH_OTHERS: &str = policy!("'self' http: https: ws: wss:");
 
 /// The file at a path. The page is at `/`, and at `/r/NAME` for each name that a room may have.
 pub(super) fn find(path: &str) -> Option<&'static File> {
@@ -59,13 +59,8 @@ pub(super) fn find(path: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.path == path)
 }
 
-/// The answer to who asks for this file; `among_nodes`: this server is one of several.
-pub(super) fn answer(
-    file: &File,
-    method: &Method,
-    request: &HeaderMap,
-    among_nodes: bool,
-) -> Reply {
+/// The answer to who asks for this file; `alone`: whatever the page wants, this server has it.
+pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap, alone: bool) -> Reply {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return HttpError::MethodNotAllowed.reply("use GET");
     }
@@ -86,9 +81,9 @@ pub(super) fn answer(
     say(X_CONTENT_TYPE_OPTIONS, "nosniff");
     say(REFERRER_POLICY, "no-referrer");
     if file.path == "/" {
-        let policy = match among_nodes {
-            true => POLICY_AMONG_NODES,
-            false => POLICY,
+        let policy = match alone {
+            true => POLICY,
+            false => POLICY_WITH_OTHERS,
         };
         say(CONTENT_SECURITY_POLICY, policy);
         let permissions = HeaderName::from_static("permissions-policy");
