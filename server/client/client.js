@@ -166,7 +166,7 @@ export class Voicematch extends EventTarget {
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
   #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
-      const why = this.state === 'closed' ? this.state : this.#session.isFull && 'too_much_unsent';
+      const why = this.state === 'closed' ? this.state : this.#session.full && 'too_much_unsent';
       if (why) return reject(new VoicematchError(why));
       message = { ...message, id };
       this.#requests.set(id, { resolve, reject, message });
@@ -193,7 +193,7 @@ export class Voicematch extends EventTarget {
       calm: () => timers.forEach(clearTimeout),
       deliver: (message) => this.#deliver(message),
       now: Date.now,
-      hurried: () => !!this.room,
+      hurry: () => !!this.room,
       anew: (untaken) => this.#anew(untaken),
       changed: () => tell(this, 'state'),
       end: (reason) => this.#over(new VoicematchError(reason)),

@@ -86,7 +86,7 @@ test('what fails in a call does not hide the call: another microphone, its test,
     for (let i = 0; i < 64; i++) document.getElementById('text').value = `${i}`, document.getElementById('say').requestSubmit();
   });
   await one.click('#block');
-  await until('it is said', async () => (await one.textContent('#problem')).includes('too_much_unsent'));
+  await until('it is said', async () => (await one.textContent('#problem')).startsWith('Too much waits to be sent'));
   await stillIn(one);
   tunnel.cut('through');
   await until('it is back', async () => (await one.textContent('#line')).startsWith('WebSocket'));

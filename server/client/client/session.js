@@ -28,7 +28,7 @@
  * @property {() => number} now In milliseconds, from whenever.
  * @property {() => void} calm Waits for nothing any more.
  * @property {(message: Incoming) => void} deliver
- * @property {() => boolean} hurried Whether a loss interrupts somebody: then there is no time to lose.
+ * @property {() => boolean} hurry Whether a loss interrupts somebody: then there is no time to lose.
  * @property {(untaken: ClientMessage[]) => void} anew The session before is over, without having taken this, and another one
  *   has taken its place.
  * @property {() => void} changed There is another state or transport.
@@ -54,7 +54,7 @@ const HURRY = 120_000;
 const HURRIED_WAIT = 2000;
 const FIRST_WAIT = 250;
 const LONGEST_WAIT = 30_000;
-/** A link that lasts for no longer is one that has failed, in milliseconds: it may be cut behind its first message each time. */
+/** A link that brings only its first message and lasts for no longer has failed, in milliseconds: it may be cut there each time. */
 const LASTS = 5000;
 /** What is kept that the server has not confirmed. */
 const MAX_KEPT = 64;
@@ -125,7 +125,7 @@ export class Session {
   }
 
   /** Whether there is no room for one more message. */
-  get isFull() {
+  get full() {
     return this.#kept.length >= MAX_KEPT || JSON.stringify(this.#kept).length > MAX_KEPT_LENGTH;
   }
 
@@ -158,6 +158,8 @@ export class Session {
     if (link !== this.#carrier) return;
     this.#taken(/** @type {{received?: number}} */ (message).received);
     if (message.type === 'taken') return;
+    // More than a first message has come: the transport works.
+    this.#waited = 0;
     this.#asks = false;
     this.#calm('answer', 'probe');
     if (message.type === 'ping') {
@@ -197,7 +199,7 @@ export class Session {
     this.#change('reconnecting');
     if (this.#trial) return;
     if (this.#waited && !isNew) this.#try(this.#place + 1);
-    else if (this.#out.hurried()) this.#try(0);
+    else if (this.#out.hurry()) this.#try(0);
     else this.#out.wait('again', 1000 * this.#spread() - 800);
   }
 
@@ -213,7 +215,7 @@ export class Session {
       this.#out.wait('trial', this.#carrier ? TRIAL_BEHIND : TRIAL[kind]);
     } else {
       // All have failed.
-      const longest = this.#out.hurried() && this.#out.now() < this.#since + HURRY ? HURRIED_WAIT : LONGEST_WAIT;
+      const longest = this.#out.hurry() && this.#out.now() < this.#since + HURRY ? HURRIED_WAIT : LONGEST_WAIT;
       this.#waited = Math.min(2 * this.#waited || FIRST_WAIT, longest);
       this.#out.wait('again', Math.max(this.#retryAfter, this.#waited * this.#spread()));
       this.#retryAfter = 0;

@@ -33,7 +33,7 @@ class Bench {
       calm: () => this.timers.clear(),
       deliver: (message) => this.delivered.push(message),
       now: () => this.now,
-      hurried: () => this.hurried,
+      hurry: () => this.hurried,
       anew: () => this.renewed++,
       changed: () => {},
       end: (reason) => (this.ended = reason),
@@ -349,7 +349,6 @@ test('links that are cut behind their first message are no success: the next tra
   }
   const bench = new Bench();
   bench.hurried = true;
-  bench.hears(SESSION);
   // A proxy lets an event stream live.
   for (let i = 0; i < 1000 && bench.now < 25_000; i++) {
     if (bench.last.kind === 'ws') {
@@ -417,9 +416,9 @@ test('messages are confirmed now and then, and what is answered is forgotten', (
   for (let seq = 1; seq <= 40; seq++) bench.hears({ type: 'message', seq });
   assert.deepEqual(bench.written, [{ link: 1, type: 'pong', ack: 32 }]);
   for (let id = 1; id <= 64; id++) bench.session.send({ type: 'message', id });
-  assert.ok(bench.session.isFull);
+  assert.ok(bench.session.full);
   bench.hears({ type: 'ack', id: 60, seq: 41 });
-  assert.ok(!bench.session.isFull);
+  assert.ok(!bench.session.full);
 });
 
 test('a user who does not want to wait is tried for at once, and not twice', () => {
