@@ -270,8 +270,8 @@ impl Public {
         self.tls.is_none() && !self.sends_proxy_header(peer)
     }
 
-    /// Whether no other server has anything that users of this one want: a node of a cluster has others, and so may who
-    /// transcribes, as a database can be shared.
+    /// Whether this server has all sessions that its page asks for. A node of a cluster has not, and a server that
+    /// transcribes may share its database with others.
     fn is_alone(&self) -> bool {
         #[cfg(feature = "cluster")]
         if self.node.is_some() {

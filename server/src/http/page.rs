@@ -59,7 +59,7 @@ pub(super) fn find(path: &str) -> Option<&'static File> {
     FILES.iter().find(|file| file.path == path)
 }
 
-/// The answer to who asks for this file; `alone`: whatever the page wants, this server has it.
+/// The answer to who asks for this file; `alone`: the page needs no other server.
 pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap, alone: bool) -> Reply {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return HttpError::MethodNotAllowed.reply("use GET");
