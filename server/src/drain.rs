@@ -186,8 +186,11 @@ impl Group {
             .iter()
             .filter_map(|member| Some((member.id, member.room()?)));
         let partners = rooms.map(|(id, room)| room.peer_of(id).clone());
-        let here = partners.filter(|partner| partner.is_resumable() && !partner.is_there());
-        self.members.extend(here.collect::<Vec<_>>());
+        let here: Vec<_> = partners
+            .filter(|partner| partner.is_resumable() && !partner.is_there())
+            .filter(|partner| self.members.iter().all(|member| member.id != partner.id))
+            .collect();
+        self.members.extend(here);
     }
 
     /// A room that has ended by itself.

@@ -16,9 +16,9 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use http_body_util::Full;
 use hyper::{
-    HeaderMap, Request, StatusCode, Uri,
+    Request, StatusCode, Uri,
     body::Bytes,
-    header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+    header::{CONTENT_TYPE, USER_AGENT},
 };
 use ring::hmac;
 use serde::Serialize;
@@ -32,7 +32,7 @@ use voicematch_core::{
     metrics::Metrics,
 };
 
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, asked_wait};
 
 /// Events that wait at the same time: those of some seconds at the highest rate, of hours at a usual one.
 const MAX_QUEUED: usize = 10_000;
@@ -456,7 +456,8 @@ impl Sender {
                     || status == StatusCode::REQUEST_TIMEOUT
                     || status == StatusCode::TOO_MANY_REQUESTS =>
             {
-                Err(Failure::Temporary(why, asked_wait(&answer.headers)))
+                let wait = asked_wait(&answer.headers, MAX_WAIT);
+                Err(Failure::Temporary(why, wait.unwrap_or_default()))
             }
             _ => Err(Failure::Refused(why)),
         }
@@ -468,21 +469,6 @@ impl Sender {
             tracing::error!(%url, error = why, "the app does not take events; they are sent again, and dropped when there are too many");
         }
     }
-}
-
-/// How long the app asks to wait, in seconds or until a date (RFC 9110 section 10.2.3).
-fn asked_wait(headers: &HeaderMap) -> Duration {
-    let text = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    let wait = text.and_then(|text| match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let until = httpdate::parse_http_date(text).ok()?;
-            until.duration_since(SystemTime::now()).ok()
-        }
-    });
-    wait.unwrap_or_default().min(MAX_WAIT)
 }
 
 fn unix_seconds() -> i64 {
@@ -506,26 +492,5 @@ mod tests {
         }
         let shown = format!("{:?}", Secret::parse(&of(24)));
         assert_eq!(shown, "Some(Secret)");
-    }
-
-    /// The wait that the app asks for is bounded, and nonsense is none.
-    #[test]
-    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
-        let asked = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, text.parse().expect("a header"));
-            asked_wait(&headers)
-        };
-        let seconds = Duration::from_secs;
-        assert_eq!(asked("7"), seconds(7));
-        assert_eq!(asked("86400"), MAX_WAIT);
-        let date = |after: u64| httpdate::fmt_http_date(SystemTime::now() + seconds(after));
-        assert!((seconds(8)..=seconds(10)).contains(&asked(&date(10))));
-        assert_eq!(asked(&date(9999)), MAX_WAIT);
-        let past = httpdate::fmt_http_date(UNIX_EPOCH);
-        for nothing in ["soon", "-1", "1.5", &past] {
-            assert_eq!(asked(nothing), Duration::ZERO, "{nothing}");
-        }
-        assert_eq!(asked_wait(&HeaderMap::new()), Duration::ZERO);
     }
 }

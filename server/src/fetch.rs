@@ -114,7 +114,12 @@ pub fn retry_after(answer: &Answer) -> Option<Duration> {
         StatusCode::SERVICE_UNAVAILABLE,
     ]
     .contains(&answer.status);
-    let text = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    asked_wait(&answer.headers, MOST_QUIET).filter(|_| is_busy)
+}
+
+/// How long an answer asks to wait, in seconds or until a date (RFC 9110, 10.2.3); no longer than `most`.
+pub fn asked_wait(headers: &HeaderMap, most: Duration) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
@@ -122,7 +127,7 @@ pub fn retry_after(answer: &Answer) -> Option<Duration> {
             then.duration_since(SystemTime::now()).unwrap_or_default()
         }
     };
-    is_busy.then(|| wait.min(MOST_QUIET))
+    Some(wait.min(most))
 }
 
 /// Reads the URL of a flag.
@@ -146,4 +151,35 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+        let (seconds, most) = (Duration::from_secs, Duration::from_secs(300));
+        let asked = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().expect("a header"));
+            asked_wait(&headers, most)
+        };
+        assert_eq!(asked("7"), Some(seconds(7)));
+        assert_eq!(asked("86400"), Some(most));
+        let date = |after: u64| httpdate::fmt_http_date(SystemTime::now() + seconds(after));
+        let wait = asked(&date(10)).expect("a date");
+        assert!((seconds(8)..=seconds(10)).contains(&wait));
+        assert_eq!(asked(&date(9999)), Some(most));
+        assert_eq!(
+            asked(&httpdate::fmt_http_date(UNIX_EPOCH)),
+            Some(seconds(0))
+        );
+        for nonsense in ["soon", "-1", "1.5"] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(asked_wait(&HeaderMap::new(), most), None);
+    }
 }

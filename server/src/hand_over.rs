@@ -8,7 +8,8 @@
 //!  connects ------------------------->
 //!           <------------------------- an `Offer` in a line of JSON, and the sockets
 //!  serves, and says so -------------->
-//!           <------------------------- has stopped listening, and left the Unix socket to the new one
+//!           <------------------------- has stopped listening, and left the Unix socket to the new one;
+//!                                      and whom it keeps out, in JSON
 //! ```
 //!
 //! If one of them ends before the third step, the old server goes on as if nothing had happened.
@@ -23,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -40,6 +41,7 @@ use tokio::{
 use voicematch_core::room::ticket::MIN_KEY_BYTES;
 
 use crate::{
+    admission::bans::{Bans, ToldBan},
     io::Stream,
     listen::{self, Address, Bound, Listener, SocketFile},
 };
@@ -52,6 +54,9 @@ const MAX_SOCKETS: usize = 128;
 
 /// The most bytes of an offer: so many addresses of the longest kind.
 const MAX_OFFER: usize = 64 * 1024;
+
+/// The most bytes of bans.
+const MAX_BYTES_OF_BANS: u64 = 32 * 1024 * 1024;
 
 /// How long one waits for what the other says at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +108,11 @@ pub fn ask(path: &Path) -> io::Result<Option<Inherited>> {
         }
         Err(error) => return Err(error),
     };
+    // What it gives away are secrets, and what it says is believed.
+    let peer = rustix::net::sockopt::socket_peercred(&control)?.uid;
+    if peer != rustix::process::geteuid() && !peer.is_root() {
+        return Err(io::Error::other("a process of another user listens there"));
+    }
     control.set_read_timeout(Some(PATIENCE))?;
     let (line, sockets) = receive(&control)?;
     let offer: Offer = serde_json::from_slice(&line)?;
@@ -184,19 +194,27 @@ impl Inherited {
         self.room_key.take()
     }
 
-    /// Says that this server serves, and waits until the old one has stopped listening.
-    pub async fn succeed(self) -> io::Result<()> {
+    /// Says that this server serves, and waits until the old one has stopped listening. Returns whom that one keeps out.
+    pub async fn succeed(self) -> io::Result<Vec<ToldBan>> {
         self.control.set_nonblocking(true)?;
         let mut control = tokio::net::UnixStream::from_std(self.control)?;
         control.write_all(&[SERVES]).await?;
         match timeout(PATIENCE, control.read_u8()).await {
-            Ok(Ok(LEFT)) => Ok(()),
-            Ok(Ok(_)) => Err(io::Error::other("it says something else")),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::other(
-                "it does not say that it has stopped listening",
-            )),
+            Ok(Ok(LEFT)) => {}
+            Ok(Ok(_)) => return Err(io::Error::other("it says something else")),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                return Err(io::Error::other(
+                    "it does not say that it has stopped listening",
+                ));
+            }
         }
+        let mut bans = Vec::new();
+        let mut told = control.take(MAX_BYTES_OF_BANS);
+        timeout(PATIENCE, told.read_to_end(&mut bans))
+            .await
+            .map_err(|_| io::Error::other("it does not say whom it keeps out"))??;
+        Ok(serde_json::from_slice(&bans)?)
     }
 }
 
@@ -268,7 +286,7 @@ impl HandOver {
     pub async fn succeeded(mut self) -> io::Result<Succeeded> {
         let bound = match self.bound.take() {
             Some(bound) => bound,
-            None => bind(&self.path)?,
+            None => self.bind_after().await?,
         };
         let (listener, file) = bound.into_listener()?;
         loop {
@@ -283,6 +301,16 @@ impl HandOver {
                 Err(error) => {
                     tracing::warn!(%error, "a new server did not get to serve; this one goes on");
                 }
+            }
+        }
+    }
+
+    /// Listens where the server before has listened. One that is slow to leave may be there for a while yet.
+    async fn bind_after(&self) -> io::Result<Bound> {
+        loop {
+            match bind(&self.path) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => sleep(BACK_OFF).await,
+                bound => return bound,
             }
         }
     }
@@ -352,12 +380,15 @@ fn send(
 }
 
 impl Succeeded {
-    /// Tells the new server that this one has stopped listening, and leaves the Unix socket to it. Returns where requests of
-    /// the sessions that are here come in.
-    pub async fn leave(mut self) -> Bound {
+    /// Tells the new server that this one has stopped listening, and whom it keeps out, and leaves the Unix socket to it.
+    /// Returns where requests of the sessions that are here come in.
+    pub async fn leave(self, bans: &Bans) -> Bound {
         drop(self.file);
+        let mut words = vec![LEFT];
+        words.extend(serde_json::to_vec(&bans.told(Instant::now())).unwrap_or_default());
+        let mut control = self.control;
         // If it has gone already, nobody waits for this.
-        let _ = self.control.write_all(&[LEFT]).await;
+        let _ = timeout(PATIENCE, control.write_all(&words)).await;
         self.sessions
     }
 }

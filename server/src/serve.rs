@@ -6,7 +6,11 @@ pub mod error;
 mod succession;
 mod upkeep;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -243,13 +247,21 @@ impl Server {
             make_room: make_room.clone(),
             auth,
             certificate,
-            workers: workers.handles.clone(),
         };
         let upkeep = tokio::spawn(upkeep.run(reloads));
+        let watchdog = {
+            let workers = workers.handles.clone();
+            tokio::spawn(async move { systemd::watchdog(&workers).await })
+        };
+        let take_over = |bans: Vec<_>| {
+            shared.bans.hear(bans, Instant::now());
+            let members = context.directory.members();
+            shared.bans.enforce_all(&members, Instant::now());
+        };
         let succeeded = async {
             // An error means that accepting has ended, which is seen elsewhere.
             let _ = serving.await;
-            succession::wait(inherited, hand_over).await
+            succession::wait(inherited, hand_over, take_over).await
         };
         let alone = async {
             #[cfg(feature = "cluster")]
@@ -268,13 +280,15 @@ impl Server {
         let has_successor = successor.is_some();
         let mut files: Vec<_> = admin_file.into_iter().chain(public_files).collect();
         if let Some(successor) = successor {
+            // What lives from now on is the new one.
+            watchdog.abort();
             shutdown.leave();
             accept.abort();
             admin.abort();
             // Before the new one is told: it must find nobody else there.
             let _ = (&mut accept).await;
             files.drain(..).for_each(SocketFile::keep);
-            let sessions = successor.leave().await;
+            let sessions = successor.leave(&shared.bans).await;
             tracing::info!("another server has taken the place of this one");
             let (listeners, file) = {
                 let _worker = workers.handles[0].enter();
@@ -313,6 +327,7 @@ impl Server {
         if let Some(cluster) = cluster {
             cluster.leave().await;
         }
+        watchdog.abort();
         workers.stop();
         // All rooms have ended now.
         if let Some(events) = events {

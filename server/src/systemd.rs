@@ -39,11 +39,12 @@ pub async fn watchdog(workers: &[Handle]) {
     }
 }
 
-/// Waits until each worker has carried out something.
+/// Waits until each worker has carried out something: for ever, if one has ended.
 async fn answers_of(workers: &[Handle]) {
     for worker in workers {
-        // A worker that ends has answered too.
-        let _ = worker.spawn(async {}).await;
+        if worker.spawn(async {}).await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 
@@ -54,4 +55,34 @@ fn tell(states: Vec<NotifyState<'static>>) -> JoinHandle<()> {
             tracing::warn!(%error, "the service manager could not be told");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::workers::Workers;
+
+    /// Long enough for who answers, on a machine that does other things too.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_worker_that_stands_still_or_has_ended_does_not_answer() {
+        let workers = Workers::start(2).expect("threads");
+        let handles = workers.handles.clone();
+        let soon = Duration::from_millis(200);
+        timeout(PATIENCE, answers_of(&handles))
+            .await
+            .expect("both work");
+        let (go_on, stands) = mpsc::channel::<()>();
+        handles[1].spawn(async move { stands.recv() });
+        assert!(timeout(soon, answers_of(&handles)).await.is_err());
+        drop(go_on);
+        timeout(PATIENCE, answers_of(&handles))
+            .await
+            .expect("it goes on");
+        workers.stop();
+        assert!(timeout(soon, answers_of(&handles)).await.is_err());
+    }
 }

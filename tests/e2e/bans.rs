@@ -8,10 +8,11 @@ use tokio::{
 
 use super::support_api::{ask, get, session, time_of};
 use crate::support::{
-    Client, End, RawSocket, TestServer, Via, eventually, http,
+    Client, End, RawSocket, TestServer, User, Via, eventually, http,
     jwt::{Folder, SECRET, Signer, begin, claims},
     matched::bearer,
     pair,
+    place::{Place, has_handed_over},
     raw::handshake,
     within,
 };
@@ -26,6 +27,63 @@ async fn ban(server: &TestServer, ban: Value) -> Value {
 async fn unban(server: &TestServer, ban: &Value) -> u16 {
     let path = format!("/support/bans/{}", ban["id"]);
     ask(server, "DELETE", &path, "").await.status
+}
+
+/// A deploy that nobody notices lets in nobody who was kept out.
+#[tokio::test]
+async fn the_next_server_keeps_out_whom_the_one_before_has_banned() {
+    let folder = Folder::new("support-ban-next");
+    let (file, _) = folder.secret();
+    let place = Place::new("1h");
+    let flags = ["--jwt-secret-file", &file, "--trusted-proxy", "127.0.0.1"];
+    let before = place.start_with(&flags).await;
+    let token = |user: &str| Signer::Secret(SECRET).token(&claims(user));
+    for kept_out in [
+        json!({"user": "ann", "seconds": 3600, "reason": "spam"}),
+        json!({"address": "203.0.113.0/24", "seconds": 3600}),
+    ] {
+        ban(&before, kept_out).await;
+    }
+    let bans = get(&before, "/support/bans").await;
+    // Two in a room of whom one cannot come back: it stays there until the end.
+    let mut bob = begin(&before, Via::Polling, &token("bob")).await;
+    let path = format!("/ws?token={}", token("cat"));
+    let mut cat = User::connect_to(&before, &path).await.unwrap();
+    cat.wait().await;
+    bob.find().await;
+    cat.expect_match().await;
+    let next = place.start_with(&flags).await;
+    has_handed_over(&before).await;
+    eventually("the bans are there", async || {
+        get(&next, "/support/bans").await["total"] == 2
+    })
+    .await;
+    let heard = get(&next, "/support/bans").await;
+    for n in 0..2 {
+        for what in ["user", "address", "reason"] {
+            assert_eq!(heard["bans"][n][what], bans["bans"][n][what]);
+        }
+        time_of(&heard["bans"][n]["until"]);
+    }
+    let from = async |address: &str, query: &str| {
+        let claim = format!("X-Forwarded-For: {address}\r\n");
+        let path = format!("/poll?wait=0&{query}");
+        http::request(next.public, "GET", &path, &claim)
+            .await
+            .status
+    };
+    let dora = format!("token={}", token("dora"));
+    assert_eq!(
+        from("198.51.100.7", &format!("token={}", token("ann"))).await,
+        403
+    );
+    assert_eq!(from("203.0.113.9", &dora).await, 403);
+    assert_eq!(from("198.51.100.7", &dora).await, 200);
+    // The server before does not know of a ban that is newer, and is asked nothing from there.
+    ban(&next, json!({"address": "192.0.2.7", "seconds": 3600})).await;
+    let bob = format!("token={}", bob.token);
+    assert_eq!(from("192.0.2.7", &bob).await, 403);
+    assert_eq!(from("192.0.2.8", &bob).await, 304, "nothing is new");
 }
 
 #[tokio::test]

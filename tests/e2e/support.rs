@@ -18,7 +18,6 @@ pub(crate) mod matched;
 #[path = "../../server/cluster/tests/engine/proxy.rs"]
 pub(crate) mod network;
 pub(crate) mod place;
-#[cfg(feature = "transcribe")]
 pub(crate) mod processes;
 #[cfg(feature = "transcribe")]
 pub(crate) mod providers;

@@ -39,7 +39,6 @@ async fn an_operator_shows_the_token_and_nobody_else_is_answered() {
         let status = if admin.starts_with("127.") { 200 } else { 401 };
         assert_eq!(server.admin("/debug/pprof/").await.status, status);
         assert_eq!(server.admin("/debug/pprof/heap").await.status, status);
-        // Another token in the file, and one that cannot be used, which changes nothing.
         let other = TOKEN.replace("more", "else");
         folder.write("token", &other);
         eventually("the new token is known", async || {
@@ -54,6 +53,18 @@ async fn an_operator_shows_the_token_and_nobody_else_is_answered() {
         assert_eq!(answer.status, 401);
         let said = server.process.stderr().join("\n");
         assert!(!said.contains(&other), "{said}");
+        // One that cannot be used changes nothing.
+        folder.write("token", "too-short");
+        eventually("it is said", async || {
+            let log = server.process.stderr().join("\n");
+            log.contains("token of operators cannot be used")
+        })
+        .await;
+        let shown = format!("Authorization: Bearer {other}\r\n");
+        let answer = ask_with(&server, "GET", "/support/bans", &shown, "").await;
+        assert_eq!(answer.status, 200);
+        let said = server.process.stderr().join("\n");
+        assert!(!said.contains("too-short"), "{said}");
         folder.write("token", TOKEN);
     }
     let weak = folder.write("weak", "secret");

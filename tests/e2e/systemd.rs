@@ -5,7 +5,10 @@ use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, process::Command, ti
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Process, TestServer, User, binary, eventually, http::get, processes};
+use crate::support::{
+    Process, TestServer, User, binary, eventually, http::get, pair, place::has_handed_over,
+    processes,
+};
 
 /// Opens two sockets as systemd does, and becomes the server: its process id stays.
 const ACTIVATE: &str = r#"
@@ -133,9 +136,13 @@ impl Manager {
     }
 
     fn hear(&self) -> String {
+        self.hear_if_said().expect("it says something")
+    }
+
+    fn hear_if_said(&self) -> Option<String> {
         let mut said = [0; 1024];
-        let length = self.socket.recv(&mut said).unwrap();
-        String::from_utf8_lossy(&said[..length]).into_owned()
+        let length = self.socket.recv(&mut said).ok()?;
+        Some(String::from_utf8_lossy(&said[..length]).into_owned())
     }
 
     /// The process that says next that it serves.
@@ -199,6 +206,28 @@ async fn at_sigusr2_a_new_process_takes_over_and_is_the_one_to_be_minded() {
     assert_eq!(server.public("/health").await.status, 200);
     drop(successor);
     while manager.hear() != "STOPPING=1\n" {}
+}
+
+/// A new process that hangs must be seen to hang, also while the one before it drains.
+#[tokio::test]
+async fn a_process_that_drains_does_not_say_that_the_next_one_lives() {
+    let manager = Manager::new();
+    let path = manager.folder.path().join("hand-over.sock");
+    let path = path.to_str().unwrap();
+    let flags = ["--hand-over", path, "--drain-timeout", "1h"];
+    let server = manager.start(&flags).await;
+    let _call = pair(&server).await;
+    manager.hear_ready();
+    server.process.signal(Signal::USR2);
+    let successor = Successor(manager.hear_ready());
+    has_handed_over(&server).await;
+    processes::signal(successor.0, Signal::STOP);
+    // Three beats of the one before.
+    let patience = Some(Duration::from_millis(500));
+    manager.socket.set_read_timeout(patience).unwrap();
+    let last = (0..20).find(|_| manager.hear_if_said().is_none());
+    processes::signal(successor.0, Signal::CONT);
+    assert!(last.is_some(), "somebody says that it lives");
 }
 
 /// The flags of the unit that is shipped, but for the folders of its files.

@@ -6,13 +6,14 @@ use std::{
     hash::Hash,
     net::IpAddr,
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
 };
 
 use ipnet::{IpNet, Ipv6Net};
+use serde::{Deserialize, Serialize};
 use voicematch_core::{address::UserAddress, room::Member};
 use voicematch_protocol::CloseReason;
 
@@ -59,6 +60,24 @@ impl Whom {
         Ok(Self::Network(network.trunc()))
     }
 
+    /// As one process tells another.
+    pub fn to_word(&self) -> String {
+        match self {
+            Self::User(user) => format!("u{user}"),
+            Self::Network(network) => format!("n{network}"),
+        }
+    }
+
+    /// What [`Self::to_word`] has made. `None`: it is nothing of the kind.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let (kind, name) = word.split_at_checked(1)?;
+        match kind {
+            "u" => Some(Self::User(name.into())),
+            "n" => Self::network(name).ok(),
+            _ => None,
+        }
+    }
+
     /// Whether this user is meant.
     fn hits(&self, member: &Member) -> bool {
         match self {
@@ -80,6 +99,16 @@ pub struct Ban {
     /// For operators.
     pub reason: Box<str>,
     pub until: Instant,
+}
+
+/// A ban as a server tells the one that takes its place.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ToldBan {
+    /// [`Whom::to_word`].
+    whom: String,
+    reason: Box<str>,
+    /// How long it lasts yet, in milliseconds.
+    millis: u64,
 }
 
 /// There are as many bans as there may be.
@@ -132,6 +161,26 @@ impl Bans {
         // With the one of `enforce`: either a session that moves to a banned address sees the ban, or the ban sees it there.
         fence(Ordering::SeqCst);
         Ok(ban)
+    }
+
+    /// All that are in force, for another process.
+    pub fn told(&self, now: Instant) -> Vec<ToldBan> {
+        let told = |ban: Ban| ToldBan {
+            whom: ban.whom.to_word(),
+            reason: ban.reason,
+            millis: u64::try_from((ban.until - now).as_millis()).unwrap_or(u64::MAX),
+        };
+        // So that the ids of the other process are in the same order.
+        self.all(now).into_iter().rev().map(told).collect()
+    }
+
+    /// Takes over what another process has told, but for what there is no room for. To be followed by [`Self::enforce_all`].
+    pub fn hear(&self, told: Vec<ToldBan>, now: Instant) {
+        for ban in told {
+            if let Some(whom) = Whom::of_word(&ban.whom) {
+                let _ = self.add(whom, ban.reason, Duration::from_millis(ban.millis), now);
+            }
+        }
     }
 
     /// Ends a ban. `None`: no ban has this id.
@@ -215,11 +264,25 @@ impl Bans {
             member.set_address(address);
             fence(Ordering::SeqCst);
         }
+        self.close(member, now);
+    }
+
+    /// Closes the sessions of all who are banned.
+    pub fn enforce_all(&self, members: &[Arc<Member>], now: Instant) {
+        for member in members {
+            self.close(member, now);
+        }
+    }
+
+    fn close(&self, member: &Member, now: Instant) {
         if self.is_empty() {
             return;
         }
         let of_user = member.user().and_then(|user| self.of_user(user, now));
-        let of_address = address.ip().and_then(|ip| self.of_address(ip, now));
+        let of_address = member
+            .address()
+            .ip()
+            .and_then(|ip| self.of_address(ip, now));
         if of_user.or(of_address).is_some() {
             member.outbox.close(CloseReason::Banned);
         }

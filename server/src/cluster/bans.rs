@@ -178,12 +178,8 @@ impl Part {
 
 /// A ban as the nodes write it. One that is over lives for a moment, so that it does no harm.
 fn kept(ban: &Ban, now: Instant) -> KeptOut {
-    let whom = match &ban.whom {
-        Whom::User(user) => format!("u{user}"),
-        Whom::Network(network) => format!("n{network}"),
-    };
     KeptOut {
-        whom: whom.into_bytes(),
+        whom: ban.whom.to_word().into_bytes(),
         left: ban.until.saturating_duration_since(now),
         reason: ban.reason.to_string(),
         lifted: false,
@@ -191,13 +187,7 @@ fn kept(ban: &Ban, now: Instant) -> KeptOut {
 }
 
 fn whom(bytes: &[u8]) -> Option<Whom> {
-    let text = str::from_utf8(bytes).ok()?;
-    let (kind, name) = text.split_at_checked(1)?;
-    match kind {
-        "u" => Some(Whom::User(name.into())),
-        "n" => Whom::network(name).ok(),
-        _ => None,
-    }
+    Whom::of_word(str::from_utf8(bytes).ok()?)
 }
 
 #[cfg(test)]

@@ -257,11 +257,8 @@ impl Connection {
         {
             return Some(self.refuse_origin(headers));
         }
-        if !self.public.bans.is_empty() {
-            let user = self.user_address(headers);
-            if let Some(until) = self.public.bans.of_address(user, Instant::now()) {
-                return Some(self.banned(until));
-            }
+        if let Some(refusal) = self.ban(headers) {
+            return Some(refusal);
         }
         // Who was there before may come back, also in a drain.
         if matches!(wanted, Wanted::Resume { .. }) {
@@ -322,6 +319,16 @@ impl Connection {
             self.user_address(headers),
             self.public.settings.get().limit_loopback,
         )
+    }
+
+    /// The refusal of who is banned by address.
+    pub(super) fn ban(&self, headers: &HeaderMap) -> Option<Reply> {
+        let bans = &self.public.bans;
+        if bans.is_empty() {
+            return None;
+        }
+        let until = bans.of_address(self.user_address(headers), Instant::now())?;
+        Some(self.banned(until))
     }
 
     fn banned(&self, until: Instant) -> Reply {

@@ -55,6 +55,10 @@ pub(super) async fn ask(
     else {
         return Err(request);
     };
+    // The server before knows only who was banned while it was alone.
+    if let Some(refusal) = connection.ban(request.headers()) {
+        return Ok(Some(refusal));
+    }
     let Some(predecessor) = predecessor_of(&token, connection).await else {
         return Err(request);
     };

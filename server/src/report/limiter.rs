@@ -1,4 +1,4 @@
-//! How often errors are reported: the same one once a minute, and so many an hour in all.
+//! How often errors are reported: the same one once a minute and ten times an hour, and so many an hour in all.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +10,9 @@ const BETWEEN: Duration = Duration::from_secs(60);
 
 /// The most reports in [`HOUR`].
 const MOST: usize = 60;
+
+/// The most of one place: one that fails all the time leaves room for the others.
+const MOST_OF_ONE: usize = 10;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -27,9 +30,14 @@ impl Limiter {
         while self.0.front().is_some_and(|(at, _)| is_old(at)) {
             self.0.pop_front();
         }
-        let mut latest = self.0.iter().rev();
-        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < BETWEEN;
-        if latest.any(|(at, reported)| is_recent(at) && reported == place) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < BETWEEN;
+        let same = self
+            .0
+            .iter()
+            .rev()
+            .filter(|(_, reported)| reported == place);
+        let mut times = same.map(|(at, _)| *at);
+        if times.next().is_some_and(is_recent) || times.count() + 1 >= MOST_OF_ONE {
             return Err("repeated");
         }
         if self.0.len() >= MOST {
@@ -43,6 +51,21 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_fails_all_the_time_leaves_room_for_others() {
+        let mut limiter = Limiter::default();
+        let begun = Instant::now();
+        let place = |line| ("a.rs".to_owned(), line);
+        let mut admit = |line, minutes| limiter.admit(&place(line), begun + minutes * BETWEEN);
+        for minute in 0..10 {
+            assert_eq!(admit(1, minute), Ok(()), "{minute}");
+        }
+        assert_eq!(admit(1, 10), Err("repeated"));
+        assert_eq!(admit(2, 10), Ok(()));
+        assert_eq!(admit(1, 59), Err("repeated"));
+        assert_eq!(admit(1, 60), Ok(()));
+    }
 
     #[test]
     fn the_same_once_a_minute_and_all_sixty_times_an_hour() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::sync::mpsc;
 use voicematch_core::{
     metrics::Metrics,
     session::{Context, close_log},
@@ -14,7 +14,7 @@ use crate::{
     files,
     http::Public,
     listen::certificate::Certificate,
-    shed, systemd,
+    shed,
     workers::every,
 };
 
@@ -26,14 +26,12 @@ pub(super) struct Upkeep {
     pub(super) make_room: MakeRoom,
     pub(super) auth: Option<Arc<Auth>>,
     pub(super) certificate: Option<Certificate>,
-    pub(super) workers: Vec<Handle>,
 }
 
 impl Upkeep {
     /// Does not return. What can be changed while the server runs is what the latest of `reloads` says.
     pub(super) async fn run(self, mut reloads: mpsc::UnboundedReceiver<Config>) {
         tokio::join!(
-            systemd::watchdog(&self.workers),
             every(files::CHECK, || {
                 self.certificate.iter().for_each(Certificate::reload);
             }),

@@ -244,7 +244,9 @@ pub(super) async fn disconnect_session(
 }
 
 fn unknown() -> Refusal {
-    Refusal::not_found("there is no session of this id on this server; it may have ended")
+    Refusal::not_found(
+        "there is no session of this id on this server; it may have ended, or be at the server before this one, which drains",
+    )
 }
 
 impl SessionAnswer {
