@@ -16,10 +16,15 @@ use std::{
 
 type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
-/// Prints this. A reader who has gone (`| head`) has read enough.
+/// Prints this.
 fn print(text: &[u8]) -> Outcome {
     let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
+    printed(out.write_all(text).and_then(|()| out.flush()))
+}
+
+/// What printing means for the program: a reader who has gone (`| head`) has read enough.
+fn printed(done: io::Result<()>) -> Outcome {
+    match done {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }

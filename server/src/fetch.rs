@@ -134,8 +134,13 @@ pub fn asked_wait(headers: &HeaderMap, most: Duration) -> Option<Duration> {
 pub fn url(text: &str) -> Result<Uri, String> {
     let url = text.parse::<Uri>().ok();
     let known = |url: &Uri| is_https(url) || url.scheme_str() == Some("http");
-    url.filter(|url| known(url) && url.host().is_some_and(|host| !host.is_empty()))
-        .ok_or_else(|| "write it as https://app.example/path".to_owned())
+    let url = url
+        .filter(|url| known(url) && url.host().is_some_and(|host| !host.is_empty()))
+        .ok_or_else(|| "write it as https://app.example/path".to_owned())?;
+    match url.authority().is_some_and(|it| it.as_str().contains('@')) {
+        true => Err("a password in it would not be sent, but logged; leave it out".to_owned()),
+        false => Ok(url),
+    }
 }
 
 fn is_https(url: &Uri) -> bool {
@@ -158,6 +163,26 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+
+    #[test]
+    fn a_url_has_a_host_and_no_password() {
+        for good in [
+            "https://app.example/x?y=1",
+            "http://127.0.0.1:8080",
+            "https://[::1]/",
+        ] {
+            assert!(url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "app.example",
+            "ftp://app.example/",
+            "https://",
+            "https://user:pass@app.example/",
+            "http://user@app.example/",
+        ] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_wait_is_asked_for_in_seconds_or_by_a_date() {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use voicematch_server::config::SurveyCommand;
 use voicematch_server::{
     Server,
+    admission::auth::Signer,
     config::{
         Command, Config, LogFormat,
         parse::{CannotParse, Parsed, parse},
@@ -70,12 +71,16 @@ fn main() -> ExitCode {
         Some(Command::SelfTest { users, duration }) => commands::self_test::run(users, duration),
         Some(Command::Gentoken {
             jwt_secret_file,
+            jwt_issuer,
             user,
             name,
             rooms,
             count,
             ttl,
-        }) => commands::gentoken::run(&jwt_secret_file, &user, count, name, rooms, ttl),
+        }) => match Signer::load(&jwt_secret_file, jwt_issuer) {
+            Ok(signer) => commands::gentoken::run(&signer, &user, count, name, rooms, ttl),
+            Err(error) => Err(error.into()),
+        },
         Some(Command::Healthcheck {
             config,
             listen,

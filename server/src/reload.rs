@@ -16,7 +16,8 @@ use crate::{
 
 /// The flags, by their names in the file, whose changes take effect while the server runs: at once, or for connections
 /// and sessions that begin from then on.
-const LIVE: [&str; 32] = [
+const LIVE: [&str; 33] = [
+    "log",
     "trusted_proxy",
     "proxy_protocol",
     "allowed_origin",
@@ -50,9 +51,6 @@ const LIVE: [&str; 32] = [
     "event_stream_time",
     "max_detached",
 ];
-
-/// Part of [`LIVE`], but the log's own.
-const LOG: &str = "log";
 
 /// Reads the configuration again and again.
 pub struct Reload {
@@ -88,7 +86,7 @@ impl Reload {
         log::set_filter(filter);
         let mut names: BTreeSet<_> = self.written.keys().chain(written.keys()).cloned().collect();
         names.retain(|name| self.written.get(name) != written.get(name));
-        let is_live = |name: &String| LIVE.contains(&name.as_str()) || *name == LOG;
+        let is_live = |name: &String| LIVE.contains(&name.as_str());
         let (live, fixed): (Vec<_>, Vec<_>) = names.into_iter().partition(is_live);
         tracing::info!(changed = %list(&live), "SIGHUP: the configuration was read again");
         if !fixed.is_empty() {
@@ -125,7 +123,7 @@ mod tests {
     fn what_can_be_changed_is_a_flag() {
         let command = Cli::command();
         let known: Vec<_> = settable(&command).map(key_of).collect();
-        for name in LIVE.iter().chain([&LOG]) {
+        for name in LIVE {
             assert!(known.iter().any(|known| known == name), "{name}");
         }
     }

@@ -73,7 +73,7 @@ pub struct Server {
 /// Where a server listens.
 #[derive(Debug, Clone)]
 pub struct Addrs {
-    /// `/ws`, `/health`, `/stats`.
+    /// For users.
     pub public: Vec<BoundAddress>,
     /// `/`, `/metrics`, `/support`, `/debug/pprof/`, `/livez`, `/readyz`.
     pub admin: BoundAddress,

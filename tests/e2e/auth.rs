@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -98,7 +99,7 @@ async fn a_session_begins_only_with_a_token() {
 #[tokio::test]
 async fn a_token_is_never_logged() {
     let folder = Folder::new("log");
-    let server = server_with(&folder, &["--log", "trace"]).await;
+    let mut server = server_with(&folder, &["--log", "trace"]).await;
     let good = token("ann");
     for via in Via::ALL {
         begin(&server, via, &good).await.cut();
@@ -110,8 +111,11 @@ async fn a_token_is_never_logged() {
         let offer = format!("Sec-WebSocket-Protocol: voicematch.1, token.{token}\r\n");
         answers(&server, "", &offer).await;
     }
+    // The log is whole when the server has ended.
+    server.process.signal(Signal::TERM);
+    server.process.exit_code().await;
     let said = server.process.stderr().join("\n");
-    assert!(!said.contains(&good), "{said}");
+    assert!(said.contains("stopped") && !said.contains(&good), "{said}");
 }
 
 #[tokio::test]
@@ -288,7 +292,7 @@ async fn tokens_to_try_it_with() {
     let file = folder.write("secret", SECRET);
     let mut command = binary();
     command.args(["gentoken", "--jwt-secret-file", &file, "--user", "ann"]);
-    command.args(["--name", "Ann", "--room", "tea"]);
+    command.args(["--name", "Ann", "--room", "tea", "--jwt-issuer", "app"]);
     let mut process = Process::spawn(command);
     assert_eq!(process.exit_code().await, Some(0));
     let token = process.stdout().join("");
@@ -300,7 +304,8 @@ async fn tokens_to_try_it_with() {
     assert_eq!(process.exit_code().await, Some(0));
     let tokens: BTreeSet<_> = process.stdout().into_iter().collect();
     assert_eq!(tokens.len(), 3);
-    let server = server_with(&folder, &["--dev-tokens"]).await;
+    let issuer = ["--jwt-issuer", "app"];
+    let server = server_with(&folder, &["--dev-tokens", issuer[0], issuer[1]]).await;
     let mut ann = begin(&server, Via::WebSocket, &token).await;
     ann.send(json!({"type": "join_room", "room": "tea"})).await;
     ann.expect("room_joined").await;

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     Client, Process, TestServer, Via,
     app::App,
     binary, eventually,
-    jwt::{Folder, Signer, begin, certificate, claims, openssl},
+    jwt::{Folder, Signer, begin, certificate, claims, in_seconds, openssl},
     run,
 };
 
@@ -229,6 +229,45 @@ async fn keys_come_from_a_url_and_are_fetched_again_when_a_token_is_by_a_new_one
     })
     .await;
     assert_eq!(status(&new, "new").await, 200);
+}
+
+/// A key without a name may be that of any token, so that a signature which is not its own says nothing.
+#[tokio::test]
+async fn a_key_without_a_name_does_not_hide_that_another_one_is_new() {
+    let [named, old, new] = ["named", "old", "new"].map(|name| {
+        let folder = Folder::new(&format!("nameless-{name}"));
+        Signer::generate(&folder, "ED25519")
+    });
+    let folder = Folder::new("nameless");
+    let pem = folder.write("key.pem", &named.public_pem());
+    let set = set_of(&old, "old");
+    let app = App::start(move |_| (200, set.clone())).await;
+    let flags = ["--jwt-public-key-file", &pem, "--jwks", &app.url()];
+    let server = TestServer::start(&flags).await;
+    let token = |signer: &Signer<'_>, id: &str, expires: i64| {
+        let header = json!({"alg": signer.algorithm(), "kid": id});
+        signer.sign(&header, &json!({"sub": "ann", "exp": in_seconds(expires)}))
+    };
+    let refusal = async |token: &str| {
+        let path = format!("/poll?wait=0&token={token}");
+        server.public(&path).await.json()["code"].clone()
+    };
+    let expired = token(&named, "old", -600);
+    assert_eq!(refusal(&expired).await, "token_expired");
+    let mut ann = begin(&server, Via::WebSocket, &named.token(&claims("ann"))).await;
+    let renewed = token(&new, "new", 600);
+    let renew = json!({"type": "renew_token", "token": renewed, "id": 1});
+    ann.send(renew.clone()).await;
+    let error = ann.expect("error").await;
+    assert_eq!(error["temporary"], true, "{error}");
+    let set = set_of(&new, "new");
+    app.answers(move |_| (200, set.clone()));
+    eventually("the new key counts", async || {
+        refusal(&renewed).await == Value::Null
+    })
+    .await;
+    ann.send(renew).await;
+    ann.expect("ack").await;
 }
 
 #[tokio::test]

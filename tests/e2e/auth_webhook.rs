@@ -11,7 +11,7 @@ use tokio::{
 use crate::support::{
     Client, End, TestServer, Via,
     app::App,
-    eventually, http,
+    binary, eventually, http,
     jwt::{begin, in_seconds},
 };
 
@@ -133,7 +133,7 @@ async fn nobody_comes_in_when_the_app_does_not_answer() {
     // Who is in stays.
     ann.is_heard().await;
     let said = server.process.stderr().join("\n");
-    assert_eq!(said.matches("nobody does until it answers").count(), 1);
+    assert_eq!(said.matches("whether a user may come in").count(), 1);
     let _app = App::start_at(address, by_name).await;
     assert_eq!(begins(&server, path, "").await.0, 200);
 }
@@ -174,6 +174,76 @@ async fn a_session_ends_when_the_app_has_said_and_can_be_renewed() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_could_not_be_checked_is_asked_for_again() {
+    let app = App::start(|asked| match asked["token"].as_str() {
+        Some("a.n.n") => (200, json!({"sub": "ann", "exp": in_seconds(5)}).to_string()),
+        _ => (500, String::new()),
+    })
+    .await;
+    let server = server_with(&app, &[]).await;
+    let mut ann = begin(&server, Via::Polling, "a.n.n").await;
+    let renew = json!({"type": "renew_token", "token": "new", "id": 1});
+    ann.expect("token_expiring").await;
+    ann.send(renew.clone()).await;
+    let error = ann.expect("error").await;
+    assert_eq!(
+        (&error["code"], &error["temporary"]),
+        (&json!("token_refused"), &json!(true))
+    );
+    app.answers(|_| (200, json!({"sub": "ann"}).to_string()));
+    ann.expect("token_expiring").await;
+    ann.send(renew).await;
+    ann.expect("ack").await;
+    assert_eq!(app.asked()[1]["address"], "127.0.0.1");
+}
+
+#[tokio::test]
+async fn renewals_too_leave_places_to_other_addresses() {
+    let app = App::start(by_name).await;
+    let server = server_with(&app, &["--auth-webhook-timeout", "30s"]).await;
+    let mut users = Vec::new();
+    for _ in 0..40 {
+        users.push(begin(&server, Via::WebSocket, "a.n.n").await);
+    }
+    app.answers(|_| (0, String::new()));
+    for (n, user) in users.iter_mut().enumerate() {
+        user.send(json!({"type": "renew_token", "token": format!("{n}")}))
+            .await;
+    }
+    let busy = r#"result="busy""#;
+    server.reaches("auth_webhook_total", busy, 8.0).await;
+}
+
+#[tokio::test]
+async fn an_app_that_fails_with_some_users_does_not_fill_the_log() {
+    let app = App::start(|asked| match asked["token"].as_str() {
+        Some(name) if name.starts_with("bad") => (500, String::new()),
+        _ => by_name(asked),
+    })
+    .await;
+    let server = server_with(&app, &[]).await;
+    for n in 0..20 {
+        for (name, status) in [("bad", 503), ("good", 200)] {
+            let path = format!("/poll?wait=0&access_token={name}{n}");
+            assert_eq!(begins(&server, &path, "").await.0, status);
+        }
+    }
+    let said = server.process.stderr().join("\n");
+    assert_eq!(said.matches("may come in").count(), 2, "{said}");
+}
+
+#[tokio::test]
+async fn the_app_is_told_of_ipv4_users_as_such_at_any_listener() {
+    let app = App::start(by_name).await;
+    let url = app.url();
+    let server = TestServer::start_command(binary(), ":0", &["--auth-webhook", &url]).await;
+    let address = ([127, 0, 0, 1], server.public.port()).into();
+    let answer = http::get(address, "/poll?wait=0&access_token=ann").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(app.asked()[0]["address"], "127.0.0.1");
+}
+
+#[tokio::test]
 async fn what_the_app_says_amiss_of_one_user_is_that_users_trouble() {
     let app = App::start(|asked| match asked["token"].as_str() {
         Some("long") => (200, json!({"sub": "a", "name": "x".repeat(65)}).to_string()),
@@ -188,7 +258,7 @@ async fn what_the_app_says_amiss_of_one_user_is_that_users_trouble() {
     let path = "/poll?wait=0&access_token=ever";
     assert_eq!(begins(&server, path, "").await.0, 200);
     let said = server.process.stderr().join("\n");
-    assert!(!said.contains("nobody does"), "{said}");
+    assert!(!said.contains("whether a user may"), "{said}");
 }
 
 #[tokio::test]

@@ -132,7 +132,16 @@ async fn help_for_shells_and_readers_is_made_from_the_flags() {
 
 #[test]
 fn a_reader_who_has_read_enough_is_no_error() {
-    for args in [&["completions", "zsh"][..], &["man"], &["defaultconfig"]] {
+    let folder = Folder::new("reader");
+    let (secret, _) = folder.secret();
+    let mut tokens = vec!["gentoken", "--user", "ann", "--count", "200"];
+    tokens.extend(["--jwt-secret-file", &secret]);
+    for args in [
+        &["completions", "zsh"][..],
+        &["man"],
+        &["defaultconfig"],
+        &tokens,
+    ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let done = binary().args(args).stdout(writer).output().unwrap();

@@ -1,6 +1,7 @@
 //! Who a user is and what they may do, as the app has said before the session began.
 
 use std::{
+    net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +15,9 @@ use crate::rate::RateLimit;
 
 /// How long before its end a user is told of it, if it is good for long enough.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+
+/// How long after a token that could not be checked the user is asked for another one, at the most.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// One user of the app, in one session.
 pub struct Identity {
@@ -164,6 +168,14 @@ impl Identity {
         self.renewing.store(false, Ordering::Relaxed);
     }
 
+    /// Its user was told, and has shown a token that could not be checked: they are told again.
+    pub fn announce_again(&self, now: Instant) {
+        let mut expiry = self.lock();
+        let left = expiry.at.saturating_duration_since(now);
+        let again = now + AGAIN_AFTER.min(left / 2);
+        expiry.announce_at.get_or_insert(again);
+    }
+
     /// It is good as long as `other` from now on.
     pub fn renew(&self, other: &Self) {
         *self.lock() = Expiry::new(other.expires());
@@ -174,13 +186,22 @@ impl Identity {
     }
 }
 
-/// What is to be done with the user of a token; the error says what is wrong with it.
-pub type Identified = Box<dyn FnOnce(Result<Identity, String>) + Send>;
+/// Why a token names no user.
+pub struct Unidentified {
+    /// For people: what is wrong with it.
+    pub message: String,
+    /// Whether the same token may be good later.
+    pub temporary: bool,
+}
+
+/// What is to be done with the user of a token.
+pub type Identified = Box<dyn FnOnce(Result<Identity, Unidentified>) + Send>;
 
 /// Knows users by what the app has given them.
 pub trait Identify: Send + Sync {
-    /// Looks for the user of a token, and calls `then`: at once, or later, on this thread or another.
-    fn identify(&self, token: &str, then: Identified);
+    /// Looks for the user of a token, which was shown from this address, and calls `then`: at once, or later, on this thread
+    /// or another.
+    fn identify(&self, token: &str, address: Option<IpAddr>, then: Identified);
 }
 
 #[cfg(test)]
@@ -203,7 +224,17 @@ mod tests {
             identity.due(start + 1145 * second),
             Due::Announce(_)
         ));
-        assert_eq!(identity.due(start + 1200 * second), Due::End);
+        // Who could not be checked is asked again, who was not told yet is told when it is time.
+        identity.announce_again(start + 1150 * second);
+        assert_eq!(identity.due(start + 1154 * second), Due::Nothing);
+        assert!(matches!(
+            identity.due(start + 1155 * second),
+            Due::Announce(_)
+        ));
+        identity.renew(&Identity::new("ann".into(), start + 1800 * second));
+        identity.announce_again(start + 1160 * second);
+        assert_eq!(identity.due(start + 1170 * second), Due::Nothing);
+        assert_eq!(identity.due(start + 1800 * second), Due::End);
         // Of a short one half of the time is left.
         let short = Identity::new("ann".into(), Instant::now() + 10 * second);
         assert!(short.due_at() <= Instant::now() + 5 * second);

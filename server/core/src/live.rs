@@ -46,6 +46,7 @@ impl<T: PartialEq> Live<T> {
     }
 
     /// Replaces the value, unless it is the same. False: it was replaced too often.
+    #[must_use]
     pub fn replace(&self, value: T) -> bool {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.get() == value {

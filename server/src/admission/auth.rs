@@ -16,7 +16,8 @@ use std::{
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use voicematch_core::{
-    identity::{Identified, Identify, Identity},
+    identity::{Identified, Identify, Identity, Unidentified},
+    live::Live,
     metrics::Metrics,
     session::RateLimit,
 };
@@ -62,6 +63,8 @@ pub enum NotAdmitted {
     Expired,
     /// It is not accepted; why, for people.
     Invalid(String),
+    /// It is by a key that is not known, or not yet: the keys are fetched.
+    NewKey,
     /// The app has said no.
     Refused,
     /// Nobody can say now: the keys are not there yet, or the app does not answer.
@@ -74,6 +77,7 @@ impl NotAdmitted {
         match self {
             Self::Missing => "a token of the app is needed: as Authorization: Bearer, as subprotocol token.TOKEN, or as token= or access_token= in the query".to_owned(),
             Self::Expired => "your token has expired; get a new one".to_owned(),
+            Self::NewKey => "your token is not accepted: no key of this server is for it; if it is by a new key, try again in some seconds".to_owned(),
             Self::Invalid(why) => format!("your token is not accepted: {why}"),
             Self::Refused => "the app does not let you in; log in there, and get a new token".to_owned(),
             Self::Unavailable => "it cannot be checked now who you are; try again later".to_owned(),
@@ -82,7 +86,11 @@ impl NotAdmitted {
 }
 
 /// Decides who may come in.
-pub struct Auth(Way);
+pub struct Auth {
+    way: Way,
+    /// The limit of users for whom the app names none.
+    rate: Live<RateLimit>,
+}
 
 enum Way {
     Tokens(Box<Tokens>),
@@ -101,43 +109,54 @@ impl Auth {
             AuthConfig::Off => return Ok(None),
             AuthConfig::Tokens(config) => {
                 ring::install();
-                Way::Tokens(Box::new(Tokens::load(config, rate, metrics.clone())?))
+                Way::Tokens(Box::new(Tokens::load(config, metrics.clone())?))
             }
             AuthConfig::Webhook(config) => {
-                Way::Webhook(Box::new(Webhook::new(config, rate, metrics.clone())?))
+                Way::Webhook(Box::new(Webhook::new(config, metrics.clone())?))
             }
         };
-        Ok(Some(Arc::new(Self(way))))
+        let rate = Live::new(rate);
+        Ok(Some(Arc::new(Self { way, rate })))
+    }
+
+    /// Whom tokens must be by.
+    pub fn issuer(&self) -> Option<&str> {
+        match &self.way {
+            Way::Tokens(tokens) => tokens.issuer(),
+            Way::Webhook(_) => None,
+        }
     }
 
     /// Waits a while for keys that have to be fetched, so that a server which has just started refuses nobody.
     pub async fn prepare(&self) {
-        if let Way::Tokens(tokens) = &self.0 {
+        if let Way::Tokens(tokens) = &self.way {
             tokens.prepare().await;
         }
     }
 
     /// Keeps the keys up to date, for ever.
     pub async fn keep(&self) {
-        match &self.0 {
+        match &self.way {
             Way::Tokens(tokens) => tokens.keep().await,
             Way::Webhook(_) => std::future::pending().await,
         }
     }
 
-    /// Reads keys in files again now, if they have changed.
-    pub fn reload(&self) {
-        if let Way::Tokens(tokens) = &self.0 {
+    /// Reads keys in files again now, if they have changed; `rate` is the limit from now on. False: it was changed too often.
+    pub fn reload(&self, rate: RateLimit) -> bool {
+        if let Way::Tokens(tokens) = &self.way {
             tokens.reload();
         }
+        self.rate.replace(rate)
     }
 
     /// Who begins a session with what the request shows.
     pub async fn admit(&self, shown: Shown<'_>) -> Result<Identity, NotAdmitted> {
-        match &self.0 {
-            Way::Tokens(tokens) => tokens.check(shown.token.ok_or(NotAdmitted::Missing)?),
+        let rate = self.rate.get();
+        match &self.way {
+            Way::Tokens(tokens) => tokens.check(shown.token.ok_or(NotAdmitted::Missing)?, rate),
             // Boxed, as who checks tokens here has no use for its size.
-            Way::Webhook(webhook) => Box::pin(webhook.ask(shown)).await,
+            Way::Webhook(webhook) => Box::pin(webhook.ask(shown, rate)).await,
         }
     }
 }
@@ -146,10 +165,13 @@ impl Auth {
 pub struct Renewal(pub Arc<Auth>);
 
 impl Identify for Renewal {
-    fn identify(&self, token: &str, then: Identified) {
-        let message = |error: NotAdmitted| error.message();
-        if let Way::Tokens(tokens) = &self.0.0 {
-            return then(tokens.check(token).map_err(message));
+    fn identify(&self, token: &str, address: Option<IpAddr>, then: Identified) {
+        let why = |error: NotAdmitted| Unidentified {
+            message: error.message(),
+            temporary: matches!(error, NotAdmitted::NewKey | NotAdmitted::Unavailable),
+        };
+        if let Way::Tokens(tokens) = &self.0.way {
+            return then(tokens.check(token, self.0.rate.get()).map_err(why));
         }
         let (auth, token) = (self.0.clone(), token.to_owned());
         tokio::spawn(async move {
@@ -157,20 +179,34 @@ impl Identify for Renewal {
                 token: Some(&token),
                 cookie: None,
                 origin: None,
-                address: None,
+                address,
             };
-            then(auth.admit(shown).await.map_err(message));
+            then(auth.admit(shown).await.map_err(why));
         });
     }
 }
 
-/// Signs a token with the secret in this file; it is good for `ttl`.
-pub fn sign(secret_file: &Path, mut claims: Claims, ttl: Duration) -> Result<String, String> {
-    ring::install();
-    let secret = keys::read_secret(secret_file)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    claims.exp = (now.unwrap_or_default() + ttl).as_secs_f64().floor();
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    let signed = encode(&Header::new(Algorithm::HS256), &claims, &key);
-    signed.map_err(|error| format!("the token could not be signed: {error}"))
+/// Makes tokens, to try a server.
+pub struct Signer {
+    key: EncodingKey,
+    issuer: Option<String>,
+}
+
+impl Signer {
+    /// Signs with the secret in this file; `issuer` is what `--jwt-issuer` of the server says.
+    pub fn load(secret_file: &Path, issuer: Option<String>) -> Result<Self, String> {
+        ring::install();
+        let secret = keys::read_secret(secret_file)?;
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        Ok(Self { key, issuer })
+    }
+
+    /// A token that is good for `ttl`.
+    pub fn sign(&self, mut claims: Claims, ttl: Duration) -> Result<String, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        claims.exp = (now.unwrap_or_default() + ttl).as_secs_f64().floor();
+        claims.iss.clone_from(&self.issuer);
+        let signed = encode(&Header::new(Algorithm::HS256), &claims, &self.key);
+        signed.map_err(|error| format!("the token could not be signed: {error}"))
+    }
 }

@@ -3,7 +3,10 @@
 
 use std::{
     net::IpAddr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,12 +18,19 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses that are remembered before those with a full budget are forgotten.
 const MANY: usize = 10_000;
 
+/// The most addresses that are remembered, about 5 MB: a user with more of them forges what they like.
+const MOST: usize = 100_000;
+
+/// How often those with a full budget are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// The budgets of addresses (the generic cell rate algorithm, ITU-T I.371).
 pub struct Guard {
     /// Forged tokens a minute; 0: no limit.
     per_minute: AtomicU32,
     /// When the budget of an address would be full again.
     full_at: DashMap<IpAddr, Instant>,
+    swept: Mutex<Option<Instant>>,
 }
 
 impl Guard {
@@ -29,6 +39,7 @@ impl Guard {
         Self {
             per_minute: AtomicU32::new(per_minute),
             full_at: DashMap::new(),
+            swept: Mutex::default(),
         }
     }
 
@@ -56,11 +67,22 @@ impl Guard {
             return;
         };
         if self.full_at.len() >= MANY {
-            self.full_at.retain(|_, full_at| *full_at > now);
+            self.sweep(now);
+            if self.full_at.len() >= MOST && !self.full_at.contains_key(&address) {
+                return;
+            }
         }
         let mut full_at = self.full_at.entry(address).or_insert(now);
         // An empty budget stays empty: who goes on does not lock the address out for hours.
         *full_at = ((*full_at).max(now) + cost).min(now + MINUTE);
+    }
+
+    fn sweep(&self, now: Instant) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_EVERY) {
+            *swept = Some(now);
+            self.full_at.retain(|_, full_at| *full_at > now);
+        }
     }
 }
 
@@ -88,5 +110,24 @@ mod tests {
         assert_eq!(guard.wait(other, now), None);
         assert_eq!(guard.wait(address, now + Duration::from_secs(6)), None);
         assert_eq!(Guard::new(0).wait(address, now), None);
+    }
+
+    #[test]
+    fn the_addresses_are_bounded_and_forgotten_when_their_budget_is_full() {
+        let (guard, now) = (Guard::new(1), Instant::now());
+        let address = |n: usize| {
+            u32::try_from(n)
+                .ok()
+                .map(|n| IpAddr::from(Ipv4Addr::from(n)))
+        };
+        for n in 0..MOST + 10 {
+            guard.forged(address(n), now);
+        }
+        assert_eq!(guard.full_at.len(), MOST);
+        assert_eq!(guard.wait(address(7), now), Some(MINUTE));
+        assert_eq!(guard.wait(address(MOST + 7), now), None);
+        let later = now + 2 * MINUTE;
+        guard.forged(address(1), later);
+        assert_eq!(guard.full_at.len(), 1);
     }
 }

@@ -42,8 +42,12 @@ pub(super) async fn agree(
     match (source, theirs.split_first()) {
         _ if is_same => Ok(()),
         (Source::StateDir | Source::Memory, Some((&SECRET, secret))) => {
-            keys.shared.replace(Some(RoomKey::new(secret.to_vec())));
-            Ok(())
+            match keys.shared.replace(Some(RoomKey::new(secret.to_vec()))) {
+                true => Ok(()),
+                false => Err(Disagreement::Other(
+                    "the other nodes have changed their key of room tickets too often for this one; restart it".into(),
+                )),
+            }
         }
         (Source::StateDir | Source::Memory, _) => Err(Disagreement::Other(
             "the other nodes have a key of room tickets that this one has not; give it the same --room-key-file".into(),

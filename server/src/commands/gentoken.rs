@@ -2,19 +2,17 @@
 
 use std::{
     io::{self, BufWriter, Write},
-    path::Path,
-    process::ExitCode,
     time::Duration,
 };
 
-use voicematch_server::admission::auth::{self, Claims, Grant};
+use voicematch_server::admission::auth::{Claims, Grant, Signer};
 
-use super::Outcome;
+use super::{Outcome, printed};
 
-/// Prints a token for `user` that is signed with the secret in this file; or so many, for USER1 and so on. Without `rooms`
+/// Prints a token for `user`; or so many, for USER1 and so on. Without `rooms`
 /// the user may join all.
 pub(crate) fn run(
-    secret_file: &Path,
+    signer: &Signer,
     user: &str,
     count: Option<u32>,
     name: Option<String>,
@@ -37,9 +35,10 @@ pub(crate) fn run(
             ..Claims::default()
         };
         claims.check()?;
-        let token = auth::sign(secret_file, claims, ttl)?;
-        writeln!(lines, "{token}")?;
+        let token = signer.sign(claims, ttl)?;
+        if let Err(error) = writeln!(lines, "{token}") {
+            return printed(Err(error));
+        }
     }
-    lines.flush()?;
-    Ok(ExitCode::SUCCESS)
+    printed(lines.flush())
 }

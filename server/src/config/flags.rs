@@ -70,6 +70,9 @@ pub enum Command {
         /// The server's secret
         #[arg(long, env = "VOICEMATCH_JWT_SECRET_FILE", value_name = "FILE")]
         jwt_secret_file: PathBuf,
+        /// The server's --jwt-issuer [default: none]
+        #[arg(long, env = "VOICEMATCH_JWT_ISSUER", value_name = "NAME")]
+        jwt_issuer: Option<String>,
         /// The app's id of the user
         #[arg(long, env = "VOICEMATCH_GENTOKEN_USER", value_name = "ID")]
         user: String,
@@ -288,9 +291,9 @@ pub struct Flags {
     #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     pub jwt_public_key_file: Option<PathBuf>,
 
-    /// A set of public keys (JWKS): a file, or the URL where the app publishes it, which is fetched again as
-    /// long as its answer is good, and when a token is by a new key. Key files are read again when they
-    /// change [default: none]
+    /// A set of public keys (JWKS): a file, or the URL where the app publishes it, which is fetched again when
+    /// its answer is too old, or a token is by a new key. Key files are read again when they change
+    /// [default: none]
     #[arg(long, help_heading = ACCESS, env = "VOICEMATCH_JWKS", value_name = "FILE|URL")]
     pub jwks: Option<KeySet>,
 
@@ -401,7 +404,7 @@ pub struct Flags {
     #[arg(long, help_heading = LIMITS, default_value_t = 256, value_parser = count::<usize>(0, 10_000_000), env = "VOICEMATCH_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
     pub max_connections_per_address: usize,
 
-    /// Forged resume tokens a minute from one address, before it has to wait; loopback is exempt; 0: no limit
+    /// Forged resume tokens and room tickets a minute from one address, before it has to wait; loopback is exempt; 0: no limit
     #[arg(long, help_heading = LIMITS, default_value_t = 10, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_RECONNECTS_PER_MINUTE", value_name = "N")]
     pub reconnects_per_minute: u32,
 

@@ -8,7 +8,7 @@ const KEYS: [&str; 3] = ["--jwt-secret-file", "--jwt-public-key-file", "--jwks"]
 const USERS: [&str; 4] = [KEYS[0], KEYS[1], KEYS[2], "--auth-webhook"];
 
 /// Each setting, and those of which it needs one.
-const NEEDS: [(&str, &[&str]); 10] = [
+const NEEDS: &[(&str, &[&str])] = &[
     ("--jwt-issuer", &KEYS),
     ("--jwt-audience", &KEYS),
     ("--jwt-leeway", &KEYS),
@@ -19,12 +19,32 @@ const NEEDS: [(&str, &[&str]); 10] = [
     ("--event-webhook-timeout", &["--event-webhook"]),
     ("--event-webhook-retry-after", &["--event-webhook"]),
     ("--turn-ttl", &["--turn-url"]),
+    #[cfg(feature = "sentry")]
+    ("--sentry-environment", &["--sentry-dsn-file"]),
+    #[cfg(feature = "transcribe")]
+    ("--gladia-key-file", &["--transcribe"]),
+];
+
+/// The same for all settings that begin so.
+const FAMILIES: &[(&str, &[&str])] = &[
+    #[cfg(feature = "cluster")]
+    ("--cluster-", &["--cluster"]),
+    #[cfg(feature = "transcribe")]
+    ("--transcribe-", &["--transcribe", "--survey"]),
 ];
 
 /// Whether each of these settings has what it needs among them.
 pub(super) fn check(set: &BTreeSet<String>) -> Result<(), ConfigError> {
-    for (setting, needs) in NEEDS {
-        if set.contains(setting) && !needs.iter().any(|need| set.contains(*need)) {
+    for setting in set {
+        let own = NEEDS.iter().find(|(name, _)| setting == name);
+        let family = || {
+            FAMILIES
+                .iter()
+                .find(|(start, _)| setting.starts_with(start))
+        };
+        if let Some((_, needs)) = own.or_else(family)
+            && !needs.iter().any(|need| set.contains(*need))
+        {
             let needs = needs.join(" or ");
             return Err(ConfigError(format!(
                 "{setting} does nothing without {needs}: give that too, or leave it out"
@@ -49,7 +69,13 @@ mod tests {
             .filter_map(|flag| Some(format!("--{}", flag.get_long()?)))
             .collect();
         for (setting, needs) in NEEDS {
-            for name in needs.iter().chain([&setting]) {
+            for name in needs.iter().chain([setting]) {
+                assert!(flags.contains(*name), "{name}");
+            }
+        }
+        for (start, needs) in FAMILIES {
+            assert!(flags.iter().any(|flag| flag.starts_with(start)), "{start}");
+            for name in *needs {
                 assert!(flags.contains(*name), "{name}");
             }
         }

@@ -38,9 +38,7 @@ impl Parsed {
             None => error.to_string(),
         })
     }
-}
 
-impl Parsed {
     /// The same, and whether the files that the flags name can be used.
     pub fn check_all(self) -> Result<Config, Vec<String>> {
         let file = self.file.clone();

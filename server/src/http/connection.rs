@@ -235,7 +235,7 @@ impl Connection {
         let (label, error) = match why {
             NotAdmitted::Missing => ("token_missing", HttpError::TokenMissing),
             NotAdmitted::Expired => ("token_expired", HttpError::TokenExpired),
-            NotAdmitted::Invalid(_) | NotAdmitted::Refused => {
+            NotAdmitted::Invalid(_) | NotAdmitted::NewKey | NotAdmitted::Refused => {
                 ("token_invalid", HttpError::TokenInvalid)
             }
             NotAdmitted::Unavailable => ("auth_unavailable", HttpError::AuthUnavailable),

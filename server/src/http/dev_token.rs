@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Reply, connection::Connection, error::HttpError, json_reply, send::read_body};
-use crate::admission::auth::{self, Claims};
+use crate::admission::auth::{Claims, Signer};
 
 /// How long such a token is good.
 const TTL: Duration = Duration::from_secs(3600);
@@ -51,7 +51,9 @@ pub(super) async fn answer(
     if let Err(why) = claims.check() {
         return HttpError::BadRequest.reply(&why);
     }
-    match auth::sign(secret_file, claims, TTL) {
+    let auth = connection.public.auth.as_ref();
+    let issuer = auth.and_then(|auth| auth.issuer()).map(str::to_owned);
+    match Signer::load(secret_file, issuer).and_then(|signer| signer.sign(claims, TTL)) {
         Ok(token) => {
             let body = json!({ "token": token, "expires_in_s": TTL.as_secs() });
             json_reply(StatusCode::OK, &body)

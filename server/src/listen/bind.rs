@@ -70,9 +70,7 @@ impl SocketFile {
             inode: file.ino(),
         })
     }
-}
 
-impl SocketFile {
     /// Leaves the file to another process.
     pub fn keep(self) {
         std::mem::forget(self);
@@ -237,7 +235,7 @@ impl Listener {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
-                (Stream::Tcp(stream), Peer::Ip(peer.ip()))
+                (Stream::Tcp(stream), Peer::Ip(peer.ip().to_canonical()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;

@@ -53,17 +53,23 @@ impl Upkeep {
     fn apply(&self, config: Config) {
         let (context, admission, shared) = (&self.context, &self.admission, &self.shared);
         show_limits(&context.metrics, &config);
-        context.matchmaker.config().replace(config.matchmaker);
-        admission.config().replace(config.limits);
         admission
             .guard()
             .set_per_minute(config.reconnects_per_minute);
-        shared.settings.replace(config.settings());
-        context.config.replace(config.session);
-        self.certificate.iter().for_each(Certificate::reload);
-        if let Some(auth) = &self.auth {
-            auth.reload();
+        let rate = config.session.rate;
+        let changed = [
+            shared.settings.replace(config.settings()),
+            context.matchmaker.config().replace(config.matchmaker),
+            admission.config().replace(config.limits),
+            context.config.replace(config.session),
+            self.auth.as_ref().is_none_or(|auth| auth.reload(rate)),
+        ];
+        if changed.contains(&false) {
+            tracing::error!(
+                "SIGHUP: some settings were changed too often; only a restart changes them"
+            );
         }
+        self.certificate.iter().for_each(Certificate::reload);
         #[cfg(feature = "transcribe")]
         if let Some(transcribe) = &shared.transcribe {
             transcribe.reload_key();

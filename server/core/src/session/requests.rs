@@ -15,7 +15,7 @@ use voicematch_protocol::{
 
 use super::{Context, Pending, Session};
 use crate::{
-    identity::Identity,
+    identity::{Identity, Unidentified},
     matchmaker::{Avoid, Ticket, Wish},
     outbox::Refused,
     room::{
@@ -241,9 +241,13 @@ impl Session {
         let id = request.id.map(RawValue::to_owned);
         identify.identify(
             &renew.token,
+            self.member.address().ip(),
             Box::new(move |new| {
                 let renewed = new.and_then(|new| renew_identity(&member, &new));
                 if let Some(identity) = &member.identity {
+                    if renewed.as_ref().is_err_and(|why| why.temporary) {
+                        identity.announce_again(Instant::now());
+                    }
                     identity.end_renewal();
                 }
                 let (code, id) = (ErrorCode::TokenRefused, id.as_deref());
@@ -251,12 +255,12 @@ impl Session {
                 let _ = match (renewed, id) {
                     (Ok(()), None) => Ok(()),
                     (Ok(()), Some(id)) => member.outbox.send(&ServerMessage::Ack { id }),
-                    (Err(message), id) => {
+                    (Err(why), id) => {
                         metrics.error(code);
                         member.outbox.send(&ServerMessage::Error {
                             code,
-                            message: &message,
-                            temporary: code.temporary(),
+                            message: &why.message,
+                            temporary: why.temporary,
                             received: None,
                             id,
                         })
@@ -517,11 +521,14 @@ pub(super) fn check_drain(context: &Context) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn renew_identity(member: &Member, new: &Identity) -> Result<(), String> {
+fn renew_identity(member: &Member, new: &Identity) -> Result<(), Unidentified> {
     let identity = member.identity.as_deref();
     let Some(identity) = identity.filter(|identity| identity.user == new.user) else {
         let text = "this is the token of another user; begin a new session with it";
-        return Err(text.to_owned());
+        return Err(Unidentified {
+            message: text.to_owned(),
+            temporary: false,
+        });
     };
     identity.renew(new);
     Ok(())

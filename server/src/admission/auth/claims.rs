@@ -28,6 +28,9 @@ pub struct Claims {
     pub sub: String,
     /// When the token ends, in seconds since 1970.
     pub exp: f64,
+    /// Who has made it, for tokens that are made here; `jsonwebtoken` compares that of others.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
     /// Whom it is for. `jsonwebtoken` compares it, and ignores a value that is neither a text nor a list: that is refused here.
     #[serde(default, deserialize_with = "audience", skip_serializing)]
     pub aud: (),

@@ -36,15 +36,10 @@ pub(super) struct Tokens {
     keys: RwLock<Arc<Vec<Key>>>,
     watched: Watched,
     fetched: Option<FetchedKeys>,
-    rate: RateLimit,
 }
 
 impl Tokens {
-    pub(super) fn load(
-        config: TokenConfig,
-        rate: RateLimit,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, String> {
+    pub(super) fn load(config: TokenConfig, metrics: Arc<Metrics>) -> Result<Self, String> {
         let watched = Watched::new(config.keys.files());
         let keys = RwLock::new(Arc::new(config.keys.load()?));
         let url = config.keys.url();
@@ -54,8 +49,11 @@ impl Tokens {
             keys,
             watched,
             fetched,
-            rate,
         })
+    }
+
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.config.issuer.as_deref()
     }
 
     pub(super) async fn prepare(&self) {
@@ -93,8 +91,8 @@ impl Tokens {
         }
     }
 
-    /// The user of a token.
-    pub(super) fn check(&self, token: &str) -> Result<Identity, NotAdmitted> {
+    /// The user of a token; `rate` is their limit, if it names none.
+    pub(super) fn check(&self, token: &str, rate: &RateLimit) -> Result<Identity, NotAdmitted> {
         let no_token = |_| NotAdmitted::Invalid("it is no JWT".to_owned());
         let header = decode_header(token).map_err(no_token)?;
         let fits = |key: &&Key| {
@@ -105,21 +103,23 @@ impl Tokens {
         let files = files.unwrap_or_else(PoisonError::into_inner).clone();
         let fetched = self.fetched.as_ref().map(FetchedKeys::keys);
         let all = files.iter().chain(fetched.iter().flat_map(|keys| &**keys));
-        let mut why = None;
+        let mut forged = false;
         for key in all.filter(fits) {
             match decode::<Claims>(token, &key.key, &self.validation(key.algorithm)) {
                 Ok(token) => {
-                    let identity = token.claims.identity(&self.rate, self.config.leeway);
+                    let identity = token.claims.identity(rate, self.config.leeway);
                     return identity.map_err(NotAdmitted::Invalid);
                 }
-                Err(error) => why = Some(refusal(error.kind())),
+                // Another key may be its own.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => forged = true,
+                Err(error) => return Err(refusal(error.kind())),
             }
         }
-        let unknown = || match &self.fetched {
+        Err(match &self.fetched {
             Some(fetched) => fetched.unknown_key(),
+            None if forged => refusal(&ErrorKind::InvalidSignature),
             None => NotAdmitted::Invalid("no key of this server is for it".to_owned()),
-        };
-        Err(why.unwrap_or_else(unknown))
+        })
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {

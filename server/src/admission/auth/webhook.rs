@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,6 +26,9 @@ const MAX_ASKED_OF_ADDRESS: usize = MAX_ASKED / 8;
 
 /// How often answers that are too old are looked for, once there are as many as may be.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two lines in the log that the app fails.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Answers that are remembered at the same time.
 const MAX_REMEMBERED: usize = 10_000;
@@ -54,10 +54,17 @@ pub(super) struct Webhook {
     /// By a hash of what was asked, so that no token is kept.
     answers: DashMap<[u8; 32], Remembered>,
     swept: Mutex<Instant>,
-    /// Whether the last answer was none; told once.
-    is_down: AtomicBool,
-    rate: RateLimit,
+    told: Mutex<Told>,
     metrics: Arc<Metrics>,
+}
+
+/// What the log says of the app.
+#[derive(Default)]
+struct Told {
+    /// That it fails.
+    is_down: bool,
+    /// When it said so last.
+    at: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -77,11 +84,7 @@ struct Asked<'a> {
 }
 
 impl Webhook {
-    pub(super) fn new(
-        config: WebhookConfig,
-        rate: RateLimit,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(config: WebhookConfig, metrics: Arc<Metrics>) -> Result<Self, String> {
         let fetch = Fetch::new(&config.url).map_err(|error| format!("--auth-webhook: {error}"))?;
         Ok(Self {
             config,
@@ -90,14 +93,17 @@ impl Webhook {
             of_address: DashMap::new(),
             answers: DashMap::new(),
             swept: Mutex::new(Instant::now()),
-            is_down: AtomicBool::new(false),
-            rate,
+            told: Mutex::default(),
             metrics,
         })
     }
 
-    /// The user, as the app says. Without an answer nobody comes in.
-    pub(super) async fn ask(&self, shown: Shown<'_>) -> Result<Identity, NotAdmitted> {
+    /// The user, as the app says; `rate` is their limit, if it names none. Without an answer nobody comes in.
+    pub(super) async fn ask(
+        &self,
+        shown: Shown<'_>,
+        rate: &RateLimit,
+    ) -> Result<Identity, NotAdmitted> {
         let Shown {
             token,
             cookie,
@@ -131,7 +137,7 @@ impl Webhook {
             }
         };
         let claims = claims.ok_or(NotAdmitted::Refused)?;
-        let identity = Claims::clone(&claims).identity(&self.rate, Duration::ZERO);
+        let identity = Claims::clone(&claims).identity(rate, Duration::ZERO);
         let identity = identity.map_err(NotAdmitted::Invalid)?;
         match identity.expires() > Instant::now() {
             true => Ok(identity),
@@ -171,7 +177,7 @@ impl Webhook {
             }
             status => return Err(self.wrong_answer(&format!("the answer is {status}"))),
         };
-        if self.is_down.swap(false, Ordering::Relaxed) {
+        if std::mem::take(&mut self.told().is_down) {
             tracing::info!(url = %self.config.url, "the app says again who may come in");
         }
         self.remember(key, claims.clone());
@@ -228,11 +234,22 @@ impl Webhook {
 
     fn wrong_answer(&self, error: &str) -> NotAdmitted {
         self.count("failed");
-        if !self.is_down.swap(true, Ordering::Relaxed) {
+        let (mut told, now) = (self.told(), Instant::now());
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= TELL_EVERY;
+        // An app that fails with some users only does not fill the log.
+        if !told.is_down && told.at.is_none_or(is_due) {
+            *told = Told {
+                is_down: true,
+                at: Some(now),
+            };
             let url = &self.config.url;
-            tracing::error!(%url, %error, "the app does not say who may come in; nobody does until it answers");
+            tracing::error!(%url, %error, "the app does not say whether a user may come in, who does not until it answers");
         }
         NotAdmitted::Unavailable
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, result: &'static str) {

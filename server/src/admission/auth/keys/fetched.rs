@@ -86,10 +86,7 @@ impl FetchedKeys {
         self.wanted.notify_one();
         match self.keys().is_empty() {
             true => NotAdmitted::Unavailable,
-            false => NotAdmitted::Invalid(
-                "no key of this server is for it; if it is by a new key, try again in some seconds"
-                    .to_owned(),
-            ),
+            false => NotAdmitted::NewKey,
         }
     }
 
