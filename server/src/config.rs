@@ -127,8 +127,13 @@ impl Config {
         let cluster = (self.cluster.as_ref()).and_then(|cluster| cluster.check().err());
         #[cfg(not(feature = "cluster"))]
         let cluster = None;
+        #[cfg(feature = "transcribe")]
+        let transcribe = (self.transcribe.as_ref()).map(TranscribeConfig::check_files);
+        #[cfg(not(feature = "transcribe"))]
+        let transcribe: Option<Vec<String>> = None;
         let faults = keys.into_iter().chain(room_keys).chain(tls);
-        faults.chain(support).chain(cluster).collect()
+        let faults = faults.chain(support).chain(cluster);
+        faults.chain(transcribe.into_iter().flatten()).collect()
     }
 }
 

@@ -10,7 +10,7 @@ mod survey;
 mod token;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -137,24 +137,12 @@ impl Running {
         room_key: &RoomKey,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
-        let key = match &config.token_key {
-            Some(path) => {
-                let key = files::read_secret(path);
-                key.map_err(|error| format!("--transcribe-token-key-file: {error}"))?
-            }
-            None => match from_environment(TOKEN_KEY_VARIABLE, "--transcribe-token-key-file") {
-                Some(key) => key.into_bytes(),
-                None => (room_key.derive(TOKEN_LABEL))
-                    .ok_or("the key of tokens could not be made")?
-                    .to_vec(),
-            },
+        let key = match token_key(&config)? {
+            Some(key) => key,
+            None => (room_key.derive(TOKEN_LABEL))
+                .ok_or("the key of tokens could not be made")?
+                .to_vec(),
         };
-        if key.len() < MIN_KEY_BYTES {
-            return Err(format!(
-                "the key of tokens (--transcribe-token-key-file) has {} bytes, and a key has {MIN_KEY_BYTES} at least",
-                key.len()
-            ));
-        }
         let metrics = metrics.clone();
         let (opened, is_open) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -252,9 +240,48 @@ fn from_environment(variable: &str, flag: &str) -> Option<String> {
 }
 
 /// The provider's key, if it needs one.
+impl TranscribeConfig {
+    /// Reads the files that the flags name, as the start will: what is wrong with them.
+    pub fn check_files(&self) -> Vec<String> {
+        let token_key = self.token_key.iter().map(|_| token_key(self).err());
+        let provider_key = self.provider_key.iter().map(|_| provider_key(self).err());
+        let surveys = self.surveys.iter().map(|path| survey_of_flag(path).err());
+        let all = token_key.chain(provider_key).chain(surveys);
+        all.flatten().collect()
+    }
+}
+
+fn survey_of_flag(path: &Path) -> Result<Survey, String> {
+    survey::read_file(path).map_err(|error| format!("--survey: {error}"))
+}
+
+/// The key of tokens that a file or the environment has; `None`: there is none.
+fn token_key(config: &TranscribeConfig) -> Result<Option<Vec<u8>>, String> {
+    const FLAG: &str = "--transcribe-token-key-file";
+    let key = match &config.token_key {
+        Some(path) => {
+            let key = files::read_secret(path);
+            key.map_err(|error| format!("{FLAG}: {error}"))?
+        }
+        None => match from_environment(TOKEN_KEY_VARIABLE, FLAG) {
+            Some(key) => key.into_bytes(),
+            None => return Ok(None),
+        },
+    };
+    match key.len() {
+        MIN_KEY_BYTES.. => Ok(Some(key)),
+        bytes => Err(format!(
+            "{FLAG}: the key of tokens has {bytes} bytes, and a key has {MIN_KEY_BYTES} at least"
+        )),
+    }
+}
+
 fn provider_key(config: &TranscribeConfig) -> Result<Option<Secret>, String> {
     if let Some(path) = &config.provider_key {
-        return provider::read_key(path).map(Some);
+        let key = provider::read_key(path);
+        return key
+            .map(Some)
+            .map_err(|error| format!("--gladia-key-file: {error}"));
     }
     let provider = config.provider.as_deref().unwrap_or_default();
     if !provider.starts_with("gladia") {
@@ -280,7 +307,7 @@ impl Transcribe {
     ) -> Result<Self, String> {
         let registry = metrics.registry();
         let failed = |error: prometheus::Error| format!("metrics: {error}");
-        let surveys = config.surveys.iter().map(|path| survey::read_file(path));
+        let surveys = config.surveys.iter().map(|path| survey_of_flag(path));
         let surveys = surveys.collect::<Result<Vec<Survey>, String>>()?;
         let provider_key = provider_key(&config)?;
         let provider = config.provider.as_deref();

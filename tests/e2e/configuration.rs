@@ -71,6 +71,37 @@ async fn what_a_file_gets_wrong_is_told_with_its_line() {
         ("workers = 2\njwt_issuer = \"app\"", ":2: ", "--jwks"),
         ("sessions_per_user = 1", ":1: ", "--auth-webhook"),
         ("turn_ttl = \"1h\"", ":1: ", "--turn-url"),
+        (
+            "auth_webhook = \"https://me:it@app/\"",
+            ":1: ",
+            "leave it out",
+        ),
+        #[cfg(feature = "cluster")]
+        ("cluster_prefix = \"x\"", ":1: ", "--cluster"),
+        #[cfg(feature = "transcribe")]
+        (
+            "transcribe_retention = \"1h\"",
+            ":1: ",
+            "--transcribe or --survey",
+        ),
+        #[cfg(feature = "transcribe")]
+        (
+            "workers = 2\nsurvey = [\"/nowhere\"]",
+            ":2: ",
+            "--survey: /nowhere",
+        ),
+        #[cfg(feature = "transcribe")]
+        (
+            "transcribe = \"fake\"\ntranscribe_token_key_file = \"/nowhere\"",
+            ":2: ",
+            "/nowhere",
+        ),
+        #[cfg(feature = "transcribe")]
+        (
+            "transcribe = \"gladia\"\ngladia_key_file = \"/nowhere\"",
+            ":2: ",
+            "/nowhere",
+        ),
     ] {
         let file = folder.write("voicematch.toml", text);
         let place = format!("voicematch.toml{place}");
