@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     support::{
-        Process, TestServer, User, binary, eventually, http,
-        jwt::{Folder, openssl},
+        Process, TestServer, User, Via, binary, eventually, http,
+        jwt::{Folder, SECRET, Signer, begin, claims_with, openssl},
         run,
         user::text,
     },
@@ -184,6 +184,33 @@ fn a_reader_who_has_read_enough_is_no_error() {
 async fn says(server: &TestServer, what: &str) {
     eventually(what, async || {
         server.process.stderr().join("\n").contains(what)
+    })
+    .await;
+}
+
+/// A user for whom the app names one limit has the server's other one, as it is now.
+#[tokio::test]
+async fn a_signal_brings_in_the_limit_of_users_with_limits_of_their_own() {
+    let folder = Folder::new("reload-rate");
+    let (secret, _) = folder.secret();
+    let write = |rate: u32| {
+        let text = format!("jwt_secret_file = {secret:?}\nmax_messages_per_second = {rate}\n");
+        folder.write("voicematch.toml", &text)
+    };
+    let file = write(5);
+    let server = TestServer::start(&["--config", &file]).await;
+    let claims = claims_with("ann", json!({"voicematch": {"message_burst": 9}}));
+    let token = Signer::Secret(SECRET).token(&claims);
+    let limits = async || {
+        let ann = begin(&server, Via::WebSocket, &token).await;
+        let limits = &ann.first["limits"];
+        ["max_messages_per_second", "message_burst"].map(|name| limits[name].as_u64())
+    };
+    assert_eq!(limits().await, [Some(5), Some(9)]);
+    write(6);
+    server.process.signal(Signal::HUP);
+    eventually("the new limit", async || {
+        limits().await == [Some(6), Some(9)]
     })
     .await;
 }
