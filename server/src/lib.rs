@@ -2,7 +2,7 @@
 //! up a WebRTC call.
 //!
 //! Imports run downward only: [`admin`] and [`listen`] -> [`http`] -> [`transport`] -> `voicematch_core`, which decides
-//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`]. [`trace`] and [`report`] tell others.
+//! everything and does no I/O; [`http`] and [`listen`] also -> [`admission`] -> [`io`]. [`trace`] and [`report`] tell others, by [`sending`].
 //! [`serve`] joins them all to a server.
 
 pub mod admin;
@@ -24,6 +24,7 @@ pub mod profile;
 pub mod reload;
 pub mod report;
 pub mod room_key;
+pub mod sending;
 pub mod serve;
 pub mod shed;
 pub mod shutdown;

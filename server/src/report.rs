@@ -17,18 +17,14 @@ mod scrub;
 #[cfg(feature = "sentry")]
 mod send;
 
-use std::time::Duration;
-
-use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
-
 pub use dsn::Dsn;
 #[cfg(feature = "sentry")]
 pub use layer::ErrorLayer;
 #[cfg(feature = "sentry")]
 pub use send::start;
 
-/// How long the end of the server waits for the last reports.
-const LAST_REPORTS: Duration = Duration::from_secs(1);
+#[cfg(not(feature = "sentry"))]
+use crate::sending::Sending;
 
 /// Where errors are reported.
 #[derive(Debug, Clone)]
@@ -39,30 +35,11 @@ pub struct ReportConfig {
     pub environment: String,
 }
 
-/// What sends the reports; `None`: there are none.
-#[derive(Default)]
-pub struct Reports(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
-
-impl Reports {
-    /// Sends the last reports, if that goes fast.
-    pub async fn flush(self) {
-        let Some((stop, mut task)) = self.0 else {
-            return;
-        };
-        // Without a receiver the task has ended already.
-        let _ = stop.send(());
-        if timeout(LAST_REPORTS, &mut task).await.is_err() {
-            task.abort();
-            tracing::warn!("the last errors could not be reported within {LAST_REPORTS:?}");
-        }
-    }
-}
-
 /// Nothing is reported: this build cannot.
 #[cfg(not(feature = "sentry"))]
 pub fn start(
     _config: Option<ReportConfig>,
     _metrics: &std::sync::Arc<voicematch_core::metrics::Metrics>,
-) -> Result<Reports, String> {
-    Ok(Reports::default())
+) -> Result<Sending, String> {
+    Ok(Sending::default())
 }

@@ -32,11 +32,11 @@ use crate::{
     http::Public,
     listen::{self, Bound, BoundAddress, Listeners, SocketFile, certificate::Certificate},
     profile::Profiler,
-    report::Reports,
     room_key,
+    sending::Sending,
     shutdown::{self, Shutdown},
     systemd,
-    trace::{Export, Tracer},
+    trace::Tracer,
     workers::Workers,
 };
 use context::Parts;
@@ -64,8 +64,8 @@ pub struct Server {
     /// Where the server that comes after asks.
     hand_over: Option<HandOver>,
     tracer: Option<Arc<Tracer>>,
-    spans: Export,
-    reports: Reports,
+    spans: Sending,
+    reports: Sending,
     #[cfg(feature = "transcribe")]
     transcription: Option<transcribe::Running>,
 }
@@ -336,7 +336,7 @@ impl Server {
         admin.abort();
         upkeep.abort();
         context.close_log.sum_up();
-        tokio::join!(spans.flush(), reports.flush());
+        tokio::join!(spans.flush("spans"), reports.flush("error reports"));
         tracing::info!(closed_at_deadline = closed, "stopped");
         if let Some(why) = refused {
             return Err(ServerError::Cluster(why));

@@ -14,11 +14,7 @@ use std::{
 
 use dashmap::DashMap;
 use hyper::{HeaderMap, Uri};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::sync::mpsc;
 use voicematch_core::{
     metrics::{Metrics, Transport},
     room::{Member, Place},
@@ -30,13 +26,13 @@ use voicematch_protocol::{CloseReason, RoomId, SessionId};
 pub use export::start;
 use traceparent::Parent;
 
+#[cfg(not(feature = "traces"))]
+use crate::sending::Sending;
+
 /// Spans that may wait to be sent, at about 300 bytes each. They are sent each second, so it is also how many may end in a
 /// second: those of more than 2,000 sessions.
 #[cfg(feature = "traces")]
 const MAX_WAITING: usize = 8192;
-
-/// How long the end of the server waits for the last spans.
-const LAST_SPANS: Duration = Duration::from_secs(1);
 
 /// Which sessions are traced, and who is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,32 +102,13 @@ enum Value {
     Seconds(f64),
 }
 
-/// What sends the spans; `None`: there are none.
-#[derive(Default)]
-pub struct Export(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
-
-impl Export {
-    /// Sends the last spans, if that goes fast.
-    pub async fn flush(self) {
-        let Some((stop, mut task)) = self.0 else {
-            return;
-        };
-        // Without a receiver the task has ended already.
-        let _ = stop.send(());
-        if timeout(LAST_SPANS, &mut task).await.is_err() {
-            task.abort();
-            tracing::warn!("the last spans could not be sent within {LAST_SPANS:?}");
-        }
-    }
-}
-
 /// Nobody is told: this build cannot trace.
 #[cfg(not(feature = "traces"))]
 pub fn start(
     _config: Option<&TraceConfig>,
     _metrics: &Arc<Metrics>,
-) -> Result<(Option<Arc<Tracer>>, Export), String> {
-    Ok((None, Export::default()))
+) -> Result<(Option<Arc<Tracer>>, Sending), String> {
+    Ok((None, Sending::default()))
 }
 
 impl Tracer {

@@ -32,7 +32,7 @@ use voicematch_core::{
 };
 use voicematch_protocol::{CloseReason, Criteria, SessionId};
 use voicematch_server::admission::auth::{
-    self, Auth, AuthConfig, Claims, Grant, KeySources, Shown, TokenConfig,
+    Auth, AuthConfig, Claims, Grant, KeySources, Shown, Signer, TokenConfig,
 };
 
 /// The program's own.
@@ -373,7 +373,8 @@ impl Door {
             },
             ..Claims::default()
         };
-        let token = auth::sign(&file, claims, Duration::from_secs(3600)).unwrap();
+        let signer = Signer::load(&file, None).unwrap();
+        let token = signer.sign(claims, Duration::from_secs(3600)).unwrap();
         let config = AuthConfig::Tokens(TokenConfig {
             keys: KeySources {
                 secret: Some(file),

@@ -15,12 +15,15 @@ use tokio::{
 use voicematch_core::metrics::Metrics;
 
 use super::{
-    Dsn, ReportConfig, Reports,
+    Dsn, ReportConfig,
     envelope::Origin,
     layer::{Report, Reporter},
     limiter::Limiter,
 };
-use crate::fetch::{self, Fetch};
+use crate::{
+    fetch::{self, Fetch},
+    sending::Sending,
+};
 
 /// Reports that may wait to be sent: as many as may be sent in an hour.
 const MAX_WAITING: usize = 60;
@@ -34,9 +37,9 @@ const QUIET: Duration = Duration::from_secs(60);
 const CLIENT: &str = concat!("voicematch-server/", env!("CARGO_PKG_VERSION"));
 
 /// Begins to report errors, if that is wanted. To be called inside the runtime that outlives all sessions.
-pub fn start(config: Option<ReportConfig>, metrics: &Arc<Metrics>) -> Result<Reports, String> {
+pub fn start(config: Option<ReportConfig>, metrics: &Arc<Metrics>) -> Result<Sending, String> {
     let Some(ReportConfig { dsn, environment }) = config else {
-        return Ok(Reports::default());
+        return Ok(Sending::default());
     };
     let fetch = Fetch::new(&dsn.url).map_err(|error| format!("--sentry-dsn-file: {error}"))?;
     let (queue, reports) = mpsc::channel(MAX_WAITING);
@@ -64,7 +67,7 @@ pub fn start(config: Option<ReportConfig>, metrics: &Arc<Metrics>) -> Result<Rep
         is_down: false,
     };
     let task = tokio::spawn(sender.run(reports, stopped));
-    Ok(Reports(Some((stop, task))))
+    Ok(Sending::new(stop, task))
 }
 
 struct Sender {

@@ -32,8 +32,11 @@ use tokio::{
 };
 use voicematch_core::metrics::Metrics;
 
-use super::{Export, MAX_WAITING, Span, TraceConfig, Tracer, Value};
-use crate::fetch::{self, Fetch};
+use super::{MAX_WAITING, Span, TraceConfig, Tracer, Value};
+use crate::{
+    fetch::{self, Fetch},
+    sending::Sending,
+};
 
 /// How often spans are sent: who ends one wakes nobody.
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,9 +52,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn start(
     config: Option<&TraceConfig>,
     metrics: &Arc<Metrics>,
-) -> Result<(Option<Arc<Tracer>>, Export), String> {
+) -> Result<(Option<Arc<Tracer>>, Sending), String> {
     let Some(config) = config else {
-        return Ok((None, Export::default()));
+        return Ok((None, Sending::default()));
     };
     let (queue, spans) = mpsc::channel(MAX_WAITING);
     let exporter = Exporter::new(config, metrics.clone())?;
@@ -65,7 +68,7 @@ pub fn start(
     };
     let host = config.endpoint.authority().map(|host| host.host());
     tracing::info!(host, sample = config.sample, "sessions are traced");
-    Ok((Some(Arc::new(tracer)), Export(Some((stop, task)))))
+    Ok((Some(Arc::new(tracer)), Sending::new(stop, task)))
 }
 
 struct Exporter {
