@@ -67,10 +67,12 @@ for text in texts:
     for flag in named:
         check(flag in flags, text, "names", flag)
 
-# What workflows do, scripts do, which also run by hand.
+# What workflows do, scripts do, which also run by hand. What is not ours is named by its commit: a tag may be moved.
 for workflow in (root / ".github/workflows").glob("*"):
     for job in yaml.safe_load(workflow.read_text())["jobs"].values():
         for step in job.get("steps", []):
+            uses = step.get("uses", "./")
+            check(uses.startswith("./") or re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", uses), workflow.name, "uses what may change:", uses)
             if "run" in step:
                 called = step["run"].split()[0]
                 check(step["run"].count("\n") == 0 and os.access(root / called, os.X_OK), workflow.name, "runs no script:", step["run"])
