@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -164,6 +165,9 @@ def starts(given, asked, ready=lambda get: True):
         for name, value in given.items()
     } | {"VOICEMATCH_LISTEN": "127.0.0.1:0", "VOICEMATCH_ADMIN_LISTEN": "127.0.0.1:0"}
     process = subprocess.Popen([server], env=os.environ | mapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Its output ends then, at the latest.
+    limit = threading.Timer(60, process.kill)
+    limit.start()
     try:
         log = []
         for line in process.stdout:
@@ -190,6 +194,7 @@ def starts(given, asked, ready=lambda get: True):
         check(process.wait(10) == 0, "the server does not drain")
         return answers
     finally:
+        limit.cancel()
         process.kill()
 
 
