@@ -68,9 +68,12 @@ def answered(rule):
 def process(prometheus, asked, now, server):
     """What panels say of the process is what the kernel says."""
     for panel, truth, tolerance in [("Resident memory", resident_bytes(server.process), 0.2), ("Descriptors", open_files(server.process), 0.1)]:
-        for labels, value in prometheus.at(now, query_of(asked, "node.json", panel, "{{instance}}")):
-            if labels["instance"] == server.admin and abs(value / truth - 1) > tolerance:
-                yield f"{panel}: the dashboards say {value:g}, the kernel {truth:g}"
+        found = prometheus.at(now, query_of(asked, "node.json", panel, "{{instance}}"))
+        values = [value for labels, value in found if labels.get("instance") == server.admin]
+        if len(values) != 1:
+            yield f"{panel}: {len(values)} series, and not one, of {server.admin} among {[labels for labels, _ in found]}"
+        elif abs(values[0] / truth - 1) > tolerance:
+            yield f"{panel}: the dashboards say {values[0]:g}, the kernel {truth:g}"
 
 
 def every_metric_is_used(prometheus, asked, exposed):

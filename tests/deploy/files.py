@@ -1,5 +1,6 @@
 """What the deployment files say to each other and to the programs. The first argument is a folder with what
 `kubectl kustomize` rendered; it may be written to."""
+import ipaddress
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -52,7 +54,9 @@ helps += "".join(run(server, command, "--help") for command in ("healthcheck", "
 helps += "".join(run(loadtest, command, "--help") for command in ("merge", "report", "compare"))
 variables = set(re.findall(r"\[env: (\w+)", helps))
 flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", helps))
-texts = [f for f in deploy.rglob("*") if f.is_file() and f.suffix != ".json" and not {"secrets", "reports"} & set(f.parts)]
+# What git has: a stack that ran here leaves files of its own below deploy/.
+names = run("git", "-c", f"safe.directory={root}", "-C", root, "ls-files", "-z", "deploy").split("\0")
+texts = [root / name for name in names if name and (root / name).is_file() and not name.endswith(".json")]
 texts += [root / "SECURITY.md", root / "CHANGELOG.md", *(root / ".github/workflows").glob("*")]
 for text in texts:
     for variable in re.findall(r"\b(?:VOICEMATCH|LOADTEST)_[A-Z_]+\b", text.read_text()):
@@ -67,10 +71,12 @@ for text in texts:
     for flag in named:
         check(flag in flags, text, "names", flag)
 
-# What workflows do, scripts do, which also run by hand.
+# What workflows do, scripts do, which also run by hand. What is not ours is named by its commit: a tag may be moved.
 for workflow in (root / ".github/workflows").glob("*"):
     for job in yaml.safe_load(workflow.read_text())["jobs"].values():
         for step in job.get("steps", []):
+            uses = step.get("uses", "./")
+            check(uses.startswith("./") or re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", uses), workflow.name, "uses what may change:", uses)
             if "run" in step:
                 called = step["run"].split()[0]
                 check(step["run"].count("\n") == 0 and os.access(root / called, os.X_OK), workflow.name, "runs no script:", step["run"])
@@ -80,6 +86,9 @@ version = re.search(r'\[workspace\.package\]\nversion = "(.*)"', (root / "Cargo.
 for file in [deploy / "Dockerfile", *deploy.glob("compose*.yaml"), *deploy.glob("kubernetes*/**/kustomization.yaml")]:
     for found in re.findall(r"(?:voicematch-(?:server|loadtest):|newTag: )([\w.]+)", file.read_text()):
         check(found == version, file, "says", found, "but Cargo.toml", version)
+client = [json.loads((root / "server/client" / name).read_text()) for name in ("package.json", "package-lock.json")]
+for found in (client[0]["version"], client[1]["version"], client[1]["packages"][""]["version"]):
+    check(found == version, "server/client says", found, "but Cargo.toml", version)
 
 # Compose.
 compose = yaml.safe_load((deploy / "compose.yaml").read_text())
@@ -119,6 +128,10 @@ database = transcription[host]["environment"]
 check((user, name, port) == (database["POSTGRES_USER"], database["POSTGRES_DB"], "5432"), "DATABASE_URL is not that of", host)
 passwords = (copy / "secrets/postgres.pgpass").read_text().strip().split(":")
 check(passwords[3:] == [user, (copy / "secrets/postgres.password").read_text().strip()], "the server has another password")
+# A published port has one kind of addresses: where a network has no IPv6, Docker's gateway would stand for all who come over it.
+for name, service in [(name, service) for file in (compose, *added.values()) for name, service in file["services"].items()]:
+    for port in service.get("ports", []):
+        check(re.match(r"(0\.0\.0\.0|127\.0\.0\.1):\d+(-\d+)?:", port), name, "publishes", port, "for IPv6 too")
 boards = {pathlib.PurePath(v.split(":")[0]).name for v in compose["services"]["grafana"]["volumes"] if "/dashboards/" in v}
 check(boards >= {f.name for f in (root / "dashboards").glob("*.json")}, "Grafana does not get every dashboard")
 # In the first as many as compose.yaml has, in the second those of compose.cluster.yaml too.
@@ -162,6 +175,9 @@ def starts(given, asked, ready=lambda get: True):
         for name, value in given.items()
     } | {"VOICEMATCH_LISTEN": "127.0.0.1:0", "VOICEMATCH_ADMIN_LISTEN": "127.0.0.1:0"}
     process = subprocess.Popen([server], env=os.environ | mapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # Its output ends then, at the latest.
+    limit = threading.Timer(60, process.kill)
+    limit.start()
     try:
         log = []
         for line in process.stdout:
@@ -188,6 +204,7 @@ def starts(given, asked, ready=lambda get: True):
         check(process.wait(10) == 0, "the server does not drain")
         return answers
     finally:
+        limit.cancel()
         process.kill()
 
 
@@ -211,6 +228,11 @@ check(set(re.findall(r"(?m)^    server (\S+ \S+)$", proxied)) == {f"{n} {n}:{por
 check(re.search(r"bind :(\d+)\n", proxied)[1] == cluster["proxy"]["ports"][0].split(":")[-1], "the proxy's port is not published")
 subnet = added["cluster"]["networks"]["proxied"]["ipam"]["config"][0]["subnet"]
 check(joined["VOICEMATCH_TRUSTED_PROXY"] == subnet, "the proxy is not trusted")
+# Over another network the proxy would come from an address that is not trusted, and all users would be one.
+networks_of = lambda name: {n for file in (compose["services"], cluster) for n in file.get(name, {}).get("networks", [])}
+for name in nodes:
+    shared = networks_of(name) & networks_of("proxy")
+    check(shared == {"proxied"}, "the proxy reaches", name, "over", *shared)
 run("haproxy", "-c", "-f", deploy / "proxies/haproxy.cluster.cfg")
 
 # The engine takes its configuration, and the servers come in, by the names that compose and Kubernetes give them, with their rights.
@@ -308,6 +330,15 @@ script = script.replace("/etc/turnserver.conf", str(deploy / "turnserver.conf"))
 conf = script.rsplit("exec ", 1)[0]
 subprocess.run(["/bin/sh", "-c", conf], check=True, env=os.environ | env_of(coturn))
 conf = (tmp / "turnserver.conf").read_text()
+# Nothing that is not the internet's is reached through it, over neither kind of addresses.
+denied = [[ipaddress.ip_address(end) for end in ends.split("-")] for ends in re.findall(r"(?m)^denied-peer-ip=(.+)", conf)]
+for peer in ("0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "169.254.169.254", "172.31.250.2", "192.0.0.8", "192.168.1.1", "198.18.0.1",
+             "198.19.255.255", "::", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "fc00::1", "fd12:3456::1", "fe80::1", "febf::1"):  # fmt: skip
+    address = ipaddress.ip_address(peer)
+    check(any(a.version == address.version and a <= address <= b for a, b in denied), "coturn relays to", peer)
+for peer in ("1.1.1.1", "9.9.9.9", "172.32.0.1", "192.0.1.1", "2001:4860:4860::8888", "2606:4700:4700::1111"):
+    address = ipaddress.ip_address(peer)
+    check(not any(a.version == address.version and a <= address <= b for a, b in denied), "coturn does not relay to", peer)
 check("static-auth-secret=" + (copy / "secrets/turn.secret").read_text().strip() in conf, "coturn does not get the secret")
 # On loopback, at a port of its own.
 conf = re.sub("(?m)^(listening-port|external-ip|pidfile|userdb)=.*", "", conf) + (
@@ -318,5 +349,5 @@ time.sleep(1.5)
 alive = process.poll() is None
 process.terminate()
 said = process.communicate(timeout=10)[0]
-bad = [line for line in said.splitlines() if re.search(r"Bad configuration|Unknown|unrecognized|invalid", line, re.I)]
+bad = [line for line in said.splitlines() if re.search(r"Bad configuration|Unknown|unrecognized|invalid|Wrong address", line, re.I)]
 check(alive and not bad, "coturn:", *(bad or [said]))
