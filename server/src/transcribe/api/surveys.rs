@@ -14,7 +14,7 @@ use voicematch_transcribe::{
     },
 };
 
-use super::{Answer, Call, Caller, Problem, Refused};
+use super::{Answer, Call, Caller, Problem, Refused, sessions};
 use crate::transcribe::{Opens, Transcribe};
 
 /// An interview to be begun
@@ -25,7 +25,7 @@ pub(super) struct Begin {
     respondent: Option<String>,
     /// Language of the texts, such as "de"; the first of the survey if it is left out
     language: Option<String>,
-    /// The transcription session in which the interview is held
+    /// The transcription session in which the interview is held; it needs the right `surveys` or `sessions`, or that session's token
     session: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn begin(
         return Err(no_right());
     }
     let session = match &begin.session {
-        Some(slug) => Some(transcribe.sessions.stored_view(slug).await?.row.id),
+        Some(slug) => Some(sessions::held_in(transcribe, caller, slug).await?),
         None => None,
     };
     let respondent = begin.respondent.map(Name::try_from).transpose();
