@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     record::{Interview, Record, RowId},
     store::Store,
+    time::wall_ms,
 };
 
 /// Respondents who begin at the same time wait for one another if they share one of these locks.
@@ -155,7 +156,7 @@ impl Engine {
             session_id: session,
             respondent: respondent.map(String::from),
             language: offered.survey.language(language).to_owned(),
-            started_ms: now_ms(),
+            started_ms: wall_ms(),
             ended_ms: None,
         };
         let inner = Arc::clone(&self.inner);
@@ -231,13 +232,6 @@ async fn finish<T>(task: tokio::task::JoinHandle<Result<T, ToolError>>) -> Resul
     task.await.unwrap_or(Err(ToolError::StorageUnavailable))
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Inner {
     async fn start(&self, interview: Interview) -> Result<Started, ToolError> {
         let Some(offered) = self.surveys.get(&interview.survey_id) else {
@@ -259,7 +253,7 @@ impl Inner {
         }
         let slot = self
             .interviews
-            .make(interview.id, self.limits.interviews, &*self.log)?;
+            .get(interview.id, self.limits.interviews, &*self.log)?;
         let mut held = slot.lock().await;
         let mut records = vec![Record::Interview(interview.clone())];
         if !offered.stored.load(Relaxed) {
@@ -341,7 +335,7 @@ impl Inner {
         else {
             return Err(ToolError::StorageUnavailable);
         };
-        match answer(state, attempts, &tool, now_ms()) {
+        match answer(state, attempts, &tool, wall_ms()) {
             Ok(Outcome::Reply(result)) => Ok(result),
             Ok(Outcome::Store(record)) => {
                 let inner = Arc::clone(self);
