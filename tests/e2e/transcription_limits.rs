@@ -4,14 +4,23 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
-use crate::support::{
-    TestServer, becomes, eventually,
-    hearing::Hearing,
-    http,
-    jwt::Folder,
-    sqlite,
-    talk::{Part, Talk, ask},
+use crate::{
+    support::{
+        TestServer, becomes, eventually,
+        hearing::Hearing,
+        http,
+        jwt::Folder,
+        sqlite,
+        talk::{Part, Talk, ask},
+        within,
+    },
+    surveys::SURVEY,
 };
 
 const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=1s";
@@ -264,4 +273,72 @@ async fn a_transcript_that_is_too_long_for_one_answer_says_where_the_rest_is() {
     assert_eq!(rest.header("link"), None);
     let lines = [first, rest].map(|answer| answer.text().lines().count());
     assert_eq!(lines, [200_000, 150]);
+}
+
+#[tokio::test]
+async fn answers_that_are_too_many_for_one_file_say_where_the_rest_is() {
+    let folder = Folder::new("many-answers");
+    let survey = folder.write("mobility.toml", SURVEY);
+    let server = server(&folder, &["--survey", &survey]).await;
+    let database = folder.path("state/transcripts.db");
+    sqlite::ask(
+        &database,
+        "INSERT INTO survey_sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2001) \
+         SELECT i, 'mobility', 1, NULL, NULL, 'en', 0, NULL FROM n",
+    );
+    sqlite::ask(
+        &database,
+        "INSERT INTO answers WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) \
+         SELECT s.id, 'use', i, 'r' || i, '3', NULL, i FROM survey_sessions s, n",
+    );
+    let path = "/api/surveys/mobility/answers.jsonl";
+    let first = http::get(server.admin, path).await;
+    let rest = format!("{path}?after=2000");
+    assert_eq!(
+        first.header("link"),
+        Some(&*format!("<{rest}>; rel=\"next\""))
+    );
+    let rest = http::get(server.admin, &rest).await;
+    assert_eq!(rest.header("link"), None);
+    let lines = [first, rest].map(|answer| answer.text().lines().count());
+    assert_eq!(lines, [200_000, 100]);
+    let wrong = http::get(server.admin, &format!("{path}?after=x")).await;
+    assert_eq!(wrong.status, 400);
+}
+
+#[tokio::test]
+async fn files_that_nobody_reads_are_only_a_few_in_memory() {
+    let folder = Folder::new("unread");
+    let server = server(&folder, &[]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    // 20 MB: more than the buffers of a connection hold.
+    sqlite::ask(
+        &folder.path("state/transcripts.db"),
+        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, hex(zeroblob(1000)), NULL, 0 FROM n, sessions",
+    );
+    let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
+    let asks = async || {
+        let mut socket = TcpStream::connect(server.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        socket
+    };
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let mut socket = asks().await;
+        let mut head = [0; 12];
+        within("a head", socket.read_exact(&mut head))
+            .await
+            .unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        unread.push(socket);
+    }
+    let mut next = asks().await;
+    let mut head = [0; 12];
+    let early = timeout(Duration::from_millis(500), next.read(&mut head)).await;
+    assert!(early.is_err(), "a fifth file is there: {early:?}");
+    unread.pop();
+    within("a head", next.read_exact(&mut head)).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
 }

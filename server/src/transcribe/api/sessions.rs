@@ -11,7 +11,10 @@ use voicematch_transcribe::{
     sessions::{NewParticipant, NewSession, Refusal, View},
 };
 
-use super::{Answer, Caller, Problem, Refused};
+use super::{
+    Answer, Caller, Problem, Refused,
+    exports::{self, Place},
+};
 use crate::transcribe::{Opens, Transcribe};
 
 /// Segments that are read at once for a transcript, and in all.
@@ -290,20 +293,11 @@ pub(super) async fn transcript(
             "a transcript is transcript.json, transcript.txt, transcript.srt or transcript.vtt",
         ));
     };
-    let after = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("after="));
-    let after = after.map(str::parse::<i64>).transpose().map_err(|_| {
-        Refusal::new(
-            TranscribeError::BadMessage,
-            "after is the number of a segment, as in after=41",
-        )
-    })?;
-    // A transcript is made in memory: a few at a time.
-    let _permit = transcribe.exports.acquire().await;
+    let after = exports::after(query)?;
+    let place = Place::wait_for(transcribe).await?;
     let session = transcribe.sessions.stored_view(slug).await?;
     is_of(caller, &session)?;
-    let (id, mut at) = (session.row.id, after.unwrap_or(0));
+    let (id, mut at) = (session.row.id, after);
     let mut segments = Vec::new();
     let next = loop {
         let page = transcribe.store.segments(id, at, PAGE).await?;
@@ -318,13 +312,15 @@ pub(super) async fn transcript(
     let people: Vec<_> = people.map(|(person, _)| person.clone()).collect();
     let tracks = transcribe.store.tracks(id).await?;
     let speakers = Speakers::new(&tracks, &people);
+    let path = format!("/api/sessions/{slug}/{file}");
+    let file = export::write(format, &session.row, segments, next, &speakers);
     Ok(Answer {
         status: StatusCode::OK,
         content_type: format.content_type(),
-        body: export::write(format, &session.row, segments, next, &speakers).into(),
+        body: place.filled_with(file),
         allow: None,
         location: None,
-        link: next.map(|at| format!("</api/sessions/{slug}/{file}?after={at}>; rel=\"next\"")),
+        link: next.map(|at| exports::rest(&path, at)),
         retry_after: None,
     })
 }
