@@ -10,17 +10,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    support::{
-        TestServer, becomes, eventually,
-        hearing::Hearing,
-        http,
-        jwt::Folder,
-        sqlite,
-        talk::{Part, Talk, ask},
-        within,
-    },
-    surveys::SURVEY,
+use crate::support::{
+    TestServer, becomes, eventually,
+    hearing::Hearing,
+    http,
+    jwt::Folder,
+    sqlite,
+    talk::{Part, Talk, ask},
+    within,
 };
 
 const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=1s";
@@ -276,46 +273,15 @@ async fn a_transcript_that_is_too_long_for_one_answer_says_where_the_rest_is() {
 }
 
 #[tokio::test]
-async fn answers_that_are_too_many_for_one_file_say_where_the_rest_is() {
-    let folder = Folder::new("many-answers");
-    let survey = folder.write("mobility.toml", SURVEY);
-    let server = server(&folder, &["--survey", &survey]).await;
-    let database = folder.path("state/transcripts.db");
-    sqlite::ask(
-        &database,
-        "INSERT INTO survey_sessions WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2001) \
-         SELECT i, 'mobility', 1, NULL, NULL, 'en', 0, NULL FROM n",
-    );
-    sqlite::ask(
-        &database,
-        "INSERT INTO answers WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) \
-         SELECT s.id, 'use', i, 'r' || i, '3', NULL, i FROM survey_sessions s, n",
-    );
-    let path = "/api/surveys/mobility/answers.jsonl";
-    let first = http::get(server.admin, path).await;
-    let rest = format!("{path}?after=2000");
-    assert_eq!(
-        first.header("link"),
-        Some(&*format!("<{rest}>; rel=\"next\""))
-    );
-    let rest = http::get(server.admin, &rest).await;
-    assert_eq!(rest.header("link"), None);
-    let lines = [first, rest].map(|answer| answer.text().lines().count());
-    assert_eq!(lines, [200_000, 100]);
-    let wrong = http::get(server.admin, &format!("{path}?after=x")).await;
-    assert_eq!(wrong.status, 400);
-}
-
-#[tokio::test]
 async fn files_that_nobody_reads_are_only_a_few_in_memory() {
     let folder = Folder::new("unread");
     let server = server(&folder, &[]).await;
     let talk = Talk::create(&server, json!({})).await;
-    // 20 MB: more than the buffers of a connection hold.
+    // 10 MB: more than the buffers of a connection hold.
     sqlite::ask(
         &folder.path("state/transcripts.db"),
-        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
-         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, hex(zeroblob(1000)), NULL, 0 FROM n, sessions",
+        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
+         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, hex(zeroblob(2500)), NULL, 0 FROM n, sessions",
     );
     let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
     let asks = async || {

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -29,7 +29,6 @@ use super::{
 use crate::{
     record::{Interview, Record, RowId},
     store::Store,
-    time::wall_ms,
 };
 
 /// Respondents who begin at the same time wait for one another if they share one of these locks.
@@ -156,7 +155,7 @@ impl Engine {
             session_id: session,
             respondent: respondent.map(String::from),
             language: offered.survey.language(language).to_owned(),
-            started_ms: wall_ms(),
+            started_ms: now_ms(),
             ended_ms: None,
         };
         let inner = Arc::clone(&self.inner);
@@ -230,6 +229,13 @@ impl Engine {
 /// The result of a task that nobody can cancel.
 async fn finish<T>(task: tokio::task::JoinHandle<Result<T, ToolError>>) -> Result<T, ToolError> {
     task.await.unwrap_or(Err(ToolError::StorageUnavailable))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Inner {
@@ -335,7 +341,7 @@ impl Inner {
         else {
             return Err(ToolError::StorageUnavailable);
         };
-        match answer(state, attempts, &tool, wall_ms()) {
+        match answer(state, attempts, &tool, now_ms()) {
             Ok(Outcome::Reply(result)) => Ok(result),
             Ok(Outcome::Store(record)) => {
                 let inner = Arc::clone(self);
