@@ -119,7 +119,7 @@ impl Speakers {
                 return Err(Problem::new(format!("{ready} of {count} speakers came in")));
             }
             let told = &mut speakers.told;
-            speakers.users.look(|speaker, _, event| {
+            speakers.users.look(|_, speaker, event| {
                 told.note(speaker, &event);
                 ready += usize::from(matches!(event, Event::Text(_)));
             })?;
@@ -136,7 +136,7 @@ impl Speakers {
             self.due += CHUNK / self.count as u64;
         }
         let told = &mut self.told;
-        self.users.wait(Duration::ZERO, |speaker, _, event| {
+        self.users.wait(Duration::ZERO, |_, speaker, event| {
             told.note(speaker, &event)
         })
     }
