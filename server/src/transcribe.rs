@@ -72,7 +72,7 @@ pub struct TranscribeConfig {
     pub workers: usize,
 }
 
-/// Transcripts that are made at the same time.
+/// Transcripts and files of answers that are made, or on their way to who has asked for them, at the same time.
 const MAX_EXPORTS: usize = 4;
 
 /// How long the database may take for what is left at the end.
@@ -89,7 +89,7 @@ pub struct Transcribe {
     transcribes: bool,
     bridges: Option<Bridges>,
     provider_key: Option<PathBuf>,
-    exports: Semaphore,
+    exports: Arc<Semaphore>,
     #[cfg(feature = "mcp")]
     mcp: voicematch_transcribe::survey::mcp::McpService,
     metrics: Arc<Metrics>,
@@ -354,7 +354,7 @@ impl Transcribe {
             transcribes: provider.is_some(),
             bridges,
             provider_key: config.provider_key,
-            exports: Semaphore::new(MAX_EXPORTS),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             metrics,
             storage_metrics,
             handle,

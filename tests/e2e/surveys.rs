@@ -179,6 +179,13 @@ async fn an_interview_goes_its_way_and_each_answer_is_stored_once() {
         ]
     );
     assert!(stored.iter().all(|line| line["respondent"] == "ann"));
+    // Who has read so far asks for the interviews behind it.
+    for (after, status, lines) in [("0", 200, 3), (&*ann.0, 200, 0), ("x", 400, 1)] {
+        let path = format!("/api/surveys/mobility/answers.jsonl?after={after}");
+        let answer = http::get(held.server.admin, &path).await;
+        let found = (answer.status, answer.text().lines().count());
+        assert_eq!(found, (status, lines), "{after}");
+    }
 }
 
 /// Says an answer; `None`: the server was gone before it had replied.

@@ -297,14 +297,16 @@ async fn a_session_says_who_receives_its_transcript() {
             if *receives {
                 hear(part, &said).await;
             } else {
-                let message = part.expect("pong").await;
-                assert_eq!(message["type"], "pong");
-                part.send(json!({"type": "ping"})).await;
-                loop {
+                // What came together with a ping is told behind its pong.
+                let mut pongs = 0;
+                while pongs < 2 {
                     let message = part.next().await.unwrap();
-                    assert_ne!(message["type"], "final", "{deliver}");
-                    if message["type"] == "pong" {
-                        break;
+                    let kind = message["type"].as_str().unwrap();
+                    let is_said = ["partial", "final", "gap", "stored", "lost"].contains(&kind);
+                    assert!(!is_said, "{deliver}: {message}");
+                    if kind == "pong" {
+                        pongs += 1;
+                        part.send(json!({"type": "ping"})).await;
                     }
                 }
             }
@@ -368,8 +370,9 @@ async fn bad_audio_costs_its_sender_only() {
     let measured = error["measured_hz"].as_u64().unwrap();
     // A busy machine sends more slowly than it means to.
     assert!((17_000..=60_000).contains(&measured), "{measured}");
-    bad.audio(vec![0; 10_000_000]).await;
-    assert_eq!(bad.closed().await.unwrap_or(1009), 1009);
+    // So little more than may be that it is written before the server closes.
+    assert!(bad.audio(vec![0; 70_000]).await);
+    assert_eq!(bad.closed().await, Some(1009));
 
     let said = good.say(2, 15).await;
     good.send(json!({"type": "stop"})).await;

@@ -293,6 +293,56 @@ async fn anybody_begins_an_open_survey_and_goes_on_with_their_own_interview_only
     assert_eq!(status, 403, "open is who may begin, not who may read");
 }
 
+#[tokio::test]
+async fn who_holds_an_interview_in_a_session_takes_part_in_it() {
+    let folder = Folder::new("survey-held-in");
+    let open = format!("open = true\n{SURVEY}");
+    let (secret, _) = folder.secret();
+    let server = server(&folder, &open, &["--jwt-secret-file", &secret]).await;
+    let tea = Talk::create(&server, json!({"slug": "tea"})).await;
+    let (_, ann) = tea.join(&server, "ann", "speaker").await;
+    let other = Talk::create(&server, json!({"slug": "coffee"})).await;
+    let begin = async |token: &str, slug: &str| {
+        let path = "/api/surveys/mobility/sessions";
+        ask(
+            &server,
+            "POST",
+            path,
+            Some(token),
+            &json!({"session": slug}),
+        )
+        .await
+    };
+    let (_, stranger) = begin("", "none").await;
+    assert_eq!(
+        stranger["code"], "role_forbidden",
+        "nor is it said which there are"
+    );
+    let interview = ask(
+        &server,
+        "POST",
+        "/api/surveys/mobility/sessions",
+        Some(""),
+        &json!({}),
+    )
+    .await;
+    let interview = interview.1["token"].as_str().unwrap();
+    for token in ["", &other.host, interview, &of_app("backend", &[])] {
+        let (status, refused) = begin(token, "tea").await;
+        assert_eq!((status, &refused["code"]), (403, &json!("role_forbidden")));
+    }
+    let [sessions, surveys] = ["sessions", "surveys"].map(|right| of_app("backend", &[right]));
+    for token in [&tea.host, &ann, &sessions, &surveys] {
+        let (status, begun) = begin(token, "tea").await;
+        assert_eq!(status, 201, "{begun}");
+    }
+    // Nor does a token of an earlier session of that name.
+    let gone = ask(&server, "DELETE", "/api/sessions/tea", None, &Value::Null).await;
+    assert_eq!(gone.0, 200);
+    Talk::create(&server, json!({"slug": "tea"})).await;
+    assert_eq!(begin(&tea.host, "tea").await.0, 403);
+}
+
 /// The answer to a handshake at `/transcribe` with this token and these header lines.
 async fn shake(server: &TestServer, token: &str, more: &str) -> Response {
     let mut socket = RawSocket::connect(server).await;

@@ -1,10 +1,7 @@
 //! One server numbers the segments of a session, and another one takes it up when that one has written all of it.
 
-use std::time::Duration;
-
 use rustix::process::Signal;
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use serde_json::json;
 
 use crate::support::{
     TestServer, binary,
@@ -15,46 +12,6 @@ use crate::support::{
 
 /// Finals late, so that the last words come with the drain.
 const FAKE: &str = "fake:?delay=10ms&final=5s";
-
-/// Connects as soon as the server has the session.
-async fn come_back(server: &TestServer, token: &str, query: &str) -> Part {
-    let begun = Instant::now();
-    loop {
-        let part = Part::connect(server, token, query).await.unwrap();
-        if part.ready["type"] == "ready" {
-            return part;
-        }
-        let code = part.ready["code"].as_str().unwrap();
-        assert!(["draining", "session_elsewhere"].contains(&code), "{code}");
-        assert!(begun.elapsed() < Duration::from_secs(60), "never");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The words of all segments that are stored, whose numbers have no hole.
-async fn stored(talk: &Talk, server: &TestServer) -> Vec<String> {
-    let file = talk.transcript(server, "transcript.json").await;
-    let file: Value = serde_json::from_str(&file).unwrap();
-    let mut segments = file["segments"].as_array().unwrap().clone();
-    segments.sort_by_key(|segment| segment["seq"].as_u64());
-    for (index, segment) in segments.iter().enumerate() {
-        assert_eq!(segment["seq"], index + 1, "{file}");
-    }
-    let texts = segments.iter().map(|segment| segment["text"].as_str());
-    words(texts.map(Option::unwrap))
-}
-
-/// Says something as a recording.
-async fn say(speaker: &mut Part, chunks: u32) -> Vec<String> {
-    speaker
-        .send(json!({"type": "start", "live": false, "ack": "each"}))
-        .await;
-    let said = speaker.say(1, chunks).await;
-    for _ in 0..chunks {
-        speaker.expect("audio_ack").await;
-    }
-    said
-}
 
 #[tokio::test]
 async fn a_session_goes_on_at_the_server_that_takes_the_place_with_each_word_once() {
@@ -68,7 +25,7 @@ async fn a_session_goes_on_at_the_server_that_takes_the_place_with_each_word_onc
     let mut speaker = Part::connect(&server, &ann, "").await.unwrap();
     let (mut said, mut heard, mut last) = (Vec::new(), Vec::new(), 0);
     for _ in 0..3 {
-        said.extend(say(&mut speaker, 17).await);
+        said.extend(speaker.record(17).await);
         let next = place.start_with(&flags).await;
         // The last words come before the end.
         let code = loop {
@@ -83,11 +40,13 @@ async fn a_session_goes_on_at_the_server_that_takes_the_place_with_each_word_onc
         };
         assert_eq!((code, &heard), (Some(4000), &said));
         assert_eq!(speaker.closed().await, Some(4000));
-        host = come_back(&next, &talk.host, &format!("?after={last}")).await;
+        let query = format!("?after={last}");
+        (host, _) = Part::come_back(&next, &talk.host, &query).await;
         let chunk = speaker.next_chunk();
-        speaker = come_back(&next, &ann, "").await;
+        (speaker, _) = Part::come_back(&next, &ann, "").await;
         speaker.begin_at(chunk);
-        assert_eq!(stored(&talk, &next).await, said);
+        let numbers: Vec<u64> = (1..=last).collect();
+        assert_eq!(talk.stored(&next).await, (numbers, said.clone()));
         server = next;
     }
     drop(server);
@@ -117,13 +76,13 @@ async fn a_session_of_a_server_that_is_lost_with_its_disk_is_free_when_its_lease
     );
     let talk = Talk::create(&first, json!({})).await;
     let mut host = Part::connect(&first, &talk.host, "").await.unwrap();
-    let said = say(&mut host, 10).await;
+    let said = host.record(10).await;
     let mut stranger = Part::connect(&second, &talk.host, "").await.unwrap();
     assert_eq!(stranger.ready["code"], "session_elsewhere");
     assert_eq!(stranger.closed().await, Some(4000));
     host.send(json!({"type": "pause"})).await;
     while host.expect("stored").await["through"] == 0 {}
     first.process.signal(Signal::KILL);
-    let mut host = come_back(&second, &talk.host, "?after=0").await;
+    let (mut host, _) = Part::come_back(&second, &talk.host, "?after=0").await;
     assert_eq!(words(host.expect("final").await["text"].as_str()), said);
 }

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use voicematch_test_postgres::Postgres;
 
 use crate::{
@@ -103,45 +102,6 @@ fn at(url: &str) -> SocketAddr {
     url.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-/// Connects as soon as the server has the session.
-async fn come(server: &TestServer, token: &str, query: &str) -> (Part, Duration) {
-    let begun = Instant::now();
-    loop {
-        let part = Part::connect(server, token, query).await.unwrap();
-        if part.ready["type"] == "ready" {
-            return (part, begun.elapsed());
-        }
-        assert!(begun.elapsed() < 2 * PATIENCE, "never: {}", part.ready);
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Says something as a recording.
-async fn say(speaker: &mut Part, chunks: u32) -> Vec<String> {
-    speaker
-        .send(json!({"type": "start", "live": false, "ack": "each"}))
-        .await;
-    let said = speaker.say(1, chunks).await;
-    for _ in 0..chunks {
-        speaker.expect("audio_ack").await;
-    }
-    said
-}
-
-/// The numbers and words of all segments that a server exports.
-async fn stored(talk: &Talk, server: &TestServer) -> (Vec<u64>, Vec<String>) {
-    let file = talk.transcript(server, "transcript.json").await;
-    let file: Value = serde_json::from_str(&file).unwrap();
-    let mut segments = file["segments"].as_array().unwrap().clone();
-    segments.sort_by_key(|segment| segment["seq"].as_u64());
-    let numbers = segments.iter().map(|segment| segment["seq"].as_u64());
-    let texts = segments.iter().map(|segment| segment["text"].as_str());
-    (
-        numbers.map(Option::unwrap).collect(),
-        words(texts.map(Option::unwrap)),
-    )
-}
-
 /// Waits until all that was told is stored.
 async fn all_stored(host: &mut Part, last: u64) {
     while host.expect("stored").await["through"] != last {}
@@ -186,14 +146,14 @@ async fn who_comes_to_another_server_is_told_where_the_session_is_and_speaks_the
     }
     let url = moved(&b.server, &ann).await;
     let mut speaker = Part::connect_to(at(&url), &ann, "").await.unwrap();
-    let said = say(&mut speaker, 17).await;
+    let said = speaker.record(17).await;
     speaker.send(json!({"type": "stop"})).await;
     let told = host.expect("final").await;
     assert_eq!(words(told["text"].as_str()), said);
     all_stored(&mut host, 1).await;
 
     // What only the database knows any server answers.
-    assert_eq!(stored(&talk, &b.server).await, (vec![1], said));
+    assert_eq!(talk.stored(&b.server).await, (vec![1], said));
     let own = Some(&*talk.host);
     let shown = format!("/api/sessions/{}", talk.slug);
     for (method, path) in [
@@ -250,11 +210,11 @@ async fn a_session_that_all_have_left_is_where_its_host_comes_next() {
     let (mut said, mut last) = (Vec::new(), 0);
     let mut chunk = 0;
     for (here, there) in [(&a, &b), (&b, &a), (&a, &b)] {
-        let (mut host, _) = come(&here.server, &talk.host, "").await;
+        let (mut host, _) = Part::come_back(&here.server, &talk.host, "").await;
         assert_eq!(host.ready["next_seq"], last + 1);
         host.begin_at(chunk);
         assert_eq!(moved(&there.server, &talk.host).await, here.url());
-        said.extend(say(&mut host, 7).await);
+        said.extend(host.record(7).await);
         chunk = host.next_chunk();
         // Text comes when the audio has ended; the host leaves before.
         host.send(json!({"type": "pause"})).await;
@@ -266,7 +226,7 @@ async fn a_session_that_all_have_left_is_where_its_host_comes_next() {
         .await;
     }
     let numbers: Vec<u64> = (1..=last).collect();
-    assert_eq!(stored(&talk, &b.server).await, (numbers, said));
+    assert_eq!(talk.stored(&b.server).await, (numbers, said));
     // Who joins over HTTP alone does not keep it there.
     talk.join(&a.server, "ann", "speaker").await;
     let (_, ann) = {
@@ -276,7 +236,7 @@ async fn a_session_that_all_have_left_is_where_its_host_comes_next() {
         .await;
         talk.join(&b.server, "ann", "speaker").await
     };
-    let (speaker, _) = come(&b.server, &ann, "").await;
+    let (speaker, _) = Part::come_back(&b.server, &ann, "").await;
     assert_eq!(speaker.ready["role"], "speaker");
 }
 
@@ -286,8 +246,8 @@ async fn a_killed_servers_sessions_go_on_elsewhere_after_the_lease_and_a_drained
     let (a, b) = (cluster.node("a").await, cluster.node("b").await);
     let mut c = cluster.node("c").await;
     let talk = Talk::create(&a.server, json!({})).await;
-    let (mut host, _) = come(&a.server, &talk.host, "").await;
-    let mut said = say(&mut host, 17).await;
+    let (mut host, _) = Part::come_back(&a.server, &talk.host, "").await;
+    let mut said = host.record(17).await;
     host.send(json!({"type": "pause"})).await;
     host.expect("final").await;
     all_stored(&mut host, 1).await;
@@ -301,7 +261,7 @@ async fn a_killed_servers_sessions_go_on_elsewhere_after_the_lease_and_a_drained
         a.url(),
         "by its last word"
     );
-    let (mut host, waited) = come(&b.server, &talk.host, "?after=0").await;
+    let (mut host, waited) = Part::come_back(&b.server, &talk.host, "?after=0").await;
     eprintln!("{} ms after the kill", waited.as_millis());
     assert!(waited <= LEASE + PATIENCE, "{waited:?}");
     assert_eq!(host.ready["next_seq"], 2);
@@ -311,7 +271,7 @@ async fn a_killed_servers_sessions_go_on_elsewhere_after_the_lease_and_a_drained
         (&replayed["seq"], &replayed["replayed"]),
         (&json!(1), &json!(true))
     );
-    said.extend(say(&mut host, 7).await);
+    said.extend(host.record(7).await);
 
     // The last words are transcribed before it ends.
     let chunk = host.next_chunk();
@@ -321,18 +281,18 @@ async fn a_killed_servers_sessions_go_on_elsewhere_after_the_lease_and_a_drained
         said[17..]
     );
     assert_eq!(host.closed().await, Some(4000));
-    let (mut host, waited) = come(&c.server, &talk.host, "").await;
+    let (mut host, waited) = Part::come_back(&c.server, &talk.host, "").await;
     assert!(
         waited < LEASE,
         "{waited:?}: at once, and not when a lease is over"
     );
     assert_eq!(host.ready["next_seq"], 3);
     host.begin_at(chunk);
-    said.extend(say(&mut host, 7).await);
+    said.extend(host.record(7).await);
     host.send(json!({"type": "stop"})).await;
     let ended = host.expect("ended").await;
     assert_eq!(ended["segments"], 3, "{ended}");
-    assert_eq!(stored(&talk, &c.server).await, (vec![1, 2, 3], said));
+    assert_eq!(talk.stored(&c.server).await, (vec![1, 2, 3], said));
     c.server.process.signal(Signal::TERM);
     assert_eq!(c.server.process.exit_code().await, Some(0));
 }
@@ -342,22 +302,30 @@ async fn a_server_that_was_stopped_for_longer_than_its_lease_numbers_nothing_any
     let cluster = Cluster::new("stopped").await;
     let (a, b) = (cluster.node("a").await, cluster.node("b").await);
     let talk = Talk::create(&a.server, json!({})).await;
-    let (mut old, _) = come(&a.server, &talk.host, "").await;
-    let mut said = say(&mut old, 7).await;
+    let (mut old, _) = Part::come_back(&a.server, &talk.host, "").await;
+    let mut said = old.record(7).await;
     old.send(json!({"type": "pause"})).await;
     all_stored(&mut old, 1).await;
     a.server.process.signal(Signal::STOP);
-    let (mut host, _) = come(&b.server, &talk.host, "").await;
+    let (mut host, _) = Part::come_back(&b.server, &talk.host, "").await;
+    // It will read this when it goes on.
+    old.say(1, 7).await;
     host.begin_at(old.next_chunk());
     a.server.process.signal(Signal::CONT);
     // It looks at its leases, and sends its own away.
     let url = old.expect("moved").await["url"].clone();
     assert_eq!(url, b.url());
     assert_eq!(old.closed().await, Some(4005));
-    said.extend(say(&mut host, 7).await);
+    said.extend(host.record(7).await);
     host.send(json!({"type": "stop"})).await;
     host.expect("ended").await;
-    assert_eq!(stored(&talk, &a.server).await, (vec![1, 2], said));
+    assert_eq!(talk.stored(&a.server).await, (vec![1, 2], said));
+    // Nor did it try to.
+    for server in [&a.server, &b.server] {
+        let rejected = r#"reason="rejected""#;
+        let rejected = server.metric("transcribe_records_dropped_total", rejected);
+        assert_eq!(rejected.await, 0.0);
+    }
 }
 
 #[tokio::test]
@@ -366,7 +334,7 @@ async fn a_server_without_an_address_asks_for_patience() {
     let a = cluster.start("a", &[]).await;
     let b = cluster.node("b").await;
     let talk = Talk::create(&a, json!({})).await;
-    let (host, _) = come(&a, &talk.host, "").await;
+    let (host, _) = Part::come_back(&a, &talk.host, "").await;
     let mut part = Part::connect(&b.server, &talk.host, "").await.unwrap();
     assert_eq!(part.ready["code"], "session_elsewhere", "{}", part.ready);
     assert_eq!(part.closed().await, Some(4000));
@@ -380,7 +348,7 @@ async fn a_server_without_an_address_asks_for_patience() {
     let silent = r#"result="elsewhere""#;
     assert_eq!(b.server.metric("transcribe_moved_total", silent).await, 2.0);
     host.close(1000).await;
-    come(&b.server, &talk.host, "").await;
+    Part::come_back(&b.server, &talk.host, "").await;
 }
 
 #[tokio::test]

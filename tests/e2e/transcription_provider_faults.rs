@@ -318,6 +318,7 @@ async fn silence_is_no_speech_and_a_pause_costs_nothing() {
     let sent = server.metric("transcribe_audio_seconds_total", "").await;
     assert!((sent - 30.0).abs() < 0.2, "{sent} s");
     assert_eq!(server.metric("transcribe_finals_total", "").await, 0.0);
+    // That nothing is sent has no sign to wait for.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(
         server.metric("transcribe_audio_seconds_total", "").await,

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use crate::support::{
     TestServer, becomes, eventually,
     hearing::Hearing,
+    http,
     jwt::Folder,
     run, sqlite,
     talk::{Part, Talk, ask},
@@ -133,4 +134,32 @@ async fn what_is_said_is_in_the_log_only_if_it_is_wanted_there() {
         let word = hearing.heard.first().unwrap();
         assert_eq!(log.contains(word.as_str()), is_logged, "{name}: {word}");
     }
+}
+
+#[tokio::test]
+async fn the_description_has_what_the_readme_has_and_needs_no_token() {
+    let folder = Folder::new("api-described");
+    let state = folder.path("state");
+    let server = TestServer::start(&["--transcribe", "fake:", "--state-dir", &state]).await;
+    let answer = http::get(server.public, "/api/openapi.json").await;
+    assert_eq!(answer.status, 200);
+    let api = answer.json();
+    let version = api["openapi"].as_str().unwrap();
+    assert!(version.starts_with("3.1"), "{version}");
+    let readme = include_str!("../../server/README.md");
+    let mut described = 0;
+    for said in readme.split('`') {
+        let Some((method, path)) = said.split_once(' ') else {
+            continue;
+        };
+        let is_call = ["GET", "POST", "DELETE"].contains(&method) && path.starts_with("/api/");
+        if !is_call || path == "/api/openapi.json" {
+            continue;
+        }
+        let path = path.replace("transcript.json", "transcript.{format}");
+        let operation = &api["paths"][&path][method.to_lowercase()];
+        assert!(operation.is_object(), "{method} {path} is not described");
+        described += 1;
+    }
+    assert!(described >= 7, "README names {described} calls");
 }

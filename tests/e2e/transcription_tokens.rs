@@ -71,6 +71,61 @@ async fn a_connection_ends_with_its_token_and_goes_on_with_another() {
 }
 
 #[tokio::test]
+async fn a_token_opens_no_later_session_of_the_same_name() {
+    let folder = Folder::new("token-of-another");
+    let server = server(&folder).await;
+    let old = Talk::create(&server, json!({"slug": "tea"})).await;
+    let (_, ann) = old.join(&server, "ann", "speaker").await;
+    let session = "/api/sessions/tea";
+    let (status, _) = ask(&server, "DELETE", session, Some(&old.host), &Value::Null).await;
+    assert_eq!(status, 200);
+
+    let new = Talk::create(&server, json!({"slug": "tea"})).await;
+    let (join, end) = (
+        &*format!("{session}/participants/join"),
+        &*format!("{session}/end"),
+    );
+    let transcript = &*format!("{session}/transcript.json");
+    let eve = json!({"user": "eve", "role": "listener"});
+    for (method, path, body) in [
+        ("GET", session, &Value::Null),
+        ("GET", transcript, &Value::Null),
+        ("POST", join, &eve),
+        ("POST", end, &Value::Null),
+        ("DELETE", session, &Value::Null),
+    ] {
+        for token in [&old.host, &ann] {
+            let (status, answer) = ask(&server, method, path, Some(token), body).await;
+            assert_eq!(
+                (status, &answer["code"]),
+                (403, &json!("role_forbidden")),
+                "{method} {path}"
+            );
+        }
+    }
+    for token in [&old.host, &ann] {
+        let part = Part::connect(&server, token, "").await.unwrap();
+        assert_eq!(part.ready["code"], "unknown_session", "{}", part.ready);
+    }
+    // Its own host does all of that.
+    let (status, seen) = ask(&server, "GET", session, Some(&new.host), &Value::Null).await;
+    assert_eq!(
+        (status, seen["participants"].as_array().unwrap().len()),
+        (200, 1)
+    );
+    for (method, path, body) in [
+        ("GET", transcript, &Value::Null),
+        ("POST", join, &eve),
+        ("POST", end, &Value::Null),
+        ("GET", transcript, &Value::Null),
+        ("DELETE", session, &Value::Null),
+    ] {
+        let (status, answer) = ask(&server, method, path, Some(&new.host), body).await;
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn so_does_that_of_an_interview() {
     let folder = Folder::new("interview-ends");
     let server = server(&folder).await;

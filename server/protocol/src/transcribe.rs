@@ -153,7 +153,7 @@ pub enum Told<'a> {
         /// What is allowed.
         limits: AudioLimits,
     },
-    /// This much audio has arrived since the participant's first.
+    /// This much audio of this track has arrived: after `stop` it begins at 0 again.
     AudioAck {
         /// Milliseconds of audio.
         ms: u64,
@@ -217,7 +217,7 @@ pub enum Told<'a> {
         /// The last number.
         through: i64,
     },
-    /// These were not stored, as the database and the disk were full.
+    /// These are not stored: the database and the disk had no room, or the database has refused the rows.
     Lost {
         /// The first number.
         from_seq: i64,

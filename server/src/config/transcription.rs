@@ -74,7 +74,7 @@ pub struct TranscribeFlags {
     #[arg(long, help_heading = TRANSCRIBING, default_value = "1GiB", value_parser = size(64 * KIB, 1024 * 1024 * MIB), env = "VOICEMATCH_TRANSCRIBE_SPILL", value_name = "BYTES")]
     pub transcribe_spill: usize,
 
-    /// Sessions older than this are deleted, with all that was said in them; 0: none is
+    /// Sessions and interviews are deleted so long after their end, with all that was said and answered; 0: none is
     #[arg(long, help_heading = TRANSCRIBING, default_value = "0", value_parser = time_or_zero("1h", "10years"), env = "VOICEMATCH_TRANSCRIBE_RETENTION", value_name = "DURATION")]
     pub transcribe_retention: Duration,
 
@@ -86,8 +86,8 @@ pub struct TranscribeFlags {
     #[arg(long, help_heading = TRANSCRIBING, default_value = "256MiB", value_parser = size(MIB, 1024 * MIB), env = "VOICEMATCH_TRANSCRIBE_BUFFERS", value_name = "BYTES")]
     pub transcribe_buffers: usize,
 
-    /// Speakers that the provider hears at the same time; more wait for 10 s [default: twice the CPUs for command:,
-    /// else no limit]
+    /// Speakers that the provider hears at the same time; more wait, and are told provider_busy after 10 s [default:
+    /// twice the CPUs for command:, else no limit]
     #[arg(long, help_heading = TRANSCRIBING, value_parser = count::<usize>(1, 100_000), env = "VOICEMATCH_TRANSCRIBE_MAX_STREAMS", value_name = "N")]
     pub transcribe_max_streams: Option<usize>,
 
@@ -224,5 +224,32 @@ impl TranscribeFlags {
             token_key: self.transcribe_token_key_file,
             workers: self.transcribe_workers,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        flags: TranscribeFlags,
+    }
+
+    #[test]
+    fn the_flags_have_the_defaults_of_what_they_set() {
+        let flags = Flags::parse_from(["server", "--transcribe", "fake:"]).flags;
+        let config = flags.check(Some("/state".into()), false);
+        let config = config.expect("they are good").expect("it transcribes");
+        let [given, own] =
+            [config.storage, StoreSettings::new("/state")].map(|settings| format!("{settings:?}"));
+        assert_eq!(given, own);
+        let [given, own] = [config.bridge, BridgeConfig::default()].map(|it| format!("{it:?}"));
+        assert_eq!(given, own);
+        let [given, own] = [config.sessions, SessionConfig::default()].map(|it| format!("{it:?}"));
+        assert_eq!(given, own);
     }
 }

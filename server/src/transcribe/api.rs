@@ -1,6 +1,7 @@
 //! `/api/sessions` and `/api/surveys`: what the app and its users ask over HTTP.
 
 mod description;
+mod exports;
 mod sessions;
 mod surveys;
 
@@ -237,7 +238,7 @@ impl Transcribe {
                 surveys::begin(self, caller, id, body(sent)?).await
             }
             (&Method::GET, ["surveys", id, file]) if file.starts_with("answers.") => {
-                surveys::answers(self, caller, id, file).await
+                surveys::answers(self, caller, id, file, &call.query).await
             }
             (method, parts) => match allowed(parts) {
                 Some(methods) => Ok(Answer::other_method(method, &call.path, methods)),

@@ -37,7 +37,7 @@ use super::{
     survey::{self, Leads, Request},
 };
 
-/// Base64 and its envelope are longer than the audio in them.
+/// A text is no longer than a binary frame: of audio in base64 that is three quarters.
 const MAX_MESSAGE_BYTES: usize = MAX_FRAME_BYTES;
 
 /// A client that takes nothing for this long is closed.

@@ -183,19 +183,6 @@ pub enum Failure {
     MaxDuration,
 }
 
-impl Failure {
-    /// As it stands in messages.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProviderDown => "provider_down",
-            Self::ProviderBusy => "provider_busy",
-            Self::Budget => "budget",
-            Self::MaxDuration => "max_duration",
-        }
-    }
-}
-
 /// What all tracks of a provider share. A clone is the same.
 #[derive(Clone)]
 pub struct Bridges(Arc<Hub>);
@@ -399,14 +386,6 @@ impl Bridge {
     #[must_use]
     pub fn audio_ms(&self) -> u64 {
         pcm::ms(self.shared.inbox().buffer.end())
-    }
-
-    /// Milliseconds of audio that are not yet sent to the provider. Who reads a file waits while this is high.
-    #[must_use]
-    pub fn backlog_ms(&self) -> u64 {
-        let inbox = self.shared.inbox();
-        let end = inbox.buffer.end();
-        pcm::ms(inbox.buffer.peek().map_or(0, |(at, _)| end - at))
     }
 }
 

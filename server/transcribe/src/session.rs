@@ -12,7 +12,10 @@ mod tracks;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -52,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) deliver: Deliver,
     pub(crate) parts: Arc<Parts>,
     state: Mutex<State>,
+    /// This process has been the one that has it.
+    held: AtomicBool,
     /// How many tracks are open; and when that changes.
     open_tracks: watch::Sender<usize>,
     /// How far its end is.
@@ -83,7 +88,7 @@ pub(crate) struct State {
     pub(crate) reconciling: bool,
     pub(crate) ended: Option<EndReason>,
     /// Milliseconds of audio of tracks that have ended.
-    audio_ms: u64,
+    pub(crate) audio_ms: u64,
 }
 
 impl Session {
@@ -121,6 +126,7 @@ impl Session {
                 ended: None,
                 audio_ms: 0,
             }),
+            held: AtomicBool::new(false),
             open_tracks: watch::Sender::new(0),
             end: watch::Sender::new(End::NotYet),
             settled: Notify::new(),
@@ -129,6 +135,11 @@ impl Session {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that this process has it; whether it had it before.
+    pub(crate) fn note_held(&self) -> bool {
+        self.held.swap(true, SeqCst)
     }
 
     /// Numbers a segment, gives it to the writer and tells who is to know.

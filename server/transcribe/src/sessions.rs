@@ -175,7 +175,7 @@ impl Sessions {
             .insert(host.id, Person::new(host.clone()));
         match self.live.entry(slug.clone()) {
             Slot::Occupied(_) => return Err(taken(&slug)),
-            Slot::Vacant(vacant) => drop(vacant.insert(session)),
+            Slot::Vacant(vacant) => drop(vacant.insert(session.clone())),
         }
         // A drain that has begun meanwhile may not have seen it.
         if let Err(refusal) = self.check_goes_on() {
@@ -191,14 +191,22 @@ impl Sessions {
         match stored {
             Err(refusal) => {
                 self.live.remove(&slug);
-                return Err(refusal);
+                // Another process may have been faster.
+                return match self.parts.store.session(&slug).await {
+                    Ok(Some(other)) if other.id != row.id => Err(taken(&slug)),
+                    _ => Err(refusal),
+                };
             }
             // The node to which the first participant comes takes it.
             Ok(Where::Database) if self.parts.store.is_shared() => self.leave_created(&slug),
             Ok(_) => {
                 // One that is only in the spill file is nobody else's to be found.
-                if let Err(error) = self.hold(&[row.id]).await {
-                    tracing::debug!(%error, "a new session is held when the database is back");
+                match self.hold(&[row.id]).await {
+                    Ok(held) if held.taken.is_empty() => {}
+                    Ok(_) => drop(session.note_held()),
+                    Err(error) => {
+                        tracing::debug!(%error, "a new session is held when the database is back");
+                    }
                 }
             }
         }
@@ -248,8 +256,11 @@ impl Sessions {
         let people = store.participants(id).await?;
         let epoch = tracks.iter().map(|track| track.started_ms).min();
         let session = Session::new(row, Log::after(last), epoch, self.parts.clone());
+        session.note_held();
         {
             let mut state = session.lock();
+            let ended = tracks.iter().filter_map(|track| track.audio_ms);
+            state.audio_ms = ended.map(|ms| u64::try_from(ms).unwrap_or(0)).sum();
             state.speakers = tracks
                 .iter()
                 .map(|track| (track.id, track.participant_id))

@@ -45,6 +45,15 @@ pub struct Elsewhere {
     pub url: String,
 }
 
+/// What became of the wish to hold sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Those that another process holds.
+    pub elsewhere: Vec<Elsewhere>,
+    /// Those that the process did not hold before, and does now. Another one may have had them meanwhile.
+    pub taken: Vec<RowId>,
+}
+
 /// Which sessions and interviews nobody wants any more, by times in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Old {
@@ -68,8 +77,8 @@ pub trait Store: Send + Sync {
     fn expire(&self, old: Old, limit: u32) -> Answered<'_, u64>;
 
     /// Makes `owner` the one process that numbers the segments of these sessions, for [`LEASE`] from now by the database's
-    /// clock. Answers with those that another one holds. What is not in the database nobody can hold.
-    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>>;
+    /// clock. What is not in the database nobody can hold.
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Held>;
     /// The process that holds this session now.
     fn owner(&self, session: RowId) -> Answered<'_, Option<Owner>>;
     /// `owner` holds no session any more.

@@ -85,11 +85,17 @@ impl Input {
         })
     }
 
-    /// Audio as `start` says from now on; how much came so far stays known.
+    /// Audio as `start` says from now on; how much came so far, and how fast, stays known.
     pub fn restart(&mut self, start: Start) -> Result<(), Refused> {
-        let samples = self.samples;
-        *self = Self::new(start)?;
-        self.samples = samples;
+        let live = start.live;
+        let kind = |start: &Start| (start.sample_rate, start.live);
+        let is_same = kind(&start) == kind(&self.start) && self.mismatch.is_none();
+        let before = std::mem::replace(self, Self::new(start)?);
+        self.pace = before.pace;
+        if !is_same {
+            self.pace.restart(live);
+        }
+        self.samples = before.samples;
         self.acked_ms = self.audio_ms();
         Ok(())
     }
@@ -162,6 +168,47 @@ impl Input {
                     "samples come at about {measured_hz} Hz, not {rate} Hz; send the right sample_rate in start, or live: false for a recording{hint}"
                 ),
             )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(sample_rate: u32, live: bool) -> Start {
+        Start {
+            sample_rate,
+            live,
+            ..Start::default()
+        }
+    }
+
+    /// Milliseconds of audio that are taken at once, where each frame comes behind the next of these.
+    fn taken_at_once(starts: &[Start]) -> u64 {
+        let now = Instant::now();
+        let mut input = Input::new(starts[0].clone()).expect("it is right");
+        for start in starts.iter().cycle().take(1_000) {
+            input.restart(start.clone()).expect("it is right");
+            let bytes = start.sample_rate as usize / 10 * 2;
+            let taken = input.take(vec![1; bytes].into(), now).expect("it is taken");
+            if taken.wait > Duration::ZERO {
+                break;
+            }
+        }
+        input.audio_ms()
+    }
+
+    #[test]
+    fn who_says_start_again_is_read_no_faster() {
+        for (starts, most) in [
+            (&[start(16_000, true)][..], 1_600),
+            (&[start(16_000, false)], 2_100),
+            (&[start(16_000, true), start(16_000, false)], 2_200),
+            (&[start(16_000, true), start(48_000, true)], 8_100),
+        ] {
+            let taken = taken_at_once(starts);
+            assert!(taken <= most, "{taken} ms: {starts:?}");
         }
     }
 }

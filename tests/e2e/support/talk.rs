@@ -1,10 +1,13 @@
 //! A participant of a transcription session, and the requests of its app.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{
@@ -15,7 +18,7 @@ use tokio_tungstenite::{
 };
 use voicematch_protocol::numbered::Numbered;
 
-use super::{TestServer, http, raw, within};
+use super::{PATIENCE, TestServer, http, raw, within};
 
 /// A session that was created, and its host's token.
 pub(crate) struct Talk {
@@ -119,6 +122,22 @@ impl Talk {
     }
 }
 
+impl Talk {
+    /// The numbers and words of all segments that a server exports.
+    pub(crate) async fn stored(&self, server: &TestServer) -> (Vec<u64>, Vec<String>) {
+        let file = self.transcript(server, "transcript.json").await;
+        let file: Value = serde_json::from_str(&file).unwrap();
+        let mut segments = file["segments"].as_array().unwrap().clone();
+        segments.sort_by_key(|segment| segment["seq"].as_u64());
+        let numbers = segments.iter().map(|segment| segment["seq"].as_u64());
+        let texts = segments.iter().map(|segment| segment["text"].as_str());
+        (
+            numbers.map(Option::unwrap).collect(),
+            words(texts.map(Option::unwrap)),
+        )
+    }
+}
+
 /// A connection of a participant.
 pub(crate) struct Part {
     socket: WebSocketStream<TcpStream>,
@@ -147,6 +166,28 @@ impl Part {
         let first = part.next().await;
         part.ready = first.unwrap_or_else(|code| json!({"closed": code}));
         Ok(part)
+    }
+
+    /// Connects as soon as the server has the session; how long that took.
+    pub(crate) async fn come_back(
+        server: &TestServer,
+        token: &str,
+        query: &str,
+    ) -> (Self, Duration) {
+        let begun = Instant::now();
+        loop {
+            let part = Self::connect(server, token, query).await.unwrap();
+            let is_elsewhere = match part.ready["type"].as_str() {
+                Some("ready") => return (part, begun.elapsed()),
+                Some("moved") => true,
+                _ => ["draining", "session_elsewhere"]
+                    .map(Value::from)
+                    .contains(&part.ready["code"]),
+            };
+            assert!(is_elsewhere, "{}", part.ready);
+            assert!(begun.elapsed() < 2 * PATIENCE, "never: {}", part.ready);
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Connects with the token of a survey, where the server does not speak first.
@@ -250,6 +291,17 @@ impl Part {
             assert!(self.audio(bytes).await);
         }
         words
+    }
+
+    /// Says something as a recording, and waits until all of it has arrived.
+    pub(crate) async fn record(&mut self, chunks: u32) -> Vec<String> {
+        self.send(json!({"type": "start", "live": false, "ack": "each"}))
+            .await;
+        let said = self.say(1, chunks).await;
+        for _ in 0..chunks {
+            self.expect("audio_ack").await;
+        }
+        said
     }
 
     /// The number of the next chunk that is said.

@@ -6,12 +6,15 @@ use utoipa::ToSchema;
 use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
 use voicematch_transcribe::{
     export::{self, Format, Speakers},
-    record::{Participant, Session},
+    record::{Participant, RowId, Session},
     session::participant_name,
     sessions::{NewParticipant, NewSession, Refusal, View},
 };
 
-use super::{Answer, Caller, Problem, Refused};
+use super::{
+    Answer, Caller, Problem, Refused,
+    exports::{self, Place},
+};
 use crate::transcribe::{Opens, Transcribe};
 
 /// Segments that are read at once for a transcript, and in all.
@@ -169,16 +172,9 @@ pub(super) async fn join(
     slug: &str,
     join: Join,
 ) -> Answered {
-    let has_right = caller.sessions || is_host_of(caller, slug);
-    let own = match &caller.opens {
-        Some(Opens::Session {
-            slug: own,
-            participant,
-            ..
-        }) if own == slug => Some(*participant),
-        _ => None,
-    };
     let view = transcribe.sessions.stored_view(slug).await?;
+    let own = shown_as(caller, slug).filter(|(id, _)| takes_part(&view, *id));
+    let has_right = caller.sessions || matches!(own, Some((_, Role::Host)));
     if !has_right && own.is_none() && !view.row.open {
         return Err(Refusal::new(
             TranscribeError::RoleForbidden,
@@ -186,7 +182,7 @@ pub(super) async fn join(
         ));
     }
     let role = join.role.unwrap_or(Role::Speaker);
-    let is_own = own.is_some_and(|own| {
+    let is_own = own.is_some_and(|(own, _)| {
         let mut people = view.participants.iter();
         people.any(|(person, _)| person.id == own && person.user == join.user)
     });
@@ -227,8 +223,11 @@ pub(super) async fn join(
         Refused,
     ))]
 pub(super) async fn show(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
-    may_see(caller, slug)?;
+    if shown_as(caller, slug).is_none() {
+        may_rule(caller, slug)?;
+    }
     let view = transcribe.sessions.view(slug).await?;
+    is_of(caller, &view)?;
     Ok(Answer::json(StatusCode::OK, &shown(&view)))
 }
 
@@ -241,7 +240,7 @@ pub(super) async fn show(transcribe: &Transcribe, caller: &Caller, slug: &str) -
         Refused,
     ))]
 pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
-    may_rule(caller, slug)?;
+    rules(transcribe, caller, slug).await?;
     transcribe.sessions.delete(slug).await?;
     Ok(Answer::json(StatusCode::OK, &Deleted { deleted: slug }))
 }
@@ -256,7 +255,7 @@ pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str)
         Refused,
     ))]
 pub(super) async fn end(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
-    may_rule(caller, slug)?;
+    rules(transcribe, caller, slug).await?;
     transcribe.sessions.end(slug, EndReason::App).await?;
     Ok(Answer::json(StatusCode::OK, &Ended { ended: slug }))
 }
@@ -294,19 +293,11 @@ pub(super) async fn transcript(
             "a transcript is transcript.json, transcript.txt, transcript.srt or transcript.vtt",
         ));
     };
-    let after = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("after="));
-    let after = after.map(str::parse::<i64>).transpose().map_err(|_| {
-        Refusal::new(
-            TranscribeError::BadMessage,
-            "after is the number of a segment, as in after=41",
-        )
-    })?;
-    // A transcript is made in memory: a few at a time.
-    let _permit = transcribe.exports.acquire().await;
+    let after = exports::after(query)?;
+    let place = Place::wait_for(transcribe).await?;
     let session = transcribe.sessions.stored_view(slug).await?;
-    let (id, mut at) = (session.row.id, after.unwrap_or(0));
+    is_of(caller, &session)?;
+    let (id, mut at) = (session.row.id, after);
     let mut segments = Vec::new();
     let next = loop {
         let page = transcribe.store.segments(id, at, PAGE).await?;
@@ -321,13 +312,15 @@ pub(super) async fn transcript(
     let people: Vec<_> = people.map(|(person, _)| person.clone()).collect();
     let tracks = transcribe.store.tracks(id).await?;
     let speakers = Speakers::new(&tracks, &people);
+    let path = format!("/api/sessions/{slug}/{file}");
+    let file = export::write(format, &session.row, segments, next, &speakers);
     Ok(Answer {
         status: StatusCode::OK,
         content_type: format.content_type(),
-        body: export::write(format, &session.row, segments, next, &speakers).into(),
+        body: place.filled_with(file),
         allow: None,
         location: None,
-        link: next.map(|at| format!("</api/sessions/{slug}/{file}?after={at}>; rel=\"next\"")),
+        link: next.map(|at| exports::rest(&path, at)),
         retry_after: None,
     })
 }
@@ -345,13 +338,26 @@ fn token(
     })
 }
 
-fn is_host_of(caller: &Caller, slug: &str) -> bool {
-    matches!(&caller.opens, Some(Opens::Session { slug: own, role: Role::Host, .. }) if own == slug)
+/// As whom the caller's token opens a session of this name, and in which role.
+fn shown_as(caller: &Caller, slug: &str) -> Option<(RowId, Role)> {
+    match &caller.opens {
+        Some(Opens::Session {
+            slug: own,
+            participant,
+            role,
+        }) if own == slug => Some((*participant, *role)),
+        _ => None,
+    }
 }
 
-/// Who may end, delete and export a session.
+fn takes_part(view: &View, who: RowId) -> bool {
+    let mut people = view.participants.iter();
+    people.any(|(person, _)| person.id == who)
+}
+
+/// Who may end, delete and export a session of this name. Of which one [`is_of`] finds out.
 fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
-    if caller.sessions || is_host_of(caller, slug) {
+    if caller.sessions || matches!(shown_as(caller, slug), Some((_, Role::Host))) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -360,12 +366,45 @@ fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Who may see who is in a session.
-fn may_see(caller: &Caller, slug: &str) -> Result<(), Refusal> {
-    match &caller.opens {
-        Some(Opens::Session { slug: own, .. }) if own == slug => Ok(()),
-        _ => may_rule(caller, slug),
+/// A token may outlive its session, and the next one may have the same name: the token opens the one in which its participant is.
+fn is_of(caller: &Caller, view: &View) -> Result<(), Refusal> {
+    let shown = shown_as(caller, &view.row.slug);
+    if caller.sessions || shown.is_some_and(|(who, _)| takes_part(view, who)) {
+        return Ok(());
     }
+    Err(Refusal::new(
+        TranscribeError::RoleForbidden,
+        "this token is of an earlier session of that name",
+    ))
+}
+
+/// The caller may end and delete this session.
+async fn rules(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Result<(), Refusal> {
+    may_rule(caller, slug)?;
+    if caller.sessions {
+        return Ok(());
+    }
+    is_of(caller, &transcribe.sessions.view(slug).await?)
+}
+
+/// The session in which the caller holds an interview: it is to be one of theirs.
+pub(super) async fn held_in(
+    transcribe: &Transcribe,
+    caller: &Caller,
+    slug: &str,
+) -> Result<RowId, Refusal> {
+    let has_right = caller.sessions || caller.surveys;
+    if !has_right && shown_as(caller, slug).is_none() {
+        return Err(Refusal::new(
+            TranscribeError::RoleForbidden,
+            "an interview is held in a session by who takes part in it: show the session's token, or leave session out",
+        ));
+    }
+    let view = transcribe.sessions.stored_view(slug).await?;
+    if !has_right {
+        is_of(caller, &view)?;
+    }
+    Ok(view.row.id)
 }
 
 fn shown(view: &View) -> Shown<'_> {

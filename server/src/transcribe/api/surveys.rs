@@ -14,8 +14,15 @@ use voicematch_transcribe::{
     },
 };
 
-use super::{Answer, Call, Caller, Problem, Refused};
+use super::{
+    Answer, Call, Caller, Problem, Refused,
+    exports::{self, Place},
+    sessions,
+};
 use crate::transcribe::{Opens, Transcribe};
+
+/// Answers after which a file of them ends, with the interview in which the last one is.
+const MAX_ANSWERS: usize = 200_000;
 
 /// An interview to be begun
 #[derive(Default, Deserialize, ToSchema)]
@@ -25,7 +32,7 @@ pub(super) struct Begin {
     respondent: Option<String>,
     /// Language of the texts, such as "de"; the first of the survey if it is left out
     language: Option<String>,
-    /// The transcription session in which the interview is held
+    /// The transcription session in which the interview is held; it needs the right `surveys` or `sessions`, or that session's token
     session: Option<String>,
 }
 
@@ -64,7 +71,7 @@ pub(super) async fn begin(
         return Err(no_right());
     }
     let session = match &begin.session {
-        Some(slug) => Some(transcribe.sessions.stored_view(slug).await?.row.id),
+        Some(slug) => Some(sessions::held_in(transcribe, caller, slug).await?),
         None => None,
     };
     let respondent = begin.respondent.map(Name::try_from).transpose();
@@ -186,9 +193,13 @@ async fn tool(transcribe: &Transcribe, call: &Call, interview: &str, name: &str)
     params(
         ("id" = String, Path, description = "The survey"),
         ("format" = String, Path, description = "csv or jsonl"),
+        ("after" = Option<i64>, Query, description = "Only interviews with a higher id"),
     ),
     responses(
-        (status = 200, description = "A line for each answer", content(
+        (status = 200, description = "A line for each answer, interview by interview. Where there are more than 200,000, `Link` says where \
+            the rest is", headers(
+            ("Link" = Option<String>, description = "`<URL>; rel=\"next\"`: there may be more"),
+        ), content(
             (String = "text/csv"),
             (String = "application/x-ndjson"),
         )),
@@ -200,6 +211,7 @@ pub(super) async fn answers(
     caller: &Caller,
     id: &str,
     file: &str,
+    query: &str,
 ) -> Result<Answer, Refusal> {
     if !caller.surveys {
         return Err(no_right());
@@ -213,27 +225,32 @@ pub(super) async fn answers(
             ));
         }
     };
-    // The file is made in memory: a few at a time.
-    let _permit = transcribe.exports.acquire().await;
-    let mut export = match transcribe.engine.export(id, format).await {
+    let after = exports::after(query)?;
+    let place = Place::wait_for(transcribe).await?;
+    let export = match transcribe.engine.export(id, format).await {
         Ok(export) => export,
         Err(error) => return Ok(refuse(&error)),
     };
+    let mut export = export.behind(RowId(after));
+    let path = format!("/api/surveys/{id}/{file}");
     let mut file = String::new();
-    loop {
+    let last = loop {
         match export.next().await {
             Ok(Some(piece)) => file.push_str(&piece),
-            Ok(None) => break,
+            Ok(None) => break None,
             Err(error) => return Ok(refuse(&error)),
         }
-    }
+        if export.answers() >= MAX_ANSWERS {
+            break export.last();
+        }
+    };
     Ok(Answer {
         status: StatusCode::OK,
         content_type,
-        body: file.into(),
+        body: place.filled_with(file),
         allow: None,
         location: None,
-        link: None,
+        link: last.map(|last| exports::rest(&path, last.0)),
         retry_after: None,
     })
 }

@@ -8,7 +8,7 @@ use voicematch_protocol::transcribe::{ProviderState, Told};
 use super::{Entry, Session, tell, tracks::Track};
 use crate::{
     bridge::{self, Heard},
-    provider::Utterance,
+    provider::{Utterance, Word as Said},
     record::{ProviderJob, Record, SegmentKind},
     time::wall_ms,
 };
@@ -42,7 +42,9 @@ impl Session {
             Heard::Final { utterance, .. } => {
                 let (from, to) = (track.at(start(&utterance)), track.at(end(&utterance)));
                 let id = utterance_name(track, &utterance);
-                let words = words(track, &utterance);
+                let words = words(&utterance.words, |ms| {
+                    track.at(u64::try_from(ms).unwrap_or(0))
+                });
                 if self.parts.config.log_text {
                     let (slug, text) = (&self.row.slug, &utterance.text);
                     tracing::info!(slug, start_ms = from, text, "said");
@@ -156,8 +158,8 @@ fn end(utterance: &Utterance) -> u64 {
     u64::try_from(utterance.end_ms).unwrap_or(0)
 }
 
-/// The words with their times on the session's clock, as JSON.
-fn words(track: &Track, utterance: &Utterance) -> Option<String> {
+/// The words as JSON; `at`: when something was said, on the session's clock.
+pub(super) fn words(said: &[Said], at: impl Fn(i64) -> i64) -> Option<String> {
     #[derive(serde::Serialize)]
     struct Word<'a> {
         word: &'a str,
@@ -166,15 +168,12 @@ fn words(track: &Track, utterance: &Utterance) -> Option<String> {
         #[serde(skip_serializing_if = "Option::is_none")]
         confidence: Option<f64>,
     }
-    let words: Vec<_> = utterance
-        .words
-        .iter()
-        .map(|word| Word {
-            word: &word.word,
-            start_ms: track.at(u64::try_from(word.start_ms).unwrap_or(0)),
-            end_ms: track.at(u64::try_from(word.end_ms).unwrap_or(0)),
-            confidence: word.confidence,
-        })
-        .collect();
+    let words = said.iter().map(|word| Word {
+        word: &word.word,
+        start_ms: at(word.start_ms),
+        end_ms: at(word.end_ms),
+        confidence: word.confidence,
+    });
+    let words: Vec<_> = words.collect();
     (!words.is_empty()).then(|| serde_json::to_string(&words).unwrap_or_default())
 }

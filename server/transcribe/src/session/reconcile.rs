@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, Session};
+use super::{Entry, Session, heard::words};
 use crate::{
     provider::Utterance,
     record::{ProviderJob, Record, Segment, SegmentKind, Track},
@@ -20,6 +20,10 @@ const PAUSES: [Duration; 4] = [
 
 /// Segments that are read at once.
 const PAGE: u32 = 1_000;
+
+/// What a provider may say of an utterance: as of one that comes while it is spoken, it is checked.
+const LONGEST_MS: i64 = 7 * 24 * 3_600 * 1_000;
+const MAX_TEXT: usize = 16 * 1_024;
 
 /// Two utterances that share no more than this are two.
 const OVERLAP_MS: i64 = 50;
@@ -46,6 +50,14 @@ impl Session {
             let mut stored = self.finals_of(&track).await?;
             for job in jobs.iter().filter(|job| job.track_id == track.id) {
                 for said in self.ask(&job.job).await {
+                    if !is_plausible(&said) {
+                        let slug = &self.row.slug;
+                        tracing::warn!(
+                            slug,
+                            "what the provider says of before a crash cannot be: left out"
+                        );
+                        continue;
+                    }
                     let times = (job.start_ms + said.start_ms, job.start_ms + said.end_ms);
                     if said.text.is_empty() || stored.iter().any(|other| overlap(times, *other)) {
                         continue;
@@ -57,15 +69,17 @@ impl Session {
                     }
                 }
             }
-            let state = self.lock();
+            let mut state = self.lock();
             if state.draining {
                 return Ok(());
             }
+            // Nobody knows how much came; this much was heard.
+            let audio_ms: i64 = stored.iter().map(|(start, end)| end - start).sum();
+            state.audio_ms += u64::try_from(audio_ms).unwrap_or(0);
             // Before a drain can close the writer.
             self.parts.writer.write(Record::TrackEnded {
                 id: track.id,
-                // Nobody knows how much came; this much was heard.
-                audio_ms: stored.iter().map(|(start, end)| end - start).sum(),
+                audio_ms,
                 ended_ms: wall_ms(),
             });
         }
@@ -113,6 +127,7 @@ impl Session {
         if state.draining {
             return false;
         }
+        let at = |ms: i64| job.start_ms + ms.clamp(said.start_ms, said.end_ms);
         let segment = Segment {
             session_id: self.row.id,
             // The log says it.
@@ -120,12 +135,12 @@ impl Session {
             track_id: track.id,
             kind: SegmentKind::Final,
             source: "reconciled".to_owned(),
-            start_ms: job.start_ms + said.start_ms,
-            end_ms: job.start_ms + said.end_ms,
+            start_ms: at(said.start_ms),
+            end_ms: at(said.end_ms),
+            words: words(&said.words, at),
             language: said.language,
             confidence: said.confidence,
             text: said.text,
-            words: None,
             created_ms: wall_ms(),
         };
         let entry = Entry {
@@ -135,6 +150,12 @@ impl Session {
         self.add(&mut state, entry);
         true
     }
+}
+
+fn is_plausible(said: &Utterance) -> bool {
+    let times = 0..=LONGEST_MS;
+    let are_times = times.contains(&said.start_ms) && times.contains(&said.end_ms);
+    are_times && said.start_ms <= said.end_ms && said.text.len() <= MAX_TEXT
 }
 
 /// Whether both were said at the same time.

@@ -131,7 +131,6 @@ impl Session {
             ));
         }
         let track = self.track_of(&mut state, who)?;
-        state.last_audio = now;
         state.spoke(who, Some(now));
         let session_ms = self.session_ms(&mut state, now);
         let paused = state.paused;
@@ -146,6 +145,8 @@ impl Session {
                 return Err(refused);
             }
         };
+        // What is refused keeps no session from its end.
+        state.last_audio = now;
         let frame_ms = taken.audio.len() as u64 / 32;
         self.parts.metrics.chunks.inc();
         let done = Frame {

@@ -20,13 +20,14 @@ use crate::{
     record::{Record, RowId},
     session::{IDLE, Session},
     store::{
-        Elsewhere, LEASE, Owner, StoreError,
+        Held, LEASE, Owner, StoreError,
         writer::{Health, Outcome, Where},
     },
     time::wall_ms,
 };
 
-/// Sessions that were let go and are looked at once more. Of the rest those that are begun again end by themselves.
+/// Sessions that were let go and are remembered, so that they end although nobody comes back. Beyond that number one ends only after
+/// somebody has come back to it.
 const MAX_UNUSED: usize = 10_000;
 
 /// How often it is looked for sessions that nobody uses.
@@ -67,14 +68,14 @@ impl Sessions {
         }
     }
 
-    /// Makes this process the one that has these sessions; answers with those that another one has.
-    pub(super) async fn hold(&self, ids: &[RowId]) -> Result<Vec<Elsewhere>, StoreError> {
+    /// Makes this process the one that has these sessions, but for those that another one has.
+    pub(super) async fn hold(&self, ids: &[RowId]) -> Result<Held, StoreError> {
         self.parts.store.hold(&self.owner(), ids).await
     }
 
     /// Makes this process the one that has this session, or says where it is.
     pub(super) async fn hold_one(&self, id: RowId) -> Result<(), Refusal> {
-        match self.hold(&[id]).await?.first() {
+        match self.hold(&[id]).await?.elsewhere.first() {
             Some(other) => Err(self.elsewhere(&other.url)),
             None => Ok(()),
         }
@@ -107,29 +108,43 @@ impl Sessions {
         self.holding.note_unused(slug.to_owned());
     }
 
-    /// Renews the leases. A session that another process has taken meanwhile is given up here.
+    /// Renews the leases, for ever.
     pub(super) async fn keep_holding(self: Arc<Self>) {
         loop {
             sleep(LEASE / 4).await;
-            let leases = self.holding.leases.read().await;
-            let ids: Vec<_> = self.live.iter().map(|session| session.row.id).collect();
-            let others = match self.hold(&ids).await {
-                Ok(others) => others,
-                Err(error) => {
-                    tracing::debug!(%error, "leases of sessions could not be renewed");
-                    continue;
-                }
-            };
-            drop(leases);
-            self.live.retain(|slug, session| {
-                let other = others.iter().find(|other| other.session == session.row.id);
-                if let Some(other) = other {
-                    tracing::warn!(slug, "another server has taken this session over, as this one did not answer for long");
-                    session.lose(&other.url);
-                }
-                other.is_none()
-            });
+            if let Err(error) = self.renew().await {
+                tracing::debug!(%error, "leases of sessions could not be renewed");
+            }
         }
+    }
+
+    /// Renews the leases. A session that another process has taken meanwhile is given up here, also where that one has let it
+    /// go again: what numbers it has given only the database knows.
+    ///
+    /// # Errors
+    /// The database does not answer: the leases are as they were.
+    pub async fn renew(&self) -> Result<(), StoreError> {
+        let leases = self.holding.leases.read().await;
+        let live: Vec<_> = (self.live.iter().map(|session| session.clone())).collect();
+        let ids: Vec<_> = live.iter().map(|session| session.row.id).collect();
+        let held = self.hold(&ids).await?;
+        for session in &live {
+            let id = session.row.id;
+            let other = held.elsewhere.iter().find(|other| other.session == id);
+            let is_back = other.is_none() && held.taken.contains(&id) && session.note_held();
+            if other.is_none() && !is_back {
+                continue;
+            }
+            let slug = &session.row.slug;
+            tracing::warn!(slug, %is_back, "another server has taken this session over, as this one did not answer for long");
+            session.lose(other.map_or("", |other| &other.url));
+            self.forget(session);
+            if is_back {
+                self.holding.note_unused(slug.clone());
+            }
+        }
+        drop(leases);
+        Ok(())
     }
 
     /// Lets sessions go that nobody uses, and ends those that nobody has used for long, for ever.

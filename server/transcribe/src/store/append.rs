@@ -82,6 +82,7 @@ pub(super) async fn append(
 /// Deletes some of what is kept for no longer than `retention`, and what never ended for no longer than `unused`.
 pub(super) async fn expire(
     store: &dyn Store,
+    rejected: &RejectedFile,
     retention: Duration,
     unused: Duration,
 ) -> Result<Report, StoreError> {
@@ -95,6 +96,12 @@ pub(super) async fn expire(
         unused_since: ago(unused),
     };
     let expired = store.expire(old, EXPIRED_MOST).await?;
+    if expired == 0 {
+        let files = rejected.clone();
+        if let Err(error) = blocking(move || files.delete_older_than(retention)).await {
+            tracing::warn!(%error, "files with refused rows are not deleted yet");
+        }
+    }
     Ok(Report {
         expired,
         ..Report::default()

@@ -143,10 +143,11 @@ impl Flusher {
         let metrics = self.queue.metrics.clone();
         let retention = self.settings.retention.unwrap_or_default();
         let unused = retention.max(self.settings.longest + DAY);
+        let rejected = self.rejected.clone();
         let task = tokio::spawn(async move {
             match records {
                 Some(records) => append(&*store, &records, &metrics).await,
-                None => expire(&*store, retention, unused).await,
+                None => expire(&*store, &rejected, retention, unused).await,
             }
         });
         self.flight = Some(Flight {

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Elsewhere, LEASE, Old, Owner, Store, StoreError, schema};
+use super::{Answered, Held, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
     Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
     Track,
@@ -82,7 +82,7 @@ impl Postgres {
         Ok(orphans)
     }
 
-    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Vec<Elsewhere>, StoreError> {
+    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Held, StoreError> {
         let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
         let lease = LEASE.as_millis();
         let sql = format!(
@@ -92,16 +92,22 @@ impl Postgres {
              WHERE session_owners.owner = excluded.owner OR session_owners.until_ms < {NOW}"
         );
         let mut taken = self.writer.take().await?;
+        let mut transaction = taken.connection.begin().await?;
+        // They stay this one's until it is known that they do.
+        let before = "SELECT session_id FROM session_owners WHERE owner = $1 AND session_id = ANY($2) \
+                      ORDER BY session_id FOR UPDATE";
+        let query = sqlx::query_as(before).bind(owner.id.0).bind(&ids);
+        let before: Vec<(i64,)> = query.fetch_all(&mut *transaction).await?;
         // Made of constants.
         let query = sqlx::query(AssertSqlSafe(sql)).bind(owner.id.0);
         let query = query.bind(&ids).bind(&owner.url);
-        query.execute(&mut taken.connection).await?;
-        let others =
-            "SELECT session_id, url FROM session_owners WHERE owner <> $1 AND session_id = ANY($2)";
-        let query = sqlx::query_as(others).bind(owner.id.0).bind(&ids);
-        let others = query.fetch_all(&mut taken.connection).await?;
+        query.execute(&mut *transaction).await?;
+        let after = "SELECT session_id, owner, url FROM session_owners WHERE session_id = ANY($1)";
+        let after = sqlx::query_as(after).bind(&ids);
+        let after = after.fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
         taken.give_back();
-        Ok(others.into_iter().map(rows::elsewhere).collect())
+        Ok(rows::held(owner.id, &before, after))
     }
 
     async fn owner_of(&self, id: RowId) -> Result<Option<Owner>, StoreError> {
@@ -161,7 +167,7 @@ impl Store for Postgres {
         answered(self.delete_expired(old, limit))
     }
 
-    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Held> {
         answered(self.hold_all(owner, sessions))
     }
 

@@ -3,10 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::spill::Spill;
 use crate::record::Record;
 
 /// The most bytes of the file; later rows are counted only.
@@ -25,6 +27,24 @@ struct Line<'a> {
 impl RejectedFile {
     pub(super) fn new(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Deletes it, and spill files that were set aside, where nothing was added to them for so long.
+    pub(super) fn delete_older_than(&self, age: Duration) -> io::Result<()> {
+        let dir = self.0.parent().unwrap_or(Path::new("."));
+        for entry in dir.read_dir()? {
+            let entry = entry?;
+            let path = entry.path();
+            if path != self.0 && !Spill::is_set_aside(&path) {
+                continue;
+            }
+            let written = entry.metadata()?.modified()?;
+            if written.elapsed().is_ok_and(|passed| passed >= age) {
+                std::fs::remove_file(&path)?;
+                tracing::info!(file = %path.display(), "a file of rows that were refused or could not be read is deleted: it is older than what is kept");
+            }
+        }
+        Ok(())
     }
 
     /// Adds the rows, each with the database's sentence about it.

@@ -1,6 +1,6 @@
 //! What is read, for both engines: their SQL for it is the same.
 
-use super::{Elsewhere, Owner};
+use super::{Elsewhere, Held, Owner};
 use crate::record::{
     Answer, Interview, Participant, ProviderJob, RowId, Segment, SegmentKind, Session,
     SurveyVersion, Track,
@@ -81,17 +81,26 @@ pub(super) const EXPIRE: [&str; 4] = [
 pub(super) const RELEASE: &str = "DELETE FROM session_owners WHERE owner = $1";
 
 pub(super) type OwnerRow = (i64, String);
-pub(super) type ElsewhereRow = (i64, String);
+pub(super) type HolderRow = (i64, i64, String);
 
 pub(super) fn owner((id, url): OwnerRow) -> Owner {
     Owner { id: RowId(id), url }
 }
 
-pub(super) fn elsewhere((session, url): ElsewhereRow) -> Elsewhere {
-    Elsewhere {
-        session: RowId(session),
-        url,
+/// What has changed: `before` are the sessions that the owner held, `after` says who holds each now.
+pub(super) fn held(owner: RowId, before: &[(i64,)], after: Vec<HolderRow>) -> Held {
+    let mut held = Held::default();
+    for (session, holder, url) in after {
+        if holder != owner.0 {
+            held.elsewhere.push(Elsewhere {
+                session: RowId(session),
+                url,
+            });
+        } else if !before.contains(&(session,)) {
+            held.taken.push(RowId(session));
+        }
     }
+    held
 }
 
 type Text = Option<String>;

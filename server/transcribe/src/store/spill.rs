@@ -17,8 +17,14 @@ const HEADER: usize = 8;
 const PREFIX: &str = "spill-";
 const SUFFIX: &str = ".log";
 
+/// In place of `PREFIX`, once it cannot be read to its end.
+const SET_ASIDE: &str = "damaged-";
+
 /// How much of the file is read at once, unless a record is longer: bytes.
 const BLOCK: u64 = 256 * 1024;
+
+/// No record is longer, in bytes.
+const LONGEST: u64 = 1024 * 1024;
 
 pub(super) struct Spill {
     /// Of the process that writes it.
@@ -117,13 +123,14 @@ impl Spill {
             at = end;
             match tail {
                 Tail::Whole => {}
-                Tail::Torn => {
+                // A batch that was not written to its end has nothing whole behind it.
+                Tail::Torn if !self.has_record_after(end)? => {
                     let bytes = self.len - end;
                     tracing::warn!(file = %self.path.display(), bytes, "the last batch of a spill file is torn; it was never acknowledged");
                     self.file.set_len(end)?;
                     good = false;
                 }
-                Tail::Damaged => {
+                Tail::Torn | Tail::Damaged => {
                     self.damaged = true;
                     good = false;
                 }
@@ -131,6 +138,16 @@ impl Spill {
         }
         self.len = at;
         Ok(())
+    }
+
+    /// Whether a record is behind one at `at` that says to be longer than the file: then its length is what is damaged.
+    fn has_record_after(&self, at: u64) -> io::Result<bool> {
+        let block = self.block(at, LONGEST)?;
+        let is_record = |from: usize| {
+            block.get(from + HEADER) == Some(&b'{')
+                && matches!(frame(&block[from..]), Frame::Record(..))
+        };
+        Ok((1..block.len()).any(is_record))
     }
 
     /// Writes a batch so that it survives a power failure, or nothing of it.
@@ -191,10 +208,15 @@ impl Spill {
     pub(super) fn set_aside(&self) -> io::Result<()> {
         let mut path = self.path.clone();
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.replacen(PREFIX, "damaged-", 1);
+        let name = name.replacen(PREFIX, SET_ASIDE, 1);
         path.set_file_name(name);
         tracing::error!(file = %path.display(), "a spill file cannot be read to its end and is kept under this name");
         std::fs::rename(&self.path, &path)
+    }
+
+    pub(super) fn is_set_aside(path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(SET_ASIDE) && name.ends_with(SUFFIX)
     }
 
     /// Removes the file.

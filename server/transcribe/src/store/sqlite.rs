@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Elsewhere, LEASE, Old, Owner, Store, StoreError, schema};
+use super::{Answered, Held, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
     Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
     Track,
@@ -75,6 +75,8 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             // Without it nothing goes when its session goes; SQLite has it off, for each connection.
             .foreign_keys(true)
+            // What was deleted is nowhere in the file any more: pages that are free keep it otherwise.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
         if let Some(pages) = pages {
@@ -117,11 +119,17 @@ impl Sqlite {
         Ok(orphans)
     }
 
-    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Vec<Elsewhere>, StoreError> {
+    async fn hold_all(&self, owner: &Owner, ids: &[RowId]) -> Result<Held, StoreError> {
         let mut taken = self.writer.take().await?;
         let mut transaction = taken.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut others = vec![];
+        let mut held = Held::default();
         for ids in ids.chunks(ROWS) {
+            let mut sql = QueryBuilder::new("SELECT session_id FROM session_owners WHERE owner = ");
+            sql.push_bind(owner.id.0).push(" AND session_id IN (");
+            push_ids(&mut sql, ids);
+            sql.push(")");
+            let query = sql.build_query_as().persistent(false);
+            let before: Vec<(i64,)> = query.fetch_all(&mut *transaction).await?;
             let mut sql = QueryBuilder::new(
                 "INSERT INTO session_owners (session_id, owner, until_ms, url) SELECT id, ",
             );
@@ -137,18 +145,20 @@ impl Sqlite {
             ));
             let query = sql.build().persistent(false);
             query.execute(&mut *transaction).await?;
-            let mut sql =
-                QueryBuilder::new("SELECT session_id, url FROM session_owners WHERE owner <> ");
-            sql.push_bind(owner.id.0).push(" AND session_id IN (");
+            let mut sql = QueryBuilder::new(
+                "SELECT session_id, owner, url FROM session_owners WHERE session_id IN (",
+            );
             push_ids(&mut sql, ids);
             sql.push(")");
             let query = sql.build_query_as().persistent(false);
-            let found = query.fetch_all(&mut *transaction).await?;
-            others.extend(found.into_iter().map(rows::elsewhere));
+            let after = query.fetch_all(&mut *transaction).await?;
+            let of_these = rows::held(owner.id, &before, after);
+            held.elsewhere.extend(of_these.elsewhere);
+            held.taken.extend(of_these.taken);
         }
         transaction.commit().await?;
         taken.give_back();
-        Ok(others)
+        Ok(held)
     }
 
     async fn owner_of(&self, id: RowId) -> Result<Option<Owner>, StoreError> {
@@ -213,7 +223,7 @@ impl Store for Sqlite {
         answered(self.delete_expired(old, limit))
     }
 
-    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
+    fn hold<'a>(&'a self, owner: &'a Owner, sessions: &'a [RowId]) -> Answered<'a, Held> {
         answered(self.hold_all(owner, sessions))
     }
 

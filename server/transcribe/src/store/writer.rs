@@ -3,7 +3,7 @@
 //! A batch is written when [`Settings::batch`] records wait, [`Settings::flush_interval`] after the first, or at once when an
 //! answer is among them. One batch is under way at a time; what has come meanwhile is the next one.
 //!
-//! A database that does not answer for two seconds, or that fails for so long, or while [`Settings::queue`] records wait, gets its
+//! A database that does not answer for one and a half seconds, or that fails for so long, or while [`Settings::queue`] records wait, gets its
 //! records later: they go to the spill file, which keeps their order, and from there to the database when it is back. If the spill
 //! file is full too, the latest records are kept and older ones are lost.
 

@@ -259,7 +259,7 @@ impl Inner {
         }
         let slot = self
             .interviews
-            .make(interview.id, self.limits.interviews, &*self.log)?;
+            .get(interview.id, self.limits.interviews, &*self.log)?;
         let mut held = slot.lock().await;
         let mut records = vec![Record::Interview(interview.clone())];
         if !offered.stored.load(Relaxed) {

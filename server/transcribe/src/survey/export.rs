@@ -30,6 +30,7 @@ pub struct Export {
     /// The last interview that was read; none at the end.
     after: Option<RowId>,
     header: bool,
+    answers: usize,
 }
 
 /// A line of the export.
@@ -63,7 +64,27 @@ impl Export {
             format,
             after: Some(RowId(0)),
             header: format == Format::Csv,
+            answers: 0,
         }
+    }
+
+    /// Only interviews behind this one, in the order of their ids.
+    #[must_use]
+    pub fn behind(mut self, interview: RowId) -> Self {
+        self.after = Some(interview);
+        self
+    }
+
+    /// How many answers it has had so far.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// The last interview so far, where there may be more.
+    #[must_use]
+    pub fn last(&self) -> Option<RowId> {
+        self.after
     }
 
     /// The next piece, none at the end.
@@ -81,6 +102,7 @@ impl Export {
             for interview in &interviews {
                 let answers = read(self.store.answers(interview.id)).await?;
                 lines(self.format, interview, &answers, &mut piece);
+                self.answers += answers.len();
             }
             self.after = interviews.last().map(|interview| interview.id);
             if !piece.is_empty() {

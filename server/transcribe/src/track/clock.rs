@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Audio that comes this much later than the audio before it lets expect was not sent meanwhile.
+/// If a frame comes this much later than the audio before it would have it, the speaker paused meanwhile.
 const PAUSE_MS: u64 = 2_000;
 
 /// Pauses that are remembered: a final is never about audio from before the last few.

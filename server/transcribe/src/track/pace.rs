@@ -12,7 +12,7 @@ const FILE_BURST: f64 = 2.0;
 /// How far live audio may be ahead of the clock before it is not read any more.
 const LIVE_AHEAD: f64 = 1.5;
 
-/// Live audio of a slightly fast clock is let through: what comes 5 % too fast for ever.
+/// A client's clock may run fast: live audio that comes up to 5 % too fast is let through for ever.
 const LIVE_SPEED: f64 = 1.05;
 
 /// After network, client or server have stood still, this much comes late, in seconds: more than a connection lasts on which
@@ -65,6 +65,11 @@ impl Pace {
             last: None,
             live: live.then(Live::default),
         }
+    }
+
+    /// Other audio comes from now on. What was read too early counts all the same.
+    pub(super) fn restart(&mut self, live: bool) {
+        self.live = live.then(Live::default);
     }
 
     /// A frame with this much audio has come.

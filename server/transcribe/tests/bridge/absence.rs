@@ -1,7 +1,8 @@
 //! What is said while the host is away for long is not transcribed, and never missing in silence.
 
+use bytes::Bytes;
 use tokio::time::Instant;
-use voicematch_protocol::transcribe::EndReason;
+use voicematch_protocol::transcribe::{EndReason, TranscribeError};
 use voicematch_transcribe::record::SegmentKind;
 
 use crate::support::{
@@ -161,4 +162,31 @@ async fn hours_without_a_host_are_stored_by_the_minute() {
         meeting.gaps().await
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_session_in_which_nothing_is_said_for_ten_minutes_ends() {
+    let (meeting, mut host) = Meeting::begin(FAKE).await;
+    meeting.sessions.tick(meeting.at(599));
+    let mut ann = meeting.speaker("ann").await;
+    ann.say(1, meeting.at(599));
+    meeting.sessions.tick(meeting.at(600));
+    // What is no audio does not count.
+    for second in [700, 1_000, 1_198] {
+        let odd = Bytes::from_static(b"odd");
+        ann.attachment.audio(odd, meeting.at(second));
+        assert_eq!(ann.expect("error").await["code"], "bad_audio");
+        meeting.sessions.tick(meeting.at(second));
+    }
+    // It goes on, for those who come too.
+    meeting.speaker("ben").await;
+    meeting.sessions.tick(meeting.at(599 + 600));
+    let ended = host.expect("ended").await;
+    assert_eq!(
+        (&ended["reason"], &ended["audio_ms"]),
+        (&"idle".into(), &100.into())
+    );
+    let again = meeting.sessions.attach(SLUG, meeting.host, None).await;
+    let refused = again.err().expect("it has ended");
+    assert_eq!(refused.code, TranscribeError::SessionEnded);
 }

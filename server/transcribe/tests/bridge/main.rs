@@ -10,6 +10,7 @@ mod limits;
 mod log;
 mod overload;
 mod pauses;
+mod processes;
 mod programs;
 mod providers;
 mod reconcile;

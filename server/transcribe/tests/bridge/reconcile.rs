@@ -1,13 +1,13 @@
 //! What a provider has heard for a process that has died is added to the session, once.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use voicematch_protocol::transcribe::{Deliver, Role};
 use voicematch_transcribe::{
     bridge::BridgeConfig,
     provider::{
-        BoxFuture, Link, OpenError, Provider, Secret, StreamSpec, Utterance, fake::Fake,
+        BoxFuture, Link, OpenError, Provider, Secret, StreamSpec, Utterance, Word, fake::Fake,
         gladia::Gladia,
     },
     record::{Participant, ProviderJob, Record, RowId, Segment, SegmentKind, Session, Track},
@@ -149,15 +149,47 @@ struct Later {
     hangs: Fake,
     /// From now on it says it.
     tells: watch::Sender<bool>,
+    said: Vec<Utterance>,
 }
 
 impl Later {
-    fn new() -> Arc<Self> {
+    fn new(said: Vec<Utterance>) -> Arc<Self> {
         Arc::new(Self {
             hangs: fake("?stall_after=0ms"),
             tells: watch::Sender::new(false),
+            said,
         })
     }
+}
+
+fn said(start_ms: i64, end_ms: i64, text: &str) -> Utterance {
+    Utterance {
+        start_ms,
+        end_ms,
+        text: text.to_owned(),
+        ..Utterance::default()
+    }
+}
+
+/// A database in this folder with a session whose track was never ended: its host, and the session.
+async fn cut_off(dir: &Path) -> (RowId, Session) {
+    let store = store::connect(&database(dir), true)
+        .await
+        .expect("a database");
+    let (session, host, track) = session();
+    let job = ProviderJob {
+        track_id: track.id,
+        job: "a job".to_owned(),
+        start_ms: BEGAN_MS,
+    };
+    let rows = [
+        Record::Session(session.clone()),
+        Record::Participant(host.clone()),
+        Record::Track(track),
+        Record::ProviderJob(job),
+    ];
+    store.append(&rows).await.expect("written");
+    (host.id, session)
 }
 
 impl Provider for Later {
@@ -176,11 +208,7 @@ impl Provider for Later {
         Box::pin(async {
             let mut tells = self.tells.subscribe();
             tells.wait_for(|tells| *tells).await.expect("it is here");
-            Ok(Some(vec![Utterance {
-                end_ms: 100,
-                text: "before the crash".to_owned(),
-                ..Utterance::default()
-            }]))
+            Ok(Some(self.said.clone()))
         })
     }
 }
@@ -188,27 +216,11 @@ impl Provider for Later {
 #[tokio::test]
 async fn what_is_told_in_a_drain_is_asked_for_again() {
     let dir = tempfile::tempdir().expect("a folder");
-    let store = store::connect(&database(dir.path()), true)
-        .await
-        .expect("a database");
-    let (session, host, track) = session();
-    let job = ProviderJob {
-        track_id: track.id,
-        job: "a job".to_owned(),
-        start_ms: BEGAN_MS,
-    };
-    let rows = [
-        Record::Session(session),
-        Record::Participant(host.clone()),
-        Record::Track(track),
-        Record::ProviderJob(job),
-    ];
-    store.append(&rows).await.expect("written");
-
-    let provider = Later::new();
+    let (host, _) = cut_off(dir.path()).await;
+    let provider = Later::new(vec![said(0, 100, "before the crash")]);
     let rig = Rig::new(Arc::<Later>::clone(&provider), BridgeConfig::default());
     let (sessions, _) = begin(dir.path(), &rig.bridges).await;
-    let mut talking = Guest::attach(&sessions, SLUG, host.id, None).await;
+    let mut talking = Guest::attach(&sessions, SLUG, host, None).await;
     // The drain waits for the last words of this.
     talking.say(1, Instant::now().into_std());
     eventually("it is asked", || provider.tells.receiver_count() == 1).await;
@@ -222,6 +234,46 @@ async fn what_is_told_in_a_drain_is_asked_for_again() {
     assert_eq!(left, None);
 
     let (sessions, _) = begin(dir.path(), &rig.bridges).await;
-    let texts = finals(&sessions, host.id, 1).await;
+    let texts = finals(&sessions, host, 1).await;
     assert_eq!(texts, ["before the crash"]);
+}
+
+#[tokio::test]
+async fn what_cannot_have_been_said_is_left_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (host, session) = cut_off(dir.path()).await;
+    let word = |word: &str, start_ms, end_ms| Word {
+        word: word.to_owned(),
+        start_ms,
+        end_ms,
+        confidence: None,
+    };
+    let whole = Utterance {
+        words: vec![word("good", 100, 200), word("morning", 200, i64::MAX)],
+        ..said(100, 900, "good morning")
+    };
+    let provider = Later::new(vec![
+        said(-1, 50, "before the begin"),
+        said(0, i64::MAX, "for ever"),
+        said(i64::MIN, i64::MAX, "always"),
+        said(5_000, 4_000, "backwards"),
+        said(2_000, 3_000, &"too much ".repeat(2_000)),
+        whole,
+    ]);
+    provider.tells.send_replace(true);
+    let rig = Rig::new(provider, BridgeConfig::default());
+    let (sessions, store) = begin(dir.path(), &rig.bridges).await;
+    assert_eq!(finals(&sessions, host, 1).await, ["good morning"]);
+    let until = || Instant::now() + PATIENCE;
+    assert_eq!(sessions.drain(until).await, None);
+    let stored = store.segments(session.id, 0, 100).await.expect("read");
+    let [only] = &stored[..] else {
+        panic!("{stored:?}")
+    };
+    let times = (only.start_ms - BEGAN_MS, only.end_ms - BEGAN_MS);
+    assert_eq!(times, (100, 900));
+    let words = r#"[{"word":"good","start_ms":7100,"end_ms":7200},{"word":"morning","start_ms":7200,"end_ms":7900}]"#;
+    assert_eq!(only.words.as_deref(), Some(words));
+    let tracks = store.tracks(session.id).await.expect("read");
+    assert_eq!(tracks[0].audio_ms, Some(800));
 }

@@ -153,39 +153,55 @@ async fn one_process_holds_a_session(store: Arc<dyn Store>) {
     };
     let (ours, theirs) = (owner(7, "https://a:8080"), owner(8, ""));
     let both = [begun(&*store, "a").await, begun(&*store, "b").await];
-    let hold = async |owner, ids: &[RowId]| store.hold(owner, ids).await.expect("asked");
+    let hold = async |owner, ids: &[RowId]| {
+        let held = store.hold(owner, ids).await.expect("asked");
+        (held.elsewhere, held.taken)
+    };
     let owner_of = async |id| store.owner(id).await.expect("asked");
     let elsewhere = |session, owner: &Owner| Elsewhere {
         session,
         url: owner.url.clone(),
     };
     assert_eq!(owner_of(both[0]).await, None);
-    assert_eq!(hold(&ours, &both[..1]).await, []);
-    assert_eq!(hold(&ours, &both[..1]).await, [], "again");
-    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[0], &ours)]);
-    assert_eq!(hold(&ours, &both).await, [elsewhere(both[1], &theirs)]);
+    let (none, nobody) = (vec![], vec![]);
+    assert_eq!(
+        hold(&ours, &both[..1]).await,
+        (nobody.clone(), vec![both[0]])
+    );
+    let again = hold(&ours, &both[..1]).await;
+    assert_eq!(again, (nobody.clone(), none.clone()), "again");
+    let others = vec![elsewhere(both[0], &ours)];
+    assert_eq!(hold(&theirs, &both).await, (others, vec![both[1]]));
+    let others = vec![elsewhere(both[1], &theirs)];
+    assert_eq!(hold(&ours, &both).await, (others, none.clone()));
     assert_eq!(owner_of(both[0]).await.as_ref(), Some(&ours));
     assert_eq!(owner_of(both[1]).await.as_ref(), Some(&theirs));
     // Who is reached elsewhere than before says so with the next lease.
     let ours = owner(7, "https://a:9090");
-    assert_eq!(hold(&ours, &both[..1]).await, []);
-    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[0], &ours)]);
+    assert_eq!(
+        hold(&ours, &both[..1]).await,
+        (nobody.clone(), none.clone())
+    );
+    let others = vec![elsewhere(both[0], &ours)];
+    assert_eq!(hold(&theirs, &both).await, (others, none.clone()));
     store.let_go(theirs.id, &both).await.expect("let go");
     assert_eq!(owner_of(both[0]).await.as_ref(), Some(&ours), "not theirs");
     assert_eq!(owner_of(both[1]).await, None);
     store.let_go(ours.id, &[]).await.expect("none is let go");
-    assert_eq!(hold(&ours, &both).await, []);
+    assert_eq!(hold(&ours, &both).await, (nobody.clone(), vec![both[1]]));
     store.let_go(ours.id, &both[..1]).await.expect("let go");
-    assert_eq!(hold(&theirs, &both).await, [elsewhere(both[1], &ours)]);
+    let others = vec![elsewhere(both[1], &ours)];
+    assert_eq!(hold(&theirs, &both).await, (others, vec![both[0]]));
     assert_eq!(owner_of(both[0]).await.as_ref(), Some(&theirs));
     store.release(theirs.id).await.expect("released");
-    assert_eq!(hold(&ours, &both).await, []);
+    assert_eq!(hold(&ours, &both).await, (nobody.clone(), vec![both[0]]));
+    let missing = hold(&theirs, &[RowId(9)]).await;
     assert_eq!(
-        hold(&theirs, &[RowId(9)]).await,
-        [],
+        missing,
+        (nobody.clone(), none.clone()),
         "nobody holds what is not there"
     );
-    assert_eq!(hold(&theirs, &[]).await, []);
+    assert_eq!(hold(&theirs, &[]).await, (nobody, none));
     write(&*store, &[Record::SessionDeleted { id: both[0] }]).await;
     assert_eq!(owner_of(both[0]).await, None);
     store.release(ours.id).await.expect("released");

@@ -12,7 +12,7 @@ use voicematch_transcribe::record::{
 };
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Receipt, Settings, Writer};
-use voicematch_transcribe::store::{Answered, Elsewhere, Old, Owner, Store, StoreError};
+use voicematch_transcribe::store::{Answered, Held, Old, Owner, Store, StoreError};
 
 use crate::support::{PATIENCE, segment};
 
@@ -96,8 +96,8 @@ impl Store for List {
         Box::pin(async { Ok(0) })
     }
 
-    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
-        Box::pin(async { Ok(vec![]) })
+    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Held> {
+        Box::pin(async { Ok(Held::default()) })
     }
 
     fn owner(&self, _: RowId) -> Answered<'_, Option<Owner>> {

@@ -84,7 +84,8 @@ pub(crate) async fn what_goes_on_is_kept(store: Arc<dyn Store>) {
         id: RowId(7),
         url: String::new(),
     };
-    assert_eq!(store.hold(&owner, &[held]).await.expect("held"), []);
+    let now = store.hold(&owner, &[held]).await.expect("asked");
+    assert_eq!(now.taken, [held]);
 
     // Ended ones are kept for less long than a session may go on.
     let short = old_at(9_000, 500);

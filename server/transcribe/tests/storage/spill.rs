@@ -88,6 +88,21 @@ async fn a_damaged_byte_costs_nothing_before_it_and_the_file_is_kept() {
 }
 
 #[tokio::test]
+async fn what_is_behind_a_damaged_length_is_kept() {
+    let bytes = spilled(RowId(7)).await;
+    let length = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
+    let second = 8 + length as usize;
+    for (at, expected) in [(3, &[][..]), (second + 3, &[1])] {
+        let mut damaged = bytes.clone();
+        damaged[at] = 0x7f;
+        let (seqs, files, _dir) = replayed(&damaged).await;
+        assert_eq!(seqs, expected);
+        assert!(files[0].ends_with("damaged-1.log"), "{files:?}");
+        assert_eq!(std::fs::read(&files[0]).expect("kept"), damaged);
+    }
+}
+
+#[tokio::test]
 async fn a_file_in_use_is_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let start = |store: Arc<dyn Store>| {

@@ -1,11 +1,12 @@
 //! The writer over a database that works.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use voicematch_transcribe::record::Record;
+use voicematch_transcribe::record::{Record, Session};
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Health, Left, Outcome, Receipt, Settings, Writer};
 use voicematch_transcribe::store::{self, StoreError};
@@ -27,6 +28,16 @@ async fn a_batch_waits_for_the_interval_or_for_its_size() {
     let rig = Rig::sqlite().await;
     assert_eq!(outcomes(rig.write(1..=3)).await, [IN_DATABASE; 3]);
     assert_eq!(rig.metrics.queue().flushed, 4);
+}
+
+#[test]
+fn without_other_wishes_it_writes_as_was_measured_to_be_right() {
+    let settings = Settings::new("/tmp");
+    assert_eq!(settings.flush_interval, Duration::from_millis(300));
+    assert_eq!((settings.batch, settings.queue), (100, 1_000));
+    assert_eq!(settings.spill_bytes, 1 << 30);
+    assert_eq!(settings.retention, None);
+    assert_eq!(settings.longest, Duration::from_secs(4 * 3_600));
 }
 
 /// What the receipt says within a moment.
@@ -103,6 +114,24 @@ async fn rows_of_a_deleted_session_are_dropped() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_is_not_in_the_file_any_more() {
+    let rig = Rig::sqlite().await;
+    outcomes(rig.write(1..=50)).await;
+    let has_text = async || {
+        let mut other = connect(rig.dir.path()).await;
+        run(&mut other, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let file = std::fs::read(rig.dir.path().join("transcripts.db")).expect("the file");
+        let text = b"of a person who talks";
+        file.windows(text.len()).any(|part| part == text)
+    };
+    assert!(has_text().await);
+    let id = rig.session;
+    let deleted = rig.writer.write_now(Record::SessionDeleted { id });
+    assert_eq!(soon("it is deleted", deleted).await, IN_DATABASE);
+    assert!(!has_text().await);
+}
+
+#[tokio::test]
 async fn nul_characters_are_removed() {
     let rig = Rig::sqlite().await;
     let mut row = segment(rig.session, 1);
@@ -155,41 +184,90 @@ async fn a_dropped_writer_writes_what_waits() {
     assert_eq!(count(&outcomes(waiting).await, IN_DATABASE), 99);
 }
 
-const HOUR_MS: i64 = 3_600_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A session that was created so many hours ago, and has not ended.
+fn hours_old(slug: &str, hours: u32) -> Session {
+    let created = SystemTime::now() - HOUR * hours;
+    let since = created.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.expect("after 1970").as_millis();
+    Session {
+        created_ms: i64::try_from(since).expect("before the year 292,000,000"),
+        ..session(slug)
+    }
+}
 
 #[tokio::test]
 async fn expired_sessions_are_deleted() {
+    for (retention, kept) in [
+        // What nobody has ended cannot go on any more 28 hours after it has begun.
+        (HOUR, &["young"][..]),
+        // But it is kept no less long than what has ended.
+        (HOUR * 240, &["young", "older", "over"]),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = store::connect(&sqlite_url(dir.path()), true)
+            .await
+            .expect("a database");
+        let mut old = session("old");
+        old.ended_ms = Some(1_000);
+        let mut over = hours_old("over", 40);
+        over.ended_ms = Some(over.created_ms);
+        let (young, older) = (hours_old("young", 3), hours_old("older", 29));
+        let oldest = hours_old("oldest", 241);
+        let sessions = [old, over, young, older, oldest].map(Record::Session);
+        store.append(&sessions).await.expect("written");
+        let mut settings = Settings::new(dir.path().join("state"));
+        settings.retention = Some(retention);
+        let metrics = StorageMetrics::new().expect("metrics");
+        let writer = Writer::start(Arc::clone(&store), settings, metrics)
+            .await
+            .expect("a writer");
+        soon("the old sessions go", async {
+            for slug in ["old", "over", "older", "oldest"] {
+                while !kept.contains(&slug) && store.session(slug).await.expect("read").is_some() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
+        for slug in kept {
+            let there = store.session(slug).await.expect("read");
+            assert!(there.is_some(), "{slug} of {retention:?}");
+        }
+        assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_or_could_not_be_read_is_kept_no_longer_than_the_rest() {
     let dir = tempfile::tempdir().expect("a folder");
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).expect("made");
+    let file = |name: &str, age: Duration| {
+        let file = File::create(state.join(name)).expect("made");
+        file.set_modified(SystemTime::now() - age).expect("set");
+    };
+    file("rejected.jsonl", HOUR * 2);
+    file("damaged-1.log", HOUR * 2);
+    file("damaged-2.log", HOUR / 2);
+    file("another.jsonl", HOUR * 2);
     let store = store::connect(&sqlite_url(dir.path()), true)
         .await
         .expect("a database");
-    let mut old = session("old");
-    old.ended_ms = Some(1_000);
-    // Nobody has ended either; the older one cannot go on any more.
-    let [mut young, mut left] = ["young", "left"].map(session);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now =
-        i64::try_from(now.expect("after 1970").as_millis()).expect("before the year 292,000,000");
-    (young.created_ms, left.created_ms) = (now - 3 * HOUR_MS, now - 29 * HOUR_MS);
-    store
-        .append(&[old, young, left].map(Record::Session))
-        .await
-        .expect("written");
-    let mut settings = Settings::new(dir.path().join("state"));
-    settings.retention = Some(Duration::from_secs(3_600));
+    let mut settings = Settings::new(&state);
+    settings.retention = Some(HOUR);
     let metrics = StorageMetrics::new().expect("metrics");
-    let writer = Writer::start(Arc::clone(&store), settings, metrics)
-        .await
-        .expect("a writer");
-    soon("the old sessions go", async {
-        for slug in ["old", "left"] {
-            while store.session(slug).await.expect("read").is_some() {
-                tokio::task::yield_now().await;
-            }
+    let writer = Writer::start(store, settings, metrics).await;
+    let writer = writer.expect("a writer");
+    let is_there = |name: &str| state.join(name).exists();
+    soon("the old files go", async {
+        while is_there("rejected.jsonl") || is_there("damaged-1.log") {
+            tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(store.session("young").await.expect("read").is_some());
+    assert!(is_there("damaged-2.log") && is_there("another.jsonl"));
     assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
 }
 

@@ -4,7 +4,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::Notify;
@@ -13,7 +16,7 @@ use voicematch_transcribe::{
         Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session,
         SurveyVersion, Track,
     },
-    store::{Answered, Elsewhere, Old, Owner, Store, StoreError},
+    store::{Answered, Held, Old, Owner, Store, StoreError},
     survey::{Log, NotStored, Stored, Storing},
 };
 
@@ -36,6 +39,7 @@ pub(crate) struct Memory {
     rows: Arc<Mutex<Rows>>,
     /// Writes wait while it is set.
     gate: Mutex<Option<Arc<Notify>>>,
+    shared: AtomicBool,
 }
 
 #[derive(Default)]
@@ -114,6 +118,18 @@ impl Memory {
         self.rows().appended
     }
 
+    /// Deletes all interviews, as the retention does.
+    pub(crate) fn expire_all(&self) {
+        let mut rows = self.rows();
+        rows.interviews.clear();
+        rows.answers.clear();
+    }
+
+    /// Other processes may use it, too.
+    pub(crate) fn share(&self) {
+        self.shared.store(true, Relaxed);
+    }
+
     /// Takes the end of all interviews away, as a crash before it would have.
     pub(crate) fn lose_ends(&self) {
         for interview in &mut self.rows().interviews {
@@ -148,6 +164,16 @@ impl Rows {
                 return Ok(Stored::Spill);
             }
             Fault::None | Fault::LostReply => {}
+        }
+        let is_orphan = |record: &Record| match record {
+            Record::Answer(answer) => {
+                let mut interviews = self.interviews.iter();
+                !interviews.any(|interview| interview.id == answer.interview_id)
+            }
+            _ => false,
+        };
+        if records.iter().any(is_orphan) {
+            return Err(NotStored);
         }
         records.into_iter().for_each(|record| self.write(record));
         if self.fault == Fault::LostReply {
@@ -239,8 +265,8 @@ impl Store for Memory {
         self.answer(|_| 0)
     }
 
-    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Vec<Elsewhere>> {
-        Box::pin(async { Ok(vec![]) })
+    fn hold<'a>(&'a self, _: &'a Owner, _: &'a [RowId]) -> Answered<'a, Held> {
+        Box::pin(async { Ok(Held::default()) })
     }
 
     fn owner(&self, _: RowId) -> Answered<'_, Option<Owner>> {
@@ -256,7 +282,7 @@ impl Store for Memory {
     }
 
     fn is_shared(&self) -> bool {
-        false
+        self.shared.load(Relaxed)
     }
 
     fn session<'a>(&'a self, _: &'a str) -> Answered<'a, Option<Session>> {

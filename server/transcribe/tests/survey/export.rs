@@ -61,3 +61,28 @@ async fn no_text_is_a_formula_and_numbers_stay_numbers() {
         assert_eq!(first["value"], text);
     }
 }
+
+#[tokio::test]
+async fn an_export_goes_on_behind_an_interview() {
+    let memory = Memory::new();
+    let engine = engine(&memory, SURVEY);
+    for number in 0..150 {
+        let begun = engine.start("notes", None, None, None).await;
+        let interview = begun.unwrap().interview;
+        let value = json!(number.to_string());
+        record(&engine, interview, value, "1").await.unwrap();
+    }
+    let export = async || engine.export("notes", Format::JsonLines).await.unwrap();
+    let mut all = String::new();
+    let mut whole = export().await;
+    let first = whole.next().await.unwrap().unwrap();
+    assert_eq!((whole.answers(), first.lines().count()), (100, 100));
+    let mut rest = export().await.behind(whole.last().unwrap());
+    while let Some(piece) = whole.next().await.unwrap() {
+        all.push_str(&piece);
+    }
+    assert_eq!((whole.answers(), whole.last()), (150, None));
+    assert_eq!(rest.next().await.unwrap().as_ref(), Some(&all));
+    assert_eq!(all.lines().count(), 50);
+    assert_eq!(rest.next().await.unwrap(), None);
+}

@@ -127,6 +127,36 @@ async fn a_respondent_whose_start_is_spilled_does_not_start_twice() {
 }
 
 #[tokio::test]
+async fn a_respondent_whose_interview_has_expired_begins_another() {
+    for is_shared in [false, true] {
+        let memory = Memory::new();
+        if is_shared {
+            memory.share();
+        }
+        let engine = engine(&memory, MOBILITY);
+        let begin = async || {
+            let started = engine.start("mobility", Some(name("r")), None, None).await;
+            started.unwrap()
+        };
+        let first = begin().await.interview;
+        assert!(begin().await.resumed);
+        memory.expire_all();
+        let answer = async |session| record(&engine, session, json!(true), "1").await;
+        // A process alone learns of it when the answer is not taken.
+        if !is_shared {
+            let lost = answer(first).await.unwrap_err();
+            assert_eq!(lost, ToolError::StorageUnavailable);
+        }
+        let gone = answer(first).await.unwrap_err();
+        assert_eq!(gone, ToolError::UnknownSession);
+        let second = begin().await;
+        assert!(!second.resumed && second.interview != first);
+        answer(second.interview).await.unwrap();
+        assert_eq!(memory.answers_stored().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_lost_after_one_that_was_spilled_is_waited_for() {
     let memory = Memory::new();
     let engine = engine(&memory, MOBILITY);

@@ -111,11 +111,6 @@ impl Interviews {
         Ok(slot)
     }
 
-    /// The place of a new interview.
-    pub(super) fn make(&self, id: RowId, most: usize, log: &dyn Log) -> Result<Slot, ToolError> {
-        self.get(id, most, log)
-    }
-
     /// Gives the place of an interview back that could not be read, unless somebody else waits for it.
     pub(super) fn forget(&self, id: RowId, slot: Slot) {
         let mut map = self.map();

@@ -36,6 +36,12 @@ pub(in crate::survey) async fn read<T>(answer: Answered<'_, T>) -> Result<T, Too
     }
 }
 
+/// The interview has been deleted: nothing of it stays here, so that its respondent may begin again.
+fn gone(held: &mut Held) -> ToolError {
+    held.state = None;
+    ToolError::UnknownSession
+}
+
 impl Inner {
     /// Makes sure that the state is there and right.
     pub(super) async fn load(
@@ -47,12 +53,12 @@ impl Inner {
         if held.state.is_some() && !held.doubtful {
             // Another process may have led it meanwhile. While the store is away, what is known here has to do: it takes no
             // second answer to a question.
-            if self.store.is_shared()
-                && !slot.only_spilled(&*self.log)
-                && !self.log.behind()
-                && let Ok(state) = self.stored(id).await
-            {
-                held.state = Some(state);
+            if self.store.is_shared() && !slot.only_spilled(&*self.log) && !self.log.behind() {
+                match self.stored(id).await {
+                    Ok(state) => held.state = Some(state),
+                    Err(ToolError::UnknownSession) => return Err(gone(held)),
+                    Err(_) => {}
+                }
             }
             return self.end(held).await;
         }
@@ -60,7 +66,11 @@ impl Inner {
             // Memory may have less than the spill, and the store has not all of it.
             return Err(ToolError::StorageUnavailable);
         }
-        held.state = Some(self.stored(id).await?);
+        match self.stored(id).await {
+            Ok(state) => held.state = Some(state),
+            Err(ToolError::UnknownSession) => return Err(gone(held)),
+            Err(error) => return Err(error),
+        }
         held.doubtful = false;
         self.end(held).await
     }
