@@ -25,6 +25,7 @@ export const HELP = /** @type {Record<string, string>} */ ({
   token_expired: 'Your time here is over. Come back from the app.',
   idle_timeout: 'You were away for long. Press Talk to go on.',
   too_much_unsent: 'Too much waits to be sent. Wait until the server is back.',
+  too_large: 'That is too long. Say it in parts.',
   room_full: 'The room is full. Ask somebody to leave it, or make another one.',
   room_unavailable: 'The room cannot be reached now. Try again in a minute.',
   lost: 'The server cannot be reached. Is your network well?',
