@@ -87,7 +87,7 @@ export class Room extends EventTarget {
     await this.wire.request({ type: 'leave_room' }).catch(() => {});
   }
 
-  /** Never meets them again. Ends a match of two. @param {Peer} peer */
+  /** Does not meet them again: in this session; where the app's token names the user, for 30 days. Ends a match of two. @param {Peer} peer */
   async block(peer) {
     await this.wire.request({ type: 'block', to: peer.member.id });
     if (!this.name) this.end('left');
