@@ -77,7 +77,7 @@ export class Voicematch extends EventTarget {
     this.url = url.replace(/\/$/, '');
     this.options = options;
     this.#access = access;
-    const { transports: kinds = ['ws', 'sse', 'poll'], signal } = options;
+    const { transports: kinds = /** @type {Kind[]} */ (Object.keys(transports)), signal } = options;
     const session = (this.#session = new Session(kinds, this.#out()));
     const calls = media ? new media.Calls(options, () => session.probe()) : undefined;
     /** The user's; of a chat `null`. */
@@ -105,7 +105,7 @@ export class Voicematch extends EventTarget {
 
   /** Where the user is, if anywhere. */
   get room() {
-    return this.#room && !this.#room.ended ? this.#room : null;
+    return this.#room?.ended === '' ? this.#room : null;
   }
 
   /** Waits for a partner; leaves the room, if in one. @param {FindOptions} [options] @returns {Promise<Call>} */
@@ -166,7 +166,7 @@ export class Voicematch extends EventTarget {
   /** @param {ClientMessage} message @param {number} [id] @returns {Promise<any>} */
   #request(message, id = ++this.#id) {
     return new Promise((resolve, reject) => {
-      const why = this.state === 'closed' ? this.state : this.#session.full && 'too_much_unsent';
+      const why = this.#session.refuses(message);
       if (why) return reject(new VoicematchError(why));
       message = { ...message, id };
       this.#requests.set(id, { resolve, reject, message });
@@ -202,7 +202,9 @@ export class Voicematch extends EventTarget {
 
   /** @param {Incoming} message */
   #deliver(message) {
-    this.#wire.calls?.take(message, this.room);
+    // In a match it is a `Call`.
+    const room = /** @type {Room & Partial<Pick<Call, 'hold' | 'rejoined'>> | null} */ (this.room);
+    this.#wire.calls?.take(message, room);
     switch (message.type) {
       case 'resumed':
         // Another node has the session now.
@@ -211,7 +213,11 @@ export class Voicematch extends EventTarget {
           request.again = false;
         }
         return;
-      case 'token_expiring': return this.#renewToken();
+      case 'token_expiring':
+        // If there is no new one, the session ends with a reason of its own.
+        return read(this.options.token).then((token) => {
+          if (token && token !== this.#access) return this.#request({ type: 'renew_token', token: (this.#access = token) });
+        }).catch(() => {});
       case 'waiting':
       case 'draining': return tell(this, message.type, message);
       case 'match_found': {
@@ -221,27 +227,27 @@ export class Voicematch extends EventTarget {
         return this.#settle(this.#search, 'resolve', call);
       }
       case 'room_joined': {
-        const { room, room_id, members, room_ticket, you, id } = message;
-        if (!this.#requests.has(id)) return;
-        const joined = this.room?.name === room ? this.room : (this.#room = new Room(room_id, room, this.#wire, room_ticket));
-        Object.assign(joined, { id: room_id, ticket: room_ticket, you });
+        const { room: name, room_id: id, members, room_ticket: ticket, you } = message;
+        const request = this.#requests.get(message.id)?.message;
+        const joined = request?.type === 'join_room' ? (this.#room = new Room(id, name, this.#wire, ticket)) : room;
+        // Nobody wants it any more, or who was to come back has left meanwhile.
+        if (!request || !joined) return;
+        Object.assign(joined, { id, ticket, you });
         joined.meet(members);
-        return this.#settle(id, 'resolve', joined);
+        return this.#settle(message.id, 'resolve', joined);
       }
-      case 'peer_joined': return this.room?.add(message);
-      case 'rejoined': return this.room instanceof Call && this.room.rejoined(message.peer_id, message.room_ticket);
-      case 'peer_left': {
-        const { room } = this;
+      case 'peer_joined': return room?.add(message);
+      case 'rejoined': return room?.rejoined?.(message.peer_id, message.room_ticket);
+      case 'peer_left':
         // The partner has left, too: nobody waits for the user.
         if (!room && message.reason !== 'draining') this.#room = undefined;
         if (room?.id !== message.room_id) return;
         // In a cluster a room may have no place for who was in another one of its name.
         if (room.name && message.peer_id !== room.you?.peer_id) room.remove(message.peer_id);
         // Both go to another server, and this one of the two a moment later.
-        else if (message.reason === 'draining') /** @type {Call} */ (room).hold();
+        else if (message.reason === 'draining') room.hold?.();
         else room.end(message.reason);
         return;
-      }
       case 'ack':
       case 'pong': return this.#settle(message.id, 'resolve');
       case 'error': {
@@ -250,21 +256,21 @@ export class Voicematch extends EventTarget {
         if (request && message.code === 'draining') return (request.again = true);
         return this.#settle(message.id, 'reject', new VoicematchError(message.code, message.message));
       }
-      case 'message': return this.room?.take(message);
+      case 'message': return room?.take(message);
     }
   }
 
   /** The session before is over. @param {ClientMessage[]} untaken */
   #anew(untaken) {
     const { room } = this;
-    const ticket = !room && this.#room instanceof Call && this.#room.ticket;
-    if (ticket && untaken.some(({ type }) => type === 'next' || type === 'leave_room')) {
+    const isMatch = !this.#room?.name;
+    const ticket = isMatch && !room && this.#room?.ticket;
+    if (ticket && untaken.some(({ type }) => /^(next|leave_room)$/.test(type))) {
       // The partner is to hear that the user has left.
       this.#wire.post({ type: 'rejoin', ticket });
       this.#wire.post(LEAVE);
     }
-    const call = room instanceof Call ? room : null;
-    call?.hold();
+    if (isMatch) /** @type {Call | null} */ (room)?.hold();
     if (room?.ticket) this.#request({ type: 'rejoin', ticket: room.ticket }).catch(() => room.end('lost'));
     else room?.end('lost');
     for (const [id, request] of this.#requests) {
@@ -272,14 +278,8 @@ export class Voicematch extends EventTarget {
       request.again = false;
       if (id === this.#search || type === 'join_room') this.#wire.post(request.message);
       // What is said in a match is said again when the partner is back.
-      else if (type !== 'rejoin' && !(call && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
+      else if (type !== 'rejoin' && !(isMatch && room && type === 'message')) this.#settle(id, 'reject', new VoicematchError('lost'));
     }
-  }
-
-  async #renewToken() {
-    // If there is no new one, the session ends with a reason of its own.
-    const token = await read(this.options.token).catch(() => '');
-    if (token && token !== this.#access) this.#request({ type: 'renew_token', token: (this.#access = token) }).catch(() => {});
   }
 
   /** @param {unknown} error */
@@ -300,9 +300,9 @@ export class Voicematch extends EventTarget {
     };
     let last = Date.now();
     const timer = setInterval(() => {
-      const late = Date.now() - last > 1000 + SLEPT;
+      const before = last;
       last = Date.now();
-      if (late) moved();
+      if (last - before > 1000 + SLEPT) moved();
     }, 1000);
     signal.addEventListener('abort', () => clearInterval(timer));
     if (!globalThis.window) return;

@@ -68,7 +68,7 @@ test('both read what both say, and the transcript has it', async (t) => {
   const seen = (await lines(other)).filter((line) => line.startsWith('You: ')).map((line) => line.slice('You: '.length));
   assert.deepEqual(segments.map(({ text }) => text).filter((text) => seen.includes(text)), seen);
   for (const page of [host, other]) {
-    assert.equal(await page.textContent('#log'), '');
+    assert.equal(await page.locator('#log p:not(.note)').count(), 0, 'captions are no chat');
     assert.deepEqual(page.complaints, []);
   }
 });
@@ -92,6 +92,24 @@ test('who is muted, or does not want to, sends no audio', async (t) => {
   await other.click('#untranscribed');
   await says(host, 'Guest 2');
   assert.deepEqual(other.told.map((text) => JSON.parse(text).type), ['pause', 'resume_audio', 'pause', 'resume_audio']);
+});
+
+test('who does not want to be transcribed stays so when the host leaves and comes back', async (t) => {
+  const { host, other } = await talk(t);
+  await says(host, 'Guest 2');
+  await other.click('#untranscribed');
+  await host.click('#talk');
+  await until('it is said', async () => (await other.textContent('#transcribed')) === 'This call is not transcribed any more.');
+  const sent = other.frames16.length;
+  await host.click('#talk');
+  await says(other, 'Guest 3');
+  assert.equal(await other.getAttribute('#untranscribed', 'aria-pressed'), 'true');
+  await until('it is offered', () => other.isVisible('#untranscribed'));
+  const before = host.frames16.length;
+  await until('the host sends', () => host.frames16.length >= before + 20);
+  assert.equal(other.frames16.length, sent);
+  await other.click('#untranscribed');
+  await until('and is transcribed again when they want it', () => other.frames16.length > sent);
 });
 
 test('captions go on with a server that was killed, and when the host leaves they end', async (t) => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Server, atEnd, browser, hears, open, state, tab, until, user } from './support.js';
+import { Server, atEnd, browser, heard, hears, open, state, tab, until, user } from './support.js';
 
 /** The browser's work on the sound of a microphone takes the processor more than the calls of a room, and is none of ours. */
 const asItIs = () => {
@@ -26,7 +26,7 @@ for (const size of [3, 6]) {
     }
     for (const page of pages) {
       await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === size, patience);
-      await hears(page);
+      await hears(page, patience);
       await until('it is shown how loud somebody is', () => page.locator('.tile meter').evaluateAll((all) => all.some(({ value }) => value > 0)), patience);
       assert.equal(await page.evaluate(() => window.peers.filter(({ connectionState }) => connectionState === 'connected').length), size - 1);
     }
@@ -39,6 +39,34 @@ for (const size of [3, 6]) {
     for (const page of pages) assert.deepEqual(page.complaints, []);
   });
 }
+
+test('eight in a room, of whom three speak and five listen: all hear those who speak', async (t) => {
+  const patience = 80_000;
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const speakers = await user(chromium, {}, asItIs);
+  const listeners = await user(chromium, {}, () => {
+    navigator.mediaDevices.getUserMedia = async () => {
+      throw new DOMException('none', 'NotFoundError');
+    };
+  });
+  const pages = [];
+  for (let i = 0; i < 8; i++) {
+    const page = await tab(i < 3 ? speakers : listeners, `${server.url}/r/tea`);
+    await page.click('#talk');
+    if (i >= 3) await page.click('#listen');
+    await state(page, 'room', patience);
+    pages.push(page);
+  }
+  for (const [i, page] of pages.entries()) {
+    await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 8, patience);
+    assert.equal(await page.evaluate(() => window.peers.filter(({ connectionState }) => connectionState === 'connected').length), 7);
+    const before = await heard(page);
+    const speak = async () => (await heard(page)).filter((energy, of) => energy > before[of]).length;
+    await until('those who speak are heard', async () => (await speak()) === (i < 3 ? 2 : 3), patience);
+    assert.deepEqual(page.complaints, []);
+  }
+});
 
 /** Three who are in a room, each in a page that shares nothing with the others. */
 async function three(chromium, server) {
@@ -61,7 +89,8 @@ test('a room comes back with a server that was killed, and all hear each other a
   await pages[0].press('#text', 'Enter');
   for (const page of pages.slice(1)) await until('it arrives', async () => (await page.textContent('#log')).includes('again'));
   for (const page of pages) {
-    assert.equal(await page.locator('.tile[data-state=connected]').count(), 3);
+    // A path that was interrupted meanwhile comes back by itself.
+    await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
     await hears(page);
     assert.equal(await page.evaluate(() => window.peers.length), 2);
   }

@@ -319,14 +319,14 @@ export async function heard(page) {
 }
 
 /** The sound of all others goes on, and the page plays each of them. */
-export async function hears(page) {
+export async function hears(page, patience = PATIENCE) {
   const before = await heard(page);
   if (!before.length) throw new Error('there is no call');
-  await until('all are heard', async () => (await heard(page)).every((energy, i) => energy > before[i]));
+  await until('all are heard', async () => (await heard(page)).every((energy, i) => energy > before[i]), patience);
   await until('all are played', () => page.evaluate((count) => {
     const playing = [...document.querySelectorAll('audio')].filter(({ srcObject }) => srcObject);
     return playing.length === count && playing.every(({ paused, muted, currentTime }) => !paused && !muted && currentTime > 0);
-  }, before.length));
+  }, before.length), patience);
 }
 
 /** The way on which a page is to be reached: another one after each ICE restart. @param {import('playwright-core').Page} page @returns {Promise<string>} */

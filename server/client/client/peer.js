@@ -188,6 +188,8 @@ export class Peer extends EventTarget {
     if (/^a=candidate:/m.test(payload.sdp)) this.#reaches = true;
     await pc.setRemoteDescription(payload);
     if (type === 'offer') {
+      // A microphone may have been opened before there was anything to send it by.
+      this.#replace();
       await pc.setLocalDescription();
       this.out.send('answer', pc.localDescription);
     }

@@ -20,7 +20,7 @@ import { tell } from './tell.js';
 
 /** The field by which a member says how many messages have arrived. */
 const HEARD = 'voicematch.heard';
-/** How many sent messages are kept: a new server does not know them, and they are sent again. */
+/** How many messages are kept: a new server does not know those that were sent, and they are sent again. */
 const MAX_SAID = 256;
 /** How long members of a room of a name have to come back when its server has died, in milliseconds. */
 const ABSENCE = 20_000;
@@ -87,7 +87,7 @@ export class Room extends EventTarget {
     await this.wire.request({ type: 'leave_room' }).catch(() => {});
   }
 
-  /** Never meets them again. Ends a match of two. @param {Peer} peer */
+  /** Does not meet them again: in this session; where the app's token names the user, for 30 days. Ends a match of two. @param {Peer} peer */
   async block(peer) {
     await this.wire.request({ type: 'block', to: peer.member.id });
     if (!this.name) this.end('left');
@@ -104,7 +104,7 @@ export class Room extends EventTarget {
     // Of a server that has died some know of each other, and not all may come back.
     const absent = [...this.peers.keys()].filter((id) => !members.some((member) => member.peer_id === id));
     clearTimeout(this.#absence);
-    if (absent.length) this.#absence = setTimeout(() => absent.forEach((id) => this.remove(id)), ABSENCE);
+    this.#absence = setTimeout(() => absent.forEach((id) => this.remove(id)), ABSENCE);
   }
 
   /** @param {Omit<Member, 'id'> & {peer_id: string, was?: string}} found `was`: by which session the room that died with its
@@ -156,7 +156,7 @@ export class Room extends EventTarget {
     if (this.ended) return;
     this.ended = why;
     clearTimeout(this.#absence);
-    for (const peer of this.peers.values()) peer.close();
+    this.peers.forEach((peer) => peer.close());
     setTimeout(() => {
       this.#isOver = true;
       tell(this, 'ended', why);
@@ -164,12 +164,16 @@ export class Room extends EventTarget {
   }
 }
 
+/** @typedef {{data: unknown, done: (value?: any) => void, failed: (error: unknown) => void}} Said */
+
 /** A match of two. */
 export class Call extends Room {
-  /** @type {{data: unknown, done: (value?: any) => void, failed: (error: unknown) => void}[]} */ #said = [];
+  /** What is on its way, or was: the partner counts it. @type {Said[]} */ #said = [];
   /** How many of them are forgotten. */ #forgotten = 0;
+  /** What is to be sent when the partner is known to be back. @type {Said[]} */ #held = [];
+  #holds = false;
+  /** Whether the partner is to tell what has arrived. */ #asks = false;
   #heard = 0;
-  /** What is said now is sent when the partner is known to be back. */ #holds = false;
 
   /** @param {Extract<ServerMessage, {type: 'match_found'}>} match @param {Wire} wire */
   constructor(match, wire) {
@@ -199,12 +203,22 @@ export class Call extends Room {
   /** @param {unknown} data @override */
   send(data) {
     return new Promise((done, failed) => {
-      if (this.#said.push({ data, done, failed }) > MAX_SAID) {
-        // Whether it has arrived will never be known.
-        this.#said.shift()?.failed(new VoicematchError('too_much_unsent'));
-        this.#forgotten++;
-      }
-      if (!this.#holds || this.ended) super.send(data).then(done, failed);
+      const said = { data, done, failed };
+      if (!this.#holds || this.ended) this.#say(said);
+      else if (this.#held.push(said) > MAX_SAID) this.#held.shift()?.failed(new VoicematchError('too_much_unsent'));
+    });
+  }
+
+  /** @param {Said} said */
+  async #say(said) {
+    if (this.#said.push(said) > MAX_SAID) {
+      this.#said.shift();
+      this.#forgotten++;
+    }
+    await super.send(said.data).then(said.done, (error) => {
+      // The partner does not count what was refused.
+      this.#said = this.#said.filter((other) => other !== said);
+      said.failed(error);
     });
   }
 
@@ -214,25 +228,27 @@ export class Call extends Room {
   }
 
   /** @param {Peer} peer @param {any} data @override @internal */
-  hear(peer, data) {
+  async hear(peer, data) {
     const heard = data?.[HEARD];
     if (heard == null) {
       this.#heard++;
       return super.hear(peer, data);
     }
-    // The room has come back at another server. What of ours had arrived is known now; the rest is said again, once.
-    if (!this.#holds) return;
+    // The room has come back at another server. What of ours had arrived is known now; the rest is said again, once, and one
+    // after the other: so there is room for all of it.
+    if (!this.#asks) return;
+    this.#asks = false;
+    for (const { done } of this.#said.splice(0, heard - this.#forgotten)) done();
+    this.#forgotten = heard;
+    this.#held.unshift(...this.#said.splice(0));
+    for (let said; (said = this.#held.shift()); ) await this.#say(said);
     this.#holds = false;
-    this.#said.forEach(({ data, done, failed }, i) => {
-      if (i + this.#forgotten < heard) done();
-      else super.send(data).then(done, failed);
-    });
   }
 
   /** The room is there again, at a server that does not know what was said. @param {string} id @param {string | undefined} ticket @internal */
   rejoined(id, ticket) {
     this.ticket = ticket;
-    this.#holds = true;
+    this.#asks = true;
     this.wire.post({ type: 'message', payload: { [HEARD]: this.#heard } });
     this.rename(this.peer, { id });
   }
@@ -240,6 +256,6 @@ export class Call extends Room {
   /** @param {string} why @override @internal */
   end(why) {
     super.end(why);
-    for (const { failed } of this.#said) failed(new VoicematchError(why));
+    for (const { failed } of [...this.#said, ...this.#held]) failed(new VoicematchError(why));
   }
 }

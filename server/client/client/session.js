@@ -14,7 +14,7 @@
  *
  * @typedef {object} Link Something that may carry the session.
  * @property {(requests: ClientMessage[]) => void} write
- * @property {() => void} shut Says nothing any more.
+ * @property {() => void} shut What it says from then on is not heard.
  *
  * @typedef {object} Heard What a link says, never before it is there.
  * @property {(message: Incoming) => void} message
@@ -59,15 +59,17 @@ const LASTS = 5000;
 /** What is kept that the server has not confirmed. */
 const MAX_KEPT = 64;
 const MAX_KEPT_LENGTH = 200_000;
+/** What the numbers of a message take, in bytes. */
+const NUMBERS = 99;
 /** How many messages are confirmed at a time, where nothing else confirms them. */
 const CONFIRM = 32;
 
 /** The session is over, and another may begin. @param {string} reason */
-const isOver = (reason) => /^(draining|resume_refused|too_old|resume_overflow)$/.test(reason);
+const isOver = (reason) => /^(draining|too_old|resume_(refused|overflow))$/.test(reason);
 /** Another session would end in the same way. The code is that of a close frame, or the status of an answer: 408, 409 and 429
  * pass by. @param {number} code @param {string} reason */
 const isFinal = (code, reason) =>
-  !isOver(reason) && /^(1000|1002|1009|4003|4[5-9]..|4(?!08|09|29)..) |replaced/.test(`${code} ${reason}`);
+  !isOver(reason) && /^(100[029]|4003|4[5-9]..|4(?!0[89]|29)..) |replaced/.test(`${code} ${reason}`);
 
 export class Session {
   /** @type {'connecting' | 'open' | 'reconnecting' | 'closed'} */
@@ -86,7 +88,7 @@ export class Session {
   /** Whether something was asked, and nothing has come since. */ #asks = false;
   /** How often better ones have failed while another carries the session. */ #behind = 0;
   /** Not before the server has said so, in milliseconds. */ #retryAfter = 0;
-  /** The longest time to a first ping. */ #heartbeat = 0;
+  /** The server's first message. @type {any} */ #hello;
 
   /** @type {Kind[]} */ #kinds;
   /** @type {Out} */ #out;
@@ -108,7 +110,6 @@ export class Session {
   now() {
     if (this.#carrier || this.#trial || this.state === 'closed') return;
     this.#waited = 0;
-    this.#out.wait('again');
     this.#try(0);
   }
 
@@ -124,9 +125,12 @@ export class Session {
     this.#end('closed');
   }
 
-  /** Whether there is no room for one more message. */
-  get full() {
-    return this.#kept.length >= MAX_KEPT || JSON.stringify(this.#kept).length > MAX_KEPT_LENGTH;
+  /** Why this is not to be sent, if so. @param {ClientMessage} request */
+  refuses(request) {
+    if (this.state === 'closed') return 'closed';
+    // The server closes the connection of who sends more.
+    if (new Blob([JSON.stringify(request)]).size > this.#hello.limits.max_message_bytes - NUMBERS) return 'too_large';
+    return (this.#kept.length >= MAX_KEPT || JSON.stringify(this.#kept).length > MAX_KEPT_LENGTH) && 'too_much_unsent';
   }
 
   /** @param {ClientMessage} request */
@@ -161,7 +165,8 @@ export class Session {
     // More than a first message has come: the transport works.
     this.#waited = 0;
     this.#asks = false;
-    this.#calm('answer', 'probe');
+    this.#out.wait('answer');
+    this.#out.wait('probe');
     if (message.type === 'ping') {
       this.#isYoung = false;
       this.#out.wait('silence', message.next_ms + GRACE);
@@ -169,7 +174,7 @@ export class Session {
     }
     // What is answered has arrived, and all before it.
     if ('id' in message) this.#taken(this.#kept.find(({ id }) => id === message.id)?.seq);
-    if ('code' in message && message.code === 'gap') this.#write(this.#kept);
+    if (/** @type {{code?: string}} */ (message).code === 'gap') this.#write(this.#kept);
     const { seq } = message;
     if (seq != null) {
       if (seq <= this.#after) return;
@@ -189,15 +194,15 @@ export class Session {
     const now = this.#out.now();
     if (now - this.#since > LASTS) this.#waited = this.#behind = 0;
     this.#since = now;
-    this.#asks = false;
-    this.#calm('silence', 'answer', 'probe', 'again');
+    this.#out.calm();
     // Our own next transport has taken its place, and may yet say so; or one that was given up came late.
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
     const isNew = isOver(reason);
     if (isNew) this.#token = '';
     this.#change('reconnecting');
-    if (this.#trial) return;
+    // It may have had more time, while there was no hurry.
+    if (this.#trial) return this.#out.wait('trial', TRIAL[/** @type {Kind} */ (this.#kinds[this.#trialPlace])]);
     if (this.#waited && !isNew) this.#try(this.#place + 1);
     else if (this.#out.hurry()) this.#try(0);
     else this.#out.wait('again', 1000 * this.#spread() - 800);
@@ -242,10 +247,11 @@ export class Session {
   /** The first message of a link: from now on it carries the session. @param {Link} link @param {Incoming} message */
   #first(link, message) {
     const begins = message.type === 'session';
+    const wasThere = this.state !== 'connecting';
     if (!begins && message.type !== 'resumed') return;
     this.#carrier?.shut();
     this.#carrier = link;
-    this.#isYoung = this.state !== 'connecting' || this.#trialPlace > 0;
+    this.#isYoung = wasThere || this.#trialPlace > 0;
     this.#place = this.#trialPlace;
     this.#trial = null;
     this.#since = this.#out.now();
@@ -255,9 +261,8 @@ export class Session {
     if (this.#place) this.#waitBehind();
     this.#token = message.resume_token ?? this.#token;
     const untaken = this.#kept;
-    const isAnew = begins && this.state !== 'connecting';
     if (begins) {
-      this.#heartbeat = message.heartbeat_ms;
+      this.#hello = message;
       this.#after = this.#seq = 0;
       this.#kept = [];
     } else {
@@ -266,15 +271,10 @@ export class Session {
       if (this.#kept.length) this.#ask();
     }
     // A poll has no pings: it is one itself.
-    if (this.transport !== 'poll') this.#out.wait('silence', this.#heartbeat + GRACE);
+    if (this.transport !== 'poll') this.#out.wait('silence', this.#hello.heartbeat_ms + GRACE);
     this.#change('open');
     this.#out.deliver(message);
-    if (isAnew) this.#out.anew(untaken);
-  }
-
-  /** @param {Timer[]} timers */
-  #calm(...timers) {
-    for (const timer of timers) this.#out.wait(timer);
+    if (begins && wasThere) this.#out.anew(untaken);
   }
 
   /** @param {ClientMessage[]} requests */

@@ -32,7 +32,7 @@ const byRequests = (run) => (asked, heard) => {
   return requests;
 };
 
-/** @type {Record<Kind, (asked: Asked, heard: Heard) => Link>} */
+/** The best first. @type {Record<Kind, (asked: Asked, heard: Heard) => Link>} */
 export const transports = { ws: webSocket, sse: byRequests(eventStream), poll: byRequests(poll) };
 
 /** @param {number} ms @returns {Promise<undefined>} */
@@ -53,12 +53,9 @@ function within(ms, signal) {
 
 /** @param {Asked} asked @param {Heard} heard @returns {Link} */
 function webSocket({ url, token, after, access }, heard) {
-  const protocols = ['voicematch.1'];
-  if (token) protocols.push(`resume.${token}.${after}`);
-  else if (access) protocols.push(`token.${access}`);
   /** @type {WebSocket | undefined} */ let socket;
   try {
-    socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, protocols);
+    socket = new WebSocket(`${url.replace(/^http/, 'ws')}/ws?resume=1`, ['voicematch.1', ...(token ? [`resume.${token}.${after}`] : access ? [`token.${access}`] : [])]);
     socket.onmessage = ({ data }) => heard.message(JSON.parse(data));
     socket.onclose = ({ code, reason }) => heard.lost(code, reason || undefined);
   } catch {
@@ -70,9 +67,7 @@ function webSocket({ url, token, after, access }, heard) {
       if (socket?.readyState === 1) for (const request of requests) socket.send(JSON.stringify(request));
     },
     shut() {
-      if (!socket) return;
-      socket.onmessage = socket.onclose = null;
-      socket.close();
+      socket?.close();
     },
   };
 }
@@ -89,11 +84,12 @@ async function eventStream(requests, { after }) {
     const events = (rest + value).split('\n\n');
     rest = events.pop() ?? '';
     for (const event of events) {
-      const [head = '', ...data] = `\n${event}`.split('\ndata: ');
+      const [, ...data] = `\n${event}`.split('\ndata: ');
       if (!data.length) continue;
       // JSON has no line ends of its own: what stood in several lines is the same without them.
       const message = JSON.parse(data.join(''));
-      if (head.includes('event: close')) return requests.lost(message.code, message.reason);
+      // The end of the session is no message.
+      if (!message.type) return requests.lost(message.code, message.reason);
       requests.heard(message);
     }
   }
@@ -104,23 +100,22 @@ async function poll(requests, { after }) {
   // Some proxies hold no request for long: who was cut off twice asks more often.
   let wait = 0;
   let patience = REQUEST;
-  let held = true;
   let cuts = 0;
-  let pause = 5000;
+  let pause = 1000;
   let isFirst = true;
   while (!requests.over) {
     const began = Date.now();
-    const response = await requests.ask(`/poll?wait=${wait}&after=${after}`, patience, '', wait > 0);
+    const response = await requests.ask(`/poll?wait=${wait}&after=${after}`, patience, null, wait > 0);
     if (!response) {
       if (!wait) return;
       // Once it may be the network.
-      if (Date.now() - began > 2000 && ++cuts > 1) held = false;
+      if (Date.now() - began > 2000) cuts++;
       wait = 0;
       patience = CHECK;
       continue;
     }
     if (wait) cuts = 0;
-    const { messages = [], received = 0, poll_after_ms = pause } = response.status === 200 ? await response.json() : {};
+    const { messages = [], received = 0, poll_after_ms } = response.status === 200 ? await response.json() : {};
     // A session that was carried by polls before is carried on without a word.
     if (isFirst && !messages[0]?.session_id) requests.heard({ type: 'resumed', received });
     isFirst = false;
@@ -129,10 +124,11 @@ async function poll(requests, { after }) {
       requests.heard(message);
     }
     requests.took(received);
-    pause = poll_after_ms;
-    wait = held ? HOLD : 0;
-    patience = held ? HOLD * 1000 + WAY : REQUEST;
-    if (!held) await sleep(pause);
+    // None is said behind a poll that was held.
+    pause = poll_after_ms || pause;
+    wait = cuts < 2 ? HOLD : 0;
+    patience = wait ? HOLD * 1000 + WAY : REQUEST;
+    if (!wait) await sleep(pause);
   }
 }
 
@@ -142,34 +138,34 @@ class Requests {
   /** @type {ClientMessage[]} */ #queue = [];
   #sends = false;
   #stop = new AbortController();
-  #asked;
+  #url;
   #to;
 
   /** @param {Asked} asked @param {Heard} to */
   constructor(asked, to) {
-    this.token = asked.token;
-    this.#asked = asked;
+    this.token = asked.token || asked.access;
+    this.#url = asked.url;
     this.#to = to;
   }
 
   /** @param {Incoming} message */
   heard(message) {
     if (this.over) return;
-    if ('resume_token' in message) this.token = message.resume_token ?? this.token;
+    this.token = /** @type {{resume_token?: string}} */ (message).resume_token ?? this.token;
     this.#to.message(message);
   }
 
-  /** @param {number} received */
-  took(received) {
+  /** @param {number} [received] */
+  took(received = 0) {
     this.#queue = this.#queue.filter(({ seq = Infinity }) => seq > received);
     this.heard({ type: 'taken', received });
   }
 
-  /** @param {number} [code] @param {string} [reason] @param {number} [retryAfter] */
-  lost(code, reason, retryAfter) {
+  /** @param {[code?: number, reason?: string, retryAfter?: number]} why */
+  lost(...why) {
     if (this.over) return;
     this.shut();
-    this.#to.lost(code, reason, retryAfter);
+    this.#to.lost(...why);
   }
 
   shut() {
@@ -179,15 +175,14 @@ class Requests {
 
   /**
    * The answer, or nothing where it is not one to go on with: then the link is lost already, unless `mayFail`.
-   * @param {string} path @param {number} ms How long it may take; 0: for ever. @param {string} [body] What is sent.
+   * @param {string} path @param {number} ms How long it may take; 0: for ever. @param {string | null} [body] What is sent.
    * @param {boolean} [mayFail]
    */
   async ask(path, ms, body, mayFail) {
-    const bearer = this.token || this.#asked.access;
-    const response = await fetch(this.#asked.url + path, {
+    const response = await fetch(this.#url + path, {
       method: body ? 'POST' : 'GET',
-      body: body || null,
-      headers: bearer ? { Authorization: `Bearer ${bearer}` } : {},
+      body: body,
+      headers: this.token ? { Authorization: `Bearer ${this.token}` } : {},
       cache: 'no-store',
       signal: ms ? within(ms, this.#stop.signal) : this.#stop.signal,
     }).catch(() => null);
@@ -195,10 +190,10 @@ class Requests {
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;
     const { code, reason, received } = await response.json().catch(() => ({}));
-    if (received != null) this.took(received);
-    const retryAfter = Number(headers.get('Retry-After')) * 1000 || 0;
+    this.took(received);
+    const retryAfter = /** @type {any} */ (headers.get('Retry-After')) * 1000 || 0;
     // The server wants the rest later, or drains: then the link ends by itself.
-    if (path === '/send' && (status === 429 || status === 503)) return sleep(retryAfter || 250);
+    if (body && (status === 429 || status === 503)) return sleep(retryAfter || 250);
     // The end of a session has a code of its own.
     return this.lost(reason ? code : code && status, reason ?? code, retryAfter);
   }
@@ -206,7 +201,7 @@ class Requests {
   /** @param {ClientMessage[]} messages */
   write(messages) {
     // It is to arrive even if the page is closed at this moment.
-    if (messages[0]?.type === 'leave') return void fetch(`${this.#asked.url}/send`, {
+    if (messages[0]?.type === 'leave') return void fetch(`${this.#url}/send`, {
       method: 'POST', body: JSON.stringify({ token: this.token, messages: [...this.#queue, ...messages] }), keepalive: true,
     }).catch(() => {});
     this.#queue.push(...messages);

@@ -25,6 +25,9 @@ const LENGTH = 1000;
 /** How long words are shown that nothing follows, in milliseconds. */
 const STALE = 8000;
 
+/** Whether the user does not want to be transcribed: until they want it again, whoever transcribes meanwhile. */
+let isOff = false;
+
 /** The host's token, from the link that was opened; this tab keeps it, and the address shows it no longer. @param {string} room */
 export function hostToken(room) {
   const key = `host ${room}`;
@@ -151,8 +154,10 @@ class Captions {
   async #speak() {
     const { Transcription, joinSession } = await import('../client/transcribe.js');
     const who = { user: crypto.randomUUID(), name: `Guest ${(this.room.you?.n ?? 0) + 1}` };
+    const from = this.#from;
     const { token, id } = await joinSession(this.room.name, who);
-    if (!this.#from) return;
+    // The host may have left meanwhile, and another one may have come.
+    if (!from || this.#from !== from) return;
     this.#begin(new Transcription({ token, track: this.vm.microphone?.track })).participant = id;
   }
 
@@ -171,13 +176,16 @@ class Captions {
       if (this.#transcription === transcription) this.end(detail.reason);
     });
     show('untranscribed', Boolean(microphone?.track));
-    at('untranscribed').setAttribute('aria-pressed', 'false');
-    at('untranscribed').onclick = () => {
-      const isOff = at('untranscribed').getAttribute('aria-pressed') !== 'true';
+    const set = () => {
       at('untranscribed').setAttribute('aria-pressed', String(isOff));
       if (isOff) transcription.pause();
       else transcription.resume();
     };
+    at('untranscribed').onclick = () => {
+      isOff = !isOff;
+      set();
+    };
+    set();
     return transcription;
   }
 

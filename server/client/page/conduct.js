@@ -1,6 +1,6 @@
 // @ts-check
 /** What the user does about others: reports and blocks. */
-import { at, nameOf, say, setProblem, show } from './view.js';
+import { HELP, at, nameOf, say, setProblem, show } from './view.js';
 
 /**
  * @typedef {import('../client.js').Room} Room
@@ -28,7 +28,8 @@ export function askAbout(room, peer) {
       }
       if (dialog.returnValue === 'block') await blockMember(room, peer);
     } catch (error) {
-      setProblem(/** @type {Error} */ (error).message);
+      const { code, message } = /** @type {import('../client.js').VoicematchError} */ (error);
+      setProblem(HELP[code] ?? message);
     }
   };
 }

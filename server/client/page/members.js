@@ -13,8 +13,8 @@ function removeVoice(peer) {
 }
 
 /** Shows and plays them until the room ends. @param {import('../client.js').Room} room
- * @param {(peer: Peer, audio: HTMLAudioElement) => void} hear @param {() => void} showLine */
-export function showMembers(room, hear, showLine) {
+ * @param {(peer: Peer, audio: HTMLAudioElement) => void} hear @param {(audio: HTMLAudioElement) => void} watch @param {() => void} showLine */
+export function showMembers(room, hear, watch, showLine) {
   const changed = () => {
     if (room.ended) return;
     showTiles(room.peers, (peer) => askAbout(room, peer));
@@ -28,11 +28,15 @@ export function showMembers(room, hear, showLine) {
     at('remote').after(voice);
     voices.set(peer, voice);
     toSpeaker(voice);
+    watch(voice);
     hear(peer, voice);
     peer.addEventListener('state', changed);
     peer.addEventListener('quality', showLine);
   };
-  room.addEventListener('joined', changed);
+  room.addEventListener('joined', (/** @type {any} */ { detail }) => {
+    say(`${nameOf(detail)} has joined`, 'note');
+    changed();
+  });
   room.addEventListener('left', (/** @type {any} */ { detail }) => {
     say(`${nameOf(detail)} has left`, 'note');
     removeVoice(detail);

@@ -4,9 +4,10 @@ import { connect } from '../client.js';
 import { wished } from '../client/tell.js';
 import { keepAwake } from './awake.js';
 import { askAbout } from './conduct.js';
+import { listenForKeys } from './keys.js';
 import { listenTo, ownLevel, ring, setMeter } from './levels.js';
-import { listDevices, offerDevices, voices } from './sound.js';
-import { HELP, at, countUnread, isCaption, nameOf, say, setProblem, setState, show } from './view.js';
+import { chosen, listDevices, offerDevices, voices } from './sound.js';
+import { HELP, at, countUnread, isCaption, nameOf, say, setProblem, setState, show, showLevels } from './view.js';
 import { criteria } from './wishes.js';
 
 /**
@@ -61,8 +62,12 @@ async function begin() {
   note('session');
   vm.addEventListener('state', () => {
     note(`${began.state} ${began.transport}`);
-    document.body.toggleAttribute('data-away', began.state === 'reconnecting');
+    const wasAway = document.body.hasAttribute('data-away');
+    const isAway = began.state === 'reconnecting';
+    document.body.toggleAttribute('data-away', isAway);
     showLine();
+    if (isAway && !wasAway) at('status').textContent = awayWords();
+    if (wasAway && began.state === 'open') at('status').textContent = 'Connected to the server again.';
   });
   vm.addEventListener('draining', () => note('draining'));
   vm.addEventListener('closed', (/** @type {any} */ { detail }) => {
@@ -77,7 +82,7 @@ async function begin() {
   microphone?.addEventListener('changed', () => {
     listenTo(microphone.stream);
     listDevices();
-    if (room) setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
+    if (room && began.state !== 'closed') setProblem(microphone.track ? '' : 'The microphone is gone. Plug one in, and choose it below.');
   });
   showLine();
   return began;
@@ -136,8 +141,8 @@ function talk(next) {
 function stop() {
   // Who does not answer the browser may not want to speak.
   show('listen', document.body.dataset.state === 'asking');
-  search?.abort();
-  search = null;
+  for (const way of [search, joins]) way?.abort();
+  search = joins = null;
   // The microphone or the server may take their time; the button does not.
   settle();
 }
@@ -150,7 +155,7 @@ async function look(next, controller) {
     controller.signal.throwIfAborted();
     if (began.microphone && !began.microphone.track && !mayListen) setState('asking', 'Please allow it');
     // Nobody may ever answer the browser, and the user goes on without.
-    if (!mayListen && began.microphone && !began.microphone.track) await wished(began.microphone.open(), controller.signal);
+    if (!mayListen && began.microphone && !began.microphone.track) await wished(began.microphone.open(chosen()), controller.signal);
     if (began.microphone) listenTo(began.microphone.stream);
     listDevices();
     controller.signal.throwIfAborted();
@@ -200,6 +205,7 @@ function helpWithWay(call) {
 /** @param {Call} call */
 function meet(call) {
   at('log').replaceChildren();
+  countUnread(false);
   if (call.sharedInterests.length) say(`You both like ${call.sharedInterests.join(', ')}`, 'note');
   if (box('tone').checked) ring();
   if (!matchMedia('(prefers-reduced-motion: reduce)').matches) navigator.vibrate?.(80);
@@ -226,7 +232,14 @@ function hear(peer, audio) {
 /** @param {boolean} wanted Whether the browser waits for a click. */
 function offerSound(wanted) {
   show('hear', wanted);
-  if (wanted) at('status').textContent = 'Your partner is not played yet. Press Tap to hear.';
+  if (wanted) at('status').textContent = `${room?.name ? 'Somebody' : 'Your partner'} is not played yet. Press Tap to hear.`;
+}
+
+/** What stops by a key of the system, or since a telephone rings, goes on by a click. @param {HTMLAudioElement} audio */
+function watch(audio) {
+  const waits = () => [remote, ...voices.values()].some(({ srcObject, paused }) => srcObject && paused);
+  audio.addEventListener('pause', () => offerSound(waits()));
+  audio.addEventListener('playing', () => show('hear', waits()));
 }
 
 function leave() {
@@ -261,23 +274,24 @@ function enter(entered) {
   }
 }
 
-/** Whether the user is on the way into the room. */ let joins = false;
+/** The user's way into the room. @type {AbortController | null} */ let joins = null;
 
 async function joinRoom() {
   if (joins) return;
-  joins = true;
+  const { signal } = (joins = new AbortController());
   setProblem('');
+  show('listen', false);
   try {
     const began = await session();
-    if (!mayListen && !began.microphone?.track) {
+    if (!mayListen && began.microphone && !began.microphone.track) {
       setState('asking', 'Please allow it');
-      await began.microphone?.open();
+      await wished(began.microphone.open(chosen()), signal);
     }
     if (began.microphone) listenTo(began.microphone.stream);
     listDevices();
     // Who calls needs neither.
     const [{ captionRoom }, { showMembers }] = await Promise.all([import('./captions.js'), import('./members.js')]);
-    const joined = await began.join(roomName);
+    const joined = await began.join(roomName, { signal });
     if (joined.peers.size >= LARGEST_ROOM) {
       await joined.leave();
       return failed({ code: 'room_full' });
@@ -285,11 +299,11 @@ async function joinRoom() {
     enter(joined);
     setState('room', roomName);
     captionRoom(joined, began);
-    showMembers(joined, hear, showLine);
+    showMembers(joined, hear, watch, showLine);
   } catch (error) {
-    failed(error);
+    if (!signal.aborted) failed(error);
   } finally {
-    joins = false;
+    if (joins?.signal === signal) joins = null;
   }
 }
 
@@ -305,7 +319,7 @@ function press(event) {
   // The second half of a double click would take back what the first has done.
   if (event instanceof MouseEvent && event.detail > 1) return;
   const { state } = document.body.dataset;
-  if (search) return stop();
+  if (search || (joins && state === 'asking')) return stop();
   if (state === 'room') return leave();
   return roomName ? joinRoom() : talk(Boolean(room));
 }
@@ -326,9 +340,7 @@ at('hear').addEventListener('click', () => {
   show('hear', false);
   for (const peer of room?.peers.values() ?? []) hear(peer, voices.get(peer) ?? remote);
 });
-// By a key of the system, or since a telephone rings.
-remote.addEventListener('pause', () => offerSound(Boolean(remote.srcObject)));
-remote.addEventListener('playing', () => show('hear', false));
+watch(remote);
 at('block').addEventListener('click', async () => {
   leaves = true;
   if (!room) return;
@@ -349,20 +361,13 @@ at('say').addEventListener('submit', (event) => {
   // A chat without this page knows plain text, too.
   room.send(text).catch(() => {
     line.classList.add('lost');
-    line.title = 'Not sent';
+    line.append(' (not sent)');
   });
   box('text').value = '';
 });
 at('text').addEventListener('focus', () => countUnread(false));
 
-addEventListener('keydown', (event) => {
-  const typing = event.target instanceof Element && event.target.matches('input:not([type=checkbox]), select, textarea');
-  if (event.key === 'Escape' && event.target === at('text')) return at('text').blur();
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const key = event.key.toLowerCase();
-  if (key === 'm') mute();
-  if (key === 'n' && room && !room.name && !search) talk(true);
-});
+listenForKeys({ m: mute, n: () => room && !room.name && !search && talk(true) });
 
 at('copy').addEventListener('click', async () => {
   const link = location.origin + location.pathname;
@@ -385,10 +390,12 @@ offerDevices({
 const TRANSPORTS = { ws: 'WebSocket', sse: 'event stream', poll: 'polling' };
 /** @type {number | undefined} */ let serverMs;
 
+const awayWords = () => `Connection to the server lost, ${room ? 'the call goes on' : 'trying again'}`;
+
 function showLine() {
   const parts = [];
   if (!vm || vm.state === 'closed') parts.push('Not connected');
-  else if (vm.state === 'reconnecting') parts.push(room ? 'Connection to the server lost, the call goes on' : 'Connection to the server lost, trying again');
+  else if (vm.state === 'reconnecting') parts.push(awayWords());
   else if (vm.transport) parts.push(TRANSPORTS[vm.transport], ...(serverMs ? [`server ${Math.round(serverMs)} ms`] : []));
   const qualities = room ? [...room.peers.values()].map(({ quality }) => quality) : [];
   if (qualities[0]?.path) parts.push(qualities.some(({ path }) => path === 'relayed') ? 'relayed' : 'direct');
@@ -412,16 +419,6 @@ setInterval(async () => {
   showLine();
 }, 1000);
 
-/** @param {Room} room @param {number} own */
-function showLevels(room, own) {
-  for (const tile of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('.tile'))) {
-    const { id } = tile.dataset;
-    const level = id === 'you' ? own : room.peers.get(id ?? '')?.level ?? 0;
-    tile.style.setProperty('--level', String(level));
-    setMeter(/** @type {HTMLMeterElement} */ (tile.querySelector('meter')), level);
-  }
-}
-
 let quiet = 0;
 let tick = 0;
 
@@ -439,12 +436,13 @@ setInterval(() => {
     at('circle').style.setProperty('--level', String(other));
   } else if (room?.name) {
     // To ask a browser for the level of a user takes it a while, and here are many.
-    if (tick % 3 === 0) showLevels(room, own);
+    if (tick % 3 === 0) showLevels(room.peers, own);
   } else at('circle').style.setProperty('--level', '0');
   if (/** @type {HTMLDetailsElement} */ (at('sound')).open) setMeter(/** @type {HTMLMeterElement} */ (at('test-level')), ownLevel());
 }, TICK);
 
 show('share', Boolean(roomName));
+show('key-next', !roomName);
 at('room-name').textContent = roomName;
 show('debug', debugs);
 idle();

@@ -8,6 +8,9 @@ import { at, setProblem, show } from './view.js';
 const input = /** @type {HTMLSelectElement} */ (at('input'));
 const output = /** @type {HTMLSelectElement} */ (at('output'));
 
+/** The microphone that the user has chosen; absent: the one that the system prefers. */
+export const chosen = () => input.value || undefined;
+
 /** What plays the members of a room, each its own element: what is played needs one in all browsers.
  * @type {Map<import('../client.js').Peer, HTMLAudioElement>} */
 export const voices = new Map();
@@ -31,7 +34,7 @@ export async function listDevices() {
 
 /** @param {Microphone} microphone */
 async function test(microphone) {
-  if (!microphone.track) await microphone.open();
+  if (!microphone.track) await microphone.open(chosen());
   listenTo(microphone.stream);
   listDevices();
   at('heard').textContent = 'Say something.';
@@ -60,7 +63,7 @@ export function offerDevices({ begin, microphone, voices, failed }) {
       failed(error);
     }
   });
-  input.addEventListener('change', () => microphone()?.open(input.value || undefined).catch(failed));
+  input.addEventListener('change', () => microphone()?.open(chosen()).catch(failed));
   output.addEventListener('change', () => {
     for (const voice of voices()) toSpeaker(voice);
   });

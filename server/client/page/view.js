@@ -1,11 +1,18 @@
 // @ts-check
 /** What the page shows. Text of others only ever becomes text. */
+import { setMeter } from './levels.js';
 
 /** @template {HTMLElement} [E=HTMLElement] @param {string} id @returns {E} */
 export const at = (id) => /** @type {E} */ (document.getElementById(id));
 
 /** @param {string} id @param {boolean} shown */
-export const show = (id, shown) => (at(id).hidden = !shown);
+export function show(id, shown) {
+  const part = at(id);
+  const hadFocus = part.contains(document.activeElement);
+  part.hidden = !shown;
+  // Who pressed it by the keyboard is to go on from somewhere; in a call from where nothing ends it.
+  if (!shown && hadFocus) at(at('mute').hidden ? 'talk' : 'mute').focus();
+}
 
 /** What to do about an error. */
 export const HELP = /** @type {Record<string, string>} */ ({
@@ -25,6 +32,7 @@ export const HELP = /** @type {Record<string, string>} */ ({
   token_expired: 'Your time here is over. Come back from the app.',
   idle_timeout: 'You were away for long. Press Talk to go on.',
   too_much_unsent: 'Too much waits to be sent. Wait until the server is back.',
+  too_large: 'That is too long. Say it in parts.',
   room_full: 'The room is full. Ask somebody to leave it, or make another one.',
   room_unavailable: 'The room cannot be reached now. Try again in a minute.',
   lost: 'The server cannot be reached. Is your network well?',
@@ -36,7 +44,7 @@ export const HELP = /** @type {Record<string, string>} */ ({
  */
 const STATES = {
   idle: { word: 'Ready', button: 'Talk', said: 'Ready' },
-  asking: { word: 'Microphone?', button: 'Talk', said: 'Your browser asks for the microphone' },
+  asking: { word: 'Microphone?', button: 'Stop asking', said: 'Your browser asks for the microphone' },
   waiting: { word: 'Waiting', button: 'Stop waiting', said: 'Waiting for a partner' },
   ringing: { word: 'Connecting', button: 'Next', said: 'A partner is found' },
   call: { word: 'Talking', button: 'Next', said: 'You can talk' },
@@ -129,15 +137,24 @@ const own = tile('You');
 
 /** @param {Map<string, Peer>} peers @param {(peer: Peer) => void} act What the user wants done about somebody. */
 export function showTiles(peers, act) {
-  fill(own, 'here', 'connected', 'you');
+  fill(own, 'here', 'connected');
   const shown = [own, ...[...peers.values()].map((peer) => {
     const its = tiles.get(peer) ?? tile(nameOf(peer), () => act(peer));
     tiles.set(peer, its);
-    fill(its, STATE_OF_PEER[peer.state] ?? peer.state, peer.state, peer.member.id);
+    fill(its, STATE_OF_PEER[peer.state] ?? peer.state, peer.state);
     return its;
   })];
   for (const former of [...at('tiles').children]) if (!shown.includes(/** @type {HTMLElement} */ (former))) former.remove();
   at('tiles').append(...shown.filter(({ isConnected }) => !isConnected));
+}
+
+/** How loud all are. @param {Map<string, Peer>} peers @param {number} ownLevel */
+export function showLevels(peers, ownLevel) {
+  for (const [its, level] of [[own, ownLevel], ...[...peers.values()].map((peer) => [tiles.get(peer), peer.level])]) {
+    if (!(its instanceof HTMLElement)) continue;
+    its.style.setProperty('--level', String(level));
+    setMeter(/** @type {HTMLMeterElement} */ (its.querySelector('meter')), Number(level));
+  }
 }
 
 /** @param {string} name @param {() => void} [act] Nothing is done about oneself. */
@@ -158,10 +175,9 @@ function tile(name, act) {
   return tile;
 }
 
-/** @param {HTMLElement} tile @param {string} words @param {string} state @param {string} id */
-function fill(tile, words, state, id) {
+/** @param {HTMLElement} tile @param {string} words @param {string} state */
+function fill(tile, words, state) {
   tile.dataset.state = state;
-  tile.dataset.id = id;
   const small = /** @type {HTMLElement} */ (tile.querySelector('small'));
   if (small.textContent !== words) small.textContent = words;
 }

@@ -43,3 +43,20 @@ test('who makes the first offer does not wait until the browser asks for it', as
     assert.equal(wire.said.filter(({ type }) => type === 'offer').length, 1);
   }
 });
+
+test('a microphone that is opened between the match and the offer is sent', async (t) => {
+  const { vm, wire } = await session(t, { media: 'listen' });
+  const searching = vm.find();
+  await settled();
+  wire.answers('find_match', { type: 'match_found', room_id: 'r1', peer_id: 'a1', initiator: false, batch: true, shared_interests: [], waited_ms: 0 });
+  await searching;
+  const opening = vm.microphone.open();
+  await settled();
+  prompts[0].allow();
+  await opening;
+  wire.tells({ type: 'offer', from: 'a1', payload: { type: 'offer', sdp: 'v=0' } });
+  await settled();
+  assert.equal(wire.last('answer').type, 'answer');
+  assert.equal(Connection.last.track, prompts[0].track);
+  assert.equal(Connection.last.transceiver.direction, 'sendrecv');
+});

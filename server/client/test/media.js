@@ -62,13 +62,18 @@ export class Connection {
     this.onicecandidate({ candidate: { ...candidate, toJSON: () => candidate } });
   }
 
-  addTransceiver() {}
+  addTransceiver() {
+    this.makesFirst = true;
+  }
   addTrack(track) {
     this.track = track;
   }
   getTransceivers() {
     this.received ??= new Track();
-    return [{ currentDirection: this.direction, receiver: { track: this.received }, sender: { replaceTrack: async () => {} } }];
+    const replaceTrack = async (/** @type {any} */ track) => void (this.track = track);
+    this.transceiver ??= { direction: 'recvonly', currentDirection: this.direction, receiver: { track: this.received }, sender: { replaceTrack } };
+    this.transceiver.currentDirection = this.direction;
+    return this.makesFirst || this.remoteDescription || this.track ? [this.transceiver] : [];
   }
   async setRemoteDescription(description) {
     this.remoteDescription = description;

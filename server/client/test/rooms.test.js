@@ -55,6 +55,14 @@ test('a second crash gives all their time anew, and the end of the room ends it'
   assert.deepEqual(left, []);
 });
 
+test('who leaves while the room comes back is in none', async (t) => {
+  const { vm, room, wire } = await afterCrash(t, [member('a1', 0)]);
+  room.leave();
+  wire.answers('rejoin', joined('r2', [member('a2', 0, { was: 'a1' })]));
+  assert.equal(vm.room, null);
+  assert.equal(wire.said.at(-1).type, 'leave_room');
+});
+
 test('a newcomer with the number of somebody else is somebody else', async (t) => {
   const { room, peers, wire } = await afterCrash(t, [member('a1', 0)]);
   wire.answers('rejoin', joined('r2', [member('new', 0)], member('me', 1)));

@@ -185,6 +185,22 @@ test('a WebSocket that opens behind a bridge takes over', () => {
   assert.equal(bench.last.token, 'T3');
 });
 
+test('a WebSocket that is tried behind a bridge has as little time as any when the bridge is lost', () => {
+  const bench = new Bench();
+  bench.hears(SESSION);
+  bench.hurried = true;
+  bench.loses();
+  bench.loses();
+  const bridge = bench.last.link;
+  bench.hears(RESUMED);
+  bench.passes(500);
+  assert.deepEqual([bench.last.kind, bench.opened.length], ['ws', 4]);
+  bench.loses(1006, 'lost', bridge);
+  const lostAt = bench.now;
+  bench.passes(10_000);
+  assert.deepEqual([bench.opened[4].kind, bench.opened[4].at - lostAt], ['sse', 1000]);
+});
+
 test('another page that carries the session on ends it here', () => {
   const bench = new Bench();
   bench.hears(SESSION);
@@ -416,9 +432,9 @@ test('messages are confirmed now and then, and what is answered is forgotten', (
   for (let seq = 1; seq <= 40; seq++) bench.hears({ type: 'message', seq });
   assert.deepEqual(bench.written, [{ link: 1, type: 'pong', ack: 32 }]);
   for (let id = 1; id <= 64; id++) bench.session.send({ type: 'message', id });
-  assert.ok(bench.session.full);
+  assert.equal(bench.session.refuses({ type: 'message' }), 'too_much_unsent');
   bench.hears({ type: 'ack', id: 60, seq: 41 });
-  assert.ok(!bench.session.full);
+  assert.ok(!bench.session.refuses({ type: 'message' }));
 });
 
 test('a user who does not want to wait is tried for at once, and not twice', () => {

@@ -2,7 +2,7 @@
 import { EventEmitter, once } from 'node:events';
 import { connect } from '../client.js';
 
-export const SESSION = { type: 'session', session_id: 'me', resume_token: 'T1', heartbeat_ms: 25_000, ice_servers: [], limits: {} };
+export const SESSION = { type: 'session', session_id: 'me', resume_token: 'T1', heartbeat_ms: 25_000, ice_servers: [], limits: { max_message_bytes: 65_536 } };
 
 /** What a server would have of a WebSocket. */
 export class Wire {

@@ -39,7 +39,7 @@ async function breaksOff(t, kind, path) {
 
 for (const kind of ['sse', 'poll']) {
   test(`${kind}: an answer to what was sent that breaks off is a loss, once`, async (t) => {
-    assert.deepEqual(await breaksOff(t, kind, '/send'), { sent: 1, losses: [[undefined, undefined, undefined]] });
+    assert.deepEqual(await breaksOff(t, kind, '/send'), { sent: 1, losses: [[]] });
   });
 }
 
@@ -74,6 +74,33 @@ test('the last words of a page that is closed take with them what has not been s
   assert.deepEqual((await lastWords).map(({ type }) => type), ['message', 'call_report', 'leave']);
 });
 
+test('who is cut off from two polls asks more often, and not without a pause', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'] });
+  const asked = [];
+  const server = createServer((request, response) => {
+    asked.push(new URL(request.url, 'http://x').searchParams.get('wait'));
+    if (asked.length === 1) return response.end(JSON.stringify({ messages: [SESSION], received: 0, poll_after_ms: 0 }));
+    if (asked.at(-1) === '0') return response.writeHead(304).end();
+    // As a proxy does that holds no request for long.
+    t.mock.timers.tick(2500);
+    response.destroy();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const link = transports.poll({ url: `http://127.0.0.1:${server.address().port}`, token: '', after: 0, access: '' }, { message() {}, lost() {} });
+  t.after(() => {
+    link.shut();
+    server.close();
+    server.closeAllConnections();
+  });
+  while (asked.length < 5) await once(server, 'request');
+  assert.deepEqual(asked, ['0', '6', '0', '6', '0']);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.equal(asked.length, 5, 'a pause');
+  await once(server, 'request');
+  assert.equal(asked.at(-1), '0');
+});
+
 test('a poll that breaks off is a loss', async (t) => {
-  assert.deepEqual(await breaksOff(t, 'poll', '/poll'), { sent: 0, losses: [[undefined, undefined, undefined]] });
+  assert.deepEqual(await breaksOff(t, 'poll', '/poll'), { sent: 0, losses: [[]] });
 });
