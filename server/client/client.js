@@ -43,7 +43,7 @@ const PATIENCE = 5000;
 
 /** Begins a session. @param {string} [url] Of the server; absent: of this page. @param {Options} [options] */
 export async function connect(url, options = {}) {
-  const { media = Boolean(globalThis.RTCPeerConnection), signal, token } = options;
+  const { media = !!globalThis.RTCPeerConnection, signal, token } = options;
   const [loaded, access] = await wished(Promise.all([media && import('./client/calls.js'), read(token)]), signal);
   const vm = new Voicematch(url ?? location.origin, options, loaded, access);
   await new Promise((resolve, reject) => {
@@ -216,7 +216,7 @@ export class Voicematch extends EventTarget {
       case 'token_expiring':
         // If there is no new one, the session ends with a reason of its own.
         return read(this.options.token).then((token) => {
-          if (token && token !== this.#access) return this.#request({ type: 'renew_token', token: (this.#access = token) });
+          if (token && token !== this.#access) return this.#request({ type: 'renew_token', token }).then(() => (this.#access = token));
         }).catch(() => {});
       case 'waiting':
       case 'draining': return tell(this, message.type, message);
@@ -265,7 +265,7 @@ export class Voicematch extends EventTarget {
     const { room } = this;
     const isMatch = !this.#room?.name;
     const ticket = isMatch && !room && this.#room?.ticket;
-    if (ticket && untaken.some(({ type }) => /^(next|leave_room)$/.test(type))) {
+    if (ticket && untaken.some(({ type }) => /next|leave_room/.test(type))) {
       // The partner is to hear that the user has left.
       this.#wire.post({ type: 'rejoin', ticket });
       this.#wire.post(LEAVE);

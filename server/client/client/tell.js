@@ -6,7 +6,7 @@ export const tell = (target, type, detail) => target.dispatchEvent(new CustomEve
  * @param {AbortSignal} [signal] @returns {Promise<T>} */
 export const wished = (promise, signal) => new Promise((resolve, reject) => {
   const abort = () => reject(signal?.reason);
-  if (signal?.aborted) abort();
+  signal?.throwIfAborted();
   signal?.addEventListener('abort', abort);
   promise.then(resolve, reject).finally(() => signal?.removeEventListener('abort', abort));
 });

@@ -17,10 +17,10 @@
 
 /** The longest that a request may take that is not held. */
 const REQUEST = 5000;
-/** How long the server holds a poll that brings nothing, in seconds; how much longer it may take, and a poll that finds out
+/** How long the server holds a poll that brings nothing, in seconds; how long such a poll may take, and one that finds out
  * why there was no answer, in milliseconds. Together no more than the silence after which a stream is lost. */
 const HOLD = 6;
-const WAY = 2000;
+const HELD = 8000;
 const CHECK = 1500;
 /** What one request takes at the most. All that is kept together is not too long. */
 const BATCH = 64;
@@ -28,7 +28,8 @@ const BATCH = 64;
 /** @param {(requests: Requests, asked: Asked) => Promise<void>} run Until the link is lost. @returns {(asked: Asked, heard: Heard) => Link} */
 const byRequests = (run) => (asked, heard) => {
   const requests = new Requests(asked, heard);
-  run(requests, asked).catch(() => {}).then(() => requests.lost());
+  const lost = () => requests.lost();
+  run(requests, asked).then(lost, lost);
   return requests;
 };
 
@@ -127,7 +128,7 @@ async function poll(requests, { after }) {
     // None is said behind a poll that was held.
     pause = poll_after_ms || pause;
     wait = cuts < 2 ? HOLD : 0;
-    patience = wait ? HOLD * 1000 + WAY : REQUEST;
+    patience = wait ? HELD : REQUEST;
     if (!wait) await sleep(pause);
   }
 }
@@ -180,12 +181,11 @@ class Requests {
    */
   async ask(path, ms, body, mayFail) {
     const response = await fetch(this.#url + path, {
-      method: body ? 'POST' : 'GET',
-      body: body,
+      ...(body && { method: 'POST', body }),
       headers: this.token ? { Authorization: `Bearer ${this.token}` } : {},
       cache: 'no-store',
       signal: ms ? within(ms, this.#stop.signal) : this.#stop.signal,
-    }).catch(() => null);
+    }).catch(() => {});
     if (!response) return mayFail ? undefined : this.lost();
     const { ok, status, headers } = response;
     if (ok || status === 304) return response;
