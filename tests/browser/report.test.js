@@ -57,6 +57,29 @@ test('a call that came about: times, kinds of ways, restarts and lost audio, fro
   assert.ok(Math.abs(await server.metric('call_setup_seconds_sum') * 1000 - said) < 1);
 });
 
+test('each call of a room is reported by both: of who leaves, and of those who stay', async (t) => {
+  const server = await Server.start(t);
+  const chromium = await browser(t);
+  const pages = [];
+  for (let i = 0; i < 3; i++) {
+    pages.push(await reporting(chromium, `${server.url}/r/tea`));
+    await pages[i].click('#talk');
+    await state(pages[i], 'room');
+  }
+  for (const page of pages) {
+    await until('all are there', async () => (await page.locator('.tile[data-state=connected]').count()) === 3);
+    await hears(page);
+  }
+  await pages[0].click('#talk');
+  await until('those who stay report theirs', () => pages[1].reports.length === 1 && pages[2].reports.length === 1);
+  await pages[1].click('#talk');
+  await until('the last one does', () => pages[2].reports.length === 2);
+  assert.deepEqual(pages.map(({ reports }) => reports.length), [2, 2, 2]);
+  for (const { reports } of pages) for (const { outcome } of reports) assert.equal(outcome, 'connected');
+  await until('all are counted', async () => (await sum(server, 'calls_total')) === 6);
+  for (const page of pages) assert.deepEqual(page.complaints, []);
+});
+
 test('a call that did not come about, and why: there is no address to be reached at', async (t) => {
   const server = await Server.start(t);
   const chromium = await browser(t);

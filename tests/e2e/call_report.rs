@@ -167,19 +167,17 @@ async fn the_last_call_can_be_reported_afterwards() {
     waits.send(json!({"type": "cancel_match", "id": 1})).await;
     waits.expect("ack").await;
 
-    meet(&mut joins, &mut resumes).await;
+    let room = meet(&mut joins, &mut resumes).await;
     joins.send(json!({"type": "leave_room"})).await;
     resumes.expect("peer_left").await;
     joins
         .send(json!({"type": "join_room", "room": "tea"}))
         .await;
     joins.expect("room_joined").await;
-    is_taken(&report(&mut joins, json!({"outcome": "connected"})).await);
-    // A call in a named room is not counted.
-    is_refused(
-        &report(&mut joins, json!({"outcome": "connected"})).await,
-        "no_partner",
-    );
+    // Of the match: without `room_id` it would be of a call in the named room.
+    let of_match = json!({"outcome": "connected", "room_id": room});
+    is_taken(&report(&mut joins, of_match.clone()).await);
+    is_refused(&report(&mut joins, of_match).await, "no_partner");
     // A message that was sent twice is taken once.
     let sent = json!({"type": "call_report", "outcome": "connected", "seq": resumes.sent + 1});
     resumes.sent += 1;
@@ -189,6 +187,39 @@ async fn the_last_call_can_be_reported_afterwards() {
     resumes.write(&sent).await;
     resumes.is_heard().await;
     assert_eq!(calls(&server).await, 4.0);
+}
+
+#[tokio::test]
+async fn members_of_a_named_room_report_a_call_with_each_of_the_others() {
+    let server = TestServer::start(&["--max-messages-per-second", "0"]).await;
+    let mut members = Vec::new();
+    for via in [Via::WebSocket, Via::Polling] {
+        let mut member = Client::begin(&server, via).await;
+        member
+            .send(json!({"type": "join_room", "room": "tea"}))
+            .await;
+        member.expect("room_joined").await;
+        members.push(member);
+    }
+    let [one, other] = &mut members[..] else {
+        unreachable!()
+    };
+    one.expect("peer_joined").await;
+    let heard = json!({"outcome": "connected", "path": "relayed", "setup_ms": 90});
+    is_taken(&report(other, heard.clone()).await);
+    // Each room has an end of what is counted.
+    for _ in 0..256 {
+        is_taken(&report(one, heard.clone()).await);
+    }
+    is_refused(&report(one, heard.clone()).await, "no_partner");
+    one.send(json!({"type": "leave_room", "id": 1})).await;
+    one.expect("ack").await;
+    is_refused(&report(one, heard.clone()).await, "no_partner");
+    one.send(json!({"type": "join_room", "room": "milk"})).await;
+    one.expect("room_joined").await;
+    is_taken(&report(one, heard).await);
+    let relayed = r#"outcome="connected",path="relayed""#;
+    assert_eq!(server.metric("calls_total", relayed).await, 258.0);
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ async fn two_errors_are_two_reports_and_neither_has_a_url() {
         webhook["logentry"]["formatted"]
             .as_str()
             .unwrap()
-            .contains("who may come in")
+            .contains("may come in")
     );
     assert_eq!(webhook["extra"]["url"], "[...]");
     receiver.never_heard_of(&["secret-path", "hidden", "127.0.0.1"]);

@@ -36,8 +36,7 @@ export class Calls {
     return new Peer(member, this.microphone, { ...rtc, iceServers }, {
       send: (type, payload) => post({ type, payload, to: room.name ? member.id : undefined }),
       interrupted: this.probe,
-      // The server counts matches of two.
-      ended: (result) => this.options.report && !room.name && post({ type: 'call_report', ...result }),
+      ended: (result) => this.options.report && post({ type: 'call_report', ...result }),
     });
   }
 

@@ -1,4 +1,4 @@
-//! What clients report of their calls. A call is of two, and each may report it.
+//! What clients report of their calls. A call is of two, also in a named room, and each may report it.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 use voicematch_protocol::{CallFailure, CallOutcome, CallPath, CallReport, Candidate};
@@ -68,12 +68,12 @@ impl Calls {
             )?,
             setup: histogram(
                 "call_setup_seconds",
-                "From a match to the connection of its call, as clients report it.",
+                "From a match, or from when two members of a named room have met, to the connection of their call, as clients report it.",
                 &SECONDS,
             )?,
             audio: histogram(
                 "call_audio_seconds",
-                "From a match to the first that was heard of the partner, as clients report it.",
+                "The same to the first that was heard of the partner, as clients report it.",
                 &SECONDS,
             )?,
             lost: histogram(

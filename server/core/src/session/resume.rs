@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, ServerMessage};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, RoomId, ServerMessage};
 
 use super::{
     Pending, Session,
@@ -103,6 +103,8 @@ pub(super) struct Resume {
     pub(super) rejoining: Option<Box<Rejoining>>,
     /// The latest match whose call the client has reported.
     pub(super) reported: Option<NonZero<u64>>,
+    /// The named room of which the client has reported calls last, and how many. Another node counts anew.
+    pub(super) room_reports: Option<Box<(RoomId, u16)>>,
     /// Counts the session under its user's address, as long as it is there or its end is to be seen.
     pub(super) held: Option<Box<dyn HeldAddress>>,
 }
@@ -132,6 +134,7 @@ impl Resume {
             moving: None,
             rejoining: None,
             reported: None,
+            room_reports: None,
             held: None,
         }
     }
