@@ -16,8 +16,8 @@ const MAX_MS: u32 = 10 * 60 * 1000;
 /// The same for new paths in one call.
 const MAX_RESTARTS: u32 = 1000;
 
-/// Reports of one user in one named room, in which others come and go: of more calls nobody needs to know.
-const MAX_OF_ROOM: u16 = 256;
+/// Reports of one user from one `join_room` to the next, while others come and go: of more calls nobody needs to know.
+const MAX_OF_ROOM: u8 = 200;
 
 impl Session {
     /// Counts how the call of the present match went, or of the last one; once for each, in the order of the matches. In a
@@ -42,19 +42,14 @@ impl Session {
         if let Some(fault) = fault(&report) {
             return Err(Refusal::new(ErrorCode::BadMessage, fault));
         }
-        let named = self.member.named_room();
-        if let Some(room) = named.filter(|_| report.room_id.is_none()) {
-            let known = resume.room_reports.as_deref().copied();
-            let count = known
-                .filter(|(id, _)| *id == room.id)
-                .map_or(0, |(_, count)| count);
-            if count >= MAX_OF_ROOM {
+        if report.room_id.is_none() && self.member.named_room().is_some() {
+            if resume.room_reports >= MAX_OF_ROOM {
                 let text = format!(
                     "you have reported {MAX_OF_ROOM} calls of this room; no more are counted"
                 );
                 return Err(Refusal(ErrorCode::NoPartner, text));
             }
-            resume.room_reports = Some(Box::new((room.id, count + 1)));
+            resume.room_reports += 1;
             self.context.metrics.calls.reported(&report);
             self.acknowledge(request.id, pending);
             return Ok(());

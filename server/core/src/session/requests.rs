@@ -207,7 +207,11 @@ impl Session {
         if self.context.named_rooms.is_spread() {
             check_kept_id(request.id)?;
         }
-        self.join(&name, None, request.id)
+        self.join(&name, None, request.id)?;
+        if let Some(resume) = &mut self.resume {
+            resume.room_reports = 0;
+        }
+        Ok(())
     }
 
     /// Goes on with a new token of the same user.

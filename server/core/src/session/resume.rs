@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, RoomId, ServerMessage};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, Numbers, ServerMessage};
 
 use super::{
     Pending, Session,
@@ -91,6 +91,8 @@ pub(super) struct Resume {
     /// What the last ping said of the next one.
     promised_ms: u64,
     pub(super) parked: bool,
+    /// Calls that the client has reported since it asked for a named room. Another node counts anew.
+    pub(super) room_reports: u8,
     /// Whether it has a task that keeps the time while no connection does.
     kept: bool,
     /// Something was said, or is about to be: polls are to come soon.
@@ -103,8 +105,6 @@ pub(super) struct Resume {
     pub(super) rejoining: Option<Box<Rejoining>>,
     /// The latest match whose call the client has reported.
     pub(super) reported: Option<NonZero<u64>>,
-    /// The named room of which the client has reported calls last, and how many. Another node counts anew.
-    pub(super) room_reports: Option<Box<(RoomId, u16)>>,
     /// Counts the session under its user's address, as long as it is there or its end is to be seen.
     pub(super) held: Option<Box<dyn HeldAddress>>,
 }
@@ -128,13 +128,13 @@ impl Resume {
             next_ping: now + beat,
             promised_ms: millis(beat),
             parked: false,
+            room_reports: 0,
             kept: false,
             busy_until: now,
             renew_ice: None,
             moving: None,
             rejoining: None,
             reported: None,
-            room_reports: None,
             held: None,
         }
     }
