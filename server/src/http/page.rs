@@ -79,8 +79,8 @@ pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap, alone: b
     // Kept, and asked about each time: the page and the server fit together.
     say(CACHE_CONTROL, "no-cache");
     say(X_CONTENT_TYPE_OPTIONS, "nosniff");
-    say(REFERRER_POLICY, "no-referrer");
     if file.path == "/" {
+        say(REFERRER_POLICY, "no-referrer");
         let policy = match alone {
             true => POLICY,
             false => POLICY_WITH_OTHERS,
