@@ -51,7 +51,7 @@ test('letters are shortcuts once for each press, not in a dialog, and only if th
   assert.equal(await page.isChecked('#keys'), false, 'and stay so');
 });
 
-test('who does not see the page is told of the server, of what was not sent, and of who comes into a room', async (t) => {
+test('a screen reader hears when the server is lost, when a message is not sent, and when somebody joins a room', async (t) => {
   const server = await Server.start(t);
   const tunnel = await Tunnel.start(t, server.port);
   const chromium = await browser(t);

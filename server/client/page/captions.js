@@ -25,7 +25,7 @@ const LENGTH = 1000;
 /** How long words are shown that nothing follows, in milliseconds. */
 const STALE = 8000;
 
-/** Whether the user does not want to be transcribed: until they want it again, whoever transcribes meanwhile. */
+/** Whether the user has said that they do not want to be transcribed. It holds until they change it, also for another host. */
 let isOff = false;
 
 /** The host's token, from the link that was opened; this tab keeps it, and the address shows it no longer. @param {string} room */

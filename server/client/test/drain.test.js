@@ -1,30 +1,15 @@
 /** A server that drains begins nothing more: what the user asks for is asked of the next one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SESSION, opened, session, settled } from './support.js';
+import { FOUND, another, matched, opened, session, settled } from './support.js';
 
 const REFUSED = { type: 'error', code: 'draining', message: 'connect again', temporary: true };
-const FOUND = {
-  type: 'match_found', room_id: 'r1', peer_id: 'them', initiator: true, batch: true, waited_ms: 1, shared_interests: [], room_ticket: 'ticket of r1',
-};
 
 /** The next server greets the user, whose session this one has ended. @param {import('./support.js').Wire} wire */
 async function atTheNext(wire) {
-  const next = opened();
-  wire.loses(4000, 'draining');
-  const other = await next;
-  other.tells({ ...SESSION, session_id: 'me again', resume_token: 'U1' });
+  const other = await another(wire, 4000, 'draining');
   await settled();
   return other;
-}
-
-/** Two who talk. @param {import('node:test').TestContext} t */
-async function matched(t) {
-  const { vm, wire } = await session(t);
-  const finding = vm.find();
-  await settled();
-  wire.answers('find_match', FOUND);
-  return { vm, wire, call: await finding };
 }
 
 const types = (wire) => wire.said.map(({ type }) => type).filter((type) => !/^(ping|pong)$/.test(type));

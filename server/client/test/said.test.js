@@ -1,29 +1,10 @@
 /** What is said in a match whose server dies: it arrives once, or its sender is told. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SESSION, opened, session, settled } from './support.js';
-
-const FOUND = {
-  type: 'match_found', room_id: 'r1', peer_id: 'them', initiator: true, batch: true, waited_ms: 1, shared_interests: [], room_ticket: 'ticket of r1',
-};
-
-/** Two who talk. @param {import('node:test').TestContext} t */
-async function matched(t) {
-  const { vm, wire } = await session(t);
-  const finding = vm.find();
-  await settled();
-  wire.answers('find_match', FOUND);
-  return { vm, wire, call: await finding };
-}
+import { another, matched, settled } from './support.js';
 
 /** The server dies, and another one takes its place. @param {import('./support.js').Wire} wire */
-async function afterCrash(wire) {
-  const next = opened();
-  wire.loses(4502, 'resume_refused');
-  const other = await next;
-  other.tells({ ...SESSION, session_id: 'me again', resume_token: 'U1' });
-  return other;
-}
+const afterCrash = (wire) => another(wire, 4502, 'resume_refused');
 
 /** The room is there again, and the partner tells how much they have heard. */
 function back(wire, heard) {

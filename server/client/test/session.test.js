@@ -167,7 +167,8 @@ test('an event stream bridges, and WebSocket is tried again behind it: four time
   assert.equal(times.filter((time) => time > 30_000 && time < 120_000).length, 0);
 });
 
-test('a WebSocket that opens behind a bridge takes over', () => {
+/** An event stream carries the session, and a WebSocket is being tried. */
+function behindBridge() {
   const bench = new Bench();
   bench.hears(SESSION);
   bench.hurried = true;
@@ -176,6 +177,11 @@ test('a WebSocket that opens behind a bridge takes over', () => {
   const bridge = bench.last.link;
   bench.hears(RESUMED);
   bench.passes(500);
+  return { bench, bridge };
+}
+
+test('a WebSocket that opens behind a bridge takes over', () => {
+  const { bench, bridge } = behindBridge();
   // The server tells the bridge first.
   bench.loses(4501, 'replaced', bridge);
   assert.equal(bench.ended, '');
@@ -186,14 +192,7 @@ test('a WebSocket that opens behind a bridge takes over', () => {
 });
 
 test('a WebSocket that is tried behind a bridge has as little time as any when the bridge is lost', () => {
-  const bench = new Bench();
-  bench.hears(SESSION);
-  bench.hurried = true;
-  bench.loses();
-  bench.loses();
-  const bridge = bench.last.link;
-  bench.hears(RESUMED);
-  bench.passes(500);
+  const { bench, bridge } = behindBridge();
   assert.deepEqual([bench.last.kind, bench.opened.length], ['ws', 4]);
   bench.loses(1006, 'lost', bridge);
   const lostAt = bench.now;

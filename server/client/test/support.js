@@ -65,3 +65,25 @@ export async function session(t, options = {}) {
   t.after(() => vm.close());
   return { vm, wire };
 }
+
+export const FOUND = {
+  type: 'match_found', room_id: 'r1', peer_id: 'them', initiator: true, batch: true, waited_ms: 1, shared_interests: [], room_ticket: 'ticket of r1',
+};
+
+/** Two who talk. @param {import('node:test').TestContext} t */
+export async function matched(t) {
+  const { vm, wire } = await session(t);
+  const finding = vm.find();
+  await settled();
+  wire.answers('find_match', FOUND);
+  return { vm, wire, call: await finding };
+}
+
+/** The session has ended like this, and another server begins a new one. @param {Wire} wire @param {number} code @param {string} reason */
+export async function another(wire, code, reason) {
+  const next = opened();
+  wire.loses(code, reason);
+  const other = await next;
+  other.tells({ ...SESSION, session_id: 'me again', resume_token: 'U1' });
+  return other;
+}

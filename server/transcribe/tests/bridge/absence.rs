@@ -171,7 +171,7 @@ async fn a_session_in_which_nothing_is_said_for_ten_minutes_ends() {
     let mut ann = meeting.speaker("ann").await;
     ann.say(1, meeting.at(599));
     meeting.sessions.tick(meeting.at(600));
-    // What is no audio does not count.
+    // A frame that is refused does not count as audio.
     for second in [700, 1_000, 1_198] {
         let odd = Bytes::from_static(b"odd");
         ann.attachment.audio(odd, meeting.at(second));

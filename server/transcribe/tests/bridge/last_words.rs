@@ -37,7 +37,7 @@ impl Meeting {
         assert_eq!(self.sessions.drain(until).await, None);
     }
 
-    /// Why a host who comes back is refused.
+    /// The host connects again. Returns the code with which the server refuses.
     async fn refused(&self) -> Option<TranscribeError> {
         let back = self.sessions.attach(SLUG, self.host, None).await;
         back.err().map(|refusal| refusal.code)
@@ -46,7 +46,7 @@ impl Meeting {
     /// Waits until an end or a deletion is under way.
     async fn is_ending(&self) {
         let ended = Some(TranscribeError::SessionEnded);
-        becomes(ended, "the answer to a host who comes back", async || {
+        becomes(ended, "the host gets an answer", async || {
             self.refused().await
         })
         .await;
