@@ -239,7 +239,6 @@ fn from_environment(variable: &str, flag: &str) -> Option<String> {
     Some(secret)
 }
 
-/// The provider's key, if it needs one.
 impl TranscribeConfig {
     /// Reads the files that the flags name, as the start will: what is wrong with them.
     pub fn check_files(&self) -> Vec<String> {
@@ -276,6 +275,7 @@ fn token_key(config: &TranscribeConfig) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
+/// The provider's key, if it needs one.
 fn provider_key(config: &TranscribeConfig) -> Result<Option<Secret>, String> {
     if let Some(path) = &config.provider_key {
         let key = provider::read_key(path);
