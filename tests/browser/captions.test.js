@@ -213,6 +213,38 @@ test('a page of its own: 5 s are kept while the server is away, the rest is coun
   await until('a token that is none is not tried for ever', () => page.evaluate(() => window.why === 'token_invalid'));
 });
 
+test('who has stopped sends nothing until they go on, and a host who stops without a connection ends the session', async (t) => {
+  const server = await Server.start(t, FLAGS);
+  const tunnel = await Tunnel.start(t, server.port);
+  const token = await transcribed(server, 'tea');
+  const page = await listened(await browser(t), tunnel.url);
+  await page.evaluate(async (token) => {
+    const { Transcription, joinSession } = await import('/client/transcribe.js');
+    const track = (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks()[0];
+    window.host = new Transcription({ token });
+    window.host.addEventListener('ended', ({ detail }) => (window.why = detail.reason));
+    const ann = await joinSession('tea', { user: 'ann' }, { token });
+    window.ann = new Transcription({ token: ann.token, track });
+  }, token);
+  const sends = () => {
+    const before = page.frames16.length;
+    return until('audio is sent', () => page.frames16.length > before + 5);
+  };
+  await sends();
+  await page.evaluate(() => window.ann.stop());
+  await until('the server hears it', () => page.told.some((text) => JSON.parse(text).type === 'stop'));
+  const stopped = page.frames16.length;
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.equal(page.frames16.length, stopped);
+  await page.evaluate(() => window.ann.resume());
+  await sends();
+  tunnel.cut('shut');
+  await until('it is noticed', () => page.evaluate(() => window.host.state === 'reconnecting'));
+  await page.evaluate(() => window.host.stop());
+  tunnel.mode = 'through';
+  await until('the session ends', () => page.evaluate(() => window.why === 'host'));
+});
+
 /** The same token, as if it had been made so long ago that it is good for these seconds. */
 function ending(token, seconds, key) {
   const [header, claims] = token.split('.');

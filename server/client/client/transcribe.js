@@ -16,7 +16,8 @@
  * @property {string} [url] Of the server; absent: of this page.
  * @property {MediaStreamTrack | null} [track] The microphone; without it, nothing is sent.
  * @property {string} [language] What is spoken, as BCP 47; absent: the session's.
- * @property {number} [after] Tells all that was said after this number first; 0: from the beginning; absent: from now on.
+ * @property {number} [after] Tells what was said after this number first, the last 5,000 segments at the most; 0: from the beginning; absent:
+ *   from now on.
  * @property {AbortSignal} [signal] Ends it.
  *
  * @typedef {{url?: string, token?: string, signal?: AbortSignal}} Asking Where, and with whose token.
@@ -102,6 +103,7 @@ export class Transcription extends EventTarget {
   /** @type {Promise<Capture> | null} */ #capture = null;
   /** @type {MediaStreamTrack | null} */ #track;
   #paused = false;
+  /** `stop` holds until `resume`, also for a server that did not hear it. */ #stopped = false;
   /** Whether the server was told that no audio comes. */ #isSilent = false;
   /** Whether the server was told how audio is to be read. */ #isStarted = false;
   /** The number of the last segment that has come. @type {number | undefined} */ #after;
@@ -157,13 +159,15 @@ export class Transcription extends EventTarget {
     this.#tellSilence();
   }
 
+  /** Ends `pause`; and `stop` of a speaker, whose audio begins anew. */
   resume() {
-    this.#paused = false;
+    this.#paused = this.#stopped = false;
   }
 
   /** What was said is whole: of a speaker, their audio ends; of the host, the session does. */
   stop() {
     this.#flush(true);
+    this.#stopped = true;
     this.#post({ type: 'stop' });
   }
 
@@ -213,7 +217,9 @@ export class Transcription extends EventTarget {
         this.#isSilent = this.#isStarted = false;
         this.#change('open');
         tell(this, 'ready', message);
-        return this.#flush(true);
+        this.#flush(true);
+        if (this.#stopped) this.#post({ type: 'stop' });
+        return;
       case 'final':
       case 'gap':
         this.#after = message.seq;
@@ -228,7 +234,7 @@ export class Transcription extends EventTarget {
 
   /** @param {Int16Array<ArrayBuffer>} chunk */
   #hear(chunk) {
-    if (this.state === 'ended') return;
+    if (this.state === 'ended' || this.#stopped) return;
     if (this.silent) return this.#tellSilence();
     if (this.#isSilent) {
       this.#isSilent = false;
