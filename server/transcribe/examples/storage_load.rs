@@ -2,7 +2,8 @@
 //! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
 //!
 //! A thousand sessions have a final a second each, and beside them fifty interviews each give an answer, wait until
-//! it is stored, and think for 180 ms: 278 answers a second at most.
+//! it is stored, and think for 180 ms: 278 answers a second at most. Half of the finals have their words one by one, as some
+//! providers tell them.
 //!
 //! It fails if a row is missing, if the queue was past its bound, or, in a release build, if 5 % of the answers waited for 10 ms or
 //! longer. That is a bound for a machine that does nothing else; CI does not run this.
@@ -69,9 +70,15 @@ fn segment(session: RowId, seq: i64) -> Segment {
         language: Some("en".to_owned()),
         confidence: Some(0.93),
         text: format!("the sentence with the number {seq}, as long as people's sentences are"),
-        words: None,
+        words: (seq % 2 == 0).then(words),
         created_ms: seq,
     }
+}
+
+/// The words of such a sentence.
+fn words() -> String {
+    let word = r#"{"word":"sentence","start_ms":123456,"end_ms":123789,"confidence":0.93}"#;
+    format!("[{}]", [word; 12].join(","))
 }
 
 /// Hands over five finals each 5 ms, of one session after the other. Returns how many.
@@ -143,8 +150,9 @@ fn cpu_seconds() -> Option<f64> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("storage_load-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
-    let file = format!("sqlite:{}", dir.join("load.db").display());
-    let url = std::env::args().nth(1).unwrap_or(file);
+    let file = dir.join("load.db");
+    let url = std::env::args().nth(1);
+    let url = url.unwrap_or_else(|| format!("sqlite:{}", file.display()));
     let seconds = std::env::args()
         .nth(2)
         .map_or(Ok(20), |text| text.parse())?;
@@ -245,6 +253,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         stored += store.last_seq(session).await?;
     }
     println!("in the database {stored} of {sent} finals, left {left:?}");
+    // Without a file it is another database.
+    let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
+    let answered = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let rows = sent as f64 + answered.millis.len() as f64;
+    drop(answered);
+    println!(
+        "a row           {:.0} bytes of the file",
+        bytes as f64 / rows
+    );
     std::fs::remove_dir_all(&dir)?;
     if stored != sent {
         return Err("a final is missing".into());
