@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { connect } from '../../server/client/client.js';
-import { Server, Tunnel, atEnd, until } from './support.js';
+import { Engine, Server, Tunnel, atEnd, until } from './support.js';
 
 /** Two in a room, each by a transport. */
 async function pair(t, [url, transports], [otherUrl, otherTransports]) {
@@ -82,6 +82,27 @@ test('a new version takes the place of the server', async (t) => {
     atEnd(t, () => former.kill('SIGKILL'));
     await server.run(server.port);
     const [code] = former.exitCode === null ? await once(former, 'exit') : [former.exitCode];
+    assert.equal(code, 0);
+    for (const vm of sessions) await until('it is there again', () => vm.state === 'open');
+  }
+  t.diagnostic(`${await stop()} messages`);
+  assert.ok(calls.every((call) => !call.ended));
+});
+
+test('one server of several after the other is drained', async (t) => {
+  const engine = await Engine.start(t);
+  const flags = ['--cluster', `redis://127.0.0.1:${engine.port}`, '--drain-timeout', '4s'];
+  const servers = await Promise.all([1, 2, 3].map(() => Server.start(t, flags)));
+  for (const server of servers) await until('it knows the others', async () => (await server.metric('cluster_nodes{state="alive"}')) === 2);
+  const [last, ...drained] = servers;
+  const ways = await Promise.all(drained.map(({ port }) => Tunnel.start(t, port)));
+  const { calls, sessions } = await pair(t, [ways[0].url, ['sse']], [ways[1].url, ['sse']]);
+  const stop = counting(calls);
+  for (const [i, server] of drained.entries()) {
+    // As a balancer does, which asks whether it is ready.
+    ways[i].port = last.port;
+    server.process.kill('SIGTERM');
+    const [code] = await once(server.process, 'exit');
     assert.equal(code, 0);
     for (const vm of sessions) await until('it is there again', () => vm.state === 'open');
   }
