@@ -427,17 +427,25 @@ async fn nodes_are_drained_in_turn_and_nothing_is_lost() {
         "--duration",
         "8s",
     ];
-    let drain = async |cluster: &Lasting| {
-        cluster.drain(0);
-        let before = cluster.received();
-        while cluster.received() < before + 60 {
-            sleep(Duration::from_millis(5)).await;
-        }
-        cluster.drain(1);
-    };
-    let (ran, _cluster) = run_lasting(3, &load, drain).await;
-    ran.assert_passed("two of three are drained");
-    assert!(ran.count("/failover/moved") >= 10, "{}", ran.stdout);
-    assert_eq!(ran.count("/failover/not_moved"), 0);
-    assert_eq!(node(&ran, 0)["losses"], serde_json::json!([]));
+    for drain in [Lasting::drain, Lasting::hand_over] {
+        let both = async |cluster: &Lasting| {
+            drain(cluster, 0);
+            let before = cluster.received();
+            while cluster.received() < before + 60 {
+                sleep(Duration::from_millis(5)).await;
+            }
+            drain(cluster, 1);
+        };
+        let (ran, cluster) = run_lasting(3, &load, both).await;
+        ran.assert_passed("two of three are drained");
+        let moved = ran.count("/failover/moved");
+        assert!(moved >= 10, "{}", ran.stdout);
+        assert_eq!(ran.count("/failover/not_moved"), 0);
+        assert_eq!(node(&ran, 0)["losses"], serde_json::json!([]));
+        let [taken, refused] = cluster.moved();
+        assert!(
+            [(moved, 0), (0, moved)].contains(&(taken, refused)),
+            "{taken} of {moved} were taken over"
+        );
+    }
 }

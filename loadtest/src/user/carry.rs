@@ -103,6 +103,9 @@ impl User {
         let Some(resume) = &self.resume else {
             return Err(error);
         };
+        if self.is_drained(&error) {
+            return self.follow(now);
+        }
         if self.moves_after(&error) {
             return self.move_on(now);
         }
@@ -210,11 +213,16 @@ impl User {
             connection.send(Some(number), text)
         });
         let lost = resume.lost.take();
+        let moving = resume.moving;
         resume.settle(transport, now);
         resume.blocked_at = self.context.plan.blocked_after(transport, now);
         self.connection = Some(connection);
         self.place = place;
         self.arrive();
+        if let Move::Follows { since } = moving {
+            sent.or_else(|error| self.lose(error, now))?;
+            return self.followed(since, now);
+        }
         match lost {
             Some(lost) => {
                 let after = now.saturating_sub(lost);

@@ -1,5 +1,6 @@
-//! A user whose server drains moves to another one: when it is time they say no more, hear which of their messages the old
-//! server has taken, begin a new session, show the ticket of their room, and say the rest there.
+//! A user whose server drains moves to another one: when it is time they say no more, and hear which of their messages the old
+//! server has taken. If it is one of several, another one may take the session over. Else they begin a new session, show the
+//! ticket of their room, and say the rest there.
 
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub enum Move {
     At(Duration),
     /// The user says no more, and waits for the old session's end, but no longer than this.
     EndsBy(Duration),
+    /// The server closed the connection then, and the others are asked whether they take the session over.
+    Follows { since: Duration },
     /// The old session ended then, and there is no new one yet.
     Begins { since: Duration },
     /// The new session has shown the ticket; the old one ended then.
@@ -56,7 +59,7 @@ impl Move {
         match self {
             Self::At(moment) | Self::EndsBy(moment) => Some(moment),
             Self::Gathers { since } => Some(since + GATHERS_WITHIN),
-            Self::None | Self::Begins { .. } | Self::Rejoins { .. } => None,
+            Self::None | Self::Follows { .. } | Self::Begins { .. } | Self::Rejoins { .. } => None,
         }
     }
 }
@@ -93,14 +96,54 @@ impl User {
         }
     }
 
+    /// Whether this end of the connection means that the server drains.
+    pub(super) fn is_drained(&self, error: &ErrorKind) -> bool {
+        self.resume.is_some()
+            && matches!(error, ErrorKind::ClosedByServer(code) if Some(*code) == DRAINING)
+    }
+
     /// Whether this end of the session means that the user is to begin another.
     pub(super) fn moves_after(&self, error: &ErrorKind) -> bool {
         let Some(resume) = &self.resume else {
             return false;
         };
-        let told = resume.moving != Move::None;
-        let drained = matches!(error, ErrorKind::ClosedByServer(code) if Some(*code) == DRAINING);
-        drained || told && error.ends_session()
+        match resume.moving {
+            Move::Follows { .. } => true,
+            Move::None => self.is_drained(error),
+            _ => self.is_drained(error) || error.ends_session(),
+        }
+    }
+
+    /// The server has closed the connection, as it drains: another one may take the session over.
+    pub(super) fn follow(&mut self, now: Duration) -> Result<(), ErrorKind> {
+        if self.context.servers.count() == 1 {
+            return self.move_on(now);
+        }
+        self.connection = None;
+        self.depart(false);
+        self.go_on();
+        let way = self.way();
+        if let (Some(way), Some(resume)) = (way, &mut self.resume) {
+            resume.moving = Move::Follows { since: now };
+            resume.come_back(way, now, true);
+        }
+        Ok(())
+    }
+
+    /// Another server has taken the session over: says what was held back.
+    pub(super) fn followed(&mut self, since: Duration, now: Duration) -> Result<(), ErrorKind> {
+        let after = now.saturating_sub(since);
+        self.tell(Sample::Moved { after });
+        let Some(resume) = &mut self.resume else {
+            return Ok(());
+        };
+        resume.moving = Move::None;
+        let held_back = std::mem::take(&mut resume.held_back);
+        self.ask_again()?;
+        for text in held_back {
+            self.send_numbered(&text)?;
+        }
+        Ok(())
     }
 
     /// The old session is over: sets out to begin a new one.
@@ -116,7 +159,10 @@ impl User {
         };
         let since = match resume.moving {
             // The new one has ended, too: the server before it may have come back instead.
-            Move::Begins { since } | Move::Rejoins { since } | Move::Gathers { since } => since,
+            Move::Follows { since }
+            | Move::Begins { since }
+            | Move::Rejoins { since }
+            | Move::Gathers { since } => since,
             Move::None | Move::At(_) | Move::EndsBy(_) => now,
         };
         if now.saturating_sub(since) > BEGINS_WITHIN {

@@ -39,7 +39,10 @@ const SUBPROTOCOL: &str = "sec-websocket-protocol";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lives,
+    /// Its sessions end.
     Drains,
+    /// It drains, and the others take its sessions over.
+    HandsOver,
     Dies,
 }
 
@@ -209,6 +212,10 @@ impl Lasting {
         self.fates[node].send_replace(Fate::Drains);
     }
 
+    pub(crate) fn hand_over(&self, node: usize) {
+        self.fates[node].send_replace(Fate::HandsOver);
+    }
+
     /// Messages that were relayed.
     pub(crate) fn received(&self) -> usize {
         self.server.received.load(SeqCst)
@@ -262,8 +269,10 @@ impl Server {
         loop {
             tokio::select! {
                 fate = async { fate.wait_for(|fate| *fate != Fate::Lives).await.map(|fate| *fate) } => {
-                    if fate.is_ok_and(|fate| fate == Fate::Drains) {
-                        return self.drain(id, socket, outbox, queue).await;
+                    match fate {
+                        Ok(Fate::Drains) => return self.drain(id, socket, outbox, queue, true).await,
+                        Ok(Fate::HandsOver) => return self.drain(id, socket, outbox, queue, false).await,
+                        _ => {}
                     }
                     self.detach(id, &outbox, true);
                     drop(socket);
@@ -303,6 +312,7 @@ impl Server {
         mut socket: tokio_tungstenite::WebSocketStream<TcpStream>,
         outbox: UnboundedSender<Message>,
         mut queue: tokio::sync::mpsc::UnboundedReceiver<Message>,
+        gone: bool,
     ) {
         let after = 100 + 50 * u64::try_from(id % 10).expect("small");
         let draining = json!({"type": "draining", "reconnect_in_ms": after});
@@ -315,7 +325,7 @@ impl Server {
                 Some(Ok(Message::Text(text))) = socket.next() => self.on_text(id, &text),
             }
         }
-        self.detach(id, &outbox, true);
+        self.detach(id, &outbox, gone);
         while let Ok(message) = queue.try_recv() {
             let _ = socket.send(message).await;
         }
