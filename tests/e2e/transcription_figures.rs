@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     support::{
-        TestServer, User,
+        TestServer, User, becomes, http,
         jwt::Folder,
         talk::{Part, Talk, ask},
     },
@@ -49,6 +49,62 @@ async fn sockets_of_participants_and_respondents_are_among_the_connections() {
     server
         .reaches("websocket_active_connections", "", 0.0)
         .await;
+}
+
+/// What requirements of survey services ask `/metrics` as JSON for.
+#[tokio::test]
+async fn surveys_have_the_figures_that_load_tests_of_them_look_at() {
+    let folder = Folder::new("figures");
+    let (state, survey) = (folder.path("state"), folder.write("mobility.toml", SURVEY));
+    let flags = [
+        "--transcribe",
+        "fake:?delay=20ms&final=1s",
+        "--survey",
+        &survey,
+    ];
+    let server = TestServer::start(&[&flags[..], &["--state-dir", &state]].concat()).await;
+    let figures = async || {
+        let only_json = "Accept: application/json\r\n";
+        let answer = http::request(server.admin, "GET", "/metrics", only_json).await;
+        answer.json()
+    };
+    let before = figures().await;
+    assert_eq!(before["BedrockLatency"], json!(null));
+    assert_eq!(before["ErrorRate"], 0.0);
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    host.record(15).await;
+    host.expect("final").await;
+    let (_, begun) = ask(
+        &server,
+        "POST",
+        "/api/surveys/mobility/sessions",
+        None,
+        &json!({}),
+    )
+    .await;
+    let token = begun["token"].as_str();
+    let session = begun["session"].as_str().unwrap();
+    let refused = json!({"value": "nonsense", "request_id": "1"});
+    for (tool, arguments, status) in [
+        ("get_next_question", json!({}), 200),
+        ("record_response", refused, 422),
+    ] {
+        let path = format!("/api/surveys/sessions/{session}/{tool}");
+        let (answered, answer) = ask(&server, "POST", &path, token, &arguments).await;
+        assert_eq!(answered, status, "{answer}");
+    }
+    becomes(true, "a mean of the provider's delay", async || {
+        let mean = figures().await["BedrockLatency"].as_f64();
+        mean.is_some_and(|ms| (20.0..5_000.0).contains(&ms))
+    })
+    .await;
+    let now = figures().await;
+    assert!(now["DatabaseLatency"].as_f64().unwrap() > 0.0, "{now}");
+    assert_eq!(now["ConcurrentSessions"], 1.0);
+    assert_eq!(now["WebSocketConnections"], 1.0);
+    assert_eq!(now["AudioChunksProcessed"], 15.0);
+    assert_eq!(now["ErrorRate"], 50.0);
 }
 
 /// The nice value of each thread of a process, with its name.

@@ -200,9 +200,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Reply {
         )]
         let mut figures = exposition::json(metrics, &workers);
         #[cfg(feature = "transcribe")]
-        for (name, figure) in transcription::figures(&admin).into_iter().flatten() {
-            figures[name] = figure;
-        }
+        transcription::add_figures(&admin, &mut figures);
         return json_reply(StatusCode::OK, &figures);
     }
     match exposition::text(metrics, &workers) {

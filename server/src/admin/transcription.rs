@@ -55,20 +55,46 @@ async fn call(admin: &Admin, request: Request<Body>) -> Reply {
     transcribed::write(transcribe.call(call).await)
 }
 
-/// The figures under the names that requirements of transcription services have for them, for `/metrics` as JSON.
-pub(super) fn figures(admin: &Admin) -> Option<[(String, Value); 3]> {
-    let figures = admin.transcribe.as_ref()?.figures();
-    let queue = json!({
-        "queueLength": figures.queue.length,
-        "totalQueued": figures.queue.queued,
-        "totalFlushed": figures.queue.flushed,
-        "totalErrors": figures.queue.errors,
+/// Adds to `/metrics` as JSON the figures under the names that requirements of transcription and survey services have for them.
+/// `BedrockLatency` (of any provider) and `DatabaseLatency` are means in milliseconds, null as long as there is nothing to measure;
+/// `ErrorRate` is a part of a hundred.
+pub(super) fn add_figures(admin: &Admin, all: &mut Value) {
+    let Some(figures) = admin.transcribe.as_ref().map(|it| it.figures()) else {
+        return;
+    };
+    let mean_ms = |name: &str| {
+        let histogram = &all[name];
+        let mean = histogram["sum"].as_f64()? / histogram["count"].as_f64()?;
+        Some(mean * 1000.0).filter(|mean| mean.is_finite())
+    };
+    let calls = all["survey_tool_calls_total"].as_object();
+    let (mut called, mut failed) = (0.0, 0.0);
+    for (labels, count) in calls.into_iter().flatten() {
+        let count = count.as_f64().unwrap_or(0.0);
+        called += count;
+        if !labels.split(',').any(|label| label == "ok") {
+            failed += count;
+        }
+    }
+    let named = json!({
+        "activeConnections": figures.connections,
+        "activeGladiaBridges": figures.bridges,
+        "queue": {
+            "queueLength": figures.queue.length,
+            "totalQueued": figures.queue.queued,
+            "totalFlushed": figures.queue.flushed,
+            "totalErrors": figures.queue.errors,
+        },
+        "ConcurrentSessions": all["survey_sessions_active"],
+        "WebSocketConnections": all["websocket_active_connections"],
+        "AudioChunksProcessed": all["transcribe_audio_chunks_total"],
+        "BedrockLatency": mean_ms("transcribe_provider_latency_seconds"),
+        "DatabaseLatency": mean_ms("transcribe_commit_seconds"),
+        "ErrorRate": if called > 0.0 { 100.0 * failed / called } else { 0.0 },
     });
-    Some([
-        ("activeConnections".to_owned(), figures.connections.into()),
-        ("activeGladiaBridges".to_owned(), figures.bridges.into()),
-        ("queue".to_owned(), queue),
-    ])
+    if let (Value::Object(named), Value::Object(all)) = (named, all) {
+        all.extend(named);
+    }
 }
 
 /// Whether rows are stored elsewhere than in the database: matching goes on without it.
