@@ -72,8 +72,9 @@ pub struct TranscribeConfig {
     pub workers: usize,
 }
 
-/// Transcripts and files of answers that are made, or on their way to who has asked for them, at the same time.
-const MAX_EXPORTS: usize = 4;
+/// Transcripts and files of answers that are on their way at the same time: of each, its order and the pieces that are made are in
+/// memory, 5 MB at the most as a rule.
+const MAX_EXPORTS: usize = 16;
 
 /// How long the database may take for what is left at the end.
 const LAST_WRITES: Duration = Duration::from_secs(10);

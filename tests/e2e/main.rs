@@ -97,6 +97,8 @@ mod transcription;
 #[cfg(feature = "transcribe")]
 mod transcription_access;
 #[cfg(feature = "transcribe")]
+mod transcription_exports;
+#[cfg(feature = "transcribe")]
 mod transcription_figures;
 #[cfg(feature = "transcribe")]
 mod transcription_floods;

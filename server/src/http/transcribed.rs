@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fastwebsockets::upgrade::upgrade;
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
     body::Incoming,
@@ -13,6 +12,7 @@ use hyper::{
 use super::{
     Reply,
     connection::{Asked, Connection},
+    content::Content,
     cors,
     error::HttpError,
     handshake::{handshake_refusal, subprotocol},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::transcribe::{
     Transcribe, Visit,
-    api::{Answer, Call, Caller, MAX_BODY_BYTES},
+    api::{Answer, Body, Call, Caller, MAX_BODY_BYTES},
 };
 
 /// A socket that is handed over when its handshake was answered.
@@ -73,7 +73,11 @@ pub(super) async fn answer(
 
 /// An answer of the API as an HTTP response.
 pub fn write(answer: Answer) -> Reply {
-    let mut reply = reply(answer.status, answer.content_type, answer.body);
+    let content = match answer.body {
+        Body::Whole(all) => all.into(),
+        Body::Pieces(pieces) => Content::in_pieces(pieces),
+    };
+    let mut reply = reply(answer.status, answer.content_type, content);
     let headers = reply.headers_mut();
     if let Some(methods) = answer.allow {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
@@ -139,7 +143,7 @@ pub(super) async fn mcp(
         return refusal;
     }
     match caller(&request, connection, transcribe).await {
-        Ok(caller) => transcribe.mcp(request, &caller).await,
+        Ok(caller) => transcribe.mcp(request, &caller).await.map(Content::from),
         Err(refusal) => refusal,
     }
 }
@@ -182,7 +186,7 @@ pub(super) fn upgrade_to(
         transcribe: transcribe.clone(),
         visit: Visit { opened, after },
     })));
-    let mut reply = response.map(|_| Full::default());
+    let mut reply = response.map(|_| Content::default());
     if let Some(protocol) = protocol {
         reply
             .headers_mut()

@@ -4,9 +4,11 @@ mod description;
 mod exports;
 mod sessions;
 mod surveys;
+mod transcripts;
 
 use hyper::{Method, StatusCode, body::Bytes};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use utoipa::{IntoResponses, ToSchema};
 use voicematch_protocol::transcribe::TranscribeError;
 use voicematch_transcribe::{sessions::Refusal, survey::Tool};
@@ -53,7 +55,7 @@ pub struct Answer {
     /// The media type of the body.
     pub content_type: &'static str,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
     /// The methods that there are, where another one was asked for.
     pub allow: Option<&'static str>,
     /// The same request at the server that is to be asked.
@@ -62,6 +64,16 @@ pub struct Answer {
     pub link: Option<String>,
     /// The seconds after which the same request may be answered.
     pub retry_after: Option<u32>,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// A file that is made while it is sent: behind its last piece there is `None`. Where that does not come, the client is not to
+    /// take a part for all.
+    Pieces(mpsc::Receiver<Option<Bytes>>),
 }
 
 /// Why a request was refused
@@ -123,7 +135,7 @@ impl Answer {
         Self {
             status,
             content_type: "application/json",
-            body: bytes.into(),
+            body: Body::Whole(bytes.into()),
             allow: None,
             location: None,
             link: None,
@@ -223,7 +235,7 @@ impl Transcribe {
             (&Method::DELETE, ["sessions", slug]) => sessions::delete(self, caller, slug).await,
             (&Method::POST, ["sessions", slug, "end"]) => sessions::end(self, caller, slug).await,
             (&Method::GET, ["sessions", slug, file]) if file.starts_with("transcript.") => {
-                sessions::transcript(self, caller, slug, file, &call.query).await
+                transcripts::transcript(self, caller, slug, file, &call.query).await
             }
             (&Method::POST, ["surveys", "sessions", interview, "get_next_question"]) => {
                 Ok(surveys::get_next_question(self, call, interview).await)

@@ -1,5 +1,9 @@
 //! `/api/surveys`: interviews by questionnaires, for the app and for who leads them.
 
+use futures_util::{
+    StreamExt,
+    stream::{iter, try_unfold},
+};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,9 +24,6 @@ use super::{
     sessions,
 };
 use crate::transcribe::{Opens, Transcribe};
-
-/// Answers after which a file of them ends, with the interview in which the last one is.
-const MAX_ANSWERS: usize = 200_000;
 
 /// An interview to be begun
 #[derive(Default, Deserialize, ToSchema)]
@@ -196,10 +197,7 @@ async fn tool(transcribe: &Transcribe, call: &Call, interview: &str, name: &str)
         ("after" = Option<i64>, Query, description = "Only interviews with a higher id"),
     ),
     responses(
-        (status = 200, description = "A line for each answer, interview by interview. Where there are more than 200,000, `Link` says where \
-            the rest is", headers(
-            ("Link" = Option<String>, description = "`<URL>; rel=\"next\"`: there may be more"),
-        ), content(
+        (status = 200, description = "A line for each answer, interview by interview", content(
             (String = "text/csv"),
             (String = "application/x-ndjson"),
         )),
@@ -232,25 +230,22 @@ pub(super) async fn answers(
         Err(error) => return Ok(refuse(&error)),
     };
     let mut export = export.behind(RowId(after));
-    let path = format!("/api/surveys/{id}/{file}");
-    let mut file = String::new();
-    let last = loop {
-        match export.next().await {
-            Ok(Some(piece)) => file.push_str(&piece),
-            Ok(None) => break None,
-            Err(error) => return Ok(refuse(&error)),
-        }
-        if export.answers() >= MAX_ANSWERS {
-            break export.last();
-        }
+    // Whether the database answers is known when the first piece is there.
+    let first = match export.next().await {
+        Ok(first) => first,
+        Err(error) => return Ok(refuse(&error)),
     };
+    let rest = try_unfold(export, async |mut export| {
+        let piece = export.next().await?;
+        Ok::<_, ToolError>(piece.map(|piece| (piece, export)))
+    });
     Ok(Answer {
         status: StatusCode::OK,
         content_type,
-        body: place.filled_with(file),
+        body: place.send(iter(first.map(Ok)).chain(rest)),
         allow: None,
         location: None,
-        link: last.map(|last| exports::rest(&path, last.0)),
+        link: None,
         retry_after: None,
     })
 }
