@@ -94,6 +94,7 @@ pub struct Transcribe {
     #[cfg(feature = "mcp")]
     mcp: voicematch_transcribe::survey::mcp::McpService,
     metrics: Arc<Metrics>,
+    session_metrics: SessionMetrics,
     storage_metrics: StorageMetrics,
     handle: Handle,
     stopping: watch::Sender<bool>,
@@ -336,13 +337,14 @@ impl Transcribe {
         survey_metrics.register(registry).map_err(failed)?;
         let engine = Engine::new(store.clone(), writer.clone(), surveys, survey_metrics);
         let name = provider.as_ref().map_or("none", |provider| provider.name());
+        let session_metrics = SessionMetrics::new(registry).map_err(failed)?;
         let sessions = Sessions::new(
             config.sessions,
             writer.clone(),
             store.clone(),
             bridges.clone(),
             name,
-            SessionMetrics::new(registry).map_err(failed)?,
+            session_metrics.clone(),
         );
         Ok(Self {
             sessions,
@@ -357,6 +359,7 @@ impl Transcribe {
             provider_key: config.provider_key,
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             metrics,
+            session_metrics,
             storage_metrics,
             handle,
             stopping: watch::Sender::new(false),
@@ -372,7 +375,7 @@ impl Transcribe {
         answer.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request of the transcription API was not answered");
             let code = voicematch_protocol::transcribe::TranscribeError::Internal;
-            Answer::refuse(&Refusal::new(code, "the server failed here; see its log"))
+            self.refuse(&Refusal::new(code, "the server failed here; see its log"))
         })
     }
 

@@ -61,6 +61,9 @@ async fn so_many_sessions_and_speakers_and_no_more() {
         (status, &refusal["code"]),
         (429, &json!("too_many_sessions"))
     );
+    let refused = "transcribe_refused_total";
+    let count = server.metric(refused, r#"code="too_many_sessions""#).await;
+    assert_eq!(count, 1.0);
 
     let mut ann = speaker(&server, &talk, "ann").await;
     assert_eq!(ann.ready["limits"]["tracks"], 1);
@@ -77,7 +80,6 @@ async fn so_many_sessions_and_speakers_and_no_more() {
     let end = format!("/api/sessions/{}/end", talk.slug);
     assert_eq!(ask(&server, "POST", &end, None, &Value::Null).await.0, 200);
     Talk::create(&server, json!({})).await;
-    let refused = "transcribe_refused_total";
     let count = server.metric(refused, r#"code="too_many_tracks""#).await;
     assert!(count >= 1.0, "{count}");
 }
@@ -129,7 +131,10 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
     assert!(hearing.gaps.iter().all(|gap| gap.2 == "budget"));
     hearing.assert_gaps_are_what_is_missing();
     hearing.assert_stored(&server).await;
-    let sent = server.metric("transcribe_audio_seconds_total", "").await;
+    let metrics = server.metrics().await;
+    let refused = metrics.get("transcribe_refused_total", r#"code="budget""#);
+    assert_eq!(refused, 1.0);
+    let sent = metrics.get("transcribe_audio_seconds_total", "");
     // The sum of many fractions is not exact.
     assert!((2.7..3.01).contains(&sent), "{sent} s");
     server.process.signal(Signal::TERM);

@@ -124,7 +124,7 @@ async fn caller(
             surveys: identity.rights.surveys,
             opens: None,
         }),
-        Ok(None) => Err(write(Answer::refuse(&ours))),
+        Ok(None) => Err(write(transcribe.refuse(&ours))),
         Err(refusal) => Err(*refusal),
     }
 }
@@ -166,7 +166,7 @@ pub(super) fn upgrade_to(
     };
     let opened = match transcribe.opened(token) {
         Ok(opened) => opened,
-        Err(refusal) => return write(Answer::refuse(&refusal)),
+        Err(refusal) => return write(transcribe.refuse(&refusal)),
     };
     let query = request.uri().query().unwrap_or_default();
     let after = match parameter(query, "after").map(str::parse::<i64>) {

@@ -164,8 +164,8 @@ impl Answer {
         }
     }
 
-    /// What a refusal says.
-    pub fn refuse(refusal: &Refusal) -> Self {
+    /// What a refusal says. [`Transcribe::refuse`] counts it, too.
+    fn refuse(refusal: &Refusal) -> Self {
         let problem = Problem {
             code: refusal.code.as_str(),
             error: &refusal.message,
@@ -216,9 +216,15 @@ impl Transcribe {
             Ok(answer) => answer,
             Err(refusal) => Answer {
                 location: refusal.url.as_deref().map(|url| call.at(url)),
-                ..Answer::refuse(&refusal)
+                ..self.refuse(&refusal)
             },
         }
+    }
+
+    /// Refuses a request.
+    pub fn refuse(&self, refusal: &Refusal) -> Answer {
+        self.session_metrics.refused(refusal.code);
+        Answer::refuse(refusal)
     }
 
     async fn try_answer(&self, call: &Call) -> Result<Answer, Refusal> {

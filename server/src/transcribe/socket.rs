@@ -111,7 +111,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 .await;
             match attached {
                 Ok(attachment) => session(socket, attachment, &slug, until, &transcribe).await,
-                Err(refusal) => refuse(socket, &refusal).await,
+                Err(refusal) => refuse(socket, &refusal, &transcribe).await,
             }
         }
         Opens::Interview { id } => interview(socket, id, until, &transcribe).await,
@@ -119,7 +119,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Says why nothing can be done for this client, and closes.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, refusal: &Refusal) {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    refusal: &Refusal,
+    transcribe: &Transcribe,
+) {
+    transcribe.session_metrics.refused(refusal.code);
     let (mut sink, source) = socket.split();
     let told = match &refusal.url {
         Some(url) => Told::Moved { url },
@@ -272,12 +277,18 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
                             });
                             None
                         }
-                        Ok(Request::Answer(answer)) | Err(answer) => {
+                        Ok(Request::Answer(answer)) => {
                             send(&mut sink, Message::text(answer)).await.err()
+                        }
+                        Err(refusal) => {
+                            let told = error(&refusal, transcribe);
+                            send(&mut sink, Message::text(told)).await.err()
                         }
                     },
                     Some(Ok(Message::Binary(_))) => {
-                        let told = error(TranscribeError::RoleForbidden, "a survey's token takes no audio; join a session for that");
+                        let message = "a survey's token takes no audio; join a session for that";
+                        let refusal = Refusal::new(TranscribeError::RoleForbidden, message);
+                        let told = error(&refusal, transcribe);
                         send(&mut sink, Message::text(told)).await.err()
                     }
                     Some(Ok(Message::Close(_))) => return linger(sink).await,
@@ -300,10 +311,11 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// An `error` message.
-pub(super) fn error(code: TranscribeError, message: &str) -> String {
+fn error(refusal: &Refusal, transcribe: &Transcribe) -> String {
+    transcribe.session_metrics.refused(refusal.code);
     let told = Told::Error {
-        code,
-        message,
+        code: refusal.code,
+        message: &refusal.message,
         measured_hz: None,
     };
     serde_json::to_string(&told).unwrap_or_default()

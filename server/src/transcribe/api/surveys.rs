@@ -169,17 +169,17 @@ async fn tool(transcribe: &Transcribe, call: &Call, interview: &str, name: &str)
     };
     let is_theirs = call.caller.opens == Some(Opens::Interview { id });
     if !call.caller.surveys && !is_theirs {
-        return Answer::refuse(&no_right());
+        return transcribe.refuse(&no_right());
     }
     let arguments = match super::body::<Value>(&call.body) {
         Ok(arguments) => arguments,
-        Err(refusal) => return Answer::refuse(&refusal),
+        Err(refusal) => return transcribe.refuse(&refusal),
     };
     let tool = match Tool::parse(name, arguments) {
         Ok(tool) => tool,
         Err(error) => {
             let refusal = Refusal::new(TranscribeError::BadMessage, error.to_string());
-            return Answer::refuse(&refusal);
+            return transcribe.refuse(&refusal);
         }
     };
     let call = ToolCall { session: id, tool };
