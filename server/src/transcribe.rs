@@ -36,10 +36,11 @@ use voicematch_transcribe::{
 };
 
 use crate::{
+    admission::guard::Guard,
     files,
     io::{Detached, Stream},
 };
-use api::{Answer, Call};
+use api::{Answer, Call, STRANGERS_PER_MINUTE};
 #[cfg(feature = "mcp")]
 pub use mcp::{Interview, lead};
 pub use socket::Visit;
@@ -86,6 +87,8 @@ pub struct Transcribe {
     engine: Engine,
     writer: Arc<Writer>,
     tokens: Tokens,
+    /// How often an address may do what needs no right.
+    strangers: Guard,
     /// Whether somebody transcribes.
     transcribes: bool,
     bridges: Option<Bridges>,
@@ -354,6 +357,7 @@ impl Transcribe {
             engine,
             writer,
             tokens: Tokens::new(key),
+            strangers: Guard::new(STRANGERS_PER_MINUTE),
             transcribes: provider.is_some(),
             bridges,
             provider_key: config.provider_key,

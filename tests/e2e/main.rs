@@ -125,5 +125,7 @@ mod transcription_storage_ends;
 #[cfg(feature = "postgres")]
 mod transcription_storage_faults;
 #[cfg(feature = "transcribe")]
+mod transcription_strangers;
+#[cfg(feature = "transcribe")]
 mod transcription_tokens;
 mod turn;

@@ -360,7 +360,7 @@ impl Connection {
         if matches!(why, CannotResume::Refused { forged: true }) {
             self.permit
                 .guard()
-                .forged(self.user(headers), Instant::now());
+                .charge(self.user(headers), Instant::now());
         }
     }
 

@@ -231,7 +231,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
                 let counted = counted_address(user, public.settings.get().limit_loopback);
-                permit.guard().forged(counted, now);
+                permit.guard().charge(counted, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             public.not_connected(connect, reason.as_str());

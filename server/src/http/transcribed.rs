@@ -106,14 +106,18 @@ async fn caller(
     connection: &Connection,
     transcribe: &Arc<Transcribe>,
 ) -> Result<Caller, Reply> {
+    let stranger = Caller {
+        address: connection.user(request.headers()),
+        ..Caller::default()
+    };
     let Some(token) = jwt(request) else {
-        return Ok(Caller::default());
+        return Ok(stranger);
     };
     let ours = match transcribe.opened(token) {
         Ok(opened) => {
             return Ok(Caller {
                 opens: Some(opened.opens),
-                ..Caller::default()
+                ..stranger
             });
         }
         Err(refusal) => refusal,
@@ -122,7 +126,7 @@ async fn caller(
         Ok(Some(identity)) => Ok(Caller {
             sessions: identity.rights.sessions,
             surveys: identity.rights.surveys,
-            opens: None,
+            ..stranger
         }),
         Ok(None) => Err(write(transcribe.refuse(&ours))),
         Err(refusal) => Err(*refusal),

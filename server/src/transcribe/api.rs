@@ -6,6 +6,8 @@ mod sessions;
 mod surveys;
 mod transcripts;
 
+use std::{net::IpAddr, time::Instant};
+
 use hyper::{Method, StatusCode, body::Bytes};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -18,8 +20,8 @@ use super::{Opens, Transcribe};
 /// The most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Seconds after which a session that another server has may be free.
-const RETRY_AFTER: u32 = 2;
+/// How often an address may begin interviews and join sessions in a minute, without a right to it. Each is stored.
+pub(super) const STRANGERS_PER_MINUTE: u32 = 60;
 
 /// Who asks.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,8 @@ pub struct Caller {
     pub surveys: bool,
     /// What the token of this server opens that the caller has shown.
     pub opens: Option<Opens>,
+    /// The address under which the caller is counted; `None`: it is exempt.
+    pub address: Option<IpAddr>,
 }
 
 /// A request.
@@ -171,9 +175,8 @@ impl Answer {
             error: &refusal.message,
             url: refusal.url.as_deref(),
         };
-        let is_elsewhere = refusal.code == TranscribeError::SessionElsewhere;
         Self {
-            retry_after: is_elsewhere.then_some(RETRY_AFTER),
+            retry_after: retry_after(refusal.code),
             ..Self::json(status(refusal.code), &problem)
         }
     }
@@ -209,7 +212,30 @@ pub fn status(code: TranscribeError) -> StatusCode {
     }
 }
 
+/// The seconds after which the same request may be answered.
+fn retry_after(code: TranscribeError) -> Option<u32> {
+    match code {
+        // It may be free by then.
+        TranscribeError::SessionElsewhere => Some(2),
+        TranscribeError::RateLimited => Some(5),
+        _ => None,
+    }
+}
+
 impl Transcribe {
+    /// Somebody without a right to it begins an interview, or joins a session.
+    fn let_in_stranger(&self, caller: &Caller) -> Result<(), Refusal> {
+        let now = Instant::now();
+        if self.strangers.wait(caller.address, now).is_some() {
+            let message = format!(
+                "from one address {STRANGERS_PER_MINUTE} interviews and participants a minute may begin without a token of the app; wait, or show one"
+            );
+            return Err(Refusal::new(TranscribeError::RateLimited, message));
+        }
+        self.strangers.charge(caller.address, now);
+        Ok(())
+    }
+
     /// Answers a request.
     pub(super) async fn answer_call(&self, call: Call) -> Answer {
         match self.try_answer(&call).await {

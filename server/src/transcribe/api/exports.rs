@@ -27,7 +27,7 @@ impl Place {
         place.ok().and_then(Result::ok).map(Self).ok_or_else(|| {
             Refusal::new(
                 TranscribeError::RateLimited,
-                "as many files as this server sends at once are on their way to others; try again in a minute",
+                "as many files as this server sends at once are on their way to others; try again later",
             )
         })
     }
