@@ -107,19 +107,40 @@ enum Refused {
     /// The token does not allow this, or there is none
     #[response(status = 403)]
     Forbidden(#[to_schema] Problem<'static>),
-    /// The body is too long
-    #[response(status = 413)]
-    TooLarge(#[to_schema] Problem<'static>),
+    /// The path is not for this method; `Allow` has those that it is for
+    #[response(status = 405)]
+    OtherMethod(#[to_schema] Problem<'static>),
     /// Another server has the session (`moved`): it is at `url`, and `Location` is this request there
     #[response(status = 421)]
     Misdirected(#[to_schema] Problem<'static>),
     /// Too many sessions, or too many requests
     #[response(status = 429)]
     TooMany(#[to_schema] Problem<'static>),
-    /// The database does not answer now, or another server has the session and does not say where (`session_elsewhere`): try
+    /// The server's own fault (`internal`); its log says more
+    #[response(status = 500)]
+    Failed(#[to_schema] Problem<'static>),
+    /// The database does not answer now (`storage_unavailable`), or another server has the session and does not say where (`session_elsewhere`): try
     /// again after `Retry-After`
     #[response(status = 503)]
     Unavailable(#[to_schema] Problem<'static>),
+}
+
+/// What may be answered where a request has a body.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "the description is made of it")]
+enum RefusedBody {
+    /// The body did not come within 10 s
+    #[response(status = 408)]
+    Late(#[to_schema] Problem<'static>),
+    /// A body without its length
+    #[response(status = 411)]
+    NoLength(#[to_schema] Problem<'static>),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Problem<'static>),
+    /// The body is neither application/json nor text/plain with JSON in it
+    #[response(status = 415)]
+    OtherType(#[to_schema] Problem<'static>),
 }
 
 impl Call {
@@ -203,6 +224,7 @@ pub fn status(code: TranscribeError) -> StatusCode {
         TranscribeError::ProviderDown
         | TranscribeError::ProviderBusy
         | TranscribeError::Budget
+        | TranscribeError::StorageUnavailable
         | TranscribeError::SessionElsewhere
         | TranscribeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
         // No redirect: clients follow one to another host without their Authorization, and pages do not see where it leads.
@@ -215,8 +237,8 @@ pub fn status(code: TranscribeError) -> StatusCode {
 /// The seconds after which the same request may be answered.
 fn retry_after(code: TranscribeError) -> Option<u32> {
     match code {
-        // It may be free by then.
-        TranscribeError::SessionElsewhere => Some(2),
+        // It may be free, or back, by then.
+        TranscribeError::SessionElsewhere | TranscribeError::StorageUnavailable => Some(2),
         TranscribeError::RateLimited => Some(5),
         _ => None,
     }

@@ -110,7 +110,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::warn!(%error, "the database of transcripts");
         Self::new(
-            TranscribeError::Internal,
+            TranscribeError::StorageUnavailable,
             "the database does not answer; try again later",
         )
     }

@@ -10,7 +10,7 @@ use voicematch_transcribe::{
     sessions::{NewParticipant, NewSession, Refusal, View},
 };
 
-use super::{Answer, Caller, Problem, Refused};
+use super::{Answer, Caller, Problem, Refused, RefusedBody};
 use crate::transcribe::{Opens, Transcribe};
 
 type Answered = Result<Answer, Refusal>;
@@ -120,9 +120,11 @@ struct Deleted<'a> {
 /// Create a session
 #[utoipa::path(post, path = "/api/sessions", tag = "sessions", security(("token" = [])), request_body = Option<Create>, responses(
     (status = 201, body = Created, description = "It is there"),
+    (status = 404, body = Problem, description = "At the admin address: this server neither transcribes nor holds surveys"),
     (status = 409, body = Problem, description = "There is a session of this name"),
-    (status = 507, body = Problem, description = "The database is full"),
+    (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
     Refused,
+    RefusedBody,
 ))]
 pub(super) async fn create(transcribe: &Transcribe, caller: &Caller, new: Create) -> Answered {
     if !caller.sessions {
@@ -156,7 +158,9 @@ pub(super) async fn create(transcribe: &Transcribe, caller: &Caller, new: Create
         (status = 404, body = Problem, description = "There is no such session"),
         (status = 409, body = Problem, description = "This user takes part already, and the token of that was not shown"),
         (status = 410, body = Problem, description = "The session has ended"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn join(
     transcribe: &Transcribe,
@@ -232,6 +236,7 @@ pub(super) async fn show(transcribe: &Transcribe, caller: &Caller, slug: &str) -
     responses(
         (status = 200, body = Deleted, description = "It is gone"),
         (status = 404, body = Problem, description = "There is no such session"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
     ))]
 pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
@@ -247,6 +252,7 @@ pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str)
         (status = 200, body = Ended, description = "It has ended, and all that was said is text or a gap"),
         (status = 404, body = Problem, description = "There is no such session"),
         (status = 410, body = Problem, description = "It has ended before"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
     ))]
 pub(super) async fn end(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {

@@ -19,7 +19,7 @@ use voicematch_transcribe::{
 };
 
 use super::{
-    Answer, Call, Caller, Problem, Refused,
+    Answer, Call, Caller, Problem, Refused, RefusedBody,
     exports::{self, Place},
     sessions,
 };
@@ -57,6 +57,7 @@ struct Begun {
         (status = 404, body = ErrorBody, description = "There is no such survey, or no such session"),
         (status = 409, body = Problem, description = "The respondent has begun, and the token of that was not shown"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn begin(
     transcribe: &Transcribe,
@@ -120,6 +121,7 @@ pub(super) async fn begin(
         (status = 200, body = NextQuestion, description = "The question, or that the interview is over"),
         (status = 404, body = ErrorBody, description = "There is no such interview"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn get_next_question(
     transcribe: &Transcribe,
@@ -138,6 +140,7 @@ pub(super) async fn get_next_question(
         (status = 404, body = ErrorBody, description = "There is no such interview, or no such question"),
         (status = 409, body = ErrorBody, description = "Another question is the current one, or the interview is over"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn validate_answer(
     transcribe: &Transcribe,
@@ -157,6 +160,7 @@ pub(super) async fn validate_answer(
         (status = 409, body = ErrorBody, description = "Another question is the current one, the interview is over, or the request_id was used for another answer"),
         (status = 422, body = ErrorBody, description = "The answer is not valid"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn record_response(
     transcribe: &Transcribe,
@@ -272,5 +276,13 @@ fn refuse(error: &ToolError) -> Answer {
         ToolError::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ToolError::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    Answer::json(status, &error.body())
+    let retry_after = match error {
+        ToolError::RateLimited => Some(1),
+        ToolError::StorageUnavailable => super::retry_after(TranscribeError::StorageUnavailable),
+        _ => None,
+    };
+    Answer {
+        retry_after,
+        ..Answer::json(status, &error.body())
+    }
 }
