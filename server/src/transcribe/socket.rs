@@ -13,6 +13,7 @@ use futures_util::{
 use serde_json::value::to_raw_value;
 use tokio::{
     io::{self, AsyncRead, AsyncWrite, AsyncWriteExt},
+    task::JoinHandle,
     time::{Instant as TokioInstant, interval, sleep_until, timeout},
 };
 use tokio_tungstenite::{
@@ -156,6 +157,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut sink, mut source) = socket.split();
     let mut pace = Pace::new();
     let mut calls = FuturesUnordered::new();
+    let mut ending = None;
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
     let mut read_after = Instant::now();
@@ -175,6 +177,13 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
             Some(answer) = calls.next(), if !calls.is_empty() => {
                 send(&mut sink, Message::text::<String>(answer)).await.err()
             }
+            refusal = ended(&mut ending), if ending.is_some() => {
+                ending = None;
+                if let Some(refusal) = refusal {
+                    attachment.error(refusal.code, &refusal.message);
+                }
+                None
+            }
             () = sleep_until(read_after.into()), if read_after > Instant::now() => None,
             message = source.next(), if read_after <= Instant::now() && calls.len() < MAX_CALLS => {
                 heard = Instant::now();
@@ -193,7 +202,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
                             };
                             read_after = heard + reaction.wait;
                             if let Some(reason) = reaction.end {
-                                end(&attachment, slug, reason, transcribe).await;
+                                ending.get_or_insert_with(|| end(slug, reason, transcribe));
                             }
                             if let Some(tool) = reaction.tool {
                                 calls.push(lead(&attachment, tool, transcribe));
@@ -218,10 +227,17 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn end(attachment: &Attachment, slug: &str, reason: EndReason, transcribe: &Arc<Transcribe>) {
-    if let Err(refusal) = transcribe.sessions.end(slug, reason).await {
-        attachment.error(refusal.code, &refusal.message);
-    }
+/// An end that has begun; why it was refused.
+type Ending = JoinHandle<Option<Refusal>>;
+
+/// Ends the session in a task of its own: the host is heard meanwhile, and may leave.
+fn end(slug: &str, reason: EndReason, transcribe: &Arc<Transcribe>) -> Ending {
+    let (slug, transcribe) = (slug.to_owned(), transcribe.clone());
+    tokio::spawn(async move { transcribe.sessions.end(&slug, reason).await.err() })
+}
+
+async fn ended(ending: &mut Option<Ending>) -> Option<Refusal> {
+    ending.as_mut()?.await.ok()?
 }
 
 /// A call of a tool by a participant: the host leads the interviews that are held in the session.
