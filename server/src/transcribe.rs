@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use prometheus::IntGauge;
@@ -26,6 +26,7 @@ use tokio::{
 use voicematch_transcribe::{
     bridge::{AudioMetrics, BridgeConfig, Bridges},
     provider::{self, Secret},
+    record::RowId,
     sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
     store::{
         self, Store, StoreError,
@@ -223,14 +224,12 @@ fn no_threads(error: &std::io::Error) -> String {
     format!("the threads of transcription could not be started: {error}")
 }
 
-/// Milliseconds of audio that were sent to the provider today (UTC), as far as the database says it.
-async fn spent_today(store: &dyn Store) -> Result<i64, StoreError> {
-    const DAY_MS: u128 = 24 * 3600 * 1000;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let day = now.unwrap_or_default().as_millis() / DAY_MS;
-    let [day, began] = [day, day * DAY_MS].map(|time| i64::try_from(time).unwrap_or(i64::MAX));
+/// Milliseconds of audio that others than this process have sent to their providers on this day, as far as the database says it.
+async fn spent_elsewhere(store: &dyn Store, day: i64, process: RowId) -> Result<i64, StoreError> {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let noted = store.spent_ms(day, process).await?;
     // A server without the bound has noted nothing but its tracks.
-    Ok(store.spent_ms(day).await?.max(store.audio_ms(began).await?))
+    Ok(noted.max(store.audio_ms(day * DAY_MS).await?))
 }
 
 /// A secret from the environment, as other transcription services take it.
@@ -327,14 +326,15 @@ impl Transcribe {
         let writer = Arc::new(writer.map_err(|error| format!("--database: {error}"))?);
         let audio_metrics = AudioMetrics::new().map_err(failed)?;
         audio_metrics.register(registry).map_err(failed)?;
-        let is_bounded = config.bridge.max_seconds_per_day.is_some();
         let bridges = provider
             .clone()
             .map(|provider| Bridges::new(config.bridge, provider, audio_metrics));
-        if let Some(bridges) = bridges.as_ref().filter(|_| is_bounded) {
-            let spent = spent_today(&*store).await;
+        if let Some(bridges) = &bridges
+            && let Some(day) = bridges.bounded_day()
+        {
+            let spent = spent_elsewhere(&*store, day, writer.id()).await;
             let spent = spent.map_err(|error| format!("--database: {error}"))?;
-            bridges.spent_today(spent.unsigned_abs());
+            bridges.spent_elsewhere(day, spent);
         }
         let survey_metrics = SurveyMetrics::new().map_err(failed)?;
         survey_metrics.register(registry).map_err(failed)?;

@@ -96,6 +96,8 @@ mod traces;
 mod transcription;
 #[cfg(feature = "transcribe")]
 mod transcription_access;
+#[cfg(feature = "postgres")]
+mod transcription_day;
 #[cfg(feature = "transcribe")]
 mod transcription_exports;
 #[cfg(feature = "transcribe")]
