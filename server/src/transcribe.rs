@@ -3,6 +3,7 @@
 //! It runs on a thread of its own, so that the relay does not wait for it: requests and sockets are handed over here.
 
 pub mod api;
+mod keys;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod socket;
@@ -25,7 +26,7 @@ use tokio::{
 };
 use voicematch_transcribe::{
     bridge::{AudioMetrics, BridgeConfig, Bridges},
-    provider::{self, Secret},
+    provider,
     record::RowId,
     sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
     store::{
@@ -38,7 +39,6 @@ use voicematch_transcribe::{
 
 use crate::{
     admission::guard::Guard,
-    files,
     io::{Detached, Stream},
 };
 use api::{Answer, Call, STRANGERS_PER_MINUTE};
@@ -122,19 +122,9 @@ pub struct Running {
     thread: JoinHandle<()>,
 }
 
-/// The label under which the key of tokens is made of the key of room tickets.
-const TOKEN_LABEL: &[u8] = b"voicematch transcribe token 1";
-
-/// What other transcription services take these secrets from.
-const TOKEN_KEY_VARIABLE: &str = "TRANSCRIPTION_JWT_SECRET";
-const GLADIA_KEY_VARIABLE: &str = "GLADIA_API_KEY";
-
 /// How much lower the priority of its threads is, as in nice(1): they have a third of a processor beside a worker that wants all
 /// of it.
 const NICE: i32 = 5;
-
-/// The shortest key of tokens, in bytes.
-const MIN_KEY_BYTES: usize = 32;
 
 impl Running {
     /// Opens the database, writes what an earlier process has left, and begins. The error says what to do.
@@ -143,12 +133,7 @@ impl Running {
         room_key: &RoomKey,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
-        let key = match token_key(&config)? {
-            Some(key) => key,
-            None => (room_key.derive(TOKEN_LABEL))
-                .ok_or("the key of tokens could not be made")?
-                .to_vec(),
-        };
+        let key = keys::of_tokens(&config, room_key)?;
         let metrics = metrics.clone();
         let (opened, is_open) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -232,22 +217,17 @@ async fn spent_elsewhere(store: &dyn Store, day: i64, process: RowId) -> Result<
     Ok(noted.max(store.audio_ms(day * DAY_MS).await?))
 }
 
-/// A secret from the environment, as other transcription services take it.
-fn from_environment(variable: &str, flag: &str) -> Option<String> {
-    let secret = std::env::var(variable)
-        .ok()
-        .filter(|text| !text.is_empty())?;
-    tracing::warn!(
-        "{variable} holds a secret, and every program of this user may read it: use {flag}"
-    );
-    Some(secret)
-}
-
 impl TranscribeConfig {
     /// Reads the files that the flags name, as the start will: what is wrong with them.
     pub fn check_files(&self) -> Vec<String> {
-        let token_key = self.token_key.iter().map(|_| token_key(self).err());
-        let provider_key = self.provider_key.iter().map(|_| provider_key(self).err());
+        let token_key = self
+            .token_key
+            .iter()
+            .map(|_| keys::given_for_tokens(self).err());
+        let provider_key = self
+            .provider_key
+            .iter()
+            .map(|_| keys::of_provider(self).err());
         let surveys = self.surveys.iter().map(|path| survey_of_flag(path).err());
         let all = token_key.chain(provider_key).chain(surveys);
         all.flatten().collect()
@@ -256,50 +236,6 @@ impl TranscribeConfig {
 
 fn survey_of_flag(path: &Path) -> Result<Survey, String> {
     survey::read_file(path).map_err(|error| format!("--survey: {error}"))
-}
-
-/// The key of tokens that a file or the environment has; `None`: there is none.
-fn token_key(config: &TranscribeConfig) -> Result<Option<Vec<u8>>, String> {
-    const FLAG: &str = "--transcribe-token-key-file";
-    let key = match &config.token_key {
-        Some(path) => {
-            let key = files::read_secret(path);
-            key.map_err(|error| format!("{FLAG}: {error}"))?
-        }
-        None => match from_environment(TOKEN_KEY_VARIABLE, FLAG) {
-            Some(key) => key.into_bytes(),
-            None => return Ok(None),
-        },
-    };
-    match key.len() {
-        MIN_KEY_BYTES.. => Ok(Some(key)),
-        bytes => Err(format!(
-            "{FLAG}: the key of tokens has {bytes} bytes, and a key has {MIN_KEY_BYTES} at least"
-        )),
-    }
-}
-
-/// The provider's key, if it needs one.
-fn provider_key(config: &TranscribeConfig) -> Result<Option<Secret>, String> {
-    if let Some(path) = &config.provider_key {
-        let key = provider::read_key(path);
-        return key
-            .map(Some)
-            .map_err(|error| format!("--gladia-key-file: {error}"));
-    }
-    let provider = config.provider.as_deref().unwrap_or_default();
-    if !provider.starts_with("gladia") {
-        return Ok(None);
-    }
-    let key = from_environment(GLADIA_KEY_VARIABLE, "--gladia-key-file");
-    let key = key.map(|key| {
-        Secret::new(key.trim_end()).ok_or_else(|| {
-            format!(
-                "{GLADIA_KEY_VARIABLE} holds more than a key: spaces, or letters that are not ASCII"
-            )
-        })
-    });
-    key.transpose()
 }
 
 impl Transcribe {
@@ -313,7 +249,7 @@ impl Transcribe {
         let failed = |error: prometheus::Error| format!("metrics: {error}");
         let surveys = config.surveys.iter().map(|path| survey_of_flag(path));
         let surveys = surveys.collect::<Result<Vec<Survey>, String>>()?;
-        let provider_key = provider_key(&config)?;
+        let provider_key = keys::of_provider(&config)?;
         let provider = config.provider.as_deref();
         let provider = provider
             .map(|text| provider::parse(text, provider_key))
