@@ -1,5 +1,7 @@
 //! The socket of `/transcribe`: from WebSocket messages to the attachment and back.
 
+mod pace;
+
 use std::{
     pin::pin,
     sync::Arc,
@@ -14,7 +16,7 @@ use serde_json::value::to_raw_value;
 use tokio::{
     io::{self, AsyncRead, AsyncWrite, AsyncWriteExt},
     task::JoinHandle,
-    time::{Instant as TokioInstant, interval, sleep_until, timeout},
+    time::{interval, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -33,6 +35,7 @@ use voicematch_transcribe::{
     track::MAX_FRAME_BYTES,
 };
 
+use self::pace::Pace;
 use super::{
     Opened, Opens, Transcribe,
     survey::{self, Leads, Request},
@@ -49,10 +52,6 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// How long a client may take to read the last words and to stop.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Frames and messages a second, in the long run: audio of 20 ms a frame is 50.
-const MAX_PER_SECOND: f64 = 200.0;
-const BURST: f64 = 400.0;
 
 /// Calls of tools by one connection at the same time; more wait, and nothing is read meanwhile.
 const MAX_CALLS: usize = 8;
@@ -440,27 +439,4 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
 /// The client has closed: the answer is on its way.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut sink: Sink<S>) {
     let _ = timeout(LINGER, sink.close()).await;
-}
-
-/// What one connection may send.
-struct Pace {
-    left: f64,
-    at: TokioInstant,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self {
-            left: BURST,
-            at: TokioInstant::now(),
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let now = TokioInstant::from_std(now);
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.left = (self.left + passed * MAX_PER_SECOND).min(BURST) - 1.0;
-        self.left >= 0.0
-    }
 }
