@@ -36,7 +36,7 @@ CONTENT = [
         events("Audio that was not transcribed", "Seconds of audio in a second, by reason. Each is told to the host as a `gap`.", "short",
                ("{{reason}}", total(rate(server("transcribe_audio_dropped_seconds_total")), "reason"))),
         events("Refused", "Requests and frames in a second that were refused, by code. Most are one client's fault; `storage_full`, "
-               "`provider_down`, `budget` and `too_many_sessions` are not.", "ops",
+               "`storage_unavailable`, `provider_down`, `budget` and `too_many_sessions` are not.", "ops",
                ("{{code}}", total(rate(server("transcribe_refused_total")), "code"))),
         events("At another server", "Requests and connections in a second for a session that another server has. `moved`: they were told where. "
                "`elsewhere`: it has no --public-url, and they try again.", "ops",

@@ -1,6 +1,7 @@
 //! The public listener's HTTP: `/ws`, `/events`, `/poll`, `/send`, `/health`, `/stats`, and the page.
 
 mod connection;
+pub mod content;
 mod cors;
 mod dev_token;
 pub mod error;
@@ -28,7 +29,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
@@ -43,6 +43,7 @@ use serde_json::json;
 use tokio::time::{sleep_until, timeout};
 
 use connection::{Asked, Connection};
+use content::Content;
 use error::HttpError;
 use stream::{Hold, HttpStream};
 
@@ -135,8 +136,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Memory of a connection until its request is answered: hyper's read buffer.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// A response of ours: small, and whole.
-pub type Reply = Response<Full<Bytes>>;
+/// A response of ours.
+pub type Reply = Response<Content>;
 
 /// Serves one connection until it ends, or has become a WebSocket or an event stream.
 pub async fn serve(stream: Stream, peer: Peer, permit: Permit, public: Arc<Public>) {
@@ -202,6 +203,10 @@ async fn speak(stream: Stream, connection: Connection, begun: Instant, until: In
         }
         if connection.wants_socket() && hold.is_flushed() {
             return Poll::Ready(None);
+        }
+        #[cfg(feature = "transcribe")]
+        if hold.has_taken_piece() {
+            connection.is_read();
         }
         match connection.deadline() {
             Some(deadline) => {
@@ -342,7 +347,7 @@ async fn answer(
     let cors = cors::headers(request.headers(), connection);
     let mut reply = route(request, connection).await;
     if connection.public.tracer.is_some() {
-        reply = connection.tell_refusal(reply).await;
+        connection.tell_refusal(&reply);
     }
     // A file says itself what its answer depends on, and who may read it.
     if !reply.headers().contains_key(header::VARY) {
@@ -359,6 +364,8 @@ async fn answer(
         reply.headers_mut().insert(header::CONNECTION, value);
     }
     hold.set(upgrading);
+    #[cfg(feature = "transcribe")]
+    reply.body_mut().tell(hold);
     let class = match reply.status().as_u16() {
         100..200 => "1xx",
         200..300 => "2xx",
@@ -476,7 +483,7 @@ fn has_one_host(request: &Request<Incoming>) -> bool {
 
 /// Browsers ask for an icon at each visit; an error would stand in their console.
 fn no_icon() -> Reply {
-    let mut reply = Response::new(Full::default());
+    let mut reply = Response::new(Content::default());
     *reply.status_mut() = StatusCode::NO_CONTENT;
     let value = HeaderValue::from_static("max-age=86400");
     reply.headers_mut().insert(header::CACHE_CONTROL, value);
@@ -548,8 +555,8 @@ pub fn json_reply(status: StatusCode, body: &serde_json::Value) -> Reply {
 }
 
 /// A reply with a body of the given content type.
-pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()));
+pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Content>) -> Reply {
+    let mut reply = Response::new(body.into());
     *reply.status_mut() = status;
     reply
         .headers_mut()

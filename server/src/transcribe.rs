@@ -3,6 +3,7 @@
 //! It runs on a thread of its own, so that the relay does not wait for it: requests and sockets are handed over here.
 
 pub mod api;
+mod keys;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod socket;
@@ -13,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use prometheus::IntGauge;
@@ -25,7 +26,8 @@ use tokio::{
 };
 use voicematch_transcribe::{
     bridge::{AudioMetrics, BridgeConfig, Bridges},
-    provider::{self, Secret},
+    provider,
+    record::RowId,
     sessions::{Config as SessionConfig, Refusal, SessionMetrics, Sessions},
     store::{
         self, Store, StoreError,
@@ -36,10 +38,10 @@ use voicematch_transcribe::{
 };
 
 use crate::{
-    files,
+    admission::guard::Guard,
     io::{Detached, Stream},
 };
-use api::{Answer, Call};
+use api::{Answer, Call, STRANGERS_PER_MINUTE};
 #[cfg(feature = "mcp")]
 pub use mcp::{Interview, lead};
 pub use socket::Visit;
@@ -72,8 +74,9 @@ pub struct TranscribeConfig {
     pub workers: usize,
 }
 
-/// Transcripts and files of answers that are made, or on their way to who has asked for them, at the same time.
-const MAX_EXPORTS: usize = 4;
+/// Transcripts and files of answers that are on their way at the same time: of each, its order and the pieces that are made are in
+/// memory, 5 MB at the most as a rule.
+const MAX_EXPORTS: usize = 16;
 
 /// How long the database may take for what is left at the end.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -85,6 +88,8 @@ pub struct Transcribe {
     engine: Engine,
     writer: Arc<Writer>,
     tokens: Tokens,
+    /// How often an address may do what needs no right.
+    strangers: Guard,
     /// Whether somebody transcribes.
     transcribes: bool,
     bridges: Option<Bridges>,
@@ -93,6 +98,7 @@ pub struct Transcribe {
     #[cfg(feature = "mcp")]
     mcp: voicematch_transcribe::survey::mcp::McpService,
     metrics: Arc<Metrics>,
+    session_metrics: SessionMetrics,
     storage_metrics: StorageMetrics,
     handle: Handle,
     stopping: watch::Sender<bool>,
@@ -116,19 +122,9 @@ pub struct Running {
     thread: JoinHandle<()>,
 }
 
-/// The label under which the key of tokens is made of the key of room tickets.
-const TOKEN_LABEL: &[u8] = b"voicematch transcribe token 1";
-
-/// What other transcription services take these secrets from.
-const TOKEN_KEY_VARIABLE: &str = "TRANSCRIPTION_JWT_SECRET";
-const GLADIA_KEY_VARIABLE: &str = "GLADIA_API_KEY";
-
 /// How much lower the priority of its threads is, as in nice(1): they have a third of a processor beside a worker that wants all
 /// of it.
 const NICE: i32 = 5;
-
-/// The shortest key of tokens, in bytes.
-const MIN_KEY_BYTES: usize = 32;
 
 impl Running {
     /// Opens the database, writes what an earlier process has left, and begins. The error says what to do.
@@ -137,12 +133,7 @@ impl Running {
         room_key: &RoomKey,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, String> {
-        let key = match token_key(&config)? {
-            Some(key) => key,
-            None => (room_key.derive(TOKEN_LABEL))
-                .ok_or("the key of tokens could not be made")?
-                .to_vec(),
-        };
+        let key = keys::of_tokens(&config, room_key)?;
         let metrics = metrics.clone();
         let (opened, is_open) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -218,32 +209,25 @@ fn no_threads(error: &std::io::Error) -> String {
     format!("the threads of transcription could not be started: {error}")
 }
 
-/// Milliseconds of audio that were sent to the provider today (UTC), as far as the database says it.
-async fn spent_today(store: &dyn Store) -> Result<i64, StoreError> {
-    const DAY_MS: u128 = 24 * 3600 * 1000;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let day = now.unwrap_or_default().as_millis() / DAY_MS;
-    let [day, began] = [day, day * DAY_MS].map(|time| i64::try_from(time).unwrap_or(i64::MAX));
+/// Milliseconds of audio that others than this process have sent to their providers on this day, as far as the database says it.
+async fn spent_elsewhere(store: &dyn Store, day: i64, process: RowId) -> Result<i64, StoreError> {
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    let noted = store.spent_ms(day, process).await?;
     // A server without the bound has noted nothing but its tracks.
-    Ok(store.spent_ms(day).await?.max(store.audio_ms(began).await?))
-}
-
-/// A secret from the environment, as other transcription services take it.
-fn from_environment(variable: &str, flag: &str) -> Option<String> {
-    let secret = std::env::var(variable)
-        .ok()
-        .filter(|text| !text.is_empty())?;
-    tracing::warn!(
-        "{variable} holds a secret, and every program of this user may read it: use {flag}"
-    );
-    Some(secret)
+    Ok(noted.max(store.audio_ms(day * DAY_MS).await?))
 }
 
 impl TranscribeConfig {
     /// Reads the files that the flags name, as the start will: what is wrong with them.
     pub fn check_files(&self) -> Vec<String> {
-        let token_key = self.token_key.iter().map(|_| token_key(self).err());
-        let provider_key = self.provider_key.iter().map(|_| provider_key(self).err());
+        let token_key = self
+            .token_key
+            .iter()
+            .map(|_| keys::given_for_tokens(self).err());
+        let provider_key = self
+            .provider_key
+            .iter()
+            .map(|_| keys::of_provider(self).err());
         let surveys = self.surveys.iter().map(|path| survey_of_flag(path).err());
         let all = token_key.chain(provider_key).chain(surveys);
         all.flatten().collect()
@@ -252,50 +236,6 @@ impl TranscribeConfig {
 
 fn survey_of_flag(path: &Path) -> Result<Survey, String> {
     survey::read_file(path).map_err(|error| format!("--survey: {error}"))
-}
-
-/// The key of tokens that a file or the environment has; `None`: there is none.
-fn token_key(config: &TranscribeConfig) -> Result<Option<Vec<u8>>, String> {
-    const FLAG: &str = "--transcribe-token-key-file";
-    let key = match &config.token_key {
-        Some(path) => {
-            let key = files::read_secret(path);
-            key.map_err(|error| format!("{FLAG}: {error}"))?
-        }
-        None => match from_environment(TOKEN_KEY_VARIABLE, FLAG) {
-            Some(key) => key.into_bytes(),
-            None => return Ok(None),
-        },
-    };
-    match key.len() {
-        MIN_KEY_BYTES.. => Ok(Some(key)),
-        bytes => Err(format!(
-            "{FLAG}: the key of tokens has {bytes} bytes, and a key has {MIN_KEY_BYTES} at least"
-        )),
-    }
-}
-
-/// The provider's key, if it needs one.
-fn provider_key(config: &TranscribeConfig) -> Result<Option<Secret>, String> {
-    if let Some(path) = &config.provider_key {
-        let key = provider::read_key(path);
-        return key
-            .map(Some)
-            .map_err(|error| format!("--gladia-key-file: {error}"));
-    }
-    let provider = config.provider.as_deref().unwrap_or_default();
-    if !provider.starts_with("gladia") {
-        return Ok(None);
-    }
-    let key = from_environment(GLADIA_KEY_VARIABLE, "--gladia-key-file");
-    let key = key.map(|key| {
-        Secret::new(key.trim_end()).ok_or_else(|| {
-            format!(
-                "{GLADIA_KEY_VARIABLE} holds more than a key: spaces, or letters that are not ASCII"
-            )
-        })
-    });
-    key.transpose()
 }
 
 impl Transcribe {
@@ -309,7 +249,7 @@ impl Transcribe {
         let failed = |error: prometheus::Error| format!("metrics: {error}");
         let surveys = config.surveys.iter().map(|path| survey_of_flag(path));
         let surveys = surveys.collect::<Result<Vec<Survey>, String>>()?;
-        let provider_key = provider_key(&config)?;
+        let provider_key = keys::of_provider(&config)?;
         let provider = config.provider.as_deref();
         let provider = provider
             .map(|text| provider::parse(text, provider_key))
@@ -322,26 +262,28 @@ impl Transcribe {
         let writer = Arc::new(writer.map_err(|error| format!("--database: {error}"))?);
         let audio_metrics = AudioMetrics::new().map_err(failed)?;
         audio_metrics.register(registry).map_err(failed)?;
-        let is_bounded = config.bridge.max_seconds_per_day.is_some();
         let bridges = provider
             .clone()
             .map(|provider| Bridges::new(config.bridge, provider, audio_metrics));
-        if let Some(bridges) = bridges.as_ref().filter(|_| is_bounded) {
-            let spent = spent_today(&*store).await;
+        if let Some(bridges) = &bridges
+            && let Some(day) = bridges.bounded_day()
+        {
+            let spent = spent_elsewhere(&*store, day, writer.id()).await;
             let spent = spent.map_err(|error| format!("--database: {error}"))?;
-            bridges.spent_today(spent.unsigned_abs());
+            bridges.spent_elsewhere(day, spent);
         }
         let survey_metrics = SurveyMetrics::new().map_err(failed)?;
         survey_metrics.register(registry).map_err(failed)?;
         let engine = Engine::new(store.clone(), writer.clone(), surveys, survey_metrics);
         let name = provider.as_ref().map_or("none", |provider| provider.name());
+        let session_metrics = SessionMetrics::new(registry).map_err(failed)?;
         let sessions = Sessions::new(
             config.sessions,
             writer.clone(),
             store.clone(),
             bridges.clone(),
             name,
-            SessionMetrics::new(registry).map_err(failed)?,
+            session_metrics.clone(),
         );
         Ok(Self {
             sessions,
@@ -351,11 +293,13 @@ impl Transcribe {
             engine,
             writer,
             tokens: Tokens::new(key),
+            strangers: Guard::new(STRANGERS_PER_MINUTE),
             transcribes: provider.is_some(),
             bridges,
             provider_key: config.provider_key,
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             metrics,
+            session_metrics,
             storage_metrics,
             handle,
             stopping: watch::Sender::new(false),
@@ -371,7 +315,7 @@ impl Transcribe {
         answer.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request of the transcription API was not answered");
             let code = voicematch_protocol::transcribe::TranscribeError::Internal;
-            Answer::refuse(&Refusal::new(code, "the server failed here; see its log"))
+            self.refuse(&Refusal::new(code, "the server failed here; see its log"))
         })
     }
 

@@ -144,7 +144,7 @@ const TRANSCRIBE: &[Room] = &[
         "sessions",
         &["session", "parts", "bridge", "record", "store", "time"],
     ),
-    ("export", &["session", "record"]),
+    ("export", &["session", "record", "store"]),
     (
         "session",
         &[

@@ -96,6 +96,10 @@ mod traces;
 mod transcription;
 #[cfg(feature = "transcribe")]
 mod transcription_access;
+#[cfg(feature = "postgres")]
+mod transcription_day;
+#[cfg(feature = "transcribe")]
+mod transcription_exports;
 #[cfg(feature = "transcribe")]
 mod transcription_figures;
 #[cfg(feature = "transcribe")]
@@ -122,6 +126,8 @@ mod transcription_socket;
 mod transcription_storage_ends;
 #[cfg(feature = "postgres")]
 mod transcription_storage_faults;
+#[cfg(feature = "transcribe")]
+mod transcription_strangers;
 #[cfg(feature = "transcribe")]
 mod transcription_tokens;
 mod turn;

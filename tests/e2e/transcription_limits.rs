@@ -4,20 +4,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
 
 use crate::support::{
     TestServer, becomes, eventually,
     hearing::Hearing,
-    http,
     jwt::Folder,
     sqlite,
     talk::{Part, Talk, ask},
-    within,
 };
 
 const FAKE: &str = "fake:?delay=10ms&partial=200ms&final=1s";
@@ -68,6 +61,9 @@ async fn so_many_sessions_and_speakers_and_no_more() {
         (status, &refusal["code"]),
         (429, &json!("too_many_sessions"))
     );
+    let refused = "transcribe_refused_total";
+    let count = server.metric(refused, r#"code="too_many_sessions""#).await;
+    assert_eq!(count, 1.0);
 
     let mut ann = speaker(&server, &talk, "ann").await;
     assert_eq!(ann.ready["limits"]["tracks"], 1);
@@ -84,7 +80,6 @@ async fn so_many_sessions_and_speakers_and_no_more() {
     let end = format!("/api/sessions/{}/end", talk.slug);
     assert_eq!(ask(&server, "POST", &end, None, &Value::Null).await.0, 200);
     Talk::create(&server, json!({})).await;
-    let refused = "transcribe_refused_total";
     let count = server.metric(refused, r#"code="too_many_tracks""#).await;
     assert!(count >= 1.0, "{count}");
 }
@@ -136,7 +131,10 @@ async fn the_seconds_of_a_day_are_spent_once_also_over_a_restart() {
     assert!(hearing.gaps.iter().all(|gap| gap.2 == "budget"));
     hearing.assert_gaps_are_what_is_missing();
     hearing.assert_stored(&server).await;
-    let sent = server.metric("transcribe_audio_seconds_total", "").await;
+    let metrics = server.metrics().await;
+    let refused = metrics.get("transcribe_refused_total", r#"code="budget""#);
+    assert_eq!(refused, 1.0);
+    let sent = metrics.get("transcribe_audio_seconds_total", "");
     // The sum of many fractions is not exact.
     assert!((2.7..3.01).contains(&sent), "{sent} s");
     server.process.signal(Signal::TERM);
@@ -248,63 +246,4 @@ async fn a_speaker_whose_connection_was_dead_is_back_with_a_gap() {
     let ms = |name: &str| gap[name].as_u64().unwrap();
     let missing = Duration::from_millis(ms("to_ms") - ms("from_ms"));
     assert!(missing >= away - Duration::from_millis(50), "{gap}");
-}
-
-#[tokio::test]
-async fn a_transcript_that_is_too_long_for_one_answer_says_where_the_rest_is() {
-    let folder = Folder::new("long");
-    let server = server(&folder, &[]).await;
-    let talk = Talk::create(&server, json!({})).await;
-    sqlite::ask(
-        &folder.path("state/transcripts.db"),
-        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200150) \
-         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, 'word', NULL, 0 FROM n, sessions",
-    );
-    let bearer = format!("Authorization: Bearer {}\r\n", talk.host);
-    let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
-    let first = http::request(server.public, "GET", &path, &bearer).await;
-    let rest = format!("{path}?after=200000");
-    let link = format!("<{rest}>; rel=\"next\"");
-    assert_eq!(first.header("link"), Some(&*link));
-    let rest = http::request(server.public, "GET", &rest, &bearer).await;
-    assert_eq!(rest.header("link"), None);
-    let lines = [first, rest].map(|answer| answer.text().lines().count());
-    assert_eq!(lines, [200_000, 150]);
-}
-
-#[tokio::test]
-async fn files_that_nobody_reads_are_only_a_few_in_memory() {
-    let folder = Folder::new("unread");
-    let server = server(&folder, &[]).await;
-    let talk = Talk::create(&server, json!({})).await;
-    // 10 MB: more than the buffers of a connection hold.
-    sqlite::ask(
-        &folder.path("state/transcripts.db"),
-        "INSERT INTO segments WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
-         SELECT sessions.id, i, 1, 'final', 'live', i, i, NULL, NULL, hex(zeroblob(2500)), NULL, 0 FROM n, sessions",
-    );
-    let path = format!("/api/sessions/{}/transcript.txt", talk.slug);
-    let asks = async || {
-        let mut socket = TcpStream::connect(server.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.unwrap();
-        socket
-    };
-    let mut unread = Vec::new();
-    for _ in 0..4 {
-        let mut socket = asks().await;
-        let mut head = [0; 12];
-        within("a head", socket.read_exact(&mut head))
-            .await
-            .unwrap();
-        assert_eq!(&head, b"HTTP/1.1 200");
-        unread.push(socket);
-    }
-    let mut next = asks().await;
-    let mut head = [0; 12];
-    let early = timeout(Duration::from_millis(500), next.read(&mut head)).await;
-    assert!(early.is_err(), "a fifth file is there: {early:?}");
-    unread.pop();
-    within("a head", next.read_exact(&mut head)).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
 }

@@ -68,6 +68,8 @@ async fn a_provider_that_is_down_at_the_start() {
         .await;
     let breaker = ("transcribe_breaker_open", r#"provider="vosk""#);
     server.reaches(breaker.0, breaker.1, 1.0).await;
+    let refused = server.metric("transcribe_refused_total", r#"code="provider_down""#);
+    assert_eq!(refused.await, 1.0);
     assert!(server.metric(ERRORS, "").await >= 5.0);
     is_logged_once(&server, "the provider cannot be reached").await;
     // With these it is more than is kept.

@@ -159,6 +159,26 @@ async fn the_description_has_what_the_readme_has_and_needs_no_token() {
         let path = path.replace("transcript.json", "transcript.{format}");
         let operation = &api["paths"][&path][method.to_lowercase()];
         assert!(operation.is_object(), "{method} {path} is not described");
+        let takes_body = operation["requestBody"].is_object();
+        for (status, is_answered) in [
+            ("401", true),
+            ("404", true),
+            ("405", true),
+            ("408", takes_body),
+            ("411", takes_body),
+            ("413", takes_body),
+            ("415", takes_body),
+            ("429", true),
+            ("500", true),
+            ("503", true),
+        ] {
+            let described = &operation["responses"][status];
+            assert_eq!(
+                described.is_object(),
+                is_answered,
+                "{method} {path} {status}"
+            );
+        }
         described += 1;
     }
     assert!(described >= 7, "README names {described} calls");

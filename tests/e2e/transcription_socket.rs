@@ -76,6 +76,43 @@ async fn a_host_who_does_not_read_is_closed_and_finds_all_finals_when_they_come_
 }
 
 #[tokio::test]
+async fn a_host_is_answered_while_the_end_is_under_way() {
+    let folder = Folder::new("end-under-way");
+    let (state, stalls) = (folder.path("state"), "fake:?stall_after=0ms");
+    let server = TestServer::start(&["--transcribe", stalls, "--state-dir", &state]).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    host.record(10).await;
+    host.send(json!({"type": "stop"})).await;
+    host.send(json!({"type": "ping", "id": 1})).await;
+    // The last words have 5 s to become text.
+    assert_eq!(host.expect("pong").await["id"], 1);
+    assert_eq!(host.expect("gap").await["to_ms"], 1_000);
+    assert_eq!(host.expect("ended").await["reason"], "host");
+    assert_eq!(host.closed().await, Some(1000));
+}
+
+#[tokio::test]
+async fn the_end_goes_on_when_the_host_leaves_at_once() {
+    let folder = Folder::new("end-left");
+    let server = server(&folder).await;
+    let talk = Talk::create(&server, json!({})).await;
+    let mut host = Part::connect(&server, &talk.host, "").await.unwrap();
+    host.record(10).await;
+    // What is unread when a connection is closed takes with it what was sent.
+    host.expect("stored").await;
+    host.send(json!({"type": "stop"})).await;
+    host.close(1000).await;
+    eventually("the session has ended", async || {
+        let mut late = Part::connect(&server, &talk.host, "").await.unwrap();
+        late.ready["code"] == "session_ended" && late.closed().await == Some(4504)
+    })
+    .await;
+    let text = talk.transcript(&server, "transcript.txt").await;
+    assert!(text.contains("host: "), "{text}");
+}
+
+#[tokio::test]
 async fn a_recording_is_read_at_four_times_its_speed_and_also_as_text() {
     let folder = Folder::new("held-back");
     let server = server(&folder).await;

@@ -82,6 +82,8 @@ async fn sqlite_that_is_full_and_the_spill_too() {
     assert!(answer.text().contains("degraded"), "{}", answer.text());
     let (status, refused) = ask(server, "POST", "/api/sessions", None, &json!({})).await;
     assert_eq!((status, &refused["code"]), (507, &json!("storage_full")));
+    let count = server.metric("transcribe_refused_total", r#"code="storage_full""#);
+    assert_eq!(count.await, 1.0);
     pair(server).await;
     full.make_room();
     becomes(200, "/readyz without a word of it", async || {

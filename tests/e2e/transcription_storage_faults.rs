@@ -11,9 +11,11 @@ use crate::support::{
     asked::{Asked, FAKE},
     becomes,
     hearing::Hearing,
+    http,
     jwt::Folder,
     pair,
     sqlite::{self, Lock},
+    talk::{Talk, ask},
 };
 
 /// What was said and answered before, in and after an outage is stored once.
@@ -93,6 +95,36 @@ async fn postgresql_that_is_killed_and_run_again() {
             .await
             > 0.0
     );
+}
+
+#[tokio::test]
+async fn what_needs_the_database_is_to_be_tried_again_when_it_is_back() {
+    let folder = Folder::new("pg-stopped");
+    let mut postgres = Postgres::start().await;
+    let asked = Asked::begin(&folder, &postgres.url("postgres")).await;
+    let talk = Talk::create(&asked.server, json!({})).await;
+    postgres.kill();
+    let transcript = format!("/api/sessions/{}/transcript.json", talk.slug);
+    for (method, path) in [
+        ("POST", "/api/sessions"),
+        ("GET", &*transcript),
+        ("GET", "/api/surveys/mood/answers.csv"),
+    ] {
+        let answer = http::request(asked.server.admin, method, path, "").await;
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+        assert_eq!(answer.json()["code"], "storage_unavailable", "{path}");
+        assert!(answer.header("retry-after").is_some(), "{path}");
+    }
+    let refused = "transcribe_refused_total";
+    let label = r#"code="storage_unavailable""#;
+    assert_eq!(asked.server.metric(refused, label).await, 2.0);
+    postgres.run();
+    postgres.is_ready().await;
+    becomes(201, "a session can be created", async || {
+        let (status, _) = ask(&asked.server, "POST", "/api/sessions", None, &json!({})).await;
+        status
+    })
+    .await;
 }
 
 #[tokio::test]

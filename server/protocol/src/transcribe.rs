@@ -396,6 +396,8 @@ closed_list! {
         Budget = "budget",
         /// Neither the database nor the disk has room.
         StorageFull = "storage_full",
+        /// The database does not answer now.
+        StorageUnavailable = "storage_unavailable",
         /// There are as many sessions as there may be.
         TooManySessions = "too_many_sessions",
         /// The session has as many speakers as it may have.

@@ -48,7 +48,7 @@ async fn call(admin: &Admin, request: Request<Body>) -> Reply {
         caller: Caller {
             sessions: true,
             surveys: true,
-            opens: None,
+            ..Caller::default()
         },
         body: body.into(),
     };

@@ -1,5 +1,5 @@
-//! Bounds how often an address may show tokens that are forged. Only what went wrong counts: behind one address there may
-//! be an office full of users, who all come back after a deploy.
+//! Bounds how often an address may do something: show tokens that are forged, of which only what went wrong counts, as behind one
+//! address there may be an office full of users, who all come back after a deploy; or begin what is stored, without a right to it.
 
 use std::{
     net::IpAddr,
@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses that are remembered before those with a full budget are forgotten.
 const MANY: usize = 10_000;
 
-/// The most addresses that are remembered, about 5 MB: a user with more of them forges what they like.
+/// The most addresses that are remembered, about 5 MB: a user with more of them does what they like.
 const MOST: usize = 100_000;
 
 /// How often those with a full budget are looked for.
@@ -26,7 +26,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The budgets of addresses (the generic cell rate algorithm, ITU-T I.371).
 pub struct Guard {
-    /// Forged tokens a minute; 0: no limit.
+    /// How often a minute; 0: no limit.
     per_minute: AtomicU32,
     /// When the budget of an address would be full again.
     full_at: DashMap<IpAddr, Instant>,
@@ -53,7 +53,7 @@ impl Guard {
         MINUTE.checked_div(self.per_minute.load(Ordering::Relaxed))
     }
 
-    /// How long an address must wait before it may show a token; `None`: it may. `address`: as it is counted.
+    /// How long an address must wait before it may; `None`: it may. `address`: as it is counted; `None`: it is exempt.
     pub fn wait(&self, address: Option<IpAddr>, now: Instant) -> Option<Duration> {
         let cost = self.cost()?;
         let full_at = *self.full_at.get(&address?)?;
@@ -61,8 +61,8 @@ impl Guard {
         wait.checked_sub(MINUTE).filter(|wait| !wait.is_zero())
     }
 
-    /// An address has shown a forged token.
-    pub fn forged(&self, address: Option<IpAddr>, now: Instant) {
+    /// An address has done it.
+    pub fn charge(&self, address: Option<IpAddr>, now: Instant) {
         let (Some(address), Some(cost)) = (address, self.cost()) else {
             return;
         };
@@ -98,11 +98,11 @@ mod tests {
         let address = Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1)));
         for _ in 0..10 {
             assert_eq!(guard.wait(address, now), None);
-            guard.forged(address, now);
+            guard.charge(address, now);
         }
         assert_eq!(guard.wait(address, now), Some(Duration::from_secs(6)));
         for _ in 0..1000 {
-            guard.forged(address, now);
+            guard.charge(address, now);
         }
         assert_eq!(guard.wait(address, now), Some(Duration::from_secs(6)));
         assert_eq!(guard.wait(None, now), None, "an address that is exempt");
@@ -121,13 +121,13 @@ mod tests {
                 .map(|n| IpAddr::from(Ipv4Addr::from(n)))
         };
         for n in 0..MOST + 10 {
-            guard.forged(address(n), now);
+            guard.charge(address(n), now);
         }
         assert_eq!(guard.full_at.len(), MOST);
         assert_eq!(guard.wait(address(7), now), Some(MINUTE));
         assert_eq!(guard.wait(address(MOST + 7), now), None);
         let later = now + 2 * MINUTE;
-        guard.forged(address(1), later);
+        guard.charge(address(1), later);
         assert_eq!(guard.full_at.len(), 1);
     }
 }

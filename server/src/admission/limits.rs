@@ -404,7 +404,7 @@ pub struct AddressCount {
 
 impl HeldAddress for AddressCount {
     fn forged(&self, now: Instant) {
-        self.admission.guard.forged(Some(self.address), now);
+        self.admission.guard.charge(Some(self.address), now);
     }
 }
 

@@ -141,6 +141,14 @@ impl Connection {
         self.state().until = Some(Instant::now() + time);
     }
 
+    /// The client takes its answer, which may be long.
+    #[cfg(feature = "transcribe")]
+    pub(super) fn is_read(&self) {
+        if let Some(until) = &mut self.state().until {
+            *until = Instant::now() + KEEP_ALIVE;
+        }
+    }
+
     /// What the tracer has to hear of the request; `None`: nothing, or it has.
     pub(super) fn take_connect(&self) -> Option<Box<Connect>> {
         self.public
@@ -352,7 +360,7 @@ impl Connection {
         if matches!(why, CannotResume::Refused { forged: true }) {
             self.permit
                 .guard()
-                .forged(self.user(headers), Instant::now());
+                .charge(self.user(headers), Instant::now());
         }
     }
 

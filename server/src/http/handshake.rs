@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Instant};
 
 use fastwebsockets::upgrade::{is_upgrade_request, upgrade};
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Version,
     body::Incoming,
@@ -14,6 +13,7 @@ use tokio::io::AsyncRead;
 use super::{
     Reply,
     connection::{Asked, Connection, SocketRequest},
+    content::Content,
     error::HttpError,
     wanted::Wanted,
 };
@@ -66,7 +66,7 @@ impl Connection {
             identity,
             connect: self.take_connect(),
         })));
-        let mut reply = response.map(|_| Full::default());
+        let mut reply = response.map(|_| Content::default());
         if let Some(protocol) = protocol {
             reply
                 .headers_mut()
@@ -231,7 +231,7 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         (Err(refused), Some(Attach { link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
                 let counted = counted_address(user, public.settings.get().limit_loopback);
-                permit.guard().forged(counted, now);
+                permit.guard().charge(counted, now);
             }
             let (reply, reason) = (reply.to_vec(), refused.reason());
             public.not_connected(connect, reason.as_str());

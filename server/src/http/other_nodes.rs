@@ -5,10 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Response, StatusCode,
-    body::Bytes,
     header::{
         CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
     },
@@ -25,6 +23,7 @@ use voicematch_core::{
 use super::{
     Public, Reply,
     connection::Connection,
+    content::Content,
     error::HttpError,
     events::{elsewhere, is_elsewhere, refused},
     poll, send,
@@ -86,7 +85,7 @@ fn to_reply(answer: Answer) -> Reply {
     let Ok(status) = StatusCode::from_u16(answer.status) else {
         return HttpError::Internal.reply("another node gave an answer that is none");
     };
-    let mut reply = Response::new(Full::new(Bytes::from(answer.body)));
+    let mut reply = Response::new(Content::from(answer.body));
     *reply.status_mut() = status;
     for (name, value) in answer.headers {
         let known = HEADERS.into_iter().find(|known| known.as_str() == name);
@@ -110,7 +109,7 @@ pub fn server(public: &Arc<Public>, workers: Vec<Handle>) -> Server {
 async fn carry_out(public: Weak<Public>, request: Request) -> Carried {
     let token = Token::parse(&request.token);
     let Some((public, token)) = public.upgrade().zip(token) else {
-        return Carried::Out(to_answer(refused(), false).await);
+        return Carried::Out(to_answer(refused(), false));
     };
     let context = &public.context;
     let _memory = Share::new(context.memory.clone(), request.body.len());
@@ -122,14 +121,14 @@ async fn carry_out(public: Weak<Public>, request: Request) -> Carried {
             }
             context.metrics.resume("refused", None, Transport::Polling);
             let forged = why == CannotResume::Refused { forged: true };
-            return Carried::Out(to_answer(refused(), forged).await);
+            return Carried::Out(to_answer(refused(), forged));
         }
     };
     let reply = match request.kind {
         Kind::Send => send::take(&session, &request.body, context),
         Kind::Poll => go_on(session, &token, request, &public).await,
     };
-    Carried::Out(to_answer(reply, false).await)
+    Carried::Out(to_answer(reply, false))
 }
 
 async fn go_on(session: Arc<Resumable>, token: &Token, request: Request, public: &Public) -> Reply {
@@ -146,17 +145,15 @@ async fn go_on(session: Arc<Resumable>, token: &Token, request: Request, public:
     }
 }
 
-async fn to_answer(reply: Reply, forged: bool) -> Answer {
-    let (head, body) = reply.into_parts();
-    let Ok(body) = body.collect().await;
+fn to_answer(reply: Reply, forged: bool) -> Answer {
     let header = |name: &HeaderName| {
-        let value = head.headers.get(name)?.to_str().ok()?;
+        let value = reply.headers().get(name)?.to_str().ok()?;
         Some((name.as_str().to_owned(), value.to_owned()))
     };
     Answer {
-        status: head.status.as_u16(),
+        status: reply.status().as_u16(),
         headers: HEADERS.iter().filter_map(header).collect(),
         forged,
-        body: body.to_bytes().to_vec(),
+        body: reply.body().whole().to_vec(),
     }
 }

@@ -1,9 +1,7 @@
 //! The page and the client module: files in the binary, which `build.rs` has packed.
 
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    body::Bytes,
     header::{
         ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING,
         CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
@@ -12,7 +10,7 @@ use hyper::{
 };
 use voicematch_core::room::named;
 
-use super::{Reply, error::HttpError};
+use super::{Reply, content::Content, error::HttpError};
 
 /// A file that is served.
 pub(super) struct File {
@@ -71,7 +69,7 @@ pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap, alone: b
     } else {
         (None, &file.plain)
     };
-    let mut reply = Response::new(Full::default());
+    let mut reply = Response::new(Content::default());
     let headers = reply.headers_mut();
     let mut say = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
     say(ETAG, coded.etag);
@@ -101,7 +99,7 @@ pub(super) fn answer(file: &File, method: &Method, request: &HeaderMap, alone: b
     if let Some(coding) = coding {
         say(CONTENT_ENCODING, coding);
     }
-    *reply.body_mut() = Full::new(Bytes::from_static(coded.bytes));
+    *reply.body_mut() = coded.bytes.into();
     reply
 }
 

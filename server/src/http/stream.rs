@@ -16,14 +16,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::io::Stream;
 
 /// What the stream and its owner tell each other.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hold(Arc<Flags>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Flags {
     held: AtomicBool,
     /// Something was written, and may not be whole.
     unflushed: AtomicBool,
+    /// There was room for a piece of an answer since this was asked last.
+    #[cfg(feature = "transcribe")]
+    took_piece: AtomicBool,
 }
 
 impl Hold {
@@ -35,6 +38,18 @@ impl Hold {
     /// Whether all that was written is with the socket.
     pub(super) fn is_flushed(&self) -> bool {
         !self.0.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// There is room for a piece of an answer: the client reads.
+    #[cfg(feature = "transcribe")]
+    pub(super) fn took_piece(&self) {
+        self.0.took_piece.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there was room for one since this was asked last.
+    #[cfg(feature = "transcribe")]
+    pub(super) fn has_taken_piece(&self) -> bool {
+        self.0.took_piece.swap(false, Ordering::Relaxed)
     }
 
     fn is_held(&self) -> bool {

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request};
 use serde::Deserialize;
 use voicematch_core::{metrics::Transport, room::Member};
 
@@ -52,24 +51,20 @@ impl Connection {
     }
 
     /// Tells of the refusal, if this reply is one and nobody has been told.
-    pub(super) async fn tell_refusal(&self, reply: Reply) -> Reply {
+    pub(super) fn tell_refusal(&self, reply: &Reply) {
         let status = reply.status();
         let is_refusal = status.is_client_error() || status.is_server_error();
         let (Some(tracer), true) = (&self.public.tracer, is_refusal) else {
-            return reply;
+            return;
         };
         let Some(connect) = self.take_connect() else {
-            return reply;
+            return;
         };
-        let (head, body) = reply.into_parts();
-        let Ok(body) = body.collect().await;
-        let body = body.to_bytes();
-        let reason = match serde_json::from_slice(&body) {
+        let reason = match serde_json::from_slice(reply.body().whole()) {
             Ok(Refusal { code }) => code,
             Err(_) => status.as_str().to_owned(),
         };
         tracer.refused(&connect, reason, status.is_server_error());
-        Response::from_parts(head, Full::new(body))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fastwebsockets::upgrade::upgrade;
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
     body::Incoming,
@@ -13,6 +12,7 @@ use hyper::{
 use super::{
     Reply,
     connection::{Asked, Connection},
+    content::Content,
     cors,
     error::HttpError,
     handshake::{handshake_refusal, subprotocol},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::transcribe::{
     Transcribe, Visit,
-    api::{Answer, Call, Caller, MAX_BODY_BYTES},
+    api::{Answer, Body, Call, Caller, MAX_BODY_BYTES},
 };
 
 /// A socket that is handed over when its handshake was answered.
@@ -73,7 +73,11 @@ pub(super) async fn answer(
 
 /// An answer of the API as an HTTP response.
 pub fn write(answer: Answer) -> Reply {
-    let mut reply = reply(answer.status, answer.content_type, answer.body);
+    let content = match answer.body {
+        Body::Whole(all) => all.into(),
+        Body::Pieces(pieces) => Content::in_pieces(pieces),
+    };
+    let mut reply = reply(answer.status, answer.content_type, content);
     let headers = reply.headers_mut();
     if let Some(methods) = answer.allow {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
@@ -102,14 +106,18 @@ async fn caller(
     connection: &Connection,
     transcribe: &Arc<Transcribe>,
 ) -> Result<Caller, Reply> {
+    let stranger = Caller {
+        address: connection.user(request.headers()),
+        ..Caller::default()
+    };
     let Some(token) = jwt(request) else {
-        return Ok(Caller::default());
+        return Ok(stranger);
     };
     let ours = match transcribe.opened(token) {
         Ok(opened) => {
             return Ok(Caller {
                 opens: Some(opened.opens),
-                ..Caller::default()
+                ..stranger
             });
         }
         Err(refusal) => refusal,
@@ -118,9 +126,9 @@ async fn caller(
         Ok(Some(identity)) => Ok(Caller {
             sessions: identity.rights.sessions,
             surveys: identity.rights.surveys,
-            opens: None,
+            ..stranger
         }),
-        Ok(None) => Err(write(Answer::refuse(&ours))),
+        Ok(None) => Err(write(transcribe.refuse(&ours))),
         Err(refusal) => Err(*refusal),
     }
 }
@@ -139,7 +147,7 @@ pub(super) async fn mcp(
         return refusal;
     }
     match caller(&request, connection, transcribe).await {
-        Ok(caller) => transcribe.mcp(request, &caller).await,
+        Ok(caller) => transcribe.mcp(request, &caller).await.map(Content::from),
         Err(refusal) => refusal,
     }
 }
@@ -162,7 +170,7 @@ pub(super) fn upgrade_to(
     };
     let opened = match transcribe.opened(token) {
         Ok(opened) => opened,
-        Err(refusal) => return write(Answer::refuse(&refusal)),
+        Err(refusal) => return write(transcribe.refuse(&refusal)),
     };
     let query = request.uri().query().unwrap_or_default();
     let after = match parameter(query, "after").map(str::parse::<i64>) {
@@ -182,7 +190,7 @@ pub(super) fn upgrade_to(
         transcribe: transcribe.clone(),
         visit: Visit { opened, after },
     })));
-    let mut reply = response.map(|_| Full::default());
+    let mut reply = response.map(|_| Content::default());
     if let Some(protocol) = protocol {
         reply
             .headers_mut()

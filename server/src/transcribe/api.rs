@@ -4,9 +4,13 @@ mod description;
 mod exports;
 mod sessions;
 mod surveys;
+mod transcripts;
+
+use std::{net::IpAddr, time::Instant};
 
 use hyper::{Method, StatusCode, body::Bytes};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use utoipa::{IntoResponses, ToSchema};
 use voicematch_protocol::transcribe::TranscribeError;
 use voicematch_transcribe::{sessions::Refusal, survey::Tool};
@@ -16,8 +20,8 @@ use super::{Opens, Transcribe};
 /// The most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Seconds after which a session that another server has may be free.
-const RETRY_AFTER: u32 = 2;
+/// How often an address may begin interviews and join sessions in a minute, without a right to it. Each is stored.
+pub(super) const STRANGERS_PER_MINUTE: u32 = 60;
 
 /// Who asks.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +32,8 @@ pub struct Caller {
     pub surveys: bool,
     /// What the token of this server opens that the caller has shown.
     pub opens: Option<Opens>,
+    /// The address under which the caller is counted; `None`: it is exempt.
+    pub address: Option<IpAddr>,
 }
 
 /// A request.
@@ -53,7 +59,7 @@ pub struct Answer {
     /// The media type of the body.
     pub content_type: &'static str,
     /// The body.
-    pub body: Bytes,
+    pub body: Body,
     /// The methods that there are, where another one was asked for.
     pub allow: Option<&'static str>,
     /// The same request at the server that is to be asked.
@@ -62,6 +68,16 @@ pub struct Answer {
     pub link: Option<String>,
     /// The seconds after which the same request may be answered.
     pub retry_after: Option<u32>,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Whole(Bytes),
+    /// A file that is made while it is sent: behind its last piece there is `None`. Where that does not come, the client is not to
+    /// take a part for all.
+    Pieces(mpsc::Receiver<Option<Bytes>>),
 }
 
 /// Why a request was refused
@@ -91,19 +107,40 @@ enum Refused {
     /// The token does not allow this, or there is none
     #[response(status = 403)]
     Forbidden(#[to_schema] Problem<'static>),
-    /// The body is too long
-    #[response(status = 413)]
-    TooLarge(#[to_schema] Problem<'static>),
+    /// The path is not for this method; `Allow` has those that it is for
+    #[response(status = 405)]
+    OtherMethod(#[to_schema] Problem<'static>),
     /// Another server has the session (`moved`): it is at `url`, and `Location` is this request there
     #[response(status = 421)]
     Misdirected(#[to_schema] Problem<'static>),
     /// Too many sessions, or too many requests
     #[response(status = 429)]
     TooMany(#[to_schema] Problem<'static>),
-    /// The database does not answer now, or another server has the session and does not say where (`session_elsewhere`): try
+    /// The server's own fault (`internal`); its log says more
+    #[response(status = 500)]
+    Failed(#[to_schema] Problem<'static>),
+    /// The database does not answer now (`storage_unavailable`), or another server has the session and does not say where (`session_elsewhere`): try
     /// again after `Retry-After`
     #[response(status = 503)]
     Unavailable(#[to_schema] Problem<'static>),
+}
+
+/// What may be answered where a request has a body.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "the description is made of it")]
+enum RefusedBody {
+    /// The body did not come within 10 s
+    #[response(status = 408)]
+    Late(#[to_schema] Problem<'static>),
+    /// A body without its length
+    #[response(status = 411)]
+    NoLength(#[to_schema] Problem<'static>),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Problem<'static>),
+    /// The body is neither application/json nor text/plain with JSON in it
+    #[response(status = 415)]
+    OtherType(#[to_schema] Problem<'static>),
 }
 
 impl Call {
@@ -123,7 +160,7 @@ impl Answer {
         Self {
             status,
             content_type: "application/json",
-            body: bytes.into(),
+            body: Body::Whole(bytes.into()),
             allow: None,
             location: None,
             link: None,
@@ -152,16 +189,15 @@ impl Answer {
         }
     }
 
-    /// What a refusal says.
-    pub fn refuse(refusal: &Refusal) -> Self {
+    /// What a refusal says. [`Transcribe::refuse`] counts it, too.
+    fn refuse(refusal: &Refusal) -> Self {
         let problem = Problem {
             code: refusal.code.as_str(),
             error: &refusal.message,
             url: refusal.url.as_deref(),
         };
-        let is_elsewhere = refusal.code == TranscribeError::SessionElsewhere;
         Self {
-            retry_after: is_elsewhere.then_some(RETRY_AFTER),
+            retry_after: retry_after(refusal.code),
             ..Self::json(status(refusal.code), &problem)
         }
     }
@@ -188,6 +224,7 @@ pub fn status(code: TranscribeError) -> StatusCode {
         TranscribeError::ProviderDown
         | TranscribeError::ProviderBusy
         | TranscribeError::Budget
+        | TranscribeError::StorageUnavailable
         | TranscribeError::SessionElsewhere
         | TranscribeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
         // No redirect: clients follow one to another host without their Authorization, and pages do not see where it leads.
@@ -197,16 +234,45 @@ pub fn status(code: TranscribeError) -> StatusCode {
     }
 }
 
+/// The seconds after which the same request may be answered.
+fn retry_after(code: TranscribeError) -> Option<u32> {
+    match code {
+        // It may be free, or back, by then.
+        TranscribeError::SessionElsewhere | TranscribeError::StorageUnavailable => Some(2),
+        TranscribeError::RateLimited => Some(5),
+        _ => None,
+    }
+}
+
 impl Transcribe {
+    /// Somebody without a right to it begins an interview, or joins a session.
+    fn let_in_stranger(&self, caller: &Caller) -> Result<(), Refusal> {
+        let now = Instant::now();
+        if self.strangers.wait(caller.address, now).is_some() {
+            let message = format!(
+                "from one address {STRANGERS_PER_MINUTE} interviews and participants a minute may begin without a token of the app; wait, or show one"
+            );
+            return Err(Refusal::new(TranscribeError::RateLimited, message));
+        }
+        self.strangers.charge(caller.address, now);
+        Ok(())
+    }
+
     /// Answers a request.
     pub(super) async fn answer_call(&self, call: Call) -> Answer {
         match self.try_answer(&call).await {
             Ok(answer) => answer,
             Err(refusal) => Answer {
                 location: refusal.url.as_deref().map(|url| call.at(url)),
-                ..Answer::refuse(&refusal)
+                ..self.refuse(&refusal)
             },
         }
+    }
+
+    /// Refuses a request.
+    pub fn refuse(&self, refusal: &Refusal) -> Answer {
+        self.session_metrics.refused(refusal.code);
+        Answer::refuse(refusal)
     }
 
     async fn try_answer(&self, call: &Call) -> Result<Answer, Refusal> {
@@ -223,7 +289,7 @@ impl Transcribe {
             (&Method::DELETE, ["sessions", slug]) => sessions::delete(self, caller, slug).await,
             (&Method::POST, ["sessions", slug, "end"]) => sessions::end(self, caller, slug).await,
             (&Method::GET, ["sessions", slug, file]) if file.starts_with("transcript.") => {
-                sessions::transcript(self, caller, slug, file, &call.query).await
+                transcripts::transcript(self, caller, slug, file, &call.query).await
             }
             (&Method::POST, ["surveys", "sessions", interview, "get_next_question"]) => {
                 Ok(surveys::get_next_question(self, call, interview).await)

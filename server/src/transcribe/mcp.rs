@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::{
     Request, Response, StatusCode,
-    body::Incoming,
+    body::{Bytes, Incoming},
     header::{self, HeaderValue},
 };
 use tokio::time::Instant;
@@ -38,11 +38,7 @@ pub(super) fn new(engine: Engine) -> McpService {
 
 impl Transcribe {
     /// Answers a request to `/mcp`.
-    pub async fn mcp(
-        &self,
-        mut request: Request<Incoming>,
-        caller: &Caller,
-    ) -> Response<Full<hyper::body::Bytes>> {
+    pub async fn mcp(&self, mut request: Request<Incoming>, caller: &Caller) -> Response<Bytes> {
         let scope = match caller.opens {
             Some(Opens::Interview { id }) => Some(Scope::One(id)),
             _ => caller.surveys.then_some(Scope::All),
@@ -60,10 +56,10 @@ impl Transcribe {
             let Ok(answer) = service.call(request).await;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.ok()?;
-            Some(Response::from_parts(parts, Full::new(body.to_bytes())))
+            Some(Response::from_parts(parts, body.to_bytes()))
         });
         answer.await.ok().flatten().unwrap_or_else(|| {
-            let mut failed = Response::new(Full::from("the server failed here; see its log\n"));
+            let mut failed = Response::new(Bytes::from("the server failed here; see its log\n"));
             *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             failed
         })

@@ -1,5 +1,7 @@
 //! The socket of `/transcribe`: from WebSocket messages to the attachment and back.
 
+mod pace;
+
 use std::{
     pin::pin,
     sync::Arc,
@@ -13,7 +15,8 @@ use futures_util::{
 use serde_json::value::to_raw_value;
 use tokio::{
     io::{self, AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant as TokioInstant, interval, sleep_until, timeout},
+    task::JoinHandle,
+    time::{interval, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -32,6 +35,7 @@ use voicematch_transcribe::{
     track::MAX_FRAME_BYTES,
 };
 
+use self::pace::Pace;
 use super::{
     Opened, Opens, Transcribe,
     survey::{self, Leads, Request},
@@ -48,10 +52,6 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// How long a client may take to read the last words and to stop.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Frames and messages a second, in the long run: audio of 20 ms a frame is 50.
-const MAX_PER_SECOND: f64 = 200.0;
-const BURST: f64 = 400.0;
 
 /// Calls of tools by one connection at the same time; more wait, and nothing is read meanwhile.
 const MAX_CALLS: usize = 8;
@@ -111,7 +111,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 .await;
             match attached {
                 Ok(attachment) => session(socket, attachment, &slug, until, &transcribe).await,
-                Err(refusal) => refuse(socket, &refusal).await,
+                Err(refusal) => refuse(socket, &refusal, &transcribe).await,
             }
         }
         Opens::Interview { id } => interview(socket, id, until, &transcribe).await,
@@ -119,7 +119,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Says why nothing can be done for this client, and closes.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>, refusal: &Refusal) {
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    refusal: &Refusal,
+    transcribe: &Transcribe,
+) {
+    transcribe.session_metrics.refused(refusal.code);
     let (mut sink, source) = socket.split();
     let told = match &refusal.url {
         Some(url) => Told::Moved { url },
@@ -151,6 +156,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut sink, mut source) = socket.split();
     let mut pace = Pace::new();
     let mut calls = FuturesUnordered::new();
+    let mut ending = None;
     let mut beats = interval(HEARTBEAT);
     let mut heard = Instant::now();
     let mut read_after = Instant::now();
@@ -170,6 +176,13 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
             Some(answer) = calls.next(), if !calls.is_empty() => {
                 send(&mut sink, Message::text::<String>(answer)).await.err()
             }
+            refusal = ended(&mut ending), if ending.is_some() => {
+                ending = None;
+                if let Some(refusal) = refusal {
+                    attachment.error(refusal.code, &refusal.message);
+                }
+                None
+            }
             () = sleep_until(read_after.into()), if read_after > Instant::now() => None,
             message = source.next(), if read_after <= Instant::now() && calls.len() < MAX_CALLS => {
                 heard = Instant::now();
@@ -188,7 +201,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
                             };
                             read_after = heard + reaction.wait;
                             if let Some(reason) = reaction.end {
-                                end(&attachment, slug, reason, transcribe).await;
+                                ending.get_or_insert_with(|| end(slug, reason, transcribe));
                             }
                             if let Some(tool) = reaction.tool {
                                 calls.push(lead(&attachment, tool, transcribe));
@@ -213,10 +226,17 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn end(attachment: &Attachment, slug: &str, reason: EndReason, transcribe: &Arc<Transcribe>) {
-    if let Err(refusal) = transcribe.sessions.end(slug, reason).await {
-        attachment.error(refusal.code, &refusal.message);
-    }
+/// An end that has begun; why it was refused.
+type Ending = JoinHandle<Option<Refusal>>;
+
+/// Ends the session in a task of its own: the host is heard meanwhile, and may leave.
+fn end(slug: &str, reason: EndReason, transcribe: &Arc<Transcribe>) -> Ending {
+    let (slug, transcribe) = (slug.to_owned(), transcribe.clone());
+    tokio::spawn(async move { transcribe.sessions.end(&slug, reason).await.err() })
+}
+
+async fn ended(ending: &mut Option<Ending>) -> Option<Refusal> {
+    ending.as_mut()?.await.ok()?
 }
 
 /// A call of a tool by a participant: the host leads the interviews that are held in the session.
@@ -272,12 +292,18 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
                             });
                             None
                         }
-                        Ok(Request::Answer(answer)) | Err(answer) => {
+                        Ok(Request::Answer(answer)) => {
                             send(&mut sink, Message::text(answer)).await.err()
+                        }
+                        Err(refusal) => {
+                            let told = error(&refusal, transcribe);
+                            send(&mut sink, Message::text(told)).await.err()
                         }
                     },
                     Some(Ok(Message::Binary(_))) => {
-                        let told = error(TranscribeError::RoleForbidden, "a survey's token takes no audio; join a session for that");
+                        let message = "a survey's token takes no audio; join a session for that";
+                        let refusal = Refusal::new(TranscribeError::RoleForbidden, message);
+                        let told = error(&refusal, transcribe);
                         send(&mut sink, Message::text(told)).await.err()
                     }
                     Some(Ok(Message::Close(_))) => return linger(sink).await,
@@ -300,10 +326,11 @@ async fn interview<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// An `error` message.
-pub(super) fn error(code: TranscribeError, message: &str) -> String {
+fn error(refusal: &Refusal, transcribe: &Transcribe) -> String {
+    transcribe.session_metrics.refused(refusal.code);
     let told = Told::Error {
-        code,
-        message,
+        code: refusal.code,
+        message: &refusal.message,
         measured_hz: None,
     };
     serde_json::to_string(&told).unwrap_or_default()
@@ -412,27 +439,4 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
 /// The client has closed: the answer is on its way.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut sink: Sink<S>) {
     let _ = timeout(LINGER, sink.close()).await;
-}
-
-/// What one connection may send.
-struct Pace {
-    left: f64,
-    at: TokioInstant,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self {
-            left: BURST,
-            at: TokioInstant::now(),
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let now = TokioInstant::from_std(now);
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.left = (self.left + passed * MAX_PER_SECOND).min(BURST) - 1.0;
-        self.left >= 0.0
-    }
 }

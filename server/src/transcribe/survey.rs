@@ -7,10 +7,11 @@ use voicematch_protocol::transcribe::{Said, SaidType, Told, TranscribeError};
 use voicematch_transcribe::{
     record::RowId,
     session::Tool as Asked,
+    sessions::Refusal,
     survey::{ARGUMENTS_BYTES, Survey, Tool, ToolCall, ToolError, take_session},
 };
 
-use super::{Transcribe, socket};
+use super::Transcribe;
 use crate::files;
 
 /// The longest questionnaire, in bytes.
@@ -69,24 +70,20 @@ pub(super) enum Request {
     Answer(String),
 }
 
-/// Reads a message of a respondent's program. The error is what it is told.
-pub(super) fn read(text: &str) -> Result<Request, String> {
+/// Reads a message of a respondent's program.
+pub(super) fn read(text: &str) -> Result<Request, Refusal> {
+    let bad = |message: &str| Refusal::new(TranscribeError::BadMessage, message);
     if text.len() > ARGUMENTS_BYTES {
-        return Err(socket::error(
-            TranscribeError::BadMessage,
-            "this call is too long",
-        ));
+        return Err(bad("this call is too long"));
     }
-    let said =
-        Said::read(text).map_err(|message| socket::error(TranscribeError::BadMessage, &message))?;
+    let said = Said::read(text).map_err(|message| bad(&message))?;
     match said.kind {
-        SaidType::Tool => (Asked::read(&said).map(Request::Tool))
-            .map_err(|message| socket::error(TranscribeError::BadMessage, message)),
+        SaidType::Tool => Asked::read(&said).map(Request::Tool).map_err(bad),
         SaidType::Ping => {
             let pong = serde_json::to_string(&Told::Pong { id: said.id });
             Ok(Request::Answer(pong.unwrap_or_default()))
         }
-        _ => Err(socket::error(
+        _ => Err(Refusal::new(
             TranscribeError::RoleForbidden,
             "a survey's token takes tool and ping only",
         )),

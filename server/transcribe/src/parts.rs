@@ -75,7 +75,7 @@ impl SessionMetrics {
             refused: IntCounterVec::new(
                 Opts::new(
                     "transcribe_refused_total",
-                    "Requests and frames of /transcribe that were refused, by error code",
+                    "Requests to /api, connections, messages and frames of /transcribe that were refused, and speakers that were told so, by error code",
                 ),
                 &["code"],
             )?,
@@ -102,7 +102,8 @@ impl SessionMetrics {
         Ok(metrics)
     }
 
-    pub(crate) fn refused(&self, code: TranscribeError) {
+    /// Counts what was refused.
+    pub fn refused(&self, code: TranscribeError) {
         self.refused.with_label_values(&[code.as_str()]).inc();
     }
 

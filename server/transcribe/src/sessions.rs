@@ -2,6 +2,7 @@
 
 mod ending;
 mod owner;
+mod spent;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -110,7 +111,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         tracing::warn!(%error, "the database of transcripts");
         Self::new(
-            TranscribeError::Internal,
+            TranscribeError::StorageUnavailable,
             "the database does not answer; try again later",
         )
     }
@@ -416,6 +417,7 @@ impl Sessions {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::spawn(self.clone().keep_holding());
         tokio::spawn(self.clone().keep_tidy());
+        tokio::spawn(self.clone().read_spent());
         let mut noted = None;
         loop {
             self.tick(ticks.tick().await.into_std());
@@ -424,22 +426,6 @@ impl Sessions {
                 noted = self.note_spent(noted);
             }
         }
-    }
-
-    /// Stores how much audio was sent to the provider today, if that is not what was `noted` last: what is left of the day
-    /// is the same after a crash.
-    fn note_spent(&self, noted: Option<(i64, i64)>) -> Option<(i64, i64)> {
-        let parts = &self.parts;
-        let spent = parts.bridges.as_ref().and_then(Bridges::sent_today);
-        if let Some((day, audio_ms)) = spent.filter(|_| spent != noted) {
-            let process = parts.writer.id();
-            parts.writer.write(Record::Spent {
-                day,
-                process,
-                audio_ms,
-            });
-        }
-        spent
     }
 
     /// Does what is due at `now` in all sessions: those that are over end in the background.

@@ -95,8 +95,8 @@ pub trait Store: Send + Sync {
     fn jobs(&self, session: RowId) -> Answered<'_, Vec<ProviderJob>>;
     /// Milliseconds of audio of all tracks that began at `since_ms` or later and have ended.
     fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64>;
-    /// Milliseconds of audio that all processes have sent to their providers on this day.
-    fn spent_ms(&self, day: i64) -> Answered<'_, i64>;
+    /// Milliseconds of audio that all processes but this one have sent to their providers on this day.
+    fn spent_ms(&self, day: i64, but: RowId) -> Answered<'_, i64>;
     /// Segments with a `seq` above `after`, in order of `seq`, at most `limit`.
     fn segments(&self, session: RowId, after: i64, limit: u32) -> Answered<'_, Vec<Segment>>;
     /// The highest `seq` of the session, 0 without segments.

@@ -134,5 +134,27 @@ pub(crate) async fn read_response(stream: &mut BufReader<TcpStream>, has_body: b
         response.body = vec![0; length.parse().unwrap()];
         stream.read_exact(&mut response.body).await.unwrap();
     }
+    if has_body && response.header("transfer-encoding") == Some("chunked") {
+        response.body = read_chunks(stream).await;
+    }
     response
+}
+
+/// A body whose length was not known before it (RFC 9112 section 7.1), without trailers.
+async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut length = String::new();
+        stream.read_line(&mut length).await.unwrap();
+        let length = usize::from_str_radix(length.trim_end(), 16).unwrap();
+        let begin = body.len();
+        // With the end of the line behind the chunk.
+        body.resize(begin + length + 2, 0);
+        stream.read_exact(&mut body[begin..]).await.unwrap();
+        assert!(body.ends_with(b"\r\n"));
+        body.truncate(begin + length);
+        if length == 0 {
+            return body;
+        }
+    }
 }

@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-use super::{Answer, sessions, surveys};
+use super::{Answer, Body, sessions, surveys, transcripts};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,7 +26,7 @@ use super::{Answer, sessions, surveys};
         sessions::show,
         sessions::delete,
         sessions::end,
-        sessions::transcript,
+        transcripts::transcript,
         surveys::begin,
         surveys::get_next_question,
         surveys::validate_answer,
@@ -63,7 +63,7 @@ pub(super) fn answer() -> Answer {
     Answer {
         status: StatusCode::OK,
         content_type: "application/json",
-        body: Bytes::from_static(DESCRIPTION.as_bytes()),
+        body: Body::Whole(Bytes::from_static(DESCRIPTION.as_bytes())),
         allow: None,
         location: None,
         link: None,

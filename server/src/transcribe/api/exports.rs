@@ -1,30 +1,24 @@
-//! Files that are made in memory: how many at a time, and which part of what there is.
+//! Files that are sent while they are made: how many at a time, and which part of what there is.
 
-use std::time::Duration;
+use std::{fmt::Display, pin::pin, time::Duration};
 
+use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 use voicematch_protocol::transcribe::TranscribeError;
 use voicematch_transcribe::sessions::Refusal;
 
+use super::Body;
 use crate::transcribe::Transcribe;
 
 /// How long a request waits for others before it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A place in memory for one file.
-pub(super) struct Place(
-    #[expect(dead_code, reason = "it is given back when this is dropped")] OwnedSemaphorePermit,
-);
-
-/// A file, and its place until it has been sent.
-struct Held(String, #[expect(dead_code, reason = "the same")] Place);
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
+/// A place for one file, until it has been sent.
+pub(super) struct Place(OwnedSemaphorePermit);
 
 impl Place {
     /// Waits for one.
@@ -33,15 +27,40 @@ impl Place {
         place.ok().and_then(Result::ok).map(Self).ok_or_else(|| {
             Refusal::new(
                 TranscribeError::RateLimited,
-                "as many files as this server makes at once are on their way to others; try again in a minute",
+                "as many files as this server sends at once are on their way to others; try again later",
             )
         })
     }
 
-    /// The body of an answer that has the file.
-    pub(super) fn filled_with(self, file: String) -> Bytes {
-        Bytes::from_owner(Held(file, self))
+    /// The body of an answer that has these pieces.
+    pub(super) fn send<E: Display + Send + 'static>(
+        self,
+        pieces: impl Stream<Item = Result<String, E>> + Send + 'static,
+    ) -> Body {
+        let (to, body) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let _place = self.0;
+            if let Err(error) = send(pieces, to).await {
+                tracing::warn!(%error, "a file of a transcript or of answers ends before its end");
+            }
+        });
+        Body::Pieces(body)
     }
+}
+
+/// Sends all pieces, or as many as the client takes.
+async fn send<E>(
+    pieces: impl Stream<Item = Result<String, E>>,
+    to: mpsc::Sender<Option<Bytes>>,
+) -> Result<(), E> {
+    let mut pieces = pin!(pieces);
+    while let Some(piece) = pieces.next().await {
+        if to.send(Some(piece?.into())).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = to.send(None).await;
+    Ok(())
 }
 
 /// The number behind which the file begins; 0: all of it.
@@ -54,9 +73,4 @@ pub(super) fn after(query: &str) -> Result<i64, Refusal> {
         Refusal::new(TranscribeError::BadMessage, message)
     })?;
     Ok(after.unwrap_or(0))
-}
-
-/// Where the rest is, as a header `Link` says it.
-pub(super) fn rest(path: &str, after: i64) -> String {
-    format!("<{path}?after={after}>; rel=\"next\"")
 }

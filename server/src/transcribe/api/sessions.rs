@@ -5,21 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use voicematch_protocol::transcribe::{Deliver, EndReason, Role, TranscribeError};
 use voicematch_transcribe::{
-    export::{self, Format, Speakers},
     record::{Participant, RowId, Session},
     session::participant_name,
     sessions::{NewParticipant, NewSession, Refusal, View},
 };
 
-use super::{
-    Answer, Caller, Problem, Refused,
-    exports::{self, Place},
-};
+use super::{Answer, Caller, Problem, Refused, RefusedBody};
 use crate::transcribe::{Opens, Transcribe};
-
-/// Segments that are read at once for a transcript, and in all.
-const PAGE: u32 = 1_000;
-const MAX_SEGMENTS: usize = 200_000;
 
 type Answered = Result<Answer, Refusal>;
 
@@ -128,9 +120,11 @@ struct Deleted<'a> {
 /// Create a session
 #[utoipa::path(post, path = "/api/sessions", tag = "sessions", security(("token" = [])), request_body = Option<Create>, responses(
     (status = 201, body = Created, description = "It is there"),
+    (status = 404, body = Problem, description = "At the admin address: this server neither transcribes nor holds surveys"),
     (status = 409, body = Problem, description = "There is a session of this name"),
-    (status = 507, body = Problem, description = "The database is full"),
+    (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
     Refused,
+    RefusedBody,
 ))]
 pub(super) async fn create(transcribe: &Transcribe, caller: &Caller, new: Create) -> Answered {
     if !caller.sessions {
@@ -164,7 +158,9 @@ pub(super) async fn create(transcribe: &Transcribe, caller: &Caller, new: Create
         (status = 404, body = Problem, description = "There is no such session"),
         (status = 409, body = Problem, description = "This user takes part already, and the token of that was not shown"),
         (status = 410, body = Problem, description = "The session has ended"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn join(
     transcribe: &Transcribe,
@@ -172,6 +168,9 @@ pub(super) async fn join(
     slug: &str,
     join: Join,
 ) -> Answered {
+    if may_rule(caller, slug).is_err() {
+        transcribe.let_in_stranger(caller)?;
+    }
     let view = transcribe.sessions.stored_view(slug).await?;
     let own = shown_as(caller, slug).filter(|(id, _)| takes_part(&view, *id));
     let has_right = caller.sessions || matches!(own, Some((_, Role::Host)));
@@ -237,6 +236,7 @@ pub(super) async fn show(transcribe: &Transcribe, caller: &Caller, slug: &str) -
     responses(
         (status = 200, body = Deleted, description = "It is gone"),
         (status = 404, body = Problem, description = "There is no such session"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
     ))]
 pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
@@ -252,77 +252,13 @@ pub(super) async fn delete(transcribe: &Transcribe, caller: &Caller, slug: &str)
         (status = 200, body = Ended, description = "It has ended, and all that was said is text or a gap"),
         (status = 404, body = Problem, description = "There is no such session"),
         (status = 410, body = Problem, description = "It has ended before"),
+        (status = 507, body = Problem, description = "Neither the database nor the disk has room"),
         Refused,
     ))]
 pub(super) async fn end(transcribe: &Transcribe, caller: &Caller, slug: &str) -> Answered {
     rules(transcribe, caller, slug).await?;
     transcribe.sessions.end(slug, EndReason::App).await?;
     Ok(Answer::json(StatusCode::OK, &Ended { ended: slug }))
-}
-
-/// What was said: as JSON with the times of words, as text, or as subtitles
-#[utoipa::path(get, path = "/api/sessions/{slug}/transcript.{format}", tag = "sessions", security(("token" = [])),
-    params(
-        ("slug" = String, Path, description = "The session's name"),
-        ("format" = String, Path, description = "json, txt, srt or vtt"),
-        ("after" = Option<i64>, Query, description = "Only segments behind this number"),
-    ),
-    responses(
-        (status = 200, description = "The transcript by time. Of more than 200,000 segments it has the first 200,000, by number; where \
-            the rest is says `Link`, and `next_after` in JSON", headers(
-            ("Link" = Option<String>, description = "`<URL>; rel=\"next\"`: there is more"),
-        ), content(
-            (std::collections::HashMap<String, serde_json::Value> = "application/json"),
-            (String = "text/plain"),
-            (String = "application/x-subrip"),
-            (String = "text/vtt"),
-        )),
-        (status = 404, body = Problem, description = "There is no such session, or no such format"),
-        Refused,
-    ))]
-pub(super) async fn transcript(
-    transcribe: &Transcribe,
-    caller: &Caller,
-    slug: &str,
-    file: &str,
-    query: &str,
-) -> Answered {
-    may_rule(caller, slug)?;
-    let Some(format) = file.strip_prefix("transcript.").and_then(Format::of) else {
-        return Ok(Answer::not_found(
-            "a transcript is transcript.json, transcript.txt, transcript.srt or transcript.vtt",
-        ));
-    };
-    let after = exports::after(query)?;
-    let place = Place::wait_for(transcribe).await?;
-    let session = transcribe.sessions.stored_view(slug).await?;
-    is_of(caller, &session)?;
-    let (id, mut at) = (session.row.id, after);
-    let mut segments = Vec::new();
-    let next = loop {
-        let page = transcribe.store.segments(id, at, PAGE).await?;
-        let Some(last) = page.last() else { break None };
-        if segments.len() >= MAX_SEGMENTS {
-            break Some(at);
-        }
-        at = last.seq;
-        segments.extend(page);
-    };
-    let people = session.participants.iter();
-    let people: Vec<_> = people.map(|(person, _)| person.clone()).collect();
-    let tracks = transcribe.store.tracks(id).await?;
-    let speakers = Speakers::new(&tracks, &people);
-    let path = format!("/api/sessions/{slug}/{file}");
-    let file = export::write(format, &session.row, segments, next, &speakers);
-    Ok(Answer {
-        status: StatusCode::OK,
-        content_type: format.content_type(),
-        body: place.filled_with(file),
-        allow: None,
-        location: None,
-        link: next.map(|at| exports::rest(&path, at)),
-        retry_after: None,
-    })
 }
 
 fn token(
@@ -356,7 +292,7 @@ fn takes_part(view: &View, who: RowId) -> bool {
 }
 
 /// Who may end, delete and export a session of this name. Of which one [`is_of`] finds out.
-fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
+pub(super) fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
     if caller.sessions || matches!(shown_as(caller, slug), Some((_, Role::Host))) {
         return Ok(());
     }
@@ -367,7 +303,7 @@ fn may_rule(caller: &Caller, slug: &str) -> Result<(), Refusal> {
 }
 
 /// A token may outlive its session, and the next one may have the same name: the token opens the one in which its participant is.
-fn is_of(caller: &Caller, view: &View) -> Result<(), Refusal> {
+pub(super) fn is_of(caller: &Caller, view: &View) -> Result<(), Refusal> {
     let shown = shown_as(caller, &view.row.slug);
     if caller.sessions || shown.is_some_and(|(who, _)| takes_part(view, who)) {
         return Ok(());

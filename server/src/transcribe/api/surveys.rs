@@ -1,5 +1,9 @@
 //! `/api/surveys`: interviews by questionnaires, for the app and for who leads them.
 
+use futures_util::{
+    StreamExt,
+    stream::{iter, try_unfold},
+};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,14 +19,11 @@ use voicematch_transcribe::{
 };
 
 use super::{
-    Answer, Call, Caller, Problem, Refused,
+    Answer, Call, Caller, Problem, Refused, RefusedBody,
     exports::{self, Place},
     sessions,
 };
 use crate::transcribe::{Opens, Transcribe};
-
-/// Answers after which a file of them ends, with the interview in which the last one is.
-const MAX_ANSWERS: usize = 200_000;
 
 /// An interview to be begun
 #[derive(Default, Deserialize, ToSchema)]
@@ -56,6 +57,7 @@ struct Begun {
         (status = 404, body = ErrorBody, description = "There is no such survey, or no such session"),
         (status = 409, body = Problem, description = "The respondent has begun, and the token of that was not shown"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn begin(
     transcribe: &Transcribe,
@@ -67,8 +69,11 @@ pub(super) async fn begin(
         let id = id.chars().take(64).collect();
         return Ok(refuse(&ToolError::UnknownSurvey(id)));
     };
-    if !caller.surveys && !survey.open {
-        return Err(no_right());
+    if !caller.surveys {
+        if !survey.open {
+            return Err(no_right());
+        }
+        transcribe.let_in_stranger(caller)?;
     }
     let session = match &begin.session {
         Some(slug) => Some(sessions::held_in(transcribe, caller, slug).await?),
@@ -116,6 +121,7 @@ pub(super) async fn begin(
         (status = 200, body = NextQuestion, description = "The question, or that the interview is over"),
         (status = 404, body = ErrorBody, description = "There is no such interview"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn get_next_question(
     transcribe: &Transcribe,
@@ -134,6 +140,7 @@ pub(super) async fn get_next_question(
         (status = 404, body = ErrorBody, description = "There is no such interview, or no such question"),
         (status = 409, body = ErrorBody, description = "Another question is the current one, or the interview is over"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn validate_answer(
     transcribe: &Transcribe,
@@ -153,6 +160,7 @@ pub(super) async fn validate_answer(
         (status = 409, body = ErrorBody, description = "Another question is the current one, the interview is over, or the request_id was used for another answer"),
         (status = 422, body = ErrorBody, description = "The answer is not valid"),
         Refused,
+        RefusedBody,
     ))]
 pub(super) async fn record_response(
     transcribe: &Transcribe,
@@ -168,17 +176,17 @@ async fn tool(transcribe: &Transcribe, call: &Call, interview: &str, name: &str)
     };
     let is_theirs = call.caller.opens == Some(Opens::Interview { id });
     if !call.caller.surveys && !is_theirs {
-        return Answer::refuse(&no_right());
+        return transcribe.refuse(&no_right());
     }
     let arguments = match super::body::<Value>(&call.body) {
         Ok(arguments) => arguments,
-        Err(refusal) => return Answer::refuse(&refusal),
+        Err(refusal) => return transcribe.refuse(&refusal),
     };
     let tool = match Tool::parse(name, arguments) {
         Ok(tool) => tool,
         Err(error) => {
             let refusal = Refusal::new(TranscribeError::BadMessage, error.to_string());
-            return Answer::refuse(&refusal);
+            return transcribe.refuse(&refusal);
         }
     };
     let call = ToolCall { session: id, tool };
@@ -196,10 +204,7 @@ async fn tool(transcribe: &Transcribe, call: &Call, interview: &str, name: &str)
         ("after" = Option<i64>, Query, description = "Only interviews with a higher id"),
     ),
     responses(
-        (status = 200, description = "A line for each answer, interview by interview. Where there are more than 200,000, `Link` says where \
-            the rest is", headers(
-            ("Link" = Option<String>, description = "`<URL>; rel=\"next\"`: there may be more"),
-        ), content(
+        (status = 200, description = "A line for each answer, interview by interview", content(
             (String = "text/csv"),
             (String = "application/x-ndjson"),
         )),
@@ -232,25 +237,22 @@ pub(super) async fn answers(
         Err(error) => return Ok(refuse(&error)),
     };
     let mut export = export.behind(RowId(after));
-    let path = format!("/api/surveys/{id}/{file}");
-    let mut file = String::new();
-    let last = loop {
-        match export.next().await {
-            Ok(Some(piece)) => file.push_str(&piece),
-            Ok(None) => break None,
-            Err(error) => return Ok(refuse(&error)),
-        }
-        if export.answers() >= MAX_ANSWERS {
-            break export.last();
-        }
+    // Whether the database answers is known when the first piece is there.
+    let first = match export.next().await {
+        Ok(first) => first,
+        Err(error) => return Ok(refuse(&error)),
     };
+    let rest = try_unfold(export, async |mut export| {
+        let piece = export.next().await?;
+        Ok::<_, ToolError>(piece.map(|piece| (piece, export)))
+    });
     Ok(Answer {
         status: StatusCode::OK,
         content_type,
-        body: place.filled_with(file),
+        body: place.send(iter(first.map(Ok)).chain(rest)),
         allow: None,
         location: None,
-        link: last.map(|last| exports::rest(&path, last.0)),
+        link: None,
         retry_after: None,
     })
 }
@@ -274,5 +276,13 @@ fn refuse(error: &ToolError) -> Answer {
         ToolError::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ToolError::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    Answer::json(status, &error.body())
+    let retry_after = match error {
+        ToolError::RateLimited => Some(1),
+        ToolError::StorageUnavailable => super::retry_after(TranscribeError::StorageUnavailable),
+        _ => None,
+    };
+    Answer {
+        retry_after,
+        ..Answer::json(status, &error.body())
+    }
 }

@@ -25,18 +25,27 @@ pub(super) struct Budget {
 #[derive(Default)]
 struct Today {
     day: u64,
-    used: u64,
-    /// Of these, what this process has used.
+    /// What this process has used.
     here: u64,
+    /// What all others have used, as far as it is known.
+    elsewhere: u64,
     has_warned: bool,
     is_spent: bool,
 }
 
 impl Bridges {
-    /// Counts audio that was sent to the provider today by a process before this one.
-    pub fn spent_today(&self, audio_ms: u64) {
-        let bytes = audio_ms.saturating_mul(pcm::BYTES_PER_MS);
-        self.0.budget.spent(bytes);
+    /// Today, in days since 1970. `None`: what is sent in a day is not bounded.
+    #[must_use]
+    pub fn bounded_day(&self) -> Option<i64> {
+        let (day, _) = self.0.budget.used_here(Instant::now())?;
+        i64::try_from(day).ok()
+    }
+
+    /// Other processes, before this one or beside it, have sent so much audio to their providers on this day.
+    pub fn spent_elsewhere(&self, day: i64, audio_ms: i64) {
+        let bytes = audio_ms.unsigned_abs().saturating_mul(pcm::BYTES_PER_MS);
+        let budget = &self.0.budget;
+        budget.spent_elsewhere(day.unsigned_abs(), bytes, Instant::now());
     }
 
     /// Today, in days since 1970, and the milliseconds of audio that this process has sent to the provider today. `None`:
@@ -44,8 +53,17 @@ impl Bridges {
     #[must_use]
     pub fn sent_today(&self) -> Option<(i64, i64)> {
         let (day, bytes) = self.0.budget.used_here(Instant::now())?;
+        if bytes == 0 {
+            return None;
+        }
         let ms = bytes.div_ceil(pcm::BYTES_PER_MS);
         Some((i64::try_from(day).ok()?, i64::try_from(ms).ok()?))
+    }
+}
+
+impl Today {
+    fn used(&self) -> u64 {
+        self.here.saturating_add(self.elsewhere)
     }
 }
 
@@ -58,10 +76,13 @@ impl Budget {
         Self::starting(unix, seconds_a_day)
     }
 
-    /// So much of today's was used before this process began.
-    pub(super) fn spent(&self, bytes: u64) {
-        self.with_today(Instant::now(), |_, today| {
-            today.used += bytes;
+    /// So much of this day's was used by others.
+    fn spent_elsewhere(&self, day: u64, bytes: u64, now: Instant) {
+        self.with_today(now, |_, today| {
+            // It may be over since this was asked for.
+            if today.day == day {
+                today.elsewhere = today.elsewhere.max(bytes);
+            }
             true
         });
     }
@@ -78,16 +99,15 @@ impl Budget {
     /// Takes so many bytes of today's. `false`: the day has not so many left, and nothing is taken.
     pub(super) fn take(&self, bytes: u64, now: Instant) -> bool {
         self.with_today(now, |most, today| {
-            today.is_spent |= today.used + bytes > most;
+            today.is_spent |= today.used().saturating_add(bytes) > most;
             if today.is_spent {
                 return false;
             }
-            today.used += bytes;
             today.here += bytes;
-            if today.used >= most - most / 10 && !today.has_warned {
+            if today.used() >= most - most / 10 && !today.has_warned {
                 today.has_warned = true;
                 let (used, most) = (
-                    today.used / pcm::BYTES_PER_SECOND,
+                    today.used() / pcm::BYTES_PER_SECOND,
                     most / pcm::BYTES_PER_SECOND,
                 );
                 warn!(
@@ -99,14 +119,14 @@ impl Budget {
         })
     }
 
-    /// The day, in days since 1970, and how many bytes of it this process has taken. `None`: none, or nobody counts them.
+    /// The day, in days since 1970, and how many bytes of it this process has taken. `None`: nobody counts them.
     fn used_here(&self, now: Instant) -> Option<(u64, u64)> {
         let mut used = None;
         self.with_today(now, |_, today| {
             used = Some((today.day, today.here));
             true
         });
-        used.filter(|(_, bytes)| *bytes > 0)
+        used
     }
 
     /// Whether today's is gone.
@@ -152,20 +172,30 @@ mod tests {
         assert!(!budget.take(2, later));
         let tomorrow = now + Duration::from_secs(61);
         assert!(!budget.is_spent(tomorrow));
-        assert_eq!(budget.used_here(tomorrow), None);
+        assert_eq!(budget.used_here(tomorrow), Some((20_000, 0)));
         assert!(budget.take(second, tomorrow));
         assert_eq!(budget.used_here(tomorrow), Some((20_000, second)));
     }
 
     #[test]
-    fn what_was_used_before_a_restart_counts() {
-        let budget = Budget::new(Some(100));
-        let now = Instant::now();
-        budget.spent(99 * pcm::BYTES_PER_SECOND);
-        assert!(budget.take(pcm::BYTES_PER_SECOND, now));
+    fn what_others_use_counts_on_its_day() {
+        let budget = Budget::starting(20_000 * DAY_SECONDS - 60, Some(100));
+        let (now, second) = (Instant::now(), pcm::BYTES_PER_SECOND);
+        budget.spent_elsewhere(19_999, 97 * second, now);
+        assert!(budget.take(second, now));
+        // It is all that they have used, and not more of it; an older figure is less.
+        budget.spent_elsewhere(19_999, 98 * second, now);
+        budget.spent_elsewhere(19_999, 97 * second, now);
+        assert!(budget.take(second, now));
         assert!(!budget.take(2, now));
-        let (_, here) = budget.used_here(now).unwrap_or_default();
-        assert_eq!(here, pcm::BYTES_PER_SECOND, "of this process alone");
+        let here = budget.used_here(now);
+        assert_eq!(here, Some((19_999, 2 * second)), "of this process alone");
+
+        let tomorrow = now + Duration::from_secs(61);
+        budget.spent_elsewhere(19_999, 99 * second, tomorrow);
+        assert!(budget.take(second, tomorrow));
+        budget.spent_elsewhere(20_000, 99 * second, tomorrow);
+        assert!(!budget.take(2, tomorrow));
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Session {
                 "this speaker has spoken as long as a session may go on",
             ),
         };
+        self.parts.metrics.refused(code);
         let message = write(&Told::Error {
             code,
             message,

@@ -18,7 +18,7 @@ pub(super) const JOBS: &str = "SELECT track_id, job, start_ms FROM provider_jobs
 pub(super) const AUDIO_MS: &str =
     "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM tracks WHERE started_ms >= $1";
 pub(super) const SPENT_MS: &str =
-    "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM spent WHERE day = $1";
+    "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM spent WHERE day = $1 AND process <> $2";
 pub(super) const LAST_SEQ: &str =
     "SELECT COALESCE(MAX(seq), 0) FROM segments WHERE session_id = $1";
 pub(super) const SURVEY: &str =
@@ -256,8 +256,10 @@ macro_rules! reads {
                 i64,
             )| ms)
         }
-        fn spent_ms(&self, day: i64) -> Answered<'_, i64> {
-            read!(self, fetch_one, rows::SPENT_MS, [day], |(ms,): (i64,)| ms)
+        fn spent_ms(&self, day: i64, but: RowId) -> Answered<'_, i64> {
+            read!(self, fetch_one, rows::SPENT_MS, [day, but.0], |(ms,): (
+                i64,
+            )| ms)
         }
         fn last_seq(&self, session: RowId) -> Answered<'_, i64> {
             read!(self, fetch_one, rows::LAST_SEQ, [session.0], |(seq,): (

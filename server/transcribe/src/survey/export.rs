@@ -1,6 +1,9 @@
 //! Stored answers as lines of JSON or as CSV.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -13,6 +16,9 @@ use crate::{
 
 /// Interviews that are read at once.
 const PAGE: u32 = 100;
+
+/// A piece is at least so long, but for the last one.
+const PIECE_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -27,10 +33,11 @@ pub struct Export {
     store: Arc<dyn Store>,
     survey: String,
     format: Format,
-    /// The last interview that was read; none at the end.
-    after: Option<RowId>,
+    /// The last interview that was read.
+    after: RowId,
+    /// Interviews that were read, and whose answers were not.
+    page: VecDeque<Interview>,
     header: bool,
-    answers: usize,
 }
 
 /// A line of the export.
@@ -62,55 +69,46 @@ impl Export {
             store,
             survey,
             format,
-            after: Some(RowId(0)),
+            after: RowId(0),
+            page: VecDeque::new(),
             header: format == Format::Csv,
-            answers: 0,
         }
     }
 
     /// Only interviews behind this one, in the order of their ids.
     #[must_use]
     pub fn behind(mut self, interview: RowId) -> Self {
-        self.after = Some(interview);
+        self.after = interview;
         self
-    }
-
-    /// How many answers it has had so far.
-    #[must_use]
-    pub fn answers(&self) -> usize {
-        self.answers
-    }
-
-    /// The last interview so far, where there may be more.
-    #[must_use]
-    pub fn last(&self) -> Option<RowId> {
-        self.after
     }
 
     /// The next piece, none at the end.
     ///
     /// # Errors
-    /// `storage_unavailable`; the same piece may be asked for again.
+    /// `storage_unavailable`: the export has no end.
     pub async fn next(&mut self) -> Result<Option<String>, ToolError> {
-        let mut piece = if self.header {
-            HEADER.to_owned()
-        } else {
-            String::new()
+        let mut piece = match std::mem::take(&mut self.header) {
+            true => HEADER.to_owned(),
+            false => String::new(),
         };
-        while let Some(after) = self.after {
-            let interviews = read(self.store.interviews(&self.survey, after, PAGE)).await?;
-            for interview in &interviews {
-                let answers = read(self.store.answers(interview.id)).await?;
-                lines(self.format, interview, &answers, &mut piece);
-                self.answers += answers.len();
-            }
-            self.after = interviews.last().map(|interview| interview.id);
-            if !piece.is_empty() {
+        while piece.len() < PIECE_BYTES {
+            let Some(interview) = self.next_interview().await? else {
                 break;
-            }
+            };
+            let answers = read(self.store.answers(interview.id)).await?;
+            lines(self.format, &interview, &answers, &mut piece);
         }
-        self.header = false;
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
+    }
+
+    async fn next_interview(&mut self) -> Result<Option<Interview>, ToolError> {
+        if self.page.is_empty() {
+            let page = read(self.store.interviews(&self.survey, self.after, PAGE)).await?;
+            self.page = page.into();
+        }
+        let next = self.page.pop_front();
+        self.after = next.as_ref().map_or(self.after, |interview| interview.id);
+        Ok(next)
     }
 }
 

@@ -12,6 +12,7 @@ mod model;
 mod retention;
 mod spill;
 mod support;
+mod transcripts;
 mod writer;
 
 #[cfg(feature = "postgres")]

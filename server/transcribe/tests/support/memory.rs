@@ -309,7 +309,7 @@ impl Store for Memory {
         Box::pin(async { Ok(0) })
     }
 
-    fn spent_ms(&self, _: i64) -> Answered<'_, i64> {
+    fn spent_ms(&self, _: i64, _: RowId) -> Answered<'_, i64> {
         Box::pin(async { Ok(0) })
     }
 

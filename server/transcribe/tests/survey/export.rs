@@ -1,7 +1,7 @@
 //! What a spreadsheet reads of the answers.
 
 use serde_json::json;
-use voicematch_transcribe::survey::Format;
+use voicematch_transcribe::{record::RowId, survey::Format};
 
 use crate::{
     help::{engine, name, record},
@@ -63,26 +63,31 @@ async fn no_text_is_a_formula_and_numbers_stay_numbers() {
 }
 
 #[tokio::test]
-async fn an_export_goes_on_behind_an_interview() {
+async fn an_export_has_pieces_and_goes_on_behind_an_interview() {
     let memory = Memory::new();
     let engine = engine(&memory, SURVEY);
+    let mut interviews = Vec::new();
     for number in 0..150 {
         let begun = engine.start("notes", None, None, None).await;
-        let interview = begun.unwrap().interview;
-        let value = json!(number.to_string());
-        record(&engine, interview, value, "1").await.unwrap();
+        interviews.push(begun.unwrap().interview);
+        let value = json!(format!("{number} {}", "x".repeat(1_000)));
+        record(&engine, interviews[number], value, "1")
+            .await
+            .unwrap();
     }
-    let export = async || engine.export("notes", Format::JsonLines).await.unwrap();
-    let mut all = String::new();
-    let mut whole = export().await;
-    let first = whole.next().await.unwrap().unwrap();
-    assert_eq!((whole.answers(), first.lines().count()), (100, 100));
-    let mut rest = export().await.behind(whole.last().unwrap());
-    while let Some(piece) = whole.next().await.unwrap() {
-        all.push_str(&piece);
-    }
-    assert_eq!((whole.answers(), whole.last()), (150, None));
-    assert_eq!(rest.next().await.unwrap().as_ref(), Some(&all));
-    assert_eq!(all.lines().count(), 50);
-    assert_eq!(rest.next().await.unwrap(), None);
+    interviews.sort();
+    let lines = async |after: RowId| {
+        let export = engine.export("notes", Format::JsonLines).await.unwrap();
+        let (mut export, mut pieces) = (export.behind(after), Vec::new());
+        while let Some(piece) = export.next().await.unwrap() {
+            assert!(piece.len() < 70_000, "{}", piece.len());
+            pieces.push(piece);
+        }
+        (pieces.len(), pieces.concat())
+    };
+    let (pieces, all) = lines(RowId(0)).await;
+    assert_eq!((pieces, all.lines().count()), (3, 150));
+    let (_, rest) = lines(interviews[99]).await;
+    assert_eq!(rest.lines().count(), 50);
+    assert!(all.ends_with(&rest));
 }
