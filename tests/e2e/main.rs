@@ -32,6 +32,8 @@ mod cluster_gap;
 #[cfg(feature = "cluster")]
 mod cluster_loss;
 #[cfg(feature = "cluster")]
+mod cluster_refused;
+#[cfg(feature = "cluster")]
 mod cluster_rejoin;
 #[cfg(feature = "cluster")]
 mod cluster_resume;

@@ -36,7 +36,7 @@ pub(crate) use trouble::Trouble;
 /// A beat that takes longer is no good one: less than the lease of 2.5 s.
 const BEAT: Duration = Duration::from_secs(2);
 
-/// What of the engine can be used.
+/// What of the engine can be used. Nothing while this node cannot register: its beats are refused, or none was good for 3 s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Scripts are answered. False after a call unanswered for 500 ms, until three were answered within 250 ms.
@@ -163,6 +163,24 @@ impl Engine {
     pub fn begin_life(&self, node: NodeId) {
         *lock(&self.shared.node) = node;
         self.trouble(Trouble::Life);
+    }
+
+    /// The engine answers, and does not let this node register, for this reason: nothing can be used before a beat is good.
+    pub fn cannot_register(&self, why: String) {
+        lock(&self.shared.health).refused(why);
+        self.shared.tell();
+    }
+
+    /// Why this node cannot register, if the engine has refused it.
+    #[must_use]
+    pub fn why_refused(&self) -> Option<String> {
+        lock(&self.shared.health).why_refused().map(str::to_owned)
+    }
+
+    /// Whether there is a connection, whatever can be used of it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        lock(&self.shared.live).is_some()
     }
 
     pub(crate) fn turns(&self) -> Turns {
@@ -344,9 +362,11 @@ impl Shared {
     fn tell(&self) {
         let connected = lock(&self.live).is_some();
         let health = lock(&self.health);
+        let time = Instant::now();
+        let usable = connected && health.is_registered(time);
         let now = State {
-            index: connected && health.index(),
-            bus: connected && health.bus(Instant::now()),
+            index: usable && health.index(),
+            bus: usable && health.bus(time),
         };
         self.state.send_if_modified(|state| {
             let was = std::mem::replace(state, now);
