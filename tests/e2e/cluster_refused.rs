@@ -67,3 +67,26 @@ async fn rooms_do_not_wait_longer_for_an_engine_that_refuses() {
     assert_eq!(first.expect_peer_left().await, "lost");
     assert_eq!(second.expect_peer_left().await, "lost");
 }
+
+/// Its channels are allowed, its keys are not: it connects, and can do nothing.
+#[tokio::test]
+async fn a_user_without_a_right_on_keys_is_told_so() {
+    let engine = Engine::start().await;
+    let allow = |rights: &[&str]| {
+        let user = ["acl", "setuser", "vm", "on", ">s3cr3t", "+@all", "&vm:*"];
+        assert_eq!(engine.ask_words(&[&user, rights].concat()), "OK");
+    };
+    allow(&["resetkeys"]);
+    let url = format!("redis://vm:s3cr3t@127.0.0.1:{}", engine.port);
+    let node = TestServer::start(&["--cluster", &url]).await;
+    is_down_because_of(&node, "NOPERM").await;
+    serves_its_own(&node).await;
+    allow(&["~{vm:*"]);
+    stands(&node, "up").await;
+    let ready = node.admin("/readyz").await.json();
+    assert_eq!(ready.get("reason"), None);
+    // The same when it is taken away later.
+    allow(&["resetkeys"]);
+    is_down_because_of(&node, "NOPERM").await;
+    serves_its_own(&node).await;
+}

@@ -8,6 +8,7 @@ mod foreign;
 mod health;
 mod inbox;
 mod look;
+mod refusals;
 mod supervisor;
 mod trouble;
 
@@ -110,6 +111,7 @@ pub(crate) struct Shared {
     node: Mutex<NodeId>,
     inbox: inbox::Sender,
     foreign: foreign::Watch,
+    refusals: refusals::Refusals,
 }
 
 /// The connection for commands, as long as it lasts.
@@ -141,6 +143,7 @@ impl Engine {
             node: Mutex::new(node),
             inbox,
             foreign: foreign::Watch::default(),
+            refusals: refusals::Refusals::default(),
         });
         let task = tokio::spawn(supervisor::supervise(Arc::clone(&shared)));
         let _supervisor = Arc::new(Supervisor(task.abort_handle()));
@@ -313,8 +316,7 @@ impl Shared {
                 ("ok", Ok(answer))
             }
             Ok(Err(error)) => {
-                self.foreign.refused(name, &error);
-                self.blame(&live, &error)
+                self.blame(name, &live, &error)
             }
         };
         self.metrics.calls.with_label_values(&[name, result]).inc();
@@ -336,7 +338,12 @@ impl Shared {
     }
 
     /// What an error says of the connection.
-    fn blame(&self, live: &Live, error: &RedisError) -> (&'static str, Call<Value>) {
+    fn blame(
+        &self,
+        name: &'static str,
+        live: &Live,
+        error: &RedisError,
+    ) -> (&'static str, Call<Value>) {
         let trouble = match error.kind() {
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly
@@ -344,8 +351,15 @@ impl Shared {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ClusterDown,
             ) => Some(Trouble::Role),
-            // Other answers that are errors, such as that a key is of another type, have a code and no kind.
-            _ if error.code().is_some() => None,
+            // Other answers that are errors have a code.
+            _ if error.code() == Some("WRONGTYPE") => {
+                self.foreign.refused(name, refusals::words(error));
+                None
+            }
+            _ if error.code().is_some() => {
+                self.refusals.say(name, &refusals::words(error));
+                None
+            }
             _ => Some(Trouble::Closed),
         };
         if let Some(trouble) = trouble {
@@ -354,7 +368,7 @@ impl Shared {
         }
         match trouble {
             Some(Trouble::Closed) => ("closed", Err(CallError::Broken(error.to_string()))),
-            _ => ("refused", Err(CallError::Refused(error.to_string()))),
+            _ => ("refused", Err(CallError::Refused(refusals::words(error)))),
         }
     }
 

@@ -31,6 +31,9 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long the engine may take for the last word of this node.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Between two attempts of a node that the engine refuses.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Between two attempts of a node that was refused: the others may change.
 const REFUSED: Duration = Duration::from_secs(10);
 
@@ -191,10 +194,11 @@ impl Part {
 
     /// Does not return before the nodes have one key.
     async fn agree(&self, engine: &Engine) {
-        let mut state = engine.state();
         loop {
-            if state.wait_for(|state| state.index).await.is_err() {
-                return pending().await;
+            // Not whether it can be used: a refusal makes that false, and nothing but this would find out that it is over.
+            if !engine.is_connected() {
+                sleep(TICK).await;
+                continue;
             }
             match key::agree(engine, &self.keys, self.key_source).await {
                 Ok(()) => {
@@ -203,6 +207,10 @@ impl Part {
                 }
                 // The engine has gone again; the supervisor says so.
                 Err(key::Disagreement::Engine) => sleep(TICK).await,
+                Err(key::Disagreement::Refused(why)) => {
+                    engine.cannot_register(why);
+                    sleep(AGAIN).await;
+                }
                 Err(key::Disagreement::Other(why)) => {
                     tracing::error!("--cluster: this node cannot join the others: {why}");
                     self.node.refuse(Some(why.clone()));
