@@ -24,6 +24,8 @@ mod cluster_bans;
 #[cfg(feature = "cluster")]
 mod cluster_cut_off;
 #[cfg(feature = "cluster")]
+mod cluster_drain;
+#[cfg(feature = "cluster")]
 mod cluster_failover;
 #[cfg(feature = "cluster")]
 mod cluster_forward;

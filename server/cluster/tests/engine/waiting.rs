@@ -134,6 +134,24 @@ async fn what_the_dead_have_left_is_swept() {
 }
 
 #[tokio::test]
+async fn nobody_of_a_draining_node_is_found() {
+    let server = Server::start().await;
+    let [a, b] = Node::some(&server.patient()).await;
+    let theirs = b.seek(1, &[], Duration::ZERO);
+    b.posted(theirs).await;
+    b.members.drain();
+    eventually("it is known", async || {
+        let others = a.members.others();
+        others[0].1.as_ref().is_some_and(|info| info.draining)
+    })
+    .await;
+    let mine = a.seek(2, &[], Duration::ZERO);
+    a.posted(mine).await;
+    // Who waits there is still seen by the others.
+    assert_eq!(records(&server).await, 2);
+}
+
+#[tokio::test]
 async fn who_was_posted_beside_a_suspect_looks_again() {
     let server = Server::start().await;
     let [a, b] = Node::some(&server.patient()).await;
