@@ -11,6 +11,7 @@ mod look;
 mod refusals;
 mod supervisor;
 mod trouble;
+mod watched;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ pub(crate) use trouble::Trouble;
 const BEAT: Duration = Duration::from_secs(2);
 
 /// What of the engine can be used. Nothing while this node cannot register: its beats are refused, or none was good for 3 s.
+/// Nothing any more if a task of this crate has ended by a fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Scripts are answered. False after a call unanswered for 500 ms, until three were answered within 250 ms.
@@ -112,6 +114,7 @@ pub(crate) struct Shared {
     inbox: inbox::Sender,
     foreign: foreign::Watch,
     refusals: refusals::Refusals,
+    ended: watched::Ended,
 }
 
 /// The connection for commands, as long as it lasts.
@@ -144,9 +147,10 @@ impl Engine {
             inbox,
             foreign: foreign::Watch::default(),
             refusals: refusals::Refusals::default(),
+            ended: watched::Ended::default(),
         });
-        let task = tokio::spawn(supervisor::supervise(Arc::clone(&shared)));
-        let _supervisor = Arc::new(Supervisor(task.abort_handle()));
+        let supervise = supervisor::supervise(Arc::clone(&shared));
+        let _supervisor = Arc::new(Supervisor(watched::spawn(&shared, "supervise", supervise)));
         (
             Self {
                 shared,
@@ -315,9 +319,7 @@ impl Shared {
                 self.foreign.good(name);
                 ("ok", Ok(answer))
             }
-            Ok(Err(error)) => {
-                self.blame(name, &live, &error)
-            }
+            Ok(Err(error)) => self.blame(name, &live, &error),
         };
         self.metrics.calls.with_label_values(&[name, result]).inc();
         self.metrics
@@ -377,7 +379,7 @@ impl Shared {
         let connected = lock(&self.live).is_some();
         let health = lock(&self.health);
         let time = Instant::now();
-        let usable = connected && health.is_registered(time);
+        let usable = connected && health.is_registered(time) && !self.ended.is_so();
         let now = State {
             index: usable && health.index(),
             bus: usable && health.bus(time),

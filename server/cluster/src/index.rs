@@ -106,10 +106,11 @@ impl Index {
             wake: Notify::new(),
             sweep: Notify::new(),
         });
-        let ask = tokio::spawn(ask(Arc::clone(&shared)));
-        let keep = tokio::spawn(keeper::keep(Arc::clone(&shared)));
-        let sweep = tokio::spawn(keeper::sweep(Arc::clone(&shared)));
-        let tasks = [ask, keep, sweep].map(|task| task.abort_handle()).to_vec();
+        let tasks = vec![
+            engine.spawn("ask", ask(Arc::clone(&shared))),
+            engine.spawn("keep", keeper::keep(Arc::clone(&shared))),
+            engine.spawn("sweep", keeper::sweep(Arc::clone(&shared))),
+        ];
         Self {
             shared,
             _tasks: Arc::new(Tasks(tasks)),

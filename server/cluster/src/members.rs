@@ -102,11 +102,11 @@ impl Members {
         });
         engine.metrics().lives.with_label_values(&["start"]).inc();
         let (tell, changes) = mpsc::channel(CHANGES);
-        let task = tokio::spawn(beat(Arc::clone(&shared), tell));
+        let task = engine.spawn("beat", beat(Arc::clone(&shared), tell));
         (
             Self {
                 shared,
-                _task: Arc::new(Task(task.abort_handle())),
+                _task: Arc::new(Task(task)),
             },
             Changes(changes),
         )

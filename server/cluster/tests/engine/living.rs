@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use voicematch_cluster::nodes::Change;
-use voicematch_cluster::{Sought, TicketId};
+use voicematch_cluster::{Sought, State, TicketId};
 
-use crate::cluster::Node;
+use crate::cluster::{Node, PANIC, PANICS, frame};
 use crate::proxy::{Network, Proxy};
 use crate::server::{Server, settings_at};
 use crate::support::{PATIENCE, eventually};
@@ -82,7 +82,7 @@ async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
     assert_eq!(b.me(), old.next_life());
     a.knows(1).await;
     eventually("the old link has ended", async || {
-        link.push(&crate::cluster::frame(1, b"")).is_err()
+        link.push(&frame(1, b"")).is_err()
     })
     .await;
     // Who waited there is put back, and found as the new life's.
@@ -91,9 +91,29 @@ async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
     assert_eq!(a.found(seeker).await, (ticket, old.next_life()));
     // Messages go between the new lives.
     let link = a.link(&b);
-    link.push(&crate::cluster::frame(5, b"hello"))
-        .expect("taken");
+    link.push(&frame(5, b"hello")).expect("taken");
     eventually("it comes", async || b.frames(a.me()) == [5]).await;
+}
+
+/// It would be deaf, and say that it is well.
+#[tokio::test]
+async fn a_node_of_which_a_task_has_ended_is_down() {
+    let server = Server::start().await;
+    let [a, b] = Node::some(&server.settings()).await;
+    let [c, _d] = [3, 4].map(|number| Node::new(server.settings(), number));
+    c.knows(3).await;
+    a.link(&b).push(&frame(1, PANIC)).expect("taken");
+    c.seek(PANICS, &[], Duration::ZERO);
+    for broken in [&b, &c] {
+        let ended = tokio::time::timeout(PATIENCE, broken.engine.ended()).await;
+        ended.expect("it has ended");
+        // It stays so, whatever the engine answers.
+        broken.beats(3).await;
+        assert_eq!(*broken.engine.state().borrow(), State::default());
+        assert!(!broken.index.is_up());
+        assert_eq!(broken.count("cluster_state", "bus"), 0.0);
+    }
+    assert!(a.index.is_up() && a.engine.state().borrow().bus);
 }
 
 #[tokio::test]
