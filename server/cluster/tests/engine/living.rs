@@ -1,10 +1,12 @@
 //! Nodes that come, go, freeze and return.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::runtime::{Builder, Runtime};
 use voicematch_cluster::nodes::Change;
-use voicematch_cluster::{Sought, State, TicketId};
+use voicematch_cluster::{Settings, Sought, State, TicketId};
 
 use crate::cluster::{Node, PANIC, PANICS, frame};
 use crate::proxy::{Network, Proxy};
@@ -23,6 +25,46 @@ async fn changes_to(node: &mut Node, wanted: &Change) {
     tokio::time::timeout(PATIENCE, until)
         .await
         .unwrap_or_else(|_| panic!("never {wanted:?}"));
+}
+
+/// A thread of a node's own, on which all of it stands still.
+struct Thread(Option<Runtime>);
+
+impl Thread {
+    fn new() -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        Self(Some(runtime.expect("a thread")))
+    }
+
+    fn node(&self, settings: Settings, number: u8) -> Node {
+        let _here = self.0.as_ref().map(Runtime::enter);
+        Node::new(settings, number)
+    }
+
+    /// From when this is ready until the sender is dropped.
+    async fn freeze(&self) -> mpsc::Sender<()> {
+        let (thaw, frozen) = mpsc::channel();
+        let (tell, freezes) = tokio::sync::oneshot::channel();
+        let stand_still = async move {
+            let _ = tell.send(());
+            // Its error is what it waits for.
+            let _ = frozen.recv();
+        };
+        self.0.as_ref().expect("a thread").spawn(stand_still);
+        freezes.await.expect("it freezes");
+        thaw
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How often.
@@ -93,6 +135,30 @@ async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
     let link = a.link(&b);
     link.push(&frame(5, b"hello")).expect("taken");
     eventually("it comes", async || b.frames(a.me()) == [5]).await;
+}
+
+/// What was said to it while it stood still is for a life that has ended, although it does not know that when it wakes.
+#[tokio::test]
+async fn a_node_that_was_frozen_asks_first_whether_it_lives() {
+    let server = Server::start().await;
+    let a = Node::new(server.settings(), 1);
+    let thread = Thread::new();
+    let b = thread.node(server.settings(), 2);
+    a.knows(1).await;
+    b.knows(1).await;
+    let (old, link) = (b.me(), a.link(&b));
+    link.push(&frame(1, b"x")).expect("taken");
+    eventually("it comes", async || b.frames(a.me()) == [1]).await;
+    let thaw = thread.freeze().await;
+    link.push(&frame(2, b"x")).expect("taken");
+    eventually("it is dead", async || a.members.is_dead(old)).await;
+    drop(thaw);
+    eventually("it has a new life", async || b.me() != old).await;
+    eventually("what came is of the old one", async || {
+        b.count("bus_dropped_total", "life") >= 1.0
+    })
+    .await;
+    assert_eq!(b.frames(a.me()), [1]);
 }
 
 /// It would be deaf, and say that it is well.
