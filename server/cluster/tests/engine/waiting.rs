@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 use rustix::process::Signal;
-use voicematch_cluster::{Sought, State};
+use voicematch_cluster::{Sought, State, TicketId, Wish};
 
 use crate::cluster::Node;
 use crate::server::Server;
@@ -95,6 +95,33 @@ async fn an_outage_is_told_and_all_are_posted_again() {
     eventually("both are posted", async || records(&server).await == 2).await;
     let seeks = b.seek(3, &[], Duration::ZERO);
     assert_eq!(b.found(seeks).await.0, ticket, "at its old place");
+}
+
+/// As users do who are matched here meanwhile: of them the engine has never heard.
+#[tokio::test]
+async fn who_came_and_went_during_an_outage_costs_nothing_afterwards() {
+    let mut server = Server::start().await;
+    let [a] = Node::some(&server.settings()).await;
+    let posted = a.seek(1, &[], Duration::from_secs(60));
+    a.posted(posted).await;
+    server.kill();
+    eventually("it is down", async || !a.index.is_up()).await;
+    a.index.withdraw(posted);
+    for number in 0..1_000 {
+        let ticket = TicketId::new([2; 8], number);
+        let wish = Wish::new(ticket, [2; 8], &[], &[[3; 17]]).expect("a wish");
+        a.index.seek(wish, Duration::ZERO, false);
+        a.index.withdraw(ticket);
+    }
+    let calls = || a.count("cluster_calls_total", "seek");
+    let before = calls();
+    server.run().await;
+    let last = a.seek(3, &[], Duration::ZERO);
+    a.posted(last).await;
+    a.beats(2).await;
+    let calls = calls() - before;
+    assert!(calls <= 8.0, "{calls} calls");
+    assert_eq!(records(&server).await, 1);
 }
 
 #[tokio::test]
