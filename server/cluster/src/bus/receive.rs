@@ -58,7 +58,7 @@ fn take(shared: &Shared, message: Message, deliver: &mut Deliver) {
             return shared.dropped("version");
         }
         Err(Wrong::Kind(_)) => return shared.engine.metrics().unknown_frames.inc(),
-        Err(Wrong::Length) => return shared.dropped("garbage"),
+        Err(Wrong::Length | Wrong::Number) => return shared.dropped("garbage"),
     };
     match packet {
         // The truth is in the engine.
