@@ -58,8 +58,8 @@ pub struct ClusterConfig {
 pub enum Standing {
     /// It is.
     Up,
-    /// The engine is away, or was never there: users are matched with those who are here.
-    Down,
+    /// The engine is away, or was never there, or refuses to write, and why: users are matched with those who are here.
+    Down(Option<String>),
     /// The other nodes cannot be joined, and why.
     Refused(String),
 }
@@ -69,8 +69,17 @@ impl Standing {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Up => "up",
-            Self::Down => "down",
+            Self::Down(_) => "down",
             Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Why it is alone, where there is something to do about it.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Up => None,
+            Self::Down(why) => why.as_deref(),
+            Self::Refused(why) => Some(why),
         }
     }
 }
@@ -185,7 +194,7 @@ impl Node {
                 index: true,
                 bus: true,
             }) => Standing::Up,
-            _ => Standing::Down,
+            _ => Standing::Down(self.engine.get().and_then(Engine::why_refused)),
         }
     }
 
@@ -193,7 +202,7 @@ impl Node {
     pub fn describe(&self, parts: &mut serde_json::Map<String, serde_json::Value>) {
         let standing = self.standing();
         parts.insert("cluster".into(), standing.as_str().into());
-        if let Standing::Refused(why) = standing {
+        if let Some(why) = standing.why() {
             parts.insert("reason".into(), why.into());
         }
         let others = self.other_versions();

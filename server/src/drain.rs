@@ -54,6 +54,7 @@ pub async fn drain(
 ) -> usize {
     context.draining.store(true, Ordering::Relaxed);
     context.metrics.draining.set(1);
+    context.matchmaker.drain();
     tokio::select! {
         () = all_go(context, timeout, succeeded) => {}
         () = stop => {}

@@ -1,14 +1,14 @@
 //! Several nodes are one service: their users meet, talk and leave each other as on one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    TestServer, User, becomes,
-    engine::{Engine, knows, stands},
+    TestServer, User, assert_within, becomes,
+    engine::{DEATH, Engine, LOCAL, REJOINED, knows, stands},
     eventually, run,
     user::text,
 };
@@ -233,7 +233,9 @@ async fn a_node_that_is_killed_takes_only_its_own_users_with_it() {
     waiting.wait_with(json!({"language": "en"})).await;
     assert_eq!(states(&a).await, ["self", "alive"]);
     drop(b);
+    let died = Instant::now();
     assert_eq!(first.expect_peer_left().await, "lost");
+    assert_within(DEATH, "killed: the partner was told", died);
     knows(&a, "dead", 1.0).await;
     assert_eq!(states(&a).await, ["self", "dead"]);
     assert!(a.admin("/").await.text().contains("dead"));
@@ -294,18 +296,22 @@ async fn a_lost_engine_is_not_noticed_in_a_call() {
     let (a, b) = engine.two().await;
     let (mut first, mut second) = pair_of(&a, &b).await;
     engine.kill();
+    let killed = Instant::now();
     stands(&a, "down").await;
     // Users of one node are matched.
     let (mut third, mut fourth) = (User::connect(&a).await, User::connect(&a).await);
     meet(&mut third, &mut fourth).await;
+    assert_within(LOCAL, "lost: users of one node met", killed);
     // What is said meanwhile waits.
     first
         .send(json!({"type": "message", "payload": "meanwhile"}))
         .await;
     engine.run().await;
+    let back = Instant::now();
     assert_eq!(second.expect("message").await["payload"], "meanwhile");
     talk(&mut first, &mut second, 40).await;
     let (mut fifth, mut sixth) = pair_of(&a, &b).await;
+    assert_within(REJOINED, "lost: users of two nodes met again", back);
     talk(&mut fifth, &mut sixth, 10).await;
 }
 

@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::{
     cluster::{meet, pair_of, talk},
     support::{
-        TestServer, User, becomes,
-        engine::{Engine, knows, stands},
+        TestServer, User, assert_within, becomes,
+        engine::{Engine, LOCAL, REJOINED, knows, stands},
         eventually,
         network::Network,
     },
@@ -80,9 +80,10 @@ async fn an_engine_that_stands_still_for_long() {
     let stopped = Instant::now();
     engine.signal(Signal::STOP);
     stands(&a, "down").await;
-    println!("stands still: noticed after {:?}", stopped.elapsed());
+    assert_within(LOCAL, "stands still: it was noticed", stopped);
+    let noticed = Instant::now();
     let mut pairs = local_pairs(&a, &b).await;
-    println!("stands still: local pairs after {:?}", stopped.elapsed());
+    assert_within(LOCAL, "stands still: users of each node met", noticed);
     first
         .send(json!({"type": "message", "payload": "meanwhile"}))
         .await;
@@ -91,7 +92,7 @@ async fn an_engine_that_stands_still_for_long() {
     engine.signal(Signal::CONT);
     let awake = Instant::now();
     assert_eq!(second.expect("message").await["payload"], "meanwhile");
-    println!("stands still: the message came {:?} after", awake.elapsed());
+    assert_within(REJOINED, "stands still: the message came", awake);
     talk(&mut first, &mut second, 20).await;
     for (first, second) in &mut pairs {
         first.is_undisturbed().await;
@@ -110,8 +111,10 @@ async fn an_engine_that_is_away_for_long_costs_next_to_nothing() {
     let (a, b) = engine.two().await;
     let (mut first, mut second) = pair_of(&a, &b).await;
     engine.kill();
+    let killed = Instant::now();
     stands(&a, "down").await;
     let mut pairs = local_pairs(&a, &b).await;
+    assert_within(LOCAL, "away: users of each node met", killed);
     let (before, lines) = (used(&a), a.process.stderr().len());
     let asleep = Instant::now();
     tokio::time::sleep(LONG - Duration::from_secs(4)).await;
@@ -137,9 +140,8 @@ async fn an_engine_that_is_away_for_long_costs_next_to_nothing() {
     engine.run().await;
     let back = Instant::now();
     assert_eq!(second.expect("message").await["payload"], "meanwhile");
-    println!("away: the message came {:?} after", back.elapsed());
     let (mut third, mut fourth) = pair_of(&a, &b).await;
-    println!("away: users of both met {:?} after", back.elapsed());
+    assert_within(REJOINED, "away: users of both met", back);
     talk(&mut third, &mut fourth, 20).await;
 }
 
@@ -191,7 +193,7 @@ async fn a_black_hole_before_the_engine_is_noticed_and_left() {
             .await;
     }
     stands(&a, "down").await;
-    println!("black hole: noticed after {:?}", began.elapsed());
+    assert_within(LOCAL, "black hole: it was noticed", began);
     local_pairs(&a, &b).await;
     becomes(1.0, "silent", async || {
         let labels = r#"reason="silent""#;
@@ -203,10 +205,7 @@ async fn a_black_hole_before_the_engine_is_noticed_and_left() {
     for number in 0..5 {
         assert_eq!(second.expect("message").await["payload"], number);
     }
-    println!(
-        "black hole: what was said came {:?} after",
-        healed.elapsed()
-    );
+    assert_within(REJOINED, "black hole: what was said came", healed);
     talk(&mut first, &mut second, 20).await;
     let (mut third, mut fourth) = pair_of(&a, &b).await;
     talk(&mut third, &mut fourth, 20).await;
@@ -266,9 +265,9 @@ async fn all_who_wait_return_at_once() {
         waiting == 0.0
     })
     .await;
-    let took = began.elapsed();
+    assert_within(REJOINED, "all return: they were matched", began);
     let calls = calls().await - before;
-    println!("all return: {PAIRS} pairs after {took:?}, in {calls} calls");
+    println!("all return: {PAIRS} pairs in {calls} calls");
     // Each looks, and tells the index when it has gone: one by one that would be four thousand.
     assert!(calls < 1_000.0, "{calls} calls");
     for pair in users.chunks_exact_mut(2) {

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use crate::{
     cluster::{meet, pair_of, talk},
     support::{
-        TestServer, User, becomes,
-        engine::{Engine, joined, knows, stands},
+        TestServer, User, assert_within, becomes,
+        engine::{DEATH, Engine, REJOINED, joined, knows, stands},
         machine::Machine,
         network::Network,
         server::binary,
@@ -76,11 +76,8 @@ async fn is_cut_off(a: TestServer, b: TestServer, cut: impl FnOnce(), heal: impl
     // A user of the cut-off node leaves: the other node cannot be told.
     third.close().await;
     assert_eq!(second.expect_peer_left().await, "lost");
-    println!(
-        "cut off: the remote partner was told after {:?}",
-        cut.elapsed()
-    );
     assert_eq!(fourth.expect_peer_left().await, "lost");
+    assert_within(DEATH, "cut off: the remote partners were told", cut);
     stands(&a, "down").await;
     for node in [&a, &b] {
         let (mut fifth, mut sixth) = (User::connect(node).await, User::connect(node).await);
@@ -100,10 +97,7 @@ async fn is_cut_off(a: TestServer, b: TestServer, cut: impl FnOnce(), heal: impl
     let mut newcomer = User::connect(&b).await;
     newcomer.find_with(json!({"language": "en"})).await;
     assert_eq!(waiting.expect_match().await.peer, newcomer.id);
-    println!(
-        "cut off: who waited is matched {:?} after",
-        healed.elapsed()
-    );
+    assert_within(REJOINED, "cut off: who waited is matched", healed);
     for node in [&a, &b] {
         let rooms = node.metric("rooms_active", "").await;
         assert!(rooms <= 1.0, "{rooms}");

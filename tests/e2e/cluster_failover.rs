@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use crate::{
     cluster::{pair_of, talk},
     support::{
-        TestServer, User,
-        engine::{Engine, free_port, joined, knows, stands},
+        TestServer, User, assert_within,
+        engine::{Engine, LOCAL, free_port, joined, knows, stands},
         eventually,
     },
 };
@@ -85,6 +85,7 @@ async fn users_see(what: &str, a: &TestServer, b: &TestServer, die: impl AsyncFn
     first
         .send(json!({"type": "message", "payload": "meanwhile"}))
         .await;
+    let mut asked = died;
     for node in [a, b] {
         let (mut third, mut fourth) = (User::connect(node).await, User::connect(node).await);
         third.find().await;
@@ -97,8 +98,9 @@ async fn users_see(what: &str, a: &TestServer, b: &TestServer, die: impl AsyncFn
             }
             assert_eq!(told["type"], "match_found", "{told}");
         }
+        assert_within(LOCAL, &format!("{what}: users of a node met"), asked);
+        asked = Instant::now();
     }
-    let local = died.elapsed();
     assert_eq!(second.expect("message").await["payload"], "meanwhile");
     let message = died.elapsed();
     for node in [a, b] {
@@ -110,7 +112,7 @@ async fn users_see(what: &str, a: &TestServer, b: &TestServer, die: impl AsyncFn
     newcomer.find_with(json!({"language": "en"})).await;
     assert_eq!(waiting.expect_match().await.peer, newcomer.id);
     println!(
-        "{what}: (the command took {:?}) local matches after {local:?}, the message came after {message:?}, up after {up:?}, who waited is matched after {:?}",
+        "{what}: (the command took {:?}) the message came after {message:?}, up after {up:?}, who waited is matched after {:?}",
         died - began,
         died.elapsed()
     );

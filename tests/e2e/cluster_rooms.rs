@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, TestServer, User, Via,
-    engine::{Engine, knows},
+    Client, TestServer, User, Via, assert_within,
+    engine::{DEATH, Engine, knows},
     eventually, within,
 };
 
@@ -148,6 +148,7 @@ async fn a_home_that_is_killed_takes_only_its_own_users_with_it() {
     let mut users = three_users(&nodes).await;
     let lost = users.remove(0);
     drop(nodes.remove(0));
+    let died = Instant::now();
     for user in &mut users {
         let left = until(user, "peer_left").await;
         assert_eq!(
@@ -155,6 +156,7 @@ async fn a_home_that_is_killed_takes_only_its_own_users_with_it() {
             (&json!(lost.id), &json!("lost"))
         );
     }
+    assert_within(DEATH, "killed: the others were told", died);
     all_hear_all(&mut users).await;
     for (n, node) in nodes.iter().enumerate() {
         let mut newcomer = User::connect(node).await;

@@ -24,6 +24,8 @@ mod cluster_bans;
 #[cfg(feature = "cluster")]
 mod cluster_cut_off;
 #[cfg(feature = "cluster")]
+mod cluster_drain;
+#[cfg(feature = "cluster")]
 mod cluster_failover;
 #[cfg(feature = "cluster")]
 mod cluster_forward;
@@ -31,6 +33,8 @@ mod cluster_forward;
 mod cluster_gap;
 #[cfg(feature = "cluster")]
 mod cluster_loss;
+#[cfg(feature = "cluster")]
+mod cluster_refused;
 #[cfg(feature = "cluster")]
 mod cluster_rejoin;
 #[cfg(feature = "cluster")]

@@ -46,6 +46,9 @@ pub(crate) use user::{User, pair};
 /// does not wait for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How much longer than promised something may take here.
+const BUSY: u32 = 3;
+
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -102,6 +105,18 @@ pub(crate) fn becomes<T: PartialEq + Debug>(
             tokio::time::sleep(TICK).await;
         }
     }
+}
+
+/// A promise of the documents holds: `what` came within `bound`, or within three times that, as the machine of the tests does other
+/// things, too. Far more than that is a fault, and not the machine.
+#[track_caller]
+pub(crate) fn assert_within(bound: Duration, what: &str, began: Instant) {
+    let took = began.elapsed();
+    println!("{what} after {took:?}; promised are {bound:?}");
+    assert!(
+        took <= bound * BUSY,
+        "{what} after {took:?}; promised are {bound:?}"
+    );
 }
 
 /// Runs the program to its end; returns its exit code and what it wrote on stderr.

@@ -117,9 +117,11 @@ impl Bus {
             }),
             outbox: Arc::default(),
         });
-        let send = tokio::spawn(send::send(Arc::clone(&shared)));
-        let receive = tokio::spawn(receive::receive(Arc::clone(&shared), inbox, deliver));
-        let _tasks = Arc::new(Tasks([send.abort_handle(), receive.abort_handle()]));
+        let receive = receive::receive(Arc::clone(&shared), inbox, deliver);
+        let _tasks = Arc::new(Tasks([
+            engine.spawn("send", send::send(Arc::clone(&shared))),
+            engine.spawn("receive", receive),
+        ]));
         Self { shared, _tasks }
     }
 

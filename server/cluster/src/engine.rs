@@ -8,8 +8,10 @@ mod foreign;
 mod health;
 mod inbox;
 mod look;
+mod refusals;
 mod supervisor;
 mod trouble;
+mod watched;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,7 +38,8 @@ pub(crate) use trouble::Trouble;
 /// A beat that takes longer is no good one: less than the lease of 2.5 s.
 const BEAT: Duration = Duration::from_secs(2);
 
-/// What of the engine can be used.
+/// What of the engine can be used. Nothing while this node cannot register: its beats are refused, or none was good for 3 s.
+/// Nothing any more if a task of this crate has ended by a fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Scripts are answered. False after a call unanswered for 500 ms, until three were answered within 250 ms.
@@ -110,6 +113,8 @@ pub(crate) struct Shared {
     node: Mutex<NodeId>,
     inbox: inbox::Sender,
     foreign: foreign::Watch,
+    refusals: refusals::Refusals,
+    ended: watched::Ended,
 }
 
 /// The connection for commands, as long as it lasts.
@@ -141,9 +146,11 @@ impl Engine {
             node: Mutex::new(node),
             inbox,
             foreign: foreign::Watch::default(),
+            refusals: refusals::Refusals::default(),
+            ended: watched::Ended::default(),
         });
-        let task = tokio::spawn(supervisor::supervise(Arc::clone(&shared)));
-        let _supervisor = Arc::new(Supervisor(task.abort_handle()));
+        let supervise = supervisor::supervise(Arc::clone(&shared));
+        let _supervisor = Arc::new(Supervisor(watched::spawn(&shared, "supervise", supervise)));
         (
             Self {
                 shared,
@@ -163,6 +170,24 @@ impl Engine {
     pub fn begin_life(&self, node: NodeId) {
         *lock(&self.shared.node) = node;
         self.trouble(Trouble::Life);
+    }
+
+    /// The engine answers, and does not let this node register, for this reason: nothing can be used before a beat is good.
+    pub fn cannot_register(&self, why: String) {
+        lock(&self.shared.health).refused(why);
+        self.shared.tell();
+    }
+
+    /// Why this node cannot register, if the engine has refused it.
+    #[must_use]
+    pub fn why_refused(&self) -> Option<String> {
+        lock(&self.shared.health).why_refused().map(str::to_owned)
+    }
+
+    /// Whether there is a connection, whatever can be used of it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        lock(&self.shared.live).is_some()
     }
 
     pub(crate) fn turns(&self) -> Turns {
@@ -294,10 +319,7 @@ impl Shared {
                 self.foreign.good(name);
                 ("ok", Ok(answer))
             }
-            Ok(Err(error)) => {
-                self.foreign.refused(name, &error);
-                self.blame(&live, &error)
-            }
+            Ok(Err(error)) => self.blame(name, &live, &error),
         };
         self.metrics.calls.with_label_values(&[name, result]).inc();
         self.metrics
@@ -318,7 +340,12 @@ impl Shared {
     }
 
     /// What an error says of the connection.
-    fn blame(&self, live: &Live, error: &RedisError) -> (&'static str, Call<Value>) {
+    fn blame(
+        &self,
+        name: &'static str,
+        live: &Live,
+        error: &RedisError,
+    ) -> (&'static str, Call<Value>) {
         let trouble = match error.kind() {
             ErrorKind::Server(
                 ServerErrorKind::ReadOnly
@@ -326,8 +353,15 @@ impl Shared {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ClusterDown,
             ) => Some(Trouble::Role),
-            // Other answers that are errors, such as that a key is of another type, have a code and no kind.
-            _ if error.code().is_some() => None,
+            // Other answers that are errors have a code.
+            _ if error.code() == Some("WRONGTYPE") => {
+                self.foreign.refused(name, refusals::words(error));
+                None
+            }
+            _ if error.code().is_some() => {
+                self.refusals.say(name, &refusals::words(error));
+                None
+            }
             _ => Some(Trouble::Closed),
         };
         if let Some(trouble) = trouble {
@@ -336,7 +370,7 @@ impl Shared {
         }
         match trouble {
             Some(Trouble::Closed) => ("closed", Err(CallError::Broken(error.to_string()))),
-            _ => ("refused", Err(CallError::Refused(error.to_string()))),
+            _ => ("refused", Err(CallError::Refused(refusals::words(error)))),
         }
     }
 
@@ -344,9 +378,11 @@ impl Shared {
     fn tell(&self) {
         let connected = lock(&self.live).is_some();
         let health = lock(&self.health);
+        let time = Instant::now();
+        let usable = connected && health.is_registered(time) && !self.ended.is_so();
         let now = State {
-            index: connected && health.index(),
-            bus: connected && health.bus(Instant::now()),
+            index: usable && health.index(),
+            bus: usable && health.bus(time),
         };
         self.state.send_if_modified(|state| {
             let was = std::mem::replace(state, now);

@@ -109,6 +109,9 @@ pub enum Wrong {
     /// Its lengths contradict each other.
     #[error("a packet that is cut off or too long")]
     Length,
+    /// The number of its batch is the last one: no link comes to it, and none would come after it.
+    #[error("a packet with a number that no link comes to")]
+    Number,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
@@ -157,6 +160,9 @@ pub fn decode(bytes: &[u8]) -> Result<Packet<'_>, Wrong> {
         seq: number(20)?,
         seen: number(28)?,
     };
+    if header.seq == u64::MAX {
+        return Err(Wrong::Number);
+    }
     let one = || {
         rest.try_into()
             .map(u64::from_be_bytes)
@@ -270,7 +276,7 @@ mod tests {
         (
             any::<[u8; 8]>(),
             any::<[u8; 8]>(),
-            any::<u64>(),
+            0..u64::MAX,
             any::<u64>(),
         )
             .prop_map(|(from, to, seq, seen)| Header {
@@ -279,6 +285,25 @@ mod tests {
                 seq,
                 seen,
             })
+    }
+
+    #[test]
+    fn a_number_after_which_none_can_come_is_refused() {
+        let last = |seq| Header {
+            seq,
+            ..to_all(NodeId([1; 8]))
+        };
+        for seq in [u64::MAX, u64::MAX - 1] {
+            let expected = seq != u64::MAX;
+            let header = last(seq);
+            for bytes in [
+                encode_batch(&header, 0, &[]),
+                encode_keep_alive(&header, 0, false),
+                encode_again(&header, 0),
+            ] {
+                assert_eq!(decode(&bytes).is_ok(), expected, "{bytes:?}");
+            }
+        }
     }
 
     proptest! {

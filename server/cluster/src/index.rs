@@ -106,10 +106,11 @@ impl Index {
             wake: Notify::new(),
             sweep: Notify::new(),
         });
-        let ask = tokio::spawn(ask(Arc::clone(&shared)));
-        let keep = tokio::spawn(keeper::keep(Arc::clone(&shared)));
-        let sweep = tokio::spawn(keeper::sweep(Arc::clone(&shared)));
-        let tasks = [ask, keep, sweep].map(|task| task.abort_handle()).to_vec();
+        let tasks = vec![
+            engine.spawn("ask", ask(Arc::clone(&shared))),
+            engine.spawn("keep", keeper::keep(Arc::clone(&shared))),
+            engine.spawn("sweep", keeper::sweep(Arc::clone(&shared))),
+        ];
         Self {
             shared,
             _tasks: Arc::new(Tasks(tasks)),
@@ -137,15 +138,17 @@ impl Index {
 
     /// Waits no more.
     pub fn withdraw(&self, ticket: TicketId) {
+        let told;
         let size = {
             let mut standing = lock(&self.shared.standing);
-            standing.remove(ticket);
-            standing.left(ticket, Instant::now());
+            told = standing.withdraw(ticket, Instant::now());
             standing.len()
         };
         self.shared.count(size);
-        // Full: a node that finds it in the index is told that it is gone.
-        self.shared.push(Asked::Withdraw(ticket));
+        if told {
+            // Full: a node that finds it in the index is told that it is gone.
+            self.shared.push(Asked::Withdraw(ticket));
+        }
     }
 
     /// Whether searches are answered; else the local pools are to be searched.
@@ -235,9 +238,8 @@ impl Shared {
                     waited: since.elapsed(),
                 }),
                 Asked::Check(ticket) => standing.rests(ticket).then_some(Op::Check(ticket)),
-                // It waits again: its seek takes out what is there.
                 Asked::Withdraw(ticket) => {
-                    (!standing.contains(ticket)).then_some(Op::Withdraw(ticket))
+                    (standing.is_withdrawn(ticket)).then_some(Op::Withdraw(ticket))
                 }
                 Asked::Sweep(cursor) => Some(Op::Sweep {
                     cursor,
@@ -302,7 +304,7 @@ async fn call(shared: &Shared, ops: &[Op]) {
             (Op::Seek { wish, .. }, Answer::Found(found)) => {
                 let size = {
                     let mut standing = lock(&shared.standing);
-                    standing.remove(wish.ticket);
+                    standing.found(wish.ticket, Instant::now());
                     standing.len()
                 };
                 shared.count(size);

@@ -25,7 +25,7 @@ const TOLD: usize = 256;
 /// Nodes under suspicion at once; of others tickets are found, and claims of them fail.
 const SUSPECTS: usize = 256;
 
-/// Between two lines in the log about an engine that refuses.
+/// Between two lines in the log about an answer that is none of ours.
 const LOG: Duration = Duration::from_secs(30);
 
 /// Between two beats because of news: who floods this node with them does not flood the engine.
@@ -102,11 +102,11 @@ impl Members {
         });
         engine.metrics().lives.with_label_values(&["start"]).inc();
         let (tell, changes) = mpsc::channel(CHANGES);
-        let task = tokio::spawn(beat(Arc::clone(&shared), tell));
+        let task = engine.spawn("beat", beat(Arc::clone(&shared), tell));
         (
             Self {
                 shared,
-                _task: Arc::new(Task(task.abort_handle())),
+                _task: Arc::new(Task(task)),
             },
             Changes(changes),
         )
@@ -295,7 +295,7 @@ async fn beat(shared: Arc<Shared>, tell: mpsc::Sender<Change>) {
         beaten = Some(sent);
         let reply = match shared.engine.beat(me, number, &info, rand::random()).await {
             Ok(reply) => reply,
-            Err(error @ (CallError::Refused(_) | CallError::Strange)) => {
+            Err(error @ CallError::Strange) => {
                 // Something else stands there: the prefix is another program's.
                 if said.is_none_or(|said: Instant| said.elapsed() >= LOG) {
                     said = Some(Instant::now());
@@ -303,7 +303,7 @@ async fn beat(shared: Arc<Shared>, tell: mpsc::Sender<Change>) {
                 }
                 continue;
             }
-            // The supervisor says so.
+            // The engine's connection says so.
             Err(_) => continue,
         };
         let outcome = lock(&shared.nodes).answered(sent, Instant::now(), reply);

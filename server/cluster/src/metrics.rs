@@ -29,8 +29,9 @@ pub struct ClusterMetrics {
 }
 
 /// What calls are of: the scripts, and plain commands.
-const CALLS: [&str; 11] = [
-    "seek", "beat", "bury", "room", "keep", "bans", "publish", "forget", "get", "look", "role",
+const CALLS: [&str; 12] = [
+    "seek", "beat", "bury", "room", "keep", "bans", "publish", "probe", "forget", "get", "look",
+    "role",
 ];
 
 /// What becomes of a call.
@@ -101,8 +102,19 @@ impl ClusterMetrics {
                 (
                     "reason",
                     &[
-                        "full", "ended", "packets", "inbox", "changes", "version", "garbage",
-                        "twice", "life", "dead",
+                        "full",
+                        "ended",
+                        "packets",
+                        "inbox",
+                        "changes",
+                        "version",
+                        "garbage",
+                        "twice",
+                        "life",
+                        "dead",
+                        "own",
+                        "links",
+                        "strangers",
                     ],
                 ),
             )?,
@@ -185,7 +197,7 @@ mod tests {
             ("cluster_lives_total", 2),
             ("match_put_back_total", 4),
             ("bus_gaps_total", 2),
-            ("bus_dropped_total", 10),
+            ("bus_dropped_total", 13),
         ] {
             assert_eq!(series(name), count, "{name}");
         }

@@ -201,6 +201,11 @@ pub trait BusLink: Send + Sync {
 pub trait Bus: Send + Sync {
     /// The way to a node's life, the same one as long as both live. `None`: it has died.
     fn link(&self, node: NodeId) -> Option<Arc<dyn BusLink>>;
+
+    /// Whether what is pushed goes out; else it waits.
+    fn is_up(&self) -> bool {
+        true
+    }
 }
 
 /// A node that lives.

@@ -394,7 +394,8 @@ impl Matchmaker {
 
     /// Looks for a partner of a ticket that stands in pools.
     fn search_posted(&self, ticket: &Arc<Ticket>, now: Instant) {
-        if !self.search(ticket, true, now) && !ticket.is_open() {
+        let drains = self.across.as_ref().is_some_and(|across| across.drains());
+        if (drains || !self.search(ticket, true, now)) && !ticket.is_open() {
             self.withdraw(ticket);
         }
     }

@@ -17,8 +17,6 @@ use super::{
     history::{Reason, Recent},
     process,
 };
-#[cfg(feature = "cluster")]
-use crate::cluster::Standing;
 use crate::{
     http::{Reply, reply},
     machine::memory,
@@ -199,7 +197,7 @@ fn nodes(admin: &Admin) -> Markup {
     html! {
         section {
             h2 { "Nodes " span.quiet { (standing.as_str()) } }
-            @if let Standing::Refused(why) = &standing { p { (why) } }
+            @if let Some(why) = standing.why() { p { (why) } }
             table {
                 tbody {
                     @for node in node.nodes().iter().take(TOP) {

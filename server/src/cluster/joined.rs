@@ -96,6 +96,10 @@ impl core::Bus for Node {
         let link = self.joined.get()?.bus.link(from_core(node))?;
         Some(Arc::new(Way(link)))
     }
+
+    fn is_up(&self) -> bool {
+        (self.joined.get()).is_some_and(|joined| joined.engine.state().borrow().bus)
+    }
 }
 
 fn frame_from_core<'a>(frame: &core::Frame<'a>) -> Frame<'a> {

@@ -2,7 +2,7 @@
 //! written to the engine; nodes with the file write only which key it is.
 
 use subtle::ConstantTimeEq;
-use voicematch_cluster::Engine;
+use voicematch_cluster::{CallError, Engine};
 use voicematch_core::room::ticket::{RoomKey, RoomKeys};
 
 use crate::room_key::Source;
@@ -21,6 +21,8 @@ const ID_LABEL: &[u8] = b"voicematch room key id 1";
 pub(super) enum Disagreement {
     /// The engine did not answer.
     Engine,
+    /// The engine answered, and did not do it: why.
+    Refused(String),
     /// The nodes have been given different keys; what to do about it.
     Other(String),
 }
@@ -37,7 +39,10 @@ pub(super) async fn agree(
         Source::StateDir | Source::Memory => [&[SECRET][..], own.secret()].concat(),
     };
     let theirs = engine.keep_first(PLACE.0, PLACE.1, &mine, None).await;
-    let theirs = theirs.map_err(|_| Disagreement::Engine)?;
+    let theirs = theirs.map_err(|error| match error {
+        CallError::Refused(why) => Disagreement::Refused(why),
+        _ => Disagreement::Engine,
+    })?;
     let is_same = bool::from(theirs.ct_eq(&mine));
     match (source, theirs.split_first()) {
         _ if is_same => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -31,8 +32,14 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long the engine may take for the last word of this node.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Between two attempts of a node that the engine refuses.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Between two attempts of a node that was refused: the others may change.
 const REFUSED: Duration = Duration::from_secs(10);
+
+/// What is said of a part that has ended by itself.
+const BROKEN: &str = "a fault of this program has cut this server off from the others; it drains and ends, and is to be started again";
 
 /// The node and its thread.
 pub struct Running {
@@ -40,7 +47,16 @@ pub struct Running {
     pub node: Arc<Node>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
-    refused: watch::Receiver<Option<String>>,
+    alone: watch::Receiver<Option<Alone>>,
+}
+
+/// Why this node is without the others for good.
+#[derive(Clone)]
+pub(super) enum Alone {
+    /// It may not join them.
+    Refused(String),
+    /// A fault of this program has ended a part of it.
+    Broken,
 }
 
 impl Running {
@@ -58,7 +74,7 @@ impl Running {
             .enable_all()
             .build()?;
         let (stop, stopped) = oneshot::channel();
-        let (refuse, refused) = watch::channel(None);
+        let (refuse, alone) = watch::channel(None);
         let part = Part {
             node: node.clone(),
             context: Arc::downgrade(context),
@@ -68,33 +84,30 @@ impl Running {
             refuse,
         };
         let run = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = part.run() => {}
-                    () = homes::answer(&part.node, &part.context) => {}
-                    // A dropped sender means stop too.
-                    _ = stopped => {}
-                }
-                if let Some(joined) = part.node.joined.get() {
-                    // Else the others see it in a few seconds.
-                    let _ = timeout(LAST_WORD, joined.members.leave()).await;
-                }
-            });
+            let work = AssertUnwindSafe(|| runtime.block_on(part.work(stopped)));
+            // A panic is in the log already.
+            if !catch_unwind(work).unwrap_or(false) {
+                part.break_off();
+            }
+            runtime.block_on(part.leave());
         };
         let thread = thread::Builder::new().name("cluster".into()).spawn(run)?;
         Ok(Self {
             node,
             stop,
             thread,
-            refused,
+            alone,
         })
     }
 
-    /// Ready when this node may not join the others and is nothing without them: why.
+    /// Ready when this process is to end: why. This node may not join the others and is nothing without them; or it is broken. Then
+    /// the next process is well, and joins them: a node that went on would be alone for ever.
     pub async fn refused(&mut self) -> String {
-        while self.node.config.required && self.refused.changed().await.is_ok() {
-            if let Some(why) = self.refused.borrow_and_update().clone() {
-                return why;
+        while self.alone.changed().await.is_ok() {
+            match self.alone.borrow_and_update().clone() {
+                Some(Alone::Refused(why)) if self.node.config.required => return why,
+                Some(Alone::Broken) => return BROKEN.to_owned(),
+                Some(Alone::Refused(_)) | None => {}
             }
         }
         pending().await
@@ -103,7 +116,7 @@ impl Running {
     /// Tells the others that this node is no more.
     pub async fn leave(self) {
         let _ = self.stop.send(());
-        // It takes as long as `LAST_WORD` at most; a panic is in the log already.
+        // It takes as long as `LAST_WORD` at most.
         let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
     }
 }
@@ -115,10 +128,42 @@ pub(super) struct Part {
     pub(super) bans: Arc<Bans>,
     keys: Arc<RoomKeys>,
     key_source: room_key::Source,
-    refuse: watch::Sender<Option<String>>,
+    refuse: watch::Sender<Option<Alone>>,
 }
 
 impl Part {
+    /// Until it is stopped: true. False: a part has ended by itself.
+    async fn work(&self, stopped: oneshot::Receiver<()>) -> bool {
+        tokio::select! {
+            () = self.run() => false,
+            () = homes::answer(&self.node, &self.context) => false,
+            // A dropped sender means stop too.
+            _ = stopped => true,
+        }
+    }
+
+    /// This node hears the others no more: its users are matched here, and its rooms with them end, until the process has drained.
+    fn break_off(&self) {
+        tracing::error!("--cluster: {BROKEN}");
+        if let Some(engine) = self.node.engine.get() {
+            engine.end();
+        }
+        self.refuse.send_replace(Some(Alone::Broken));
+        if let Some(context) = self.context.upgrade() {
+            let now = Instant::now();
+            context.matchmaker.index_down(now);
+            context.matchmaker.bus_lost(now);
+            context.named_rooms.bus_lost(now);
+        }
+    }
+
+    async fn leave(&self) {
+        if let Some(joined) = self.node.joined.get() {
+            // Else the others see it in a few seconds.
+            let _ = timeout(LAST_WORD, joined.members.leave()).await;
+        }
+    }
+
     async fn run(&self) {
         let (config, first) = (&self.node.config, self.node.first);
         let (engine, inbox) =
@@ -127,6 +172,7 @@ impl Part {
         tokio::select! {
             () = self.join(&engine, inbox) => {}
             () = foreign::refuse(&engine, &self.node, &self.refuse) => {}
+            () = engine.ended() => {}
         }
     }
 
@@ -191,10 +237,11 @@ impl Part {
 
     /// Does not return before the nodes have one key.
     async fn agree(&self, engine: &Engine) {
-        let mut state = engine.state();
         loop {
-            if state.wait_for(|state| state.index).await.is_err() {
-                return pending().await;
+            // Not whether it can be used: a refusal makes that false, and nothing but this would find out that it is over.
+            if !engine.is_connected() {
+                sleep(TICK).await;
+                continue;
             }
             match key::agree(engine, &self.keys, self.key_source).await {
                 Ok(()) => {
@@ -203,10 +250,14 @@ impl Part {
                 }
                 // The engine has gone again; the supervisor says so.
                 Err(key::Disagreement::Engine) => sleep(TICK).await,
+                Err(key::Disagreement::Refused(why)) => {
+                    engine.cannot_register(why);
+                    sleep(AGAIN).await;
+                }
                 Err(key::Disagreement::Other(why)) => {
                     tracing::error!("--cluster: this node cannot join the others: {why}");
                     self.node.refuse(Some(why.clone()));
-                    self.refuse.send_replace(Some(why));
+                    self.refuse.send_replace(Some(Alone::Refused(why)));
                     sleep(REFUSED).await;
                 }
             }

@@ -38,8 +38,8 @@ pub enum ServerError {
     /// Nor can the certificate.
     #[error("{0}")]
     Certificate(String),
-    /// The other nodes cannot be joined, and this one is nothing without them.
-    #[error("--cluster-required: {0}")]
+    /// The other nodes cannot be joined, and this one is nothing without them; or a fault has cut it off from them.
+    #[error("--cluster: {0}")]
     Cluster(String),
     /// Transcription or surveys cannot begin.
     #[error("{0}")]

@@ -4,12 +4,22 @@ use std::{
     fs,
     net::TcpListener,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{TestServer, eventually, network::Proxy, processes};
+
+/// Partners of a node's users are told of its death within this time.
+pub(crate) const DEATH: Duration = Duration::from_secs(5);
+
+/// While the engine is away a node matches its own users within this time.
+pub(crate) const LOCAL: Duration = Duration::from_secs(1);
+
+/// When the engine is back all nodes have joined each other within this time.
+pub(crate) const REJOINED: Duration = Duration::from_secs(3);
 
 /// Ended when it is dropped.
 pub(crate) struct Engine {

@@ -20,7 +20,19 @@ pub(super) async fn receive(shared: Arc<Shared>, mut inbox: Inbox, mut deliver: 
     let mut beats = shared.members.beats();
     let mut deaths = shared.members.deaths();
     loop {
-        // Cut off, this node may have been buried: what came waits until the engine has answered.
+        let message = tokio::select! {
+            message = inbox.take() => match message {
+                Some(message) => Some(message),
+                None => return,
+            },
+            _ = ticks.tick() => None,
+            Ok(()) = beats.changed() => {
+                shared.bury();
+                continue;
+            }
+        };
+        // Cut off, or frozen while it waited for the message, this node may have been buried: what came waits until the engine has
+        // answered. What comes meanwhile is in the inbox, which is bounded.
         while !shared.members.lease() {
             if beats.changed().await.is_err() {
                 return;
@@ -31,13 +43,9 @@ pub(super) async fn receive(shared: Arc<Shared>, mut inbox: Inbox, mut deliver: 
             deaths.mark_unchanged();
             shared.bury();
         }
-        tokio::select! {
-            message = inbox.take() => match message {
-                Some(message) => take(&shared, message, &mut deliver),
-                None => return,
-            },
-            _ = ticks.tick() => look(&shared, &mut deliver),
-            Ok(()) = beats.changed() => shared.bury(),
+        match message {
+            Some(message) => take(&shared, message, &mut deliver),
+            None => look(&shared, &mut deliver),
         }
     }
 }
@@ -50,7 +58,7 @@ fn take(shared: &Shared, message: Message, deliver: &mut Deliver) {
             return shared.dropped("version");
         }
         Err(Wrong::Kind(_)) => return shared.engine.metrics().unknown_frames.inc(),
-        Err(Wrong::Length) => return shared.dropped("garbage"),
+        Err(Wrong::Length | Wrong::Number) => return shared.dropped("garbage"),
     };
     match packet {
         // The truth is in the engine.

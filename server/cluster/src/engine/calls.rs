@@ -1,10 +1,10 @@
 //! The scripts as typed calls.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::{Call, CallError, Engine};
+use super::{Call, CallError, Engine, lock};
 use crate::id::NodeId;
 use crate::scripts::{Answer, BeatReply, Op, Script, bytes, op_args, read_answer, read_beat};
 
@@ -69,10 +69,20 @@ impl Engine {
     ) -> Call<BeatReply> {
         let number = number.to_string();
         let args: [&[u8]; 4] = [&me.0, number.as_bytes(), info.as_bytes(), &fresh];
+        let sent = Instant::now();
         let answer = self
             .script(Script::Beat, &[&self.scripts().nodes], &args)
-            .await?;
-        read_beat(answer).ok_or(CallError::Strange)
+            .await;
+        match &answer {
+            Ok(_) => {
+                lock(&self.shared.health).registered(sent);
+                self.shared.tell();
+            }
+            Err(CallError::Refused(why)) => self.cannot_register(why.clone()),
+            // Time tells.
+            Err(_) => {}
+        }
+        read_beat(answer?).ok_or(CallError::Strange)
     }
 
     /// Declares a node dead, if nothing has changed since `value` and `generation` were read. An empty `value`: it had no

@@ -12,7 +12,7 @@ use redis::{
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Message, Shared, Trouble, address, lock};
+use super::{Message, Shared, Trouble, address, lock, refusals};
 use crate::frames;
 use crate::id::NodeId;
 use crate::settings::{SettingsError, Topology};
@@ -82,7 +82,7 @@ pub(super) struct Session {
 pub(super) enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("{0}")]
+    #[error("{}", refusals::words(.0))]
     Redis(#[from] RedisError),
     #[error("{0} was not answered in time")]
     Silent(&'static str),

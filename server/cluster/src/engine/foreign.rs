@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use redis::RedisError;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -30,11 +29,8 @@ impl Watch {
         }
     }
 
-    pub(super) fn refused(&self, call: &'static str, error: &RedisError) {
-        if error.code() != Some("WRONGTYPE") {
-            return;
-        }
-        let error = error.to_string();
+    /// A key is of another type.
+    pub(super) fn refused(&self, call: &'static str, error: String) {
         let mut said = lock(&self.said);
         if said.is_none_or(|said| said.elapsed() >= LOG) {
             *said = Some(Instant::now());

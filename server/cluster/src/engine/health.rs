@@ -11,12 +11,30 @@ const QUICK_ANSWERS: u8 = 3;
 /// The bus is down when nothing that was published has come back for this long.
 const BUS_SILENT: Duration = Duration::from_secs(2);
 
+/// Without a good beat for this long the node is not registered. One beat longer than the lease of 2.5 s: the beats of a slow engine
+/// come late, and it does no harm to say so a little later.
+const UNREGISTERED: Duration = Duration::from_secs(3);
+
 /// What calls and probes say of the engine.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     index: bool,
     quick: u8,
     heard: Option<Instant>,
+    registered: Registered,
+}
+
+/// Whether the others can know that this node lives. Without that nothing of what they say is handled, however quick the
+/// engine's answers are.
+#[derive(Debug, Default)]
+enum Registered {
+    /// It has not tried, since there is a connection.
+    #[default]
+    NotYet,
+    /// The last good beat was sent then.
+    At(Instant),
+    /// The engine refuses, for this reason.
+    Refused(String),
 }
 
 impl Health {
@@ -40,6 +58,31 @@ impl Health {
     /// A probe came back.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = Some(now);
+    }
+
+    /// A beat that was sent then was good.
+    pub(super) fn registered(&mut self, sent: Instant) {
+        self.registered = Registered::At(sent);
+    }
+
+    /// The engine answers, and does not let this node register.
+    pub(super) fn refused(&mut self, why: String) {
+        self.registered = Registered::Refused(why);
+    }
+
+    pub(super) fn why_refused(&self) -> Option<&str> {
+        match &self.registered {
+            Registered::Refused(why) => Some(why),
+            Registered::NotYet | Registered::At(_) => None,
+        }
+    }
+
+    pub(super) fn is_registered(&self, now: Instant) -> bool {
+        match self.registered {
+            Registered::NotYet => true,
+            Registered::At(sent) => now.saturating_duration_since(sent) < UNREGISTERED,
+            Registered::Refused(_) => false,
+        }
     }
 
     /// The connection is gone.
@@ -79,6 +122,28 @@ mod tests {
         (0..3).for_each(|_| health.answered(quick, most));
         health.failed();
         assert!(!health.index());
+    }
+
+    #[test]
+    fn a_node_that_cannot_register_can_use_nothing() {
+        let mut health = Health::default();
+        let now = Instant::now();
+        assert!(health.is_registered(now), "it has not tried");
+        health.registered(now);
+        let last = now + UNREGISTERED - Duration::from_millis(1);
+        assert!(health.is_registered(last));
+        assert!(
+            !health.is_registered(now + UNREGISTERED),
+            "beats are missing"
+        );
+        health.refused("full".to_owned());
+        assert!(!health.is_registered(now));
+        assert_eq!(health.why_refused(), Some("full"));
+        health.registered(now);
+        assert!(health.is_registered(now) && health.why_refused().is_none());
+        health.refused("full".to_owned());
+        health.lost();
+        assert!(health.is_registered(now), "another connection");
     }
 
     #[test]

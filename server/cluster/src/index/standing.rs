@@ -35,6 +35,8 @@ struct Ticket {
     check: Instant,
     unsure: bool,
     posted: Option<Instant>,
+    /// A call may have posted it: it has been asked for, or a withdrawal of it was left out.
+    may_stand: bool,
 }
 
 /// Wishes by ticket, and by when to look at them.
@@ -51,10 +53,6 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) fn len(&self) -> usize {
         self.tickets.len()
-    }
-
-    pub(super) fn contains(&self, id: TicketId) -> bool {
-        self.tickets.contains_key(&id)
     }
 
     pub(super) fn insert(&mut self, wish: Wish, since: Instant) {
@@ -74,18 +72,47 @@ impl Standing {
                 check,
                 unsure: false,
                 posted: None,
+                may_stand: false,
             },
         );
     }
 
-    pub(super) fn remove(&mut self, id: TicketId) {
-        if let Some(ticket) = self.tickets.remove(&id) {
-            self.due.remove(&(ticket.check, id));
+    fn remove(&mut self, id: TicketId) -> Option<Ticket> {
+        let ticket = self.tickets.remove(&id)?;
+        self.due.remove(&(ticket.check, id));
+        Some(ticket)
+    }
+
+    /// It waits no more. Whether the engine is to be told: of one that no call has posted it knows nothing.
+    pub(super) fn withdraw(&mut self, id: TicketId, now: Instant) -> bool {
+        let told = self.remove(id).is_some_and(|ticket| ticket.may_stand);
+        if told {
+            self.left(id, now);
+        }
+        told
+    }
+
+    /// The engine has found somebody for it, and has taken it out.
+    pub(super) fn found(&mut self, id: TicketId, now: Instant) {
+        let was_posted = self
+            .remove(id)
+            .is_some_and(|ticket| ticket.posted.is_some());
+        if was_posted {
+            self.left(id, now);
         }
     }
 
-    /// It waits no more, and no state of the engine may say so.
-    pub(super) fn left(&mut self, id: TicketId, now: Instant) {
+    /// Whether a withdrawal that waited for its turn is still wanted. If it waits again its seek takes out what is there.
+    pub(super) fn is_withdrawn(&mut self, id: TicketId) -> bool {
+        let again = self.tickets.get_mut(&id);
+        again.is_none_or(|ticket| {
+            ticket.may_stand = true;
+            false
+        })
+    }
+
+    /// No state of the engine may say that it waits.
+    fn left(&mut self, id: TicketId, now: Instant) {
         let old = |at: Instant| now.saturating_duration_since(at) >= GONE;
         while self.gone.len() >= MOST_GONE || self.gone.front().is_some_and(|(_, at)| old(*at)) {
             self.gone.pop_front();
@@ -122,6 +149,7 @@ impl Standing {
             return None;
         }
         ticket.look = Look::Asked { again: false };
+        ticket.may_stand = true;
         Some((ticket.wish.clone(), ticket.since))
     }
 
@@ -247,6 +275,35 @@ mod tests {
             standing.remove(wish(number).ticket);
         }
         assert!(standing.tickets.is_empty() && standing.due.is_empty());
+    }
+
+    #[test]
+    fn only_who_may_stand_there_is_withdrawn() {
+        let mut standing = Standing::default();
+        let (now, id) = (Instant::now(), wish(1).ticket);
+        assert!(!standing.withdraw(id, now), "it does not wait");
+        standing.insert(wish(1), now);
+        standing.look(id);
+        assert!(!standing.withdraw(id, now), "it was never asked for");
+        standing.insert(wish(1), now);
+        assert!(standing.look(id) && standing.ask(id).is_some());
+        assert!(standing.withdraw(id, now), "it is asked for");
+        // It waits again before that was its turn, and leaves again.
+        standing.insert(wish(1), now);
+        assert!(!standing.is_withdrawn(id));
+        assert!(standing.withdraw(id, now) && standing.is_withdrawn(id));
+        // Somebody was found, at once or after it had stood there for a while.
+        for posted in [false, true] {
+            standing.withdraw_again(now + GONE);
+            standing.insert(wish(1), now);
+            assert!(standing.look(id) && standing.ask(id).is_some());
+            if posted {
+                standing.posted(id, now);
+            }
+            standing.found(id, now);
+            assert!(!standing.withdraw(id, now));
+            assert_eq!(standing.withdraw_again(now).len(), usize::from(posted));
+        }
     }
 
     #[test]

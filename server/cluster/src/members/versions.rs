@@ -80,15 +80,15 @@ impl Members {
         self.shared.versions.heard(version);
     }
 
-    /// Whose tickets are not to be found: suspects, and nodes of another bus.
+    /// Whose tickets are not to be found: suspects, nodes that send their users away, and nodes of another bus.
     pub(crate) fn passed_over(&self) -> Vec<NodeId> {
         let mut passed = self.suspects();
         let nodes = lock(&self.shared.nodes);
         let others = nodes
             .others()
             .filter_map(|(node, info)| Some((node, info?)));
-        let foreign = others.filter(|(_, info)| !info.is_of_this_bus());
-        passed.extend(foreign.map(|(node, _)| node).take(SUSPECTS));
+        let avoided = others.filter(|(_, info)| info.draining || !info.is_of_this_bus());
+        passed.extend(avoided.map(|(node, _)| node).take(SUSPECTS));
         passed
     }
 }

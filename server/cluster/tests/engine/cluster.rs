@@ -23,6 +23,10 @@ pub(crate) enum Came {
     Bans,
 }
 
+/// What makes a node's own function panic: the body of a frame, and the user of a search.
+pub(crate) const PANIC: &[u8] = b"panic";
+pub(crate) const PANICS: u8 = 255;
+
 /// A node without users.
 pub(crate) struct Node {
     pub(crate) engine: Engine,
@@ -47,7 +51,8 @@ impl Node {
         let (sought, came) = <(Arc<Mutex<HashMap<_, Vec<_>>>>, Arc<Mutex<Vec<Came>>>)>::default();
         let told = {
             let sought = Arc::clone(&sought);
-            Box::new(move |ticket, what| {
+            Box::new(move |ticket: TicketId, what| {
+                assert_ne!(ticket.session(), [PANICS; 8], "the test wants it");
                 sought
                     .lock()
                     .expect("a map")
@@ -60,6 +65,9 @@ impl Node {
         let deliver = {
             let came = Arc::clone(&came);
             Box::new(move |delivery: Delivery<'_>| {
+                if let Delivery::Frame(_, frame) = &delivery {
+                    assert_ne!(frame.body, PANIC, "the test wants it");
+                }
                 came.lock().expect("a list").push(match delivery {
                     Delivery::Frame(node, frame) => {
                         Came::Frame(node, frame.room, frame.body.to_vec())

@@ -1,12 +1,14 @@
 //! Nodes that come, go, freeze and return.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::runtime::{Builder, Runtime};
 use voicematch_cluster::nodes::Change;
-use voicematch_cluster::{Sought, TicketId};
+use voicematch_cluster::{Settings, Sought, State, TicketId};
 
-use crate::cluster::Node;
+use crate::cluster::{Node, PANIC, PANICS, frame};
 use crate::proxy::{Network, Proxy};
 use crate::server::{Server, settings_at};
 use crate::support::{PATIENCE, eventually};
@@ -23,6 +25,46 @@ async fn changes_to(node: &mut Node, wanted: &Change) {
     tokio::time::timeout(PATIENCE, until)
         .await
         .unwrap_or_else(|_| panic!("never {wanted:?}"));
+}
+
+/// A thread of a node's own, on which all of it stands still.
+struct Thread(Option<Runtime>);
+
+impl Thread {
+    fn new() -> Self {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        Self(Some(runtime.expect("a thread")))
+    }
+
+    fn node(&self, settings: Settings, number: u8) -> Node {
+        let _here = self.0.as_ref().map(Runtime::enter);
+        Node::new(settings, number)
+    }
+
+    /// From when this is ready until the sender is dropped.
+    async fn freeze(&self) -> mpsc::Sender<()> {
+        let (thaw, frozen) = mpsc::channel();
+        let (tell, freezes) = tokio::sync::oneshot::channel();
+        let stand_still = async move {
+            let _ = tell.send(());
+            // Its error is what it waits for.
+            let _ = frozen.recv();
+        };
+        self.0.as_ref().expect("a thread").spawn(stand_still);
+        freezes.await.expect("it freezes");
+        thaw
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How often.
@@ -82,7 +124,7 @@ async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
     assert_eq!(b.me(), old.next_life());
     a.knows(1).await;
     eventually("the old link has ended", async || {
-        link.push(&crate::cluster::frame(1, b"")).is_err()
+        link.push(&frame(1, b"")).is_err()
     })
     .await;
     // Who waited there is put back, and found as the new life's.
@@ -91,9 +133,53 @@ async fn a_node_cut_off_from_the_engine_returns_as_another_life() {
     assert_eq!(a.found(seeker).await, (ticket, old.next_life()));
     // Messages go between the new lives.
     let link = a.link(&b);
-    link.push(&crate::cluster::frame(5, b"hello"))
-        .expect("taken");
+    link.push(&frame(5, b"hello")).expect("taken");
     eventually("it comes", async || b.frames(a.me()) == [5]).await;
+}
+
+/// What was said to it while it stood still is for a life that has ended, although it does not know that when it wakes.
+#[tokio::test]
+async fn a_node_that_was_frozen_asks_first_whether_it_lives() {
+    let server = Server::start().await;
+    let a = Node::new(server.settings(), 1);
+    let thread = Thread::new();
+    let b = thread.node(server.settings(), 2);
+    a.knows(1).await;
+    b.knows(1).await;
+    let (old, link) = (b.me(), a.link(&b));
+    link.push(&frame(1, b"x")).expect("taken");
+    eventually("it comes", async || b.frames(a.me()) == [1]).await;
+    let thaw = thread.freeze().await;
+    link.push(&frame(2, b"x")).expect("taken");
+    eventually("it is dead", async || a.members.is_dead(old)).await;
+    drop(thaw);
+    eventually("it has a new life", async || b.me() != old).await;
+    eventually("what came is of the old one", async || {
+        b.count("bus_dropped_total", "life") >= 1.0
+    })
+    .await;
+    assert_eq!(b.frames(a.me()), [1]);
+}
+
+/// It would be deaf, and say that it is well.
+#[tokio::test]
+async fn a_node_of_which_a_task_has_ended_is_down() {
+    let server = Server::start().await;
+    let [a, b] = Node::some(&server.settings()).await;
+    let [c, _d] = [3, 4].map(|number| Node::new(server.settings(), number));
+    c.knows(3).await;
+    a.link(&b).push(&frame(1, PANIC)).expect("taken");
+    c.seek(PANICS, &[], Duration::ZERO);
+    for broken in [&b, &c] {
+        let ended = tokio::time::timeout(PATIENCE, broken.engine.ended()).await;
+        ended.expect("it has ended");
+        // It stays so, whatever the engine answers.
+        broken.beats(3).await;
+        assert_eq!(*broken.engine.state().borrow(), State::default());
+        assert!(!broken.index.is_up());
+        assert_eq!(broken.count("cluster_state", "bus"), 0.0);
+    }
+    assert!(a.index.is_up() && a.engine.state().borrow().bus);
 }
 
 #[tokio::test]

@@ -39,7 +39,10 @@ async fn a_link_takes_so_much_and_not_more() {
     let [a, b] = Node::some(&server.settings()).await;
     let link = a.link(&b);
     server.kill();
-    eventually("down", async || !a.engine.state().borrow().bus).await;
+    eventually("down", async || {
+        !a.engine.state().borrow().bus && !b.engine.state().borrow().bus
+    })
+    .await;
     let body = vec![0; 1_000];
     let mut taken = 0;
     while link.push(&frame(taken + 1, &body)).is_ok() {
@@ -62,7 +65,7 @@ async fn a_link_takes_so_much_and_not_more() {
     let count = (0..)
         .take_while(|_| small.push(&frame(1, b"")).is_ok())
         .count();
-    assert!(count == 4_096 || small.push(&frame(1, &[])).is_err());
+    assert_eq!(count, 4_096);
     server.run().await;
     eventually("what was taken comes", async || {
         b.frames(a.me()).len() as u64 == taken + 1 + forwards as u64
@@ -138,7 +141,15 @@ async fn a_hole_in_the_receivers_network_is_mended_or_told() {
     })
     .await;
     let mut frames = b.frames(a.me());
-    frames.dedup();
+    // It is sent until it is there, or there is nobody to send it to; one of them may be lost, too.
+    let last = frames.iter().position(|number| *number == 21);
+    if let Some(last) = last {
+        let again = frames.split_off(last + 1);
+        assert!(
+            again.iter().all(|number| [0, 21].contains(number)),
+            "{again:?}"
+        );
+    }
     let honest = frames
         .windows(2)
         .all(|pair| pair[1] == pair[0] + 1 || pair.contains(&0));

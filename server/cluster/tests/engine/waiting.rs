@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 use rustix::process::Signal;
-use voicematch_cluster::Sought;
+use voicematch_cluster::{Sought, State, TicketId, Wish};
 
 use crate::cluster::Node;
 use crate::server::Server;
@@ -97,6 +97,33 @@ async fn an_outage_is_told_and_all_are_posted_again() {
     assert_eq!(b.found(seeks).await.0, ticket, "at its old place");
 }
 
+/// As users do who are matched here meanwhile: of them the engine has never heard.
+#[tokio::test]
+async fn who_came_and_went_during_an_outage_costs_nothing_afterwards() {
+    let mut server = Server::start().await;
+    let [a] = Node::some(&server.settings()).await;
+    let posted = a.seek(1, &[], Duration::from_secs(60));
+    a.posted(posted).await;
+    server.kill();
+    eventually("it is down", async || !a.index.is_up()).await;
+    a.index.withdraw(posted);
+    for number in 0..1_000 {
+        let ticket = TicketId::new([2; 8], number);
+        let wish = Wish::new(ticket, [2; 8], &[], &[[3; 17]]).expect("a wish");
+        a.index.seek(wish, Duration::ZERO, false);
+        a.index.withdraw(ticket);
+    }
+    let calls = || a.count("cluster_calls_total", "seek");
+    let before = calls();
+    server.run().await;
+    let last = a.seek(3, &[], Duration::ZERO);
+    a.posted(last).await;
+    a.beats(2).await;
+    let calls = calls() - before;
+    assert!(calls <= 8.0, "{calls} calls");
+    assert_eq!(records(&server).await, 1);
+}
+
 #[tokio::test]
 async fn a_call_without_an_answer_loses_nobody() {
     let server = Server::start().await;
@@ -131,6 +158,24 @@ async fn what_the_dead_have_left_is_swept() {
     assert_eq!(records(&server).await, 101);
     drop(b);
     eventually("only mine is left", async || records(&server).await == 1).await;
+}
+
+#[tokio::test]
+async fn nobody_of_a_draining_node_is_found() {
+    let server = Server::start().await;
+    let [a, b] = Node::some(&server.patient()).await;
+    let theirs = b.seek(1, &[], Duration::ZERO);
+    b.posted(theirs).await;
+    b.members.drain();
+    eventually("it is known", async || {
+        let others = a.members.others();
+        others[0].1.as_ref().is_some_and(|info| info.draining)
+    })
+    .await;
+    let mine = a.seek(2, &[], Duration::ZERO);
+    a.posted(mine).await;
+    // Who waits there is still seen by the others.
+    assert_eq!(records(&server).await, 2);
 }
 
 #[tokio::test]
@@ -239,10 +284,10 @@ async fn the_index_is_up_only_after_a_good_beat() {
     server.ask("SET {vm:m}:1:n another").await.expect("set");
     let a = Node::new(server.settings(), 1);
     eventually("beats are refused", async || {
-        a.engine.state().borrow().index && a.count("cluster_calls_total", "refused") >= 2.0
+        a.count("cluster_calls_total", "refused") >= 2.0
     })
     .await;
-    assert!(!a.index.is_up());
+    assert!(!a.index.is_up() && *a.engine.state().borrow() == State::default());
     server.ask("DEL {vm:m}:1:n").await.expect("deleted");
     a.knows(0).await;
     assert!(a.index.is_up());

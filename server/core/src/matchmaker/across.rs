@@ -11,7 +11,10 @@ mod moved;
 mod rejoin;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -51,6 +54,8 @@ pub(super) struct Across {
     /// Those who wait for their former partner.
     pub(super) pending: Arc<PendingRooms>,
     started: Instant,
+    /// Users are sent away: who met one of them now would lose them at once.
+    drains: AtomicBool,
 }
 
 #[derive(Default)]
@@ -69,11 +74,16 @@ impl Across {
             judge: Mutex::default(),
             pending,
             started,
+            drains: AtomicBool::new(false),
         }
     }
 
     pub(super) fn index(&self) -> &dyn Index {
         &*self.cluster.index
+    }
+
+    pub(super) fn drains(&self) -> bool {
+        self.drains.load(Ordering::Relaxed)
     }
 
     pub(super) fn posted(&self, ticket: &Arc<Ticket>) {
@@ -206,6 +216,16 @@ impl Matchmaker {
         }
     }
 
+    /// Nobody who waits here is matched any more, with anybody: they are about to be sent to another node, where they go on
+    /// waiting.
+    pub fn drain(&self) {
+        let Some(across) = &self.across else { return };
+        across.drains.store(true, Ordering::Relaxed);
+        for ticket in self.all_waiting() {
+            across.index().withdraw(ticket.id());
+        }
+    }
+
     fn all_waiting(&self) -> Vec<Arc<Ticket>> {
         let Some(across) = &self.across else {
             return Vec::new();
@@ -275,7 +295,7 @@ impl Matchmaker {
         let Some(across) = &self.across else {
             return self.search_posted(ticket, now);
         };
-        if ticket.is_waiting() {
+        if ticket.is_waiting() && !across.drains() {
             let waited = now.saturating_duration_since(ticket.since);
             let seeker = ticket.seeker(&self.shared, now);
             across.index().seek(seeker, waited, true);

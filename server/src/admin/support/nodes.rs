@@ -7,15 +7,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Admin, Answered, Guarded, ok};
-use crate::cluster::{NodeView, Standing};
+use crate::cluster::NodeView;
 
 /// The nodes that are one service
 #[derive(Serialize, ToSchema)]
 pub(super) struct Nodes {
-    /// Whether this one is with the others: `up`, `down` (the engine is away), `refused`, or `alone` (there is no --cluster)
+    /// Whether this one is with the others: `up`, `down` (the engine is away, or refuses to write), `refused`, or `alone` (there is no --cluster)
     #[schema(example = "up")]
     state: &'static str,
-    /// Why it was refused, and what to do
+    /// Why the engine, or this node, was refused
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// Other versions of the bus that are spoken under the same prefix: nothing can be done together with these nodes
@@ -44,9 +44,6 @@ pub(super) async fn show_nodes(State(admin): State<Arc<Admin>>) -> Answered<Node
         state: standing.as_str(),
         other_versions_of_the_bus: node.other_versions(),
         nodes: node.nodes(),
-        reason: match standing {
-            Standing::Refused(why) => Some(why),
-            Standing::Up | Standing::Down => None,
-        },
+        reason: standing.why().map(str::to_owned),
     })
 }

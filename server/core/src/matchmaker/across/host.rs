@@ -186,7 +186,7 @@ impl Host for Here<'_> {
 
     fn pair(&mut self, mine: TicketId, theirs: TicketId) -> bool {
         let [mine, theirs] = [mine, theirs].map(|id| self.across.ticket(id));
-        let both = mine.zip(theirs);
+        let both = mine.zip(theirs).filter(|_| !self.across.drains());
         both.is_some_and(|(mine, theirs)| {
             self.matchmaker
                 .pair_found(&mine, &theirs, self.kind, self.now)
@@ -214,7 +214,7 @@ impl Host for Here<'_> {
 
     fn offer(&mut self, mine: TicketId) -> bool {
         let ticket = self.across.ticket(mine);
-        ticket.is_some_and(|ticket| ticket.claim.offer())
+        !self.across.drains() && ticket.is_some_and(|ticket| ticket.claim.offer())
     }
 
     fn reopen(&mut self, mine: TicketId) {
@@ -252,7 +252,8 @@ impl Host for Here<'_> {
         who: &Who,
         to: TicketId,
     ) -> Result<(), Refusal> {
-        let ticket = self.across.ticket(to).ok_or(Refusal::Gone)?;
+        let ticket = self.across.ticket(to).filter(|_| !self.across.drains());
+        let ticket = ticket.ok_or(Refusal::Gone)?;
         let interests = ticket.wish.shared_words(&who.about.interests);
         let about = self.about(&ticket, who.about.kind(), interests);
         let body = serde_json::to_vec(&about).unwrap_or_default();

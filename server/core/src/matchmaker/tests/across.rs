@@ -377,6 +377,35 @@ fn while_the_index_is_down_each_node_matches_its_own() {
     assert_eq!(users[0].heard.messages().len(), heard + 1);
 }
 
+/// Users 0 and 2 are of one node, user 1 of the other.
+#[test]
+fn a_node_that_drains_gives_nobody_away() {
+    let mut world = World::new(0);
+    let mut users = world.users();
+    world.play(&mut users, &Step::Find(0, 0));
+    world.settle();
+    // The proposal is on its way when the drain begins.
+    world.play(&mut users, &Step::Find(1, 0));
+    while world.ask() {}
+    world.nodes[0].0.drain();
+    world.settle();
+    world.put_right();
+    world.settle();
+    assert_eq!(users[1].member.place(), Place::Waiting);
+    // Nor to its own users, whether the index is up or not.
+    world.play(&mut users, &Step::Find(2, 0));
+    world.settle();
+    world.lock().is_down = true;
+    let now = world.now();
+    world.nodes[0].0.index_down(now);
+    for user in [0, 2] {
+        assert_eq!(users[user].member.place(), Place::Waiting);
+        assert!(users[user].heard.messages().is_empty());
+        world.play(&mut users, &Step::Cancel(user));
+    }
+    assert_eq!(world.nodes[0].0.pool_count(), 0);
+}
+
 /// The block is written down while the one whom it is about is asked: the match is not completed.
 #[test]
 fn who_blocks_the_partner_who_is_asked_is_not_with_them() {

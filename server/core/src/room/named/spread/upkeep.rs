@@ -69,7 +69,10 @@ impl NamedRooms {
             act.drop_early(|held, now| now >= held.since + EARLY_FOR);
             if act.judge.compared.is_none_or(|at| now >= at + COMPARE) {
                 act.judge.compared = Some(now);
-                act.tell_digests();
+                // What waits would be old when it comes, and would take the room of what is not said again.
+                if act.spread.cluster.bus.is_up() {
+                    act.tell_digests();
+                }
             }
         });
     }

@@ -205,7 +205,10 @@ impl Act<'_> {
                 from: SessionId(0),
                 body: &body,
             };
-            self.say(node, &frame);
+            if let Some(link) = self.spread.cluster.bus.link(node) {
+                // Said again in two seconds: it must not take the room of what is not.
+                let _ = link.push_frame(&frame);
+            }
         }
     }
 }

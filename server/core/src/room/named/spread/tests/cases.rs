@@ -67,6 +67,29 @@ fn a_home_that_nobody_knows_yet_counts_above_all() {
     assert_eq!(users[1].room, users[2].room);
 }
 
+/// What must not be lost behind messages has little room.
+#[test]
+fn who_leaves_during_an_outage_does_not_wait_behind_what_is_compared() {
+    let (mut world, mut users) = three();
+    let waiting = |world: &World| {
+        let between = world.lock();
+        between.links.values().map(|link| link.len()).sum::<usize>()
+    };
+    world.lock().is_down = true;
+    world.pass(30);
+    assert_eq!(waiting(&world), 0, "nothing goes out");
+    world.lock().is_down = false;
+    world.lock().is_full = true;
+    world.pass(30);
+    assert_eq!(waiting(&world), 0, "messages have no room");
+    users[1].leave(&world);
+    assert!(waiting(&world) > 0, "a leave has");
+    world.lock().is_full = false;
+    world.settle();
+    users[0].read();
+    assert_eq!(users[0].gone, [(SessionId(1), "left".to_owned())]);
+}
+
 #[test]
 fn of_two_homes_the_first_stays() {
     let (mut world, mut users) = three();

@@ -130,6 +130,10 @@ impl Bus for Side {
         let side = self.clone();
         (!is_dead).then(|| Arc::new(Way { side, from, to }) as Arc<dyn BusLink>)
     }
+
+    fn is_up(&self) -> bool {
+        !self.lock().is_down
+    }
 }
 
 impl BusLink for Way {
