@@ -69,6 +69,19 @@ pub struct ProviderJob {
     pub start_ms: i64,
 }
 
+/// Where a provider's job goes on with other audio than what comes next in the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPiece {
+    pub track_id: RowId,
+    /// Counts the pieces of a track. A later one takes the place of what was said of the job from `job_ms` on.
+    pub number: i64,
+    pub job: String,
+    /// Where it begins, in milliseconds of the job.
+    pub job_ms: i64,
+    /// The same in milliseconds of the session.
+    pub start_ms: i64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentKind {
@@ -173,6 +186,7 @@ pub enum Record {
     Participant(Participant),
     Track(Track),
     ProviderJob(ProviderJob),
+    JobPiece(JobPiece),
     TrackEnded {
         id: RowId,
         audio_ms: i64,
@@ -213,6 +227,7 @@ impl Record {
             Self::Participant(row) => (vec![&mut row.user, &mut row.role], vec![&mut row.name]),
             Self::Track(row) => (vec![&mut row.provider], vec![]),
             Self::ProviderJob(row) => (vec![&mut row.job], vec![]),
+            Self::JobPiece(row) => (vec![&mut row.job], vec![]),
             Self::Segment(row) => (vec![&mut row.source, &mut row.text], vec![&mut row.language, &mut row.words]),
             Self::Survey(row) => (vec![&mut row.id, &mut row.definition], vec![]),
             Self::Interview(row) => (vec![&mut row.survey_id, &mut row.language], vec![&mut row.respondent]),

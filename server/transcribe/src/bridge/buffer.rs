@@ -49,6 +49,8 @@ struct Chunk {
     pcm: Bytes,
     received: Instant,
     is_voiced: bool,
+    /// The speaker paused before it.
+    follows_pause: bool,
 }
 
 impl Chunk {
@@ -86,6 +88,8 @@ pub(super) struct Buffer {
     pub(super) is_utterance_open: bool,
     /// Why audio is lost at the moment.
     pub(super) reason: GapReason,
+    /// The speaker has paused before the audio that comes next.
+    pub(super) is_after_pause: bool,
     /// How much more goes when something has to go. With a stream it is two seconds, so that a slow provider makes few gaps.
     pub(super) slack: u64,
 }
@@ -105,6 +109,7 @@ impl Buffer {
             gaps: VecDeque::new(),
             is_utterance_open: false,
             reason: GapReason::ProviderLost,
+            is_after_pause: false,
             slack: 0,
         }
     }
@@ -125,6 +130,7 @@ impl Buffer {
             pcm,
             received: now,
             is_voiced,
+            follows_pause: std::mem::take(&mut self.is_after_pause),
         });
         if self.held > self.limit {
             self.evict(self.limit, self.reason);
@@ -190,11 +196,11 @@ impl Buffer {
             .map(|chunk| (chunk.at, chunk.pcm.len() as u64))
     }
 
-    /// What is to be sent next; it counts as sent.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    /// What is to be sent next, and whether the speaker paused before it; it counts as sent.
+    pub(super) fn take(&mut self) -> Option<(Bytes, bool)> {
         let chunk = self.chunks.get(self.next)?;
         self.next += 1;
-        Some(chunk.pcm.clone())
+        Some((chunk.pcm.clone(), chunk.follows_pause))
     }
 
     /// Whether all is sent.
@@ -271,6 +277,7 @@ impl Buffer {
             pcm: rest,
             received: chunk.received,
             is_voiced: chunk.is_voiced,
+            follows_pause: false,
         };
         self.next += 1;
         self.chunks.insert(self.next, whole);

@@ -37,6 +37,8 @@ pub(crate) struct Track {
 pub(super) struct TrackInput {
     input: Input,
     clock: Clock,
+    /// Pieces of the provider's jobs that were written.
+    pieces: i64,
     /// Audio that was not passed on, until it is told as a gap.
     pub(super) missed: Option<Missed>,
 }
@@ -54,6 +56,18 @@ impl Track {
     /// When the audio after the first `audio_ms` was spoken, in milliseconds of the session.
     pub(super) fn at(&self, audio_ms: u64) -> i64 {
         i64::try_from(self.lock().clock.at(audio_ms)).unwrap_or(i64::MAX)
+    }
+
+    /// When the first `audio_ms` had been spoken, in milliseconds of the session.
+    pub(super) fn until(&self, audio_ms: u64) -> i64 {
+        i64::try_from(self.lock().clock.until(audio_ms)).unwrap_or(i64::MAX)
+    }
+
+    /// The number of the next piece of the provider's jobs.
+    pub(super) fn next_piece(&self) -> i64 {
+        let mut input = self.lock();
+        input.pieces += 1;
+        input.pieces
     }
 
     pub(super) fn segment(
@@ -160,8 +174,9 @@ impl Session {
             self.miss(&mut state, &track, missed);
             return Ok(done);
         }
-        if input.input.is_live() || before == 0 {
-            input.clock.heard(before, frame_ms, session_ms);
+        if (input.input.is_live() || before == 0) && input.clock.heard(before, frame_ms, session_ms)
+        {
+            track.bridge.mark_pause();
         }
         drop(input);
         let rest = track.bridge.push(taken.audio);
@@ -269,6 +284,7 @@ impl Session {
             input: Mutex::new(TrackInput {
                 input: Input::new(start)?,
                 clock: Clock::default(),
+                pieces: 0,
                 missed: None,
             }),
         });

@@ -335,6 +335,7 @@ async fn an_older_schema_is_brought_up_to_date() {
     run(&mut database, "DROP TABLE session_owners").await;
     run(&mut database, "DROP TABLE provider_jobs").await;
     run(&mut database, "DROP TABLE spent").await;
+    run(&mut database, "DROP TABLE job_pieces").await;
     run(
         &mut database,
         "ALTER TABLE tracks ADD COLUMN provider_job TEXT",
