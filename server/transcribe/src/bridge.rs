@@ -122,7 +122,7 @@ pub enum ProviderState {
     Ok,
     /// It has more than five seconds to catch up.
     Slow,
-    /// Somebody speaks and it says nothing. A new stream is opened.
+    /// Somebody speaks and it says nothing. If it does not answer at all, a new stream is opened.
     Silent,
     Reconnecting {
         retry_in_ms: u64,
@@ -138,7 +138,8 @@ pub enum ProviderState {
 /// Why audio was not transcribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// The stream was lost, and audio that it had heard is no longer held; or it did not end as it should.
+    /// The stream was lost, and audio that it had heard is no longer held; it did not end as it should; or it made no word of
+    /// what may be speech.
     ProviderLost,
     ProviderDown,
     ProviderBusy,

@@ -194,7 +194,7 @@ impl Track {
         let mut inbox = self.shared.inbox();
         inbox.buffer.rewind(from);
         inbox.buffer.slack = super::track::SLACK;
-        inbox.quiet = super::Quiet::default();
+        inbox.quiet.is_answered();
         self.accepted = inbox.buffer.peek().map_or(inbox.buffer.end(), |(at, _)| at);
         drop(inbox);
         let is_same_job = link.job == self.job;

@@ -169,6 +169,7 @@ impl Track {
             stream.health.is_dead(now, &inbox.quiet)
         };
         let slow = stream.health.slow_changed(now, lag);
+        let is_ready = stream.health.is_ready;
         self.phase = Phase::Streaming(stream);
         if is_late {
             let from = self.cut();
@@ -176,12 +177,10 @@ impl Track {
             self.hub.metrics.errors.inc();
         }
         drop(inbox);
-        if let Some(is_slow) = slow {
-            self.set_state(if is_slow {
-                ProviderState::Slow
-            } else {
-                ProviderState::Ok
-            });
+        match slow {
+            Some(true) => self.set_state(ProviderState::Slow),
+            Some(false) if is_ready => self.is_in_time(),
+            _ => {}
         }
         if is_late {
             self.rest();
