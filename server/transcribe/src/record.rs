@@ -53,6 +53,7 @@ pub struct Track {
     pub session_id: RowId,
     pub participant_id: RowId,
     pub provider: String,
+    /// When its first audio came. That of the session's first track is where the times of its segments begin.
     pub started_ms: i64,
     /// Milliseconds of audio received; known when the track has ended.
     pub audio_ms: Option<i64>,

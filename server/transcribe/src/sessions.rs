@@ -254,6 +254,7 @@ impl Sessions {
         let last = store.last_seq(id).await?;
         let tracks = store.tracks(id).await?;
         let people = store.participants(id).await?;
+        // Each track has begun with its first audio.
         let epoch = tracks.iter().map(|track| track.started_ms).min();
         let session = Session::new(row, Log::after(last), epoch, self.parts.clone());
         session.note_held();

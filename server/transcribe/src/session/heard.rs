@@ -123,11 +123,13 @@ impl Session {
         if let Some(person) = state.people.get_mut(&track.speaker) {
             person.track.take_if(|current| current.id == track.id);
         }
-        self.parts.writer.write(Record::TrackEnded {
-            id: track.id,
-            audio_ms: i64::try_from(audio_ms).unwrap_or(i64::MAX),
-            ended_ms: wall_ms(),
-        });
+        if track.has_begun() {
+            self.parts.writer.write(Record::TrackEnded {
+                id: track.id,
+                audio_ms: i64::try_from(audio_ms).unwrap_or(i64::MAX),
+                ended_ms: wall_ms(),
+            });
+        }
         self.open_tracks.send_modify(|open| *open -= 1);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Track {
 
 pub(super) struct TrackInput {
     input: Input,
+    /// Audio has come, and the row is written.
+    has_begun: bool,
     clock: Clock,
     /// Pieces of the provider's jobs that were written.
     pieces: i64,
@@ -51,6 +53,11 @@ impl Track {
     /// Milliseconds of audio so far.
     pub(super) fn audio_ms(&self) -> u64 {
         self.lock().input.audio_ms()
+    }
+
+    /// Whether audio has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.lock().has_begun
     }
 
     /// When the audio after the first `audio_ms` was spoken, in milliseconds of the session.
@@ -147,6 +154,7 @@ impl Session {
         let track = self.track_of(&mut state, who)?;
         state.spoke(who, Some(now));
         let session_ms = self.session_ms(&mut state, now);
+        self.begin_track(&state, &track, session_ms);
         let paused = state.paused;
         let mut input = track.lock();
         let before = track.bridge.audio_ms();
@@ -184,12 +192,31 @@ impl Session {
             // The track has become as long as one may be.
             self.let_go(&mut state, who);
             let next = self.track_of(&mut state, who)?;
+            self.begin_track(&state, &next, session_ms);
             next.lock()
                 .clock
                 .heard(0, rest.len() as u64 / 32, session_ms);
             next.bridge.push(rest);
         }
         Ok(done)
+    }
+
+    /// Audio of a track has come: with the first of it the row is written. Who takes the session up reads there when its clock began.
+    fn begin_track(&self, state: &State, track: &Track, session_ms: u64) {
+        if std::mem::replace(&mut track.lock().has_begun, true) {
+            return;
+        }
+        let began_ms = state.epoch.map_or_else(wall_ms, |(_, began_ms)| began_ms);
+        let session_ms = i64::try_from(session_ms).unwrap_or(i64::MAX);
+        self.parts.writer.write(Record::Track(Row {
+            id: track.id,
+            session_id: self.row.id,
+            participant_id: track.speaker,
+            provider: self.parts.provider.to_owned(),
+            started_ms: began_ms.saturating_add(session_ms),
+            audio_ms: None,
+            ended_ms: None,
+        }));
     }
 
     /// No audio comes from a speaker for a while.
@@ -283,20 +310,12 @@ impl Session {
             bridge,
             input: Mutex::new(TrackInput {
                 input: Input::new(start)?,
+                has_begun: false,
                 clock: Clock::default(),
                 pieces: 0,
                 missed: None,
             }),
         });
-        self.parts.writer.write(Record::Track(Row {
-            id: track.id,
-            session_id: self.row.id,
-            participant_id: who,
-            provider: self.parts.provider.to_owned(),
-            started_ms: wall_ms(),
-            audio_ms: None,
-            ended_ms: None,
-        }));
         state.speakers.insert(track.id, who);
         state.tracks.push(track.clone());
         if let Some(person) = state.people.get_mut(&who) {
