@@ -107,7 +107,8 @@ class Recogniser:
 
     def say_utterance(self, kind):
         text, confidence, language = self.text(numpy.concatenate(self.steps), final=kind == "final")
-        if text:
+        # Without a word it says that there is none up to its end: who waits for one knows that it listens.
+        if text or kind == "final":
             start = self.heard / RATE - self.seconds()
             say(
                 type=kind, id=str(self.number), start=round(start, 2), end=round(self.last_loud / RATE, 2),

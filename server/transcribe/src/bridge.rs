@@ -105,6 +105,13 @@ pub enum Heard {
     Failed(Failure),
     /// The provider's name for the work that has begun with the audio at this moment.
     Job { job: String, at_ms: u64 },
+    /// From this moment of its work on, the provider hears the audio at that moment of the track, which is not what it heard
+    /// before, or comes after a pause. It takes the place of what was told of later moments of the work.
+    JobPiece {
+        job: String,
+        job_ms: u64,
+        at_ms: u64,
+    },
     /// All that there was has been told.
     Ended,
 }
@@ -115,7 +122,7 @@ pub enum ProviderState {
     Ok,
     /// It has more than five seconds to catch up.
     Slow,
-    /// Somebody speaks and it says nothing. A new stream is opened.
+    /// Somebody speaks and it says nothing. If it does not answer at all, a new stream is opened.
     Silent,
     Reconnecting {
         retry_in_ms: u64,
@@ -131,7 +138,8 @@ pub enum ProviderState {
 /// Why audio was not transcribed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// The stream was lost, and audio that it had heard is no longer held; or it did not end as it should.
+    /// The stream was lost, and audio that it had heard is no longer held; it did not end as it should; or it made no word of
+    /// what may be speech.
     ProviderLost,
     ProviderDown,
     ProviderBusy,
@@ -354,6 +362,11 @@ impl Bridge {
         drop(inbox);
         self.shared.changed.notify_one();
         rest
+    }
+
+    /// The audio that comes next was spoken after a pause: [`Heard::JobPiece`] says where it lies.
+    pub fn mark_pause(&self) {
+        self.shared.inbox().buffer.is_after_pause = true;
     }
 
     /// What is spoken from now on, as BCP 47, if it is known. If it is another language, the provider's stream ends, and the

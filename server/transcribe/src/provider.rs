@@ -111,9 +111,9 @@ pub enum Input {
 /// What comes from a provider. Bytes and times count from the first sample that was sent on this link.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// It is able to hear. Any other event says so too.
+    /// It is able to hear. A partial and a final say so too.
     Ready,
-    /// It has taken so many bytes, all in all.
+    /// It has taken so many bytes, all in all. Before it is able to hear that means little: the pipe to a program does it.
     Accepted { bytes: u64 },
     /// What it thinks was said up to now; may change.
     Partial(Utterance),

@@ -53,6 +53,7 @@ pub struct Track {
     pub session_id: RowId,
     pub participant_id: RowId,
     pub provider: String,
+    /// When its first audio came. That of the session's first track is where the times of its segments begin.
     pub started_ms: i64,
     /// Milliseconds of audio received; known when the track has ended.
     pub audio_ms: Option<i64>,
@@ -66,6 +67,19 @@ pub struct ProviderJob {
     /// The provider's name for it.
     pub job: String,
     /// Where its audio begins, in milliseconds of the session.
+    pub start_ms: i64,
+}
+
+/// Where a provider's job goes on with other audio than what comes next in the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPiece {
+    pub track_id: RowId,
+    /// Counts the pieces of a track. A later one takes the place of what was said of the job from `job_ms` on.
+    pub number: i64,
+    pub job: String,
+    /// Where it begins, in milliseconds of the job.
+    pub job_ms: i64,
+    /// The same in milliseconds of the session.
     pub start_ms: i64,
 }
 
@@ -173,6 +187,7 @@ pub enum Record {
     Participant(Participant),
     Track(Track),
     ProviderJob(ProviderJob),
+    JobPiece(JobPiece),
     TrackEnded {
         id: RowId,
         audio_ms: i64,
@@ -213,6 +228,7 @@ impl Record {
             Self::Participant(row) => (vec![&mut row.user, &mut row.role], vec![&mut row.name]),
             Self::Track(row) => (vec![&mut row.provider], vec![]),
             Self::ProviderJob(row) => (vec![&mut row.job], vec![]),
+            Self::JobPiece(row) => (vec![&mut row.job], vec![]),
             Self::Segment(row) => (vec![&mut row.source, &mut row.text], vec![&mut row.language, &mut row.words]),
             Self::Survey(row) => (vec![&mut row.id, &mut row.definition], vec![]),
             Self::Interview(row) => (vec![&mut row.survey_id, &mut row.language], vec![&mut row.respondent]),

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::record::{
-    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
-    Track,
+    Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
+    SurveyVersion, Track,
 };
 
 /// How long a session belongs to a process that is not heard of: one that has crashed, and whose disk is lost too.
@@ -93,6 +93,8 @@ pub trait Store: Send + Sync {
     fn tracks(&self, session: RowId) -> Answered<'_, Vec<Track>>;
     /// What the provider has worked on, in the order of the audio.
     fn jobs(&self, session: RowId) -> Answered<'_, Vec<ProviderJob>>;
+    /// The pieces of the provider's jobs on a track, in the order in which they came.
+    fn job_pieces(&self, track: RowId) -> Answered<'_, Vec<JobPiece>>;
     /// Milliseconds of audio of all tracks that began at `since_ms` or later and have ended.
     fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64>;
     /// Milliseconds of audio that all processes but this one have sent to their providers on this day.

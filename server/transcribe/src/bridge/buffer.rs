@@ -22,6 +22,8 @@ use crate::provider::pcm;
 /// How far back audio that is no longer held may still belong to an unfinished utterance, in bytes: 60 s, the longest
 /// that Gladia lets one last.
 const LONGEST_UTTERANCE: u64 = 60 * pcm::BYTES_PER_SECOND;
+/// How many ranges of audio that is no longer held may wait for a final. Holes of two seconds at least lie between them.
+const MAX_RISKS: usize = 64;
 /// How many different gaps may wait to be reported. More become one.
 const MAX_GAPS: usize = 16;
 
@@ -49,6 +51,8 @@ struct Chunk {
     pcm: Bytes,
     received: Instant,
     is_voiced: bool,
+    /// The speaker paused before it.
+    follows_pause: bool,
 }
 
 impl Chunk {
@@ -84,8 +88,12 @@ pub(super) struct Buffer {
     gaps: VecDeque<Gap>,
     /// Whether the provider has begun to say something: all audio may then belong to it.
     pub(super) is_utterance_open: bool,
+    /// The provider has long made no word of what is voiced: that becomes a gap, unless a final comes.
+    pub(super) is_wordless: bool,
     /// Why audio is lost at the moment.
     pub(super) reason: GapReason,
+    /// The speaker has paused before the audio that comes next.
+    pub(super) is_after_pause: bool,
     /// How much more goes when something has to go. With a stream it is two seconds, so that a slow provider makes few gaps.
     pub(super) slack: u64,
 }
@@ -104,7 +112,9 @@ impl Buffer {
             last_gap: 0,
             gaps: VecDeque::new(),
             is_utterance_open: false,
+            is_wordless: false,
             reason: GapReason::ProviderLost,
+            is_after_pause: false,
             slack: 0,
         }
     }
@@ -125,6 +135,7 @@ impl Buffer {
             pcm,
             received: now,
             is_voiced,
+            follows_pause: std::mem::take(&mut self.is_after_pause),
         });
         if self.held > self.limit {
             self.evict(self.limit, self.reason);
@@ -160,17 +171,28 @@ impl Buffer {
     }
 
     fn add_risk(&mut self, range: Range<u64>) {
-        let oldest = range.end.saturating_sub(LONGEST_UTTERANCE);
-        while self.at_risk.front().is_some_and(|risk| risk.end <= oldest) {
-            self.at_risk.pop_front();
-        }
-        if let Some(first) = self.at_risk.front_mut() {
-            first.start = first.start.max(oldest);
+        if !self.is_wordless {
+            self.forget_risks(range.end.saturating_sub(LONGEST_UTTERANCE));
         }
         match self.at_risk.back_mut() {
             // What lies between the two was silence, unless it was a gap.
             Some(last) if last.end >= self.last_gap => last.end = range.end,
             _ => self.at_risk.push_back(range),
+        }
+        if self.at_risk.len() > MAX_RISKS
+            && let Some(risk) = self.at_risk.pop_front()
+        {
+            self.add_gap(risk, GapReason::ProviderLost);
+        }
+    }
+
+    /// No final comes any more for what lies below.
+    fn forget_risks(&mut self, oldest: u64) {
+        while self.at_risk.front().is_some_and(|risk| risk.end <= oldest) {
+            self.at_risk.pop_front();
+        }
+        if let Some(first) = self.at_risk.front_mut() {
+            first.start = first.start.max(oldest);
         }
     }
 
@@ -190,11 +212,11 @@ impl Buffer {
             .map(|chunk| (chunk.at, chunk.pcm.len() as u64))
     }
 
-    /// What is to be sent next; it counts as sent.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    /// What is to be sent next, and whether the speaker paused before it; it counts as sent.
+    pub(super) fn take(&mut self) -> Option<(Bytes, bool)> {
         let chunk = self.chunks.get(self.next)?;
         self.next += 1;
-        Some(chunk.pcm.clone())
+        Some((chunk.pcm.clone(), chunk.follows_pause))
     }
 
     /// Whether all is sent.
@@ -271,6 +293,7 @@ impl Buffer {
             pcm: rest,
             received: chunk.received,
             is_voiced: chunk.is_voiced,
+            follows_pause: false,
         };
         self.next += 1;
         self.chunks.insert(self.next, whole);

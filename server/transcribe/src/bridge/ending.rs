@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    GapReason, Heard, Inbox, ProviderState, Quiet,
+    GapReason, Heard, Inbox, ProviderState,
     stream::Interrupted,
     track::{Phase, Track},
 };
@@ -93,7 +93,7 @@ impl Track {
         let needs_none =
             inbox.buffer.is_sent() && !inbox.buffer.is_voiced() && Self::is_quiet(&inbox, now);
         inbox.buffer.slack = 0;
-        inbox.quiet = Quiet::default();
+        inbox.quiet.is_answered();
         drop(inbox);
         if was_finishing && needs_none {
             self.ended_in_order();

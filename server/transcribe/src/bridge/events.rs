@@ -21,16 +21,20 @@ impl Track {
             self.lose(reason, now);
             return;
         }
-        let is_answer = matches!(
-            event,
-            Event::Accepted { .. } | Event::Partial(_) | Event::Final(_)
-        );
-        let is_ready = matches!(event, Event::Ready | Event::Partial(_) | Event::Final(_));
-        stream.has_answered |= is_answer;
-        stream.health.heard(now, is_ready);
+        let is_said = matches!(event, Event::Partial(_) | Event::Final(_));
+        let is_taken = matches!(event, Event::Accepted { .. });
+        stream.health.is_ready |= is_said || matches!(event, Event::Ready);
+        let is_ready = stream.health.is_ready;
+        // A program that is no recogniser takes audio, too.
+        stream.has_answered |= is_said || is_taken && is_ready;
         let is_slow = stream.health.is_slow;
-        if is_answer || is_ready {
-            self.is_well(is_slow);
+        if is_said {
+            self.shared.inbox().quiet = Quiet::default();
+        }
+        if is_ready && !matches!(event, Event::Garbage(_)) {
+            self.is_well(is_slow, now);
+        } else if is_taken {
+            self.shared.inbox().quiet.is_taken();
         }
         let problem = match event {
             Event::Accepted { bytes } => self.has_accepted(bytes, now),
@@ -44,12 +48,24 @@ impl Track {
         }
     }
 
-    fn is_well(&mut self, is_slow: bool) {
+    fn is_well(&mut self, is_slow: bool, now: Instant) {
         self.away_since = None;
-        self.shared.inbox().quiet = Quiet::default();
+        let mut inbox = self.shared.inbox();
+        inbox.quiet.is_answered();
+        inbox.buffer.is_wordless = inbox.quiet.is_wordless(now);
+        drop(inbox);
         if !is_slow {
-            self.set_state(ProviderState::Ok);
+            self.is_in_time();
         }
+    }
+
+    /// It takes audio as fast as it comes.
+    pub(super) fn is_in_time(&mut self) {
+        let is_wordless = self.shared.inbox().buffer.is_wordless;
+        self.set_state(match is_wordless {
+            true => ProviderState::Silent,
+            false => ProviderState::Ok,
+        });
     }
 
     fn has_accepted(&mut self, bytes: u64, now: Instant) -> Option<&'static str> {
@@ -171,12 +187,17 @@ impl Track {
     pub(super) fn ended_in_order(&mut self) {
         let end = self.cut();
         let doubtful = match &self.phase {
+            Phase::Streaming(stream) if !stream.health.is_ready => u64::MAX,
             Phase::Streaming(stream) => stream.doubtful_below.unwrap_or(0),
             _ => 0,
         };
         let shared = Arc::clone(&self.shared);
         let mut inbox = shared.inbox();
         inbox.buffer.settle(end);
+        let doubtful = match inbox.buffer.is_wordless {
+            true => u64::MAX,
+            false => doubtful,
+        };
         inbox.buffer.miss(doubtful, GapReason::ProviderLost);
         inbox.buffer.settle_sent();
         drop(inbox);

@@ -10,6 +10,11 @@ use crate::provider::{LossReason, pcm};
 const SPEECH: u64 = 8 * pcm::BYTES_PER_SECOND;
 /// As long as that is spoken, but for the frames at its ends.
 const SPEAKING: Duration = Duration::from_secs(7);
+/// So much speech without a word of it is more than what is noise, or one sentence that is told in the end only.
+const WORDLESS: u64 = 30 * pcm::BYTES_PER_SECOND;
+const WORDLESS_FOR: Duration = Duration::from_secs(30);
+/// Who is loud for no more than one part in so many makes noise: it adds up to nothing.
+const RARELY: u64 = 10;
 /// A connection on which nothing comes for so long while audio flows is dead.
 const NOTHING: Duration = Duration::from_secs(20);
 /// Audio flows if at least so much has come in that time.
@@ -29,8 +34,8 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// See [`health`](self).
 pub(super) struct Health {
     opened: Instant,
-    last_event: Instant,
-    is_ready: bool,
+    /// It has shown that it is loaded, and knows what it is to do. What has only taken audio has not.
+    pub(super) is_ready: bool,
     garbage: VecDeque<Instant>,
     pub(super) is_slow: bool,
 }
@@ -39,17 +44,10 @@ impl Health {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             opened: now,
-            last_event: now,
             is_ready: false,
             garbage: VecDeque::new(),
             is_slow: false,
         }
-    }
-
-    /// Something came. `is_ready`: it shows that the recogniser is loaded.
-    pub(super) fn heard(&mut self, now: Instant, is_ready: bool) {
-        self.last_event = now;
-        self.is_ready |= is_ready;
     }
 
     /// Something came that means nothing. `true`: that was too much.
@@ -65,13 +63,16 @@ impl Health {
         self.garbage.len() >= GARBAGE
     }
 
-    /// Whether it is dead, and of what. `quiet`: what was received since the last event.
+    /// Whether it is dead, and of what. `quiet`: what was received since it has answered last.
     pub(super) fn is_dead(&self, now: Instant, quiet: &Quiet) -> Option<LossReason> {
-        let since = now.duration_since(self.last_event);
-        if !self.is_ready && since < LOADING {
+        if !self.is_ready && self.age(now) < LOADING {
             return None;
         }
-        if quiet.voiced.is(SPEECH, SPEAKING, now) {
+        let is_deaf = match self.is_ready {
+            true => quiet.voiced.is(SPEECH, SPEAKING, now),
+            false => quiet.voiced.is(WORDLESS, WORDLESS_FOR, now),
+        };
+        if is_deaf {
             return Some(LossReason::Silent);
         }
         (quiet.all.is(FLOWING, NOTHING, now)).then_some(LossReason::HalfOpen)
@@ -96,11 +97,13 @@ impl Health {
     }
 }
 
-/// What was received since the provider has last said anything.
+/// What was received since the provider has last answered, or said something.
 #[derive(Default)]
 pub(super) struct Quiet {
     all: Unanswered,
     voiced: Unanswered,
+    /// What is voiced since the last partial or final, of whatever stream, less a part of the silence in between.
+    wordless: Unanswered,
 }
 
 /// Bytes, and since when there are some.
@@ -115,7 +118,26 @@ impl Quiet {
         self.all.add(bytes, now);
         if is_voiced {
             self.voiced.add(bytes, now);
+            self.wordless.add(bytes, now);
+        } else {
+            self.wordless.forget(bytes / RARELY);
         }
+    }
+
+    /// The provider has answered.
+    pub(super) fn is_answered(&mut self) {
+        self.all = Unanswered::default();
+        self.voiced = Unanswered::default();
+    }
+
+    /// It has taken audio, and nobody knows whether it makes anything of it.
+    pub(super) fn is_taken(&mut self) {
+        self.all = Unanswered::default();
+    }
+
+    /// Whether it has long made no word of what may be speech.
+    pub(super) fn is_wordless(&self, now: Instant) -> bool {
+        self.wordless.is(WORDLESS, WORDLESS_FOR, now)
     }
 }
 
@@ -123,6 +145,13 @@ impl Unanswered {
     fn add(&mut self, bytes: u64, now: Instant) {
         self.bytes += bytes;
         self.since.get_or_insert(now);
+    }
+
+    fn forget(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if self.bytes == 0 {
+            self.since = None;
+        }
     }
 
     /// Whether there are so many, and the provider has had so long for an answer. What the network, or this machine, has
@@ -154,11 +183,12 @@ mod tests {
             None,
             "it may be loading"
         );
+        let much = since(30, true);
         assert_eq!(
-            health.is_dead(now + LOADING, &speech),
+            health.is_dead(now + LOADING, &much),
             Some(LossReason::Silent)
         );
-        health.heard(now, true);
+        health.is_ready = true;
         assert_eq!(
             health.is_dead(now + Duration::from_secs(9), &speech),
             Some(LossReason::Silent)

@@ -194,17 +194,20 @@ impl Track {
         let mut inbox = self.shared.inbox();
         inbox.buffer.rewind(from);
         inbox.buffer.slack = super::track::SLACK;
-        inbox.quiet = super::Quiet::default();
+        inbox.quiet.is_answered();
         self.accepted = inbox.buffer.peek().map_or(inbox.buffer.end(), |(at, _)| at);
         drop(inbox);
-        if link.job != self.job {
-            self.job.clone_from(&link.job);
-            if let Some(job) = link.job.clone() {
-                let at_ms = crate::provider::pcm::ms(self.accepted);
-                self.tell(super::Heard::Job { job, at_ms });
-            }
+        let is_same_job = link.job == self.job;
+        self.job.clone_from(&link.job);
+        let stream = Stream::new(link, self.accepted, is_resumed, now);
+        if is_same_job {
+            // What was sent and not accepted, and what was told of it, counts no more.
+            self.tell_piece(stream.job_ms(), self.accepted);
+        } else if let Some(job) = self.job.clone() {
+            let at_ms = crate::provider::pcm::ms(self.accepted);
+            self.tell(super::Heard::Job { job, at_ms });
         }
-        self.phase = Phase::Streaming(Box::new(Stream::new(link, self.accepted, is_resumed, now)));
+        self.phase = Phase::Streaming(Box::new(stream));
     }
 
     /// Tries again, later each time.

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Failure, GapReason, Inbox, ProviderState,
+    Failure, GapReason, Heard, Inbox, ProviderState,
     health::Health,
     pace::Pace,
     timeline::Timeline,
@@ -95,11 +95,19 @@ impl Stream {
         let _ = self.link.audio.try_send(input);
     }
 
-    fn sent(&mut self, at: u64, length: u64, now: Instant) {
-        self.timeline.send(at, length);
+    /// `true`: it does not lie behind what was sent before.
+    fn sent(&mut self, at: u64, length: u64, now: Instant) -> bool {
+        let is_behind_hole = self.timeline.send(at, length);
         if self.under_way.len() < MAX_TIMED {
             self.under_way.push_back((self.timeline.sent(), now));
         }
+        is_behind_hole
+    }
+
+    /// Where the next audio lies in the provider's job, in milliseconds.
+    pub(super) fn job_ms(&self) -> u64 {
+        let before = self.link.resume.as_ref().map_or(0, |resume| resume.start);
+        pcm::ms(before.saturating_add(self.timeline.sent()))
     }
 
     /// The provider has accepted so many bytes: how long each frame took.
@@ -161,6 +169,7 @@ impl Track {
             stream.health.is_dead(now, &inbox.quiet)
         };
         let slow = stream.health.slow_changed(now, lag);
+        let is_ready = stream.health.is_ready;
         self.phase = Phase::Streaming(stream);
         if is_late {
             let from = self.cut();
@@ -168,12 +177,10 @@ impl Track {
             self.hub.metrics.errors.inc();
         }
         drop(inbox);
-        if let Some(is_slow) = slow {
-            self.set_state(if is_slow {
-                ProviderState::Slow
-            } else {
-                ProviderState::Ok
-            });
+        match slow {
+            Some(true) => self.set_state(ProviderState::Slow),
+            Some(false) if is_ready => self.is_in_time(),
+            _ => {}
         }
         if is_late {
             self.rest();
@@ -181,6 +188,14 @@ impl Track {
             self.lose(reason, now);
         }
         is_late || dead.is_some()
+    }
+
+    /// The job of the provider goes on there with the audio that lies there in the track.
+    pub(super) fn tell_piece(&mut self, job_ms: u64, at: u64) {
+        if let Some(job) = self.job.clone() {
+            let at_ms = pcm::ms(at);
+            self.tell(Heard::JobPiece { job, job_ms, at_ms });
+        }
     }
 
     fn send(&mut self, stream: &mut Stream, inbox: &mut Inbox, now: Instant) {
@@ -200,11 +215,14 @@ impl Track {
                 break;
             }
             self.tell_gaps(&mut inbox.buffer);
-            let Some(pcm) = inbox.buffer.take() else {
+            let Some((pcm, follows_pause)) = inbox.buffer.take() else {
                 break;
             };
+            let job_ms = stream.job_ms();
             stream.put(Input::Pcm(pcm));
-            stream.sent(at, length, now);
+            if stream.sent(at, length, now) || follows_pause {
+                self.tell_piece(job_ms, at);
+            }
             self.hub.metrics.audio.inc_by(pcm::seconds(length));
         }
         if is_spent {

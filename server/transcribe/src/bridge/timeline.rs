@@ -39,8 +39,8 @@ impl Timeline {
         self.sent
     }
 
-    /// So many bytes were sent, that lie there in the track.
-    pub(super) fn send(&mut self, at: u64, length: u64) {
+    /// So many bytes were sent, that lie there in the track. `true`: not behind those that were sent before.
+    pub(super) fn send(&mut self, at: u64, length: u64) -> bool {
         let follows = self
             .pieces
             .back()
@@ -52,6 +52,7 @@ impl Timeline {
             self.pieces.push_back((self.sent, at));
         }
         self.sent += length;
+        !follows
     }
 
     /// The position in the track behind so many bytes of the link.
@@ -156,10 +157,10 @@ mod tests {
     #[test]
     fn times_count_from_the_first_sample_of_the_track() {
         let mut timeline = Timeline::new(10 * 32_000, false);
-        timeline.send(10 * 32_000, 32_000);
+        assert!(!timeline.send(10 * 32_000, 32_000));
         assert_eq!(placed(&timeline, 0, 1000), Ok((10_000, 11_000)));
         // Two seconds were dropped.
-        timeline.send(13 * 32_000, 32_000);
+        assert!(timeline.send(13 * 32_000, 32_000));
         assert_eq!(
             placed(&timeline, 500, 1000),
             Ok((10_500, 11_000)),

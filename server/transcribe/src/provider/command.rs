@@ -7,7 +7,8 @@
 //! {"type":"error","message":"..."}
 //! ```
 //!
-//! Times are seconds of its input. When its input ends it says what is left and exits with 0. Each stream has a process, in a
+//! It says `ready` when it is able to hear: until then, audio that it reads counts for nothing. A final without text says that there
+//! was no speech up to its end. Times are seconds of its input. When its input ends it says what is left and exits with 0. Each stream has a process, in a
 //! process group of its own; one more waits, loaded, for the next stream. No shell is involved.
 
 use std::{

@@ -9,7 +9,7 @@ use super::{Entry, Session, tell, tracks::Track};
 use crate::{
     bridge::{self, Heard},
     provider::{Utterance, Word as Said},
-    record::{ProviderJob, Record, SegmentKind},
+    record::{JobPiece, ProviderJob, Record, SegmentKind},
     time::wall_ms,
 };
 
@@ -40,11 +40,14 @@ impl Session {
                 self.tell_partial(&state, track.speaker, &id, &tell::write(&told));
             }
             Heard::Final { utterance, .. } => {
-                let (from, to) = (track.at(start(&utterance)), track.at(end(&utterance)));
+                let (from, to) = (track.at(start(&utterance)), track.until(end(&utterance)));
                 let id = utterance_name(track, &utterance);
-                let words = words(&utterance.words, |ms| {
-                    track.at(u64::try_from(ms).unwrap_or(0))
-                });
+                let ms = |ms| u64::try_from(ms).unwrap_or(0);
+                let at = |said: &Said| {
+                    let from = track.at(ms(said.start_ms));
+                    (from, track.until(ms(said.end_ms)).max(from))
+                };
+                let words = words(&utterance.words, at);
                 if self.parts.config.log_text {
                     let (slug, text) = (&self.row.slug, &utterance.text);
                     tracing::info!(slug, start_ms = from, text, "said");
@@ -67,7 +70,7 @@ impl Session {
                 to_ms,
                 reason,
             } => {
-                let (from, to) = (track.at(from_ms), track.at(to_ms));
+                let (from, to) = (track.at(from_ms), track.until(to_ms));
                 let segment = track.segment(
                     self.row.id,
                     SegmentKind::Gap,
@@ -95,6 +98,17 @@ impl Session {
                     start_ms: track.at(at_ms),
                 }));
             }
+            Heard::JobPiece { job, job_ms, at_ms } => {
+                let start_ms = track.at(at_ms);
+                let number = track.next_piece();
+                self.parts.writer.write(Record::JobPiece(JobPiece {
+                    track_id: track.id,
+                    number,
+                    job,
+                    job_ms: i64::try_from(job_ms).unwrap_or(i64::MAX),
+                    start_ms,
+                }));
+            }
             Heard::Ended => {}
         }
     }
@@ -109,11 +123,13 @@ impl Session {
         if let Some(person) = state.people.get_mut(&track.speaker) {
             person.track.take_if(|current| current.id == track.id);
         }
-        self.parts.writer.write(Record::TrackEnded {
-            id: track.id,
-            audio_ms: i64::try_from(audio_ms).unwrap_or(i64::MAX),
-            ended_ms: wall_ms(),
-        });
+        if track.has_begun() {
+            self.parts.writer.write(Record::TrackEnded {
+                id: track.id,
+                audio_ms: i64::try_from(audio_ms).unwrap_or(i64::MAX),
+                ended_ms: wall_ms(),
+            });
+        }
         self.open_tracks.send_modify(|open| *open -= 1);
     }
 }
@@ -158,8 +174,8 @@ fn end(utterance: &Utterance) -> u64 {
     u64::try_from(utterance.end_ms).unwrap_or(0)
 }
 
-/// The words as JSON; `at`: when something was said, on the session's clock.
-pub(super) fn words(said: &[Said], at: impl Fn(i64) -> i64) -> Option<String> {
+/// The words as JSON; `at`: from when to when a word was said, on the session's clock.
+pub(super) fn words(said: &[Said], at: impl Fn(&Said) -> (i64, i64)) -> Option<String> {
     #[derive(serde::Serialize)]
     struct Word<'a> {
         word: &'a str,
@@ -168,11 +184,14 @@ pub(super) fn words(said: &[Said], at: impl Fn(i64) -> i64) -> Option<String> {
         #[serde(skip_serializing_if = "Option::is_none")]
         confidence: Option<f64>,
     }
-    let words = said.iter().map(|word| Word {
-        word: &word.word,
-        start_ms: at(word.start_ms),
-        end_ms: at(word.end_ms),
-        confidence: word.confidence,
+    let words = said.iter().map(|word| {
+        let (start_ms, end_ms) = at(word);
+        Word {
+            word: &word.word,
+            start_ms,
+            end_ms,
+            confidence: word.confidence,
+        }
     });
     let words: Vec<_> = words.collect();
     (!words.is_empty()).then(|| serde_json::to_string(&words).unwrap_or_default())

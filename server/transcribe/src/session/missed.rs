@@ -108,7 +108,8 @@ impl Session {
         now: Instant,
     ) {
         let person = state.people.get(&who);
-        if let Some(track) = person.and_then(|person| person.track.clone()) {
+        let track = person.and_then(|person| person.track.clone());
+        if let Some(track) = track.filter(|track| track.has_begun()) {
             self.tell_missed(state, &track);
             let away = Missed {
                 from: self.session_ms(state, left),

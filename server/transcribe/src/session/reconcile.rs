@@ -1,11 +1,14 @@
 //! What a process that has died was still waiting for: the provider may have made text of it, and is asked.
 
+mod times;
+
 use std::{sync::Arc, time::Duration};
 
+use self::times::Times;
 use super::{Entry, Session, heard::words};
 use crate::{
-    provider::Utterance,
-    record::{ProviderJob, Record, Segment, SegmentKind, Track},
+    provider::{Utterance, Word},
+    record::{Record, Segment, SegmentKind, Track},
     store::StoreError,
     time::wall_ms,
 };
@@ -48,7 +51,9 @@ impl Session {
         let jobs = self.parts.store.jobs(self.row.id).await?;
         for track in tracks {
             let mut stored = self.finals_of(&track).await?;
+            let pieces = self.parts.store.job_pieces(track.id).await?;
             for job in jobs.iter().filter(|job| job.track_id == track.id) {
+                let times = Times::new(job, &pieces);
                 for said in self.ask(&job.job).await {
                     if !is_plausible(&said) {
                         let slug = &self.row.slug;
@@ -58,12 +63,12 @@ impl Session {
                         );
                         continue;
                     }
-                    let times = (job.start_ms + said.start_ms, job.start_ms + said.end_ms);
-                    if said.text.is_empty() || stored.iter().any(|other| overlap(times, *other)) {
+                    let when = times.of(said.start_ms, said.end_ms);
+                    if said.text.is_empty() || stored.iter().any(|other| overlap(when, *other)) {
                         continue;
                     }
-                    stored.push(times);
-                    if !self.add_missing(&track, job, said) {
+                    stored.push(when);
+                    if !self.add_missing(&track, &times, said) {
                         // The track stays open: who takes the session up next asks again.
                         return Ok(());
                     }
@@ -122,12 +127,14 @@ impl Session {
     }
 
     /// Whether the session still takes it; one that has ended meanwhile does.
-    fn add_missing(self: &Arc<Self>, track: &Track, job: &ProviderJob, said: Utterance) -> bool {
+    fn add_missing(self: &Arc<Self>, track: &Track, times: &Times, said: Utterance) -> bool {
         let mut state = self.lock();
         if state.draining {
             return false;
         }
-        let at = |ms: i64| job.start_ms + ms.clamp(said.start_ms, said.end_ms);
+        let (start_ms, end_ms) = times.of(said.start_ms, said.end_ms);
+        let within = |ms: i64| ms.clamp(said.start_ms, said.end_ms);
+        let at = |word: &Word| times.of(within(word.start_ms), within(word.end_ms));
         let segment = Segment {
             session_id: self.row.id,
             // The log says it.
@@ -135,8 +142,8 @@ impl Session {
             track_id: track.id,
             kind: SegmentKind::Final,
             source: "reconciled".to_owned(),
-            start_ms: at(said.start_ms),
-            end_ms: at(said.end_ms),
+            start_ms,
+            end_ms,
             words: words(&said.words, at),
             language: said.language,
             confidence: said.confidence,

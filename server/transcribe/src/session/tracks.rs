@@ -36,7 +36,11 @@ pub(crate) struct Track {
 
 pub(super) struct TrackInput {
     input: Input,
+    /// Audio has come, and the row is written.
+    has_begun: bool,
     clock: Clock,
+    /// Pieces of the provider's jobs that were written.
+    pieces: i64,
     /// Audio that was not passed on, until it is told as a gap.
     pub(super) missed: Option<Missed>,
 }
@@ -51,9 +55,26 @@ impl Track {
         self.lock().input.audio_ms()
     }
 
+    /// Whether audio has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.lock().has_begun
+    }
+
     /// When the audio after the first `audio_ms` was spoken, in milliseconds of the session.
     pub(super) fn at(&self, audio_ms: u64) -> i64 {
         i64::try_from(self.lock().clock.at(audio_ms)).unwrap_or(i64::MAX)
+    }
+
+    /// When the first `audio_ms` had been spoken, in milliseconds of the session.
+    pub(super) fn until(&self, audio_ms: u64) -> i64 {
+        i64::try_from(self.lock().clock.until(audio_ms)).unwrap_or(i64::MAX)
+    }
+
+    /// The number of the next piece of the provider's jobs.
+    pub(super) fn next_piece(&self) -> i64 {
+        let mut input = self.lock();
+        input.pieces += 1;
+        input.pieces
     }
 
     pub(super) fn segment(
@@ -133,6 +154,7 @@ impl Session {
         let track = self.track_of(&mut state, who)?;
         state.spoke(who, Some(now));
         let session_ms = self.session_ms(&mut state, now);
+        self.begin_track(&state, &track, session_ms);
         let paused = state.paused;
         let mut input = track.lock();
         let before = track.bridge.audio_ms();
@@ -160,8 +182,9 @@ impl Session {
             self.miss(&mut state, &track, missed);
             return Ok(done);
         }
-        if input.input.is_live() || before == 0 {
-            input.clock.heard(before, frame_ms, session_ms);
+        if (input.input.is_live() || before == 0) && input.clock.heard(before, frame_ms, session_ms)
+        {
+            track.bridge.mark_pause();
         }
         drop(input);
         let rest = track.bridge.push(taken.audio);
@@ -169,12 +192,31 @@ impl Session {
             // The track has become as long as one may be.
             self.let_go(&mut state, who);
             let next = self.track_of(&mut state, who)?;
+            self.begin_track(&state, &next, session_ms);
             next.lock()
                 .clock
                 .heard(0, rest.len() as u64 / 32, session_ms);
             next.bridge.push(rest);
         }
         Ok(done)
+    }
+
+    /// Audio of a track has come: with the first of it the row is written. Who takes the session up reads there when its clock began.
+    fn begin_track(&self, state: &State, track: &Track, session_ms: u64) {
+        if std::mem::replace(&mut track.lock().has_begun, true) {
+            return;
+        }
+        let began_ms = state.epoch.map_or_else(wall_ms, |(_, began_ms)| began_ms);
+        let session_ms = i64::try_from(session_ms).unwrap_or(i64::MAX);
+        self.parts.writer.write(Record::Track(Row {
+            id: track.id,
+            session_id: self.row.id,
+            participant_id: track.speaker,
+            provider: self.parts.provider.to_owned(),
+            started_ms: began_ms.saturating_add(session_ms),
+            audio_ms: None,
+            ended_ms: None,
+        }));
     }
 
     /// No audio comes from a speaker for a while.
@@ -268,19 +310,12 @@ impl Session {
             bridge,
             input: Mutex::new(TrackInput {
                 input: Input::new(start)?,
+                has_begun: false,
                 clock: Clock::default(),
+                pieces: 0,
                 missed: None,
             }),
         });
-        self.parts.writer.write(Record::Track(Row {
-            id: track.id,
-            session_id: self.row.id,
-            participant_id: who,
-            provider: self.parts.provider.to_owned(),
-            started_ms: wall_ms(),
-            audio_ms: None,
-            ended_ms: None,
-        }));
         state.speakers.insert(track.id, who);
         state.tracks.push(track.clone());
         if let Some(person) = state.people.get_mut(&who) {

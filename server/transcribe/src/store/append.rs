@@ -108,8 +108,13 @@ pub(super) async fn expire(
     })
 }
 
-/// Puts refused rows into their file.
-pub(super) async fn keep_rejected(file: &RejectedFile, records: &[Record], report: &Report) {
+/// Puts refused rows into their file. What that does not take is lost.
+pub(super) async fn keep_rejected(
+    file: &RejectedFile,
+    records: &[Record],
+    report: &Report,
+    metrics: &StorageMetrics,
+) {
     let rejected = report.rejected.iter();
     let rows: Vec<_> = rejected
         .map(|(place, why)| (records[*place].clone(), why.clone()))
@@ -117,10 +122,13 @@ pub(super) async fn keep_rejected(file: &RejectedFile, records: &[Record], repor
     let Some((_, why)) = rows.first() else {
         return;
     };
-    tracing::error!(rows = rows.len(), error = %why, "the database refuses rows; they are in rejected.jsonl");
+    tracing::error!(rows = rows.len(), error = %why, "the database refuses rows; they go to rejected.jsonl");
+    let is_segment = |(record, _): &&(Record, String)| matches!(record, Record::Segment(_));
+    let segments = rows.iter().filter(is_segment).count();
     let file = file.clone();
     if let Err(error) = blocking(move || file.add(&rows)).await {
         tracing::error!(%error, "rejected.jsonl takes no rows: they are lost");
+        metrics.lost_segments.inc_by(segments as u64);
     }
 }
 
@@ -146,7 +154,7 @@ pub(super) async fn replay_left(
             .map_err(io)?;
         let report = append(store, &chunk.records, metrics).await?;
         report.count(chunk.records.len(), metrics);
-        keep_rejected(rejected, &chunk.records, &report).await;
+        keep_rejected(rejected, &chunk.records, &report, metrics).await;
         let count = chunk.records.len() as u64;
         spill = blocking(move || {
             let mut spill = back;

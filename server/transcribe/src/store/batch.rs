@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::StoreError;
 use crate::record::{
-    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
-    Track,
+    Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
+    SurveyVersion, Track,
 };
 
 /// A row that belongs to another one, with its place in the batch.
@@ -23,6 +23,7 @@ pub(super) struct Part<'a> {
     pub(super) participants: Vec<Child<'a, Participant>>,
     pub(super) tracks: Vec<Child<'a, Track>>,
     pub(super) jobs: Vec<Child<'a, ProviderJob>>,
+    pub(super) job_pieces: Vec<Child<'a, JobPiece>>,
     pub(super) segments: Vec<Child<'a, Segment>>,
     pub(super) answers: Vec<Child<'a, Answer>>,
     /// Changes of rows, in their order.
@@ -45,6 +46,7 @@ pub(super) fn parts(batch: &[Record]) -> Vec<Part<'_>> {
             Record::Participant(row) => part.participants.push(Child { place, row }),
             Record::Track(row) => part.tracks.push(Child { place, row }),
             Record::ProviderJob(row) => part.jobs.push(Child { place, row }),
+            Record::JobPiece(row) => part.job_pieces.push(Child { place, row }),
             Record::Segment(row) => part.segments.push(Child { place, row }),
             Record::Answer(row) => part.answers.push(Child { place, row }),
             Record::SessionDeleted { id } => part.deleted.push(id.0),
@@ -105,6 +107,11 @@ impl Table for ProviderJob {
     const KEY: &'static str = "track_id, job";
 }
 
+impl Table for JobPiece {
+    const INTO: &'static str = "job_pieces (track_id, number, job, job_ms, start_ms)";
+    const KEY: &'static str = "track_id, number";
+}
+
 impl Table for Segment {
     const INTO: &'static str = "segments (session_id, seq, track_id, kind, source, start_ms, end_ms, language, confidence, text, \
          words, created_ms)";
@@ -131,6 +138,13 @@ impl Owned for Track {
 }
 
 impl Owned for ProviderJob {
+    const OWNER: &'static str = "tracks";
+    fn owner(&self) -> RowId {
+        self.track_id
+    }
+}
+
+impl Owned for JobPiece {
     const OWNER: &'static str = "tracks";
     fn owner(&self) -> RowId {
         self.track_id

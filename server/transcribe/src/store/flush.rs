@@ -208,13 +208,13 @@ impl Flusher {
                 if !batch.is_awaited() {
                     self.queue.metrics.gathered_batches.inc();
                 }
-                keep_rejected(&self.rejected, &batch.records, &report).await;
+                keep_rejected(&self.rejected, &batch.records, &report, &self.queue.metrics).await;
                 self.settle(batch, Where::Database, &report);
             }
             (What::Spilled, Ok(_)) => self.recovered(),
             (What::Replay { end, records }, Ok(report)) => {
                 self.recovered();
-                keep_rejected(&self.rejected, &records, &report).await;
+                keep_rejected(&self.rejected, &records, &report, &self.queue.metrics).await;
                 report.count(records.len(), &self.queue.metrics);
                 let count = records.len() as u64;
                 let done = self.on_spill(move |spill| spill.replayed(end, count)).await;

@@ -10,7 +10,7 @@ pub(super) enum Dropped {
     Full,
     /// It came after the end, or was left over there.
     Closed,
-    /// The database refuses it; it is in `rejected.jsonl`.
+    /// The database refuses it; it is in `rejected.jsonl`, as long as that has room.
     Rejected,
     /// What it belongs to has been deleted.
     Deleted,

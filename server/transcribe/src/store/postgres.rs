@@ -13,8 +13,8 @@ use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
 use super::{Answered, Held, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
-    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
-    Track,
+    Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
+    SurveyVersion, Track,
 };
 
 /// How long migrations may take, the wait for another process that migrates included.
@@ -207,6 +207,7 @@ async fn write_part(db: &mut PgConnection, part: &Part<'_>) -> Result<Vec<usize>
     let mut orphans = insert_children(db, &part.participants).await?.orphans;
     orphans.extend(insert_children(db, &part.tracks).await?.orphans);
     orphans.extend(insert_children(db, &part.jobs).await?.orphans);
+    orphans.extend(insert_children(db, &part.job_pieces).await?.orphans);
     let segments = insert_children(db, &part.segments).await?;
     orphans.extend(segments.orphans);
     if segments.known {
@@ -315,6 +316,7 @@ row!(Participant, |it| bigint: it.session_id.0, bigint: it.id.0, text: &*it.user
 row!(Track, |it| bigint: it.session_id.0, bigint: it.id.0, bigint: it.participant_id.0, text: &*it.provider,
     bigint: it.started_ms, bigint: it.audio_ms, bigint: it.ended_ms);
 row!(ProviderJob, |it| bigint: it.track_id.0, text: &*it.job, bigint: it.start_ms);
+row!(JobPiece, |it| bigint: it.track_id.0, bigint: it.number, text: &*it.job, bigint: it.job_ms, bigint: it.start_ms);
 row!(Segment, |it| bigint: it.session_id.0, bigint: it.seq, bigint: it.track_id.0, text: it.kind.as_str(), text: &*it.source,
     bigint: it.start_ms, bigint: it.end_ms, text: it.language.as_deref(), float8: it.confidence, text: &*it.text,
     text: it.words.as_deref(), bigint: it.created_ms);

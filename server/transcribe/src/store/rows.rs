@@ -2,7 +2,7 @@
 
 use super::{Elsewhere, Held, Owner};
 use crate::record::{
-    Answer, Interview, Participant, ProviderJob, RowId, Segment, SegmentKind, Session,
+    Answer, Interview, JobPiece, Participant, ProviderJob, RowId, Segment, SegmentKind, Session,
     SurveyVersion, Track,
 };
 
@@ -15,6 +15,8 @@ pub(super) const SEGMENTS: &str = "SELECT session_id, seq, track_id, kind, sourc
      created_ms FROM segments WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 pub(super) const JOBS: &str = "SELECT track_id, job, start_ms FROM provider_jobs JOIN tracks ON tracks.id = track_id \
      WHERE session_id = $1 ORDER BY start_ms, job";
+pub(super) const JOB_PIECES: &str = "SELECT track_id, number, job, job_ms, start_ms FROM job_pieces WHERE track_id = $1 \
+     ORDER BY number";
 pub(super) const AUDIO_MS: &str =
     "SELECT CAST(COALESCE(SUM(audio_ms), 0) AS BIGINT) FROM tracks WHERE started_ms >= $1";
 pub(super) const SPENT_MS: &str =
@@ -108,6 +110,7 @@ pub(super) type SessionRow = (i64, String, Text, Text, String, bool, i64, Option
 pub(super) type ParticipantRow = (i64, i64, String, Text, String, i64);
 pub(super) type TrackRow = (i64, i64, i64, String, i64, Option<i64>, Option<i64>);
 pub(super) type JobRow = (i64, String, i64);
+pub(super) type JobPieceRow = (i64, i64, String, i64, i64);
 #[rustfmt::skip]
 pub(super) type SegmentRow = (i64, i64, i64, String, String, i64, i64, Text, Option<f64>, String, Text, i64);
 pub(super) type SurveyRow = (String, i64, String);
@@ -166,6 +169,16 @@ pub(super) fn job((track_id, job, start_ms): JobRow) -> ProviderJob {
     ProviderJob {
         track_id: RowId(track_id),
         job,
+        start_ms,
+    }
+}
+
+pub(super) fn job_piece((track_id, number, job, job_ms, start_ms): JobPieceRow) -> JobPiece {
+    JobPiece {
+        track_id: RowId(track_id),
+        number,
+        job,
+        job_ms,
         start_ms,
     }
 }
@@ -250,6 +263,11 @@ macro_rules! reads {
                 all,
                 rows::job
             ))
+        }
+        fn job_pieces(&self, track: RowId) -> Answered<'_, Vec<JobPiece>> {
+            read!(self, fetch_all, rows::JOB_PIECES, [track.0], |all| {
+                rows::each(all, rows::job_piece)
+            })
         }
         fn audio_ms(&self, since_ms: i64) -> Answered<'_, i64> {
             read!(self, fetch_one, rows::AUDIO_MS, [since_ms], |(ms,): (

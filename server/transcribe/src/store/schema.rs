@@ -9,7 +9,13 @@ use super::StoreError;
 const TABLE: &str = "voicematch_migrations";
 
 /// What the migrations are for, in their order; their files are named so, too.
-const NAMES: [&str; 4] = ["transcripts", "owners_and_jobs", "owners_urls", "spent"];
+const NAMES: [&str; 5] = [
+    "transcripts",
+    "owners_and_jobs",
+    "owners_urls",
+    "spent",
+    "job_pieces",
+];
 
 /// The version that this program reads and writes.
 const VERSION: i64 = NAMES.len() as i64;
@@ -34,6 +40,7 @@ macro_rules! migrations {
                 "/3_owners_urls.sql"
             )),
             include_str!(concat!("../../migrations/", $database, "/4_spent.sql")),
+            include_str!(concat!("../../migrations/", $database, "/5_job_pieces.sql")),
         ]
     };
 }

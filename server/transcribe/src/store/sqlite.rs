@@ -15,8 +15,8 @@ use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
 use super::{Answered, Held, LEASE, Old, Owner, Store, StoreError, schema};
 use crate::record::{
-    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
-    Track,
+    Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
+    SurveyVersion, Track,
 };
 
 /// How long a statement waits for a lock of another process.
@@ -260,6 +260,7 @@ async fn write_part(db: &mut SqliteConnection, part: &Part<'_>) -> Result<Vec<us
     let mut orphans = insert_children(db, &part.participants).await?.orphans;
     orphans.extend(insert_children(db, &part.tracks).await?.orphans);
     orphans.extend(insert_children(db, &part.jobs).await?.orphans);
+    orphans.extend(insert_children(db, &part.job_pieces).await?.orphans);
     let segments = insert_children(db, &part.segments).await?;
     orphans.extend(segments.orphans);
     if segments.known {
@@ -409,6 +410,14 @@ row!(
     it.ended_ms
 );
 row!(ProviderJob, |it| it.track_id.0, &it.job, it.start_ms);
+row!(
+    JobPiece,
+    |it| it.track_id.0,
+    it.number,
+    &it.job,
+    it.job_ms,
+    it.start_ms
+);
 row!(
     Segment,
     |it| it.session_id.0,

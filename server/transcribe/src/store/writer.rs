@@ -76,7 +76,7 @@ pub enum Where {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Stored(Where),
-    /// The database refuses it. It is in `rejected.jsonl`.
+    /// The database refuses it. It is in `rejected.jsonl`, as long as that has room.
     Rejected,
     /// What it belongs to is not in the database: it has been deleted.
     Deleted,

@@ -16,27 +16,35 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Audio of `frame_ms` was received; `audio_ms` came before it. `session_ms`: now, on the session's clock.
-    pub fn heard(&mut self, audio_ms: u64, frame_ms: u64, session_ms: u64) {
+    /// Audio of `frame_ms` was received; `audio_ms` came before it. `session_ms`: now, on the session's clock. `true`: the clock
+    /// has jumped.
+    pub fn heard(&mut self, audio_ms: u64, frame_ms: u64, session_ms: u64) -> bool {
         let begun = session_ms.saturating_sub(frame_ms);
         let expected = self.anchors.back().map(|_| self.at(audio_ms));
         if expected.is_some_and(|expected| begun < expected + PAUSE_MS) {
-            return;
+            return false;
         }
         if self.anchors.len() == KEPT {
             self.anchors.pop_front();
         }
         self.anchors.push_back((audio_ms, begun));
+        expected.is_some()
     }
 
     /// When the audio after the first `audio_ms` was spoken, in milliseconds of the session.
     pub fn at(&self, audio_ms: u64) -> u64 {
-        let before = self
-            .anchors
-            .iter()
-            .rev()
-            .find(|(audio, _)| *audio <= audio_ms);
-        let (audio, session) = before.or(self.anchors.front()).copied().unwrap_or_default();
+        self.on_piece(audio_ms, |audio| audio <= audio_ms)
+    }
+
+    /// When the first `audio_ms` had been spoken: before a pause that follows.
+    pub fn until(&self, audio_ms: u64) -> u64 {
+        self.on_piece(audio_ms, |audio| audio < audio_ms)
+    }
+
+    fn on_piece(&self, audio_ms: u64, begins_before: impl Fn(u64) -> bool) -> u64 {
+        let mut pieces = self.anchors.iter().rev();
+        let piece = pieces.find(|(audio, _)| begins_before(*audio));
+        let (audio, session) = piece.or(self.anchors.front()).copied().unwrap_or_default();
         (session + audio_ms).saturating_sub(audio)
     }
 }
@@ -56,11 +64,14 @@ mod tests {
             (300, 65_500),
             (400, 65_600),
         ] {
-            clock.heard(audio, 100, session);
+            let has_jumped = clock.heard(audio, 100, session);
+            assert_eq!(has_jumped, audio == 300);
         }
         assert_eq!(clock.at(0), 5_000);
         assert_eq!(clock.at(250), 5_250);
         assert_eq!(clock.at(300), 65_400);
+        assert_eq!(clock.until(300), 5_300);
+        assert_eq!(clock.until(0), 5_000);
         assert_eq!(clock.at(450), 65_550);
     }
 }

@@ -76,6 +76,13 @@ async fn a_lost_connection_goes_on_in_the_same_session() {
         (1, 5)
     );
     assert_eq!(ledger.jobs, ["job-1"]);
+    // Each time 20 ms are sent to find out what has arrived.
+    let probes: Vec<_> = ledger
+        .pieces
+        .iter()
+        .map(|(job, track)| job.checked_sub(*track))
+        .collect();
+    assert_eq!(probes, [20, 40, 60, 80].map(Some));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod gladia;
 mod last_words;
 mod limits;
 mod log;
+mod mute;
 mod overload;
 mod pauses;
 mod processes;

@@ -1,5 +1,7 @@
 //! Several processes with one database.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use voicematch_protocol::transcribe::{EndReason, TranscribeError};
 use voicematch_transcribe::{
@@ -10,7 +12,7 @@ use voicematch_transcribe::{
 };
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, eventually,
     sessions::{Guest, Meeting, SLUG},
 };
 
@@ -52,6 +54,36 @@ async fn the_end_says_how_much_all_processes_have_heard() {
     assert_eq!(host.expect("ended").await["audio_ms"], 1_500);
 }
 
+#[tokio::test]
+async fn the_time_before_the_first_audio_is_none_for_the_next_process_either() {
+    const QUIET: Duration = Duration::from_secs(1);
+    let (meeting, mut host) = Meeting::begin(FAKE).await;
+    let mut ann = meeting.speaker("ann").await;
+    let who = ann.who;
+    let started = Instant::now().into_std();
+    ann.attachment.text(r#"{"type":"start"}"#, started);
+    eventually("she says nothing for a while", || {
+        started.elapsed() >= QUIET
+    })
+    .await;
+    let first = Instant::now().into_std();
+    ann.say(10, first);
+    assert_eq!(host.expect("final").await["start_ms"], 0);
+    let until = || Instant::now() + PATIENCE;
+    assert_eq!(meeting.sessions.drain(until).await, None);
+    let next = meeting.other_process().await;
+    let mut host = Guest::attach(&next, SLUG, meeting.host, Some(1)).await;
+    let mut ann = Guest::attach(&next, SLUG, who, None).await;
+    let again = Instant::now().into_std();
+    ann.say(30, again);
+    let start_ms = host.expect("final").await["start_ms"].as_u64();
+    let expected = (again - first).as_millis();
+    assert!(
+        u128::from(start_ms.expect("a time")) < expected + QUIET.as_millis() / 2,
+        "{start_ms:?} ms, not {expected}"
+    );
+}
+
 /// A process that stood still for longer than its lease: another one had the session, and let it go again.
 #[tokio::test]
 async fn a_session_that_another_process_had_meanwhile_is_read_anew() {
@@ -69,11 +101,7 @@ async fn a_session_that_another_process_had_meanwhile_is_read_anew() {
     host.expect_stored(2).await;
 
     let store = &meeting.store;
-    let owner = store.owner(meeting.id).await.expect("it answers");
-    store
-        .release(owner.expect("it is held").id)
-        .await
-        .expect("released");
+    meeting.lease_is_over().await;
     let other = Owner {
         id: RowId(7),
         url: String::new(),

@@ -239,6 +239,24 @@ async fn a_program_that_takes_long_to_load_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_a_program_reads_and_says_nothing_to_is_a_gap() {
+    // The first closes its output at once.
+    for wrong in ["dd of=/dev/null", "cp /dev/stdin /dev/null"] {
+        let provider = Command::parse(wrong).expect("there is such a program");
+        let rig = Rig::new(Arc::new(provider), BridgeConfig::default());
+        let mut speaker = rig.speaker(1);
+        for _ in 0..20 {
+            speaker.say();
+            speaker.listen(Duration::from_millis(10)).await;
+        }
+        let ledger = speaker.finish().await;
+        ledger.assert_complete();
+        assert_eq!(ledger.missed_ms(), 2_000, "{wrong}: {ledger:?}");
+        assert!(!ledger.states.contains(&ProviderState::Ok), "{ledger:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_it_writes_to_standard_error_is_logged_but_not_all_of_it() {
     let (log, _guard) = Log::capture();
     let provider = command("stderr=100000");

@@ -16,10 +16,10 @@ use voicematch_transcribe::{
 };
 
 use crate::support::{
-    PATIENCE, Rig, eventually, fake,
+    PATIENCE, Rig, becomes, eventually, fake,
     gladia::{GladiaServer, KEY},
-    server::Plan,
-    sessions::{Guest, begin, database},
+    server::{Faults, Plan},
+    sessions::{Guest, Meeting, begin, database},
 };
 
 const SLUG: &str = "tea";
@@ -68,12 +68,17 @@ async fn finals(sessions: &Sessions, host: RowId, count: usize) -> Vec<String> {
     told
 }
 
+/// Bridges to a Gladia with these faults.
+async fn gladia(faults: Faults) -> (Rig, GladiaServer) {
+    let server = GladiaServer::start(Plan::new([faults])).await;
+    let key = Secret::new(KEY).expect("it is right");
+    let provider = Gladia::parse(&server.url, key).expect("it is right");
+    (Rig::patient(Arc::new(provider)), server)
+}
+
 #[tokio::test]
 async fn what_the_provider_has_heard_before_a_crash_is_added_once() {
-    let gladia = GladiaServer::start(Plan::new([])).await;
-    let key = Secret::new(KEY).expect("it is right");
-    let provider = Gladia::parse(&gladia.url, key).expect("it is right");
-    let rig = Rig::patient(Arc::new(provider));
+    let (rig, _gladia) = gladia(Faults::default()).await;
     let mut speaker = rig.speaker(9);
     for _ in 0..60 {
         speaker.say();
@@ -276,4 +281,60 @@ async fn what_cannot_have_been_said_is_left_out() {
     assert_eq!(only.words.as_deref(), Some(words));
     let tracks = store.tracks(session.id).await.expect("read");
     assert_eq!(tracks[0].audio_ms, Some(800));
+}
+
+/// Two utterances of two seconds with a pause of ten between them, of which the provider's stream knows nothing: it counts audio.
+/// What the next process makes of it, in milliseconds of the session. `faults`: those of the provider.
+async fn spoken_around_a_pause(faults: Faults, told: i64) -> Vec<(String, i64, i64)> {
+    let (rig, server) = gladia(faults).await;
+    let (meeting, mut host) = Meeting::begin_with(&rig).await;
+    let mut ann = meeting.speaker("ann").await;
+    ann.say(20, meeting.at(0));
+    host.expect_stored(1).await;
+    ann.say(20, meeting.at(12));
+    if told > 1 {
+        host.expect_stored(told).await;
+    }
+    eventually("it has heard all", || {
+        server.state.heard_bytes("job-1") == 40 * 3_200
+    })
+    .await;
+    // What was handed over before is written then, too.
+    meeting.speaker("ben").await;
+    meeting.lease_is_over().await;
+    let next = meeting.other_process_with(&rig).await;
+    let _host = Guest::attach(&next, SLUG, meeting.host, None).await;
+    becomes(true, "the track has ended", async || {
+        let tracks = meeting.store.tracks(meeting.id).await.expect("read");
+        tracks[0].ended_ms.is_some()
+    })
+    .await;
+    becomes(2, "how many rows are stored", async || {
+        meeting.rows().await.len()
+    })
+    .await;
+    let rows = meeting.rows().await.into_iter();
+    rows.map(|row| (row.source, row.start_ms, row.end_ms))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_said_after_a_pause_is_not_added_again() {
+    let rows = spoken_around_a_pause(Faults::default(), 2).await;
+    let live = |start, end| ("live".to_owned(), start, end);
+    assert_eq!(rows, [live(0, 2_000), live(11_900, 13_900)]);
+}
+
+#[tokio::test]
+async fn what_was_said_after_a_pause_and_never_told_is_added_at_its_time() {
+    let mute = Faults {
+        mute_after: Some(20),
+        ..Faults::default()
+    };
+    let rows = spoken_around_a_pause(mute, 1).await;
+    let expected = [("live", 0, 2_000), ("reconciled", 11_900, 13_900)];
+    assert_eq!(
+        rows,
+        expected.map(|(source, start, end)| (source.to_owned(), start, end))
+    );
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use voicematch_transcribe::record::{ProviderJob, Record, RowId, Segment, SurveyVersion};
+use voicematch_transcribe::record::{JobPiece, ProviderJob, Record, RowId, Segment, SurveyVersion};
 use voicematch_transcribe::store::{self, Elsewhere, Owner, Store, StoreError};
 
 use crate::retention::{expired_rows_go, what_goes_on_is_kept};
@@ -89,6 +89,13 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
         job: "job 7".to_owned(),
         start_ms: 300,
     };
+    let piece = JobPiece {
+        track_id: voice.id,
+        number: 1,
+        job: "job 7".to_owned(),
+        job_ms: 200,
+        start_ms: 9_500,
+    };
     let batch = [
         Record::Session(begun.clone()),
         Record::Participant(ann.clone()),
@@ -97,6 +104,7 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
         Record::Interview(asked.clone()),
         Record::Answer(given.clone()),
         Record::ProviderJob(job.clone()),
+        Record::JobPiece(piece.clone()),
         Record::TrackEnded {
             id: voice.id,
             audio_ms: 4_000,
@@ -121,6 +129,7 @@ async fn everything_is_read_back(store: Arc<dyn Store>) {
     assert_eq!(store.participants(id).await.expect("read"), [ann]);
     assert_eq!(store.tracks(id).await.expect("read"), [voice.clone()]);
     assert_eq!(store.jobs(id).await.expect("read"), [job]);
+    assert_eq!(store.job_pieces(voice.id).await.expect("read"), [piece]);
     assert_eq!(store.audio_ms(voice.started_ms).await.expect("read"), 4_000);
     assert_eq!(store.audio_ms(voice.started_ms + 1).await.expect("read"), 0);
     assert_eq!(store.segments(id, 0, 9).await.expect("read"), [said]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 use voicematch_transcribe::record::{
-    Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session, SurveyVersion,
-    Track,
+    Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
+    SurveyVersion, Track,
 };
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Receipt, Settings, Writer};
@@ -133,6 +133,10 @@ impl Store for List {
     }
 
     fn jobs(&self, _: RowId) -> Answered<'_, Vec<ProviderJob>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn job_pieces(&self, _: RowId) -> Answered<'_, Vec<JobPiece>> {
         Box::pin(async { Ok(vec![]) })
     }
 

@@ -12,8 +12,8 @@ use voicematch_transcribe::store::writer::{Health, Left, Outcome, Receipt, Setti
 use voicematch_transcribe::store::{self, StoreError};
 
 use crate::support::{
-    IN_DATABASE, PATIENCE, Rig, answer, connect, count, interview, outcomes, run, segment, session,
-    soon, sqlite_url,
+    IN_DATABASE, PATIENCE, Rig, answer, connect, count, interview, outcomes, run, segment,
+    segments, session, soon, sqlite_url,
 };
 
 #[tokio::test]
@@ -103,6 +103,30 @@ async fn a_refused_row_is_kept_in_a_file_of_its_own() {
         .mode();
     assert_eq!(mode & 0o077, 0, "nobody else reads it");
     assert_eq!(rig.writer.health(), Health::Good);
+}
+
+#[tokio::test]
+async fn a_refused_row_that_its_file_does_not_take_is_lost_and_counted() {
+    let rig = Rig::sqlite().await;
+    let registry = prometheus::Registry::new();
+    rig.metrics.register(&registry).expect("names are free");
+    outcomes(rig.write(1..=2)).await;
+    let file = File::create(rig.dir.path().join("state/rejected.jsonl")).expect("made");
+    file.set_len(64 * 1024 * 1024).expect("it takes no room");
+    let others = segments(rig.session, 1..=2).into_iter().map(|mut other| {
+        if let Record::Segment(row) = &mut other {
+            row.text = "the same number, other words".to_owned();
+        }
+        rig.writer.write(other)
+    });
+    let told = outcomes(others.collect()).await;
+    assert_eq!(told, [Outcome::Rejected; 2]);
+    let families = registry.gather();
+    let lost = families
+        .iter()
+        .find(|family| family.name() == "transcribe_lost_segments_total");
+    let lost = &lost.expect("the family").get_metric()[0];
+    assert_eq!(lost.get_counter().get_value(), 2.0);
 }
 
 #[tokio::test]
@@ -335,6 +359,7 @@ async fn an_older_schema_is_brought_up_to_date() {
     run(&mut database, "DROP TABLE session_owners").await;
     run(&mut database, "DROP TABLE provider_jobs").await;
     run(&mut database, "DROP TABLE spent").await;
+    run(&mut database, "DROP TABLE job_pieces").await;
     run(
         &mut database,
         "ALTER TABLE tracks ADD COLUMN provider_job TEXT",

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 use voicematch_transcribe::{
     record::{
-        Answer, Interview, Participant, ProviderJob, Record, RowId, Segment, Session,
+        Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
         SurveyVersion, Track,
     },
     store::{Answered, Held, Old, Owner, Store, StoreError},
@@ -302,6 +302,10 @@ impl Store for Memory {
     }
 
     fn jobs(&self, _: RowId) -> Answered<'_, Vec<ProviderJob>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn job_pieces(&self, _: RowId) -> Answered<'_, Vec<JobPiece>> {
         Box::pin(async { Ok(vec![]) })
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Ledger {
     pub states: Vec<ProviderState>,
     pub failures: Vec<Failure>,
     pub jobs: Vec<String>,
+    /// The pieces of jobs: where each begins in its job, and in the track.
+    pub pieces: Vec<(u64, u64)>,
     /// The last revision of each utterance.
     pub revisions: BTreeMap<String, u32>,
     pub partials: usize,
@@ -68,6 +70,7 @@ impl Ledger {
             Heard::State(state) => self.states.push(state),
             Heard::Failed(failure) => self.failures.push(failure),
             Heard::Job { job, .. } => self.jobs.push(job),
+            Heard::JobPiece { job_ms, at_ms, .. } => self.pieces.push((job_ms, at_ms)),
             Heard::Ended => {}
         }
     }

@@ -49,8 +49,7 @@ def main():
     if "stderr" in options:
         print("x" * option("stderr"), file=sys.stderr, flush=True)
     time.sleep((option("load_ms") or 0) / 1000)
-    if "mute" not in options:
-        say(type="ready")
+    say(type="ready")
     words, silence, number, chunk = [], 0, 0, 0
     while True:
         pcm = sys.stdin.buffer.read(CHUNK)

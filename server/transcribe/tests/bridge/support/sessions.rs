@@ -158,7 +158,18 @@ impl Meeting {
 
     /// The sessions of another process, with the same database.
     pub(crate) async fn other_process(&self) -> Arc<Sessions> {
-        begin(self.dir.path(), &Rig::fake("").bridges).await.0
+        self.other_process_with(&Rig::fake("")).await
+    }
+
+    pub(crate) async fn other_process_with(&self, rig: &Rig) -> Arc<Sessions> {
+        begin(self.dir.path(), &rig.bridges).await.0
+    }
+
+    /// The process is gone for longer than its lease: another one may have the session.
+    pub(crate) async fn lease_is_over(&self) {
+        let owner = self.store.owner(self.id).await.expect("it answers");
+        let released = self.store.release(owner.expect("it is held").id).await;
+        released.expect("released");
     }
 
     pub(crate) async fn speaker(&self, user: &str) -> Guest {
