@@ -226,6 +226,9 @@ async fn all_who_wait_return_at_once() {
         "1h",
         "--max-connections",
         "4000",
+        // Who waits here reads nothing, and so answers no ping, while the others come.
+        "--heartbeat",
+        "10m",
     ];
     let (a, b) = engine.two_with(&flags).await;
     engine.kill();
