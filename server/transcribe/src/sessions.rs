@@ -20,7 +20,7 @@ pub use crate::parts::{Config, SessionMetrics};
 use crate::{
     bridge::Bridges,
     parts::Parts,
-    record::{Participant, Record, RowId, Session as Row},
+    record::{Participant, RowId, Session as Row},
     session::{Attachment, Log, Person, Session},
     store::{
         Store, StoreError,
