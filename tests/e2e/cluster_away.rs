@@ -195,11 +195,13 @@ async fn a_black_hole_before_the_engine_is_noticed_and_left() {
     stands(&a, "down").await;
     assert_within(LOCAL, "black hole: it was noticed", began);
     local_pairs(&a, &b).await;
-    becomes(1.0, "silent", async || {
-        let labels = r#"reason="silent""#;
-        a.metric("cluster_reconnects_total", labels).await
-    })
-    .await;
+    for node in [&a, &b] {
+        becomes(1.0, "silent", async || {
+            let labels = r#"reason="silent""#;
+            node.metric("cluster_reconnects_total", labels).await
+        })
+        .await;
+    }
     network.becomes(Network::Good);
     let healed = Instant::now();
     for number in 0..5 {

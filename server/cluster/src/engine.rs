@@ -311,15 +311,19 @@ impl Shared {
             return Err(CallError::Down);
         };
         let began = Instant::now();
-        let answer = timeout(most, ask(&mut live.commands)).await;
+        let answer = tokio::select! {
+            answer = timeout(most, ask(&mut live.commands)) => answer.ok(),
+            // It was given up: no answer comes, and who has asked can ask over the next one.
+            () = live.trouble.closed() => None,
+        };
         let took = began.elapsed();
         let (result, answer) = match answer {
-            Err(_) => ("silent", Err(CallError::Silent)),
-            Ok(Ok(answer)) => {
+            None => ("silent", Err(CallError::Silent)),
+            Some(Ok(answer)) => {
                 self.foreign.good(name);
                 ("ok", Ok(answer))
             }
-            Ok(Err(error)) => self.blame(name, &live, &error),
+            Some(Err(error)) => self.blame(name, &live, &error),
         };
         self.metrics.calls.with_label_values(&[name, result]).inc();
         self.metrics
