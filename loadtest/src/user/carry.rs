@@ -120,7 +120,9 @@ impl User {
             self.depart(false);
             return self.give_up(error);
         }
-        self.depart(error.is_break());
+        // What a server says before that it will do is no loss of the server.
+        let told = (self.resume.as_ref()).is_some_and(|resume| resume.moving != Move::None);
+        self.depart(error.is_break() && !told);
         self.cut(now, false);
         Ok(())
     }
@@ -138,6 +140,9 @@ impl User {
             && resume.lost.is_none()
         {
             resume.come_back(way, now, in_room);
+            if self.context.servers.count() > 1 {
+                resume.leaves_drained(now);
+            }
             if in_room {
                 resume.unheard_since.get_or_insert(now);
             }

@@ -64,6 +64,15 @@ impl Move {
     }
 }
 
+impl Resume {
+    /// The connection is lost, and the next one is to another server: if this one drains the user has left it.
+    pub(super) fn leaves_drained(&mut self, now: Duration) {
+        if matches!(self.moving, Move::At(_) | Move::EndsBy(_)) {
+            self.moving = Move::Follows { since: now };
+        }
+    }
+}
+
 impl User {
     /// The server says that it drains. False: the user has no session that could be followed by another.
     pub(super) fn is_to_move(&mut self, now: Duration, view: &ServerView<'_>) -> bool {
