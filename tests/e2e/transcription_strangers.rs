@@ -41,7 +41,8 @@ async fn strangers_begin_and_join_only_so_often_a_minute() {
     let (here, same_network, other_network) = ("2001:db8::1", "2001:db8::2:3", "2001:db8:0:1::1");
     let (mut begun, mut token) = (0, String::new());
     let refused = loop {
-        let answer = post(here, &token, begin, json!({})).await;
+        let from = [here, same_network][begun % 2];
+        let answer = post(from, &token, begin, json!({})).await;
         match answer.status {
             201 if begun < AT_ONCE.end => begun += 1,
             _ => break answer,
@@ -69,8 +70,6 @@ async fn strangers_begin_and_join_only_so_often_a_minute() {
     }
     assert!(AT_ONCE.contains(&joined), "{joined}");
     for (from, token, status) in [
-        ("192.0.2.1", "", 429),
-        (same_network, "", 200),
         ("192.0.2.2", "", 200),
         // Who rules the session lets in whom they want.
         ("192.0.2.1", &talk.host, 200),
