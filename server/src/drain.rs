@@ -36,7 +36,7 @@ const TICK: Duration = Duration::from_millis(20);
 struct Group {
     members: Vec<Arc<Member>>,
     in_room: bool,
-    /// Other nodes take their sessions. A successor passes them back to this process.
+    /// Other nodes take their sessions; a successor does not.
     elsewhere: bool,
     /// When they have to go, from the start of the drain.
     at: Duration,

@@ -91,7 +91,7 @@ test('a new version takes the place of the server', async (t) => {
 
 test('one server of several after the other is drained', async (t) => {
   const engine = await Engine.start(t);
-  const flags = ['--cluster', `redis://127.0.0.1:${engine.port}`, '--drain-timeout', '4s'];
+  const flags = ['--cluster', `redis://127.0.0.1:${engine.port}`, '--drain-timeout', '8s'];
   const servers = await Promise.all([1, 2, 3].map(() => Server.start(t, flags)));
   for (const server of servers) await until('it knows the others', async () => (await server.metric('cluster_nodes{state="alive"}')) === 2);
   const [last, ...drained] = servers;
@@ -99,9 +99,12 @@ test('one server of several after the other is drained', async (t) => {
   const { calls, sessions } = await pair(t, [ways[0].url, ['sse']], [ways[1].url, ['sse']]);
   const stop = counting(calls);
   for (const [i, server] of drained.entries()) {
-    // As a balancer does, which asks whether it is ready.
-    ways[i].port = last.port;
+    const told = once(sessions[i], 'draining');
     server.process.kill('SIGTERM');
+    // As a balancer does, which sees after a moment that it is not ready: until then users come back to it.
+    await told;
+    await until('it is tried again', () => sessions[i].state === 'reconnecting');
+    ways[i].port = last.port;
     const [code] = await once(server.process, 'exit');
     assert.equal(code, 0);
     for (const vm of sessions) await until('it is there again', () => vm.state === 'open');

@@ -220,13 +220,20 @@ async fn who_is_sent_away_by_a_node_that_ends_comes_back_elsewhere() {
     }
     second.say("one moment").await;
     first.hears("one moment").await;
-    assert_eq!(second.end().await, End::Closed(Some(4000)));
+    assert_eq!(second.end().await, End::Closed(Some(4005)));
     let mut second = rejoin(&c, &seconds).await;
     are_together((&mut first, &firsts), (&mut second, &seconds)).await;
     talk(&mut first, &mut second).await;
     // Both were there: each comes to another node.
     for client in [&mut third, &mut fourth] {
-        assert_eq!(client.end().await, End::Closed(Some(4000)));
+        // One that is slow to confirm what it was sent stays until the drain is over.
+        let end = client.end().await;
+        assert!(
+            [4000, 4005]
+                .map(|code| End::Closed(Some(code)))
+                .contains(&end),
+            "{end:?}"
+        );
     }
     let mut third = rejoin(&a, &thirds).await;
     let mut fourth = rejoin(&c, &fourths).await;

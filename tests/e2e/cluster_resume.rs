@@ -287,7 +287,16 @@ async fn who_is_sent_away_by_a_drain_goes_on_at_another_node() {
     waiting.expect("waiting").await;
     a.process.signal(Signal::TERM);
     for client in [&mut waiting, &mut user, &mut one, &mut two] {
-        assert_eq!(client.end().await, End::Closed(Some(4000)));
+        assert_eq!(client.end().await, End::Closed(Some(4005)));
+        // A proxy may not have noticed yet: nobody goes on where nothing is begun any more.
+        for (via, code) in [
+            (Via::WebSocket, 4005),
+            (Via::EventStream, 503),
+            (Via::Polling, 503),
+        ] {
+            let back = client.resume_at(&a, via).await;
+            assert_eq!(back, Err(End::Closed(Some(code))), "{via:?}");
+        }
         client.resume_at(&c, Via::WebSocket).await.unwrap();
     }
     assert_eq!(waiting.first["place"], "waiting");
@@ -299,4 +308,28 @@ async fn who_is_sent_away_by_a_drain_goes_on_at_another_node() {
     newcomer.send(wish).await;
     assert_eq!(waiting.found().await["id"], 5);
     assert_eq!(a.process.exit_code().await, Some(0));
+}
+
+/// Polls bring no session to another node: it ends, and says so in time.
+#[tokio::test]
+async fn who_polls_begins_anew_when_the_node_drains() {
+    let engine = Engine::start().await;
+    let (mut a, b) = engine.two_with(&["--drain-timeout", "3s"]).await;
+    let mut polls = Client::begin(&a, Via::Polling).await;
+    let mut user = Client::begin(&b, Via::WebSocket).await;
+    for client in [&mut polls, &mut user] {
+        client.send(json!({"type": "find_match"})).await;
+    }
+    let matched = polls.found().await;
+    user.found().await;
+    a.process.signal(Signal::TERM);
+    assert_eq!(polls.end().await, End::Closed(Some(4000)));
+    let mut back = Client::begin(&b, Via::Polling).await;
+    let ticket = text(&matched, "room_ticket");
+    back.send(json!({"type": "rejoin", "ticket": ticket})).await;
+    for client in [&mut back, &mut user] {
+        client.expect("rejoined").await;
+    }
+    assert_eq!(a.process.exit_code().await, Some(0));
+    talk(&mut back, &mut user).await;
 }

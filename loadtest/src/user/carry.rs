@@ -103,7 +103,7 @@ impl User {
         let Some(resume) = &self.resume else {
             return Err(error);
         };
-        if self.is_drained(&error) {
+        if self.is_passed_on(&error) {
             return self.follow(now);
         }
         if self.moves_after(&error) {

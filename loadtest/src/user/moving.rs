@@ -1,6 +1,6 @@
 //! A user whose server drains moves to another one: when it is time they say no more, and hear which of their messages the old
-//! server has taken. If it is one of several, another one may take the session over. Else they begin a new session, show the
-//! ticket of their room, and say the rest there.
+//! server has taken. If it says so another one takes the session over. Else they begin a new session, show the ticket of their
+//! room, and say the rest there.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::{
 
 /// The code with which a server that drains closes.
 pub(super) const DRAINING: Option<u16> = CloseReason::Draining.close_code();
+/// The code if another one takes the session over.
+const MOVED: Option<u16> = CloseReason::Moved.close_code();
 
 /// How long after the announced moment the server may still close: it gives its clients a second to confirm, and waits for the
 /// next poll of those who have more to hear.
@@ -38,7 +40,7 @@ pub enum Move {
     At(Duration),
     /// The user says no more, and waits for the old session's end, but no longer than this.
     EndsBy(Duration),
-    /// The server closed the connection then, and the others are asked whether they take the session over.
+    /// The server closed the connection then, and another one takes the session over.
     Follows { since: Duration },
     /// The old session ended then, and there is no new one yet.
     Begins { since: Duration },
@@ -111,6 +113,12 @@ impl User {
             && matches!(error, ErrorKind::ClosedByServer(code) if Some(*code) == DRAINING)
     }
 
+    /// Whether this end of the connection means that another server takes the session over.
+    pub(super) fn is_passed_on(&self, error: &ErrorKind) -> bool {
+        self.resume.is_some()
+            && matches!(error, ErrorKind::ClosedByServer(code) if Some(*code) == MOVED)
+    }
+
     /// Whether this end of the session means that the user is to begin another.
     pub(super) fn moves_after(&self, error: &ErrorKind) -> bool {
         let Some(resume) = &self.resume else {
@@ -123,11 +131,8 @@ impl User {
         }
     }
 
-    /// The server has closed the connection, as it drains: another one may take the session over.
+    /// Another server takes the session over: sets out to show it the token.
     pub(super) fn follow(&mut self, now: Duration) -> Result<(), ErrorKind> {
-        if self.context.servers.count() == 1 {
-            return self.move_on(now);
-        }
         self.connection = None;
         self.depart(false);
         self.go_on();

@@ -199,8 +199,7 @@ export class Session {
     const isOurs = reason === 'replaced' && (this.#trial || this.#isYoung);
     if (isFinal(code, reason) && !isOurs) return this.#end(reason);
     const isNew = isOver(reason);
-    // From a server that drains another one may take the session over.
-    if (isNew && reason !== 'draining') this.#token = '';
+    if (isNew) this.#token = '';
     this.#change('reconnecting');
     // It may have had more time, while there was no hurry.
     if (this.#trial) return this.#out.wait('trial', TRIAL[/** @type {Kind} */ (this.#kinds[this.#trialPlace])]);

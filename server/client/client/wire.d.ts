@@ -275,6 +275,7 @@ export type LeaveReason =
   | 'left'
   | 'lost'
   | 'memory_limit'
+  | 'moved'
   | 'next'
   | 'protocol_error'
   | 'rate_limited'

@@ -202,6 +202,8 @@ closed_list! {
         MemoryLimit = "memory_limit",
         /// The server is going away; reconnect.
         Draining = "draining",
+        /// Another server takes the session over: come back with its token.
+        Moved = "moved",
         /// Another connection carries the session now.
         Replaced = "replaced",
         /// The token is that of no session: wrong, used up, or the session has ended.
@@ -238,6 +240,7 @@ impl CloseReason {
             Self::SlowConsumer => Some(4002),
             Self::IdleTimeout => Some(4003),
             Self::MemoryLimit => Some(4004),
+            Self::Moved => Some(4005),
             Self::RateLimited => Some(4500),
             Self::Replaced => Some(4501),
             Self::ResumeRefused => Some(4502),

@@ -79,6 +79,8 @@ pub enum HttpError {
     Draining,
     /// The server that has the session does not answer now.
     NodeUnreachable,
+    /// Another server takes the session over.
+    Moved,
     /// A WebSocket handshake in HTTP/1.0.
     HttpVersion,
 }
@@ -113,9 +115,11 @@ impl HttpError {
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
-            Self::ServerFull | Self::Draining | Self::AuthUnavailable | Self::NodeUnreachable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ServerFull
+            | Self::Draining
+            | Self::AuthUnavailable
+            | Self::NodeUnreachable
+            | Self::Moved => StatusCode::SERVICE_UNAVAILABLE,
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -154,6 +158,7 @@ impl HttpError {
             Self::ServerFull => "server_full",
             Self::Draining => "draining",
             Self::NodeUnreachable => "node_unreachable",
+            Self::Moved => "moved",
             Self::HttpVersion => "http_version_not_supported",
         }
     }
@@ -171,7 +176,9 @@ impl HttpError {
             Self::MethodNotAllowed => Some((header::ALLOW, "GET")),
             Self::PostOnly => Some((header::ALLOW, "POST")),
             Self::UpgradeRequired => Some((header::UPGRADE, "websocket")),
-            Self::RateLimited | Self::NodeUnreachable => Some((header::RETRY_AFTER, "1")),
+            Self::RateLimited | Self::NodeUnreachable | Self::Moved => {
+                Some((header::RETRY_AFTER, "1"))
+            }
             Self::TooManyConnections
             | Self::ServerFull
             | Self::Draining

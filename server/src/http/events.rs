@@ -8,7 +8,7 @@ use std::{
 use hyper::{
     HeaderMap, Request,
     body::Incoming,
-    header::{HeaderName, HeaderValue},
+    header::{HeaderName, HeaderValue, RETRY_AFTER},
 };
 use tokio::io::AsyncRead;
 use voicematch_core::{
@@ -33,6 +33,10 @@ use crate::{
         sse::{self, EventLink},
     },
 };
+
+/// What is said of a session that another node takes over.
+pub(super) const MOVED: &str =
+    "this server drains, and another one takes the session over; come back to it";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -207,8 +211,18 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             let code = refused.reason().as_str();
             let connect = connection.take_connect();
             connection.public.not_connected(connect.as_deref(), code);
-            let body = format!("{{\"code\":\"{code}\",\"error\":\"begin a new session\"}}\n");
-            let mut reply = head(401, "Unauthorized", "application/json", &request.headers);
+            let mut headers = request.headers;
+            let (status, name, error) = match refused {
+                CannotResume::Moved => {
+                    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                    (503, "Service Unavailable", MOVED)
+                }
+                CannotResume::Refused { .. } | CannotResume::TooOld => {
+                    (401, "Unauthorized", "begin a new session")
+                }
+            };
+            let body = format!("{{\"code\":\"{code}\",\"error\":\"{error}\"}}\n");
+            let mut reply = head(status, name, "application/json", &headers);
             reply.extend_from_slice(body.as_bytes());
             sse::refuse(&*link, &reply);
         }

@@ -28,7 +28,7 @@ use super::{
     Public, Reply,
     connection::Connection,
     error::HttpError,
-    events::{elsewhere, find, is_elsewhere, position, refused, room_to_join},
+    events::{MOVED, elsewhere, find, is_elsewhere, position, refused, room_to_join},
     wanted::{Wanted, parameter},
 };
 #[cfg(feature = "cluster")]
@@ -149,6 +149,7 @@ pub(super) fn refusal(why: NotAttached, token: Option<&Token>, context: &Context
             HttpError::TooOld.reply("messages after yours are gone; begin a new session")
         }
         NotAttached::CannotResume(CannotResume::Refused { .. }) => refused(),
+        NotAttached::CannotResume(CannotResume::Moved) => HttpError::Moved.reply(MOVED),
     }
 }
 

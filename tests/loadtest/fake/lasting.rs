@@ -329,9 +329,13 @@ impl Server {
         while let Ok(message) = queue.try_recv() {
             let _ = socket.send(message).await;
         }
+        let (code, reason) = match gone {
+            true => (4000, "draining"),
+            false => (4005, "moved"),
+        };
         let frame = CloseFrame {
-            code: CloseCode::from(4000),
-            reason: "draining".into(),
+            code: CloseCode::from(code),
+            reason: reason.into(),
         };
         let _ = socket.close(Some(frame)).await;
     }

@@ -386,9 +386,8 @@ impl Member {
     }
 
     /// The user has been sent to another node.
-    pub(crate) fn set_adrift(&self, adrift: bool) {
-        let whose = if adrift { ADRIFT } else { 0 };
-        self.outbox.marks().whose.store(whose, Ordering::Release);
+    pub(crate) fn set_adrift(&self) {
+        self.outbox.marks().whose.store(ADRIFT, Ordering::Release);
     }
 
     /// Whether the user has been sent to another node.

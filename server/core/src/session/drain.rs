@@ -45,14 +45,14 @@ impl Resumable {
         let goes_on = nodes.is_some_and(|nodes| nodes.are_others())
             && !session.left
             && self.member.named_room().is_none()
-            && session
-                .resume
-                .as_ref()
-                .is_some_and(|resume| resume.rejoining.is_none());
+            && session.resume.as_ref().is_some_and(|resume| {
+                // Polls bring no session to another node.
+                resume.carrier == Carrier::Connection && resume.rejoining.is_none()
+            });
         if goes_on {
             session.park();
-            session.end_carrier(CloseReason::Draining, now);
-            self.member.set_adrift(true);
+            session.end_carrier(CloseReason::Moved, now);
+            self.member.set_adrift();
             self.context.takes.keep(self);
         }
         goes_on

@@ -41,6 +41,8 @@ pub enum CannotResume {
     Refused { forged: bool },
     /// The client's position lies before the oldest message that is still there.
     TooOld,
+    /// This node drains, and has sent the user to another one, which takes the session over.
+    Moved,
 }
 
 impl CannotResume {
@@ -49,6 +51,7 @@ impl CannotResume {
         match self {
             Self::Refused { .. } => CloseReason::ResumeRefused,
             Self::TooOld => CloseReason::TooOld,
+            Self::Moved => CloseReason::Moved,
         }
     }
 }
@@ -77,7 +80,7 @@ impl Context {
             let session = self.resumables.find(token)?;
             session.attach(token, after, transport, attach, now)
         });
-        if let Err(CannotResume::Refused { .. }) = found {
+        if let Err(CannotResume::Refused { .. } | CannotResume::Moved) = found {
             self.metrics.resume("refused", None, transport);
         }
         found
@@ -257,6 +260,9 @@ impl Resumable {
             }),
             _ => None,
         };
+        if self.member.is_adrift() && !session.left {
+            return Err(CannotResume::Moved);
+        }
         let refused = CannotResume::Refused { forged: false };
         // A client that connects here ends a move that is not over; if another node has the session already, it is refused.
         let stays = session.stop_moving();

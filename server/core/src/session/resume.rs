@@ -594,9 +594,6 @@ impl Session {
     pub(super) fn carry(&mut self, transport: Transport, carrier: Carrier, now: Instant) {
         self.uncount_carrier();
         self.member.set_away(false);
-        if self.member.is_adrift() {
-            self.member.set_adrift(false);
-        }
         self.context.metrics.attached(transport);
         let beat = self.beat();
         let renew_ice = self.context.config.get().ice.renew_after();

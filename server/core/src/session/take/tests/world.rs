@@ -568,7 +568,7 @@ impl Client {
             world.nodes[node].resume(Some(&token), after, transport, &mut attach, world.now());
         let attached = match resumed {
             Ok(attached) => attached,
-            Err(CannotResume::Refused { .. } | CannotResume::TooOld) => {
+            Err(CannotResume::Refused { .. } | CannotResume::TooOld | CannotResume::Moved) => {
                 self.is_refused = true;
                 return;
             }
