@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Server, atEnd, browser, freePort, hears, says, state, tab, talking, until, user } from './support.js';
+import { Server, atEnd, browser, freePort, hears, listens, says, state, tab, talking, until, user } from './support.js';
 
 const example = readFileSync(new URL('../../deploy/proxies/nginx.conf', import.meta.url), 'utf8');
 
@@ -28,9 +27,7 @@ async function nginx(t, server, more = '') {
     nginx.kill();
     rmSync(folder, { recursive: true, force: true });
   });
-  await until('nginx listens', () => new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy())).on('error', () => resolve(false));
-  }));
+  await until('nginx listens', () => listens(port));
   return { url: `https://127.0.0.1:${port}`, log: () => readFileSync(join(folder, 'access.log'), 'utf8') };
 }
 

@@ -1,7 +1,7 @@
 /** The status page at the admin address, for people. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Engine, Server, browser, open } from './support.js';
+import { Engine, Server, browser, open, until } from './support.js';
 
 /** What the server refuses, each in its own way: more than the page has lines for. */
 const WRONG = [
@@ -22,6 +22,7 @@ async function doWrong({ url }) {
 test('the status page is one screen, however much there is to tell', async (t) => {
   const engine = await Engine.start(t);
   const [server] = await Promise.all([1, 2].map(() => Server.start(t, ['--cluster', `redis://127.0.0.1:${engine.port}`])));
+  await until('it knows the other', async () => (await server.metric('cluster_nodes{state="alive"}')) === 1);
   await doWrong(server);
   const page = await open(await browser(t), server.admin, { viewport: { width: 1280, height: 800 } });
   const fullest = await page.evaluate(() => Math.max(...[...document.querySelectorAll('tbody')].map(({ rows }) => rows.length)));

@@ -154,7 +154,7 @@ async fn a_banned_user_is_out_until_the_ban_ends() {
     begin(&server, Via::EventStream, &token("ann")).await;
 
     // A ban ends by itself.
-    ban(&server, json!({"user": "ann", "seconds": 1})).await;
+    ban(&server, json!({"user": "ann", "seconds": 3})).await;
     let path = format!("/poll?wait=0&token={}", token("ann"));
     assert_eq!(server.public(&path).await.status, 403);
     eventually("she may come in again", async || {

@@ -236,7 +236,7 @@ async fn what_the_app_does_not_take_is_sent_again_as_it_was() {
         _ => Answer::Status(200, ""),
     })
     .await;
-    let server = server_with(&receiver, "again", &["--event-webhook-timeout", "300ms"]).await;
+    let mut server = server_with(&receiver, "again", &["--event-webhook-timeout", "300ms"]).await;
     let begun = Instant::now();
     let (first, _second) = pair(&server).await;
     server.reaches("events_sent_total", "", 1.0).await;
@@ -264,6 +264,8 @@ async fn what_the_app_does_not_take_is_sent_again_as_it_was() {
         server.metric("event_webhook_requests_total", failed).await,
         4.0
     );
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.exit_code().await, Some(0));
     let log = server.process.stderr().join("\n");
     assert_eq!(log.matches("does not take events").count(), 1, "{log}");
     assert_eq!(log.matches("takes events again").count(), 1, "{log}");

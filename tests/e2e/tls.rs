@@ -155,7 +155,7 @@ async fn a_signal_brings_in_certificates_at_once() {
     let mut waited = Duration::ZERO;
     for name in ["second", "third", "fourth", "fifth"] {
         let (chain, key) = certificate(&folder, name);
-        // Both at once, as a look at one of them would find no pair.
+        // The key first: until the chain is there a look finds no pair, and keeps the former one.
         for (new, shown) in [(&key, "first.key"), (&chain, "first.pem")] {
             std::fs::copy(new, folder.path(shown)).unwrap();
         }

@@ -421,9 +421,9 @@ async fn counted(server: &TestServer, result: &str) -> f64 {
 #[tokio::test]
 async fn a_collector_that_is_not_there_costs_nobody_anything() {
     // Bound, so that nobody else is there, and not listening.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
     let mut server = TestServer::start(&["--otlp-endpoint", &url]).await;
     for spans in [5.0, 10.0] {
         users_feel_nothing(&server).await;

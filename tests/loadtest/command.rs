@@ -78,7 +78,7 @@ async fn wrong_flags_are_named() {
         (&["--threshold", "match_success >= 200%"], "100%"),
         (&["--nonsense"], "--nonsense"),
         (&["--users", "900000"], "open files"),
-        (&["--report", "/nonexistent/x.json"], "/nonexistent/x.json"),
+        (&["--report", "/dev/null/x.json"], "/dev/null/x.json"),
         (&["--signal-interval", "1us"], "once in 1ms"),
         // No machine has an address of this block (RFC 1112, section 4).
         (

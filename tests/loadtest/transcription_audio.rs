@@ -71,7 +71,8 @@ async fn numbered_audio_of_48_khz_is_heard_word_by_word_beside_that_of_16_khz() 
     ran.assert_all_heard(8..=8);
     let confirmed = ran.count("/latency/audio_ack/count");
     assert!(confirmed > 4 * 20, "{confirmed}\n{}", ran.stdout);
-    assert!(ran.ms("audio_ack", "p50") < 90.0, "{}", ran.stdout);
+    let [ack, last] = ["audio_ack", "final"].map(|what| ran.ms(what, "p50"));
+    assert!(ack < last, "it waits for the provider: {}", ran.stdout);
 }
 
 #[tokio::test]
