@@ -207,7 +207,7 @@ export class Voicematch extends EventTarget {
     this.#wire.calls?.take(message, room);
     switch (message.type) {
       case 'resumed':
-        // Another node has the session now.
+        // Perhaps at another node, which does not refuse it.
         for (const request of this.#requests.values()) {
           if (request.again) this.#wire.post(request.message);
           request.again = false;

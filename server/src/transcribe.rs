@@ -75,7 +75,7 @@ pub struct TranscribeConfig {
 }
 
 /// Transcripts and files of answers that are on their way at the same time: of each, its order and the pieces that are made are in
-/// memory, 5 MB at the most as a rule.
+/// memory, about 5 MB.
 const MAX_EXPORTS: usize = 16;
 
 /// How long the database may take for what is left at the end.

@@ -43,10 +43,13 @@ class Shown:
     def query(self, place):
         return query_of(self.asked, *place)
 
+    def total(self, place):
+        """Instead of a panel's rates what they are the rates of."""
+        return re.sub(r"rate\((\w+{[^}]*})\[\w+\]\)", r"\1", self.query(place))
+
     def counted(self, place):
-        """Instead of a panel's rates what they are the rates of, in all, by labels."""
-        total = re.sub(r"rate\((\w+{[^}]*})\[\w+\]\)", r"\1", self.query(place))
-        total = re.sub(r" > 0$", "", total)
+        """What a panel's rates are the rates of, in all, by labels."""
+        total = re.sub(r" > 0$", "", self.total(place))
         at_begin, at_end = [
             {"/".join(labels.values()): value for labels, value in self.prometheus.at(moment, total)}
             for moment in (self.begin, self.end)
@@ -55,13 +58,11 @@ class Shown:
 
     def seen(self, place):
         """All its values."""
-        total = re.sub(r"rate\((\w+{[^}]*})\[\w+\]\)", r"\1", self.query(place))
-        return [value for _, values in self.during(total) for value in values.values()]
+        return [value for _, values in self.during(self.total(place)) for value in values.values()]
 
     def used(self, place):
         """The most by which what a rate is of has grown, of one process."""
-        total = re.sub(r"rate\((\w+{[^}]*})\[\w+\]\)", r"\1", self.query(place))
-        return max(max(values.values()) - min(values.values()) for _, values in self.during(total))
+        return max(max(values.values()) - min(values.values()) for _, values in self.during(self.total(place)))
 
     def during(self, query):
         return self.prometheus.during(self.begin, self.end, query)

@@ -408,7 +408,8 @@ pub struct Flags {
     #[arg(long, help_heading = LIMITS, default_value_t = 10, value_parser = count::<u32>(0, 1_000_000), env = "VOICEMATCH_RECONNECTS_PER_MINUTE", value_name = "N")]
     pub reconnects_per_minute: u32,
 
-    /// Apply --max-connections-per-address and --reconnects-per-minute to loopback too [default: false]
+    /// Apply --max-connections-per-address, --reconnects-per-minute and the limit of interviews and participants without a token
+    /// of the app to loopback too [default: false]
     #[arg(long, help_heading = LIMITS, env = "VOICEMATCH_LIMIT_LOOPBACK", value_parser = BoolishValueParser::new())]
     pub limit_loopback: bool,
 

@@ -44,7 +44,7 @@ impl Shared {
 }
 
 impl Engine {
-    /// The same as the function, for tasks that work with the engine.
+    /// Begins a task that works with the engine; see [`spawn`].
     pub(crate) fn spawn(
         &self,
         name: &'static str,

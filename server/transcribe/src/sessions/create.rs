@@ -154,7 +154,7 @@ impl Sessions {
                 None => {}
             }
             if state.people.len() >= MAX_PEOPLE {
-                let message = "as many participants as a session may have have joined this one";
+                let message = "this session has as many participants as it may have";
                 return Err(Refusal::new(TranscribeError::TooManyTracks, message));
             }
             let joined = participant(row.id, new.user, new.name, new.role);

@@ -31,7 +31,7 @@ const FIRST_WITHIN: Duration = Duration::from_secs(1);
 const FRESH_FOR: Duration = Duration::from_secs(600);
 const FRESH_BOUNDS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(24 * 3600)];
 
-/// The least time between two fetches, however many tokens are by a key that nobody knows; after a failure.
+/// The least time between two fetches, however many tokens are by a key that nobody knows; and after a failure.
 const SPACING: Duration = Duration::from_secs(5);
 
 /// The most time between two tries after failures.
