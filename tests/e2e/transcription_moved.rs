@@ -12,7 +12,6 @@ use crate::{
         gate::Gate,
         http,
         jwt::Folder,
-        run,
         talk::{Part, Talk, ask, words},
     },
     surveys::SURVEY,
@@ -86,6 +85,11 @@ impl Cluster {
         let now = "(extract(epoch FROM clock_timestamp()) * 1000)";
         let sql = format!("SELECT count(*) FROM session_owners WHERE until_ms >= {now}");
         self.postgres.ask(&sql).await
+    }
+
+    /// Waits until no server has a session.
+    async fn holds_none(&self) {
+        becomes("0".to_owned(), "sessions held", async || self.held().await).await;
     }
 }
 
@@ -220,22 +224,14 @@ async fn a_session_that_all_have_left_is_where_its_host_comes_next() {
         host.send(json!({"type": "pause"})).await;
         host.close(1000).await;
         last += 1;
-        becomes("0".to_owned(), "sessions held", async || {
-            cluster.held().await
-        })
-        .await;
+        cluster.holds_none().await;
     }
     let numbers: Vec<u64> = (1..=last).collect();
     assert_eq!(talk.stored(&b.server).await, (numbers, said));
     // Who joins over HTTP alone does not keep it there.
     talk.join(&a.server, "ann", "speaker").await;
-    let (_, ann) = {
-        becomes("0".to_owned(), "sessions held", async || {
-            cluster.held().await
-        })
-        .await;
-        talk.join(&b.server, "ann", "speaker").await
-    };
+    cluster.holds_none().await;
+    let (_, ann) = talk.join(&b.server, "ann", "speaker").await;
     let (speaker, _) = Part::come_back(&b.server, &ann, "").await;
     assert_eq!(speaker.ready["role"], "speaker");
 }
@@ -322,8 +318,7 @@ async fn a_server_that_was_stopped_for_longer_than_its_lease_numbers_nothing_any
     assert_eq!(talk.stored(&a.server).await, (vec![1, 2], said));
     // Nor did it try to.
     for server in [&a.server, &b.server] {
-        let rejected = r#"reason="rejected""#;
-        let rejected = server.metric("transcribe_records_dropped_total", rejected);
+        let rejected = server.metric("transcribe_records_rejected_total", "");
         assert_eq!(rejected.await, 0.0);
     }
 }
@@ -418,34 +413,4 @@ async fn an_interview_is_led_at_any_server_and_each_answer_is_stored_once() {
             .await,
         "3|3"
     );
-}
-
-#[tokio::test]
-async fn what_does_not_go_together_is_refused_at_the_start() {
-    let transcribe = ["--transcribe", "fake"];
-    for (flags, said) in [
-        (
-            &["--cluster", "redis://127.0.0.1:1", "--transcribe", "fake"][..],
-            "DATABASE_URL",
-        ),
-        (
-            &["--public-url", "https://a.example.org"],
-            "--transcribe or --survey",
-        ),
-        (&["--public-url", "a.example.org:443"], "https, ws or wss"),
-        (&["--public-url", "ftp://a.example.org"], "https, ws or wss"),
-        (
-            &["--public-url", "https://u:p@a.example.org"],
-            "https, ws or wss",
-        ),
-        (&["--public-url", "https://a.example.org/vm"], "no path"),
-        (&["--public-url", "https://a.example.org?x=1"], "no path"),
-        (&["--public-url", "https://a.example.org/#x"], "no path"),
-    ] {
-        let is_url = said != "DATABASE_URL" && said != "--transcribe or --survey";
-        let more = if is_url { &transcribe[..] } else { &[] };
-        let (code, log) = run(&[flags, more].concat()).await;
-        assert_eq!(code, Some(2), "{flags:?}: {log}");
-        assert!(log.contains(said), "{flags:?}: {log}");
-    }
 }

@@ -183,3 +183,33 @@ async fn the_description_has_what_the_readme_has_and_needs_no_token() {
     }
     assert!(described >= 7, "README names {described} calls");
 }
+
+#[tokio::test]
+async fn what_does_not_go_together_is_refused_at_the_start() {
+    let transcribe = ["--transcribe", "fake"];
+    for (flags, said) in [
+        (
+            &["--cluster", "redis://127.0.0.1:1", "--transcribe", "fake"][..],
+            "DATABASE_URL",
+        ),
+        (
+            &["--public-url", "https://a.example.org"],
+            "--transcribe or --survey",
+        ),
+        (&["--public-url", "a.example.org:443"], "https, ws or wss"),
+        (&["--public-url", "ftp://a.example.org"], "https, ws or wss"),
+        (
+            &["--public-url", "https://u:p@a.example.org"],
+            "https, ws or wss",
+        ),
+        (&["--public-url", "https://a.example.org/vm"], "no path"),
+        (&["--public-url", "https://a.example.org?x=1"], "no path"),
+        (&["--public-url", "https://a.example.org/#x"], "no path"),
+    ] {
+        let is_url = said != "DATABASE_URL" && said != "--transcribe or --survey";
+        let more = if is_url { &transcribe[..] } else { &[] };
+        let (code, log) = run(&[flags, more].concat()).await;
+        assert_eq!(code, Some(2), "{flags:?}: {log}");
+        assert!(log.contains(said), "{flags:?}: {log}");
+    }
+}
