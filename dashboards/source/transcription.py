@@ -82,8 +82,9 @@ CONTENT = [
               ("gathered", total(rate(server("transcribe_gathered_batches_total"))))),
         events("Batches that failed", "Batches in a second that the database did not take. They are tried again, or go to the file.", "ops",
                ("batches", total(rate(server("transcribe_flush_errors_total"))))),
-        events("Records that were not stored", "In a second, by reason. `full`: neither database nor file has room. `rejected`: the "
-               "database refuses this record; it is in rejected.jsonl. `deleted`: its session is gone.", "ops",
+        events("Records that are not in the database", "In a second. Refused ones are in rejected.jsonl, the others nowhere, by reason. `full`: "
+               "neither database nor file has room. `rejected`: nor has rejected.jsonl. `deleted`: its session is gone.", "ops",
+               ("refused", total(rate(server("transcribe_records_rejected_total")))),
                ("{{reason}}", total(rate(server("transcribe_records_dropped_total")), "reason")),
                ("finals and gaps", total(rate(server("transcribe_lost_segments_total"))))),
     ]),

@@ -31,15 +31,12 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Counts what has become of a batch of so many records.
+    /// Counts what has become of a batch of so many records. Refused ones are counted by [`keep_rejected`].
     pub(super) fn count(&self, records: usize, metrics: &StorageMetrics) {
         let left_out = self.rejected.len() + self.orphans.len();
         metrics
             .flushed
             .inc_by(records.saturating_sub(left_out) as u64);
-        for _ in &self.rejected {
-            metrics.dropped(Dropped::Rejected);
-        }
         for _ in &self.orphans {
             metrics.dropped(Dropped::Deleted);
         }
@@ -125,10 +122,16 @@ pub(super) async fn keep_rejected(
     tracing::error!(rows = rows.len(), error = %why, "the database refuses rows; they go to rejected.jsonl");
     let is_segment = |(record, _): &&(Record, String)| matches!(record, Record::Segment(_));
     let segments = rows.iter().filter(is_segment).count();
-    let file = file.clone();
-    if let Err(error) = blocking(move || file.add(&rows)).await {
-        tracing::error!(%error, "rejected.jsonl takes no rows: they are lost");
-        metrics.lost_segments.inc_by(segments as u64);
+    let (file, refused) = (file.clone(), rows.len());
+    match blocking(move || file.add(&rows)).await {
+        Ok(()) => metrics.rejected.inc_by(refused as u64),
+        Err(error) => {
+            tracing::error!(%error, "rejected.jsonl takes no rows: they are lost");
+            metrics.lost_segments.inc_by(segments as u64);
+            for _ in 0..refused {
+                metrics.dropped(Dropped::Rejected);
+            }
+        }
     }
 }
 

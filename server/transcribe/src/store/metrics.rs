@@ -10,7 +10,7 @@ pub(super) enum Dropped {
     Full,
     /// It came after the end, or was left over there.
     Closed,
-    /// The database refuses it; it is in `rejected.jsonl`, as long as that has room.
+    /// The database refuses it, and `rejected.jsonl` does not take it.
     Rejected,
     /// What it belongs to has been deleted.
     Deleted,
@@ -52,6 +52,7 @@ pub struct StorageMetrics {
     pub(super) gathered_batches: IntCounter,
     pub(super) spill_bytes: IntGauge,
     pub(super) lost_segments: IntCounter,
+    pub(super) rejected: IntCounter,
     dropped: IntCounterVec,
 }
 
@@ -73,7 +74,7 @@ impl StorageMetrics {
         let dropped = IntCounterVec::new(
             Opts::new(
                 "transcribe_records_dropped_total",
-                "Records that were not stored, by reason.",
+                "Records that are in no database and no file, by reason.",
             ),
             &["reason"],
         )?;
@@ -119,6 +120,10 @@ impl StorageMetrics {
                 "transcribe_lost_segments_total",
                 "Finals and gaps that are stored nowhere.",
             )?,
+            rejected: IntCounter::new(
+                "transcribe_records_rejected_total",
+                "Records that the database refuses: they are in rejected.jsonl instead.",
+            )?,
             dropped,
         })
     }
@@ -126,7 +131,7 @@ impl StorageMetrics {
     /// # Errors
     /// When a name is registered already.
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 13] = [
             Box::new(self.queue_length.clone()),
             Box::new(self.queued.clone()),
             Box::new(self.flushed.clone()),
@@ -138,6 +143,7 @@ impl StorageMetrics {
             Box::new(self.gathered_batches.clone()),
             Box::new(self.spill_bytes.clone()),
             Box::new(self.lost_segments.clone()),
+            Box::new(self.rejected.clone()),
             Box::new(self.dropped.clone()),
         ];
         all.into_iter().try_for_each(|one| registry.register(one))
