@@ -25,6 +25,7 @@ mod events;
 mod gate;
 mod health;
 mod metrics;
+mod noise;
 mod opening;
 mod pace;
 mod stream;
@@ -36,8 +37,9 @@ mod transcript;
 use budget::Budget;
 use buffer::{Buffer, Memory};
 use gate::Gate;
-use health::Quiet;
+use health::{Loudness, Quiet};
 pub use metrics::AudioMetrics;
+use noise::Noise;
 
 /// How many [`Heard`] may wait. When they do, partials are left out, and finals wait.
 const HEARD_DEPTH: usize = 256;
@@ -241,6 +243,7 @@ impl Bridges {
             is_finished: false,
             is_given_up: false,
             last_frame: Instant::now(),
+            noise: Noise::default(),
             quiet: Quiet::default(),
         };
         let shared = Arc::new(Shared {
@@ -323,6 +326,7 @@ struct Inbox {
     /// Nobody waits any longer for what is left.
     is_given_up: bool,
     last_frame: Instant,
+    noise: Noise,
     quiet: Quiet,
 }
 
@@ -354,8 +358,14 @@ impl Bridge {
         let rest = frame.split_off(left.min(frame.len()));
         let length = frame.len() as u64;
         if length > 0 {
+            let is_steady = inbox.noise.hear(&frame);
             let is_voiced = inbox.buffer.push(frame, now);
-            inbox.quiet.add(length, is_voiced, now);
+            let loudness = match (is_voiced, is_steady) {
+                (false, _) => Loudness::Quiet,
+                (true, true) => Loudness::Noise,
+                (true, false) => Loudness::Speech,
+            };
+            inbox.quiet.add(length, loudness, now);
         }
         inbox.last_frame = now;
         inbox.is_paused = false;

@@ -13,7 +13,7 @@ const SPEAKING: Duration = Duration::from_secs(7);
 /// So much speech without a word of it is more than what is noise, or one sentence that is told in the end only.
 const WORDLESS: u64 = 30 * pcm::BYTES_PER_SECOND;
 const WORDLESS_FOR: Duration = Duration::from_secs(30);
-/// Who is loud for no more than one part in so many makes noise: it adds up to nothing.
+/// Who is loud as speech is for no more than one part in so many makes noise: it adds up to nothing.
 const RARELY: u64 = 10;
 /// A connection on which nothing comes for so long while audio flows is dead.
 const NOTHING: Duration = Duration::from_secs(20);
@@ -102,8 +102,18 @@ impl Health {
 pub(super) struct Quiet {
     all: Unanswered,
     voiced: Unanswered,
-    /// What is voiced since the last partial or final, of whatever stream, less a part of the silence in between.
+    /// What may be speech since the last partial or final, of whatever stream, less a part of the rest in between.
     wordless: Unanswered,
+}
+
+/// How loud audio is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loudness {
+    Quiet,
+    /// As loud as speech, and steady: no words need be said of it.
+    Noise,
+    /// It may be speech.
+    Speech,
 }
 
 /// Bytes, and since when there are some.
@@ -114,10 +124,12 @@ struct Unanswered {
 }
 
 impl Quiet {
-    pub(super) fn add(&mut self, bytes: u64, is_voiced: bool, now: Instant) {
+    pub(super) fn add(&mut self, bytes: u64, loudness: Loudness, now: Instant) {
         self.all.add(bytes, now);
-        if is_voiced {
+        if loudness != Loudness::Quiet {
             self.voiced.add(bytes, now);
+        }
+        if loudness == Loudness::Speech {
             self.wordless.add(bytes, now);
         } else {
             self.wordless.forget(bytes / RARELY);
@@ -172,18 +184,18 @@ mod tests {
     fn a_stream_that_says_nothing_to_speech_is_silent() {
         let now = Instant::now();
         let mut health = Health::new(now);
-        let since = |seconds: u64, is_voiced| {
+        let since = |seconds: u64, loudness| {
             let mut quiet = Quiet::default();
-            quiet.add(seconds * SECOND, is_voiced, now);
+            quiet.add(seconds * SECOND, loudness, now);
             quiet
         };
-        let speech = since(9, true);
+        let speech = since(9, Loudness::Speech);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(9), &speech),
             None,
             "it may be loading"
         );
-        let much = since(30, true);
+        let much = since(30, Loudness::Speech);
         assert_eq!(
             health.is_dead(now + LOADING, &much),
             Some(LossReason::Silent)
@@ -198,7 +210,7 @@ mod tests {
             None,
             "it came at once"
         );
-        let silence = since(19, false);
+        let silence = since(19, Loudness::Quiet);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(19), &silence),
             None
@@ -207,7 +219,7 @@ mod tests {
             health.is_dead(now + Duration::from_secs(20), &silence),
             Some(LossReason::HalfOpen)
         );
-        let muted = since(1, false);
+        let muted = since(1, Loudness::Quiet);
         assert_eq!(
             health.is_dead(now + Duration::from_secs(3600), &muted),
             None,

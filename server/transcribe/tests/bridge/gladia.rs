@@ -296,6 +296,32 @@ async fn the_result_of_a_job_can_be_fetched_and_deleted() {
 }
 
 #[tokio::test]
+async fn loud_noise_of_which_it_makes_no_word_is_no_gap() {
+    let (rig, server) = rig([]).await;
+    let mut speaker = rig.speaker(1);
+    talk_fast(&mut speaker, 20).await;
+    speaker.hear_final().await;
+    tokio::time::pause();
+    speaker.make_noise(Duration::from_secs(300)).await;
+    tokio::time::resume();
+    talk_fast(&mut speaker, 20).await;
+    speaker.hear_final().await;
+    tokio::time::pause();
+    speaker.make_noise(Duration::from_secs(120)).await;
+    tokio::time::resume();
+    let ledger = speaker.finish().await;
+    ledger.assert_all_heard();
+    ledger.assert_never_silent();
+    assert_eq!(ledger.heard().len(), 40);
+    let state = &server.state;
+    assert_eq!(
+        (state.posts.load(SeqCst), state.connections.load(SeqCst)),
+        (1, 1)
+    );
+    assert_eq!(rig.metric("transcribe_provider_reconnects_total"), 0.0);
+}
+
+#[tokio::test]
 async fn long_frames_are_sent_in_parts() {
     let (rig, server) = rig([]).await;
     let speaker = rig.speaker(1);

@@ -126,6 +126,38 @@ async fn to_silence_and_a_little_noise_nothing_need_be_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_hour_of_loud_noise_is_no_gap_and_no_reason_for_another_stream() {
+    let rig = rig(true);
+    let mut speaker = rig.speaker(1);
+    speaker.make_noise(seconds(3_600)).await;
+    // It goes on, and so does the speaker.
+    speaker.talk(seconds(20)).await;
+    speaker.make_noise(seconds(600)).await;
+    let ledger = speaker.finish().await;
+    assert_eq!(ledger.gaps, []);
+    assert_eq!(ledger.words(), Vec::<&str>::new());
+    assert_eq!(ledger.states, [ProviderState::Ok]);
+    assert_eq!(rig.metric("transcribe_provider_reconnects_total"), 0.0);
+    assert_eq!(rig.metric("transcribe_gap_seconds_total"), 0.0);
+    // Nothing of it was sent twice.
+    assert_eq!(rig.metric("transcribe_audio_seconds_total"), 4_220.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_beside_a_fan_and_is_not_heard_is_told_so() {
+    let rig = rig(true);
+    let mut speaker = rig.speaker(1);
+    for _ in 0..10 {
+        speaker.make_noise(seconds(10)).await;
+        speaker.talk(seconds(10)).await;
+    }
+    let (ok, silent) = (ProviderState::Ok, ProviderState::Silent);
+    assert_eq!(speaker.ledger.states, [ok, silent]);
+    let ledger = speaker.finish().await;
+    ledger.assert_complete();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_word_makes_it_well_again() {
     let rig = Rig::fake("?partial=40s&final=40s");
     let mut speaker = rig.speaker(1);

@@ -149,9 +149,20 @@ pub(crate) fn fake(options: &str) -> Fake {
     Fake::parse(options).expect("the options are right")
 }
 
-/// A chunk of noise as loud as speech that says which one it is.
+/// A chunk of a tone.
+fn tone(amplitude: i16) -> Vec<u8> {
+    let wave = [amplitude; 4].into_iter().chain([-amplitude; 4]);
+    let wave: Vec<u8> = wave.flat_map(i16::to_le_bytes).collect();
+    wave.repeat(usize::try_from(CHUNK_MS * 2).expect("small"))
+}
+
+/// A chunk that says which one it is, as loud as speech. Of three in a row one is less loud, as syllables are.
 pub(crate) fn numbered(track: u32, chunk: u32) -> Bytes {
-    let mut pcm = [0xb8, 0x0b, 0x3c, 0xf6].repeat(usize::try_from(CHUNK_MS * 8).expect("small"));
+    let mut pcm = tone(if chunk.is_multiple_of(3) {
+        1_000
+    } else {
+        3_000
+    });
     assert!(
         Numbered {
             track,
@@ -161,6 +172,11 @@ pub(crate) fn numbered(track: u32, chunk: u32) -> Bytes {
         .write(&mut pcm)
     );
     pcm.into()
+}
+
+/// A chunk of noise, as loud as speech and steady.
+pub(crate) fn noise() -> Bytes {
+    tone(3_000).into()
 }
 
 /// A chunk of digital silence.
@@ -194,10 +210,20 @@ impl Speaker {
 
     /// Is silent in real time: audio flows.
     pub(crate) async fn be_silent(&mut self, time: Duration) {
+        self.play(&silence(), time).await;
+    }
+
+    /// Says nothing in real time, beside a fan.
+    pub(crate) async fn make_noise(&mut self, time: Duration) {
+        self.play(&noise(), time).await;
+    }
+
+    /// Plays a chunk without words again and again.
+    async fn play(&mut self, chunk: &Bytes, time: Duration) {
         for _ in 0..time.as_millis() / u128::from(CHUNK_MS) {
-            self.bridge.push(silence());
+            self.bridge.push(chunk.clone());
+            self.ledger.silent.insert(self.next);
             self.next += 1;
-            self.ledger.silent.insert(self.next - 1);
             self.listen(Duration::from_millis(CHUNK_MS)).await;
         }
     }
