@@ -313,6 +313,21 @@ async fn speakers_and_respondents_come_and_leave_together() {
     ran.assert_all_heard(4..=8);
     assert!(ran.talks("/answers") > 0, "{}", ran.stdout);
     assert_eq!(ran.talks("/answers_missing"), 0, "{}", ran.stdout);
+    // What the server says of itself is there to be judged, and well.
+    for target in [
+        "server_rss_max",
+        "database_latency",
+        "provider_latency",
+        "provider_errors_count",
+    ] {
+        assert_eq!(ran.target(target), "ok", "{target}: {}", ran.stdout);
+    }
+    assert_ne!(
+        ran.target("server_cpu_p95"),
+        "not_measured",
+        "{}",
+        ran.stdout
+    );
 }
 
 /// Answers that a server has stored.

@@ -217,7 +217,9 @@ async fn a_database_that_hangs_in_mid_run_costs_no_word_and_doubles_none() {
 
 #[tokio::test]
 async fn a_database_that_is_stopped_and_started_in_mid_run_costs_no_word_and_doubles_none() {
-    database_faults(Postgres::stop, Postgres::run).await;
+    let ran = database_faults(Postgres::stop, Postgres::run).await;
+    let failed = ran.count("/server/transcription/flush_errors");
+    assert!(failed > 0, "{}", ran.stdout);
 }
 
 #[tokio::test]

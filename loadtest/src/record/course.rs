@@ -161,4 +161,10 @@ pub struct ServerTranscription {
     pub billed_seconds: f64,
     /// Opens that failed, streams that were lost, and messages that meant nothing.
     pub provider_errors: u64,
+    /// How long the provider took to accept a chunk.
+    #[serde(default)]
+    pub provider_mean_ms: Option<f64>,
+    /// Batches that the database did not take, and that were tried again or went to the file.
+    #[serde(default)]
+    pub flush_errors: u64,
 }

@@ -164,5 +164,7 @@ pub(super) fn transcription() -> ServerTranscription {
         commits_per_1000_finals: Some(12.067),
         billed_seconds: 60_110.0,
         provider_errors: 14,
+        provider_mean_ms: Some(10.4),
+        flush_errors: 3,
     }
 }

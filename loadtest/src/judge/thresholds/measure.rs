@@ -297,6 +297,12 @@ fn functions(metric: Metric) -> (OfRun, Option<OfWindow>) {
             |_, books| Some(transcription(books)?.provider_errors as f64),
             None,
         ),
+        Metric::ProviderLatency => (|_, books| transcription(books)?.provider_mean_ms, None),
+        Metric::DatabaseLatency => (|_, books| transcription(books)?.commit_mean_ms, None),
+        Metric::FlushErrors => (
+            |_, books| Some(transcription(books)?.flush_errors as f64),
+            None,
+        ),
         Metric::ResumeSuccess => (
             |_, books| {
                 let failover = &books.totals.failover;

@@ -302,6 +302,10 @@ fn what_the_server_says_of_its_storage_and_provider_is_judged() {
         audio_seconds,
         spill_bytes,
         provider_errors: spill_bytes,
+        commit_seconds: gathered as f64 * 0.2,
+        accepted: finals * 10,
+        accept_seconds: finals as f64 * 0.5,
+        flush_errors: gathered,
         ..Transcribing::default()
     };
     let (mut books, teller) = books();
@@ -329,11 +333,14 @@ fn what_the_server_says_of_its_storage_and_provider_is_judged() {
         ("server_spill max > 0B", 700.0),
         ("server_spill last < 1KB", 2.0),
         ("provider_errors < 1", 702.0),
+        ("provider_latency < 200ms", 50.0),
+        ("database_latency < 100ms", 100.0),
+        ("flush_errors < 1", 6.0),
     ] {
         let mut watch = Watch::new(vec![parse(text)], Vec::new(), Vec::new(), true);
         let result = watch.finish(&books, &[], Duration::from_secs(3)).remove(0);
         assert_eq!(result.measured, Some(measured), "{text}");
-        let holds = ["commits", "server_spill"]
+        let holds = ["commits", "server_spill", "provider_latency"]
             .iter()
             .any(|name| text.starts_with(name));
         assert_eq!(result.status == Status::Ok, holds, "{text}");

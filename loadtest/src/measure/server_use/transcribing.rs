@@ -23,6 +23,11 @@ pub struct Transcribing {
     pub audio_seconds: f64,
     /// Opens that failed, streams that were lost, and messages that mean nothing.
     pub provider_errors: u64,
+    /// Chunks that the provider has accepted, and the seconds that this took.
+    pub accepted: u64,
+    pub accept_seconds: f64,
+    /// Batches that the database did not take.
+    pub flush_errors: u64,
 }
 
 impl Transcribing {
@@ -40,6 +45,9 @@ impl Transcribing {
             finals: count("transcribe_finals_total"),
             audio_seconds: number("transcribe_audio_seconds_total"),
             provider_errors: count("transcribe_provider_errors_total"),
+            accepted: count("transcribe_provider_latency_seconds_count"),
+            accept_seconds: number("transcribe_provider_latency_seconds_sum"),
+            flush_errors: count("transcribe_flush_errors_total"),
         })
     }
 
@@ -58,6 +66,9 @@ impl Transcribing {
         self.finals += grown(before.finals, now.finals);
         self.audio_seconds += longer(before.audio_seconds, now.audio_seconds);
         self.provider_errors += grown(before.provider_errors, now.provider_errors);
+        self.accepted += grown(before.accepted, now.accepted);
+        self.accept_seconds += longer(before.accept_seconds, now.accept_seconds);
+        self.flush_errors += grown(before.flush_errors, now.flush_errors);
     }
 
     /// Two of them, figure by figure.
@@ -72,6 +83,9 @@ impl Transcribing {
             finals: of(self.finals, other.finals),
             audio_seconds: seconds(self.audio_seconds, other.audio_seconds),
             provider_errors: of(self.provider_errors, other.provider_errors),
+            accepted: of(self.accepted, other.accepted),
+            accept_seconds: seconds(self.accept_seconds, other.accept_seconds),
+            flush_errors: of(self.flush_errors, other.flush_errors),
         }
     }
 
@@ -90,6 +104,8 @@ impl Transcribing {
             commits_per_1000_finals: ratio(self.gathered as f64 * 1e3, self.finals),
             billed_seconds: record::digits(self.audio_seconds),
             provider_errors: self.provider_errors,
+            provider_mean_ms: ratio(self.accept_seconds * 1e3, self.accepted),
+            flush_errors: self.flush_errors,
         }
     }
 }
@@ -108,6 +124,9 @@ mod tests {
             commit_seconds: commits as f64 * 0.002,
             finals,
             audio_seconds: finals as f64 * 2.0,
+            accepted: finals * 20,
+            accept_seconds: finals as f64 * 0.5,
+            flush_errors: commits,
             ..Transcribing::default()
         };
         let readings = [
@@ -125,6 +144,7 @@ mod tests {
         assert_eq!(seen.commits_per_1000_finals, Some(10.0));
         assert_eq!(seen.rows_per_commit, Some(50.0));
         assert!((seen.billed_seconds - 1_000.0).abs() < 1e-6, "{seen:?}");
+        assert_eq!((seen.flush_errors, seen.provider_mean_ms), (10, Some(25.0)));
         assert_eq!(
             Transcribing::default().to_record().commits_per_1000_finals,
             None
@@ -137,7 +157,9 @@ mod tests {
         let text = "transcribe_queue_length 7\ntranscribe_batch_rows_count 2\n\
             transcribe_batch_rows_sum 150\ntranscribe_spill_bytes 12\n\
             transcribe_commit_seconds_sum 0.25\ntranscribe_audio_seconds_total 1.5\n\
-            transcribe_finals_total 9\ntranscribe_provider_errors_total 3\ntranscribe_gathered_batches_total 1\n";
+            transcribe_finals_total 9\ntranscribe_provider_errors_total 3\ntranscribe_gathered_batches_total 1\n\
+            transcribe_provider_latency_seconds_bucket{le=\"0.01\"} 4\ntranscribe_provider_latency_seconds_sum 0.5\n\
+            transcribe_provider_latency_seconds_count 5\ntranscribe_flush_errors_total 6\n";
         let read = Transcribing {
             queue: 7,
             spill_bytes: 12,
@@ -148,6 +170,9 @@ mod tests {
             finals: 9,
             audio_seconds: 1.5,
             provider_errors: 3,
+            accepted: 5,
+            accept_seconds: 0.5,
+            flush_errors: 6,
         };
         assert_eq!(Transcribing::parse(text), Some(read));
     }

@@ -141,6 +141,9 @@ metrics! {
     CommitsPer1000Finals "commits_per_1000_finals" Number  Server RunOnly;
     AudioBilled          "audio_billed"            Number  Server RunOnly;
     ProviderErrors       "provider_errors"         Count   Server RunOnly;
+    ProviderLatency      "provider_latency"        Time    Server RunOnly;
+    DatabaseLatency      "database_latency"        Time    Server RunOnly;
+    FlushErrors          "flush_errors"            Count   Server RunOnly;
 }
 
 impl Metric {

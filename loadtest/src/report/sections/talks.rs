@@ -80,15 +80,17 @@ pub(in crate::report) fn words(record: &Record) -> Section {
 /// The server's own figures of storage and provider.
 fn server_says(server: &ServerTranscription) -> String {
     format!(
-        "The server's metrics: {} s of audio billed, {} errors of the provider; {} finals; {} commits ({} of them for 1,000 \
-         finals, without those for which somebody waited), {} rows and {} each; at most {} segments and answers waited to be stored, and {} were in the spill file",
+        "The server's metrics: {} s of audio billed, {} errors of the provider, which accepted a chunk after {}; {} finals; {} commits ({} of them for 1,000 \
+         finals, without those for which somebody waited), {} rows and {} each, and {} that failed; at most {} segments and answers waited to be stored, and {} were in the spill file",
         decimal(server.billed_seconds),
         count(server.provider_errors),
+        value_or_dash(server.provider_mean_ms, "ms"),
         count(server.finals),
         count(server.commits),
         value_or_dash(server.commits_per_1000_finals, "count"),
         value_or_dash(server.rows_per_commit, "count"),
         value_or_dash(server.commit_mean_ms, "ms"),
+        count(server.flush_errors),
         count(server.queue_peak),
         bytes(server.spill_peak_bytes as f64),
     )
