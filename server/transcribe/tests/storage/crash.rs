@@ -1,12 +1,14 @@
 //! A process that is killed while it writes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use tokio::time::Instant;
+use voicematch_test_postgres::Postgres;
 use voicematch_transcribe::record::{Record, RowId};
 use voicematch_transcribe::store;
 use voicematch_transcribe::store::metrics::StorageMetrics;
@@ -14,8 +16,9 @@ use voicematch_transcribe::store::writer::{Outcome, Settings, Writer};
 
 use crate::support::{PATIENCE, segment, session, sqlite_url, stored};
 
-/// Where the child writes: the parent sets it.
+/// Where the child writes, its folder and its database: the parent sets them.
 const FOLDER: &str = "VOICEMATCH_TEST_STORAGE_CHILD";
+const DATABASE: &str = "VOICEMATCH_TEST_STORAGE_DATABASE";
 
 const KILLS: i64 = 100;
 
@@ -29,13 +32,66 @@ const EACH: Duration = Duration::from_millis(10);
 /// What the middle one of these kills may lose. It is [`Settings::flush_interval`] and a commit, which takes its time on a busy machine.
 const MOST_LOST: Duration = Duration::from_millis(600);
 
+/// Where rows go.
+#[derive(Clone)]
+struct Place {
+    folder: PathBuf,
+    url: String,
+}
+
+impl Place {
+    fn sqlite(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            url: sqlite_url(folder),
+        }
+    }
+
+    /// Where the parent says.
+    fn given() -> Option<Self> {
+        Some(Self {
+            folder: std::env::var_os(FOLDER)?.into(),
+            url: std::env::var(DATABASE).ok()?,
+        })
+    }
+
+    fn by_default(&self) -> Settings {
+        Settings::new(self.folder.join("state"))
+    }
+
+    fn hurried(&self) -> Settings {
+        Settings {
+            batch: 37,
+            flush_interval: Duration::from_millis(5),
+            ..self.by_default()
+        }
+    }
+
+    async fn begin(&self, settings: Settings) -> (Writer, Arc<dyn store::Store>) {
+        let store = store::connect(&self.url, true).await.expect("a database");
+        let metrics = StorageMetrics::new().expect("metrics");
+        let writer = Writer::start(Arc::clone(&store), settings, metrics).await;
+        (writer.expect("a writer"), store)
+    }
+
+    /// Makes a session, in which the rows are.
+    async fn with_a_session(&self) -> Arc<dyn store::Store> {
+        let (writer, store) = self.begin(self.by_default()).await;
+        let mut row = session("session");
+        row.id = RowId(7);
+        writer.write_now(Record::Session(row)).await;
+        assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
+        store
+    }
+}
+
 /// Not a test of its own: what the killed process runs, which is this program again.
 #[tokio::test]
 async fn child_that_is_killed() {
-    let Ok(dir) = std::env::var(FOLDER) else {
+    let Some(place) = Place::given() else {
         return;
     };
-    let (writer, store) = begin(hurried(std::path::Path::new(&dir))).await;
+    let (writer, store) = place.begin(place.hurried()).await;
     let id = RowId(7);
     let mut seq = store.last_seq(id).await.expect("read");
     let mut waiting = std::collections::VecDeque::new();
@@ -55,10 +111,10 @@ async fn child_that_is_killed() {
 /// The same, with the settings of a server that nobody has set anything at.
 #[tokio::test]
 async fn child_that_stores_by_default() {
-    let Ok(dir) = std::env::var(FOLDER) else {
+    let Some(place) = Place::given() else {
         return;
     };
-    let (writer, store) = begin(by_default(std::path::Path::new(&dir))).await;
+    let (writer, store) = place.begin(place.by_default()).await;
     let id = RowId(7);
     let mut seq = store.last_seq(id).await.expect("read");
     let mut each = tokio::time::interval(EACH);
@@ -79,49 +135,32 @@ fn tell(what: &str, seq: i64) {
     writeln!(std::io::stderr(), "{what} {seq}").expect("the parent listens");
 }
 
-fn by_default(dir: &std::path::Path) -> Settings {
-    Settings::new(dir.join("state"))
-}
-
-fn hurried(dir: &std::path::Path) -> Settings {
-    Settings {
-        batch: 37,
-        flush_interval: Duration::from_millis(5),
-        ..by_default(dir)
-    }
-}
-
-async fn begin(settings: Settings) -> (Writer, Arc<dyn store::Store>) {
-    let dir = settings.dir.parent().expect("a folder");
-    let store = store::connect(&sqlite_url(dir), true)
-        .await
-        .expect("a database");
-    let metrics = StorageMetrics::new().expect("metrics");
-    let writer = Writer::start(Arc::clone(&store), settings, metrics).await;
-    (writer.expect("a writer"), store)
-}
-
-/// A database with a session, in which the rows are.
-async fn with_a_session(dir: &std::path::Path) -> Arc<dyn store::Store> {
-    let (writer, store) = begin(by_default(dir)).await;
-    let mut row = session("session");
-    row.id = RowId(7);
-    writer.write_now(Record::Session(row)).await;
-    assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
-    store
+#[tokio::test]
+async fn killed_in_a_batch() {
+    let dir = tempfile::tempdir().expect("a folder");
+    kill_in_batches("SQLite", Place::sqlite(dir.path())).await;
 }
 
 #[tokio::test]
+async fn killed_in_a_batch_to_postgresql() {
+    let (server, dir) = (Postgres::start().await, tempfile::tempdir());
+    let dir = dir.expect("a folder");
+    let place = Place {
+        folder: dir.path().to_owned(),
+        url: server.url("postgres"),
+    };
+    kill_in_batches("PostgreSQL", place).await;
+}
+
 #[allow(clippy::print_stdout, reason = "what a kill loses is to be seen")]
-async fn killed_in_a_batch() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let store = with_a_session(dir.path()).await;
+async fn kill_in_batches(database: &str, place: Place) {
+    let store = place.with_a_session().await;
     let (mut promised, mut lost, mut most_lost) = (0, 0, 0);
     for _ in 0..KILLS {
-        let path = dir.path().to_owned();
+        let place = place.clone();
         let count = rand::rng().random_range(UNDER_WAY..UNDER_WAY + 400);
         let child = "child_that_is_killed";
-        let told = tokio::task::spawn_blocking(move || run_and_kill(&path, child, count)).await;
+        let told = tokio::task::spawn_blocking(move || run_and_kill(&place, child, count)).await;
         let told = told.expect("the child has said something");
         promised = told.stored.max(promised);
         let seqs = stored(&*store, RowId(7)).await;
@@ -137,7 +176,7 @@ async fn killed_in_a_batch() {
     }
     assert!(promised > KILLS, "the children have worked");
     println!(
-        "{KILLS} kills: {promised} rows called stored are there once; of others {lost} lost, {most_lost} at a time"
+        "{database}, {KILLS} kills: {promised} rows called stored are there once; of others {lost} lost, {most_lost} at a time"
     );
 }
 
@@ -145,14 +184,15 @@ async fn killed_in_a_batch() {
 #[allow(clippy::print_stdout, reason = "what a kill loses is to be seen")]
 async fn killed_between_two_batches() {
     let dir = tempfile::tempdir().expect("a folder");
-    let store = with_a_session(dir.path()).await;
+    let place = Place::sqlite(dir.path());
+    let store = place.with_a_session().await;
     let mut lost = Vec::new();
     for _ in 0..KILLS_BY_DEFAULT {
-        let path = dir.path().to_owned();
+        let place = place.clone();
         // A batch has thirty of them.
         let count = rand::rng().random_range(60..180);
         let child = "child_that_stores_by_default";
-        let told = tokio::task::spawn_blocking(move || run_and_kill(&path, child, count)).await;
+        let told = tokio::task::spawn_blocking(move || run_and_kill(&place, child, count)).await;
         let told = told.expect("the child has said something");
         let end = stored(&*store, RowId(7)).await.len() as i64;
         assert!(end >= told.stored, "{} promised, {end} stored", told.stored);
@@ -195,10 +235,11 @@ impl Told {
 }
 
 /// Runs the child until it has handed over so many rows, and kills it.
-fn run_and_kill(dir: &std::path::Path, child: &str, count: usize) -> Told {
+fn run_and_kill(place: &Place, child: &str, count: usize) -> Told {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", &format!("crash::{child}"), "--nocapture"])
-        .env(FOLDER, dir)
+        .env(FOLDER, &place.folder)
+        .env(DATABASE, &place.url)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -1,8 +1,9 @@
-//! PostgreSQL that is gone for a whole minute: rows sent beside rows stored, and how soon each was told to be safe.
+//! A database that is gone for a whole minute: rows sent beside rows stored, and how soon each was told to be safe.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
+use sqlx::sqlite::SqliteConnection;
 use tokio::{
     task::JoinHandle,
     time::{Instant, interval},
@@ -11,7 +12,7 @@ use voicematch_test_postgres::Postgres;
 use voicematch_transcribe::record::Record;
 use voicematch_transcribe::store::writer::{Health, Outcome};
 
-use crate::support::{IN_DATABASE, IN_SPILL, Rig, segment};
+use crate::support::{IN_DATABASE, IN_SPILL, Rig, connect, run, segment};
 
 /// How long it is gone.
 const GONE: Duration = Duration::from_secs(60);
@@ -50,22 +51,34 @@ impl Rows {
     }
 }
 
-/// Rows come while PostgreSQL is there, gone, and there again.
-async fn gone(
-    what: &str,
-    leave: impl FnOnce(&mut Postgres),
-    come_back: impl FnOnce(&mut Postgres),
-) {
-    let mut server = Postgres::start().await;
+async fn postgres() -> (Rig, Postgres) {
+    let server = Postgres::start().await;
     let dir = tempfile::tempdir().expect("a folder");
     let rig = Rig::over(dir, &server.url("postgres"), |_| {}).await;
+    (rig, server)
+}
+
+/// And another connection to the same file.
+async fn sqlite() -> (Rig, SqliteConnection) {
+    let rig = Rig::sqlite().await;
+    let other = connect(rig.dir.path()).await;
+    (rig, other)
+}
+
+/// Rows come while a database is there, gone, and there again.
+async fn gone<D>(
+    what: &str,
+    (rig, mut database): (Rig, D),
+    leave: impl AsyncFnOnce(&mut D),
+    come_back: impl AsyncFnOnce(&mut D),
+) {
     let mut rows = Rows::default();
     rows.come(&rig, Duration::from_secs(1)).await;
-    leave(&mut server);
+    leave(&mut database).await;
     let left = Instant::now();
     rows.come(&rig, GONE).await;
     assert_eq!(rig.writer.health(), Health::Spilling, "{what}");
-    come_back(&mut server);
+    come_back(&mut database).await;
     let back = Instant::now();
     rows.come(&rig, Duration::from_secs(1)).await;
     rig.becomes(Health::Good).await;
@@ -98,11 +111,23 @@ async fn gone(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gone_for_a_minute() {
-    let stopped = gone("stopped", Postgres::stop, Postgres::run);
-    let hanging = gone(
-        "hanging",
-        |server| server.signal(Signal::STOP),
-        |server| server.signal(Signal::CONT),
+    let stopped = gone(
+        "PostgreSQL that is stopped",
+        postgres().await,
+        async |server: &mut Postgres| server.stop(),
+        async |server: &mut Postgres| server.run(),
     );
-    tokio::join!(stopped, hanging);
+    let hanging = gone(
+        "PostgreSQL that hangs",
+        postgres().await,
+        async |server: &mut Postgres| server.signal(Signal::STOP),
+        async |server: &mut Postgres| server.signal(Signal::CONT),
+    );
+    let locked = gone(
+        "SQLite that another one has locked",
+        sqlite().await,
+        async |other: &mut SqliteConnection| run(other, "BEGIN IMMEDIATE").await,
+        async |other: &mut SqliteConnection| run(other, "ROLLBACK").await,
+    );
+    tokio::join!(stopped, hanging, locked);
 }
