@@ -1,11 +1,11 @@
 //! How many finals and answers the storage takes, and how long they wait:
 //! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
 //!
-//! A thousand sessions have a final a second each, and beside them fifty interviews each give an answer, wait until
-//! it is stored, and think for 180 ms: 278 answers a second at most. Half of the finals have their words one by one, as some
-//! providers tell them.
+//! A thousand sessions have a final a second each, and beside them fifty interviews each have an answer recorded
+//! (`record_response`), wait until it is stored, and think for 180 ms: 278 answers a second at most. Half of the finals have their
+//! words one by one, as some providers tell them.
 //!
-//! It fails if a row is missing, if the queue was past its bound, or, in a release build, if 5 % of the answers waited for 10 ms or
+//! It fails if a row is missing or an answer there twice, if the queue was past its bound, or, in a release build, if 5 % of the answers waited for 10 ms or
 //! longer. That is a bound for a machine that does nothing else; CI does not run this.
 
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
@@ -15,17 +15,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use voicematch_transcribe::record::{
-    Answer, Interview, Record, RowId, Segment, SegmentKind, Session,
-};
+use voicematch_transcribe::record::{Record, RowId, Segment, SegmentKind, Session};
 use voicematch_transcribe::store;
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Settings, Where, Writer};
+use voicematch_transcribe::survey::{Engine, Survey, SurveyMetrics, Tool, ToolCall, ToolError};
 
 const SESSIONS: usize = 1_000;
 const INTERVIEWS: u64 = 50;
 const THINKING: Duration = Duration::from_millis(180);
+/// Of an interview. After the last one another interview begins.
+const QUESTIONS: usize = 100;
 
 /// How many milliseconds 95 % of the answers may take, in a release build.
 const MOST_ANSWER_MS: f64 = 10.0;
@@ -39,10 +41,10 @@ struct Delays {
 
 type Shared = Arc<Mutex<Delays>>;
 
-fn note(delays: &Shared, since: Instant, outcome: Outcome) {
+fn note(delays: &Shared, since: Instant, is_stored: bool) {
     let mut delays = delays.lock().unwrap_or_else(PoisonError::into_inner);
     delays.millis.push(since.elapsed().as_secs_f64() * 1_000.0);
-    delays.elsewhere += u64::from(outcome != Outcome::Stored(Where::Database));
+    delays.elsewhere += u64::from(!is_stored);
 }
 
 fn percentile(delays: &Shared, part: f64) -> f64 {
@@ -99,42 +101,54 @@ async fn talk(writer: Arc<Writer>, sessions: Vec<RowId>, until: Instant, delays:
             sent += 1;
             let (since, delays) = (Instant::now(), Arc::clone(&delays));
             let receipt = writer.write(Record::Segment(segment(session, seq)));
-            tokio::spawn(async move { note(&delays, since, receipt.await) });
+            tokio::spawn(async move {
+                let is_stored = receipt.await == Outcome::Stored(Where::Database);
+                note(&delays, since, is_stored);
+            });
         }
     }
     sent
 }
 
-async fn interview(writer: Arc<Writer>, number: u64, until: Instant, delays: Shared) {
-    let id = RowId::random();
-    writer.write(Record::Interview(Interview {
-        id,
-        survey_id: "load".to_owned(),
-        version: 1,
-        session_id: None,
-        respondent: None,
-        language: "en".to_owned(),
-        started_ms: 0,
-        ended_ms: None,
-    }));
+/// A survey that asks for numbers.
+fn survey() -> Result<Survey, Box<dyn Error>> {
+    let question = |number| {
+        format!(
+            "[[question]]\nid = \"q{number}\"\ntype = \"number\"\ntext = {{ en = \"How many?\" }}\n"
+        )
+    };
+    let questions: String = (0..QUESTIONS).map(question).collect();
+    let text = format!("id = \"load\"\nlanguages = [\"en\"]\n{questions}");
+    Survey::parse(&text, "load.toml").map_err(|problems| format!("{problems:?}").into())
+}
+
+/// Holds interviews, one after the other. Returns them, with how many answers of each were recorded.
+async fn interview(
+    engine: Engine,
+    number: u64,
+    until: Instant,
+    delays: Shared,
+) -> Result<Vec<(RowId, usize)>, ToolError> {
     sleep(THINKING * u32::try_from(number).unwrap_or(0) / 50).await;
-    for request in 0.. {
-        if Instant::now() >= until {
-            break;
+    let mut held = Vec::new();
+    while Instant::now() < until {
+        let session = engine.start("load", None, None, None).await?.interview;
+        let mut recorded = 0;
+        while recorded < QUESTIONS && Instant::now() < until {
+            let given = json!({"value": recorded, "request_id": recorded.to_string()});
+            let Ok(tool) = Tool::parse("record_response", given) else {
+                break;
+            };
+            let since = Instant::now();
+            let result = engine.call(ToolCall { session, tool }).await;
+            note(&delays, since, result.is_ok());
+            result?;
+            recorded += 1;
+            sleep(THINKING).await;
         }
-        let since = Instant::now();
-        let receipt = writer.write_now(Record::Answer(Answer {
-            interview_id: id,
-            question_id: format!("question {request}"),
-            revision: 1,
-            request_id: format!("request {request}"),
-            value: request.to_string(),
-            segment_seq: None,
-            created_ms: 0,
-        }));
-        note(&delays, since, receipt.await);
-        sleep(THINKING).await;
+        held.push((session, recorded));
     }
+    Ok(held)
 }
 
 /// Seconds of CPU that this process has used, the kernel's for it included.
@@ -161,6 +175,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     metrics.register(&registry)?;
     let writer =
         Arc::new(Writer::start(Arc::clone(&store), Settings::new(&dir), metrics.clone()).await?);
+    let engine = Engine::new(
+        Arc::clone(&store),
+        Arc::<Writer>::clone(&writer),
+        vec![survey()?],
+        SurveyMetrics::new()?,
+    );
     let sessions: Vec<_> = (0..SESSIONS).map(|_| RowId::random()).collect();
     for &session in &sessions {
         writer.write(Record::Session(Session {
@@ -195,7 +215,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for number in 0..INTERVIEWS {
         let delays = Arc::clone(&answers);
         tasks.push(tokio::spawn(interview(
-            Arc::clone(&writer),
+            engine.clone(),
             number,
             until,
             delays,
@@ -207,8 +227,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         sleep(Duration::from_millis(1)).await;
     }
     let sent = talking.await?;
+    let mut interviews = Vec::new();
     for task in tasks {
-        task.await?;
+        interviews.extend(task.await??);
     }
     let left = writer
         .close((Instant::now() + Duration::from_secs(10)).into())
@@ -253,6 +274,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         stored += store.last_seq(session).await?;
     }
     println!("in the database {stored} of {sent} finals, left {left:?}");
+    let (mut recorded, mut answers_stored) = (0, 0);
+    for (interview, answers) in interviews {
+        recorded += answers;
+        answers_stored += store.answers(interview).await?.len();
+    }
+    println!("in the database {answers_stored} of {recorded} answers");
     // Without a file it is another database.
     let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
     let answered = answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -265,6 +292,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     std::fs::remove_dir_all(&dir)?;
     if stored != sent {
         return Err("a final is missing".into());
+    }
+    if answers_stored != recorded {
+        return Err("an answer is missing, or there twice".into());
     }
     if usize::try_from(longest).unwrap_or(0) > Settings::new(&dir).queue {
         return Err("the queue was past its bound".into());
