@@ -79,8 +79,7 @@ mod tests {
     }
 
     fn hear(noise: &mut Noise, frames: &[Vec<u8>]) -> bool {
-        let steady = frames.iter().map(|frame| noise.hear(frame));
-        steady.last().unwrap_or(false)
+        frames.iter().fold(false, |_, frame| noise.hear(frame))
     }
 
     #[test]
