@@ -41,8 +41,9 @@ CONTENT = [
         events("Blocks and reports", "Partners whom users have blocked, and reports about them by reason, in a second.", "ops",
                ("blocked", total(rate(server("blocks_total")))),
                ("reported: {{reason}}", total(rate(server("reports_total")), "reason"))),
-        lines("Blocks that count", "Blocks that are remembered. At --max-blocks, by default 100,000, the oldest are forgotten.", "short",
-              ("blocks", total(server("blocks_remembered"))), limit=100_000),
+        lines("Blocks that count", "Blocks that are remembered, at the server with the most: servers of a cluster know those of all "
+              "users whom the app names. At --max-blocks, by default 100,000, the oldest are forgotten.", "short",
+              ("blocks", f'max({server("blocks_remembered")})'), limit=100_000),
         events("Requests", "Requests to the server itself in a second, by type.", "ops",
                ("{{type}}", total(rate(server("requests_total")), "type"))),
         events("Requests refused", "Requests in a second that were answered with an error, by code.", "ops",

@@ -3,6 +3,7 @@
 //! users are matched with those who are here.
 
 mod bans;
+mod blocks;
 mod foreign;
 pub mod forward;
 mod homes;
@@ -97,6 +98,7 @@ pub struct Node {
     /// Requests for sessions of other nodes.
     forwards: forward::Forwards,
     bans: bans::Desk,
+    blocks: blocks::Desk,
     metrics: ClusterMetrics,
 }
 
@@ -155,6 +157,7 @@ impl Node {
             names: homes::Names::default(),
             forwards: forward::Forwards::new(registry)?,
             bans: bans::Desk::default(),
+            blocks: blocks::Desk::default(),
             metrics,
         }))
     }
@@ -166,6 +169,7 @@ impl Node {
             bus: self.clone(),
             nodes: self.clone(),
             seats: self.clone(),
+            blocks: self.clone(),
         }
     }
 

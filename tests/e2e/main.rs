@@ -22,6 +22,8 @@ mod cluster_away;
 #[cfg(feature = "cluster")]
 mod cluster_bans;
 #[cfg(feature = "cluster")]
+mod cluster_blocks;
+#[cfg(feature = "cluster")]
 mod cluster_cut_off;
 #[cfg(feature = "cluster")]
 mod cluster_drain;

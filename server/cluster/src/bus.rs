@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::engine::{Engine, Inbox, Publication};
-use crate::frames::Frame;
+use crate::frames::{self, Frame};
 use crate::id::NodeId;
 use crate::members::Members;
 pub use link::{Link, NotTaken};
@@ -43,6 +43,8 @@ pub enum Delivery<'a> {
     Rooms(NodeId, u64),
     /// What the engine knows of bans has changed.
     Bans,
+    /// What it knows of blocks has.
+    Blocks,
 }
 
 /// Is given what comes in, by the bus's one task, and must not block.
@@ -135,12 +137,14 @@ impl Bus {
     /// Tells all nodes, this one too, that what the engine knows of bans has changed. Who does not hear it reads them when it
     /// connects anew.
     pub fn tell_bans(&self) {
-        let shared = &self.shared;
-        let bytes = crate::frames::encode_bans(shared.members.me());
-        let control = shared.engine.scripts().control.clone();
-        if !shared.outbox.packet(control, bytes.into()) {
-            shared.dropped("packets");
-        }
+        self.shared
+            .tell_all(frames::encode_bans(self.shared.members.me()));
+    }
+
+    /// The same of blocks.
+    pub fn tell_blocks(&self) {
+        self.shared
+            .tell_all(frames::encode_blocks(self.shared.members.me()));
     }
 
     /// When the last packet of a node came.
@@ -225,6 +229,13 @@ impl Shared {
             .dropped
             .with_label_values(&[reason])
             .inc();
+    }
+
+    fn tell_all(&self, bytes: Vec<u8>) {
+        let control = self.engine.scripts().control.clone();
+        if !self.outbox.packet(control, bytes.into()) {
+            self.dropped("packets");
+        }
     }
 
     /// Sends a packet with the next write.

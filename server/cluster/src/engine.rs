@@ -2,6 +2,7 @@
 
 mod address;
 mod bans;
+mod blocks;
 mod calls;
 mod connect;
 mod foreign;
@@ -28,6 +29,7 @@ use crate::metrics::ClusterMetrics;
 use crate::scripts::{Script, Scripts};
 use crate::settings::{Settings, Topology};
 pub use bans::{KeptOut, Word};
+pub use blocks::{BlocksRead, KeptApart, MostBlocks, SomeBlocks};
 use connect::{Commands, ask};
 pub use foreign::Foreign;
 use health::Health;

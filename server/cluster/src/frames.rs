@@ -7,6 +7,7 @@
 //! again       rest: last 8; seq: the first batch that is wanted
 //! news        rest: node 8 that was buried; to all
 //! bans        nothing more: they have changed; to all
+//! blocks      the same of blocks
 //! probe       version 1 | kind 1 | number 8; to oneself
 //! ```
 //!
@@ -23,6 +24,7 @@ const KEEP_ALIVE: u8 = 2;
 const AGAIN: u8 = 3;
 const NEWS: u8 = 4;
 const BANS: u8 = 5;
+const BLOCKS: u8 = 6;
 
 /// In place of the number of frames, of which a keep-alive has none.
 const ASKS: u16 = 1;
@@ -66,6 +68,8 @@ pub enum Packet<'a> {
     News(Header, NodeId),
     /// What the engine knows of bans has changed.
     Bans(Header),
+    /// What it knows of blocks has.
+    Blocks(Header),
 }
 
 /// A frame: a message, a claim, whatever the core makes of it.
@@ -178,7 +182,8 @@ pub fn decode(bytes: &[u8]) -> Result<Packet<'_>, Wrong> {
         AGAIN => one().map(|last| Packet::Again(header, last)),
         NEWS => one().map(|node| Packet::News(header, NodeId(node.to_be_bytes()))),
         BANS if rest.is_empty() => Ok(Packet::Bans(header)),
-        BANS => Err(Wrong::Length),
+        BLOCKS if rest.is_empty() => Ok(Packet::Blocks(header)),
+        BANS | BLOCKS => Err(Wrong::Length),
         _ => Err(Wrong::Kind(kind)),
     }
 }
@@ -250,6 +255,10 @@ pub(crate) fn encode_bans(from: NodeId) -> Vec<u8> {
     head(BANS, 0, &to_all(from)).to_vec()
 }
 
+pub(crate) fn encode_blocks(from: NodeId) -> Vec<u8> {
+    head(BLOCKS, 0, &to_all(from)).to_vec()
+}
+
 pub(crate) fn encode_probe(number: u64) -> [u8; 10] {
     let mut out = [0; 10];
     (out[0], out[1]) = (VERSION, PROBE);
@@ -308,7 +317,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_garbage_panics(bytes in vec(any::<u8>(), 0..200), kind in 0..7_u8) {
+        fn no_garbage_panics(bytes in vec(any::<u8>(), 0..200), kind in 0..8_u8) {
             let _ = (decode(&bytes), probe(&bytes));
             let mut bytes = bytes;
             // Past the first look, too.
@@ -354,6 +363,8 @@ mod tests {
             prop_assert_eq!(decode(&bytes), Ok(Packet::News(news, buried)));
             let bytes = encode_bans(from);
             prop_assert_eq!(decode(&bytes), Ok(Packet::Bans(news)));
+            let bytes = encode_blocks(from);
+            prop_assert_eq!(decode(&bytes), Ok(Packet::Blocks(news)));
             prop_assert_eq!(probe(&encode_probe(number)), Some(number));
             prop_assert_eq!(probe(&encode_again(&header, number)), None);
         }

@@ -23,7 +23,8 @@ mod settings;
 
 pub use bus::{Bus, Deliver, Delivery, Link, NotTaken};
 pub use engine::{
-    Call, CallError, Engine, Foreign, Inbox, KeptOut, Message, PoolSeen, State, Word,
+    BlocksRead, Call, CallError, Engine, Foreign, Inbox, KeptApart, KeptOut, Message, MostBlocks,
+    PoolSeen, SomeBlocks, State, Word,
 };
 pub use id::{NodeId, POOL_BYTES, TicketId};
 pub use index::{Index, Sought, Told};

@@ -29,9 +29,9 @@ pub struct ClusterMetrics {
 }
 
 /// What calls are of: the scripts, and plain commands.
-const CALLS: [&str; 12] = [
-    "seek", "beat", "bury", "room", "keep", "bans", "publish", "probe", "forget", "get", "look",
-    "role",
+const CALLS: [&str; 13] = [
+    "seek", "beat", "bury", "room", "keep", "bans", "blocks", "publish", "probe", "forget", "get",
+    "look", "role",
 ];
 
 /// What becomes of a call.

@@ -20,6 +20,7 @@ pub(crate) enum Script {
     Room,
     Keep,
     Bans,
+    Blocks,
 }
 
 impl Script {
@@ -31,6 +32,7 @@ impl Script {
             Self::Room => "room",
             Self::Keep => "keep",
             Self::Bans => "bans",
+            Self::Blocks => "blocks",
         }
     }
 }
@@ -44,12 +46,13 @@ pub(crate) struct Body {
 /// The scripts, and the names of what they work on.
 #[derive(Debug)]
 pub(crate) struct Scripts {
-    bodies: [Body; 6],
+    bodies: [Body; 7],
     prefix: String,
     pub(crate) tickets: Vec<u8>,
     pub(crate) pools: Vec<u8>,
     pub(crate) nodes: Vec<u8>,
     pub(crate) bans: Vec<u8>,
+    pub(crate) blocks: Vec<u8>,
     /// The channel of all nodes.
     pub(crate) control: Vec<u8>,
 }
@@ -63,6 +66,7 @@ impl Scripts {
             include_str!("scripts/room.lua"),
             include_str!("scripts/keep.lua"),
             include_str!("scripts/bans.lua"),
+            include_str!("scripts/blocks.lua"),
         ];
         let sha = |text: &str| {
             Sha1::digest(text)
@@ -81,6 +85,7 @@ impl Scripts {
             pools: key("p"),
             nodes: key("n"),
             bans: key("b"),
+            blocks: key("w"),
             control: format!("{prefix}:1:c:{{c}}").into_bytes(),
         }
     }
@@ -90,7 +95,7 @@ impl Scripts {
     }
 
     pub(crate) fn get(&self, script: Script) -> &Body {
-        let [seek, beat, bury, room, keep, bans] = &self.bodies;
+        let [seek, beat, bury, room, keep, bans, blocks] = &self.bodies;
         match script {
             Script::Seek => seek,
             Script::Beat => beat,
@@ -98,6 +103,7 @@ impl Scripts {
             Script::Room => room,
             Script::Keep => keep,
             Script::Bans => bans,
+            Script::Blocks => blocks,
         }
     }
 

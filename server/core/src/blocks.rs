@@ -1,7 +1,8 @@
 //! Who has blocked whom. Two people who are apart are not matched, whichever of them has blocked the other.
 //!
 //! A person is a user of the app, where it has named one, else a session. What is kept is bounded: of each person, of all,
-//! and in time. Nothing is written down: a restart forgets it.
+//! and in time. Nothing is written down: a restart forgets it. Nodes of a cluster tell each other of blocks between users of
+//! the app; a session is known by its own node.
 //!
 //! Its locks are taken after all others, and while they are held no other is taken.
 
@@ -24,6 +25,10 @@ pub const MAX_OF_ONE: usize = 100;
 
 /// How long a block is remembered. That of a session ends with the session.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A block that is made again is news for the other nodes only if it lasts longer than the one that they know by this part
+/// of its time: of 30 days one.
+const NEWS: u32 = 30;
 
 /// A person as a number: a session's id, or a hash of the app's id of a user. That two are the same happens to one pair in
 /// 2^64, and then only keeps two strangers apart.
@@ -60,6 +65,17 @@ pub struct Blocked {
     pub is_new: bool,
     /// Another block was forgotten for it.
     pub pushes_out: bool,
+    /// Other nodes are to be told: who has blocked whom.
+    pub is_news: Option<(u64, u64)>,
+}
+
+/// A block that nodes tell each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    pub by: u64,
+    pub of: u64,
+    /// For how long it is remembered still.
+    pub left: Duration,
 }
 
 /// Every block, by age and by who has made it.
@@ -76,6 +92,8 @@ struct Block {
     by: Person,
     of: Person,
     until: Instant,
+    /// Until when all nodes know of it, if both are users of the app. `None`: it is of a session.
+    told: Option<Instant>,
 }
 
 impl Made {
@@ -88,6 +106,14 @@ impl Made {
     fn find(&self, by: Person, of: Person) -> Option<u64> {
         let mut numbers = self.by_person.get(&by)?.iter().copied();
         numbers.find(|number| self.by_age.get(number).is_some_and(|block| block.of == of))
+    }
+
+    /// Whom a person has blocked, the first of them first.
+    fn of(&self, by: Person, now: Instant) -> Vec<u64> {
+        let numbers = self.by_person.get(&by).into_iter().flatten();
+        let own = numbers.filter_map(|number| self.by_age.get(number));
+        let own = own.filter(|block| now < block.until);
+        own.map(|block| block.of.0).collect()
     }
 }
 
@@ -129,13 +155,21 @@ impl Blocks {
         })
     }
 
-    /// Whom a person does not meet.
+    /// Whom a person does not meet: all whom they have blocked, and as many of those who have blocked them. For each of the
+    /// others it is enough that they do not meet this person.
     pub fn apart_of(&self, one: Person, now: Instant) -> Vec<u64> {
-        let others = self.apart.get(&one);
-        others.map_or_else(Vec::new, |others| {
-            let apart = others.iter().filter(|(_, until)| now < **until);
-            apart.map(|(other, _)| other.0).collect()
-        })
+        if !self.apart.contains_key(&one) {
+            return Vec::new();
+        }
+        let own = self.lock().of(one, now);
+        let mut apart = own.clone();
+        if let Some(others) = self.apart.get(&one) {
+            let theirs = others.iter().filter(|(_, until)| now < **until);
+            let theirs = theirs.map(|(other, _)| other.0);
+            let theirs = theirs.filter(|other| !own.contains(other));
+            apart.extend(theirs.take(MAX_OF_ONE));
+        }
+        apart
     }
 
     /// Whether nobody has blocked anybody.
@@ -150,25 +184,84 @@ impl Blocks {
         others.is_some_and(|others| others.get(&other).is_some_and(|until| now < *until))
     }
 
-    /// From now on the two are apart. If they were already, it is remembered from now.
-    pub fn block(&self, by: Person, of: Person, now: Instant) -> Blocked {
+    /// From now on the two are apart. If they were already, it is remembered from now. `of_users`: both are users of the app.
+    pub fn block(&self, by: Person, of: Person, of_users: bool, now: Instant) -> Blocked {
+        let until = now + self.remembered_for;
+        let mut is_news = false;
+        let blocked = self.remember((by, of, until), now, |told| {
+            is_news = of_users && told.is_none_or(|told| until >= told + self.news());
+            if is_news { Some(until) } else { told }
+        });
+        let is_news = is_news.then_some((by.0, of.0));
+        Blocked { is_news, ..blocked }
+    }
+
+    /// Another node has told of a block between users of the app. Whether another one was forgotten for it.
+    pub fn hear(&self, told: &Told, now: Instant) -> bool {
+        let (by, of) = (Person(told.by), Person(told.of));
+        let until = now + told.left.min(self.remembered_for);
+        let is_known = {
+            let made = self.lock();
+            let known = made.find(by, of).and_then(|known| made.by_age.get(&known));
+            let known = known.and_then(|known| known.told);
+            known.is_some_and(|known| until < known + self.news())
+        };
+        !is_known
+            && self
+                .remember((by, of, until), now, |_| Some(until))
+                .pushes_out
+    }
+
+    fn news(&self) -> Duration {
+        self.remembered_for / NEWS
+    }
+
+    /// All blocks that nodes tell each other, the oldest first.
+    pub fn to_tell(&self, now: Instant) -> Vec<Told> {
+        let made = self.lock();
+        let told = made.by_age.values().filter(|block| block.told.is_some());
+        let told = told.map(|block| Told {
+            by: block.by.0,
+            of: block.of.0,
+            left: block.until.saturating_duration_since(now),
+        });
+        told.filter(|told| !told.left.is_zero()).collect()
+    }
+
+    /// `told`: until when all nodes know of it, from when they did.
+    fn remember(
+        &self,
+        (by, of, until): (Person, Person, Instant),
+        now: Instant,
+        told: impl FnOnce(Option<Instant>) -> Option<Instant>,
+    ) -> Blocked {
         let mut made = self.lock();
         while let Some(oldest) = made.oldest(|_, block| block.until <= now) {
             self.forget(&mut made, oldest);
         }
-        let before = made.find(by, of);
-        if let Some(number) = before {
+        let number = made.find(by, of);
+        let before = number.and_then(|number| made.by_age.get(&number).copied());
+        if let Some(number) = number {
             self.forget(&mut made, number);
         }
-        let until = now + self.remembered_for;
+        let until = before.map_or(until, |before| before.until.max(until));
+        let told = told(before.and_then(|before| before.told));
         let number = made.next;
         made.next += 1;
-        made.by_age.insert(number, Block { by, of, until });
+        let block = Block {
+            by,
+            of,
+            until,
+            told,
+        };
+        made.by_age.insert(number, block);
         let own = made.by_person.entry(by).or_default();
         own.push(number);
         let too_many = (own.len() > MAX_OF_ONE).then(|| own[0]);
-        self.set_apart(by, of, until);
-        self.set_apart(of, by, until);
+        let back = made.find(of, by).and_then(|back| made.by_age.get(&back));
+        let apart_until = back.map_or(until, |back| back.until.max(until));
+        self.set_apart(by, of, apart_until);
+        self.set_apart(of, by, apart_until);
         let too_many = too_many.or_else(|| made.oldest(|blocks, _| blocks > self.max));
         if let Some(oldest) = too_many {
             self.forget(&mut made, oldest);
@@ -177,6 +270,7 @@ impl Blocks {
         Blocked {
             is_new: before.is_none(),
             pushes_out: too_many.is_some(),
+            is_news: None,
         }
     }
 
@@ -219,16 +313,32 @@ impl Blocks {
         ]
     }
 
-    /// Takes over what another node remembers of a person, as long as it would have there.
-    pub fn take_over(&self, person: Person, blocks: &[Vec<(u64, Duration)>; 2], now: Instant) {
+    /// Takes over what another node remembers of a person, as long as it would have there. `of_users`: see [`Self::block`].
+    pub fn take_over(
+        &self,
+        person: Person,
+        of_users: bool,
+        blocks: &[Vec<(u64, Duration)>; 2],
+        now: Instant,
+    ) {
         let [own, theirs] = blocks;
         let own = own.iter().map(|&(of, left)| (person, Person(of), left));
         let theirs = theirs.iter().map(|&(by, left)| (Person(by), person, left));
         for (by, of, left) in own.chain(theirs).take(2 * MAX_OF_ONE) {
             // It counts from when it was made, which is some time ago.
             let ago = self.remembered_for.saturating_sub(left);
-            self.block(by, of, now.checked_sub(ago).unwrap_or(now));
+            self.block(by, of, of_users, now.checked_sub(ago).unwrap_or(now));
         }
+    }
+
+    /// Whether a person is apart from anybody.
+    pub fn is_about(&self, person: Person) -> bool {
+        self.apart.contains_key(&person)
+    }
+
+    /// How many blocks are remembered at the most.
+    pub fn max(&self) -> usize {
+        self.max
     }
 
     /// How many blocks are remembered.
@@ -291,114 +401,4 @@ impl Blocks {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const PEOPLE: u64 = 6;
-    const MAX: usize = 7;
-    const REMEMBERED: u32 = 20;
-
-    fn blocks(max: usize) -> (Blocks, IntGauge) {
-        let gauge = IntGauge::new("blocks", "Blocks.").expect("a name");
-        let second = Duration::from_secs(1);
-        (Blocks::new(max, REMEMBERED * second, gauge.clone()), gauge)
-    }
-
-    fn session(id: u64) -> Person {
-        Person(id)
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Block(u64, u64),
-        Forget(u64),
-        Pass(u32),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => (0..PEOPLE, 1..PEOPLE).prop_map(|(by, to)| Step::Block(by, (by + to) % PEOPLE)),
-            1 => (0..PEOPLE).prop_map(Step::Forget),
-            2 => (1u32..8).prop_map(Step::Pass),
-        ]
-    }
-
-    proptest! {
-        /// A list of blocks, the oldest first, tells the same.
-        #[test]
-        fn who_is_apart_is_as_in_a_list(steps in prop::collection::vec(step(), 1..80)) {
-            let (blocks, gauge) = blocks(MAX);
-            let start = Instant::now();
-            let (mut model, mut now): (Vec<(u64, u64, u32)>, u32) = (Vec::new(), 0);
-            let at = |seconds: u32| start + Duration::from_secs(seconds.into());
-            for step in steps {
-                match step {
-                    Step::Pass(seconds) => now += seconds,
-                    Step::Forget(person) => {
-                        blocks.forget_person(session(person));
-                        model.retain(|&(by, of, _)| by != person && of != person);
-                    }
-                    Step::Block(by, of) => {
-                        model.retain(|&(_, _, until)| now < until);
-                        let done = blocks.block(session(by), session(of), at(now));
-                        let before = model.len();
-                        model.retain(|&(a, b, _)| (a, b) != (by, of));
-                        prop_assert_eq!(done.is_new, model.len() == before);
-                        model.push((by, of, now + REMEMBERED));
-                        prop_assert_eq!(done.pushes_out, model.len() > MAX);
-                        if model.len() > MAX {
-                            model.remove(0);
-                        }
-                    }
-                }
-                for (a, b) in (0..PEOPLE).flat_map(|a| (0..PEOPLE).map(move |b| (a, b))) {
-                    let apart = model.iter().any(|&(by, of, until)| ((by, of) == (a, b) || (by, of) == (b, a)) && now < until);
-                    prop_assert_eq!(blocks.are_apart(session(a), session(b), at(now)), apart, "{} and {}", a, b);
-                }
-                prop_assert!(blocks.len() >= model.len() && blocks.len() <= MAX);
-                prop_assert_eq!(gauge.get(), blocks.len() as i64);
-            }
-            (0..PEOPLE).for_each(|person| blocks.forget_person(session(person)));
-            prop_assert!(blocks.is_empty() && blocks.apart.is_empty());
-        }
-    }
-
-    #[test]
-    fn the_first_of_too_many_is_a_stranger_again_and_only_to_who_blocked_them() {
-        let (blocks, _) = blocks(1000);
-        let now = Instant::now();
-        let most = MAX_OF_ONE as u64;
-        blocks.block(session(1), session(0), now);
-        for other in 1..=most {
-            // Who is blocked by many stays blocked by all.
-            blocks.block(session(0), session(other), now);
-            blocks.block(session(1000 + other), session(0), now);
-        }
-        assert!(!blocks.block(session(0), session(1), now).is_new, "again");
-        assert!(blocks.block(session(0), session(999), now).pushes_out);
-
-        assert!(
-            !blocks.are_apart(session(0), session(2), now),
-            "now the oldest"
-        );
-        for other in (3..=most).chain([1, 999]).chain(1001..=1000 + most) {
-            assert!(blocks.are_apart(session(other), session(0), now), "{other}");
-        }
-    }
-
-    #[test]
-    fn users_of_the_app_are_no_sessions_and_keep_their_blocks() {
-        let (blocks, _) = blocks(10);
-        let now = Instant::now();
-        let ann = |session| blocks.person(Some("ann"), SessionId(session));
-        let bob = blocks.person(Some("bob"), SessionId(2));
-        assert_ne!(ann(1), blocks.person(None, SessionId(1)));
-        blocks.block(ann(1), bob, now);
-        assert!(
-            blocks.are_apart(bob, ann(7), now),
-            "another session of the same user"
-        );
-    }
-}
+mod tests;

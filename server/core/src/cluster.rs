@@ -223,6 +223,13 @@ pub trait Seats: Send + Sync {
     fn offer(&self, room: RoomId, seat: u8, who: SessionId);
 }
 
+/// What nodes tell each other of users who have blocked others. Nothing here may block.
+pub trait Blocks: Send + Sync {
+    /// A user of the app, by this number on all nodes, has blocked another. Of what other nodes tell,
+    /// [`crate::room::Shared::hear_block`] is told by another task.
+    fn tell(&self, by: u64, of: u64);
+}
+
 /// Which nodes live.
 pub trait Nodes: Send + Sync {
     /// The life of this node.

@@ -279,7 +279,11 @@ impl Matchmaker {
         ticket: Option<&Ticket>,
         now: Instant,
     ) -> (bool, Parted) {
-        let is_new = self.shared.block(member, other, now);
+        let blocked = self.shared.block(member, other, now);
+        if let (Some(across), Some((by, of))) = (&self.across, blocked.is_news) {
+            across.tell_block(by, of);
+        }
+        let is_new = blocked.is_new;
         // A match that was decided before this moment, and is being made, may be with the other one. Who makes it
         // finds that this user has gone, and goes on waiting.
         let claimed = ticket.filter(|ticket| ticket.claim.state() == ClaimState::Claimed);

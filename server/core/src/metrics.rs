@@ -343,7 +343,7 @@ impl Metrics {
             webhook,
             webhook_seconds: make.histogram("auth_webhook_seconds", "How long the app took to say who may come in.")?,
             blocks: make.counter("blocks_total", "Partners whom users have blocked.")?,
-            blocks_remembered: make.gauge("blocks_remembered", "Blocks that count now; --max-blocks is their limit.")?,
+            blocks_remembered: make.gauge("blocks_remembered", "Blocks that count now, between users of the app those of all nodes; --max-blocks is their limit.")?,
             reports: std::array::from_fn(|i| reports.with_label_values(&[ReportReason::ALL[i].as_str()])),
             calls: Calls::new(&make)?,
             event_webhook,

@@ -251,6 +251,7 @@ pub(super) fn deliver(context: &Weak<Context>, own: &Arc<Node>) -> Deliver {
                 context.named_rooms.gap(to_core(node), now);
             }
             Delivery::Bans => own.bans.read(),
+            Delivery::Blocks => own.blocks.read(),
         }
     })
 }

@@ -221,6 +221,7 @@ impl Part {
             },
             self.watch(engine),
             self.keep_bans(engine),
+            self.keep_blocks(engine),
             every(TICK, || {
                 if let Some(context) = self.context.upgrade() {
                     let now = Instant::now();
@@ -286,6 +287,7 @@ impl Part {
                 Change::Generation => {
                     self.node.names.renew_all();
                     self.node.bans.say_again();
+                    self.node.blocks.say_again();
                     forgotten.notify_one();
                 }
                 Change::Joined(_) | Change::Told(_) => {}
@@ -308,8 +310,13 @@ impl Part {
             if !had_index && now.index {
                 tracing::info!("the cluster's engine is back");
                 self.node.names.renew_all();
+                self.node.blocks.say_again();
             }
             had_index = now.index;
+            if deaf_since.is_some() && now.bus {
+                // Of what was written meanwhile this node was not told.
+                self.node.blocks.read();
+            }
             deaf_since = match now.bus {
                 true => None,
                 false => deaf_since.or_else(|| Some(Instant::now())),

@@ -64,6 +64,7 @@ fn take(shared: &Shared, message: Message, deliver: &mut Deliver) {
         // The truth is in the engine.
         Packet::News(..) => shared.members.beat_now(),
         Packet::Bans(_) => deliver(Delivery::Bans),
+        Packet::Blocks(_) => deliver(Delivery::Blocks),
         Packet::Batch(header, _) => {
             let Some(link) = of(shared, header) else {
                 return;

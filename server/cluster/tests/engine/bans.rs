@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use voicematch_cluster::{KeptOut, Word};
 
-use crate::cluster::Node;
+use crate::cluster::{Came, Node};
 use crate::server::Server;
 use crate::support::{Connected, eventually};
 
@@ -91,7 +91,7 @@ async fn all_nodes_are_told_that_something_has_changed() {
     let [a, b] = Node::some(&server.settings()).await;
     a.bus.tell_bans();
     eventually("they hear it", async || {
-        a.hears_of_bans() && b.hears_of_bans()
+        a.hears(&Came::Bans) && b.hears(&Came::Bans)
     })
     .await;
 }

@@ -21,6 +21,7 @@ pub(crate) enum Came {
     Gap(NodeId),
     Rooms(NodeId, u64),
     Bans,
+    Blocks,
 }
 
 /// What makes a node's own function panic: the body of a frame, and the user of a search.
@@ -75,6 +76,7 @@ impl Node {
                     Delivery::Gap(node) => Came::Gap(node),
                     Delivery::Rooms(node, rooms) => Came::Rooms(node, rooms),
                     Delivery::Bans => Came::Bans,
+                    Delivery::Blocks => Came::Blocks,
                 });
             })
         };
@@ -192,9 +194,9 @@ impl Node {
         came.iter().filter_map(one).collect()
     }
 
-    /// Whether it was told that bans have changed.
-    pub(crate) fn hears_of_bans(&self) -> bool {
-        self.came.lock().expect("a list").contains(&Came::Bans)
+    /// Whether this has come.
+    pub(crate) fn hears(&self, what: &Came) -> bool {
+        self.came.lock().expect("a list").contains(what)
     }
 
     pub(crate) fn rooms(&self, from: NodeId) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The cluster on a real engine: Debian's redis-server, or what `CLUSTER_ENGINE` names, such as a valkey-server.
 
 mod bans;
+mod blocks;
 mod cluster;
 mod connecting;
 mod failover;

@@ -25,7 +25,7 @@ use super::{
     Claim, Find, Index, Matchmaker, PoolKind, Ticket, Unpaired, claims::Claims, halves::HalfRooms,
 };
 use crate::{
-    cluster::{Bus, Frame, FrameKind, Full, Halves, NodeId, Nodes, Seats, TicketId},
+    cluster::{Blocks, Bus, Frame, FrameKind, Full, Halves, NodeId, Nodes, Seats, TicketId},
     room::{Absent, Member, Room, pending::PendingRooms},
 };
 use frames::frame;
@@ -41,6 +41,7 @@ pub struct Cluster {
     pub bus: Arc<dyn Bus>,
     pub nodes: Arc<dyn Nodes>,
     pub seats: Arc<dyn Seats>,
+    pub blocks: Arc<dyn Blocks>,
 }
 
 /// A node's part in the cluster.
@@ -80,6 +81,10 @@ impl Across {
 
     pub(super) fn index(&self) -> &dyn Index {
         &*self.cluster.index
+    }
+
+    pub(super) fn tell_block(&self, by: u64, of: u64) {
+        self.cluster.blocks.tell(by, of);
     }
 
     pub(super) fn drains(&self) -> bool {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Member, ticket::RoomKeys};
 use crate::{
-    blocks::{self, Blocks, Person},
+    blocks::{self, Blocked, Blocks, Person, Told},
     events::{Data, Event, EventKind, Listener},
     metrics::Metrics,
 };
@@ -70,9 +70,11 @@ impl Shared {
                 .are_apart(self.person(one), self.person(other), now)
     }
 
-    /// From now on the two are not to meet. False: the one had blocked the other before.
-    pub fn block(&self, by: &Member, of: &Member, now: Instant) -> bool {
-        let blocked = self.blocks.block(self.person(by), self.person(of), now);
+    /// From now on the two are not to meet.
+    pub fn block(&self, by: &Member, of: &Member, now: Instant) -> Blocked {
+        let of_users = by.identity.is_some() && of.identity.is_some();
+        let (person, other) = (self.person(by), self.person(of));
+        let blocked = self.blocks.block(person, other, of_users, now);
         if blocked.pushes_out {
             self.metrics.limit_hit("max_blocks");
         }
@@ -83,7 +85,14 @@ impl Shared {
                 .has_blocks
                 .store(true, Ordering::Release);
         }
-        blocked.is_new
+        blocked
+    }
+
+    /// Another node has told of a block.
+    pub fn hear_block(&self, told: &Told, now: Instant) {
+        if self.blocks.hear(told, now) {
+            self.metrics.limit_hit("max_blocks");
+        }
     }
 
     /// The session ends, and so do its blocks, unless the app knows the user.
@@ -107,15 +116,16 @@ impl Shared {
         }
     }
 
-    /// Takes over what another node remembers of the user's blocks.
+    /// Takes over what another node remembers of the user's blocks. Those that are about them may be known here.
     pub(crate) fn take_over_blocks(
         &self,
         member: &Member,
         blocks: &[Vec<(u64, Duration)>; 2],
         now: Instant,
     ) {
-        if blocks.iter().any(|blocks| !blocks.is_empty()) {
-            self.blocks.take_over(self.person(member), blocks, now);
+        let (person, of_users) = (self.person(member), member.identity.is_some());
+        self.blocks.take_over(person, of_users, blocks, now);
+        if self.blocks.is_about(person) {
             member
                 .outbox
                 .marks()

@@ -58,6 +58,8 @@ pub(super) struct Between {
     pub(super) arrivals: HashMap<TicketId, u64>,
     pub(super) links: BTreeMap<(NodeId, NodeId), VecDeque<Owned>>,
     pub(super) sums: BTreeMap<(NodeId, NodeId), u64>,
+    /// Who has blocked whom, for all nodes.
+    pub(super) blocks: Vec<(u64, u64)>,
     /// The links take no more messages.
     pub(super) is_full: bool,
     /// Nor of claims and leaves.
@@ -164,6 +166,12 @@ impl Nodes for Side {
 
 impl Seats for Side {
     fn offer(&self, _: RoomId, _: u8, _: SessionId) {}
+}
+
+impl crate::cluster::Blocks for Side {
+    fn tell(&self, by: u64, of: u64) {
+        self.lock().blocks.push((by, of));
+    }
 }
 
 pub(super) struct Way {

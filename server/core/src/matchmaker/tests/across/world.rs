@@ -6,7 +6,7 @@ use super::{
     super::*,
     between::{Asked, Between, NODES, Side, id_of},
 };
-use crate::{cluster::Frame, room::pending::PendingRooms};
+use crate::{blocks::Told, cluster::Frame, room::pending::PendingRooms};
 
 pub(super) struct World {
     pub(super) between: Arc<Mutex<Between>>,
@@ -37,7 +37,8 @@ impl World {
                 index: Arc::new(side.clone()),
                 bus: Arc::new(side.clone()),
                 nodes: Arc::new(side.clone()),
-                seats: Arc::new(side),
+                seats: Arc::new(side.clone()),
+                blocks: Arc::new(side),
             };
             let shared = Arc::new(shared);
             let pending = Arc::new(PendingRooms::new(10, shared.clone()));
@@ -168,13 +169,29 @@ impl World {
         true
     }
 
+    /// All nodes hear of the blocks of all.
+    fn tell_blocks(&self) {
+        let now = self.now();
+        let blocks = std::mem::take(&mut self.lock().blocks);
+        for (by, of) in blocks {
+            let left = REMEMBERED * SECOND;
+            for (matchmaker, _) in &self.nodes {
+                matchmaker.shared.hear_block(&Told { by, of, left }, now);
+            }
+        }
+    }
+
     pub(super) fn settle(&mut self) {
+        self.tell_blocks();
         while self.ask() || self.deliver() {}
     }
 
     /// Some of what waits, in some order.
     pub(super) fn jostle(&mut self) {
         for _ in 0..self.dice(6) {
+            if self.dice(4) == 0 {
+                self.tell_blocks();
+            }
             if self.dice(2) == 0 {
                 self.ask();
             } else {

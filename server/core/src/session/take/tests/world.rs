@@ -125,6 +125,12 @@ impl Seats for Side {
     fn offer(&self, _: RoomId, _: u8, _: SessionId) {}
 }
 
+impl crate::cluster::Blocks for Side {
+    fn tell(&self, _: u64, _: u64) {
+        unreachable!("the users of these tests are sessions");
+    }
+}
+
 struct Way {
     side: Side,
     from: NodeId,
@@ -200,7 +206,8 @@ impl World {
                 index: Arc::new(side.clone()),
                 bus: Arc::new(side.clone()),
                 nodes: Arc::new(side.clone()),
-                seats: Arc::new(side),
+                seats: Arc::new(side.clone()),
+                blocks: Arc::new(side),
             };
             let keys = RoomKeys::random(id_of(node, 0).process_id());
             node_context(keys, 10, Some(cluster))
