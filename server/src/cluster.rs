@@ -27,7 +27,7 @@ use voicematch_cluster::{
 use voicematch_core::{matchmaker::Cluster, memory::Memory, process::ProcessId, room::named};
 
 use crate::files;
-pub use nodes::{NodeView, PoolOfAll};
+pub use nodes::{InPool, NodeView, PoolOfAll};
 pub use running::Running;
 
 /// The most bytes of the file of authorities: that of a whole system has 250 KB.

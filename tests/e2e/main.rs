@@ -47,6 +47,8 @@ mod cluster_rooms;
 mod cluster_rooms_apart;
 #[cfg(feature = "cluster")]
 mod cluster_strangers;
+#[cfg(feature = "cluster")]
+mod cluster_support;
 mod configuration;
 mod criteria;
 mod drain;

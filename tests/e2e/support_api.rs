@@ -139,6 +139,13 @@ async fn who_stands_in_the_same_pool_and_why_they_do_not_meet() {
     let seen = session(&server, &bob.id).await["waiting"]["pools"][0].take();
     let other = json!([{"session": ann.id, "not_matched_because": "former_partner"}]);
     assert_eq!(seen["others"], other, "{seen}");
+    // Or of whom one has blocked the other, which lasts longer.
+    ann.send(json!({"type": "block", "to": bob.id, "id": 1}))
+        .await;
+    ann.expect("ack").await;
+    let seen = session(&server, &bob.id).await["waiting"]["pools"][0].take();
+    let other = json!([{"session": ann.id, "not_matched_because": "blocked"}]);
+    assert_eq!(seen["others"], other, "{seen}");
 }
 
 #[tokio::test]

@@ -30,5 +30,5 @@ pub use id::{NodeId, POOL_BYTES, TicketId};
 pub use index::{Index, Sought, Told};
 pub use members::{Changes, Members};
 pub use metrics::ClusterMetrics;
-pub use scripts::{Answer, BeatReply, Found, Op, Wish};
+pub use scripts::{Answer, BeatReply, Found, Op, Stands, Wish};
 pub use settings::{Settings, SettingsError};

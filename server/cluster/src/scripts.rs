@@ -5,7 +5,7 @@ mod ops;
 use sha1::{Digest, Sha1};
 
 use crate::id::NodeId;
-pub use ops::{Answer, BeatReply, Found, Op, Wish};
+pub use ops::{Answer, BeatReply, Found, Op, Stands, Wish};
 pub(crate) use ops::{bytes, op_args, read_answer, read_beat};
 
 /// Operations of one call of `seek`: 64 hold the engine for 0.4 ms with 10,000 waiting.

@@ -68,9 +68,11 @@ pub(super) fn pool((kind, key): &(PoolKind, PoolKey)) -> [u8; POOL_BYTES] {
 
 fn wish(seeker: &Seeker) -> Option<Wish> {
     let pools: Vec<_> = seeker.pools.iter().map(pool).collect();
-    let avoided: Vec<_> = seeker.avoided.iter().map(|id| id.to_be_bytes()).collect();
+    let bytes = |ids: &[u64]| -> Vec<_> { ids.iter().map(|id| id.to_be_bytes()).collect() };
     let ticket = ticket_from_core(seeker.ticket);
-    Wish::new(ticket, seeker.person.to_be_bytes(), &avoided, &pools)
+    let person = seeker.person.to_be_bytes();
+    let wish = Wish::new(ticket, person, &bytes(&seeker.avoided), &pools)?;
+    Some(wish.apart_from(&bytes(&seeker.apart)))
 }
 
 impl Index for Node {

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use voicematch_cluster::frames::VERSION;
-use voicematch_core::matchmaker::{PoolKey, PoolKind};
-use voicematch_protocol::SessionId;
+use voicematch_cluster::{Stands, frames::VERSION};
+use voicematch_core::matchmaker::{PoolKey, PoolKind, Seeker};
 
 use super::{
-    Node,
+    Joined, Node,
     joined::{pool, ticket_to_core},
 };
 
@@ -54,8 +53,15 @@ impl Node {
 /// Who waits in a pool, on all nodes.
 pub struct PoolOfAll {
     pub waiting: usize,
-    /// The first of them and their nodes.
-    pub first: Vec<(SessionId, voicematch_cluster::NodeId)>,
+    pub first: Vec<InPool>,
+}
+
+/// A user of some node in it.
+pub struct InPool {
+    pub seeker: Seeker,
+    pub node: voicematch_cluster::NodeId,
+    /// Nobody of that node is found now.
+    pub is_passed_over: bool,
 }
 
 impl Node {
@@ -65,16 +71,35 @@ impl Node {
         pools: &[(PoolKind, PoolKey)],
         most: usize,
     ) -> Option<Vec<PoolOfAll>> {
-        let engine = &self.joined.get()?.engine;
+        let Joined {
+            engine, members, ..
+        } = self.joined.get()?;
         let names: Vec<_> = pools.iter().map(pool).collect();
         let seen = engine.look(&names, most).await.ok()?;
+        let passed_over = [members.passed_over(), members.dead()].concat();
         let all = seen.into_iter().map(|seen| PoolOfAll {
             waiting: seen.waiting,
             first: (seen.first.into_iter())
-                .map(|(ticket, node)| (ticket_to_core(ticket).session, node))
+                .map(|stands| InPool {
+                    is_passed_over: passed_over.contains(&stands.node),
+                    node: stands.node,
+                    seeker: seeker(&stands),
+                })
                 .collect(),
         });
         Some(all.collect())
+    }
+}
+
+fn seeker(stands: &Stands) -> Seeker {
+    let numbers = |ids: &[[u8; 8]]| ids.iter().map(|id| u64::from_be_bytes(*id)).collect();
+    Seeker {
+        ticket: ticket_to_core(stands.ticket),
+        person: u64::from_be_bytes(stands.person),
+        avoided: numbers(&stands.avoided),
+        apart: numbers(&stands.apart),
+        // Those that were asked for, and others whose words are not known.
+        pools: Vec::new(),
     }
 }
 

@@ -3,8 +3,8 @@
 use redis::Value;
 
 use super::{Call, CallError, Engine};
-use crate::id::{NodeId, POOL_BYTES, TicketId};
-use crate::scripts::bytes;
+use crate::id::{POOL_BYTES, TicketId};
+use crate::scripts::{Stands, bytes};
 
 /// Bytes of an entry of a pool: since when, and the ticket.
 const ENTRY: usize = 20;
@@ -14,8 +14,8 @@ const ENTRY: usize = 20;
 pub struct PoolSeen {
     /// How many.
     pub waiting: usize,
-    /// The first of them, the oldest first, and their nodes.
-    pub first: Vec<(TicketId, NodeId)>,
+    /// The first of them, the oldest first.
+    pub first: Vec<Stands>,
 }
 
 impl Engine {
@@ -37,15 +37,11 @@ impl Engine {
                 .collect();
             let names: Vec<&[u8]> = tickets.iter().map(|ticket| ticket.0.as_slice()).collect();
             let records = self.fields(&self.scripts().tickets, &names).await?;
-            let nodes = records
-                .into_iter()
-                .map(|record| NodeId::from_slice(record?.get(8..16)?));
-            let first = tickets.into_iter().zip(nodes);
+            let first = tickets.into_iter().zip(records);
+            let first = first.filter_map(|(ticket, record)| Stands::read(ticket, &record?));
             seen.push(PoolSeen {
                 waiting,
-                first: first
-                    .filter_map(|(ticket, node)| Some((ticket, node?)))
-                    .collect(),
+                first: first.collect(),
             });
         }
         Ok(seen)

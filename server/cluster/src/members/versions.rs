@@ -81,7 +81,8 @@ impl Members {
     }
 
     /// Whose tickets are not to be found: suspects, nodes that send their users away, and nodes of another bus.
-    pub(crate) fn passed_over(&self) -> Vec<NodeId> {
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<NodeId> {
         let mut passed = self.suspects();
         let nodes = lock(&self.shared.nodes);
         let others = nodes

@@ -7,6 +7,9 @@ use redis::Value;
 
 use crate::id::{NodeId, POOL_BYTES, TicketId};
 
+/// Stands between sessions and persons in the list of whom a ticket avoids. It is nobody's id.
+const PERSONS: [u8; 8] = [0; 8];
+
 /// Pools of one wish.
 const POOLS: usize = 32;
 
@@ -21,7 +24,7 @@ pub struct Wish {
 
 impl Wish {
     /// `person` is a hash of the user, or the session's id without one: one person is never matched with itself.
-    /// `avoided` are ids of sessions and persons. `pools` begin with their level, and are searched from the narrowest.
+    /// `avoided` are ids of sessions. `pools` begin with their level, and are searched from the narrowest.
     /// `None` without a pool, or with more than 32: one call of 64 such wishes holds the engine for some milliseconds. Ten
     /// interests, a language, a region and everybody are 13.
     #[must_use]
@@ -46,6 +49,56 @@ impl Wish {
             ticket,
             pools: pools.concat(),
             ids: ids.flatten().collect(),
+        })
+    }
+
+    /// The same, which finds none of these persons, either.
+    #[must_use]
+    pub fn apart_from(mut self, persons: &[[u8; 8]]) -> Self {
+        if !persons.is_empty() {
+            self.ids.extend(PERSONS);
+            self.ids.extend(persons.as_flattened());
+        }
+        self
+    }
+}
+
+/// Who stands in a pool, as the engine knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// Which ticket.
+    pub ticket: TicketId,
+    /// Whose it is.
+    pub node: NodeId,
+    /// Their person.
+    pub person: [u8; 8],
+    /// Sessions that they avoid.
+    pub avoided: Vec<[u8; 8]>,
+    /// Persons from whom they are kept apart.
+    pub apart: Vec<[u8; 8]>,
+}
+
+impl Stands {
+    /// Reads a record of the engine's.
+    pub(crate) fn read(ticket: TicketId, record: &[u8]) -> Option<Self> {
+        let (_, rest) = record.split_at_checked(8)?;
+        let (node, rest) = rest.split_at_checked(8)?;
+        let (pools, rest) = rest.split_first_chunk()?;
+        let (_, ids) = rest.split_at_checked(usize::from(u16::from_be_bytes(*pools)))?;
+        let (ids, []) = ids.as_chunks() else {
+            return None;
+        };
+        let [_, person, avoided @ ..] = ids else {
+            return None;
+        };
+        let mut parts = avoided.splitn(2, |id| *id == PERSONS);
+        let mut part = || parts.next().unwrap_or_default().to_vec();
+        Some(Self {
+            ticket,
+            node: NodeId::from_slice(node)?,
+            person: *person,
+            avoided: part(),
+            apart: part(),
         })
     }
 }
@@ -217,5 +270,48 @@ pub(crate) fn read_beat(answer: Value) -> Option<BeatReply> {
             })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_and_nothing_else_does() {
+        let ticket = TicketId::new([1; 8], 7);
+        let (avoided, apart) = ([[3; 8], [4; 8]], [[5; 8]]);
+        let pools = [[0; POOL_BYTES], [1; POOL_BYTES]];
+        let wish = Wish::new(ticket, [2; 8], &avoided, &pools).expect("a wish");
+        let node = NodeId::first([9; 6]);
+        let record = |wish: &Wish| {
+            let length = u16::try_from(wish.pools.len()).expect("few");
+            [
+                &[0; 8][..],
+                &node.0,
+                &length.to_be_bytes(),
+                &wish.pools,
+                &wish.ids,
+            ]
+            .concat()
+        };
+        let stands = |apart: &[[u8; 8]]| Stands {
+            ticket,
+            node,
+            person: [2; 8],
+            avoided: avoided.to_vec(),
+            apart: apart.to_vec(),
+        };
+        let bytes = record(&wish);
+        assert_eq!(Stands::read(ticket, &bytes), Some(stands(&[])));
+        let bytes = record(&wish.apart_from(&apart));
+        assert_eq!(Stands::read(ticket, &bytes), Some(stands(&apart)));
+        // The session and the person at least, and whole ids.
+        let least = 18 + 2 * POOL_BYTES + 16;
+        for length in 0..bytes.len() {
+            let whole = length >= least && (length - least).is_multiple_of(8);
+            let read = Stands::read(ticket, &bytes[..length]);
+            assert_eq!(read.is_some(), whole, "{length}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PoolKey, PoolKind, Ticket};
+use super::{PoolKey, PoolKind, Ticket, WhyNot};
 use crate::{
     cluster::{NodeId, TicketId},
     room::{Member, Shared},
@@ -14,10 +14,27 @@ pub struct Seeker {
     pub ticket: TicketId,
     /// The same for all sessions of one person, on all nodes.
     pub person: u64,
-    /// Sessions and persons that they may not meet.
+    /// Sessions that they have left a short while ago.
     pub avoided: Vec<u64>,
+    /// Persons whom they have blocked, or who have blocked them.
+    pub apart: Vec<u64>,
     /// From narrow to wide.
     pub pools: Vec<(PoolKind, PoolKey)>,
+}
+
+impl Seeker {
+    /// Why the two are not matched though they stand in one pool, as far as the index knows.
+    pub fn why_not(&self, other: &Self) -> Option<WhyNot> {
+        let either = |has: &dyn Fn(&Self, &Self) -> bool| has(self, other) || has(other, self);
+        if self.person == other.person {
+            return Some(WhyNot::SamePerson);
+        }
+        if either(&|one, other| one.apart.contains(&other.person)) {
+            return Some(WhyNot::Blocked);
+        }
+        let avoids = either(&|one, other| one.avoided.contains(&other.ticket.session.0));
+        avoids.then_some(WhyNot::FormerPartner)
+    }
 }
 
 /// What has become of a search.
@@ -70,7 +87,8 @@ impl Ticket {
         Seeker {
             ticket: self.id(),
             person,
-            avoided: left.chain(apart).collect(),
+            avoided: left.collect(),
+            apart,
             pools: pools.collect(),
         }
     }
@@ -82,5 +100,41 @@ impl Ticket {
             .iter()
             .any(|avoid| avoid.partner == there.id && now < avoid.until);
         !left && !there.is_same_person(&self.member) && !shared.are_apart(&self.member, there, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use voicematch_protocol::SessionId;
+
+    use super::*;
+
+    fn seeker(session: u64, person: u64, avoided: &[u64], apart: &[u64]) -> Seeker {
+        let session = SessionId(session);
+        Seeker {
+            ticket: TicketId { session, search: 1 },
+            person,
+            avoided: avoided.to_vec(),
+            apart: apart.to_vec(),
+            pools: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn why_two_in_one_pool_are_not_matched_is_the_same_from_either_side() {
+        let one = seeker(1, 11, &[3], &[14]);
+        for (other, why) in [
+            (seeker(2, 12, &[], &[]), None),
+            (seeker(2, 11, &[1], &[11]), Some(WhyNot::SamePerson)),
+            (seeker(3, 13, &[], &[]), Some(WhyNot::FormerPartner)),
+            (seeker(2, 12, &[1], &[]), Some(WhyNot::FormerPartner)),
+            (seeker(4, 14, &[1], &[]), Some(WhyNot::Blocked)),
+            (seeker(2, 12, &[], &[11]), Some(WhyNot::Blocked)),
+            // Numbers of persons are none of sessions.
+            (seeker(11, 3, &[11], &[1]), None),
+        ] {
+            assert_eq!(one.why_not(&other), why);
+            assert_eq!(other.why_not(&one), why);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use voicematch_protocol::SessionId;
 
-use super::{Matchmaker, Pool, PoolKey, PoolKind, Ticket};
+use super::{Matchmaker, Pool, PoolKey, PoolKind, Seeker, Ticket};
 
 /// Tickets before one's own that are counted, in each pool.
 const MAX_COUNTED: usize = 10_000;
@@ -46,6 +46,8 @@ pub struct PoolView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhyNot {
     SamePerson,
+    /// One of them has blocked the other.
+    Blocked,
     /// One of them left the other a short while ago.
     FormerPartner,
 }
@@ -77,6 +79,11 @@ impl Matchmaker {
         }
     }
 
+    /// What the index knows of a ticket.
+    pub fn seeker(&self, ticket: &Ticket, now: Instant) -> Seeker {
+        ticket.seeker(&self.shared, now)
+    }
+
     fn view_pool(&self, ticket: &Ticket, kind: PoolKind, key: &PoolKey, now: Instant) -> PoolView {
         let own = ticket.claim.sequence;
         let (mut waiting, mut place, mut others) = (0, None, Vec::new());
@@ -97,18 +104,19 @@ impl Matchmaker {
             waiting,
             place,
             others: others
-                .map(|other| (other.member.id, ticket.why_not(other, now)))
+                .map(|other| (other.member.id, self.why_not(ticket, other, now)))
                 .collect(),
         }
     }
-}
 
-impl Ticket {
-    fn why_not(&self, other: &Self, now: Instant) -> Option<WhyNot> {
-        if self.member.is_same_person(&other.member) {
+    fn why_not(&self, one: &Ticket, other: &Ticket, now: Instant) -> Option<WhyNot> {
+        if one.member.is_same_person(&other.member) {
             return Some(WhyNot::SamePerson);
         }
-        let avoided = self.avoids(other, now) || other.avoids(self, now);
+        if self.shared.are_apart(&one.member, &other.member, now) {
+            return Some(WhyNot::Blocked);
+        }
+        let avoided = one.avoids(other, now) || other.avoids(one, now);
         avoided.then_some(WhyNot::FormerPartner)
     }
 }

@@ -9,7 +9,7 @@ use voicematch_protocol::{CloseReason, SessionId};
 
 use super::{Context, Session, resume::Carrier};
 use crate::{
-    matchmaker::{Ticket, TicketView},
+    matchmaker::{Seeker, Ticket, TicketView},
     metrics::Transport,
     room::{Member, Standing},
 };
@@ -38,8 +38,12 @@ pub enum Carried {
 
 /// For whom a user waits.
 pub enum Wait {
-    /// For somebody who fits. `parked`: for nobody now, as the user does not answer.
-    Match { ticket: TicketView, parked: bool },
+    /// For somebody who fits. `parked`: for nobody now, as the user does not answer. `seeker`: as other nodes know them.
+    Match {
+        ticket: TicketView,
+        parked: bool,
+        seeker: Seeker,
+    },
     /// For a former partner.
     Partner,
 }
@@ -62,6 +66,7 @@ impl Context {
                 ticket.map(|ticket| Wait::Match {
                     ticket: self.matchmaker.view(&ticket, now),
                     parked,
+                    seeker: self.matchmaker.seeker(&ticket, now),
                 })
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 #[cfg(feature = "cluster")]
-use voicematch_core::session::SessionView;
+use voicematch_core::{matchmaker::Seeker, session::SessionView};
 use voicematch_core::{
     matchmaker::{PoolView, TicketView, WhyNot},
     session::Wait,
@@ -13,6 +13,8 @@ use voicematch_core::{
 
 #[cfg(feature = "cluster")]
 use super::Admin;
+#[cfg(feature = "cluster")]
+use crate::cluster::InPool;
 
 /// Users of all nodes who are named, in each pool.
 #[cfg(feature = "cluster")]
@@ -69,9 +71,11 @@ pub(super) struct OnAllNodes {
 pub(super) struct There {
     #[schema(pattern = "^[0-9a-f]{16}$")]
     session: String,
-    /// The node, which knows why they are not matched; see /support/nodes
+    /// The node; see /support/nodes
     #[schema(pattern = "^[0-9a-f]{16}$")]
     node: String,
+    /// Why the two are not matched; `null`: they are about to be, or it is this user
+    not_matched_because: Option<Because>,
 }
 
 /// Another user in the same pool
@@ -89,8 +93,22 @@ pub(super) struct Other {
 pub(super) enum Because {
     /// Both are sessions of one user
     SamePerson,
+    /// One of them has blocked the other
+    Blocked,
     /// One of them has sent `next` a short while ago
     FormerPartner,
+    /// Their node does not answer, is dead, sends its users away, or speaks another version of the bus
+    NodeAway,
+}
+
+impl From<WhyNot> for Because {
+    fn from(why: WhyNot) -> Self {
+        match why {
+            WhyNot::SamePerson => Self::SamePerson,
+            WhyNot::Blocked => Self::Blocked,
+            WhyNot::FormerPartner => Self::FormerPartner,
+        }
+    }
 }
 
 impl Waiting {
@@ -104,7 +122,7 @@ impl Waiting {
             widens: None,
         };
         let (ticket, for_match, parked) = match wait {
-            Wait::Match { ticket, parked } => (ticket.clone(), true, *parked),
+            Wait::Match { ticket, parked, .. } => (ticket.clone(), true, *parked),
             Wait::Partner => (partner(), false, false),
         };
         Self {
@@ -126,10 +144,7 @@ impl Pool {
     fn of(pool: &PoolView) -> Self {
         let others = pool.others.iter().map(|(session, why)| Other {
             session: session.to_string(),
-            not_matched_because: why.map(|why| match why {
-                WhyNot::SamePerson => Because::SamePerson,
-                WhyNot::FormerPartner => Because::FormerPartner,
-            }),
+            not_matched_because: why.map(Because::from),
         });
         Self {
             kind: pool.kind.as_str().to_owned(),
@@ -149,7 +164,7 @@ pub(super) async fn on_all_nodes(
     view: &SessionView,
     admin: &Admin,
 ) -> Option<Waiting> {
-    let (Some(node), Some(Wait::Match { ticket, .. }), Some(pools_here)) =
+    let (Some(node), Some(Wait::Match { ticket, seeker, .. }), Some(pools_here)) =
         (&admin.node, &view.wait, &mut waiting)
     else {
         return waiting;
@@ -164,12 +179,22 @@ pub(super) async fn on_all_nodes(
         pool.on_all_nodes = Some(OnAllNodes {
             waiting: seen.waiting,
             first: (seen.first.into_iter())
-                .map(|(session, node)| There {
-                    session: session.to_string(),
-                    node: node.to_string(),
+                .map(|there| There {
+                    session: there.seeker.ticket.session.to_string(),
+                    node: there.node.to_string(),
+                    not_matched_because: why_not(seeker, &there),
                 })
                 .collect(),
         });
     }
     waiting
+}
+
+#[cfg(feature = "cluster")]
+fn why_not(one: &Seeker, there: &InPool) -> Option<Because> {
+    if one.ticket.session == there.seeker.ticket.session {
+        return None;
+    }
+    let why = one.why_not(&there.seeker).map(Because::from);
+    why.or_else(|| there.is_passed_over.then_some(Because::NodeAway))
 }

@@ -75,7 +75,7 @@ impl Between {
         let avoids = |a: &Seeker, b: &Seeker| {
             a.person == b.person
                 || a.ticket.session == b.ticket.session
-                || a.avoided.contains(&b.person)
+                || a.apart.contains(&b.person)
                 || a.avoided.contains(&b.ticket.session.0)
         };
         let fitting = self.posted.iter().filter(|posted| {

@@ -231,10 +231,10 @@ impl World {
         let mut between = self.lock();
         for (node, ticket) in users.iter().enumerate() {
             if let Some(ticket) = &ticket.ticket {
-                let avoided = ticket.seeker(&self.of(node).shared, now).avoided;
+                let now = ticket.seeker(&self.of(node).shared, now);
                 let mut posted = between.posted.iter_mut();
                 if let Some(posted) = posted.find(|p| p.seeker.ticket == ticket.id()) {
-                    posted.seeker.avoided = avoided;
+                    (posted.seeker.avoided, posted.seeker.apart) = (now.avoided, now.apart);
                 }
             }
         }
