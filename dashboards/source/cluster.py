@@ -1,6 +1,6 @@
 """Several servers as one, over Redis or Valkey: the engine."""
 
-from parts import dashboard, events, heat, lines, number, percentile, percentiles, rate, select, server, total
+from parts import MESSAGE_SECONDS, dashboard, events, heat, lines, number, percentile, percentiles, rate, select, server, total
 
 # A server of an earlier version has no reach.
 MATCHES = rate(server("matches_total", 'reach!=""'))
@@ -85,8 +85,11 @@ CONTENT = [
                ("{{reason}}", total(rate(server("match_put_back_total")), "reason"))),
     ]),
     ("Messages between servers", [
-        lines("Time through the engine", "A message to oneself, four times a second: there and back. Messages of users wait for up to "
-              "--cluster-flush before.", "s", *percentiles("bus_seconds", 50, 95, 99)),
+        lines("Time of a message", "From one server's taking a message, or a proposal, to its delivery at another one, by the engine's clock: "
+              "the oldest of each batch. It waits for up to --cluster-flush before it goes.", "s",
+              *percentiles("bus_message_seconds", 50, 95, 99), limit=MESSAGE_SECONDS),
+        lines("Time through the engine", "A probe of each server to itself, four times a second: there and back.", "s",
+              *percentiles("bus_seconds", 50, 95, 99), limit=MESSAGE_SECONDS),
         lines("Batches", "Calls that publish, in a second; each carries what all links of a server had to say.", "ops",
               ("{{instance}}", total(rate(server("cluster_calls_total", 'script="publish"')), "instance"))),
         events("Gaps", "In a second: batches that did not come at once. `repaired`: they were sent again. `lost`: messages of "

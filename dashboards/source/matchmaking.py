@@ -32,7 +32,7 @@ CONTENT = [
               ("users in named rooms", total(server("named_room_members")))),
         lines("Messages", "Messages relayed in a second, by type. A message to a named room counts once for each receiver.", "ops",
               ("{{type}}", total(rate(server("messages_relayed_total")), "type")), stacked=True),
-        lines("Time of a message in the server", "From a message read to the message written to its receiver's socket. Of "
+        lines("Time of a message in the server", "From a message read to the message written to its receiver's socket, also at another server. Of "
               "receivers who had no connection see below.", "s",
               *percentiles("relay_duration_seconds", 50, 95, 99, 99.9), limit=MESSAGE_SECONDS),
         events("Messages not relayed", "Messages in a second that did not reach the receiver. `peer_left` and `peer_closed`: the "

@@ -162,7 +162,14 @@ async fn a_slow_engine_relays_and_does_not_match() {
             let asked = Instant::now();
             talk(&mut first, &mut second, 1).await;
             println!("slow: a message of each took {:?}", asked.elapsed());
+            let before = b.metric("relay_duration_seconds_sum", "").await;
             talk(&mut first, &mut second, 20).await;
+            // The time of a relay has the way through the engine in it, a second.
+            let took = b.metric("relay_duration_seconds_sum", "").await - before;
+            assert!((14.0..60.0).contains(&took), "20 messages took {took} s");
+            let late = b.metric("bus_message_seconds_count", "").await
+                - b.metric("bus_message_seconds_bucket", r#"le="0.5""#).await;
+            assert!(late >= 1.0, "{late} batches");
         }
     );
     println!("slow: index {index:?}, bus {bus:?}");

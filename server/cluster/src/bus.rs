@@ -35,8 +35,8 @@ const STRANGE: Duration = Duration::from_secs(5);
 /// What comes in, in order for each node.
 #[derive(Debug)]
 pub enum Delivery<'a> {
-    /// A frame.
-    Frame(NodeId, Frame<'a>),
+    /// A frame, and for how long the oldest of its batch has been on its way, as far as that is known.
+    Frame(NodeId, Frame<'a>, Duration),
     /// Something that this node sent is lost for good.
     Gap(NodeId),
     /// The XOR of the ids of the rooms that this node has with us. Different from ours for 2 s: compare.

@@ -3,6 +3,7 @@
 //! ```text
 //! packet      version 1 | kind 1 | frames 2 | from 8 | to 8 | seq 8 | seen 8 | rest
 //! batch       rest: frames, each  length 4 | kind 1 | room 8 | to 8 | from 8 | body
+//!             the first may be a stamp: when the sender took the frame after it, by the engine's clock, in microseconds
 //! keep-alive  rest: XOR of the ids of the link's rooms 8; seq: the last batch that was sent; frames: 1 asks for an answer
 //! again       rest: last 8; seq: the first batch that is wanted
 //! news        rest: node 8 that was buried; to all
@@ -25,6 +26,9 @@ const AGAIN: u8 = 3;
 const NEWS: u8 = 4;
 const BANS: u8 = 5;
 const BLOCKS: u8 = 6;
+
+/// The kind of the frame that tells since when a batch waits. The core has none of this kind.
+const STAMP: u8 = 255;
 
 /// In place of the number of frames, of which a keep-alive has none.
 const ASKS: u16 = 1;
@@ -223,9 +227,42 @@ pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     out.extend_from_slice(frame.body);
 }
 
-/// A batch of frames that `push_frame` has put one after the other.
-pub(crate) fn encode_batch(header: &Header, count: u16, frames: &[u8]) -> Vec<u8> {
-    [&head(BATCH, count, header)[..], frames].concat()
+/// Frames in a batch, besides a stamp.
+pub(crate) const MOST_FRAMES: u16 = u16::MAX - 1;
+
+/// A batch of frames that `push_frame` has put one after the other, `MOST_FRAMES` at the most. `since`: when the first of
+/// them was taken, by the engine's clock, if that is known.
+pub(crate) fn encode_batch(
+    header: &Header,
+    count: u16,
+    frames: &[u8],
+    since: Option<i64>,
+) -> Vec<u8> {
+    let mut stamp = Vec::new();
+    if let Some(since) = since {
+        let stamp_of = |body| Frame {
+            kind: STAMP,
+            room: 0,
+            to: 0,
+            from: 0,
+            body,
+        };
+        push_frame(&mut stamp, &stamp_of(&since.to_be_bytes()));
+    }
+    let count = count + u16::from(since.is_some());
+    [&head(BATCH, count, header)[..], &stamp, frames].concat()
+}
+
+/// When the first frame of a batch was taken, if the sender says so, and the frames.
+pub(crate) fn split_stamp(mut frames: Frames<'_>) -> (Option<i64>, Frames<'_>) {
+    let rest = frames;
+    match frames.next() {
+        Some(stamp) if stamp.kind == STAMP => {
+            let since = stamp.body.try_into().map(i64::from_be_bytes);
+            (since.ok(), frames)
+        }
+        _ => (None, rest),
+    }
 }
 
 pub(crate) fn encode_keep_alive(header: &Header, rooms: u64, asks: bool) -> Vec<u8> {
@@ -306,7 +343,7 @@ mod tests {
             let expected = seq != u64::MAX;
             let header = last(seq);
             for bytes in [
-                encode_batch(&header, 0, &[]),
+                encode_batch(&header, 0, &[], None),
                 encode_keep_alive(&header, 0, false),
                 encode_again(&header, 0),
             ] {
@@ -332,7 +369,8 @@ mod tests {
         #[test]
         fn batches_are_read_back(
             header in header(),
-            frames in vec((any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..50)), 0..9),
+            since in any::<Option<i64>>(),
+            frames in vec((0..STAMP, any::<u64>(), any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..50)), 0..9),
             cut in any::<prop::sample::Index>(),
         ) {
             let frame = |(kind, room, to, from, body): &(u8, u64, u64, u64, Vec<u8>)| (*kind, *room, *to, *from, body.clone());
@@ -341,9 +379,11 @@ mod tests {
                 push_frame(&mut bytes, &Frame { kind: *kind, room: *room, to: *to, from: *from, body });
             }
             let count = u16::try_from(frames.len()).expect("a few");
-            let batch = encode_batch(&header, count, &bytes);
+            let batch = encode_batch(&header, count, &bytes, since);
             let Ok(Packet::Batch(read, found)) = decode(&batch) else { panic!("no batch") };
             prop_assert_eq!(read, header);
+            let (stamp, found) = split_stamp(found);
+            prop_assert_eq!(stamp, since);
             let found: Vec<_> = found.map(|f| (f.kind, f.room, f.to, f.from, f.body.to_vec())).collect();
             prop_assert_eq!(found, frames.iter().map(frame).collect::<Vec<_>>());
             prop_assert!(decode(&batch[..cut.index(batch.len())]).is_err());

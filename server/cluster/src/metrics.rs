@@ -11,6 +11,11 @@ const SECONDS: [f64; 12] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 ];
 
+/// Seconds of messages between nodes, up to those that wait while the engine is away.
+const MESSAGE_SECONDS: [f64; 14] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
 /// The metrics of a cluster's node. A clone counts in the same place.
 #[derive(Clone, Debug)]
 pub struct ClusterMetrics {
@@ -22,6 +27,7 @@ pub struct ClusterMetrics {
     pub(crate) lives: IntCounterVec,
     pub(crate) put_back: IntCounterVec,
     pub(crate) bus_seconds: Histogram,
+    pub(crate) message_seconds: Histogram,
     pub(crate) gaps: IntCounterVec,
     pub(crate) dropped: IntCounterVec,
     pub(crate) unknown_frames: IntCounter,
@@ -57,8 +63,13 @@ impl ClusterMetrics {
         }
         let bus_seconds = seconds(
             "bus_seconds",
-            "Time that a message takes through the engine and back to its sender.",
+            "Time that a probe takes through the engine and back to its sender.",
         );
+        let message_seconds = HistogramOpts::new(
+            "bus_message_seconds",
+            "Time from one node's taking a message, or a claim, to its delivery at another node: of the oldest in each batch.",
+        )
+        .buckets(MESSAGE_SECONDS.to_vec());
         Ok(Self {
             state: gauges(
                 "cluster_state",
@@ -91,6 +102,7 @@ impl ClusterMetrics {
                 ("reason", &["missing", "unknown", "engine", "nodes"]),
             )?,
             bus_seconds: Histogram::with_opts(bus_seconds)?,
+            message_seconds: Histogram::with_opts(message_seconds)?,
             gaps: counters(
                 "bus_gaps_total",
                 "Gaps in what other nodes sent.",
@@ -132,7 +144,7 @@ impl ClusterMetrics {
     /// # Errors
     /// If a name is taken.
     pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        let all: [Box<dyn Collector>; 12] = [
+        let all: [Box<dyn Collector>; 13] = [
             Box::new(self.state.clone()),
             Box::new(self.nodes.clone()),
             Box::new(self.call_seconds.clone()),
@@ -141,6 +153,7 @@ impl ClusterMetrics {
             Box::new(self.lives.clone()),
             Box::new(self.put_back.clone()),
             Box::new(self.bus_seconds.clone()),
+            Box::new(self.message_seconds.clone()),
             Box::new(self.gaps.clone()),
             Box::new(self.dropped.clone()),
             Box::new(self.unknown_frames.clone()),

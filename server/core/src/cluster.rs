@@ -3,7 +3,11 @@
 //! A user on another node is *there*. Each node has its half of a room of two: the user who is here, and a member that
 //! stands for the one who is there.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use voicematch_protocol::{CloseReason, LeaveReason, RoomId, SessionId};
 
@@ -69,6 +73,15 @@ pub struct Frame<'a> {
     pub from: SessionId,
     /// What it says; the shape depends on the kind.
     pub body: &'a [u8],
+    /// How long it has been on its way, as far as that is known.
+    pub age: Duration,
+}
+
+impl Frame<'_> {
+    /// When the sender's node read what it says, for the time of its relay.
+    pub(crate) fn read_at(&self, now: Instant) -> Instant {
+        now.checked_sub(self.age).unwrap_or(now)
+    }
 }
 
 /// What a frame is: 1 to 8 claims and rooms of two, 16 to 20 coming back by room ticket, 24 to 31 named rooms, 32 to

@@ -131,6 +131,7 @@ impl core::BusLink for Way {
             to,
             from,
             body: messages,
+            age: Duration::ZERO,
         })
     }
 
@@ -232,18 +233,19 @@ pub(super) fn deliver(context: &Weak<Context>, own: &Arc<Node>) -> Deliver {
         };
         let (matchmaker, now) = (&context.matchmaker, Instant::now());
         match delivery {
-            Delivery::Frame(node, frame) if forward::KINDS.contains(&frame.kind) => {
+            Delivery::Frame(node, frame, _) if forward::KINDS.contains(&frame.kind) => {
                 if (own.take_forward(to_core(node), frame.kind, frame.body)).is_none() {
                     context.metrics.dropped("bad_frame", 1);
                 }
             }
-            Delivery::Frame(node, frame) => {
+            Delivery::Frame(node, frame, age) => {
                 let frame = core::Frame {
                     kind: frame.kind,
                     room: RoomId(frame.room),
                     to: SessionId(frame.to),
                     from: SessionId(frame.from),
                     body: frame.body,
+                    age,
                 };
                 context.frame(to_core(node), &frame, now);
             }

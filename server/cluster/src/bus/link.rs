@@ -68,8 +68,17 @@ enum Load {
     Forward,
 }
 
-/// Frames one after the other, and how many; each part becomes a batch.
-type Queue = VecDeque<(Vec<u8>, u16)>;
+/// Each part becomes a batch.
+type Queue = VecDeque<Waiting>;
+
+/// Frames one after the other.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Vec<u8>,
+    count: u16,
+    /// When the first of them came.
+    since: Instant,
+}
 
 #[derive(Debug, Default)]
 struct Out {
@@ -178,7 +187,7 @@ impl Link {
             self.dropped("full", 1);
             return Err(NotTaken::Full);
         }
-        let full = push(out.queue(load), frame);
+        let full = push(out.queue(load), frame, Instant::now());
         let first = !std::mem::replace(&mut out.ready, true);
         drop(out);
         if full {
@@ -187,8 +196,9 @@ impl Link {
         Ok(first)
     }
 
-    /// What waits, as batches with numbers, which go into the ring.
-    pub(super) fn take(&self, now: Instant, into: &mut Vec<Publication>) {
+    /// What waits, as batches with numbers, which go into the ring. `time`: microseconds of the engine's clock, if it is known; with
+    /// it messages, claims and leaves say since when they wait.
+    pub(super) fn take(&self, now: Instant, time: Option<i64>, into: &mut Vec<Publication>) {
         let mut out = lock(&self.out);
         out.ready = false;
         if out.deaf {
@@ -196,10 +206,13 @@ impl Link {
         }
         (out.relayed, out.frames, out.urgent, out.forwarded) = (0, 0, 0, 0);
         for (part, load) in [Load::Message, Load::Forward].into_iter().enumerate() {
-            while let Some((bytes, count)) = out.queue(load).pop_front() {
+            while let Some(waiting) = out.queue(load).pop_front() {
                 out.seq += 1;
-                let batch: Arc<[u8]> =
-                    frames::encode_batch(&self.header(out.seq), count, &bytes).into();
+                let since = time.filter(|_| load == Load::Message);
+                let since = since.and_then(|time| waiting.since(now, time));
+                let (header, count) = (self.header(out.seq), waiting.count);
+                let batch = frames::encode_batch(&header, count, &waiting.bytes, since);
+                let batch: Arc<[u8]> = batch.into();
                 out.keep(now, Arc::clone(&batch), part);
                 into.push((self.channel.clone(), batch));
             }
@@ -306,7 +319,7 @@ impl Link {
         };
         let old = std::mem::replace(&mut *lock(&self.out), new);
         let waited = old.waiting.iter().chain(&old.forwards);
-        let waited = waited.map(|(_, count)| u64::from(*count));
+        let waited = waited.map(|waiting| u64::from(waiting.count));
         self.dropped("ended", waited.sum());
     }
 
@@ -378,18 +391,28 @@ impl Out {
     }
 }
 
-/// Puts a frame behind the others. Whether a batch is full.
-fn push(queue: &mut Queue, frame: &Frame<'_>) -> bool {
-    if queue
-        .back()
-        .is_none_or(|(bytes, count)| bytes.len() >= BATCH || *count == u16::MAX)
-    {
-        queue.push_back(Default::default());
+impl Waiting {
+    /// Since when, by the engine's clock.
+    fn since(&self, now: Instant, time: i64) -> Option<i64> {
+        let waited = now.saturating_duration_since(self.since).as_micros();
+        time.checked_sub(i64::try_from(waited).ok()?)
     }
-    let Some((bytes, count)) = queue.back_mut() else {
+}
+
+/// Puts a frame behind the others. Whether a batch is full.
+fn push(queue: &mut Queue, frame: &Frame<'_>, now: Instant) -> bool {
+    let is_full = |last: &Waiting| last.bytes.len() >= BATCH || last.count == frames::MOST_FRAMES;
+    if queue.back().is_none_or(is_full) {
+        queue.push_back(Waiting {
+            bytes: Vec::new(),
+            count: 0,
+            since: now,
+        });
+    }
+    let Some(last) = queue.back_mut() else {
         return false;
     };
-    frames::push_frame(bytes, frame);
-    *count += 1;
-    bytes.len() >= BATCH
+    frames::push_frame(&mut last.bytes, frame);
+    last.count += 1;
+    last.bytes.len() >= BATCH
 }

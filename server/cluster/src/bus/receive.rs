@@ -14,6 +14,9 @@ use crate::frames::{self, Header, Packet, Wrong};
 /// Between two looks at gaps and silence.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A message may wait until the engine is back, which rooms do for `--cluster-hold`.
+const OLDEST: Duration = Duration::from_secs(600);
+
 pub(super) async fn receive(shared: Arc<Shared>, mut inbox: Inbox, mut deliver: Deliver) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,13 +141,29 @@ fn pass(shared: &Shared, link: &Link, deliver: &mut Deliver) {
         }
         // Decoded when it came, too: then only its number was looked at.
         if let Some(Ok(Packet::Batch(_, frames))) = bytes.as_deref().map(frames::decode) {
-            frames.for_each(|frame| deliver(Delivery::Frame(link.node(), frame)));
+            let (since, frames) = frames::split_stamp(frames);
+            let age = since.and_then(|since| age(shared, since));
+            if let Some(age) = age {
+                let seconds = &shared.engine.metrics().message_seconds;
+                seconds.observe(age.as_secs_f64());
+            }
+            let age = age.unwrap_or_default();
+            frames.for_each(|frame| deliver(Delivery::Frame(link.node(), frame, age)));
         }
     }
     let missing = lock(&link.incoming).ask(now);
     if let Some((first, last)) = missing {
         shared.packet(link.node(), link.again_packet(first, last));
     }
+}
+
+/// How long something has been on its way that was taken at this time of the engine's clock. Both nodes know that clock by their
+/// last beats, to some tenths of a millisecond where the engine is near. What is older than anything can be is of a clock
+/// that has jumped.
+fn age(shared: &Shared, since: i64) -> Option<Duration> {
+    let age = shared.members.engine_time()?.checked_sub(since)?;
+    let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+    (age <= OLDEST).then_some(age)
 }
 
 /// What time alone changes.

@@ -112,9 +112,9 @@ fn take(shared: &Shared, packets: &mut Vec<Publication>) {
     let keep_alives = std::mem::take(packets);
     *packets = std::mem::take(&mut *lock(&shared.outbox.packets));
     let ready = std::mem::take(&mut *lock(&shared.outbox.ready));
-    let now = Instant::now();
+    let (now, time) = (Instant::now(), shared.members.engine_time());
     for link in ready {
-        link.take(now, packets);
+        link.take(now, time, packets);
     }
     packets.extend(keep_alives);
 }

@@ -38,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) registry: Registry,
     sought: Arc<Mutex<HashMap<TicketId, Vec<Sought>>>>,
     came: Arc<Mutex<Vec<Came>>>,
+    age: Arc<Mutex<Duration>>,
 }
 
 impl Node {
@@ -63,14 +64,16 @@ impl Node {
             })
         };
         let index = Index::start(&engine, &members, Duration::from_millis(2), told);
+        let age = Arc::<Mutex<Duration>>::default();
         let deliver = {
-            let came = Arc::clone(&came);
+            let (came, oldest) = (Arc::clone(&came), Arc::clone(&age));
             Box::new(move |delivery: Delivery<'_>| {
-                if let Delivery::Frame(_, frame) = &delivery {
+                if let Delivery::Frame(_, frame, _) = &delivery {
                     assert_ne!(frame.body, PANIC, "the test wants it");
                 }
                 came.lock().expect("a list").push(match delivery {
-                    Delivery::Frame(node, frame) => {
+                    Delivery::Frame(node, frame, age) => {
+                        *oldest.lock().expect("a time") = age;
                         Came::Frame(node, frame.room, frame.body.to_vec())
                     }
                     Delivery::Gap(node) => Came::Gap(node),
@@ -96,6 +99,7 @@ impl Node {
             registry,
             sought,
             came,
+            age,
         }
     }
 
@@ -181,6 +185,11 @@ impl Node {
         })
         .await;
         found.expect("found")
+    }
+
+    /// How long the last frame was on its way.
+    pub(crate) fn age(&self) -> Duration {
+        *self.age.lock().expect("a time")
     }
 
     /// Frames from a node, by what their room says, and gaps as zero.

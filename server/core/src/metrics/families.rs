@@ -84,7 +84,7 @@ impl Metrics {
             ),
             histogram(
                 "relay_duration_seconds",
-                "From a message read to the message written to its receiver's socket.",
+                "From a message read to the message written to its receiver's socket, from another node by way of the engine.",
                 &self.relay_latencies(),
             ),
             histogram(

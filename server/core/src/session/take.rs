@@ -316,6 +316,7 @@ fn about(kind: FrameKind, session: SessionId, body: &[u8]) -> Frame<'_> {
         to: session,
         from: session,
         body,
+        age: Duration::ZERO,
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn frame(kind: FrameKind, room: RoomId, body: &[u8]) -> Frame<'_> {
         to: SessionId(0),
         from: SessionId(0),
         body,
+        age: Duration::ZERO,
     }
 }
 
@@ -175,7 +176,8 @@ impl Matchmaker {
         };
         let member = room.as_ref().map(|room| here(room));
         let heard = member.is_some_and(|member| {
-            member.id == frame.to && member.hear(frame.room, frame.from, &batch, now)
+            let read_at = frame.read_at(now);
+            member.id == frame.to && member.hear(frame.room, frame.from, &batch, read_at)
         });
         if !heard && !across.hold(frame, &batch, now) {
             self.shared.metrics.dropped("peer_left", batch.len());

@@ -88,7 +88,7 @@ proptest! {
         let stranger = between::id_of(8, 0);
         for (kind, room, to, from, body) in frames {
             let (to, from) = (SessionId(to), SessionId(from));
-            world.nodes[0].0.frame(stranger, &Frame { kind, room: RoomId(room), to, from, body: &body }, now);
+            world.nodes[0].0.frame(stranger, &Frame { kind, room: RoomId(room), to, from, body: &body, age: Duration::ZERO }, now);
         }
         world.settle();
         prop_assert_eq!(users[0].partner(), Some(SessionId(1)));

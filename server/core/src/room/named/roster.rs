@@ -1,6 +1,9 @@
 //! Who is in a named room, and what they are told of each other.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::value::RawValue;
 use voicematch_protocol::{LeaveReason, RoomId, RoomMember, RoomSelf, ServerMessage, SessionId};
@@ -202,6 +205,7 @@ impl Way {
             to,
             from,
             body: batch.bytes(),
+            age: Duration::ZERO,
         })
     }
 }

@@ -203,6 +203,7 @@ impl BusLink for Way {
             to,
             from,
             body: messages,
+            age: Duration::ZERO,
         })
     }
 

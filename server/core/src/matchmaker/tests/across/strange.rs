@@ -23,6 +23,7 @@ fn frames_that_are_not_understood_are_counted_and_skipped() {
             to,
             from,
             body,
+            age: Duration::ZERO,
         };
         node.frame(between::id_of(1, 0), &frame, now);
     }

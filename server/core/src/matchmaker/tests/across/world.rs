@@ -163,6 +163,7 @@ impl World {
                 to: frame.to,
                 from: frame.from,
                 body: &frame.body,
+                age: Duration::ZERO,
             };
             self.nodes[node].0.frame(from, &frame, now);
         }

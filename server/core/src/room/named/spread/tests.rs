@@ -181,7 +181,7 @@ proptest! {
         let now = world.now();
         for (kind, room, to, from, body) in frames {
             let (to, from) = (SessionId(to), SessionId(from));
-            let frame = crate::cluster::Frame { kind, room: RoomId(room), to, from, body: &body };
+            let frame = crate::cluster::Frame { kind, room: RoomId(room), to, from, body: &body, age: Duration::ZERO };
             world.nodes[0].0.frame(stranger, &frame, now);
         }
         world.settle();

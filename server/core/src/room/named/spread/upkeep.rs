@@ -97,7 +97,8 @@ impl NamedRoom {
         let hears = |member: &&Numbered| for_all || member.member.id == frame.to;
         let heard = roster.here().filter(hears).map(|member| {
             // A refusal means that this user is being closed, and has been counted.
-            let _ = member.member.outbox.send_batch(batch, Some(now));
+            let read_at = frame.read_at(now);
+            let _ = member.member.outbox.send_batch(batch, Some(read_at));
         });
         Some(heard.count() > 0)
     }
@@ -286,6 +287,7 @@ impl Act<'_> {
                 to: held.to,
                 from: held.from,
                 body: &held.body,
+                age: Duration::ZERO,
             };
             let mut batch = Batch::default();
             let is_heard = held.room == room.id

@@ -159,6 +159,7 @@ impl BusLink for Way {
             to,
             from,
             body: messages,
+            age: Duration::ZERO,
         })
     }
 
@@ -320,6 +321,7 @@ impl World {
                 to: letter.to,
                 from: letter.from,
                 body: &letter.body,
+                age: Duration::ZERO,
             };
             let node = usize::try_from(to.process - 1).expect("a node");
             self.nodes[node].frame(from, &frame, self.now());

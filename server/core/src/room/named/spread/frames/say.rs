@@ -1,6 +1,6 @@
 //! Writes them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use voicematch_protocol::{LeaveReason, RoomId, SessionId};
@@ -79,6 +79,7 @@ impl Act<'_> {
             to,
             from,
             body: &body,
+            age: Duration::ZERO,
         };
         self.say(node, &frame);
     }
@@ -204,6 +205,7 @@ impl Act<'_> {
                 to: SessionId(0),
                 from: SessionId(0),
                 body: &body,
+                age: Duration::ZERO,
             };
             if let Some(link) = self.spread.cluster.bus.link(node) {
                 // Said again in two seconds: it must not take the room of what is not.

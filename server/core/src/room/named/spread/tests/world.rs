@@ -353,6 +353,7 @@ impl World {
                 to: frame.to,
                 from: frame.from,
                 body: &frame.body,
+                age: Duration::ZERO,
             };
             assert!(self.nodes[node].0.frame(from, &frame, now));
         }
