@@ -12,6 +12,7 @@ mod key;
 mod nodes;
 mod running;
 mod seats;
+mod strangers;
 
 use std::{
     path::PathBuf,

@@ -173,7 +173,7 @@ const CLUSTER: &[Room] = &[
         "engine",
         &["scripts", "settings", "metrics", "frames", "id"],
     ),
-    ("scripts", &["id"]),
+    ("scripts", &["frames", "id"]),
     ("settings", &[]),
     ("metrics", &[]),
     ("frames", &["id"]),

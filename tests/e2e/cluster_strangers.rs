@@ -135,6 +135,46 @@ async fn nodes_that_speak_another_version_of_the_bus_are_told_and_left_alone() {
     talk(&mut first, &mut second, 20).await;
 }
 
+/// A node that is nothing alone does not start beside them; it waits for what has only been left behind.
+#[tokio::test]
+async fn a_node_that_needs_the_others_ends_beside_another_bus() {
+    let engine = Engine::start().await;
+    let required = ["--cluster-required"];
+    // Nobody beats there.
+    engine.ask("hset {vm:m}:1:n strange1 theirs");
+    let node = engine.node(&required).await;
+    stands(&node, "up").await;
+    knows(&node, "strange", 0.0).await;
+    // This one beats.
+    let engine = std::sync::Arc::new(engine);
+    let theirs = engine.clone();
+    let beats = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        for beat in 0.. {
+            ticks.tick().await;
+            let value = format!("a{beat} voicematch 2 9.9.9 00000000 run");
+            theirs.ask_words(&["hset", "{vm:m}:1:n", "newnode1", &value]);
+        }
+    });
+    knows(&node, "strange", 1.0).await;
+    let mut late = engine.node(&required).await;
+    assert_eq!(late.admin("/readyz").await.status, 503);
+    assert_eq!(late.process.exit_code().await, Some(1));
+    let said = late.process.stderr().join("\n");
+    for word in ["9.9.9", "version 2 of the bus", "--cluster-prefix"] {
+        assert!(said.contains(word), "{said}");
+    }
+    // Who runs goes on, and one that can be alone starts.
+    let other = engine.node(&[]).await;
+    for node in [&node, &other] {
+        stands(node, "up").await;
+        knows(node, "alive", 1.0).await;
+    }
+    let (mut first, mut second) = pair_of(&node, &other).await;
+    talk(&mut first, &mut second, 10).await;
+    beats.abort();
+}
+
 /// Users of a node on which nothing can be done together.
 async fn serves_its_own(node: &TestServer) {
     let (mut first, mut second) = (User::connect(node).await, User::connect(node).await);

@@ -22,7 +22,7 @@ use voicematch_core::{room::ticket::RoomKeys, session::Context};
 use super::{
     Joined, Node, foreign, homes,
     joined::{deliver, to_core, told},
-    key, seats,
+    key, seats, strangers,
 };
 use crate::{admission::bans::Bans, room_key, transport::keeper, workers::every};
 
@@ -187,6 +187,9 @@ impl Part {
         if beats.changed().await.is_err() {
             return;
         }
+        if config.required {
+            self.refuse_beside_strangers(&members).await;
+        }
         let index = Index::start(engine, &members, config.gather, told(&self.context));
         let bus = Bus::start(
             engine,
@@ -234,6 +237,18 @@ impl Part {
                 }
             })
         );
+    }
+
+    /// Ends the process if there are others under the prefix with which nothing can be done together.
+    async fn refuse_beside_strangers(&self, members: &Members) {
+        if let Some(why) = strangers::find(members).await {
+            tracing::error!("--cluster: this node cannot join the others: {why}");
+            self.node.refuse(Some(why.clone()));
+            let _ = timeout(LAST_WORD, members.leave()).await;
+            // The process ends.
+            self.refuse.send_replace(Some(Alone::Refused(why)));
+            pending::<()>().await;
+        }
     }
 
     /// Does not return before the nodes have one key.

@@ -35,7 +35,8 @@ pub struct ClusterFlags {
     #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_CA_FILE", value_name = "FILE")]
     pub cluster_ca_file: Option<PathBuf>,
 
-    /// Not ready without the other nodes: /readyz answers 503 while the engine is away, and a node that may not join ends.
+    /// Not ready without the other nodes: /readyz answers 503 while the engine is away, and a node that may not join ends: it
+    /// has another key of room tickets, or finds another program or another version of the bus under its prefix.
     /// Else it serves its own users [default: false]
     #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_REQUIRED", value_parser = BoolishValueParser::new())]
     pub cluster_required: bool,

@@ -19,26 +19,41 @@ const LATELY: Duration = Duration::from_secs(60);
 
 /// Versions of which something came, and when that was last.
 #[derive(Debug, Default)]
-pub(super) struct Versions(Mutex<BTreeMap<u8, Instant>>);
+pub(super) struct Versions {
+    heard: Mutex<BTreeMap<u8, Instant>>,
+    /// When it was last said that somebody else has registered.
+    others: Mutex<Option<Instant>>,
+}
 
 impl Versions {
     /// Says so, unless something of it has come in the last minute.
     fn heard(&self, version: u8) {
-        let mut versions = lock(&self.0);
+        let mut versions = lock(&self.heard);
         if versions.len() >= VERSIONS && !versions.contains_key(&version) {
             return;
         }
         let before = versions.insert(version, Instant::now());
         if before.is_none_or(|before| before.elapsed() >= LATELY) {
             warn!(
-                "others under the same prefix speak version {version} of the bus, this node speaks {}: their users are not matched with each other",
+                "others under the same --cluster-prefix speak version {version} of the bus, this node speaks {}: their users are not matched with each other; give one of the two another --cluster-prefix",
                 frames::VERSION
             );
         }
     }
 
+    /// Something has registered that says nothing of itself.
+    fn saw_another_program(&self, node: NodeId) {
+        let mut said = lock(&self.others);
+        if said.is_none_or(|said| said.elapsed() >= LATELY) {
+            *said = Some(Instant::now());
+            warn!(
+                "something that is no server of this program has registered under the same --cluster-prefix, as {node}; give one of the two another --cluster-prefix"
+            );
+        }
+    }
+
     fn lately(&self) -> BTreeSet<u8> {
-        let versions = lock(&self.0);
+        let versions = lock(&self.heard);
         let lately = versions.iter().filter(|(_, at)| at.elapsed() < LATELY);
         lately.map(|(version, _)| *version).collect()
     }
@@ -49,14 +64,13 @@ impl Shared {
     pub(super) fn look_at_version(&self, node: NodeId) {
         let bus = {
             let nodes = lock(&self.nodes);
-            let mut others = nodes
-                .others()
-                .filter_map(|(other, info)| Some((other, info?)));
-            let found = others.find(|(other, _)| *other == node);
-            found.map(|(_, info)| info.bus)
+            let found = nodes.others().find(|(other, _)| *other == node);
+            found.map(|(_, info)| info.map(|info| info.bus))
         };
-        if let Some(bus) = bus.filter(|bus| *bus != frames::VERSION) {
-            self.versions.heard(bus);
+        match bus {
+            Some(Some(bus)) if bus != frames::VERSION => self.versions.heard(bus),
+            Some(None) => self.versions.saw_another_program(node),
+            Some(Some(_)) | None => {}
         }
     }
 }
