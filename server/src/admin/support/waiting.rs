@@ -97,6 +97,7 @@ pub(super) enum Because {
     Blocked,
     /// One of them has sent `next` a short while ago
     FormerPartner,
+    #[cfg(feature = "cluster")]
     /// Their node does not answer, is dead, sends its users away, or speaks another version of the bus
     NodeAway,
 }
