@@ -23,7 +23,7 @@ async fn connect(node: &TestServer, user: &str) -> User {
 async fn why(node: &TestServer, user: &User, other: &User) -> Option<Value> {
     let path = format!("/support/sessions/{}", user.id);
     let seen = node.admin(&path).await.json();
-    let first = seen["waiting"]["pools"][0]["on_all_nodes"]["first"].take();
+    let first = &seen["waiting"]["pools"][0]["on_all_nodes"]["first"];
     let first = first.as_array()?.iter();
     let mut there = first.filter(|there| there["session"] == *other.id);
     Some(there.next()?["not_matched_because"].clone())
