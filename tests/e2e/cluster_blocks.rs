@@ -4,10 +4,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestServer, User,
+    Client, TestServer, User, Via,
     engine::{Engine, knows, stands},
     eventually,
     jwt::{Folder, SECRET, Signer, claims},
+    matched,
 };
 
 /// Flags of nodes whose users the app names. Former partners are matched again at once, unless one has blocked the other.
@@ -183,4 +184,32 @@ async fn another_programs_value_in_their_place_is_told_and_blocks_wait() {
     engine.ask_words(&["del", "{vm:m}:1:w"]);
     remembers(&b, 1.0).await;
     stay_apart([&b, &b], ["ann", "bob"]).await;
+}
+
+/// Sessions that nobody has named: what one of them has said goes with it, and is known where the other one comes.
+#[tokio::test]
+async fn a_block_of_a_session_counts_wherever_the_two_come() {
+    for mover in [0, 1] {
+        let mut engine = Engine::start().await;
+        let nodes = <[TestServer; 2]>::from(engine.two().await);
+        let met = matched::meet([&nodes[0], &nodes[1]], [Via::WebSocket; 2]).await;
+        let mut users = met.map(|(user, _)| user);
+        users[0].send(json!({"type": "block", "id": 1})).await;
+        users[0].expect("ack").await;
+        users[1].expect("peer_left").await;
+        // Both are on one node then, which matches them by itself.
+        let place = &nodes[1 - mover];
+        users[mover].resume_at(place, Via::WebSocket).await.unwrap();
+        engine.kill();
+        stands(place, "down").await;
+        for user in &mut users {
+            user.send(json!({"type": "find_match"})).await;
+            user.expect("waiting").await;
+        }
+        let mut third = Client::begin(place, Via::WebSocket).await;
+        let found = third.find().await;
+        assert_eq!(found["peer_id"], users[0].id, "{mover}");
+        users[0].expect("match_found").await;
+        users[1].is_heard().await;
+    }
 }
