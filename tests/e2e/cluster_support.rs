@@ -22,8 +22,8 @@ async fn connect(node: &TestServer, user: &str) -> User {
 /// Why `user` of this node is not matched with the other one, who stands in the same pool on some node. `None`: they do not.
 async fn why(node: &TestServer, user: &User, other: &User) -> Option<Value> {
     let path = format!("/support/sessions/{}", user.id);
-    let seen = node.admin(&path).await.json();
-    let first = &seen["waiting"]["pools"][0]["on_all_nodes"]["first"];
+    let mut seen = node.admin(&path).await.json();
+    let first = seen["waiting"]["pools"][0]["on_all_nodes"]["first"].take();
     let first = first.as_array()?.iter();
     let mut there = first.filter(|there| there["session"] == *other.id);
     Some(there.next()?["not_matched_because"].clone())
