@@ -10,7 +10,7 @@ use voicematch_protocol::{CloseReason, Criteria, LeaveReason};
 
 use super::*;
 use crate::{
-    blocks::Blocks,
+    blocks::{Blocks, Told},
     identity::Identity,
     memory::Memory,
     metrics::Metrics,

@@ -6,7 +6,7 @@ use super::{
     super::*,
     between::{Asked, Between, NODES, Side, id_of},
 };
-use crate::{blocks::Told, cluster::Frame, room::pending::PendingRooms};
+use crate::{cluster::Frame, room::pending::PendingRooms};
 
 pub(super) struct World {
     pub(super) between: Arc<Mutex<Between>>,
