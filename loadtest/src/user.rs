@@ -427,18 +427,6 @@ impl User {
         stay.left = self.context.now();
         self.tell(Sample::RoomLeft(Box::new(stay)));
     }
-
-    /// Listens until all users close.
-    async fn listen(&mut self, context: &WorkerContext) -> Result<(), ErrorKind> {
-        let mut end = pin!(reached(&context.state, RunState::Closing));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut end => return Ok(()),
-                event = self.next_event() => self.on_event(event?, false)?,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

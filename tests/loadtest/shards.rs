@@ -5,12 +5,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::{
     Ran, command,
     fake::{Counts, Fake, Faults},
     read, report_file,
+    signals::{ended, send, wait_for},
 };
 
 /// Of twelve users, two or three shares have some with partners in the same share, and some without.
@@ -284,4 +287,56 @@ fn path_with(first: Option<&Path>) -> std::ffi::OsString {
         .into_iter()
         .chain(std::env::split_paths(&known));
     std::env::join_paths(all).expect("folders")
+}
+
+/// At the end all leave one after the other. Who is late to leave has had the time to hear that their partner has left.
+#[tokio::test]
+async fn a_share_that_stands_still_while_the_other_leaves_hears_that_afterwards() {
+    const USERS: usize = 1_000;
+    let fake = Fake::start(Faults::default()).await;
+    let start_at = SystemTime::now() + Duration::from_millis(1500);
+    let start_at = humantime::format_rfc3339_millis(start_at).to_string();
+    let (users, url) = (USERS.to_string(), fake.url());
+    let load = [
+        "--users",
+        &users,
+        "--spacing",
+        "1ms",
+        "--duration",
+        "3s",
+        "--quiet",
+    ];
+    let (mut shares, mut files) = (Vec::new(), Vec::new());
+    for share in ["1/2", "2/2"] {
+        let file = report_file();
+        let path = file.to_str().expect("UTF-8");
+        let fixed = [
+            &url,
+            "--admin-url",
+            "none",
+            "--report",
+            path,
+            "--shard",
+            share,
+        ];
+        let args = [&fixed[..], &["--start-at", &start_at], &load].concat();
+        shares.push(command(&args).spawn().expect("the binary runs"));
+        files.push(file);
+    }
+    let connected = || Counts::get(&fake.counts.connected);
+    wait_for("all are there", || connected() >= USERS).await;
+    wait_for("the first leaves", || connected() < USERS).await;
+    send(&shares[1], Signal::STOP);
+    // The time is what is tested: a user counts as not told 2 s after the partner has left.
+    sleep(Duration::from_secs(3)).await;
+    let left_over = connected();
+    send(&shares[1], Signal::CONT);
+    for share in shares {
+        ended(share).await;
+    }
+    assert!(left_over > USERS / 4, "all had left before: {left_over}");
+    let ran = merge(&files).await;
+    let wronged = ["peer_left_missing", "peer_left_wrong"].map(|kind| ran.error(kind));
+    assert_eq!(wronged, [0, 0], "{}", ran.stdout);
+    remove(&files);
 }

@@ -31,7 +31,7 @@ const LONG: [&str; 6] = [
     "100ms",
 ];
 
-async fn wait_for(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
         let waited = started.elapsed();
@@ -50,13 +50,13 @@ async fn more_messages(fake: &Fake, more: usize) {
     wait_for("messages", received).await;
 }
 
-fn send(child: &Child, signal: Signal) {
+pub(crate) fn send(child: &Child, signal: Signal) {
     let id = child.id().and_then(|id| i32::try_from(id).ok());
     let id = id.and_then(Pid::from_raw).expect("it runs");
     kill_process(id, signal).expect("it can be told");
 }
 
-async fn ended(child: Child) -> std::process::Output {
+pub(crate) async fn ended(child: Child) -> std::process::Output {
     let output = timeout(Duration::from_secs(30), child.wait_with_output()).await;
     output.expect("it ends in time").expect("it ends")
 }

@@ -348,10 +348,8 @@ impl Books {
         }
         for (micros, count) in as_sent {
             self.totals.as_sent.record_micros(micros, count);
-            if micros > late_micros {
-                self.totals.route(crossing.route).late += count;
-            }
         }
+        self.totals.route(crossing.route).late += crossing.late(ahead_micros, late_micros);
     }
 
     /// Users in rooms of more than two, or matched again while in a room.

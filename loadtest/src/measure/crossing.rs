@@ -30,6 +30,9 @@ pub struct Crossing {
     pub min_micros: i64,
     due: Tally,
     as_sent: Tally,
+    /// Of `as_sent`, what came when the receiver had not run for a time; and the same without that time.
+    #[serde(default)]
+    paused: [Tally; 2],
 }
 
 /// How often each number of microseconds occurred, to within a thousandth. Sparse: few numbers occur.
@@ -69,6 +72,19 @@ impl Crossing {
         };
         [&self.due, &self.as_sent].map(|tally| tally.recorded().map(took))
     }
+
+    /// How many took longer than `late_micros`, as the time goes that the receiver ran.
+    pub fn late(&self, ahead_micros: i64, late_micros: u64) -> u64 {
+        let zero = self.base.saturating_sub(ahead_micros);
+        let late = i64::try_from(late_micros).unwrap_or(i64::MAX);
+        let late = |tally: &Tally| -> u64 {
+            let all = tally.recorded();
+            let late = all.filter(|(micros, _)| zero.saturating_add(*micros) > late);
+            late.map(|(_, count)| count).sum()
+        };
+        let [paused, ran] = &self.paused;
+        late(&self.as_sent).saturating_sub(late(paused)) + late(ran)
+    }
 }
 
 impl Crossings {
@@ -87,6 +103,7 @@ impl Crossings {
                     min_micros: message.as_sent_micros,
                     due: Tally::default(),
                     as_sent: Tally::default(),
+                    paused: Default::default(),
                 });
                 let last = self.0.len() - 1;
                 &mut self.0[last]
@@ -96,9 +113,12 @@ impl Crossings {
         place
             .due
             .record(message.due_micros.saturating_sub(place.base));
-        place
-            .as_sent
-            .record(message.as_sent_micros.saturating_sub(place.base));
+        let as_sent = message.as_sent_micros.saturating_sub(place.base);
+        place.as_sent.record(as_sent);
+        if message.paused_micros > 0 {
+            place.paused[0].record(as_sent);
+            place.paused[1].record(as_sent.saturating_sub(message.paused_micros));
+        }
     }
 
     /// Enters how far the messages of each shard came.
@@ -138,6 +158,7 @@ mod tests {
                     from: 1,
                     due_micros: ahead + took + 20,
                     as_sent_micros: ahead + took,
+                    paused_micros: 0,
                     in_order: true,
                     altered: false,
                 });
@@ -154,6 +175,32 @@ mod tests {
             let due = books.totals.message.quantile_ms(0.0).expect("not empty");
             assert!((due - 0.37).abs() < 0.002, "{due}");
             assert_eq!(books.totals.messages().late, 1);
+        }
+    }
+
+    #[test]
+    fn what_came_while_its_receiver_did_not_run_is_late_only_without_that_time() {
+        for ahead in [-3_600_000_000, 0, 3_600_000_000_i64] {
+            let mut crossings = Crossings::default();
+            for (took, paused) in [(2_500, 0), (2_500, 2_000), (3_500, 2_000), (400, 2_000)] {
+                crossings.add(&Across {
+                    route: ROUTE,
+                    reach: None,
+                    from: 1,
+                    due_micros: ahead + took,
+                    as_sent_micros: ahead + took,
+                    paused_micros: paused,
+                    in_order: true,
+                    altered: false,
+                });
+            }
+            let crossing = crossings.iter().next().expect("one");
+            assert_eq!((crossing.late(ahead, 1_000), crossing.count()), (2, 4));
+            let (mut books, _) = books();
+            books.time(crossing, ahead, 1_000);
+            assert_eq!(books.totals.messages().late, 2);
+            let longest = books.totals.as_sent.max_ms().expect("four");
+            assert!((longest - 3.5).abs() < 0.02, "the time is told as it was");
         }
     }
 
@@ -187,6 +234,7 @@ mod tests {
             from: 1,
             due_micros: 50,
             as_sent_micros: 50,
+            paused_micros: 0,
             in_order: true,
             altered: false,
         });

@@ -37,6 +37,8 @@ pub struct Across {
     pub due_micros: i64,
     /// Since it was sent.
     pub as_sent_micros: i64,
+    /// How long the receiver did not run, if that ended so short a time ago that without it the message would be in time.
+    pub paused_micros: i64,
     pub in_order: bool,
     pub altered: bool,
 }

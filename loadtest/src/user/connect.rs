@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -150,7 +151,10 @@ impl User {
         self.tell(Sample::StoppedSending);
         let context = Rc::clone(&self.context);
         if *context.state.borrow() >= RunState::Draining {
-            if let Err(error) = self.listen(&context).await {
+            if let Err(error) = self
+                .listen_while(reached(&context.state, RunState::Closing))
+                .await
+            {
                 self.depart(error.is_break());
                 self.end_talk(true);
                 self.resume = None;
@@ -162,17 +166,65 @@ impl User {
             if let Some(named) = &mut self.named {
                 named.settle();
             }
-            self.take_turns().await;
+            let turn = turn(self.start.user, context.plan.peak_users);
+            if let Err(error) = self.listen_until_turn(turn).await {
+                return self.was_closed(error);
+            }
         }
         self.close().await;
     }
 
-    /// Spreads the users' closes over a time.
-    async fn take_turns(&self) {
-        const BETWEEN_CLOSES: Duration = Duration::from_micros(100);
-        let turn = self.start.user / self.context.plan.shard.count.max(1);
-        sleep((BETWEEN_CLOSES * turn).min(Duration::from_secs(2))).await;
+    /// All users close now, this one when so much time has passed: partners who close before are to be heard to leave.
+    async fn listen_until_turn(&mut self, turn: Duration) -> Result<(), ErrorKind> {
+        /// A server that never stops talking is not listened to for ever.
+        const LAST_WORDS: usize = 100;
+        self.listen_while(sleep(turn)).await?;
+        // Who wakes up late hears what has come meanwhile.
+        for _ in 0..LAST_WORDS {
+            match self.next_event().now_or_never() {
+                Some(event) => self.on_event(event?, false)?,
+                None => break,
+            }
+        }
+        Ok(())
     }
+
+    /// Listens until something else has happened.
+    async fn listen_while(&mut self, end: impl Future<Output = ()>) -> Result<(), ErrorKind> {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => return Ok(()),
+                event = self.next_event() => self.on_event(event?, false)?,
+            }
+        }
+    }
+
+    /// The server has closed a user who was about to close.
+    fn was_closed(&mut self, error: ErrorKind) {
+        let broke = error.is_break();
+        self.depart(broke);
+        self.end_talk(broke);
+        (self.connection, self.resume) = (None, None);
+        if !matches!(error, ErrorKind::ClosedByServer(_)) {
+            self.tell_error(error);
+        }
+        self.tell(Sample::Closed);
+    }
+}
+
+/// Between two closes, of all shards together: servers that share two cores with the users close 8,000 a second.
+const BETWEEN_CLOSES: Duration = Duration::from_micros(200);
+
+/// In this time all close, however many they are.
+const ALL_CLOSE_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long after the first user this one closes, of at most `peak` who are there at the same time.
+fn turn(user: u32, peak: u32) -> Duration {
+    let peak = peak.max(1);
+    let between = BETWEEN_CLOSES.min(ALL_CLOSE_WITHIN / peak);
+    between * (user % peak)
 }
 
 /// What a user has who has connected.
@@ -276,4 +328,26 @@ pub(super) async fn within<T>(
         time = context.pulse.paused(from, context.now());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_close_one_after_the_other_in_whichever_shards_they_are() {
+        let turns = |users: std::ops::Range<u32>, peak| {
+            let mut turns: Vec<_> = users.map(|user| turn(user, peak)).collect();
+            turns.sort_unstable();
+            turns
+        };
+        for (peak, all_within) in [(1, 0), (1_000, 200), (50_000, 10_000), (200_000, 15_000)] {
+            let turns = turns(0..peak, peak);
+            assert!(turns[turns.len() - 1] <= Duration::from_millis(all_within));
+            assert!(turns.windows(2).all(|two| two[0] < two[1]), "{peak}");
+        }
+        // Of users who come and go those are there whose numbers are the highest.
+        assert_eq!(turns(1_000_000..1_001_000, 1_000), turns(0..1_000, 1_000));
+        assert_eq!(turn(7, 0), Duration::ZERO);
+    }
 }

@@ -318,12 +318,19 @@ impl User {
         let reach = self.reach_of(tag);
         if from != shard.index {
             let due_micros = micros(now).saturating_sub(micros(tag.due));
+            let [paused, ran] = self.context.pulse.latest(now);
+            let lately = now.saturating_sub(ran) <= self.context.plan.message_timeout;
             return self.tell(Sample::DeliveredAcross(Across {
                 route,
                 reach,
                 from,
                 due_micros,
                 as_sent_micros: due_micros.saturating_sub(micros(tag.lateness)),
+                paused_micros: if lately {
+                    micros(ran.saturating_sub(paused))
+                } else {
+                    0
+                },
                 in_order,
                 altered,
             }));

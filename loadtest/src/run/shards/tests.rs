@@ -152,6 +152,7 @@ fn message(run: &Run, shard: Option<u32>, [from, to]: [u32; 2], took: u32, route
         from,
         due_micros: as_sent_micros + 10,
         as_sent_micros,
+        paused_micros: 0,
         in_order: true,
         altered: false,
     })

@@ -28,9 +28,14 @@ impl Pulse {
 
     /// How much of the time from `from` to `now` the worker did not run, as far as the latest pause tells.
     pub fn paused(&self, from: Duration, now: Duration) -> Duration {
-        // A user may run before the beat that ends the pause.
-        let [begin, end] = self.missed(now).unwrap_or(self.pause.get());
+        let [begin, end] = self.latest(now);
         end.min(now).saturating_sub(begin.max(from))
+    }
+
+    /// The latest pause: its begin and its end. The same moment twice: there was none.
+    pub fn latest(&self, now: Duration) -> [Duration; 2] {
+        // A user may run before the beat that ends the pause.
+        self.missed(now).unwrap_or(self.pause.get())
     }
 
     fn missed(&self, now: Duration) -> Option<[Duration; 2]> {
