@@ -186,6 +186,25 @@ async fn a_slow_engine_relays_and_does_not_match() {
     }
 }
 
+/// Three seconds for a node that is asked all the time, and some ways there and back.
+#[tokio::test]
+async fn a_slow_engine_tells_of_deaths_late() {
+    let engine = Engine::start().await;
+    let (a, b, network) = engine.two_behind_a_network().await;
+    let (mut first, mut second) = pair_of(&a, &b).await;
+    network.becomes(Network::Slow(Duration::from_millis(600)));
+    stands(&a, "down").await;
+    talk(&mut first, &mut second, 1).await;
+    drop(b);
+    let died = Instant::now();
+    assert_eq!(first.expect_peer_left().await, "lost");
+    assert_within(
+        Duration::from_secs(12),
+        "slow: the partner was told of the death",
+        died,
+    );
+}
+
 /// Both connections of both nodes are half open.
 #[tokio::test]
 async fn a_black_hole_before_the_engine_is_noticed_and_left() {

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use crate::id::NodeId;
 use crate::metrics::ClusterMetrics;
-use crate::scripts::{Script, Scripts};
+use crate::scripts::{BEAT_WITHIN, Script, Scripts};
 use crate::settings::{Settings, Topology};
 pub use bans::{KeptOut, Word};
 pub use blocks::{BlocksRead, KeptApart, MostBlocks, SomeBlocks};
@@ -36,9 +36,6 @@ use health::Health;
 pub use inbox::{Inbox, Message};
 pub use look::PoolSeen;
 pub(crate) use trouble::Trouble;
-
-/// A beat that takes longer is no good one: less than the lease of 2.5 s.
-const BEAT: Duration = Duration::from_secs(2);
 
 /// What of the engine can be used. Nothing while this node cannot register: its beats are refused, or none was good for 3 s.
 /// Nothing any more if a task of this crate has ended by a fault.
@@ -222,7 +219,7 @@ impl Engine {
         let body = self.shared.scripts.get(script);
         // A slow engine is one that still relays: a beat may take longer than users wait.
         let most = if script == Script::Beat {
-            BEAT
+            BEAT_WITHIN
         } else {
             Duration::ZERO
         };

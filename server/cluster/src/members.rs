@@ -1,21 +1,20 @@
-//! The task that beats, and what it knows of the other nodes.
+//! What the task that beats knows of the other nodes.
 
+mod beat;
 mod count;
 mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{info, warn};
 
-use crate::engine::{Call, CallError, Engine, lock};
-use crate::frames;
+use crate::engine::{Call, Engine, lock};
 use crate::id::NodeId;
-use crate::nodes::{BEAT, Change, Info, Nodes, Outcome, Verdict};
+use crate::nodes::{Change, Info, Nodes};
+use beat::{beat, bury};
 use count::count_nodes;
 use versions::Versions;
 
@@ -24,12 +23,6 @@ const TOLD: usize = 256;
 
 /// Nodes under suspicion at once; of others tickets are found, and claims of them fail.
 const SUSPECTS: usize = 256;
-
-/// Between two lines in the log about an answer that is none of ours.
-const LOG: Duration = Duration::from_secs(30);
-
-/// Between two beats because of news: who floods this node with them does not flood the engine.
-const NEWS: Duration = Duration::from_millis(50);
 
 /// Changes that wait to be taken.
 const CHANGES: usize = 4_096;
@@ -268,115 +261,4 @@ impl Shared {
         *again = Some(again.map_or(since, |earlier| earlier.min(since)));
         self.look_again.notify_one();
     }
-}
-
-async fn beat(shared: Arc<Shared>, tell: mpsc::Sender<Change>) {
-    let mut ticks = interval(BEAT);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut state = shared.engine.state();
-    let mut said = None;
-    let mut beaten: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = shared.now.notified() => {
-                let wait = beaten.and_then(|beaten| NEWS.checked_sub(beaten.elapsed()));
-                sleep(wait.unwrap_or_default()).await;
-            }
-            // As soon as there is a connection: everything waits for this.
-            Ok(()) = state.changed() => {}
-        }
-        let (me, number) = {
-            let mut nodes = lock(&shared.nodes);
-            (nodes.me(), nodes.next_beat())
-        };
-        let info = lock(&shared.info).to_string();
-        let sent = Instant::now();
-        beaten = Some(sent);
-        let reply = match shared.engine.beat(me, number, &info, rand::random()).await {
-            Ok(reply) => reply,
-            Err(error @ CallError::Strange) => {
-                // Something else stands there: the prefix is another program's.
-                if said.is_none_or(|said: Instant| said.elapsed() >= LOG) {
-                    said = Some(Instant::now());
-                    warn!("this node cannot register: {error}");
-                }
-                continue;
-            }
-            // The engine's connection says so.
-            Err(_) => continue,
-        };
-        let outcome = lock(&shared.nodes).answered(sent, Instant::now(), reply);
-        follow(&shared, outcome, &tell).await;
-        shared.beats.send_modify(|count| *count += 1);
-    }
-}
-
-/// Does what the answer asks for.
-async fn follow(shared: &Shared, outcome: Outcome, tell: &mpsc::Sender<Change>) {
-    let mut changes = outcome.changes;
-    if let Some(Change::NewLife(node)) = changes
-        .iter()
-        .find(|change| matches!(change, Change::NewLife(_)))
-    {
-        shared
-            .engine
-            .metrics()
-            .lives
-            .with_label_values(&["fenced"])
-            .inc();
-        warn!("this node was declared dead, and begins a new life as {node}");
-        shared.engine.begin_life(*node);
-    }
-    for verdict in outcome.bury {
-        if let Ok(true) = bury(shared, &verdict).await {
-            changes.extend(lock(&shared.nodes).buried(verdict.node).changes);
-        }
-    }
-    for node in outcome.forget {
-        // The next beat tries again.
-        let _ = shared.engine.forget(node).await;
-    }
-    if changes.is_empty() {
-        return;
-    }
-    for change in &changes {
-        match change {
-            Change::Died(node) => {
-                lock(&shared.suspects).remove(node);
-                shared.deaths.send_modify(|count| *count += 1);
-            }
-            Change::Generation | Change::NewLife(_) => shared.look_again(shared.began),
-            Change::Joined(node) | Change::Told(node) => shared.look_at_version(*node),
-        }
-    }
-    count_nodes(shared);
-    for change in changes {
-        info!("nodes: {change:?}");
-        if tell.try_send(change).is_err() {
-            let dropped = &shared.engine.metrics().dropped;
-            dropped.with_label_values(&["changes"]).inc();
-        }
-    }
-}
-
-/// Writes the mark, and tells the others, who beat at once then.
-async fn bury(shared: &Shared, verdict: &Verdict) -> Call<bool> {
-    let buried = shared
-        .engine
-        .bury(
-            verdict.node,
-            &verdict.value,
-            &verdict.generation,
-            &verdict.mark,
-        )
-        .await?;
-    if buried {
-        let me = lock(&shared.nodes).me();
-        let news: Arc<[u8]> = frames::encode_news(me, verdict.node).into();
-        let control = shared.engine.scripts().control.clone();
-        // Lost: they see it with their next beat.
-        let _ = shared.engine.publish(&[(control, news)]).await;
-    }
-    Ok(buried)
 }

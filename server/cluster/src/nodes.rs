@@ -2,7 +2,11 @@
 //!
 //! - A node is dead when its beat has stood still for 3 s of a witness's monotonic clock and the engine agrees that it
 //!   has not moved since: nobody's wall clock matters. Time in which the witness had no answers itself is left out, and the rest is added up:
-//!   an engine that fails every few seconds would otherwise put off every verdict.
+//!   an engine that fails every few seconds would otherwise put off every verdict. Of the time until an answer that was slow one second
+//!   counts: so the deaths that a slow engine sees are told late, and are told.
+//! - Rather late than early: the time runs from the answer in which a beat was first seen, and the engine saw it before that; and the engine
+//!   looks once more when it is asked for the verdict, after the last answer. So the beat has stood for at least as long at the engine,
+//!   however long each answer took, and whenever on its way the engine looked.
 //! - An entry that goes has not moved, one that comes has. So lost data need no time without verdicts: who lives is
 //!   there again with the next beat, and who is not stands still.
 //! - Who was met elsewhere, in the index or in a room, is watched from then on, even if it never had an entry: a life that
@@ -17,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use info::Info;
 
 use crate::id::NodeId;
-use crate::scripts::BeatReply;
+use crate::scripts::{BEAT_WITHIN, BeatReply};
 
 /// Between two beats.
 pub const BEAT: Duration = Duration::from_millis(500);
@@ -28,7 +32,7 @@ pub const LEASE: Duration = Duration::from_millis(2_500);
 /// A beat that stands still for this long is that of a dead node.
 const STILL: Duration = Duration::from_secs(3);
 
-/// A witness with a longer gap between its own beats has seen nothing.
+/// A witness that does not ask for longer has seen nothing; nor has more been seen than this from one answer to the next.
 const WITNESS_GAP: Duration = Duration::from_secs(1);
 
 /// Marks of the dead stay in the engine for so long, in microseconds of its clock.
@@ -113,7 +117,7 @@ pub struct Nodes {
     beaten: Option<Instant>,
     /// When the others were last looked at.
     looked: Option<Instant>,
-    /// The engine's clock in microseconds, and when that was.
+    /// The engine's clock in microseconds, and when that was, at the earliest: as if it had been looked at when the beat was sent.
     clock: Option<(i64, Instant)>,
 }
 
@@ -165,7 +169,8 @@ impl Nodes {
             .is_some_and(|good| now.saturating_duration_since(good) < LEASE)
     }
 
-    /// Microseconds of the engine's clock, if it has been asked.
+    /// Microseconds of the engine's clock, if it has been asked. Rather late than early: who stood still after the engine had answered would
+    /// take for fresh what is old. What is late in the engine, or on the way there, is so for other nodes, too.
     #[must_use]
     pub fn engine_time(&self, now: Instant) -> Option<i64> {
         let (time, at) = self.clock?;
@@ -216,14 +221,17 @@ impl Nodes {
                 generation,
                 nodes,
             } => {
-                let looked = self.looked.replace(now);
-                let watched = looked.map(|looked| now.saturating_duration_since(looked));
-                if let Some(watched) = watched.filter(|watched| *watched <= WITNESS_GAP) {
+                // What was overtaken by an answer over another connection is old.
+                if self.good.is_some_and(|good| sent < good) {
+                    return out;
+                }
+                if let Some(looked) = self.looked.replace(now) {
+                    let watched = watched(looked, sent, now);
                     let others = self.others.values_mut();
                     others.for_each(|other| other.stood += watched);
                 }
                 (self.good, self.beaten) = (Some(sent), Some(sent));
-                self.clock = Some((time, sent + now.saturating_duration_since(sent) / 2));
+                self.clock = Some((time, sent));
                 let lost = self.generation.as_ref().is_some_and(|is| *is != generation);
                 if lost {
                     out.changes.push(Change::Generation);
@@ -350,6 +358,17 @@ impl Nodes {
             generation: self.generation.clone()?,
             mark: mark(self.engine_time(now)?),
         })
+    }
+}
+
+/// How much of the time from one answer to the next a witness has watched.
+fn watched(looked: Instant, sent: Instant, now: Instant) -> Duration {
+    let asked = sent.saturating_duration_since(looked) <= WITNESS_GAP;
+    // Not by one who stood still while the answer lay there.
+    let answered = now.saturating_duration_since(sent) <= BEAT_WITHIN;
+    match asked && answered {
+        true => now.saturating_duration_since(looked).min(WITNESS_GAP),
+        false => Duration::ZERO,
     }
 }
 

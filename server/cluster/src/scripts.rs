@@ -2,6 +2,8 @@
 
 mod ops;
 
+use std::time::Duration;
+
 use sha1::{Digest, Sha1};
 
 use crate::frames::VERSION;
@@ -11,6 +13,9 @@ pub(crate) use ops::{bytes, op_args, read_answer, read_beat};
 
 /// Operations of one call of `seek`: 64 hold the engine for 0.4 ms with 10,000 waiting.
 pub(crate) const OPERATIONS: usize = 64;
+
+/// A beat whose answer takes longer is no good one: less than the lease of 2.5 s.
+pub(crate) const BEAT_WITHIN: Duration = Duration::from_secs(2);
 
 /// A script of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

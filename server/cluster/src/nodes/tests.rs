@@ -1,5 +1,7 @@
 //! An engine in miniature: what `beat` and `bury` do with a hash.
 
+mod slow;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -129,6 +131,26 @@ fn a_witness_that_was_away_has_seen_nothing() {
 }
 
 #[test]
+fn a_witness_that_stood_still_before_it_read_an_answer_has_seen_nothing() {
+    let mut world = World::new();
+    let [mut a, mut b, _] = three();
+    world.run(ms(1_000), &mut [&mut a, &mut b]);
+    // All stand still; a has asked before, and reads the answers afterwards.
+    let sent = world.now;
+    let value = world.hash[&id(2)].clone();
+    for stood in [ms(2_100), ms(4_200), ms(6_300), ms(8_400)] {
+        let nodes = vec![(id(2), value.clone())];
+        let reply = BeatReply::Ok {
+            time: world.time,
+            generation: vec![1],
+            nodes,
+        };
+        let outcome = a.answered(sent + stood - ms(2_001), sent + stood, reply);
+        assert_eq!(outcome, Outcome::default(), "{stood:?}");
+    }
+}
+
+#[test]
 fn the_engines_clock_may_jump() {
     let mut world = World::new();
     let [mut a, mut b, _] = three();
@@ -138,6 +160,24 @@ fn the_engines_clock_may_jump() {
         assert_eq!(world.run(ms(5_000), &mut [&mut a, &mut b]), []);
         assert_eq!(a.engine_time(world.now + ms(3)), Some(world.time + 3_000));
     }
+}
+
+#[test]
+fn the_engines_time_is_told_rather_late_than_early() {
+    let start = Instant::now();
+    let mut a = Nodes::new(id(1));
+    let reply = |time| BeatReply::Ok {
+        time,
+        generation: vec![1],
+        nodes: Vec::new(),
+    };
+    // The engine looked at its clock at once, and this node stood still before it read the answer.
+    a.answered(start, start + ms(1_900), reply(1_000_000));
+    assert_eq!(a.engine_time(start + ms(1_900)), Some(2_900_000));
+    // What a former beat has brought, over a connection that was given up, is older.
+    a.answered(start + ms(2_000), start + ms(2_001), reply(3_000_000));
+    a.answered(start + ms(500), start + ms(2_002), reply(1_500_000));
+    assert_eq!(a.engine_time(start + ms(2_500)), Some(3_500_000));
 }
 
 #[test]

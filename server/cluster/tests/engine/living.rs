@@ -86,6 +86,25 @@ async fn a_node_that_is_gone_is_buried_by_the_others() {
     assert!(a.count("cluster_nodes", "dead") == 1.0 && a.count("cluster_nodes", "alive") == 1.0);
 }
 
+/// Each answer takes longer than a witness may be without one.
+#[tokio::test]
+async fn a_slow_engine_sees_deaths_late() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.port).await;
+    let [mut a, b, c] = Node::some(&settings_at(proxy.port)).await;
+    proxy.becomes(Network::Slow(Duration::from_millis(600)));
+    // Longer than a death takes.
+    a.beats(9).await;
+    b.beats(1).await;
+    assert!(a.members.dead().is_empty() && b.members.dead().is_empty());
+    let gone = c.me();
+    drop(c);
+    changes_to(&mut a, &Change::Died(gone)).await;
+    assert!(!a.members.is_dead(b.me()) && !b.members.is_dead(a.me()));
+    assert_eq!(a.count("cluster_lives_total", "fenced"), 0.0);
+    assert!(a.members.lease(), "it goes on");
+}
+
 #[tokio::test]
 async fn a_node_that_leaves_is_seen_at_once_to_have_left() {
     let server = Server::start().await;
