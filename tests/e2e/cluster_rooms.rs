@@ -348,3 +348,56 @@ async fn twenty_users_fill_a_room_of_three_nodes() {
         assert_eq!(refused["code"], "room_full", "{refused}");
     }
 }
+
+/// Says something that is `number`, and how the server answers.
+async fn say(user: &mut User, number: usize) -> Value {
+    let payload = json!([number, "x".repeat(60_000)]);
+    user.send(json!({"type": "message", "payload": payload, "id": number}))
+        .await;
+    let answer = user.next_json().await;
+    assert_eq!(answer["id"], number, "{answer}");
+    answer
+}
+
+/// More is said than may wait on the way to the other node.
+#[tokio::test]
+async fn who_says_again_what_was_lost_says_it_to_nobody_twice() {
+    const MESSAGES: usize = 24;
+    let mut engine = Engine::start().await;
+    let (a, b) = engine.two_with(&["--outbox-bytes", "8MiB"]).await;
+    let mut sender = User::connect(&a).await;
+    let (mut here, mut there) = (User::connect(&a).await, User::connect(&b).await);
+    for user in [&mut sender, &mut here, &mut there] {
+        join(user, "tea").await;
+    }
+    until(&mut here, "peer_joined").await;
+    for _ in 0..2 {
+        until(&mut sender, "peer_joined").await;
+    }
+    engine.kill();
+    a.reaches("cluster_state", r#"part="bus""#, 0.0).await;
+    let mut lost = Vec::new();
+    for number in 0..MESSAGES {
+        let answer = say(&mut sender, number).await;
+        if answer["type"] == "ack" {
+            assert_eq!(here.expect("message").await["payload"][0], number);
+            continue;
+        }
+        assert_eq!(
+            (&answer["code"], &answer["temporary"]),
+            (&json!("relay_lost"), &json!(true))
+        );
+        lost.push(number);
+    }
+    assert!((1..MESSAGES).contains(&lost.len()), "{lost:?}");
+    engine.run().await;
+    for number in (0..MESSAGES).filter(|number| !lost.contains(number)) {
+        assert_eq!(there.expect("message").await["payload"][0], number);
+    }
+    for number in lost {
+        assert_eq!(say(&mut sender, number).await["type"], "ack");
+        for user in [&mut here, &mut there] {
+            assert_eq!(user.expect("message").await["payload"][0], number);
+        }
+    }
+}

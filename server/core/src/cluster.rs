@@ -201,6 +201,16 @@ pub trait BusLink: Send + Sync {
     /// The same for messages of another kind, and for what may be long: [`Self::push`] is for rooms of two.
     fn push_frame(&self, frame: &Frame<'_>) -> Result<(), Full>;
 
+    /// Keeps room for one frame whose body has so many bytes. To say something to several nodes or to none, it is asked of all ways first. A way
+    /// to a node that has died gives it: nobody there is to hear anything any more.
+    fn reserve(&self, bytes: usize) -> Result<(), Full>;
+
+    /// The same as [`Self::push_frame`] for a frame that room was kept for.
+    fn push_reserved(&self, frame: &Frame<'_>);
+
+    /// The room is not needed.
+    fn release(&self, bytes: usize);
+
     /// What must not be lost behind messages: claims and leaves have a bound of their own, and keep their place among the
     /// messages. It must not block.
     fn tell(&self, frame: &Frame<'_>) -> Result<(), Full>;

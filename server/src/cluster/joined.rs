@@ -139,6 +139,18 @@ impl core::BusLink for Way {
         self.0.push(&frame_from_core(frame)).map_err(|_| Full)
     }
 
+    fn reserve(&self, bytes: usize) -> Result<(), Full> {
+        self.0.reserve(bytes).map_err(|_| Full)
+    }
+
+    fn push_reserved(&self, frame: &core::Frame<'_>) {
+        self.0.push_reserved(&frame_from_core(frame));
+    }
+
+    fn release(&self, bytes: usize) {
+        self.0.release(bytes);
+    }
+
     fn tell(&self, frame: &core::Frame<'_>) -> Result<(), Full> {
         self.0
             .push_urgent(&frame_from_core(frame))

@@ -1,8 +1,10 @@
 //! One link: what waits to be sent, and what may be wanted once more.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounterVec;
@@ -12,9 +14,7 @@ use super::incoming::Incoming;
 use crate::engine::{Publication, lock};
 use crate::frames::{self, FRAME, Frame, Header};
 use crate::id::NodeId;
-
-/// A batch that is as long goes out without waiting for more.
-const BATCH: usize = 32 << 10;
+use waiting::{Queue, push};
 
 /// What waits on a link: relayed messages.
 const WAITING: usize = 1 << 20;
@@ -68,24 +68,14 @@ enum Load {
     Forward,
 }
 
-/// Each part becomes a batch.
-type Queue = VecDeque<Waiting>;
-
-/// Frames one after the other.
-#[derive(Debug)]
-struct Waiting {
-    bytes: Vec<u8>,
-    count: u16,
-    /// When the first of them came.
-    since: Instant,
-}
-
 #[derive(Debug, Default)]
 struct Out {
     over: bool,
     waiting: Queue,
     relayed: usize,
     frames: usize,
+    /// Of `relayed` and `frames`: for messages that are still to come.
+    reserved: [usize; 2],
     urgent: usize,
     /// Requests and answers, in batches of their own.
     forwards: Queue,
@@ -146,6 +136,45 @@ impl Link {
         self.send(frame, Load::Message)
     }
 
+    /// Keeps room for one message whose body has so many bytes, for [`Self::push_reserved`]. On a link that has ended there is always room.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn reserve(&self, bytes: usize) -> Result<(), NotTaken> {
+        let mut out = lock(&self.out);
+        if out.over {
+            return Ok(());
+        }
+        if !out.count(FRAME + bytes, Load::Message) {
+            self.dropped("full", 1);
+            return Err(NotTaken::Full);
+        }
+        out.reserved[0] += FRAME + bytes;
+        out.reserved[1] += 1;
+        Ok(())
+    }
+
+    /// Sends a message for which there is room.
+    pub fn push_reserved(self: &Arc<Self>, frame: &Frame<'_>) {
+        let mut out = lock(&self.out);
+        if out.over {
+            return self.dropped("ended", 1);
+        }
+        out.use_reserved(FRAME + frame.body.len());
+        if self.put(out, frame, Load::Message) {
+            self.ready();
+        }
+    }
+
+    /// The room that was kept is not needed.
+    pub fn release(&self, bytes: usize) {
+        let mut out = lock(&self.out);
+        let size = FRAME + bytes;
+        out.use_reserved(size);
+        out.relayed = out.relayed.saturating_sub(size);
+        out.frames = out.frames.saturating_sub(1);
+    }
+
     /// Sends what must not be lost behind messages, claims and leaves: 64 KiB of their own may wait. In order with the others.
     ///
     /// # Errors
@@ -187,13 +216,18 @@ impl Link {
             self.dropped("full", 1);
             return Err(NotTaken::Full);
         }
+        Ok(self.put(out, frame, load))
+    }
+
+    /// Puts a frame, which is counted, behind the others. Whether it is the first that waits.
+    fn put(&self, mut out: MutexGuard<'_, Out>, frame: &Frame<'_>, load: Load) -> bool {
         let full = push(out.queue(load), frame, Instant::now());
         let first = !std::mem::replace(&mut out.ready, true);
         drop(out);
         if full {
             self.outbox.full.notify_one();
         }
-        Ok(first)
+        first
     }
 
     /// What waits, as batches with numbers, which go into the ring. `time`: microseconds of the engine's clock, if it is known; with
@@ -204,7 +238,8 @@ impl Link {
         if out.deaf {
             return;
         }
-        (out.relayed, out.frames, out.urgent, out.forwarded) = (0, 0, 0, 0);
+        [out.relayed, out.frames] = out.reserved;
+        (out.urgent, out.forwarded) = (0, 0);
         for (part, load) in [Load::Message, Load::Forward].into_iter().enumerate() {
             while let Some(waiting) = out.queue(load).pop_front() {
                 out.seq += 1;
@@ -369,6 +404,13 @@ impl Out {
         true
     }
 
+    /// What room was kept for is there, or does not come. A link that has ended keeps none.
+    fn use_reserved(&mut self, size: usize) {
+        let [bytes, frames] = &mut self.reserved;
+        *bytes = bytes.saturating_sub(size);
+        *frames = frames.saturating_sub(1);
+    }
+
     fn keep(&mut self, now: Instant, batch: Arc<[u8]>, part: usize) {
         self.ring_bytes[part] += batch.len();
         let (seq, at) = (self.seq, now);
@@ -389,30 +431,4 @@ impl Out {
             self.ring_bytes[kept.part] -= kept.batch.len();
         }
     }
-}
-
-impl Waiting {
-    /// Since when, by the engine's clock.
-    fn since(&self, now: Instant, time: i64) -> Option<i64> {
-        let waited = now.saturating_duration_since(self.since).as_micros();
-        time.checked_sub(i64::try_from(waited).ok()?)
-    }
-}
-
-/// Puts a frame behind the others. Whether a batch is full.
-fn push(queue: &mut Queue, frame: &Frame<'_>, now: Instant) -> bool {
-    let is_full = |last: &Waiting| last.bytes.len() >= BATCH || last.count == frames::MOST_FRAMES;
-    if queue.back().is_none_or(is_full) {
-        queue.push_back(Waiting {
-            bytes: Vec::new(),
-            count: 0,
-            since: now,
-        });
-    }
-    let Some(last) = queue.back_mut() else {
-        return false;
-    };
-    frames::push_frame(&mut last.bytes, frame);
-    last.count += 1;
-    last.bytes.len() >= BATCH
 }

@@ -61,11 +61,19 @@ async fn a_link_takes_so_much_and_not_more() {
     link.push_urgent(&frame(taken + 1, &body))
         .expect("claims have room of their own");
     assert_eq!(a.count("bus_dropped_total", "full"), 3.0);
+    // Room that is kept is for nobody else, whatever goes out meanwhile, and is given back.
     let small = b.link(&a);
+    small.reserve(0).expect("room");
+    small.reserve(0).expect("room");
     let count = (0..)
         .take_while(|_| small.push(&frame(1, b"")).is_ok())
         .count();
-    assert_eq!(count, 4_096);
+    assert_eq!(count, 4_094);
+    small.push_reserved(&frame(2, b""));
+    assert_eq!(small.push(&frame(1, b"")), Err(NotTaken::Full));
+    small.release(0);
+    small.push(&frame(3, b"")).expect("given back");
+    assert_eq!(small.reserve(0), Err(NotTaken::Full));
     server.run().await;
     eventually("what was taken comes", async || {
         b.frames(a.me()).len() as u64 == taken + 1 + forwards as u64
@@ -74,6 +82,11 @@ async fn a_link_takes_so_much_and_not_more() {
     let mut messages = b.frames(a.me());
     messages.retain(|number| *number > 0);
     assert_eq!(messages, (1..=taken + 1).collect::<Vec<_>>());
+    eventually("what room was kept for comes", async || {
+        a.frames(b.me()).ends_with(&[2, 3])
+    })
+    .await;
+    assert_eq!(a.frames(b.me()).len(), 4_096);
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ impl NamedRoom {
     }
 
     /// Sends a batch from one member to another, or to all others. The roster is held meanwhile: who has left hears nothing
-    /// any more. One who takes no more is closed alone. Returns how many have it.
+    /// any more. One who takes no more is closed alone. Returns how many have it; lost: nobody has.
     pub fn send(
         &self,
         from: SessionId,
@@ -351,17 +351,14 @@ impl NamedRoom {
                 sent.map(|()| 1).map_err(NotSent::Refused)
             }
             To::All => {
+                // All other nodes take it, or nobody gets it, here neither: else who says it again would say it to some twice.
+                roster.reserve_there(batch).map_err(NotSent::Refused)?;
                 let here = others.filter(|other| other.there.is_none());
                 let sent = here.filter(|other| {
                     let outbox = &other.member.outbox;
                     outbox.send_batch(batch, Some(read_at)).is_ok()
                 });
-                let sent = sent.count();
-                if roster.nodes.is_empty() {
-                    return Ok(sent);
-                }
-                let there = roster.send_all_there(self.id, from, batch);
-                there.map(|there| sent + there).map_err(NotSent::Refused)
+                Ok(sent.count() + roster.send_all_there(self.id, from, batch))
             }
         }
     }

@@ -502,7 +502,8 @@ impl Session {
 
 #[cold]
 fn way_is_full() -> Refusal {
-    let text = "the way to your partner's server is full, and they did not get this; send it again in a moment";
+    let text =
+        "the way to your partner's server is full, and nobody got this; send it again in a moment";
     Refusal::new(ErrorCode::RelayLost, text)
 }
 

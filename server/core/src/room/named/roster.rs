@@ -114,26 +114,30 @@ impl Roster {
         }
         let way = self.nodes.iter().find(|way| way.node == there.node);
         let way = way.ok_or(Refused::Closed)?;
-        way.say(room, from, to, batch).map_err(|Full| Refused::Lost)
+        let said = way.link.push_frame(&say(room, from, to, batch));
+        said.map_err(|Full| Refused::Lost)
     }
 
-    /// Says something to all members who are there, once to each node. Returns how many they are. Lost: some of them.
-    pub(super) fn send_all_there(
-        &self,
-        room: RoomId,
-        from: SessionId,
-        batch: &Batch,
-    ) -> Result<usize, Refused> {
-        let sent = self.nodes.iter().map(|way| {
-            let said = way.say(room, from, from, batch);
-            said.map(|()| way.members)
-        });
-        // One way that is full keeps nothing from the others.
-        let (sent, lost): (Vec<_>, Vec<_>) = sent.partition(|sent| sent.is_ok());
-        match lost.is_empty() {
-            true => Ok(sent.into_iter().flatten().sum()),
-            false => Err(Refused::Lost),
+    /// Keeps room for a message to all on the ways to all other nodes, or on none: who is told that nobody has it says it again.
+    pub(super) fn reserve_there(&self, batch: &Batch) -> Result<(), Refused> {
+        let bytes = batch.byte_len();
+        for (at, way) in self.nodes.iter().enumerate() {
+            if way.link.reserve(bytes).is_err() {
+                let before = &self.nodes[..at];
+                before.iter().for_each(|way| way.link.release(bytes));
+                return Err(Refused::Lost);
+            }
         }
+        Ok(())
+    }
+
+    /// Says what room was kept for to all members who are there, once to each node. Returns how many they are.
+    pub(super) fn send_all_there(&self, room: RoomId, from: SessionId, batch: &Batch) -> usize {
+        let sent = self.nodes.iter().map(|way| {
+            way.link.push_reserved(&say(room, from, from, batch));
+            way.members
+        });
+        sent.sum()
     }
 
     /// Finds the ways to the nodes that have members now.
@@ -197,16 +201,14 @@ impl Roster {
     }
 }
 
-impl Way {
-    fn say(&self, room: RoomId, from: SessionId, to: SessionId, batch: &Batch) -> Result<(), Full> {
-        self.link.push_frame(&Frame {
-            kind: FrameKind::NamedSay as u8,
-            room,
-            to,
-            from,
-            body: batch.bytes(),
-            age: Duration::ZERO,
-        })
+fn say(room: RoomId, from: SessionId, to: SessionId, batch: &Batch) -> Frame<'_> {
+    Frame {
+        kind: FrameKind::NamedSay as u8,
+        room,
+        to,
+        from,
+        body: batch.bytes(),
+        age: Duration::ZERO,
     }
 }
 

@@ -29,6 +29,14 @@ impl BusLink for NoWay {
         Err(Full)
     }
 
+    fn reserve(&self, _: usize) -> Result<(), Full> {
+        Err(Full)
+    }
+
+    fn push_reserved(&self, _: &Frame<'_>) {}
+
+    fn release(&self, _: usize) {}
+
     fn tell(&self, _: &Frame<'_>) -> Result<(), Full> {
         Err(Full)
     }

@@ -21,6 +21,8 @@ enum Step {
     Join(usize, usize),
     Leave(usize),
     Say(usize),
+    /// The same while the ways to this node are full.
+    SayInVain(usize, usize),
     Whisper(usize, usize),
     Pass(u64),
     /// The first shows the room ticket of the second.
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..USERS, 0..NAMES).prop_map(|(user, name)| Step::Join(user, name)),
         4 => (0..USERS).prop_map(Step::Leave),
         2 => (0..USERS).prop_map(Step::Say),
+        2 => (0..USERS, 0..NODES).prop_map(|(user, node)| Step::SayInVain(user, node)),
         2 => (0..USERS, 0..USERS).prop_map(|(from, to)| Step::Whisper(from, to)),
         1 => (1..4u64).prop_map(Step::Pass),
     ]
@@ -61,6 +64,11 @@ fn play(world: &mut World, users: &mut [Client], step: &Step) {
             let all = users[user].say(&To::All);
             assert!(all.is_none_or(|sent| sent < MAX_MEMBERS));
         }
+        Step::SayInVain(user, node) => {
+            world.lock().full_to = Some(node);
+            users[user].say(&To::All);
+            world.lock().full_to = None;
+        }
         Step::Whisper(from, to) => {
             let to = users[to].member.id.to_string();
             users[from].say(&To::One(&to));
@@ -84,6 +92,20 @@ impl Model {
             .map(|(name, _)| *name)
     }
 
+    /// All others hear it, or nobody does.
+    fn say(&mut self, user: usize, is_out_of_reach: impl Fn(usize) -> bool) {
+        let Some(name) = self.room_of(user) else {
+            return;
+        };
+        let members = self.rooms[&name].0.iter().map(|(member, _)| *member);
+        let others: Vec<_> = members.filter(|other| *other != user).collect();
+        if !others.iter().any(|other| is_out_of_reach(*other)) {
+            for other in others {
+                *self.said.entry(other).or_default() += 1;
+            }
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Join(user, name) if self.room_of(user).is_none() => {
@@ -101,13 +123,9 @@ impl Model {
                     }
                 }
             }
-            Step::Say(user) => {
-                if let Some(name) = self.room_of(user) {
-                    let members = &self.rooms[&name].0;
-                    for (other, _) in members.iter().filter(|other| other.0 != user) {
-                        *self.said.entry(*other).or_default() += 1;
-                    }
-                }
+            Step::Say(user) => self.say(user, |_| false),
+            Step::SayInVain(user, node) => {
+                self.say(user, |other| other % NODES == node && user % NODES != node);
             }
             Step::Whisper(from, to) => {
                 let name = self.room_of(from);
@@ -235,6 +253,7 @@ fn assert_whole(world: &World, users: &mut [Client]) {
         }
     }
     assert_eq!(world.rooms(), names.len() as i64);
+    assert_eq!(world.reserved(), 0);
 }
 
 const _: () = assert!(NODES == 3);

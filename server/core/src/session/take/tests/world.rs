@@ -167,6 +167,14 @@ impl BusLink for Way {
         self.tell(frame)
     }
 
+    fn reserve(&self, _: usize) -> Result<(), Full> {
+        Ok(())
+    }
+
+    fn push_reserved(&self, _: &Frame<'_>) {}
+
+    fn release(&self, _: usize) {}
+
     fn tell(&self, frame: &Frame<'_>) -> Result<(), Full> {
         let mut between = self.side.lock();
         let link = between.links.entry((self.from, self.to)).or_default();

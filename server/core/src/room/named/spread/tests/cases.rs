@@ -369,6 +369,41 @@ fn a_way_that_is_full_costs_the_message_and_nobody_the_room() {
 }
 
 #[test]
+fn a_message_that_one_way_does_not_take_reaches_nobody_and_is_said_again_to_all_once() {
+    let (mut world, mut users) = three();
+    users[3].join(&world, "tea");
+    world.settle();
+    for full in [1, 2] {
+        world.lock().full_to = Some(full);
+        assert_eq!(users[0].say(&To::All), None);
+        world.settle();
+        let heard = |user: &mut Client| {
+            user.read();
+            user.said.len()
+        };
+        assert_eq!(
+            users[1..4].iter_mut().map(heard).sum::<usize>(),
+            0,
+            "{full}"
+        );
+        // To others there is a way.
+        let to = SessionId(3 - full as u64).to_string();
+        assert_eq!(users[0].say(&To::One(&to)), Some(1));
+        world.lock().full_to = None;
+        assert_eq!(users[0].say(&To::All), Some(3));
+        world.settle();
+        for user in &mut users[1..4] {
+            user.read();
+            let own = user.member.id == SessionId(3 - full as u64);
+            assert_eq!(user.said.len(), 1 + usize::from(own));
+            user.said.clear();
+        }
+    }
+    assert_eq!(world.reserved(), 0);
+    assert_whole(&world, &mut users);
+}
+
+#[test]
 fn each_node_gets_one_frame_of_a_message() {
     let (mut world, mut users) = three();
     for user in [4, 5, 7, 8] {

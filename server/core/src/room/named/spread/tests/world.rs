@@ -53,6 +53,10 @@ pub(super) struct Between {
     /// Questions stay without an answer.
     pub(super) is_silent: bool,
     pub(super) is_full: bool,
+    /// Only the ways to this node are.
+    pub(super) full_to: Option<usize>,
+    /// Frames for which room is kept.
+    reserved: usize,
     lives: [u16; NODES],
     dead: BTreeSet<NodeId>,
     asked: VecDeque<Asked>,
@@ -123,6 +127,13 @@ struct Way {
     to: NodeId,
 }
 
+impl Way {
+    fn is_full(&self) -> bool {
+        let between = self.side.lock();
+        between.is_full || between.full_to == Some(node_of(self.to))
+    }
+}
+
 impl Bus for Side {
     fn link(&self, to: NodeId) -> Option<Arc<dyn BusLink>> {
         let from = self.me();
@@ -142,10 +153,27 @@ impl BusLink for Way {
     }
 
     fn push_frame(&self, frame: &Frame<'_>) -> Result<(), Full> {
-        if self.side.lock().is_full {
+        if self.is_full() {
             return Err(Full);
         }
         self.tell(frame)
+    }
+
+    fn reserve(&self, _: usize) -> Result<(), Full> {
+        if self.is_full() {
+            return Err(Full);
+        }
+        self.side.lock().reserved += 1;
+        Ok(())
+    }
+
+    fn push_reserved(&self, frame: &Frame<'_>) {
+        self.release(frame.body.len());
+        self.tell(frame).expect("taken");
+    }
+
+    fn release(&self, _: usize) {
+        self.side.lock().reserved -= 1;
     }
 
     fn tell(&self, frame: &Frame<'_>) -> Result<(), Full> {
@@ -207,6 +235,11 @@ impl World {
 
     pub(super) fn now(&self) -> Instant {
         self.start + self.lock().now
+    }
+
+    /// Frames for which room is kept on any way.
+    pub(super) fn reserved(&self) -> usize {
+        self.lock().reserved
     }
 
     /// Rooms in all, each counted by its home.

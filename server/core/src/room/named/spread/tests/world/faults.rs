@@ -19,7 +19,15 @@ impl World {
             }
             7 => self.lock().links.clear(),
             8 => self.lock().is_full = true,
-            9..12 => self.lock().is_full = false,
+            9..12 => {
+                let mut between = self.lock();
+                between.is_full = false;
+                between.full_to = None;
+            }
+            16 => {
+                let node = self.dice(NODES);
+                self.lock().full_to = Some(node);
+            }
             12..16 => {
                 let seconds = self.dice(4);
                 self.pass(seconds as u64);
@@ -36,6 +44,7 @@ impl World {
             between.is_down = false;
             between.is_silent = false;
             between.is_full = false;
+            between.full_to = None;
         }
         for _ in 0..30 {
             self.settle();
