@@ -224,6 +224,32 @@ async fn as_a_node_dies_the_others_have_a_clean_ledger_and_its_users_go_on() {
 }
 
 #[tokio::test]
+async fn who_is_told_long_after_a_node_has_died_is_told_too_late() {
+    let faults = Faults {
+        told_after_ms: Some(11_000),
+        ..Faults::default()
+    };
+    let cluster = Cluster::start(3, faults).await;
+    let scenario = [
+        "--scenario",
+        "node-loss",
+        "--users",
+        "30",
+        "--duration",
+        "18s",
+    ];
+    let ran = run_and_kill(&cluster, 2, &scenario).await;
+    for name in ["told_of_loss_max", "matched_again_max"] {
+        assert_eq!(ran.target(name), "failed", "{name}: {}", ran.stdout);
+    }
+    let loss = &node(&ran, 2)["losses"][0];
+    let told = loss["told_max_ms"].as_f64().expect("some were told");
+    assert!(told > 10_900.0, "{loss}");
+    assert_eq!(loss["torn"], loss["matched_again"], "{loss}");
+    assert_eq!(ran.json["errors"], serde_json::json!([]), "{}", ran.stdout);
+}
+
+#[tokio::test]
 async fn a_node_that_dies_though_nobody_expected_it_fails_the_run() {
     let cluster = Cluster::start(3, Faults::default()).await;
     let ran = run_and_kill(&cluster, 0, &TALK).await;

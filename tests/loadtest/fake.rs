@@ -62,6 +62,8 @@ pub(crate) struct Faults {
     pub swap: Option<usize>,
     /// Drops messages between nodes.
     pub drop_remote: Option<usize>,
+    /// Tells the partners of users of a node that was killed so many milliseconds later.
+    pub told_after_ms: Option<u64>,
     /// Closes connections of this node only.
     pub close_at: Option<usize>,
     /// Relays no message of this type.
@@ -260,7 +262,8 @@ impl Server {
             tokio::select! {
                 () = node.death() => {
                     drop((read, write, connected));
-                    tokio::time::sleep(TOLD_AFTER).await;
+                    let late = self.faults.told_after_ms.map(std::time::Duration::from_millis);
+                    tokio::time::sleep(late.unwrap_or(TOLD_AFTER)).await;
                     return self.leave(id);
                 }
                 message = queue.recv() => match message {

@@ -182,6 +182,7 @@ impl Books {
     pub fn close(&mut self, now: Duration, server: Option<Reading>) {
         self.tick(now, server);
         self.decide(now, true);
+        self.nodes.explain();
         if self.is_shard() {
             self.packed = Some(pack(&self.to_shard()));
         }

@@ -20,7 +20,7 @@ pub use inbox::{Inbox, Receipt};
 pub use recent::{Latest, UNDER_WAY};
 #[cfg(test)]
 use settle::Contradictions;
-pub use settle::{Ledger, Scope, Settled};
+pub use settle::{LateNews, Ledger, Scope, Settled};
 pub use shard::{LedgerShard, shifted};
 
 /// One user's stay in one room, told when it is over. A user who talks to the server itself has a stay too,

@@ -9,14 +9,17 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use derive_more::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{
     failures::Errors,
-    ledger::{Stay, shifted},
+    ledger::{LateNews, Stay, shifted},
     reach::NodeId,
     sample::ErrorKind,
     server_use::{Reading, ServerUse},
@@ -166,6 +169,9 @@ pub struct Nodes {
     stays: Vec<Stay>,
     #[serde(skip)]
     torn: Vec<Torn>,
+    /// The loss of which the user of a room was told late, by its place.
+    #[serde(skip)]
+    late: HashMap<u64, usize>,
 }
 
 /// What is known now of what was kept.
@@ -270,7 +276,7 @@ impl Nodes {
             }
         }
         for torn in std::mem::take(&mut self.torn) {
-            match self.losses.iter_mut().rfind(|loss| loss.tore(&torn)) {
+            match self.loss_of(&torn) {
                 Some(loss) => loss.add(&torn),
                 None if !old(torn.at) => self.torn.push(torn),
                 None if torn.node.is_none() && self.loose.len() < MAX_LOOSE => {
@@ -280,6 +286,32 @@ impl Nodes {
             }
         }
         decided
+    }
+
+    /// The loss by which a user lost the partner.
+    fn loss_of(&mut self, torn: &Torn) -> Option<&mut Loss> {
+        let late = self.late.get(&torn.room).copied();
+        let late = late.filter(|_| torn.node.is_none());
+        let near = || self.losses.iter().rposition(|loss| loss.tore(torn));
+        let at = late.or_else(near)?;
+        self.losses.get_mut(at)
+    }
+
+    /// Enters who was told late that the partner's server is lost.
+    pub fn learn(&mut self, news: Vec<LateNews>) {
+        for late in news {
+            let explains = |loss: &Loss| loss.explains(late.node, late.broke);
+            let Some(at) = self.losses.iter().rposition(explains) else {
+                continue;
+            };
+            let loss = &mut self.losses[at];
+            if loss.is_late(late.told) {
+                loss.told(late.told);
+                if self.late.len() < MAX_LOOSE {
+                    self.late.insert(late.room, at);
+                }
+            }
+        }
     }
 
     /// Keeps a stay until it is known why its connection broke.
@@ -327,6 +359,7 @@ impl Nodes {
             undecided: _,
             stays: _,
             torn: _,
+            late: _,
         } = other;
         if self.all.len() < all.len() {
             self.all.resize_with(all.len(), Node::default);
@@ -350,13 +383,17 @@ impl Nodes {
         self.loose.extend(loose);
     }
 
-    /// All shards are joined: what one could not explain, another may.
+    /// More is known now, as all shards are joined: what could not be explained before may be.
     pub fn explain(&mut self) {
-        for torn in std::mem::take(&mut self.loose) {
-            if let Some(loss) = self.losses.iter_mut().rfind(|loss| loss.tore(&torn)) {
-                loss.add(&torn);
+        let mut loose = std::mem::take(&mut self.loose);
+        loose.retain(|torn| match self.loss_of(torn) {
+            Some(loss) => {
+                loss.add(torn);
+                false
             }
-        }
+            None => true,
+        });
+        self.loose = loose;
     }
 }
 

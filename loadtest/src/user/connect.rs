@@ -81,7 +81,7 @@ impl User {
         let broke = error.is_break();
         let node = self.node();
         if broke && self.may_have_partner() {
-            self.tear(Some(node), self.context.now());
+            self.tear(Some(node), 0, self.context.now());
         }
         self.drop_connection(broke);
         self.tell_fault_at(node, FaultKind::Dropped, error);

@@ -221,10 +221,11 @@ impl User {
             self.tell_error(ErrorKind::WrongRoom);
             return Ok(());
         }
+        let room = stay.room;
         self.leave_room(true);
         let rematches = active && self.rematches();
         if rematches && view.reason.as_deref() == Some(CloseReason::Lost.as_str()) {
-            self.tear(None, now);
+            self.tear(None, room, now);
         }
         if rematches {
             self.ask_for_partner(ClientType::FindMatch)

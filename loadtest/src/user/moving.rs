@@ -210,7 +210,7 @@ impl User {
             .and_then(|resume| resume.lost)
             .unwrap_or(now);
         if self.may_have_partner() {
-            self.tear(Some(node), since);
+            self.tear(Some(node), 0, since);
         }
         let (Some(way), Some(resume)) = (self.way(), &mut self.resume) else {
             return Ok(());

@@ -114,11 +114,15 @@ impl User {
         });
     }
 
-    /// The user has lost the partner, with their own server, `node`, or with that of the partner.
-    pub(super) fn tear(&mut self, node: Option<NodeId>, at: Duration) {
+    /// The user has lost the partner in `room`, with their own server, `node`, or with that of the partner.
+    pub(super) fn tear(&mut self, node: Option<NodeId>, room: u64, at: Duration) {
         if self.context.servers.count() > 1 && self.torn.is_none() {
-            let matched = None;
-            let torn = Torn { node, at, matched };
+            let torn = Torn {
+                node,
+                room,
+                at,
+                matched: None,
+            };
             self.torn = Some(Box::new(torn));
             self.tell(Sample::Torn(torn));
         }

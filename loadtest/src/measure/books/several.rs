@@ -19,6 +19,7 @@ impl Books {
             .stays
             .into_iter()
             .for_each(|stay| self.ledger.add(stay));
+        self.learn();
         let mut counted = FaultCounts::default();
         for fault in decided.faults {
             counted.count(fault.kind);
@@ -27,6 +28,11 @@ impl Books {
             }
         }
         counted
+    }
+
+    /// What both users of a room together know of losses.
+    pub(super) fn learn(&mut self) {
+        self.nodes.learn(std::mem::take(&mut self.ledger.late_news));
     }
 
     /// Rooms of this reach that are settled. `None`: there is one server.

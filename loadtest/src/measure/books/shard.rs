@@ -100,6 +100,7 @@ impl Books {
     /// Settles the rest after all shards are joined. Not `complete`: shards are missing.
     pub fn conclude(&mut self, ledger: Ledger, complete: bool, now: std::time::Duration) {
         self.ledger = ledger;
+        self.learn();
         self.nodes.explain();
         let spans = self.nodes.losses.iter().map(|loss| [loss.from, loss.at]);
         self.ledger.losses = spans.collect();

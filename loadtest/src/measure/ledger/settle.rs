@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Stay, recent::UNDER_WAY};
 use crate::measure::{
     message::{Direction, Kind},
-    reach::{Pairs, Reach},
+    reach::{NodeId, Pairs, Reach},
 };
 
 /// Rooms of which one member is known and the other awaited. The oldest beyond are settled as one-sided, or, if
@@ -55,6 +55,31 @@ pub struct Contradictions {
     pub wrong_peers: u64,
 }
 
+/// A user who was told late that the server of their partner was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LateNews {
+    pub room: u64,
+    /// Where the partner's connection broke, and when.
+    pub node: NodeId,
+    pub broke: Duration,
+    pub told: Duration,
+}
+
+impl LateNews {
+    /// What one of the two users of a room was told of the other.
+    fn of(user: &Stay, partner: &Stay) -> Option<Self> {
+        let &(node, broke) = partner.breaks.last()?;
+        let told = user.partner_left && !partner.partner_left && !user.cut_off;
+        let late = user.left > broke.saturating_add(NEWS);
+        (partner.node_lost && told && late).then_some(Self {
+            room: user.room,
+            node,
+            broke,
+            told: user.left,
+        })
+    }
+}
+
 /// All rooms of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -75,6 +100,8 @@ pub struct Ledger {
     pub contradictions: Contradictions,
     /// Messages that came again because a server was lost: its users say again what it may not have taken.
     pub said_again: u64,
+    /// Users who were told late that their partner's server was lost, since this was taken.
+    pub late_news: Vec<LateNews>,
     /// When servers were lost: from the first connection that was gone to the last.
     pub losses: Vec<[Duration; 2]>,
     /// Users whose partner's record is missing.
@@ -134,6 +161,9 @@ impl Ledger {
             let searched = [stay.searched, partner.searched].into_iter().flatten();
             searched.for_each(|time| pairs.matching.record(time));
             self.contradictions += Contradictions::of(&stay, &partner);
+            let late = [(&stay, &partner), (&partner, &stay)];
+            let late = late.map(|(user, partner)| LateNews::of(user, partner));
+            self.late_news.extend(late.into_iter().flatten());
             if stay.node_lost || partner.node_lost {
                 let again = [&stay.inbox, &partner.inbox].map(|inbox| u64::from(inbox.duplicates));
                 self.said_again += again[0] + again[1];

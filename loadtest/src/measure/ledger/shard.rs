@@ -117,6 +117,7 @@ impl Ledger {
         for mut ledger in ledgers {
             let unsettled = ledger.take_unsettled();
             all.add_counts(&ledger.shard());
+            all.late_news.append(&mut ledger.late_news);
             unsettled.into_iter().for_each(|stay| all.add(stay));
         }
         all

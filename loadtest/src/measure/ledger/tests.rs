@@ -485,6 +485,28 @@ fn who_is_not_told_that_the_partners_node_is_lost_is_wronged() {
 }
 
 #[test]
+fn who_is_told_late_that_the_partners_node_is_lost_is_noted() {
+    let told = |left, change: fn(&mut Stay)| {
+        let ledger = with_lost_node(|survivor, dead| {
+            dead.breaks.push((NodeId(1), secs(7)));
+            survivor.left = left;
+            change(survivor);
+        });
+        ledger.late_news
+    };
+    assert_eq!(told(secs(17), |_| ()), [], "that is known by the time");
+    let late = LateNews {
+        room: 7,
+        node: NodeId(1),
+        broke: secs(7),
+        told: secs(18),
+    };
+    assert_eq!(told(secs(18), |_| ()), [late]);
+    assert_eq!(told(secs(18), |survivor| survivor.partner_left = false), []);
+    assert_eq!(told(secs(18), |survivor| survivor.cut_off = true), []);
+}
+
+#[test]
 fn a_room_of_one_near_the_loss_of_a_node_was_of_two() {
     for (losses, expected) in [
         (vec![], 1),

@@ -32,6 +32,9 @@ pub struct Loss {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Torn {
     pub node: Option<NodeId>,
+    /// The room that the user had with a partner of another server.
+    #[serde(default)]
+    pub room: u64,
     pub at: Duration,
     /// When the user was matched again; `None`: this tells of the loss.
     pub matched: Option<Duration>,
@@ -61,10 +64,15 @@ impl Loss {
         node == self.node && at >= self.begin() && at <= end.max(self.at)
     }
 
-    /// Whether a user lost the partner by it.
+    /// Whether a user lost the partner by it, as far as the time tells: later ones may be told of something else.
     pub fn tore(&self, torn: &Torn) -> bool {
-        let near = torn.at >= self.begin() && torn.at <= self.at + DECIDED_AFTER;
+        let near = torn.at >= self.begin() && !self.is_late(torn.at);
         near && torn.node.is_none_or(|node| node == self.node)
+    }
+
+    /// Whether that is so long after it that only the two users of a room together know what it belongs to.
+    pub fn is_late(&self, at: Duration) -> bool {
+        at > self.at + DECIDED_AFTER
     }
 
     pub fn add(&mut self, torn: &Torn) {
@@ -72,11 +80,17 @@ impl Loss {
             Some(at) => self.matched.record(at.saturating_sub(self.from)),
             None => {
                 self.torn += 1;
-                if torn.node.is_none() {
-                    self.told.record(torn.at.saturating_sub(self.from));
+                // Of late ones it is known already.
+                if torn.node.is_none() && !self.is_late(torn.at) {
+                    self.told(torn.at);
                 }
             }
         }
+    }
+
+    /// A user of another server was told then.
+    pub fn told(&mut self, at: Duration) {
+        self.told.record(at.saturating_sub(self.from));
     }
 
     /// Users who are not matched again; one may be left over.

@@ -155,6 +155,7 @@ fn a_stay_is_kept_until_it_is_known_why_it_broke() {
 fn who_lost_a_partner_is_counted_until_all_are_matched_again() {
     let torn = |node, at, matched: Option<u64>| Torn {
         node,
+        room: 7,
         at: ms(at),
         matched: matched.map(ms),
     };
@@ -205,6 +206,7 @@ fn shards_tell_of_one_loss_together() {
     let mut witness = Nodes::new(2);
     let torn = Torn {
         node: None,
+        room: 7,
         at: ms(4_000),
         matched: None,
     };
@@ -220,4 +222,69 @@ fn shards_tell_of_one_loss_together() {
         (ms(2_940), ms(2_990), 15)
     );
     assert_eq!((loss.torn, loss.told.count()), (1, 1));
+}
+
+#[test]
+fn who_is_told_late_counts_and_so_does_when_they_are_matched_again() {
+    let mut nodes = with_users(10);
+    nodes.add(ms(3_000), &broke(2_950, 2_990, 10), vec![], vec![]);
+    let torn = |room, at, matched: Option<u64>| Torn {
+        node: None,
+        room,
+        at: ms(at),
+        matched: matched.map(ms),
+    };
+    let news = |room, told| LateNews {
+        room,
+        node: B,
+        broke: ms(2_980),
+        told: ms(told),
+    };
+    // Of another reason, and told in the time in which it is known by that.
+    let others = vec![torn(1, 40_000, None), torn(2, 12_985, None)];
+    nodes.add(ms(40_000), &[], vec![], others);
+    nodes.add(ms(41_000), &[], vec![], vec![torn(3, 40_500, None)]);
+    nodes.learn(vec![news(2, 12_985), news(3, 40_500)]);
+    nodes.decide(ms(41_000), false);
+    nodes.add(ms(50_000), &[], vec![], vec![torn(3, 40_500, Some(49_950))]);
+    nodes.decide(ms(50_000), true);
+    let loss = &nodes.losses[0];
+    assert_eq!(
+        (loss.torn, loss.told.count(), loss.matched.count()),
+        (2, 2, 1)
+    );
+    let longest = [&loss.told, &loss.matched].map(|times| times.max_ms().expect("some"));
+    assert!((longest[0] - 37_550.0).abs() < 40.0, "{longest:?}");
+    assert!((longest[1] - 47_000.0).abs() < 50.0, "{longest:?}");
+    assert_eq!(nodes.loose.len(), 1);
+}
+
+#[test]
+fn what_only_all_shards_together_know_is_explained_then() {
+    let mut all = with_users(10);
+    all.add(ms(3_000), &broke(2_950, 2_990, 10), vec![], vec![]);
+    let mut witness = Nodes::new(2);
+    let torn = [None, Some(ms(41_000))].map(|matched| Torn {
+        node: None,
+        room: 3,
+        at: ms(40_500),
+        matched,
+    });
+    witness.add(ms(41_000), &[], vec![], torn.to_vec());
+    witness.decide(ms(41_000), true);
+    witness.explain();
+    all.join(&witness);
+    all.learn(vec![LateNews {
+        room: 3,
+        node: B,
+        broke: ms(2_980),
+        told: ms(40_500),
+    }]);
+    all.explain();
+    let loss = &all.losses[0];
+    assert_eq!(
+        (loss.torn, loss.told.count(), loss.matched.count()),
+        (1, 1, 1)
+    );
+    assert_eq!(all.loose, []);
 }
