@@ -44,6 +44,7 @@ pub struct ClusterConfig {
     pub settings: Settings,
     /// The files that the settings name.
     pub password: Option<PathBuf>,
+    pub sentinel_password: Option<PathBuf>,
     pub authorities: Option<PathBuf>,
     /// How long a search waits for others, to ask the engine together.
     pub gather: Duration,
@@ -118,6 +119,10 @@ impl ClusterConfig {
         if let Some(path) = &self.password {
             let password = files::read_secret(path);
             password.map_err(|error| format!("--cluster-password-file: {error}"))?;
+        }
+        if let Some(path) = &self.sentinel_password {
+            let password = files::read_secret(path);
+            password.map_err(|error| format!("--cluster-sentinel-password-file: {error}"))?;
         }
         if let Some(path) = &self.authorities {
             let authorities = files::read(path, MAX_AUTHORITIES_BYTES);

@@ -78,6 +78,36 @@ async fn what_a_file_gets_wrong_is_told_with_its_line() {
         ),
         #[cfg(feature = "cluster")]
         ("cluster_prefix = \"x\"", ":1: ", "--cluster"),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster = \"redis://h\"\ncluster_ca_file = \"/nowhere\"",
+            ":2: ",
+            "does nothing without TLS",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster = \"rediss://h\"\ncluster_ca_file = \"/nowhere\"",
+            ":2: ",
+            "/nowhere",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster = \"redis://h\"\ncluster_sentinel_tls = true",
+            ":2: ",
+            "redis+sentinel://",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster = \"redis+sentinel://h/main\"\ncluster_sentinel_user = \"vm\"",
+            ":2: ",
+            "--cluster-sentinel-password-file",
+        ),
+        #[cfg(feature = "cluster")]
+        (
+            "cluster = \"redis+sentinel://h/main\"\ncluster_sentinel_password_file = \"/nowhere\"",
+            ":2: ",
+            "/nowhere",
+        ),
         #[cfg(feature = "transcribe")]
         (
             "transcribe_retention = \"1h\"",

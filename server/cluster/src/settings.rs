@@ -29,6 +29,16 @@ pub struct Settings {
     pub(crate) call: Duration,
     password_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
+    sentinels: Sentinels,
+}
+
+/// How sentinels are spoken to. They have users of their own, and are told nothing that is for the engine.
+#[derive(Clone, Debug, Default)]
+struct Sentinels {
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    /// `None`: as the engine.
+    tls: Option<bool>,
 }
 
 /// What is at the addresses of the URL.
@@ -108,6 +118,7 @@ impl Settings {
             call: CALL,
             password_file: None,
             ca_file: None,
+            sentinels: Sentinels::default(),
         })
     }
 
@@ -139,13 +150,42 @@ impl Settings {
         self
     }
 
+    /// The user as whom sentinels are spoken to. Without one it is their default user.
+    #[must_use]
+    pub fn sentinel_user(mut self, user: impl Into<String>) -> Self {
+        self.sentinels.user = Some(user.into());
+        self
+    }
+
+    /// The password for sentinels is in this file, as with [`Self::password_file`]. Without one none is given.
+    #[must_use]
+    pub fn sentinel_password_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.sentinels.password_file = Some(file.into());
+        self
+    }
+
+    /// Whether sentinels are spoken to with TLS, if not as the engine.
+    #[must_use]
+    pub fn sentinel_tls(mut self, tls: bool) -> Self {
+        self.sentinels.tls = Some(tls);
+        self
+    }
+
+    /// Whether the URL names sentinels.
+    #[must_use]
+    pub fn has_sentinels(&self) -> bool {
+        matches!(self.engine, Topology::Sentinel(_))
+    }
+
+    /// Whether anything is spoken to with TLS.
+    #[must_use]
+    pub fn uses_tls(&self) -> bool {
+        self.tls() || self.has_sentinels() && self.sentinels.tls == Some(true)
+    }
+
     /// The same user, password and certificates for an address that is `host:port`, or one of the URL's.
     pub(crate) fn client(&self, address: &ConnectionAddr) -> Result<Client, SettingsError> {
         let info = self.hosts.first().ok_or(SettingsError::Url)?;
-        if self.tls() && CryptoProvider::get_default().is_none() {
-            // Somebody else was quicker: the same.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
         let redis = info
             .redis_settings()
             .clone()
@@ -162,19 +202,44 @@ impl Settings {
         )
     }
 
-    /// A sentinel, which has no users of ours.
+    /// A sentinel at one of the URL's addresses.
     pub(crate) fn sentinel(&self, address: &ConnectionAddr) -> Result<Client, SettingsError> {
-        let info = self
-            .hosts
-            .first()
-            .ok_or(SettingsError::Url)?
-            .clone()
-            .set_addr(address.clone());
-        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
-        self.open(info.set_redis_settings(nobody))
+        let Sentinels {
+            user,
+            password_file,
+            tls,
+        } = &self.sentinels;
+        let address = match (tls, address) {
+            (Some(false), ConnectionAddr::TcpTls { host, port, .. }) => {
+                ConnectionAddr::Tcp(host.clone(), *port)
+            }
+            (Some(true), ConnectionAddr::Tcp(host, port)) => ConnectionAddr::TcpTls {
+                host: host.clone(),
+                port: *port,
+                insecure: false,
+                tls_params: None,
+            },
+            _ => address.clone(),
+        };
+        let info = self.hosts.first().ok_or(SettingsError::Url)?.clone();
+        let mut redis = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(user) = user {
+            redis = redis.set_username(user);
+        }
+        if let Some(file) = password_file {
+            redis = redis.set_password(read_password(file)?);
+        }
+        self.open(info.set_addr(address).set_redis_settings(redis))
     }
 
     fn open(&self, info: ConnectionInfo) -> Result<Client, SettingsError> {
+        if !is_tls(info.addr()) {
+            return Client::open(info).map_err(|_| SettingsError::Url);
+        }
+        if CryptoProvider::get_default().is_none() {
+            // Somebody else was quicker: the same.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
         match (self.certificates()?, &self.ca_file) {
             (Some(certificates), Some(file)) => Client::build_with_tls(info, certificates)
                 .map_err(|error| SettingsError::Certificate(file.clone(), error)),
@@ -184,7 +249,7 @@ impl Settings {
 
     /// The authorities, where there is TLS.
     pub(crate) fn certificates(&self) -> Result<Option<TlsCertificates>, SettingsError> {
-        let Some(file) = self.ca_file.as_ref().filter(|_| self.tls()) else {
+        let Some(file) = self.ca_file.as_ref().filter(|_| self.uses_tls()) else {
             return Ok(None);
         };
         let root_cert = fs::read(file).map_err(|error| SettingsError::File(file.clone(), error))?;
@@ -195,11 +260,13 @@ impl Settings {
     }
 
     fn tls(&self) -> bool {
-        matches!(
-            self.hosts.first().map(ConnectionInfo::addr),
-            Some(ConnectionAddr::TcpTls { .. })
-        )
+        let mut hosts = self.hosts.iter();
+        hosts.any(|host| is_tls(host.addr()))
     }
+}
+
+fn is_tls(address: &ConnectionAddr) -> bool {
+    matches!(address, ConnectionAddr::TcpTls { .. })
 }
 
 fn read_password(file: &Path) -> Result<String, SettingsError> {
@@ -233,6 +300,46 @@ mod tests {
         assert!(!format!("{strange:?}").contains("s3"), "{strange:?}");
         let wrong = Settings::new("redis://ann:s3cr3t@h:port", "vm").expect_err("no port");
         assert!(!format!("{wrong}{wrong:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn sentinels_are_told_nothing_that_is_for_the_engine() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str| {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("{name}\n")).expect("written");
+            file
+        };
+        let settings = Settings::new("rediss+sentinel://vm:s3cr3t@a:1,b:2/main", "vm");
+        let settings = settings.expect("settings").password_file(write("engine"));
+        let told = |settings: &Settings| {
+            let sentinel = settings.hosts[1].addr();
+            let client = settings.sentinel(sentinel).expect("a client");
+            let info = client.get_connection_info();
+            let redis = info.redis_settings();
+            let words = [redis.username(), redis.password()];
+            let words = words.map(|word| word.map(str::to_owned));
+            (words, is_tls(info.addr()))
+        };
+        assert_eq!(told(&settings), ([None, None], true));
+        let own = settings
+            .sentinel_user("watcher")
+            .sentinel_password_file(write("sentinel"));
+        let words = ["watcher", "sentinel"].map(|word| Some(word.to_owned()));
+        assert_eq!(told(&own), (words.clone(), true));
+        let plain = own.clone().sentinel_tls(false);
+        assert_eq!(told(&plain), (words, false));
+        assert!(plain.uses_tls(), "the engine");
+        let other = Settings::new("redis+sentinel://a/main", "vm").expect("settings");
+        assert!(!other.uses_tls());
+        let other = other.sentinel_tls(true);
+        assert!(other.uses_tls() && !other.tls());
+        let engine = own.client(own.hosts[0].addr()).expect("a client");
+        let redis = engine.get_connection_info().redis_settings();
+        assert_eq!(
+            (redis.username(), redis.password()),
+            (Some("vm"), Some("engine"))
+        );
     }
 
     #[test]

@@ -31,9 +31,21 @@ pub struct ClusterFlags {
     #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_PASSWORD_FILE", value_name = "FILE")]
     pub cluster_password_file: Option<PathBuf>,
 
-    /// The authorities (PEM) that may have signed its certificate [default: the system's]
+    /// The authorities (PEM) that may have signed its certificate, and those of sentinels [default: the system's]
     #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_CA_FILE", value_name = "FILE")]
     pub cluster_ca_file: Option<PathBuf>,
+
+    /// The user as whom sentinels are asked: they have users of their own [default: their default user]
+    #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_SENTINEL_USER", value_name = "NAME")]
+    pub cluster_sentinel_user: Option<String>,
+
+    /// The password for sentinels; read again at each connect. They are not told the engine's [default: none]
+    #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_SENTINEL_PASSWORD_FILE", value_name = "FILE")]
+    pub cluster_sentinel_password_file: Option<PathBuf>,
+
+    /// Whether sentinels are asked with TLS [default: as the engine, by the URL]
+    #[arg(long, help_heading = CLUSTER, env = "VOICEMATCH_CLUSTER_SENTINEL_TLS", value_name = "true|false")]
+    pub cluster_sentinel_tls: Option<bool>,
 
     /// Not ready without the other nodes: /readyz answers 503 while the engine is away, and a node that may not join ends: it
     /// has another key of room tickets, or finds another program or another version of the bus under its prefix.
@@ -58,7 +70,7 @@ pub struct ClusterFlags {
 impl ClusterFlags {
     /// What is to be joined; `None`: nothing.
     pub(super) fn check(self) -> Result<Option<ClusterConfig>, ConfigError> {
-        let Some(url) = self.cluster else {
+        let Some(url) = &self.cluster else {
             return match self.cluster_required {
                 true => Err(ConfigError(
                     "--cluster-required needs --cluster, the engine's address".into(),
@@ -66,22 +78,57 @@ impl ClusterFlags {
                 false => Ok(None),
             };
         };
-        let settings = Settings::new(&url, &self.cluster_prefix);
+        let settings = Settings::new(url, &self.cluster_prefix);
         let mut settings = settings.map_err(|error| ConfigError(format!("--cluster: {error}")))?;
         if let Some(file) = &self.cluster_password_file {
             settings = settings.password_file(file);
         }
+        settings = self.with_sentinels(settings)?;
         if let Some(file) = &self.cluster_ca_file {
+            if !settings.uses_tls() {
+                return Err(ConfigError(
+                    "--cluster-ca-file does nothing without TLS: give --cluster a rediss:// URL, or leave it out".into(),
+                ));
+            }
             settings = settings.ca_file(file);
         }
         Ok(Some(ClusterConfig {
             settings,
             password: self.cluster_password_file,
+            sentinel_password: self.cluster_sentinel_password_file,
             authorities: self.cluster_ca_file,
             gather: self.cluster_gather,
             flush: self.cluster_flush,
             hold: self.cluster_hold,
             required: self.cluster_required,
         }))
+    }
+
+    fn with_sentinels(&self, mut settings: Settings) -> Result<Settings, ConfigError> {
+        let given = [
+            ("user", self.cluster_sentinel_user.is_some()),
+            (
+                "password-file",
+                self.cluster_sentinel_password_file.is_some(),
+            ),
+            ("tls", self.cluster_sentinel_tls.is_some()),
+        ];
+        if let Some((name, _)) = given.iter().find(|(_, given)| *given)
+            && !settings.has_sentinels()
+        {
+            return Err(ConfigError(format!(
+                "--cluster-sentinel-{name} does nothing without sentinels: give --cluster a redis+sentinel:// URL, or leave it out"
+            )));
+        }
+        if let Some(user) = &self.cluster_sentinel_user {
+            settings = settings.sentinel_user(user);
+        }
+        if let Some(file) = &self.cluster_sentinel_password_file {
+            settings = settings.sentinel_password_file(file);
+        }
+        if let Some(tls) = self.cluster_sentinel_tls {
+            settings = settings.sentinel_tls(tls);
+        }
+        Ok(settings)
     }
 }

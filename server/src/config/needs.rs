@@ -19,6 +19,11 @@ const NEEDS: &[(&str, &[&str])] = &[
     ("--event-webhook-timeout", &["--event-webhook"]),
     ("--event-webhook-retry-after", &["--event-webhook"]),
     ("--turn-ttl", &["--turn-url"]),
+    #[cfg(feature = "cluster")]
+    (
+        "--cluster-sentinel-user",
+        &["--cluster-sentinel-password-file"],
+    ),
     #[cfg(feature = "sentry")]
     ("--sentry-environment", &["--sentry-dsn-file"]),
     #[cfg(feature = "transcribe")]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use redis::Value;
 use tempfile::TempDir;
-use voicematch_cluster::Settings;
+use voicematch_cluster::{Settings, State};
 
 use crate::cluster::{Node, frame};
 use crate::server::{PASSWORD, Server, free_port};
-use crate::support::{PATIENCE, UP, eventually};
+use crate::support::{Connected, PATIENCE, UP, eventually};
 
 /// Killed when dropped.
 struct Sentinel {
@@ -27,10 +27,15 @@ impl Drop for Sentinel {
 
 impl Sentinel {
     fn start(primary: u16) -> Self {
+        Self::start_with(primary, "")
+    }
+
+    /// The same with further lines in its configuration.
+    fn start_with(primary: u16, extra: &str) -> Self {
         let (dir, port) = (tempfile::tempdir().expect("a folder"), free_port());
         let config = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n{extra}\n",
             dir.path().display()
         );
         let file = dir.path().join("sentinel.conf");
@@ -96,6 +101,30 @@ async fn sentinels_name_the_new_primary() {
     link.push(&frame(2, b"x")).expect("taken");
     eventually("it comes", async || b.frames(a.me()).last() == Some(&2)).await;
     assert!(a.members.dead().is_empty() && b.members.dead().is_empty());
+}
+
+#[tokio::test]
+async fn sentinels_ask_for_a_password_of_their_own() {
+    let primary = Server::start().await;
+    let extra = "user default off\nuser watcher on >watches +sentinel|get-master-addr-by-name";
+    let sentinel = Sentinel::start_with(primary.port, extra);
+    let url = format!(
+        "redis+sentinel://vm:{PASSWORD}@127.0.0.1:{}/main",
+        sentinel.port
+    );
+    let settings = Settings::new(&url, "vm").expect("settings");
+    let stranger = Connected::new(settings.clone(), 1);
+    eventually("it is not let in", async || {
+        stranger.count("cluster_reconnects_total", "refused") >= 1.0
+    })
+    .await;
+    let file = primary.dir.path().join("watches");
+    fs::write(&file, "watches\n").expect("written");
+    let watcher = settings
+        .sentinel_user("watcher")
+        .sentinel_password_file(file);
+    Connected::up(watcher).await;
+    assert_eq!(*stranger.engine.state().borrow(), State::default());
 }
 
 async fn both_back(nodes: &[&Node]) {
