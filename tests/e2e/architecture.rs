@@ -167,7 +167,7 @@ const TRANSCRIBE: &[Room] = &[
 const CLUSTER: &[Room] = &[
     ("bus", &["members", "engine", "frames", "id"]),
     ("index", &["members", "engine", "scripts", "id"]),
-    ("members", &["nodes", "engine", "frames", "id"]),
+    ("members", &["nodes", "engine", "scripts", "frames", "id"]),
     ("nodes", &["scripts", "frames", "id"]),
     (
         "engine",

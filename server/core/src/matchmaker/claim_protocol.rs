@@ -166,6 +166,7 @@ pub(super) enum Rule {
     AnswerKeepAlive,
     BuryAgain,
     BuryAbsent,
+    SlowBeats,
     LookAfterSuspicion,
     RecheckApart,
     CallDeadline,
@@ -329,7 +330,8 @@ impl ClaimProtocol {
     /// have seen it after that.
     pub(super) fn beat_answered(&mut self, me: NodeId, sent: Now, answer: BeatAnswer, now: Now) {
         self.now = now;
-        if me != self.me() || now.saturating_sub(sent) > membership::ANSWER_WITHIN {
+        let slow_beats = self.holds(Rule::SlowBeats);
+        if me != self.me() || self.membership.is_overdue(sent, now, slow_beats) {
             return;
         }
         let again = self.holds(Rule::BuryAgain);

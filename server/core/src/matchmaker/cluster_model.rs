@@ -48,6 +48,8 @@ struct Profile {
     vanish: bool,
     /// Nothing is late: who is not frozen is never accepted too late.
     in_time: bool,
+    /// No node that lives is declared dead.
+    nobody_is_fenced: bool,
     /// For how long half a room may be alone while both nodes are well.
     alone_well: Time,
 }
@@ -79,6 +81,7 @@ const ROUGH: Profile = Profile {
     blocks: 4,
     vanish: true,
     in_time: false,
+    nobody_is_fenced: false,
     alone_well: 10 * SECOND,
 };
 
@@ -121,6 +124,14 @@ const LOSSY: Profile = Profile {
 const CUT_OFF: Profile = Profile {
     faults: &[Fault::Cut],
     fault_each: [2000, 6000],
+    ..ROUGH
+};
+
+/// The engine is slow for a long time, and nodes die.
+const SLOW: Profile = Profile {
+    faults: &[Fault::Slow, Fault::Kill],
+    fault_each: [2000, 8000],
+    nobody_is_fenced: true,
     ..ROUGH
 };
 
@@ -225,6 +236,7 @@ const MUTANTS: &[(&[Rule], Profile, u64, &str)] = &[
         40,
         "alone in a room|in the index, and not waiting",
     ),
+    (&[Rule::SlowBeats], SLOW, 20, "alone in a room"),
     (&[Rule::LookAfterSuspicion], CALM, 60, "both wait"),
     (&[Rule::RecheckApart], BLOCKING, 20, "was matched with"),
     (
@@ -250,6 +262,11 @@ const MUTANTS: &[(&[Rule], Profile, u64, &str)] = &[
 #[test]
 fn lost_batches_leave_nobody_alone() {
     holds("lossy", LOSSY, 5);
+}
+
+#[test]
+fn a_slow_engine_tells_of_deaths_and_of_nobody_who_lives() {
+    holds("slow", SLOW, 5);
 }
 
 #[test]

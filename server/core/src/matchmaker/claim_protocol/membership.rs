@@ -3,7 +3,7 @@
 //! - Each node's beat in the engine moves each 500 ms. A node that sees one stand still for 3 s of its own monotonic clock buries
 //!   its node: the engine agrees only if the beat is still that very one. No node's wall clock matters. Time in which
 //!   the witness itself had no answers is left out, and the rest is added up: an engine that fails every few seconds
-//!   would otherwise put off every verdict.
+//!   would otherwise put off every verdict. Of the time until a slow answer one second counts: a slow engine sees deaths late.
 //! - A beat never goes back: one that comes late, from a connection that was given up, is no sign of life.
 //! - A node whose entry is not there stands still too. Without that rule the rooms with a life that ended just before the
 //!   engine lost its data never end: nobody beats under that name again, so nobody can be seen to stop.
@@ -12,16 +12,21 @@
 //! - An entry that goes has not moved, one that comes has. So lost data need no time without verdicts (which would never end if
 //!   the data were lost again and again): who lives is there again with the next beat, and who is not stands still.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{NodeId, Now};
 
 const BEAT_EACH: Duration = Duration::from_millis(500);
-/// An answer after that is none.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// An answer after that is too slow for who waits.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// An answer to a beat after that is none.
+const BEAT_WITHIN: Duration = Duration::from_secs(2);
 const LEASE: Duration = Duration::from_millis(2500);
 const STANDS_STILL: Duration = Duration::from_secs(3);
-/// A witness without an answer for longer has not watched.
+/// A witness that does not ask for longer has not watched; nor is more than this seen from one answer to the next.
 const WITNESS_GAP: Duration = Duration::from_secs(1);
 /// Marks and the list of the dead are kept that long.
 const REMEMBER_DEAD: Duration = Duration::from_secs(600);
@@ -71,8 +76,8 @@ pub(super) struct Membership {
     /// When the last good beat was sent.
     good_beat: Option<Now>,
     last_answer: Option<Now>,
-    /// When the first beat since the last answer was sent.
-    unanswered: Option<Now>,
+    /// When the beats without an answer were sent, as long as one may come.
+    unanswered: VecDeque<Now>,
     generation: Option<u64>,
     seen: BTreeMap<NodeId, Seen>,
     dead: BTreeMap<NodeId, Now>,
@@ -90,7 +95,7 @@ impl Membership {
             next_beat: now,
             good_beat: None,
             last_answer: None,
-            unanswered: None,
+            unanswered: VecDeque::new(),
             generation: None,
             seen: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -112,7 +117,8 @@ impl Membership {
         (now >= self.next_beat).then(|| {
             self.next_beat = now + BEAT_EACH;
             self.beats += 1;
-            self.unanswered.get_or_insert(now);
+            self.unanswered.retain(|sent| now <= *sent + BEAT_WITHIN);
+            self.unanswered.push_back(now);
             (self.me, self.beats)
         })
     }
@@ -133,8 +139,8 @@ impl Membership {
 
     /// Whether a beat that should have been answered by now was not.
     pub(super) fn misses_a_beat(&self, now: Now) -> bool {
-        self.unanswered
-            .is_some_and(|sent| now > sent + ANSWER_WITHIN)
+        let first = self.unanswered.front();
+        first.is_some_and(|sent| now > *sent + ANSWER_WITHIN)
     }
 
     /// The engine's time as far as the last good beat tells, microseconds. Rather late than early.
@@ -186,6 +192,26 @@ impl Membership {
         self.dead.insert(node, now).is_none()
     }
 
+    /// Whether an answer to a beat is none: it comes too late, or a later beat has been answered.
+    pub(super) fn is_overdue(&self, sent: Now, now: Now, slow_beats: bool) -> bool {
+        let within = if slow_beats {
+            BEAT_WITHIN
+        } else {
+            ANSWER_WITHIN
+        };
+        now.saturating_sub(sent) > within || self.good_beat.is_some_and(|good| sent < good)
+    }
+
+    /// How much of the time until this answer has been watched.
+    fn watched(&self, sent: Now, now: Now) -> Duration {
+        match self.last_answer {
+            Some(last) if sent.saturating_sub(last) <= WITNESS_GAP => {
+                now.saturating_sub(last).min(WITNESS_GAP)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// `bury_again`, `bury_absent`: whether these rules hold.
     pub(super) fn answered(
         &mut self,
@@ -195,7 +221,7 @@ impl Membership {
         bury_again: bool,
         bury_absent: bool,
     ) -> Vec<Change> {
-        self.unanswered = None;
+        self.unanswered.retain(|other| *other > sent);
         let BeatAnswer::Ok {
             time,
             generation,
@@ -208,13 +234,11 @@ impl Membership {
         let mut changes = Vec::new();
         self.good_beat = Some(sent);
         self.engine_time = time;
-        let last = self.last_answer.replace(now);
-        let watched = last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
-        if watched <= WITNESS_GAP {
-            self.seen
-                .values_mut()
-                .for_each(|seen| seen.stood += watched);
-        }
+        let watched = self.watched(sent, now);
+        self.last_answer = Some(now);
+        self.seen
+            .values_mut()
+            .for_each(|seen| seen.stood += watched);
         let known = self.generation.replace(generation);
         if known.is_some_and(|known| known != generation) {
             changes.push(Change::DataLost);

@@ -230,6 +230,7 @@ impl World {
         let disturbed = self
             .away_until
             .max(self.stalled_until)
+            .max(self.slow_until)
             .max(self.lose_answers_until);
         let mut nodes = self.nodes.iter();
         let node = nodes.find(|node| node.process == me.process);

@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Away,
     /// The engine is stopped: commands wait, and are carried out late.
     Stalled,
+    /// Each answer takes so long that nobody is matched, and comes.
+    Slow,
     /// Half of the tickets are forgotten.
     Forget,
     /// One of the two keys of the index is evicted.
@@ -59,6 +61,10 @@ impl World {
                 self.disconnect();
             }
             Fault::Stalled => self.stalled_until = upto(self.rng.random_range(200..6000) * MS),
+            Fault::Slow => {
+                self.slow_until = upto(self.rng.random_range(8_000..25_000) * MS);
+                self.slow = self.rng.random_range(260..950) * MS;
+            }
             Fault::Forget => {
                 let rng = &mut self.rng;
                 self.engine.forget(|| rng.random_bool(0.5));

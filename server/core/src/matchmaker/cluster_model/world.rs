@@ -112,6 +112,9 @@ pub(super) struct World {
     /// Commands are refused, or wait (`stalled`), until then.
     pub(super) away_until: Time,
     pub(super) stalled_until: Time,
+    /// Until then each way takes so much longer.
+    pub(super) slow_until: Time,
+    pub(super) slow: Time,
     pub(super) lose_answers_until: Time,
     /// Older states, of which a failover brings one back.
     pub(super) snapshots: Vec<Data>,
@@ -133,6 +136,8 @@ impl World {
             engine: Engine::new(!left_out.contains(&Rule::CheckPools)),
             away_until: 0,
             stalled_until: 0,
+            slow_until: 0,
+            slow: 0,
             lose_answers_until: 0,
             snapshots: Vec::new(),
             network: Network::default(),
@@ -325,6 +330,10 @@ impl World {
             self.checks
                 .fail(format!("{me:?} judged a frame when it was buried"));
         }
+        if counts.lives > before.lives && self.profile.nobody_is_fenced {
+            self.checks
+                .fail(format!("{me:?} lives, and was declared dead"));
+        }
         if is_late && calm && self.profile.in_time {
             self.checks.fail(format!(
                 "{me:?} was accepted too late, and was not frozen itself"
@@ -376,12 +385,21 @@ impl World {
         };
         let cut_until = self.nodes[slot].cut_until;
         if self.now >= cut_until {
-            let at = self.network.command(slot, false, self.now, &mut self.rng);
+            let sent = self.now + self.slowness();
+            let at = self.network.command(slot, false, sent, &mut self.rng);
             self.at(at, Event::ToEngine(slot, process, request));
         } else if self.rng.random_bool(0.5) {
             // The kernel of a closed connection still has it, and tries again: it overtakes what a new one sends.
             let at = cut_until + self.rng.random_range(0..4 * SECOND);
             self.at(at, Event::ToEngine(slot, process, request));
+        }
+    }
+
+    /// How much longer a command is on its way there now, and an answer back.
+    fn slowness(&self) -> Time {
+        match self.now < self.slow_until {
+            true => self.slow,
+            false => 0,
         }
     }
 
@@ -401,7 +419,7 @@ impl World {
             self.stalled_until,
             self.nodes[slot].cut_until,
         ];
-        let sent = reachable.into_iter().fold(self.now, Time::max);
+        let sent = reachable.into_iter().fold(self.now, Time::max) + 2 * self.slowness();
         let profile = self.has_faults().then_some(&self.profile);
         let link = (slot, to.process);
         if let Some(at) = self.network.deliver(link, sent, &mut self.rng, profile) {
@@ -446,7 +464,8 @@ impl World {
         }
         let lost = now < self.lose_answers_until && self.rng.random_bool(0.3);
         if !lost {
-            let at = self.network.command(slot, true, now, &mut self.rng);
+            let sent = now + self.slowness();
+            let at = self.network.command(slot, true, sent, &mut self.rng);
             self.at(at, Event::ToNode(slot, process, input));
         }
     }
