@@ -277,7 +277,7 @@ impl Nodes {
         }
         for torn in std::mem::take(&mut self.torn) {
             match self.loss_of(&torn) {
-                Some(loss) => loss.add(&torn),
+                Some(at) => self.losses[at].add(&torn),
                 None if !old(torn.at) => self.torn.push(torn),
                 None if torn.node.is_none() && self.loose.len() < MAX_LOOSE => {
                     self.loose.push(torn)
@@ -288,13 +288,11 @@ impl Nodes {
         decided
     }
 
-    /// The loss by which a user lost the partner.
-    fn loss_of(&mut self, torn: &Torn) -> Option<&mut Loss> {
+    /// The place of the loss by which a user lost the partner.
+    fn loss_of(&self, torn: &Torn) -> Option<usize> {
         let late = self.late.get(&torn.room).copied();
         let late = late.filter(|_| torn.node.is_none());
-        let near = || self.losses.iter().rposition(|loss| loss.tore(torn));
-        let at = late.or_else(near)?;
-        self.losses.get_mut(at)
+        late.or_else(|| self.losses.iter().rposition(|loss| loss.tore(torn)))
     }
 
     /// Enters who was told late that the partner's server is lost.
@@ -387,8 +385,8 @@ impl Nodes {
     pub fn explain(&mut self) {
         let mut loose = std::mem::take(&mut self.loose);
         loose.retain(|torn| match self.loss_of(torn) {
-            Some(loss) => {
-                loss.add(torn);
+            Some(at) => {
+                self.losses[at].add(torn);
                 false
             }
             None => true,

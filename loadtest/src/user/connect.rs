@@ -151,10 +151,7 @@ impl User {
         self.tell(Sample::StoppedSending);
         let context = Rc::clone(&self.context);
         if *context.state.borrow() >= RunState::Draining {
-            if let Err(error) = self
-                .listen_while(reached(&context.state, RunState::Closing))
-                .await
-            {
+            if let Err(error) = self.listen(&context).await {
                 self.depart(error.is_break());
                 self.end_talk(true);
                 self.resume = None;
@@ -178,7 +175,7 @@ impl User {
     async fn listen_until_turn(&mut self, turn: Duration) -> Result<(), ErrorKind> {
         /// A server that never stops talking is not listened to for ever.
         const LAST_WORDS: usize = 100;
-        self.listen_while(sleep(turn)).await?;
+        self.listen_while(pin!(sleep(turn))).await?;
         // Who wakes up late hears what has come meanwhile.
         for _ in 0..LAST_WORDS {
             match self.next_event().now_or_never() {
@@ -189,9 +186,17 @@ impl User {
         Ok(())
     }
 
+    /// Listens until all users close.
+    pub(super) async fn listen(&mut self, context: &WorkerContext) -> Result<(), ErrorKind> {
+        let end = pin!(reached(&context.state, RunState::Closing));
+        self.listen_while(end).await
+    }
+
     /// Listens until something else has happened.
-    async fn listen_while(&mut self, end: impl Future<Output = ()>) -> Result<(), ErrorKind> {
-        let mut end = pin!(end);
+    async fn listen_while(
+        &mut self,
+        mut end: impl Future<Output = ()> + Unpin,
+    ) -> Result<(), ErrorKind> {
         loop {
             tokio::select! {
                 biased;
