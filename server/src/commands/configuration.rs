@@ -123,6 +123,7 @@ mod tests {
             "\"N\"",
             "\"FILE|URL\"",
             "\"NAME\"",
+            "\"true|false\"",
         ];
         let mut uncommented = String::new();
         for line in text.lines() {
