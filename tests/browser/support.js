@@ -55,6 +55,12 @@ export function atEnd(t, end) {
   all.push(end);
 }
 
+/** Tells this if the test has failed, before anything ends. Node.js before 20.12 does not know whether it has. */
+function ifFailed(t, tell) {
+  atEnd(t, () => {});
+  ends.get(t).unshift(() => t.passed === false && tell());
+}
+
 /** Ends when the test does. */
 export class Server {
   /** @param {import('node:test').TestContext} t @param {string[]} flags @param {string} host */
@@ -230,12 +236,22 @@ export async function browser(t, { microphone = true, flags = [], program = '/us
   const args = [...FLAGS, ...files, microphone ? '--use-fake-ui-for-media-stream' : '--deny-permission-prompts', ...flags];
   const browser = await chromium.launch({ executablePath: program, headless: true, chromiumSandbox: false, args });
   browser.complaints = [];
+  browser.tabs = [];
   atEnd(t, async () => {
     await browser.close();
     const complaints = browser.complaints.filter((text) => !expected.test(text) && !(isBroken && OF_NETWORKS.test(text)));
     // Of a test that has failed before, the error here is not shown.
     for (const text of complaints) t.diagnostic(`a console complains: ${text}`);
     assert.deepEqual(complaints, [], 'what consoles complain of');
+  });
+  ifFailed(t, async () => {
+    for (const [i, { page, did }] of browser.tabs.entries()) {
+      const body = page.locator('body');
+      const shown = [body.getAttribute('data-state', { timeout: 2000 }), body.innerText({ timeout: 2000 })];
+      const [state, text] = await Promise.all(shown.map((shown) => shown.catch(String)));
+      t.diagnostic(`page ${i} is in the state ${state}, and shows: ${text.replace(/\s+/g, ' ').slice(-500)}`);
+      for (const line of did.slice(-40)) t.diagnostic(`page ${i}: ${line}`);
+    }
   });
   return browser;
 }
@@ -288,6 +304,15 @@ export async function tab(user, url) {
   };
   page.on('console', (message) => message.type() === 'error' && complains(message.text()));
   page.on('pageerror', (error) => complains(String(error)));
+  const did = [];
+  const notes = (what) => did.push(`${new Date().toISOString()} ${what}`);
+  page.on('request', (request) => notes(`asks ${request.method()} ${request.url()}`));
+  page.on('requestfailed', (request) => notes(`fails ${request.url()}: ${request.failure()?.errorText}`));
+  page.on('websocket', (socket) => {
+    notes('opens a WebSocket');
+    for (const event of ['socketerror', 'close']) socket.on(event, (error) => notes(`WebSocket: ${event} ${typeof error === 'string' ? error : ''}`));
+  });
+  user.browser().tabs.push({ page, did });
   await page.goto(url);
   return page;
 }
