@@ -29,6 +29,15 @@ def check(holds, *why):
         sys.exit("wrong: " + " ".join(map(str, why)))
 
 
+def accepts(port):
+    """Whether somebody listens at this port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
 def run(*command, **options):
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
 
@@ -340,14 +349,17 @@ for peer in ("1.1.1.1", "9.9.9.9", "172.32.0.1", "192.0.1.1", "2001:4860:4860::8
     address = ipaddress.ip_address(peer)
     check(not any(a.version == address.version and a <= address <= b for a, b in denied), "coturn does not relay to", peer)
 check("static-auth-secret=" + (copy / "secrets/turn.secret").read_text().strip() in conf, "coturn does not get the secret")
-# On loopback, at a port of its own.
+# On loopback, at a port that was free a moment ago.
+with socket.create_server(("127.0.0.1", 0)) as probe:
+    port = probe.getsockname()[1]
 conf = re.sub("(?m)^(listening-port|external-ip|pidfile|userdb)=.*", "", conf) + (
-    f"\nlistening-port=34781\nlistening-ip=127.0.0.1\nrelay-ip=127.0.0.1\npidfile={tmp}/turn.pid\nuserdb={tmp}/turndb\n")
+    f"\nlistening-port={port}\nlistening-ip=127.0.0.1\nrelay-ip=127.0.0.1\npidfile={tmp}/turn.pid\nuserdb={tmp}/turndb\n")
 (tmp / "turnserver.conf").write_text(conf)
 process = subprocess.Popen(["turnserver", "-c", tmp / "turnserver.conf"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-time.sleep(1.5)
-alive = process.poll() is None
+end = time.monotonic() + 20
+while process.poll() is None and not (listens := accepts(port)) and time.monotonic() < end:
+    time.sleep(0.05)
 process.terminate()
 said = process.communicate(timeout=10)[0]
 bad = [line for line in said.splitlines() if re.search(r"Bad configuration|Unknown|unrecognized|invalid|Wrong address", line, re.I)]
-check(alive and not bad, "coturn:", *(bad or [said]))
+check(listens and not bad, "coturn:", *(bad or [said]))

@@ -13,8 +13,9 @@ use crate::{
     cluster::{pair_of, talk},
     support::{
         TestServer, User, assert_within,
-        engine::{Engine, LOCAL, free_port, joined, knows, stands},
+        engine::{Engine, LOCAL, joined, knows, stands},
         eventually,
+        ports::free_port,
     },
 };
 

@@ -1,16 +1,12 @@
 //! Behind a real nginx that buffers answers, with HTTP/2 in front: what arrives, and when, is the same.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
 
 use crate::support::{
     Process, TestServer, Via,
     client::{Client, pair_at},
     eventually, http,
+    ports::{TRIES, free_addresses},
 };
 use serde_json::json;
 use tokio::{
@@ -43,17 +39,10 @@ impl Drop for Nginx {
     }
 }
 
-/// Free ports, as far as one can know.
-fn free_ports() -> [SocketAddr; 5] {
-    [(); 5]
-        .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
-        .map(|listener| listener.local_addr().unwrap())
-}
-
 impl Nginx {
     async fn start(server: &TestServer) -> Self {
-        loop {
-            let ports @ [http1, http2, old, impatient, hoarding] = free_ports();
+        for _ in 0..TRIES {
+            let ports @ [http1, http2, old, impatient, hoarding] = free_addresses();
             let name = format!("nginx-{}", http1.port());
             let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&name);
             fs::create_dir_all(&folder).unwrap();
@@ -84,6 +73,7 @@ impl Nginx {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
+        panic!("nginx gets no port");
     }
 }
 

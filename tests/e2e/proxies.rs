@@ -18,6 +18,7 @@ use crate::{
         client::pair_at,
         eventually, http,
         jwt::{Folder, certificate},
+        ports::{TRIES, free_addresses},
         tunnel::Tunnel,
         user::text,
     },
@@ -43,8 +44,8 @@ async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&
     folder.write("certificate.both", &both);
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/proxies");
     let text = fs::read_to_string(examples.join(example)).unwrap();
-    loop {
-        let address = free_address();
+    for _ in 0..TRIES {
+        let [address] = free_addresses();
         let port = address.port().to_string();
         let text = text
             .replace("127.0.0.1:8080", &server.public.to_string())
@@ -74,12 +75,7 @@ async fn start(folder: &Folder, example: &str, server: &TestServer, program: &[&
         let said = process.stderr().join("\n");
         assert!(said.to_lowercase().contains("bind"), "{said}");
     }
-}
-
-/// A free one, as far as one can know.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    panic!("{} gets no port", program[0]);
 }
 
 /// Users meet, talk and come back over each transport; the limit of an address counts users, and not the proxy.

@@ -18,6 +18,7 @@ pub(crate) mod matched;
 #[path = "../../server/cluster/tests/engine/proxy.rs"]
 pub(crate) mod network;
 pub(crate) mod place;
+pub(crate) mod ports;
 pub(crate) mod processes;
 #[cfg(feature = "transcribe")]
 pub(crate) mod providers;

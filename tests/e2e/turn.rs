@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     os::unix::fs::OpenOptionsExt,
     process::Command,
     time::SystemTime,
@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Client, Process, TestServer, User, Via, eventually, within};
+use crate::support::{
+    Client, Process, TestServer, User, Via, eventually,
+    ports::{TRIES, free_port},
+    within,
+};
 
 const SECRET: &str = "north of the wall";
 
@@ -27,15 +31,11 @@ fn secret_file(name: &str) -> String {
 
 /// A coturn on loopback, and its port.
 async fn coturn() -> (Process, u16) {
-    loop {
-        let port = {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = tcp.local_addr().unwrap();
-            match UdpSocket::bind(address) {
-                Ok(_) => address.port(),
-                Err(_) => continue,
-            }
-        };
+    for _ in 0..TRIES {
+        let port = free_port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_err() {
+            continue;
+        }
         let mut command = Command::new("/usr/bin/turnserver");
         command
             .args(
@@ -68,6 +68,7 @@ async fn coturn() -> (Process, u16) {
             return (process, port);
         }
     }
+    panic!("coturn gets no port");
 }
 
 /// Whether the server lets this user send something through it and get it back.

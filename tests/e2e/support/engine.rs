@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{TestServer, eventually, network::Proxy, processes};
+use super::{TestServer, eventually, network::Proxy, ports::free_port, processes};
 
 /// Partners of a node's users are told of its death within this time.
 pub(crate) const DEATH: Duration = Duration::from_secs(5);
@@ -144,12 +143,6 @@ impl Engine {
         let (a, b) = joined(node_at(network.port).await, node_at(network.port).await).await;
         (a, b, network)
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 async fn node_at(port: u16) -> TestServer {
