@@ -40,7 +40,7 @@ pub enum Carried {
 pub enum Wait {
     /// For somebody who fits. `parked`: for nobody now, as the user does not answer. `seeker`: as other nodes know them.
     Match {
-        ticket: TicketView,
+        ticket: Box<TicketView>,
         parked: bool,
         seeker: Seeker,
     },
@@ -64,7 +64,7 @@ impl Context {
                 let ticket = ticket.or_else(|| self.matchmaker.waiting_ticket(number));
                 // `None`: it is being matched.
                 ticket.map(|ticket| Wait::Match {
-                    ticket: self.matchmaker.view(&ticket, now),
+                    ticket: Box::new(self.matchmaker.view(&ticket, now)),
                     parked,
                     seeker: self.matchmaker.seeker(&ticket, now),
                 })

@@ -114,7 +114,7 @@ impl From<WhyNot> for Because {
 
 impl Waiting {
     pub(super) fn of(wait: &Wait, waiting_in_all: i64) -> Self {
-        let partner = || TicketView {
+        let partner = TicketView {
             language: None,
             region: None,
             interests: Vec::new(),
@@ -123,16 +123,16 @@ impl Waiting {
             widens: None,
         };
         let (ticket, for_match, parked) = match wait {
-            Wait::Match { ticket, parked, .. } => (ticket.clone(), true, *parked),
-            Wait::Partner => (partner(), false, false),
+            Wait::Match { ticket, parked, .. } => (&**ticket, true, *parked),
+            Wait::Partner => (&partner, false, false),
         };
         Self {
             for_match,
             parked,
             seconds: ticket.waited.as_secs_f64(),
-            language: ticket.language,
-            region: ticket.region,
-            interests: ticket.interests,
+            language: ticket.language.clone(),
+            region: ticket.region.clone(),
+            interests: ticket.interests.clone(),
             pools: ticket.pools.iter().map(Pool::of).collect(),
             widens_to: ticket.widens.map(|(kind, _)| kind.as_str().to_owned()),
             widens_in_seconds: ticket.widens.map(|(_, left)| left.as_secs_f64()),
