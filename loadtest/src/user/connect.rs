@@ -3,7 +3,10 @@
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Resume, Stop, User, WorkerContext, inbound};
@@ -176,7 +179,9 @@ impl User {
         /// A server that never stops talking is not listened to for ever.
         const LAST_WORDS: usize = 100;
         self.listen_while(pin!(sleep(turn))).await?;
-        // Who wakes up late hears what has come meanwhile.
+        // Who wakes up late hears what has come meanwhile: a process that was stopped is told that the time is over before it has
+        // looked at its sockets.
+        yield_now().await;
         for _ in 0..LAST_WORDS {
             match self.next_event().now_or_never() {
                 Some(event) => self.on_event(event?, false)?,

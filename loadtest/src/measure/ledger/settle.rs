@@ -275,7 +275,8 @@ impl Ledger {
             false => 0,
         };
         self.unreported += lost.saturating_sub(reported);
-        if !sender.partner_left {
+        // At the end of the run the partner leaves when all is answered.
+        if !sender.partner_left || sender.settled {
             self.wrongly_refused += u64::from(sender.refused).min(lost);
         }
         if !sender.node_lost && !receiver.node_lost {

@@ -135,6 +135,10 @@ fn what_was_under_way_when_the_sender_was_cut_off_is_pending() {
 fn a_refusal_while_the_partner_is_there_is_a_loss() {
     let mut refused = stay(1, 2, Inbox::default());
     refused.refused = 2;
+    let got = settle([refused.clone(), stay(2, 0, Inbox::default())]);
+    assert_eq!((got.total().lost, got.wrongly_refused), (2, 2));
+    // The partner was the first to leave when the run was over.
+    (refused.settled, refused.partner_left) = (true, true);
     let got = settle([refused, stay(2, 0, Inbox::default())]);
     assert_eq!((got.total().lost, got.wrongly_refused), (2, 2));
 }
