@@ -123,7 +123,7 @@ def ask_elsewhere(server, other):
 
 
 def lose_the_database(database, server):
-    """Somebody speaks to a recogniser that says all twice, and goes on while the database takes nothing."""
+    """Somebody speaks to a recogniser that says all twice, and goes on while the database refuses finals, and while it takes nothing."""
     host_token = ask(server.admin, "/api/sessions", {"slug": "stammer"})["host_token"]
     host = Visitor(server.public, path=f"/transcribe?token={host_token}")
     speaker = Visitor(server.public, path=f"/transcribe?token={speaker_at(server, 'stammer', 'ann')}")
@@ -134,6 +134,8 @@ def lose_the_database(database, server):
 
     wait_until("something was said twice", lambda: said("transcribe_duplicate_segments_total"))
     host.expect("stored")
+    with refusing(database, "segments"):
+        wait_until("the database refuses a final", lambda: said("transcribe_records_rejected_total"))
     with away(database, "segments"):
         wait_until("finals are lost", lambda: said("transcribe_lost_segments_total"))
     wait_until("the database takes records again", lambda: not server.value("transcribe_spill_bytes"))
@@ -149,3 +151,13 @@ def away(database, table):
         yield
     finally:
         database.run(f"ALTER TABLE away RENAME TO {table}")
+
+
+@contextmanager
+def refusing(database, table):
+    """The database refuses each row of this table until the block ends."""
+    database.run(f"ALTER TABLE {table} ADD CONSTRAINT refuses CHECK (false) NOT VALID")
+    try:
+        yield
+    finally:
+        database.run(f"ALTER TABLE {table} DROP CONSTRAINT refuses")
