@@ -67,6 +67,7 @@ mod listen;
 mod load;
 mod logs;
 mod machine;
+mod matching_model;
 mod metrics;
 mod named_rooms;
 mod nginx;
