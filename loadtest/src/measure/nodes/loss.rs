@@ -80,7 +80,7 @@ impl Loss {
             Some(at) => self.matched.record(at.saturating_sub(self.from)),
             None => {
                 self.torn += 1;
-                // Of late ones it is known already.
+                // Who was told late has been counted when both users of the room were known.
                 if torn.node.is_none() && !self.is_late(torn.at) {
                     self.told(torn.at);
                 }
