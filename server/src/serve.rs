@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use voicematch_core::{live::Live, metrics::Metrics, room::ticket::RoomKeys};
 
@@ -46,6 +46,9 @@ use upkeep::Upkeep;
 /// The time in which requests over connections that were there before are answered as ever, after another server has taken
 /// this one's place.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// How long the end waits for a service manager that does not read.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A server whose addresses are bound.
 pub struct Server {
@@ -302,9 +305,7 @@ impl Server {
             sleep(LAST_REQUESTS).await;
             make_room.ask();
         }
-        if !has_successor {
-            systemd::stopping();
-        }
+        let told = (!has_successor).then(systemd::stopping);
         shutdown.begin();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &cluster {
@@ -337,6 +338,10 @@ impl Server {
         upkeep.abort();
         context.close_log.sum_up();
         tokio::join!(spans.flush("spans"), reports.flush("error reports"));
+        if let Some(told) = told {
+            // A drain can be quicker than the thread that tells.
+            let _ = timeout(LAST_WORD, told).await;
+        }
         tracing::info!(closed_at_deadline = closed, "stopped");
         if let Some(why) = refused {
             return Err(ServerError::Cluster(why));

@@ -17,9 +17,9 @@ pub fn ready() {
     ]);
 }
 
-/// The server is about to stop.
-pub fn stopping() {
-    tell(vec![NotifyState::Stopping]);
+/// The server is about to stop. Ends when the manager has been told, which is for ever if it does not read.
+pub fn stopping() -> JoinHandle<()> {
+    tell(vec![NotifyState::Stopping])
 }
 
 /// Says again and again that the server lives, if somebody wants to know (`WatchdogSec=`): as long as each worker carries
