@@ -6,29 +6,29 @@
 
 mod calls;
 pub mod families;
+mod hot;
 mod labels;
+mod make;
 mod percentiles;
 
-use std::{
-    cell::Cell,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-    core::{Collector, Metric},
+    Registry, core::Metric,
 };
-use voicematch_protocol::{ClientType, CloseReason, ErrorCode, RelayKind, ReportReason};
+use voicematch_protocol::{ClientType, CloseReason, ErrorCode, ReportReason};
 
 pub use calls::Calls;
+pub use hot::enter_worker;
+use hot::{HighWater, Hot};
 use labels::{
     DROPS, EVENT_DROPS, EVENT_REQUESTS, KEY_FETCHES, LOSSES, RECONNECTS, REPORT_RESULTS, RESUMES,
     SPAN_RESULTS, TAKES, WEBHOOK_RESULTS,
 };
 pub use labels::{LIMITS, REFUSALS, Transport};
-use percentiles::percentiles;
+use make::Maker;
+use percentiles::Latencies;
 pub use percentiles::{Percentiles, QUANTILES};
 
 /// Upper bounds of the latency buckets, in seconds: 1-2-5 steps from 5 us to 100 s.
@@ -36,27 +36,6 @@ pub const LATENCY_BUCKETS: [f64; 23] = [
     5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5,
     1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 ];
-
-thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Sets the number of this worker thread.
-pub fn enter_worker(index: usize) {
-    WORKER.set(index);
-}
-
-/// What one worker counts, alone.
-#[derive(Default)]
-#[repr(align(128))]
-struct Hot {
-    relayed: [AtomicU64; RelayKind::ALL.len()],
-    relayed_bytes: AtomicU64,
-    received_bytes: AtomicU64,
-    sent_bytes: AtomicU64,
-    latency: [AtomicU64; LATENCY_BUCKETS.len() + 1],
-    latency_nanos: AtomicU64,
-}
 
 /// Where a match was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,13 +61,6 @@ impl Reach {
     }
 }
 
-/// The outbox that has been fullest since the start.
-#[derive(Default)]
-struct HighWater {
-    messages: AtomicI64,
-    bytes: AtomicI64,
-}
-
 /// What becomes of events on their way to the app.
 pub struct EventWebhook {
     pub sent: IntCounter,
@@ -98,15 +70,6 @@ pub struct EventWebhook {
     pub requests: IntCounterVec,
     pub queued: IntGauge,
     pub last_success: IntGauge,
-}
-
-/// A histogram over [`LATENCY_BUCKETS`].
-#[derive(Default)]
-struct Latencies {
-    /// How many took as long as each bound at the most; the last: all.
-    cumulative: [u64; LATENCY_BUCKETS.len() + 1],
-    /// The sum of what they took.
-    seconds: f64,
 }
 
 /// Every metric of the server; the help text of each says what it counts.
@@ -388,54 +351,6 @@ impl Metrics {
         })
     }
 
-    fn hot(&self) -> &Hot {
-        &self.hot[WORKER.get() % self.hot.len()]
-    }
-
-    /// Messages handed to a partner's outbox.
-    pub fn relayed(&self, kind: RelayKind, messages: u64) {
-        self.hot().relayed[kind.index()].fetch_add(messages, Relaxed);
-    }
-
-    /// Bytes of relayed messages, framing included.
-    pub fn relayed_bytes(&self, bytes: usize) {
-        self.hot().relayed_bytes.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Bytes read from WebSocket connections.
-    pub fn received_bytes(&self, bytes: usize) {
-        self.hot().received_bytes.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Bytes written to WebSocket connections.
-    pub fn sent_bytes(&self, bytes: usize) {
-        self.hot().sent_bytes.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// From a frame read to the frame written, for this many messages.
-    pub fn relay_latency(&self, latency: Duration, messages: usize) {
-        let (seconds, messages) = (latency.as_secs_f64(), messages as u64);
-        let bucket = LATENCY_BUCKETS
-            .iter()
-            .position(|&bound| seconds <= bound)
-            .unwrap_or(LATENCY_BUCKETS.len());
-        let hot = self.hot();
-        hot.latency[bucket].fetch_add(messages, Relaxed);
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        hot.latency_nanos
-            .fetch_add(nanos.saturating_mul(messages), Relaxed);
-    }
-
-    /// How full an outbox is that could not be written at once.
-    pub fn outbox_depth(&self, messages: usize, bytes: usize) {
-        self.high_water
-            .messages
-            .fetch_max(i64::try_from(messages).unwrap_or(i64::MAX), Relaxed);
-        self.high_water
-            .bytes
-            .fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Relaxed);
-    }
-
     /// A match in a kind of pool (its index), and how long each of the two waited for it.
     pub fn matched(&self, pool: usize, reach: Reach, waited: [Duration; 2]) {
         self.matches[reach as usize][pool].inc();
@@ -550,14 +465,6 @@ impl Metrics {
         self.matches.iter().flatten().map(IntCounter::get).sum()
     }
 
-    /// Messages relayed so far.
-    pub fn relayed_total(&self) -> u64 {
-        RelayKind::ALL
-            .iter()
-            .map(|&kind| self.sum(|hot| &hot.relayed[kind.index()]))
-            .sum()
-    }
-
     /// Errors so far, by code.
     pub fn errors_by_code(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         ErrorCode::ALL
@@ -567,11 +474,7 @@ impl Metrics {
 
     /// How long users waited for a match.
     pub fn match_percentiles(&self) -> Percentiles {
-        let cumulative = self.match_waits().cumulative;
-        percentiles(
-            &cumulative[..LATENCY_BUCKETS.len()],
-            cumulative[LATENCY_BUCKETS.len()],
-        )
+        self.match_waits().percentiles()
     }
 
     /// The waits of all pools together.
@@ -591,113 +494,15 @@ impl Metrics {
         total
     }
 
-    /// How long a relay took inside the server.
-    pub fn relay_percentiles(&self) -> Percentiles {
-        let cumulative = self.relay_latencies().cumulative;
-        percentiles(
-            &cumulative[..LATENCY_BUCKETS.len()],
-            cumulative[LATENCY_BUCKETS.len()],
-        )
-    }
-
-    fn sum(&self, counter: impl Fn(&Hot) -> &AtomicU64) -> u64 {
-        self.hot.iter().map(|hot| counter(hot).load(Relaxed)).sum()
-    }
-
-    fn relay_latencies(&self) -> Latencies {
-        let mut total = 0;
-        Latencies {
-            cumulative: std::array::from_fn(|i| {
-                total += self.sum(|hot| &hot.latency[i]);
-                total
-            }),
-            seconds: self.sum(|hot| &hot.latency_nanos) as f64 / 1e9,
-        }
-    }
-}
-
-impl Metrics {
     /// Where parts of the server register metrics of their own.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 }
 
-/// Makes metrics and registers them.
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn register<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
-        self.registry.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.register(IntGauge::new(name, help)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.register(IntCounter::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
-        self.counters_by(name, help, &[label])
-    }
-
-    fn counters_by(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    /// Counters by result, of a closed list.
-    fn results(
-        &self,
-        name: &str,
-        help: &str,
-        results: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        let counters = self.counters(name, help, "result")?;
-        for result in results {
-            counters.with_label_values(&[result]);
-        }
-        Ok(counters)
-    }
-
-    fn histogram(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
-        let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
-        self.register(Histogram::with_opts(options)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn relay_percentiles_come_from_what_every_worker_counted() {
-        let metrics = Metrics::new(2, &[]).expect("names are unique");
-        for worker in 0..2 {
-            enter_worker(worker);
-            metrics.relay_latency(Duration::from_micros(15), 99);
-            metrics.relay_latency(Duration::from_millis(150), 1);
-        }
-        let found = metrics.relay_percentiles();
-        assert_eq!(found.count, 200);
-        assert!((1e-5..=2e-5).contains(&found.quantiles[0]), "{found:?}");
-        assert!((1e-5..=2e-5).contains(&found.quantiles[3]), "{found:?}");
-        metrics.relay_latency(Duration::from_secs(1000), 200);
-        assert!(metrics.relay_percentiles().quantiles[3] >= 100.0);
-    }
 
     #[test]
     fn nothing_measured_is_zero() {

@@ -7,7 +7,7 @@ use prometheus::proto::{
 };
 use voicematch_protocol::RelayKind;
 
-use super::{LATENCY_BUCKETS, Latencies, Metrics};
+use super::{LATENCY_BUCKETS, Metrics, percentiles::Latencies};
 
 /// A label's name and value.
 pub type Label = (&'static str, String);
