@@ -4,6 +4,7 @@
 
 mod bans;
 mod blocks;
+mod desk;
 mod foreign;
 pub mod forward;
 mod homes;
@@ -27,7 +28,8 @@ use voicematch_cluster::{
 };
 use voicematch_core::{matchmaker::Cluster, memory::Memory, process::ProcessId, room::named};
 
-use crate::files;
+use crate::{admission::bans::MAX_BANS, files};
+use desk::Desk;
 pub use nodes::{InPool, NodeView, PoolOfAll};
 pub use running::Running;
 
@@ -99,8 +101,8 @@ pub struct Node {
     names: homes::Names,
     /// Requests for sessions of other nodes.
     forwards: forward::Forwards,
-    bans: bans::Desk,
-    blocks: blocks::Desk,
+    bans: Desk<bans::Said>,
+    blocks: Desk<blocks::Made>,
     metrics: ClusterMetrics,
 }
 
@@ -162,8 +164,8 @@ impl Node {
             refused: Mutex::default(),
             names: homes::Names::default(),
             forwards: forward::Forwards::new(registry)?,
-            bans: bans::Desk::default(),
-            blocks: blocks::Desk::default(),
+            bans: Desk::new(MAX_BANS),
+            blocks: Desk::new(blocks::WAITING),
             metrics,
         }))
     }

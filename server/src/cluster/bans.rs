@@ -1,17 +1,14 @@
 //! Bans of all nodes. What an operator says at one is written to the engine, which counts the time; the others are told that
 //! something has changed, and read it. The engine may lose it: then who knows says it again.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::time::sleep;
 use voicematch_cluster::{CallError, Engine, KeptOut, Word};
 
 use super::{
     Node,
+    desk::Todo,
     running::{Part, TICK},
 };
 use crate::admission::bans::{Ban, MAX_BANS, Whom};
@@ -22,67 +19,18 @@ const SAME: Duration = Duration::from_secs(5);
 /// Between two looks: who tells of changes too often does not flood the engine.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is to be done.
-#[derive(Default)]
-pub(super) struct Desk {
-    todo: Mutex<Todo>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct Todo {
-    words: VecDeque<(Word, Ban)>,
-    /// All that is known here is to be said again.
-    again: bool,
-    read: bool,
-}
-
-impl Desk {
-    fn todo(&self) -> MutexGuard<'_, Todo> {
-        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn say(&self, word: Word, ban: &Ban) {
-        let mut todo = self.todo();
-        if todo.words.len() >= MAX_BANS {
-            todo.words.pop_front();
-        }
-        todo.words.push_back((word, ban.clone()));
-        drop(todo);
-        self.wake.notify_one();
-    }
-
-    /// To be done again, before what has come since.
-    fn put_back(&self, todo: Todo) {
-        let mut later = self.todo();
-        let since = std::mem::take(&mut later.words);
-        later.words = todo.words.into_iter().chain(since).collect();
-        later.again |= todo.again;
-        later.read = true;
-    }
-
-    /// The engine may know something new.
-    pub(super) fn read(&self) {
-        self.todo().read = true;
-        self.wake.notify_one();
-    }
-
-    /// The engine has lost what it knew.
-    pub(super) fn say_again(&self) {
-        self.todo().again = true;
-        self.wake.notify_one();
-    }
-}
+/// A ban that an operator has made here, or lifted.
+pub(super) type Said = (Word, Ban);
 
 impl Node {
     /// Tells the others of a ban.
     pub fn tell_ban(&self, ban: &Ban) {
-        self.bans.say(Word::Ban, ban);
+        self.bans.say((Word::Ban, ban.clone()));
     }
 
     /// Tells the others that a ban was lifted.
     pub fn tell_lifted(&self, ban: &Ban) {
-        self.bans.say(Word::Lift, ban);
+        self.bans.say((Word::Lift, ban.clone()));
     }
 }
 
@@ -95,16 +43,16 @@ impl Part {
         let mut state = engine.state();
         loop {
             tokio::select! {
-                () = desk.wake.notified() => {}
+                () = desk.woken() => {}
                 // It may have missed something.
                 changed = state.changed() => match changed {
-                    Ok(()) => desk.todo().read = true,
+                    Ok(()) => desk.read(),
                     Err(_) => return,
                 },
             }
             while state.wait_for(|state| state.index).await.is_ok() {
-                let todo = std::mem::take(&mut *desk.todo());
-                if !(todo.read || todo.again || !todo.words.is_empty()) {
+                let todo = desk.take();
+                if todo.is_nothing() {
                     break;
                 }
                 if self.carry_out(engine, &todo).await.is_err() {
@@ -116,7 +64,7 @@ impl Part {
         }
     }
 
-    async fn carry_out(&self, engine: &Engine, todo: &Todo) -> Result<(), CallError> {
+    async fn carry_out(&self, engine: &Engine, todo: &Todo<Said>) -> Result<(), CallError> {
         let now = Instant::now();
         let mut words = Vec::new();
         if todo.again {

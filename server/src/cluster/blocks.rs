@@ -3,14 +3,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use voicematch_cluster::{BlocksRead, CallError, Engine, KeptApart, MostBlocks};
 use voicematch_core::{
     blocks::{MAX_OF_ONE, REMEMBERED_FOR, Told},
@@ -20,11 +16,12 @@ use voicematch_core::{
 
 use super::{
     Node,
+    desk::Todo,
     running::{Part, TICK},
 };
 
-/// Blocks that wait to be written. Those beyond are written when the engine is back, like all that it does not know.
-const WAITING: usize = 10_000;
+/// Blocks that wait to be written. Others are written when the engine is back, like all that it does not know.
+pub(super) const WAITING: usize = 10_000;
 
 /// Between two calls: who tells of changes too often does not flood the engine, nor do all who have much to say again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -35,55 +32,12 @@ const CALL: usize = 100;
 /// Who has not heard that there is something new finds it after this time.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// What is to be done.
-#[derive(Default)]
-pub(super) struct Desk {
-    todo: Mutex<Todo>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct Todo {
-    /// What users of this node have said, and when.
-    made: VecDeque<(u64, u64, Instant)>,
-    /// There may be something new.
-    read: bool,
-    /// The engine may know less than this node.
-    again: bool,
-}
-
-impl Todo {
-    fn is_nothing(&self) -> bool {
-        self.made.is_empty() && !self.read && !self.again
-    }
-}
-
-impl Desk {
-    fn todo(&self) -> MutexGuard<'_, Todo> {
-        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The engine may know something new.
-    pub(super) fn read(&self) {
-        self.todo().read = true;
-        self.wake.notify_one();
-    }
-
-    /// The engine has been away, or has lost what it knew.
-    pub(super) fn say_again(&self) {
-        self.todo().again = true;
-        self.wake.notify_one();
-    }
-}
+/// Who has blocked whom, and when.
+pub(super) type Made = (u64, u64, Instant);
 
 impl cluster::Blocks for Node {
     fn tell(&self, by: u64, of: u64) {
-        let mut todo = self.blocks.todo();
-        if todo.made.len() < WAITING {
-            todo.made.push_back((by, of, Instant::now()));
-        }
-        drop(todo);
-        self.blocks.wake.notify_one();
+        self.blocks.say((by, of, Instant::now()));
     }
 }
 
@@ -121,11 +75,11 @@ impl Part {
         // What was said here before this node had joined, and what the others know.
         desk.say_again();
         loop {
-            if timeout(LOOK, desk.wake.notified()).await.is_err() {
-                desk.todo().read = true;
+            if timeout(LOOK, desk.woken()).await.is_err() {
+                desk.read();
             }
             while state.wait_for(|state| state.index).await.is_ok() {
-                let todo = std::mem::take(&mut *desk.todo());
+                let todo = desk.take();
                 if todo.is_nothing() && reader.is_done() {
                     break;
                 }
@@ -149,20 +103,16 @@ impl Part {
         &self,
         engine: &Engine,
         context: &Context,
-        todo: Todo,
+        todo: Todo<Made>,
         reader: &mut Reader,
     ) -> Result<(), CallError> {
         if todo.again {
             reader.begin_again();
         }
         reader.more |= todo.read;
-        let made = Vec::from(todo.made);
-        let write: Vec<KeptApart> = made.iter().map(|made| new(*made)).collect();
+        let write: Vec<KeptApart> = todo.words.iter().map(|made| new(*made)).collect();
         if let Err(error) = self.write(engine, context, &write).await {
-            // Before what has come since.
-            let mut later = self.node.blocks.todo();
-            let since = std::mem::take(&mut later.made);
-            later.made = made.into_iter().chain(since).collect();
+            self.node.blocks.put_back(todo);
             return Err(error);
         }
         if reader.more {
@@ -227,7 +177,7 @@ async fn read(engine: &Engine, context: &Context, reader: &mut Reader) -> Result
     Ok(())
 }
 
-fn new((by, of, at): (u64, u64, Instant)) -> KeptApart {
+fn new((by, of, at): Made) -> KeptApart {
     KeptApart {
         by: by.to_be_bytes(),
         of: of.to_be_bytes(),
