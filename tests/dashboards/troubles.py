@@ -134,9 +134,9 @@ def lose_the_database(database, server):
 
     wait_until("something was said twice", lambda: said("transcribe_duplicate_segments_total"))
     host.expect("stored")
-    with refusing(database, "segments"):
+    with altered(database, "ALTER TABLE segments ADD CONSTRAINT refuses CHECK (false) NOT VALID", "ALTER TABLE segments DROP CONSTRAINT refuses"):
         wait_until("the database refuses a final", lambda: said("transcribe_records_rejected_total"))
-    with away(database, "segments"):
+    with altered(database, "ALTER TABLE segments RENAME TO away", "ALTER TABLE away RENAME TO segments"):
         wait_until("finals are lost", lambda: said("transcribe_lost_segments_total"))
     wait_until("the database takes records again", lambda: not server.value("transcribe_spill_bytes"))
     for visitor in (host, speaker):
@@ -144,20 +144,10 @@ def lose_the_database(database, server):
 
 
 @contextmanager
-def away(database, table):
-    """The database does not find this table until the block ends."""
-    database.run(f"ALTER TABLE {table} RENAME TO away")
+def altered(database, change, back):
+    """The database is so until the block ends."""
+    database.run(change)
     try:
         yield
     finally:
-        database.run(f"ALTER TABLE away RENAME TO {table}")
-
-
-@contextmanager
-def refusing(database, table):
-    """The database refuses each row of this table until the block ends."""
-    database.run(f"ALTER TABLE {table} ADD CONSTRAINT refuses CHECK (false) NOT VALID")
-    try:
-        yield
-    finally:
-        database.run(f"ALTER TABLE {table} DROP CONSTRAINT refuses")
+        database.run(back)

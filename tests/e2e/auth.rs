@@ -225,7 +225,7 @@ async fn a_token_that_ends_is_announced_and_can_be_renewed() {
     let folder = Folder::new("renew");
     let server = server_with(&folder, &[]).await;
     let short =
-        |user: &str| Signer::Secret(SECRET).token(&json!({"sub": user, "exp": in_seconds(4)}));
+        |user: &str| Signer::Secret(SECRET).token(&json!({"sub": user, "exp": in_seconds(8)}));
     let mut renewed = Vec::new();
     for (via, user) in Via::ALL.into_iter().zip(["ann", "dora", "emil"]) {
         renewed.push((begin(&server, via, &short(user)).await, user));

@@ -56,10 +56,13 @@ async fn block([a, b]: [&TestServer; 2], [first, second]: [&str; 2]) {
 }
 
 /// New sessions of the two wait side by side, and a third user meets who has waited longer.
-async fn stay_apart([a, b]: [&TestServer; 2], [first, second]: [&str; 2]) {
+async fn stay_apart(engine: &Engine, [a, b]: [&TestServer; 2], [first, second]: [&str; 2]) {
     let (mut one, mut other) = (connect(a, first).await, connect(b, second).await);
+    engine.holds_tickets(0).await;
     one.wait().await;
+    engine.holds_tickets(1).await;
     other.wait().await;
+    engine.holds_tickets(2).await;
     let mut third = connect(b, "somebody else").await;
     third.find().await;
     assert_eq!(found(&mut third).await["peer_id"], one.id);
@@ -86,15 +89,15 @@ async fn who_was_blocked_on_one_node_is_met_on_none() {
     block([&a, &b], ["ann", "bob"]).await;
     remembers(&b, 1.0).await;
     // The node where it was said is asked by nobody.
-    stay_apart([&b, &b], ["ann", "bob"]).await;
-    stay_apart([&b, &a], ["bob", "ann"]).await;
+    stay_apart(&engine, [&b, &b], ["ann", "bob"]).await;
+    stay_apart(&engine, [&b, &a], ["bob", "ann"]).await;
     let made = a.metric("blocks_total", "").await + b.metric("blocks_total", "").await;
     assert_eq!(made, 1.0);
     // One that starts later.
     let c = engine.node(&words(&flags)).await;
     remembers(&c, 1.0).await;
     knows(&c, "alive", 2.0).await;
-    stay_apart([&b, &c], ["ann", "bob"]).await;
+    stay_apart(&engine, [&b, &c], ["ann", "bob"]).await;
     // A node takes nothing along when it dies.
     block([&b, &c], ["cid", "dan"]).await;
     for node in [&a, &c] {
@@ -103,8 +106,8 @@ async fn who_was_blocked_on_one_node_is_met_on_none() {
     b.process.signal(Signal::KILL);
     b.process.exit_code().await;
     knows(&c, "dead", 1.0).await;
-    stay_apart([&c, &c], ["dan", "cid"]).await;
-    stay_apart([&a, &c], ["cid", "dan"]).await;
+    stay_apart(&engine, [&c, &c], ["dan", "cid"]).await;
+    stay_apart(&engine, [&a, &c], ["cid", "dan"]).await;
     // Others meet.
     let (mut ann, mut dan) = (connect(&a, "ann").await, connect(&c, "dan").await);
     ann.wait().await;
@@ -140,8 +143,8 @@ async fn blocks_outlive_the_engine_and_what_it_knows() {
     let c = engine.node(&words(&flags)).await;
     remembers(&c, 2.0).await;
     knows(&c, "alive", 2.0).await;
-    stay_apart([&c, &b], ["cid", "dan"]).await;
-    stay_apart([&b, &c], ["bob", "ann"]).await;
+    stay_apart(&engine, [&c, &b], ["cid", "dan"]).await;
+    stay_apart(&engine, [&b, &c], ["bob", "ann"]).await;
 }
 
 #[tokio::test]
@@ -161,8 +164,8 @@ async fn the_oldest_is_forgotten_on_all_nodes() {
     })
     .await;
     assert_eq!(engine.ask("hget {vm:m}:1:w count"), "2");
-    stay_apart([&b, &a], ["dan", "ann"]).await;
-    stay_apart([&b, &b], ["ann", "cid"]).await;
+    stay_apart(&engine, [&b, &a], ["dan", "ann"]).await;
+    stay_apart(&engine, [&b, &b], ["ann", "cid"]).await;
     let (mut ann, mut bob) = (connect(&b, "ann").await, connect(&b, "bob").await);
     ann.wait().await;
     bob.find().await;
@@ -183,7 +186,7 @@ async fn another_programs_value_in_their_place_is_told_and_blocks_wait() {
     .await;
     engine.ask_words(&["del", "{vm:m}:1:w"]);
     remembers(&b, 1.0).await;
-    stay_apart([&b, &b], ["ann", "bob"]).await;
+    stay_apart(&engine, [&b, &b], ["ann", "bob"]).await;
 }
 
 /// Sessions that nobody has named: what one of them has said goes with it, and is known where the other one comes.

@@ -80,10 +80,7 @@ async fn who_waits_on_a_node_that_does_not_answer_is_passed_over() {
     let _pair = pair_of(&a, &b).await;
     let mut bob = User::connect(&b).await;
     bob.wait().await;
-    eventually("bob is posted", async || {
-        engine.ask("hlen {vm:m}:1:t") == "1"
-    })
-    .await;
+    engine.holds_tickets(1).await;
     // It is dead after three seconds, and then what it has posted is taken out.
     b.process.signal(Signal::STOP);
     knows(&a, "suspect", 1.0).await;

@@ -79,6 +79,14 @@ impl Engine {
         processes::signal(process.id(), signal);
     }
 
+    /// Waits until so many who search are in the index of all nodes.
+    pub(crate) async fn holds_tickets(&self, count: usize) {
+        eventually("the tickets are there", async || {
+            self.ask("hlen {vm:m}:1:t") == count.to_string()
+        })
+        .await;
+    }
+
     /// What it answers to a command, whose words are split at spaces.
     pub(crate) fn ask(&self, command: &str) -> String {
         self.ask_words(&command.split(' ').collect::<Vec<_>>())
