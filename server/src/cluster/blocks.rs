@@ -20,7 +20,7 @@ use super::{
     running::{Part, TICK},
 };
 
-/// Blocks that wait to be written. Others are written when the engine is back, like all that it does not know.
+/// Blocks that wait to be written. With more, what the engine does not know is found by reading all that it knows.
 pub(super) const WAITING: usize = 10_000;
 
 /// Between two calls: who tells of changes too often does not flood the engine, nor do all who have much to say again.
