@@ -2,7 +2,7 @@
 //! `cargo run -p voicematch-transcribe --example storage_load -- [URL] [SECONDS]`.
 //!
 //! A thousand sessions have a final a second each, and beside them fifty interviews each have an answer recorded
-//! (`record_response`), wait until it is stored, and think for 180 ms: 278 answers a second at most. Half of the finals have their
+//! (`record_response`), wait until it is stored, and think for 90 to 270 ms: 278 answers a second at most. Half of the finals have their
 //! words one by one, as some providers tell them.
 //!
 //! It fails if a row is missing or an answer there twice, if the queue was past its bound, or, in a release build, if 5 % of the answers waited for 10 ms or
@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
 use std::error::Error;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ use voicematch_transcribe::survey::{Engine, Survey, SurveyMetrics, Tool, ToolCal
 
 const SESSIONS: usize = 1_000;
 const INTERVIEWS: u64 = 50;
-const THINKING: Duration = Duration::from_millis(180);
+/// How long a respondent thinks, in milliseconds. Not the same time for all: those whom one commit has answered would come together again.
+const THINKING: RangeInclusive<u64> = 90..=270;
 /// Of an interview. After the last one another interview begins.
 const QUESTIONS: usize = 100;
 
@@ -122,14 +124,17 @@ fn survey() -> Result<Survey, Box<dyn Error>> {
     Survey::parse(&text, "load.toml").map_err(|problems| format!("{problems:?}").into())
 }
 
+async fn think() {
+    sleep(Duration::from_millis(rand::random_range(THINKING))).await;
+}
+
 /// Holds interviews, one after the other. Returns them, with how many answers of each were recorded.
 async fn interview(
     engine: Engine,
-    number: u64,
     until: Instant,
     delays: Shared,
 ) -> Result<Vec<(RowId, usize)>, ToolError> {
-    sleep(THINKING * u32::try_from(number).unwrap_or(0) / 50).await;
+    think().await;
     let mut held = Vec::new();
     while Instant::now() < until {
         let session = engine.start("load", None, None, None).await?.interview;
@@ -144,7 +149,7 @@ async fn interview(
             note(&delays, since, result.is_ok());
             result?;
             recorded += 1;
-            sleep(THINKING).await;
+            think().await;
         }
         held.push((session, recorded));
     }
@@ -212,14 +217,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Arc::clone(&finals),
     ));
     let mut tasks = Vec::new();
-    for number in 0..INTERVIEWS {
+    for _ in 0..INTERVIEWS {
         let delays = Arc::clone(&answers);
-        tasks.push(tokio::spawn(interview(
-            engine.clone(),
-            number,
-            until,
-            delays,
-        )));
+        tasks.push(tokio::spawn(interview(engine.clone(), until, delays)));
     }
     let mut longest = 0;
     while Instant::now() < until {
@@ -247,9 +247,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "release build"
         }
     );
+    let (commits, time) = commits(&registry);
+    let (commits, time) = (commits - before.0, time - before.1);
     println!(
-        "commits/s       {:.1}",
-        per_second(commits(&registry) - before)
+        "commits/s       {:.1}, {:.1} ms each",
+        per_second(commits),
+        time / commits * 1_000.0
     );
     for (name, delays) in [("finals", &finals), ("answers", &answers)] {
         let (all, elsewhere) = {
@@ -308,13 +311,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn commits(registry: &Registry) -> f64 {
+/// How many there were, and how many seconds they took.
+fn commits(registry: &Registry) -> (f64, f64) {
     let families = registry.gather();
     let found = families
         .iter()
         .find(|family| family.name() == "transcribe_commit_seconds");
     let metric = found.and_then(|family| family.get_metric().first());
-    metric.map_or(0.0, |metric| {
-        metric.get_histogram().get_sample_count() as f64
+    metric.map_or((0.0, 0.0), |metric| {
+        let times = metric.get_histogram();
+        (times.get_sample_count() as f64, times.get_sample_sum())
     })
 }

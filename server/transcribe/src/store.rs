@@ -54,6 +54,13 @@ pub struct Held {
     pub taken: Vec<RowId>,
 }
 
+/// How far an interview has come. An answer is never changed, or deleted alone: who knows as many knows all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub answers: usize,
+    pub ended_ms: Option<i64>,
+}
+
 /// Which sessions and interviews nobody wants any more, by times in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Old {
@@ -112,6 +119,7 @@ pub trait Store: Send + Sync {
         version: i64,
     ) -> Answered<'a, Option<SurveyVersion>>;
     fn interview(&self, id: RowId) -> Answered<'_, Option<Interview>>;
+    fn progress(&self, interview: RowId) -> Answered<'_, Option<Progress>>;
     fn interview_of<'a>(
         &'a self,
         survey: &'a str,

@@ -1,6 +1,6 @@
 //! What is read, for both engines: their SQL for it is the same.
 
-use super::{Elsewhere, Held, Owner};
+use super::{Elsewhere, Held, Owner, Progress};
 use crate::record::{
     Answer, Interview, JobPiece, Participant, ProviderJob, RowId, Segment, SegmentKind, Session,
     SurveyVersion, Track,
@@ -29,6 +29,7 @@ pub(super) const SURVEY_VERSION: &str =
     "SELECT id, version, definition FROM surveys WHERE id = $1 AND version = $2";
 pub(super) const INTERVIEW: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
      FROM survey_sessions WHERE id = $1";
+pub(super) const PROGRESS: &str = "SELECT (SELECT COUNT(*) FROM answers WHERE survey_session_id = id), ended_ms FROM survey_sessions WHERE id = $1";
 pub(super) const INTERVIEW_OF: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
      FROM survey_sessions WHERE survey_id = $1 AND respondent = $2";
 pub(super) const INTERVIEW_IN: &str = "SELECT id, survey_id, version, session_id, respondent, language, started_ms, ended_ms \
@@ -214,6 +215,13 @@ pub(super) fn interview(row: InterviewRow) -> Interview {
     }
 }
 
+pub(super) fn progress((answers, ended_ms): (i64, Option<i64>)) -> Progress {
+    Progress {
+        answers: usize::try_from(answers).unwrap_or(0),
+        ended_ms,
+    }
+}
+
 pub(super) fn answer(row: AnswerRow) -> Answer {
     let (interview_id, question_id, revision, request_id, value, segment_seq, created_ms) = row;
     Answer {
@@ -306,6 +314,11 @@ macro_rules! reads {
         fn interview(&self, id: RowId) -> Answered<'_, Option<Interview>> {
             read!(self, fetch_optional, rows::INTERVIEW, [id.0], |row| {
                 rows::maybe(row, rows::interview)
+            })
+        }
+        fn progress(&self, interview: RowId) -> Answered<'_, Option<Progress>> {
+            read!(self, fetch_optional, rows::PROGRESS, [interview.0], |row| {
+                rows::maybe(row, rows::progress)
             })
         }
         fn interview_of<'a>(

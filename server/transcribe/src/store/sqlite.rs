@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use super::batch::{self, Child, Inserted, Owned, Part, Table};
 use super::connections::{Connections, answered, within};
 use super::rows::{self, read, reads};
-use super::{Answered, Held, LEASE, Old, Owner, Store, StoreError, schema};
+use super::{Answered, Held, LEASE, Old, Owner, Progress, Store, StoreError, schema};
 use crate::record::{
     Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
     SurveyVersion, Track,

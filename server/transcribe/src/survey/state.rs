@@ -12,6 +12,7 @@ use super::{
     tools::{Asked, Checked, Given, NextQuestion, RecordResponse, Recorded, Tool, ToolResult},
 };
 use crate::record::{Answer, Interview};
+use crate::store::Progress;
 
 /// Corrections in an interview.
 const CORRECTIONS: usize = 200;
@@ -78,6 +79,15 @@ impl State {
     #[must_use]
     pub fn interview(&self) -> &Interview {
         &self.interview
+    }
+
+    /// What the store says of it, if it has nothing else.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            answers: self.given.len(),
+            ended_ms: self.interview.ended_ms,
+        }
     }
 
     /// Whether no question is left.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use voicematch_transcribe::record::{JobPiece, ProviderJob, Record, RowId, Segment, SurveyVersion};
-use voicematch_transcribe::store::{self, Elsewhere, Owner, Store, StoreError};
+use voicematch_transcribe::store::{self, Elsewhere, Owner, Progress, Store, StoreError};
 
 use crate::retention::{expired_rows_go, what_goes_on_is_kept};
 use crate::support::{
@@ -27,6 +27,8 @@ checks![
     a_number_is_one_segments,
     texts_are_kept_as_they_are,
     writing_again_changes_nothing,
+    how_far_an_interview_has_come,
+    what_is_said_is_written_whole_or_not,
     all_or_nothing,
     a_second_answer_of_the_same_revision_is_refused,
     a_participant_of_the_same_name_is_refused,
@@ -283,6 +285,50 @@ async fn writing_again_changes_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.participants(begun.id).await.expect("read").len(), 1);
     assert_eq!(store.tracks(begun.id).await.expect("read").len(), 1);
     assert_eq!(store.answers(asked.id).await.expect("read").len(), 1);
+}
+
+async fn how_far_an_interview_has_come(store: Arc<dyn Store>) {
+    let (asked, other) = (interview("bob"), interview("eve"));
+    let (id, ended_ms) = (asked.id, 1_800_000_000_000);
+    let progress = async |id| store.progress(id).await.expect("read");
+    assert_eq!(progress(id).await, None);
+    let mut batch = vec![
+        Record::Interview(asked),
+        Record::Interview(other.clone()),
+        Record::Answer(answer(other.id, 1)),
+    ];
+    write(&*store, &batch).await;
+    let come = |answers, ended_ms| Some(Progress { answers, ended_ms });
+    assert_eq!(progress(id).await, come(0, None));
+    batch = (1..=3)
+        .map(|request| Record::Answer(answer(id, request)))
+        .collect();
+    write(&*store, &batch).await;
+    assert_eq!(progress(id).await, come(3, None));
+    write(&*store, &[Record::InterviewEnded { id, ended_ms }]).await;
+    assert_eq!(progress(id).await, come(3, Some(ended_ms)));
+}
+
+async fn what_is_said_is_written_whole_or_not(store: Arc<dyn Store>) {
+    let (id, asked) = (begun(&*store, "a").await, interview("bob"));
+    write(&*store, &[Record::Interview(asked.clone())]).await;
+    let first = answer(asked.id, 1);
+    write(&*store, &[Record::Answer(first.clone())]).await;
+    let mut said = segments(id, 1..=3);
+    let mut second = answer(asked.id, 2);
+    second.question_id = first.question_id.clone();
+    said.push(Record::Answer(second));
+    refuse(&*store, &said).await;
+    assert_eq!(stored(&*store, id).await, [0_i64; 0]);
+    // Of these, two are there already, two are the same, and two belong to nothing.
+    let mut said = segments(id, [1, 2, 3, 3]);
+    said.push(Record::Answer(first.clone()));
+    said.push(Record::Answer(answer(RowId::random(), 1)));
+    said.extend(segments(RowId::random(), [1]));
+    write(&*store, &said[..2]).await;
+    assert_eq!(append(&*store, &said).await, [6, 5]);
+    assert_eq!(stored(&*store, id).await, [1, 2, 3]);
+    assert_eq!(store.answers(asked.id).await.expect("read"), [first]);
 }
 
 async fn all_or_nothing(store: Arc<dyn Store>) {

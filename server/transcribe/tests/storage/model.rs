@@ -12,7 +12,7 @@ use voicematch_transcribe::record::{
 };
 use voicematch_transcribe::store::metrics::StorageMetrics;
 use voicematch_transcribe::store::writer::{Outcome, Receipt, Settings, Writer};
-use voicematch_transcribe::store::{Answered, Held, Old, Owner, Store, StoreError};
+use voicematch_transcribe::store::{Answered, Held, Old, Owner, Progress, Store, StoreError};
 
 use crate::support::{PATIENCE, segment};
 
@@ -161,6 +161,10 @@ impl Store for List {
     }
 
     fn interview(&self, _: RowId) -> Answered<'_, Option<Interview>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn progress(&self, _: RowId) -> Answered<'_, Option<Progress>> {
         Box::pin(async { Ok(None) })
     }
 

@@ -16,7 +16,7 @@ use voicematch_transcribe::{
         Answer, Interview, JobPiece, Participant, ProviderJob, Record, RowId, Segment, Session,
         SurveyVersion, Track,
     },
-    store::{Answered, Held, Old, Owner, Store, StoreError},
+    store::{Answered, Held, Old, Owner, Progress, Store, StoreError},
     survey::{Log, NotStored, Stored, Storing},
 };
 
@@ -345,6 +345,17 @@ impl Store for Memory {
                 .iter()
                 .find(|interview| interview.id == id)
                 .cloned()
+        })
+    }
+
+    fn progress(&self, interview: RowId) -> Answered<'_, Option<Progress>> {
+        self.answer(|rows| {
+            let answers = rows.answers.iter();
+            let found = rows.interviews.iter().find(|row| row.id == interview)?;
+            Some(Progress {
+                answers: answers.filter(|row| row.interview_id == interview).count(),
+                ended_ms: found.ended_ms,
+            })
         })
     }
 

@@ -396,3 +396,21 @@ async fn calls_are_counted() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
+
+#[tokio::test]
+async fn two_processes_lead_an_interview() {
+    let memory = Memory::new();
+    memory.share();
+    let (one, other) = (engine(&memory, MOBILITY), engine(&memory, MOBILITY));
+    let session = start(&one, "mobility").await;
+    record(&one, session, json!(true), "1").await.unwrap();
+    assert_eq!(current(&other, session).await.as_deref(), Some("use"));
+    record(&other, session, json!(3), "2").await.unwrap();
+    let next = current(&other, session).await;
+    assert_ne!(next.as_deref(), Some("use"));
+    assert_eq!(current(&one, session).await, next);
+    // What another one has not gone on with is not read again.
+    let reads = memory.interviews_read();
+    assert_eq!(current(&one, session).await, next);
+    assert_eq!(memory.interviews_read(), reads);
+}

@@ -50,12 +50,15 @@ impl Inner {
         slot: &Slot,
         held: &mut Held,
     ) -> Result<(), ToolError> {
-        if held.state.is_some() && !held.doubtful {
+        if let Some(state) = &held.state
+            && !held.doubtful
+        {
             // Another process may have led it meanwhile. While the store is away, what is known here has to do: it takes no
             // second answer to a question.
             if self.store.is_shared() && !slot.only_spilled(&*self.log) && !self.log.behind() {
-                match self.stored(id).await {
-                    Ok(state) => held.state = Some(state),
+                match self.changed(id, state).await {
+                    Ok(None) => {}
+                    Ok(changed) => held.state = changed,
                     Err(ToolError::UnknownSession) => return Err(gone(held)),
                     Err(_) => {}
                 }
@@ -73,6 +76,15 @@ impl Inner {
         }
         held.doubtful = false;
         self.end(held).await
+    }
+
+    /// The state as the store has it, if it is not `known`.
+    async fn changed(&self, id: RowId, known: &State) -> Result<Option<State>, ToolError> {
+        let progress = read(self.store.progress(id)).await?;
+        if progress.ok_or(ToolError::UnknownSession)? == known.progress() {
+            return Ok(None);
+        }
+        self.stored(id).await.map(Some)
     }
 
     /// The state as the store has it.
