@@ -321,6 +321,8 @@ impl Part {
             reason: "".into(),
         };
         let _ = self.socket.close(Some(frame)).await;
+        // A socket that is dropped with words unread is reset, and what was sent before can be lost with it.
+        while self.socket.next().await.is_some_and(|read| read.is_ok()) {}
     }
 }
 
