@@ -95,7 +95,10 @@ async fn users_of_two_nodes_meet_talk_and_leave_each_other() {
     second.send(json!({"type": "next"})).await;
     second.expect("waiting").await;
     assert_eq!(first.expect_peer_left().await, "next");
+    // Who waits is told before the engine knows, and it has to know them in this order.
+    engine.holds_tickets(1).await;
     first.wait().await;
+    engine.holds_tickets(2).await;
     // They have just left each other, so they wait; somebody else meets who has waited longest.
     let mut third = User::connect(&b).await;
     third.find().await;
