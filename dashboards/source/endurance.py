@@ -54,7 +54,7 @@ CONTENT = [
     ("Drift per hour", [
         drift("Memory", "Resident memory.", "decbytes", MEMORY),
         drift("Descriptors", "Open files.", "none", DESCRIPTORS),
-        drift("Tasks", "Tasks alive: about one for each connection.", "none", TASKS),
+        drift("Tasks", "Tasks alive: one for each connection, but for WebSockets without TLS, which need none.", "none", TASKS),
         drift("Message p99", "What 99 % of the messages took in the server.", "s", MESSAGES),
         drift("Match p95", "What 95 % of the matched users had waited.", "s", MATCHES),
         drift("Users", "If users come and go, the other figures follow them and tell nothing.", "none", USERS),

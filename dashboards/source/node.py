@@ -24,7 +24,7 @@ CONTENT = [
               ("{{instance}} workers", server("runtime_workers"))),
         lines("Busy workers", "Share of its time that each worker runs tasks. Near 100 % users wait.", "percentunit",
               ("{{instance}} worker {{worker}}", rate(server("runtime_worker_busy_seconds_total"))), limit=0.9, most=1),
-        lines("Tasks", "Tasks alive on each worker: about one for each connection.", "none",
+        lines("Tasks", "Tasks alive on each worker: one for each connection, but for WebSockets without TLS, which need none.", "none",
               ("{{instance}} worker {{worker}}", server("runtime_tasks_alive"))),
     ]),
     ("Memory", [

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 pub use link::{SocketLink, WriteHalf};
-pub use tls::TlsStream;
+pub use tls::{TlsReadHalf, TlsStream, TlsWriteHalf};
 
 /// A connection as it was accepted.
 pub enum Stream {

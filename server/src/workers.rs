@@ -12,6 +12,8 @@ use tokio::{
 };
 use voicematch_core::{metrics, pause};
 
+use crate::transport::ws::sockets::Polling;
+
 /// The threads that serve connections, each with a runtime of its own: a connection never moves between
 /// them, and no task is woken on another thread to relay a message.
 pub struct Workers {
@@ -29,6 +31,10 @@ impl Workers {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
+            let polling = {
+                let _context = runtime.enter();
+                Polling::new()?
+            };
             let (stop, stopped) = oneshot::channel();
             workers.handles.push(runtime.handle().clone());
             let run = move || {
@@ -37,6 +43,7 @@ impl Workers {
                     tokio::select! {
                         // A dropped sender means stop too.
                         _ = stopped => {}
+                        _ = polling.serve() => {}
                         () = every(pause::TICK, || pause::tick(Instant::now())) => {}
                     }
                 });

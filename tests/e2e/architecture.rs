@@ -68,6 +68,7 @@ const SERVER: &[Room] = &[
         "cluster",
         &["admission", "transport", "files", "room_key", "workers"],
     ),
+    ("workers", &["transport"]),
     ("transport", &["io"]),
     ("shed", &["admission"]),
     ("drain", &[]),
@@ -84,7 +85,6 @@ const SERVER: &[Room] = &[
     ("fetch", &[]),
     ("files", &[]),
     ("systemd", &[]),
-    ("workers", &[]),
 ];
 
 /// From the top down.

@@ -1,6 +1,8 @@
 //! Cancelling, `next`, leaving, and partners who disappear.
 
+use rustix::process::Signal;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{RawSocket, TestServer, User, becomes, client_frame, eventually, pair};
 
@@ -264,4 +266,19 @@ async fn a_user_who_has_gone_leaves_nothing_behind() {
             && metrics.all("sessions").all(|(_, count)| count == 0.0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_leaves_with_a_last_word_is_heard_and_has_left() {
+    let server = TestServer::start(&[]).await;
+    let mut hearer = User::connect(&server).await;
+    let mut speaker = RawSocket::open(&server).await;
+    speaker.meet(&mut hearer).await;
+    // The server finds the word and the end of the connection in one look.
+    server.process.signal(Signal::STOP);
+    speaker.send(r#"{"type":"message","payload":"bye"}"#).await;
+    speaker.stream.shutdown().await.expect("an end");
+    server.process.signal(Signal::CONT);
+    assert_eq!(hearer.expect("message").await["payload"], "bye");
+    assert_eq!(hearer.expect_peer_left().await, "lost");
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{RawSocket, TestServer, User, eventually, pair, raw::handshake};
+use crate::support::{
+    Frame, RawSocket, TestServer, User, client_frame, eventually, http, pair, raw::handshake,
+};
 
 const HITS: &str = "limit_hits_total";
 const REFUSED: &str = "connections_refused_total";
@@ -286,4 +288,24 @@ async fn accepts_are_spread_over_time() {
         .metric(HITS, r#"limit="max_accepts_per_second""#)
         .await;
     assert!(paced >= 5.0, "{paced}");
+}
+
+#[tokio::test]
+async fn who_never_stops_talking_holds_nobody_up() {
+    let flags = ["--workers", "1", "--max-messages-per-second", "0"];
+    let server = TestServer::start(&flags).await;
+    let mut talker = RawSocket::open(&server).await;
+    // Nobody answers these.
+    let words = client_frame(Frame::PONG, &[0; 125]).repeat(1000);
+    let talking = tokio::spawn(async move {
+        loop {
+            talker.write(&words).await;
+        }
+    });
+    assert_eq!(http::get(server.public, "/health").await.status, 200);
+    let (mut first, mut second) = pair(&server).await;
+    first.send(json!({"type": "message", "payload": 1})).await;
+    second.expect("message").await;
+    assert!(!talking.is_finished());
+    talking.abort();
 }

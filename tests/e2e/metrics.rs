@@ -139,7 +139,8 @@ async fn the_process_and_its_runtime_are_described() {
         .all("runtime_tasks_alive")
         .map(|(_, count)| count)
         .sum();
-    assert!(tasks >= 2.0, "{tasks}");
+    // At least that of the admin's own request; WebSockets without TLS have none.
+    assert!(tasks >= 1.0, "{tasks}");
     let busy: Vec<f64> = metrics
         .all("runtime_worker_busy_seconds_total")
         .map(|(_, seconds)| seconds)

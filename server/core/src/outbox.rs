@@ -4,6 +4,7 @@
 //! to the user's own task. Only the rest that the socket does not take is copied and queued, and only then
 //! is the task woken to write it when the socket has room again.
 
+mod backlog;
 mod batch;
 mod log;
 mod moving;
@@ -11,7 +12,6 @@ mod resume;
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     process::ProcessId,
 };
+use backlog::Backlog;
 pub use batch::{Batch, text_frame, text_header};
 use log::Log;
 pub use log::{Behind, LogLimits};
@@ -52,6 +53,11 @@ const MAX_SLICES: usize = 64;
 pub trait Link: Send + Sync {
     /// Writes what the socket takes at once; `WouldBlock` when that is nothing.
     fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Reads what the user has sent, where the link is the whole socket; `WouldBlock` when that is nothing.
+    fn try_read(&self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::Unsupported.into())
+    }
 
     /// Waits until [`Link::try_write`] may write again. Only the latest waker is kept.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -133,21 +139,15 @@ pub enum Refused {
     Lost,
 }
 
-struct Queued {
-    bytes: Box<[u8]>,
-    /// When it was read, for messages whose relay is timed.
-    read_at: Option<Instant>,
-}
-
+/// In this order, so that a send touches one cache line of it.
 #[derive(Default)]
+#[repr(C)]
 struct State {
-    way: Way,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
-    /// Bytes of the front message that the socket has taken; small, as there is one for each user.
-    front_written: u32,
-    waker: Option<Waker>,
     closing: Option<CloseReason>,
+    way: Way,
+    /// Of a plain session; `None`: the socket has taken everything.
+    backlog: Option<Box<Backlog>>,
+    waker: Option<Waker>,
 }
 
 /// The way to the user.
@@ -196,16 +196,17 @@ pub(crate) struct Marks {
     pub(crate) asked_in_vain: AtomicBool,
 }
 
-/// The bounded queue to one user.
+/// The bounded queue to one user. What a send touches comes first; see [`crate::room::Member`].
+#[repr(C)]
 pub struct Outbox {
-    limits: OutboxLimits,
     metrics: Arc<Metrics>,
-    memory: Share,
     /// Something is queued, or the connection is to be closed: the task has to look at the state. Written
     /// with the state locked.
     busy: AtomicBool,
     marks: Marks,
     state: Mutex<State>,
+    memory: Share,
+    limits: OutboxLimits,
 }
 
 impl Outbox {
@@ -221,12 +222,12 @@ impl Outbox {
             ..State::default()
         };
         Self {
-            limits,
             metrics,
-            memory: Share::new(memory, 0),
             busy: AtomicBool::new(false),
             marks: Marks::default(),
             state: Mutex::new(state),
+            memory: Share::new(memory, 0),
+            limits,
         }
     }
 
@@ -248,12 +249,12 @@ impl Outbox {
             bytes: 0,
         };
         Self {
-            limits,
             metrics,
-            memory,
             busy: AtomicBool::new(false),
             marks,
             state: Mutex::new(state),
+            memory,
+            limits,
         }
     }
 
@@ -272,8 +273,10 @@ impl Outbox {
     /// Messages and bytes that are not written yet.
     pub fn unsent(&self) -> (usize, usize) {
         let state = self.lock();
-        let (messages, bytes) = state.read_log().map_or((0, 0), Log::unsent);
-        (state.queue.len() + messages, state.queued_bytes + bytes)
+        match (&state.backlog, state.read_log()) {
+            (Some(backlog), _) => (backlog.len(), backlog.bytes()),
+            (None, log) => log.map_or((0, 0), Log::unsent),
+        }
     }
 
     /// The memory that this user's connection uses.
@@ -297,7 +300,7 @@ impl Outbox {
             return Err(Refused::Closed);
         }
         let mut written = 0;
-        if state.queue.is_empty() {
+        if state.backlog.is_none() {
             let Way::Link(link) = &state.way else {
                 return self.log_batch(state, batch, read_at);
             };
@@ -335,21 +338,14 @@ impl Outbox {
         written: usize,
         read_at: Option<Instant>,
     ) -> Result<(), Refused> {
-        let memory = state.queue_memory();
-        for range in batch.ranges().filter(|range| range.end > written) {
-            if range.start < written {
-                // The socket has begun to take this one, so that it must have all of it.
-                state.front_written = small(written - range.start);
-            }
-            state.queued_bytes += range.end - range.start.max(written);
-            let bytes = batch.bytes[range].into();
-            state.queue.push_back(Queued { bytes, read_at });
-        }
-        self.memory.change(memory, state.queue_memory());
-        self.metrics
-            .outbox_depth(state.queue.len(), state.queued_bytes);
-        let too_many = state.queue.len() as u64 > self.limits.messages.into();
-        if too_many || state.queued_bytes as u64 > self.limits.bytes.into() {
+        let before = state.backlog_memory();
+        let backlog = state.backlog.get_or_insert_default();
+        backlog.push_rest(batch, written, read_at);
+        let (messages, bytes) = (backlog.len(), backlog.bytes());
+        self.memory.change(before, state.backlog_memory());
+        self.metrics.outbox_depth(messages, bytes);
+        let too_many = messages as u64 > self.limits.messages.into();
+        if too_many || bytes as u64 > self.limits.bytes.into() {
             let limit = if too_many {
                 "outbox_messages"
             } else {
@@ -418,14 +414,20 @@ impl Outbox {
         if let Some(log) = state.log() {
             log.finish(frame);
         } else {
-            state.queued_bytes += frame.len();
-            state.queue.push_back(Queued {
-                bytes: frame.into(),
-                read_at: None,
-            });
+            state.backlog.get_or_insert_default().push(frame);
         }
         self.settle(memory, &mut state);
         self.wake(&mut state);
+    }
+
+    /// Reads what the user has sent, where the link is the whole socket; `WouldBlock` when that is nothing.
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let state = self.lock();
+        let link = match &state.way {
+            Way::Link(link) => Some(link),
+            Way::Log(log) => log.as_ref().and_then(|log| log.link.as_ref()),
+        };
+        link.ok_or(ErrorKind::NotConnected)?.try_read(into)
     }
 
     /// Tells the user that nothing more will come.
@@ -485,31 +487,28 @@ impl Outbox {
             self.settle(memory, &mut state);
             return flushed;
         }
-        let memory = state.queue_memory();
+        let memory = state.backlog_memory();
         let flushed = self.flush(&mut state, cx);
-        self.memory.change(memory, state.queue_memory());
+        self.memory.change(memory, state.backlog_memory());
         flushed
     }
 
     fn flush(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !state.queue.is_empty() {
+        while let Some(backlog) = &mut state.backlog {
             let Way::Link(link) = &state.way else {
                 return Poll::Ready(Err(ErrorKind::NotConnected.into()));
             };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut count = 0;
-            for (slice, queued) in slices.iter_mut().zip(&state.queue) {
-                let skip = if count == 0 {
-                    state.front_written as usize
-                } else {
-                    0
-                };
-                *slice = IoSlice::new(&queued.bytes[skip..]);
-                count += 1;
-            }
+            let count = backlog.fill(&mut slices);
             match link.try_write(&slices[..count]) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-                Ok(written) => self.written(state, written),
+                Ok(written) => {
+                    self.metrics.sent_bytes(written);
+                    backlog.took(written, &self.metrics);
+                    if backlog.is_empty() {
+                        state.backlog = None;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => match link.poll_writable(cx)
                 {
                     Poll::Ready(Ok(())) => {}
@@ -522,28 +521,7 @@ impl Outbox {
         if state.closing.is_none() {
             self.busy.store(false, Ordering::Release);
         }
-        state.queue = VecDeque::new();
         Poll::Ready(Ok(()))
-    }
-
-    fn written(&self, state: &mut State, mut written: usize) {
-        self.metrics.sent_bytes(written);
-        state.queued_bytes -= written;
-        written += state.front_written as usize;
-        state.front_written = 0;
-        let now = Instant::now();
-        while let Some(front) = state.queue.front() {
-            if written < front.bytes.len() {
-                state.front_written = small(written);
-                return;
-            }
-            written -= front.bytes.len();
-            if let Some(read_at) = front.read_at {
-                self.metrics
-                    .relay_latency(now.saturating_duration_since(read_at), 1);
-            }
-            state.queue.pop_front();
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -571,38 +549,36 @@ impl State {
         }
     }
 
-    /// Bytes that the queue uses.
+    /// Bytes that the backlog or the log uses.
     fn memory(&self) -> usize {
         let log = self.read_log().map_or(0, Log::memory);
-        self.queue_memory() + log
+        self.backlog_memory() + log
     }
 
-    /// The same of a plain session.
-    fn queue_memory(&self) -> usize {
-        self.queued_bytes + self.queue.len() * size_of::<Queued>()
+    fn backlog_memory(&self) -> usize {
+        self.backlog.as_deref().map_or(0, Backlog::memory)
     }
 
     fn is_queued(&self) -> bool {
-        !self.queue.is_empty() || self.read_log().is_some_and(|log| !log.is_flushed())
+        self.backlog.is_some() || self.read_log().is_some_and(|log| !log.is_flushed())
     }
 
     /// How many of the queued messages are a partner's.
     fn relays_queued(&self) -> usize {
-        let queued = self.queue.iter();
-        let relays = queued.filter(|queued| queued.read_at.is_some()).count();
+        let relays = self.backlog.as_deref().map_or(0, Backlog::relays);
         relays + self.read_log().map_or(0, Log::relays_unsent)
     }
 
-    /// Forgets what is queued, but for the rest of a message that the socket has begun to take: the
-    /// receiver could not make sense of anything after half a frame.
+    /// Forgets what is queued, but for the rest of a message that the socket has begun to take.
     fn discard_queue(&mut self) {
         if let Some(log) = self.log() {
             log.discard();
         }
-        self.queue.truncate(usize::from(self.front_written > 0));
-        self.queued_bytes = self
-            .queue
-            .front()
-            .map_or(0, |front| front.bytes.len() - self.front_written as usize);
+        if let Some(backlog) = &mut self.backlog {
+            backlog.discard();
+            if backlog.is_empty() {
+                self.backlog = None;
+            }
+        }
     }
 }

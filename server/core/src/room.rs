@@ -35,7 +35,7 @@ pub use member::{Member, NO_TICKET, Place, Standing};
 pub use shared::Shared;
 use ticket::{RoomKeys, TicketSeat};
 
-/// Two matched users. It ends when one of them leaves.
+/// Two matched users. It ends when one of them leaves. With the two counts of the `Arc` it is one cache line.
 pub struct Room {
     pub id: RoomId,
     members: [Arc<Member>; 2],
@@ -45,6 +45,8 @@ pub struct Room {
     ended_ms: AtomicU64,
     shared: Arc<Shared>,
 }
+
+const _: () = assert!(size_of::<Room>() <= 48);
 
 /// One of the two users of a match that is about to be made.
 pub struct Side<'a> {
@@ -285,6 +287,17 @@ impl Room {
     pub fn age(&self) -> Duration {
         let now = self.shared.ms(Instant::now());
         Duration::from_millis(now.saturating_sub(self.opened_ms))
+    }
+
+    /// The partner of a member, found without a look at either.
+    #[inline]
+    fn peer(&self, member: &Member) -> &Arc<Member> {
+        let [first, second] = &self.members;
+        if std::ptr::eq(&**first, member) {
+            second
+        } else {
+            first
+        }
     }
 
     pub fn peer_of(&self, id: SessionId) -> &Arc<Member> {

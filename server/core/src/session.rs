@@ -143,24 +143,25 @@ pub struct Pending {
     answers: Batch,
 }
 
-/// One user's session. Dropping it removes the user from everything.
+/// One user's session. Dropping it removes the user from everything. What each message touches stands first.
+#[repr(C)]
 pub struct Session {
     context: Arc<Context>,
     member: Arc<Member>,
-    ticket: Option<Arc<Ticket>>,
-    /// When the ticket's criteria widen, or a former partner may be met again.
-    next_step: Option<Instant>,
     /// The room that relays go to, as long as it is the member's: asked of the seat only when it changes.
     room: Option<Arc<Room>>,
-    /// The room before, as far as the seat does not know it, for who blocks or reports the last partner, or their call.
-    last_room: Option<Arc<Room>>,
-    avoid: Vec<Avoid>,
-    rate: Rate,
+    resume: Option<Box<Resume>>,
     last_message: Instant,
+    /// When the ticket's criteria widen, or a former partner may be met again.
+    next_step: Option<Instant>,
     /// For the ticket `waiting` has not been sent yet.
     is_untold: bool,
     left: bool,
-    resume: Option<Box<Resume>>,
+    rate: Rate,
+    ticket: Option<Arc<Ticket>>,
+    /// The room before, as far as the seat does not know it, for who blocks or reports the last partner, or their call.
+    last_room: Option<Arc<Room>>,
+    avoid: Vec<Avoid>,
 }
 
 impl Session {
@@ -220,16 +221,16 @@ impl Session {
         Self {
             context,
             member,
-            ticket: None,
-            next_step: None,
             room: None,
-            last_room: None,
-            avoid: Vec::new(),
-            rate,
+            resume,
             last_message: now,
+            next_step: None,
             is_untold: false,
             left: false,
-            resume,
+            rate,
+            ticket: None,
+            last_room: None,
+            avoid: Vec::new(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! `/ws`: checks a WebSocket handshake and hands the connection over.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
+    time::Instant,
+};
 
 use fastwebsockets::upgrade::{is_upgrade_request, upgrade};
 use hyper::{
@@ -8,7 +12,6 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
-use tokio::io::AsyncRead;
 
 use super::{
     Reply,
@@ -18,17 +21,20 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    admission::limits::counted_address,
-    io::{SocketLink, Stream, WriteHalf},
+    admission::limits::{Permit, counted_address},
+    io::{Stream, TlsReadHalf},
     transport::{
         attachment::Attachment,
         keeper,
-        ws::{self, WsLink},
+        ws::{
+            self, PlainLink, TlsLink, WsConfig,
+            sockets::{self, Carried},
+        },
     },
 };
 use voicematch_core::{
     metrics::Transport,
-    outbox::Attach,
+    outbox::{Attach, Link},
     session::{Arrival, CannotResume, Resumable, Session},
 };
 
@@ -134,25 +140,53 @@ pub(super) fn start(
         // It has left before it was answered.
         return;
     }
-    match stream {
-        Stream::Tcp(stream) => {
-            let (socket, half) = stream.into_split();
-            start_on(socket, half, reply, early, connection, request);
-        }
-        Stream::Unix(stream) => {
-            let (socket, half) = stream.into_split();
-            start_on(socket, half, reply, early, connection, request);
-        }
+    let taken = match stream {
+        Stream::Tcp(stream) => stream.into_std().map(OwnedFd::from),
+        Stream::Unix(stream) => stream.into_std().map(OwnedFd::from),
         Stream::Tls(stream) => {
-            let (socket, half) = stream.into_split();
-            start_on(socket, half, reply, early, connection, request);
+            let (source, half) = stream.into_split();
+            let link = Box::new(TlsLink::new(half));
+            start_on(Reads::Tls(source), link, reply, early, connection, request);
+            return;
+        }
+    };
+    // It fails when the system has no memory; dropping the socket closes it.
+    if let Ok(socket) = taken {
+        let source = Reads::Plain(socket.as_raw_fd());
+        let link = Box::new(PlainLink::new(socket));
+        start_on(source, link, reply, early, connection, request);
+    }
+}
+
+/// What a connection reads from.
+enum Reads {
+    /// A plain socket, which the link has.
+    Plain(RawFd),
+    Tls(TlsReadHalf),
+}
+
+impl Reads {
+    /// Serves the connection until it ends.
+    fn serve(self, early: &[u8], carried: Carried, config: Arc<WsConfig>, held: Arc<Permit>) {
+        let early = early.to_vec();
+        match (self, carried) {
+            (Self::Plain(socket), carried) => sockets::adopt(socket, early, carried, config, held),
+            (Self::Tls(source), Carried::Plain(session)) => {
+                tokio::spawn(ws::serve(source, early, session, config, held));
+            }
+            (Self::Tls(source), Carried::Resumable(attachment)) => {
+                tokio::spawn(ws::serve_resumable(source, early, attachment, config, held));
+            }
+            (Self::Tls(source), Carried::Refused(link, until)) => {
+                tokio::spawn(ws::linger(source, link, until, held));
+            }
         }
     }
 }
 
-fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
-    socket: R,
-    half: H,
+fn start_on(
+    source: Reads,
+    link: Box<dyn Link>,
     reply: &[u8],
     early: &[u8],
     connection: &Connection,
@@ -165,10 +199,8 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         connect,
     } = request;
     let (public, permit) = (&connection.public, Arc::clone(&connection.permit));
-    let early = early.to_vec();
     let connect = connect.as_deref();
     let now = Instant::now();
-    let link = Box::new(WsLink(SocketLink::new(half)));
     let context = &public.context;
     let transport = Transport::WebSocket;
     if matches!(wanted, Wanted::Plain) {
@@ -180,13 +212,8 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
         let session = Session::open(context.clone(), link, reply, arrival, now);
         public.bans.enforce(session.member(), user, now);
         public.connected(connect, session.member(), true);
-        tokio::spawn(ws::serve(
-            socket,
-            early,
-            session,
-            public.settings.get().ws.clone(),
-            permit,
-        ));
+        let config = public.settings.get().ws.clone();
+        source.serve(early, Carried::Plain(session), config, permit);
         return;
     }
     let mut attach = Some(Attach {
@@ -224,18 +251,18 @@ fn start_on<R: AsyncRead + Unpin + Send + 'static, H: WriteHalf + 'static>(
             public.connected(connect, &attached.session.member, began);
             let attachment = Attachment::new(attached);
             let config = public.settings.get().ws.clone();
-            tokio::spawn(ws::serve_resumable(
-                socket, early, attachment, config, permit,
-            ));
+            source.serve(early, Carried::Resumable(attachment), config, permit);
         }
-        (Err(refused), Some(Attach { link, .. })) => {
+        (Err(refused), Some(Attach { mut link, .. })) => {
             if refused == (CannotResume::Refused { forged: true }) {
                 let counted = counted_address(user, public.settings.get().limit_loopback);
                 permit.guard().charge(counted, now);
             }
-            let (reply, reason) = (reply.to_vec(), refused.reason());
+            let reason = refused.reason();
             public.not_connected(connect, reason.as_str());
-            tokio::spawn(ws::refuse(socket, reply, link, reason, permit));
+            ws::refuse(reply, &mut *link, reason);
+            let carried = Carried::Refused(link, now + ws::LINGER);
+            source.serve(&[], carried, public.settings.get().ws.clone(), permit);
         }
         (Err(_), None) => {}
     }

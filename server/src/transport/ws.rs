@@ -1,16 +1,16 @@
-//! WebSocket: one task a connection, which reads, writes what could not be written at once, and keeps
-//! the time.
+//! WebSocket: a connection reads, writes what could not be written at once, and keeps the time.
 //!
-//! The task is one future that is never cancelled part-way. It reads into a buffer that all connections
-//! of a worker share, and keeps only the rest of an unfinished frame.
+//! Its worker polls it: a plain one itself ([`sockets`]), one over TLS by a task of tokio. It is never cancelled part-way. It
+//! reads into a buffer that all connections of a worker share, and keeps only the rest of an unfinished frame.
 
 pub mod frame;
 mod link;
 mod reader;
+pub mod sockets;
 
 use std::{
     cell::RefCell,
-    io::IoSlice,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker, ready},
@@ -19,21 +19,22 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, ReadBuf},
-    time::Sleep,
+    time::{Sleep, sleep_until},
 };
 use voicematch_protocol::CloseReason;
 
 use super::attachment::Attachment;
-pub use link::WsLink;
+use crate::io::TlsReadHalf;
+pub use link::{PlainLink, TlsLink};
 use reader::Reader;
 use voicematch_core::{
-    outbox::Link,
+    outbox::{Link, Outbox},
     pause,
     session::{Pending, Session},
 };
 
 /// How long a connection that we close may take to read our last words and close its side.
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes that one read takes at the most.
 const READ_BYTES: usize = 64 * 1024;
@@ -76,52 +77,69 @@ enum Phase {
     },
 }
 
-/// One WebSocket connection, without the session. It reads from `R`.
-struct Wire<R> {
-    socket: R,
+/// Where a connection reads from.
+trait Source {
+    /// Reads what there is; 0: the client says no more. `outbox`: the user's, which has the socket if it is a plain one.
+    fn poll_read(
+        &mut self,
+        outbox: &Outbox,
+        cx: &mut TaskContext<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>>;
+}
+
+/// One WebSocket connection, without the session. What each message touches stands together.
+struct Wire<S> {
+    source: S,
     reader: Reader,
     config: Arc<WsConfig>,
     phase: Phase,
     /// The last ping, if nothing has come since.
     pinged_at: Option<Instant>,
     next_ping: Instant,
+}
+
+/// The timer of a connection that has a task.
+struct Timer<'a> {
+    sleep: Pin<&'a mut Sleep>,
     /// The waker that the outbox and the timer have.
     waker: Option<Waker>,
 }
 
-/// Serves a connection whose handshake is done and whose session is open, until it ends, and the session with it; `held`
-/// is dropped then. It reads from `socket`; the session's link writes to it. `early`: what the client sent behind its
+/// Serves a connection over TLS whose handshake is done and whose session is open, until it ends, and the session with it;
+/// `held` is dropped then. It reads from `source`; the session's link writes to it. `early`: what the client sent behind its
 /// request. The future, which is what a connection costs in memory, holds nothing twice.
-pub fn serve<R: AsyncRead + Unpin + Send, H: Send>(
-    socket: R,
+pub fn serve<H: Send>(
+    source: TlsReadHalf,
     early: Vec<u8>,
     mut session: Session,
     config: Arc<WsConfig>,
     held: H,
 ) -> impl Future<Output = ()> + Send {
-    let mut wire = Wire::new(socket, early, config);
+    let mut wire = Wire::new(source, early, config);
     async move {
         let _held = &held;
-        let deadline = wire.deadline(&session).into();
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(deadline));
-        std::future::poll_fn(|cx| wire.poll(&mut session, cx, timer.as_mut())).await;
+        let sleep = std::pin::pin!(sleep_until(wire.deadline(&session).into()));
+        let mut timer = Timer::new(sleep);
+        std::future::poll_fn(|cx| wire.poll(&mut session, cx, &mut timer)).await;
     }
 }
 
 /// The same for a session that outlives the connection.
-pub fn serve_resumable<R: AsyncRead + Unpin + Send, H: Send>(
-    socket: R,
+pub fn serve_resumable<H: Send>(
+    source: TlsReadHalf,
     early: Vec<u8>,
     attachment: Attachment,
     config: Arc<WsConfig>,
     held: H,
 ) -> impl Future<Output = ()> + Send {
-    let mut wire = Wire::new(socket, early, config);
+    let mut wire = Wire::new(source, early, config);
     async move {
         let _held = &held;
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(Instant::now().into()));
+        let sleep = std::pin::pin!(sleep_until(Instant::now().into()));
+        let mut timer = Timer::new(sleep);
         std::future::poll_fn(|cx| match attachment.lock() {
-            Some(mut session) => wire.poll(&mut session, cx, timer.as_mut()),
+            Some(mut session) => wire.poll(&mut session, cx, &mut timer),
             None => {
                 wire.reader.abandon(&attachment.lock_any());
                 Poll::Ready(())
@@ -131,36 +149,56 @@ pub fn serve_resumable<R: AsyncRead + Unpin + Send, H: Send>(
     }
 }
 
-/// Sends the reply to a handshake, and that its session cannot be carried on; `held` is dropped when the client has
-/// gone, or has had time to read it.
-pub async fn refuse<R: AsyncRead + Unpin + Send, H: Send>(
-    mut socket: R,
-    reply: Vec<u8>,
-    mut link: Box<dyn Link>,
-    reason: CloseReason,
+/// Waits until a client over TLS that [`refuse`] has told has gone, or the time is over; `held` is dropped then.
+pub async fn linger<H: Send>(
+    mut source: TlsReadHalf,
+    link: Box<dyn Link>,
+    until: Instant,
     held: H,
 ) {
-    let mut words = reply;
+    let mut rest = [0; 512];
+    let gone = async { while source.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+    let _ = tokio::time::timeout_at(until.into(), gone).await;
+    drop((link, held));
+}
+
+/// Sends the reply to a handshake, and that its session cannot be carried on.
+pub fn refuse(reply: &[u8], link: &mut dyn Link, reason: CloseReason) {
+    let mut words = reply.to_vec();
     link.farewell(reason, &mut words);
     // A new connection takes a few hundred bytes at once; one that does not is hopeless.
     let _ = link.try_write(&[IoSlice::new(&words)]);
     link.hang_up();
-    let mut rest = [0; 512];
-    let gone = async { while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
-    let _ = tokio::time::timeout(LINGER, gone).await;
-    drop(held);
 }
 
-impl<R: AsyncRead + Unpin> Wire<R> {
-    fn new(socket: R, early: Vec<u8>, config: Arc<WsConfig>) -> Self {
+impl Source for TlsReadHalf {
+    fn poll_read(
+        &mut self,
+        _: &Outbox,
+        cx: &mut TaskContext<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(into);
+        ready!(AsyncRead::poll_read(Pin::new(self), cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+}
+
+impl<'a> Timer<'a> {
+    fn new(sleep: Pin<&'a mut Sleep>) -> Self {
+        Self { sleep, waker: None }
+    }
+}
+
+impl<S: Source> Wire<S> {
+    fn new(source: S, early: Vec<u8>, config: Arc<WsConfig>) -> Self {
         Self {
-            socket,
+            source,
             reader: Reader::new(config.max_message_bytes, early),
             phase: Phase::Open,
             pinged_at: None,
             next_ping: Instant::now() + config.heartbeat,
             config,
-            waker: None,
         }
     }
 
@@ -168,16 +206,22 @@ impl<R: AsyncRead + Unpin> Wire<R> {
         &mut self,
         session: &mut Session,
         cx: &mut TaskContext<'_>,
-        mut timer: Pin<&mut Sleep>,
+        timer: &mut Timer<'_>,
     ) -> Poll<()> {
-        let moved = !self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        let known = timer.waker.as_ref();
+        let moved = !known.is_some_and(|waker| waker.will_wake(cx.waker()));
         if moved {
             session.member().outbox.register(cx.waker());
-            self.waker = Some(cx.waker().clone());
+            timer.waker = Some(cx.waker().clone());
         }
+        if self.poll_io(session, cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_timer(session, cx, timer.sleep.as_mut(), moved)
+    }
+
+    /// Reads, carries out and writes what there is. Ready when the connection has ended.
+    fn poll_io(&mut self, session: &mut Session, cx: &mut TaskContext<'_>) -> Poll<()> {
         let status = session.member().outbox.status();
         if let Some(reason) = status.closing
             && self.phase == Phase::Open
@@ -198,7 +242,17 @@ impl<R: AsyncRead + Unpin> Wire<R> {
         if (status.queued || self.phase != Phase::Open) && self.poll_write(session, cx).is_ready() {
             return Poll::Ready(());
         }
-        self.poll_timer(session, cx, timer.as_mut(), moved)
+        Poll::Pending
+    }
+
+    /// Does all that is due. Ready when the connection has ended.
+    fn keep_time(&mut self, session: &mut Session, now: Instant) -> Poll<()> {
+        while self.deadline(session) <= now {
+            if self.on_deadline(session, now).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Reads and carries out messages until there are no more. Ready when the connection has ended.
@@ -212,12 +266,11 @@ impl<R: AsyncRead + Unpin> Wire<R> {
                 }
             }
             for _ in 0..READS_PER_POLL {
-                let mut buf = ReadBuf::new(read);
-                let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf));
-                let received = buf.filled_mut();
-                if outcome.is_err() || received.is_empty() {
-                    return Poll::Ready(CloseReason::Lost);
-                }
+                let outbox = &session.member().outbox;
+                let received = match ready!(self.source.poll_read(outbox, cx, read)) {
+                    Ok(0) | Err(_) => return Poll::Ready(CloseReason::Lost),
+                    Ok(bytes) => &mut read[..bytes],
+                };
                 let now = Instant::now();
                 pause::runs(now);
                 self.pinged_at = None;

@@ -21,16 +21,21 @@ use crate::{
     process::ProcessId,
 };
 
-/// The part of a session that others hold: the user's outbox and seat.
+/// The part of a session that others hold: the user's outbox and seat. What a relay touches stands first, in an order that makes
+/// it two cache lines, behind the two counts of the `Arc`.
+#[repr(C)]
 pub struct Member {
+    seat: Mutex<Seat>,
     pub id: SessionId,
-    pub outbox: Outbox,
     /// Who the user is, if the app has said.
     pub identity: Option<Box<Identity>>,
+    pub outbox: Outbox,
     /// Where the user is, as [`UserAddress`] writes it.
     address: AtomicU64,
-    seat: Mutex<Seat>,
 }
+
+/// With the two counts of its `Arc`, 160 bytes: there is one for each user.
+const _: () = assert!(size_of::<Member>() <= 144);
 
 /// In place of a ticket's number: the user waits for a former partner.
 pub const NO_TICKET: u64 = u64::MAX;
@@ -111,11 +116,11 @@ impl Member {
         let marks = outbox.marks();
         marks.resumable.store(resumable, Ordering::Relaxed);
         Self {
-            id,
-            outbox,
-            identity,
-            address: AtomicU64::new(0),
             seat: Mutex::new(Seat::idle()),
+            id,
+            identity,
+            outbox,
+            address: AtomicU64::new(0),
         }
     }
 
@@ -129,10 +134,10 @@ impl Member {
         outbox.marks().resumable.store(resumable, Ordering::Relaxed);
         Self {
             id: link.to,
-            outbox,
-            identity,
-            address: AtomicU64::new(0),
             seat: Mutex::new(Seat::There(link)),
+            identity,
+            outbox,
+            address: AtomicU64::new(0),
         }
     }
 
@@ -304,7 +309,7 @@ impl Member {
         let seat = self.lock();
         match &*seat {
             Seat::InRoom(current) if Arc::ptr_eq(current, room) => room
-                .peer_of(self.id)
+                .peer(self)
                 .outbox
                 .send_batch(batch, Some(read_at))
                 .map_err(NotRelayed::Refused),

@@ -354,12 +354,9 @@ impl Session {
         let Some(room) = &self.room else {
             return self.relay_named(kind, request, payload, read_at, pending);
         };
-        let peer = room.peer_of(self.member.id);
-        if request
-            .to
-            .as_deref()
-            .is_some_and(|to| to.as_bytes() != peer.id.digits())
-        {
+        let own = self.member.id;
+        let to = request.to.as_deref();
+        if to.is_some_and(|to| to.as_bytes() != room.peer_of(own).id.digits()) {
             return Err(unknown_peer());
         }
         let (head, len) = relay_head(kind, self.member.id);

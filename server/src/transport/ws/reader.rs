@@ -26,24 +26,32 @@ impl From<CloseReason> for End {
 /// What one connection keeps between two reads: nothing, unless a frame or a message is unfinished.
 pub(super) struct Reader {
     max_message_bytes: usize,
+    unfinished: Option<Box<Unfinished>>,
+    early: bool,
+}
+
+#[derive(Default)]
+struct Unfinished {
     /// The beginning of a frame; never longer than a frame that is allowed and one read.
-    unfinished: Vec<u8>,
+    frame: Vec<u8>,
     /// The fragments of a message so far.
     fragments: Option<Vec<u8>>,
     /// Memory of the two that the session knows of.
     counted: usize,
-    early: bool,
 }
 
 impl Reader {
     /// `early`: bytes that came with the handshake.
     pub(super) fn new(max_message_bytes: usize, early: Vec<u8>) -> Self {
+        let has_early = !early.is_empty();
+        let unfinished = Unfinished {
+            frame: early,
+            ..Unfinished::default()
+        };
         Self {
             max_message_bytes,
-            early: !early.is_empty(),
-            unfinished: early,
-            fragments: None,
-            counted: 0,
+            unfinished: has_early.then(|| Box::new(unfinished)),
+            early: has_early,
         }
     }
 
@@ -61,18 +69,18 @@ impl Reader {
         now: Instant,
         pending: &mut Pending,
     ) -> Result<(), End> {
-        if !self.unfinished.is_empty() {
+        if self.unfinished.is_some() {
             return self.go_on(received, session, now, pending);
         }
         let used = self.frames(received, session, now, pending)?;
         if used < received.len() {
-            self.unfinished = received[used..].to_vec();
+            self.unfinished().frame = received[used..].to_vec();
         }
         self.count_memory(session);
         Ok(())
     }
 
-    /// Takes the bytes that follow the beginning of a frame.
+    /// Takes the bytes that follow the beginning of a frame, or of a message.
     #[inline(never)]
     fn go_on(
         &mut self,
@@ -81,31 +89,43 @@ impl Reader {
         now: Instant,
         pending: &mut Pending,
     ) -> Result<(), End> {
-        let mut bytes = std::mem::take(&mut self.unfinished);
+        let mut bytes = std::mem::take(&mut self.unfinished().frame);
         bytes.extend_from_slice(received);
         let used = self.frames(&mut bytes, session, now, pending)?;
-        self.unfinished = if used == 0 {
-            bytes
-        } else {
-            bytes[used..].to_vec()
-        };
+        if used == 0 {
+            self.unfinished().frame = bytes;
+        } else if used < bytes.len() {
+            self.unfinished().frame = bytes[used..].to_vec();
+        }
         self.count_memory(session);
         Ok(())
     }
 
-    /// Drops the unfinished frame and message.
-    pub(super) fn abandon(&mut self, session: &Session) {
-        self.unfinished = Vec::new();
-        self.fragments = None;
-        self.count_memory(session);
+    fn unfinished(&mut self) -> &mut Unfinished {
+        self.unfinished.get_or_insert_default()
     }
 
+    /// Drops the unfinished frame and message.
+    pub(super) fn abandon(&mut self, session: &Session) {
+        if let Some(unfinished) = self.unfinished.take() {
+            session.count_memory(unfinished.counted, 0);
+        }
+    }
+
+    /// Counts the memory of what is unfinished; what is not any more is dropped.
+    #[inline]
     fn count_memory(&mut self, session: &Session) {
-        let fragments = self.fragments.as_ref().map_or(0, Vec::capacity);
-        let used = self.unfinished.capacity() + fragments;
-        if used != self.counted {
-            session.count_memory(self.counted, used);
-            self.counted = used;
+        let Some(unfinished) = &mut self.unfinished else {
+            return;
+        };
+        let fragments = unfinished.fragments.as_ref();
+        let used = unfinished.frame.capacity() + fragments.map_or(0, Vec::capacity);
+        if used != unfinished.counted {
+            session.count_memory(unfinished.counted, used);
+            unfinished.counted = used;
+        }
+        if used == 0 && unfinished.fragments.is_none() {
+            self.unfinished = None;
         }
     }
 
@@ -132,7 +152,8 @@ impl Reader {
 
     /// Whether such a frame may come now, judged before its payload is waited for.
     fn check(&self, header: &Header) -> Result<(), CloseReason> {
-        let so_far = self.fragments.as_ref().map(Vec::len);
+        let unfinished = self.unfinished.as_ref();
+        let so_far = unfinished.and_then(|unfinished| Some(unfinished.fragments.as_ref()?.len()));
         match (header.opcode, so_far) {
             (OpCode::Binary, _) => Err(CloseReason::UnsupportedData),
             (OpCode::Text, Some(_)) | (OpCode::Continuation, None) => {
@@ -163,18 +184,18 @@ impl Reader {
             OpCode::Text if header.fin => receive(payload, session, now, pending)?,
             OpCode::Text => {
                 charge_fragment(session, now, pending)?;
-                self.fragments = Some(payload.to_vec());
+                self.unfinished().fragments = Some(payload.to_vec());
             }
             OpCode::Continuation => {
                 if !header.fin {
                     charge_fragment(session, now, pending)?;
                 }
-                let mut message = self.fragments.take().unwrap_or_default();
+                let mut message = self.unfinished().fragments.take().unwrap_or_default();
                 message.extend_from_slice(payload);
                 if header.fin {
                     receive(&message, session, now, pending)?;
                 } else {
-                    self.fragments = Some(message);
+                    self.unfinished().fragments = Some(message);
                 }
             }
             OpCode::Ping => {
