@@ -270,7 +270,7 @@ impl Metrics {
         }
         Ok(Self {
             started: Instant::now(),
-            hot: (0..workers.max(1)).map(|_| Hot::default()).collect(),
+            hot: Self::hot(workers),
             high_water: HighWater::default(),
             connections_open: make.gauge("connections_open", "TCP connections that are open on the public port.")?,
             connections_total: make.counter("connections_total", "TCP connections accepted on the public port.")?,

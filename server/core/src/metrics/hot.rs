@@ -11,15 +11,16 @@ use voicematch_protocol::RelayKind;
 use super::{LATENCY_BUCKETS, Metrics, Percentiles, percentiles::Latencies};
 
 thread_local! {
-    static WORKER: Cell<usize> = const { Cell::new(0) };
+    /// The number of this worker thread; other threads have none.
+    static WORKER: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Sets the number of this worker thread.
+/// Sets the number of this worker thread, which no other thread of the process may have.
 pub fn enter_worker(index: usize) {
     WORKER.set(index);
 }
 
-/// What one worker counts, alone.
+/// What one worker counts, alone; the last is that of all other threads.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Hot {
@@ -39,28 +40,43 @@ pub(super) struct HighWater {
 }
 
 impl Metrics {
-    fn hot(&self) -> &Hot {
-        &self.hot[WORKER.get() % self.hot.len()]
+    /// Places to count for this many workers.
+    pub(super) fn hot(workers: usize) -> Box<[Hot]> {
+        (0..=workers).map(|_| Hot::default()).collect()
+    }
+
+    #[inline]
+    fn add(&self, n: u64, counter: impl Fn(&Hot) -> &AtomicU64) {
+        let Some((others, workers)) = self.hot.split_last() else {
+            return;
+        };
+        if let Some(own) = workers.get(WORKER.get()) {
+            // Nobody else writes here, so that no instruction has to lock the cache line.
+            let counter = counter(own);
+            counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+        } else {
+            counter(others).fetch_add(n, Relaxed);
+        }
     }
 
     /// Messages handed to a partner's outbox.
     pub fn relayed(&self, kind: RelayKind, messages: u64) {
-        self.hot().relayed[kind.index()].fetch_add(messages, Relaxed);
+        self.add(messages, |hot| &hot.relayed[kind.index()]);
     }
 
     /// Bytes of relayed messages, framing included.
     pub fn relayed_bytes(&self, bytes: usize) {
-        self.hot().relayed_bytes.fetch_add(bytes as u64, Relaxed);
+        self.add(bytes as u64, |hot| &hot.relayed_bytes);
     }
 
     /// Bytes read from WebSocket connections.
     pub fn received_bytes(&self, bytes: usize) {
-        self.hot().received_bytes.fetch_add(bytes as u64, Relaxed);
+        self.add(bytes as u64, |hot| &hot.received_bytes);
     }
 
     /// Bytes written to WebSocket connections.
     pub fn sent_bytes(&self, bytes: usize) {
-        self.hot().sent_bytes.fetch_add(bytes as u64, Relaxed);
+        self.add(bytes as u64, |hot| &hot.sent_bytes);
     }
 
     /// From a frame read to the frame written, for this many messages.
@@ -70,11 +86,9 @@ impl Metrics {
             .iter()
             .position(|&bound| seconds <= bound)
             .unwrap_or(LATENCY_BUCKETS.len());
-        let hot = self.hot();
-        hot.latency[bucket].fetch_add(messages, Relaxed);
+        self.add(messages, |hot| &hot.latency[bucket]);
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        hot.latency_nanos
-            .fetch_add(nanos.saturating_mul(messages), Relaxed);
+        self.add(nanos.saturating_mul(messages), |hot| &hot.latency_nanos);
     }
 
     /// How full an outbox is that could not be written at once.
@@ -134,5 +148,16 @@ mod tests {
         assert!((1e-5..=2e-5).contains(&found.quantiles[3]), "{found:?}");
         metrics.relay_latency(Duration::from_secs(1000), 200);
         assert!(metrics.relay_percentiles().quantiles[3] >= 100.0);
+    }
+
+    #[test]
+    fn threads_that_are_no_workers_count_together() {
+        let metrics = Metrics::new(1, &[]).expect("names are unique");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100_000).for_each(|_| metrics.relayed(RelayKind::Message, 1)));
+            }
+        });
+        assert_eq!(metrics.relayed_total(), 400_000);
     }
 }
