@@ -87,6 +87,32 @@ pub struct Request<'a> {
     pub to: Option<Cow<'a, str>>,
 }
 
+impl<'a> Request<'a> {
+    /// Reads what users send most, without a reader of all that there may be: `{"type":"offer","payload":...}` of a relay, with no
+    /// spaces but in the payload, as browsers write it. `None`: it is something else, or wrong, and is to be read as JSON, which
+    /// otherwise finds the same.
+    #[inline]
+    pub fn relay(text: &'a str) -> Option<Self> {
+        const HEADS: [(ClientType, &str); 4] = [
+            (ClientType::IceCandidate, r#"ice_candidate","payload":"#),
+            (ClientType::Message, r#"message","payload":"#),
+            (ClientType::Offer, r#"offer","payload":"#),
+            (ClientType::Answer, r#"answer","payload":"#),
+        ];
+        let rest = text.strip_prefix(r#"{"type":""#)?;
+        let mut heads = HEADS.into_iter();
+        let (kind, rest) = heads.find_map(|(kind, head)| Some((kind, rest.strip_prefix(head)?)))?;
+        let payload = serde_json::from_str(rest.strip_suffix('}')?).ok()?;
+        Some(Self {
+            kind,
+            id: None,
+            criteria: None,
+            payload: Some(payload),
+            to: None,
+        })
+    }
+}
+
 /// What the messages of a resumable session have besides. It is read apart, so that it costs the others nothing.
 #[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -227,4 +253,44 @@ pub struct Criteria<'a> {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub interests: Vec<Cow<'a, str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Option<(ClientType, Option<&str>, bool)> {
+        let request = serde_json::from_str::<Request<'_>>(text).ok()?;
+        let more = request.id.is_some() || request.criteria.is_some() || request.to.is_some();
+        Some((request.kind, request.payload.map(RawValue::get), more))
+    }
+
+    proptest! {
+        #[test]
+        fn a_relay_is_read_as_json_is(
+            kind in prop::sample::select(&["offer", "answer", "ice_candidate", "message", "ping", "offers"][..]),
+            payload in r#"[ \[\]{}",:0-9a-z\\.é-]{0,8}|null|"[a-zé\\"]{0,5}"|\{ "a": [0-9]{1,3} \}|\[1,2\]"#,
+            tail in prop::sample::select(&["}", "", "}}", " }", "\n}", r#","id":1}"#, r#","payload":2}"#][..]),
+        ) {
+            let text = format!(r#"{{"type":"{kind}","payload":{payload}{tail}"#);
+            if let Some(relay) = Request::relay(&text) {
+                let found = (relay.kind, relay.payload.map(RawValue::get), false);
+                prop_assert_eq!(read(&text), Some(found));
+            }
+        }
+    }
+
+    #[test]
+    fn relays_as_browsers_write_them_need_no_general_reader() {
+        for kind in ["offer", "answer", "ice_candidate", "message"] {
+            for payload in ["null", "\"}\"", r#"{"candidate":"a\"b"}"#, "[1, 2]"] {
+                let text = format!(r#"{{"type":"{kind}","payload":{payload}}}"#);
+                let relay = Request::relay(&text).expect("a relay");
+                assert_eq!(relay.kind.as_str(), kind);
+                assert_eq!(relay.payload.map(RawValue::get), Some(payload));
+            }
+        }
+    }
 }

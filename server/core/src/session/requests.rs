@@ -549,6 +549,9 @@ struct IdOnly<'a> {
 }
 
 pub(super) fn parse(text: &str) -> Result<Request<'_>, Refusal> {
+    if let Some(relay) = Request::relay(text) {
+        return Ok(relay);
+    }
     if !is_object(text) {
         return Err(no_object());
     }
