@@ -1,10 +1,6 @@
 //! `/ws`: checks a WebSocket handshake and hands the connection over.
 
-use std::{
-    os::fd::{AsRawFd, OwnedFd, RawFd},
-    sync::Arc,
-    time::Instant,
-};
+use std::{os::fd::OwnedFd, sync::Arc, time::Instant};
 
 use fastwebsockets::upgrade::{is_upgrade_request, upgrade};
 use hyper::{
@@ -28,7 +24,7 @@ use crate::{
         keeper,
         ws::{
             self, PlainLink, TlsLink, WsConfig,
-            sockets::{self, Carried},
+            sockets::{Carried, Place},
         },
     },
 };
@@ -150,18 +146,21 @@ pub(super) fn start(
             return;
         }
     };
-    // It fails when the system has no memory; dropping the socket closes it.
-    if let Ok(socket) = taken {
-        let source = Reads::Plain(socket.as_raw_fd());
-        let link = Box::new(PlainLink::new(socket));
-        start_on(source, link, reply, early, connection, request);
+    match taken.and_then(|socket| Ok((Place::new(&socket)?, socket))) {
+        Ok((place, socket)) => {
+            let link = Box::new(PlainLink::new(socket));
+            start_on(Reads::Plain(place), link, reply, early, connection, request);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the system cannot watch a socket more; its connection was closed");
+        }
     }
 }
 
 /// What a connection reads from.
 enum Reads {
     /// A plain socket, which the link has.
-    Plain(RawFd),
+    Plain(Place),
     Tls(TlsReadHalf),
 }
 
@@ -170,7 +169,7 @@ impl Reads {
     fn serve(self, early: &[u8], carried: Carried, config: Arc<WsConfig>, held: Arc<Permit>) {
         let early = early.to_vec();
         match (self, carried) {
-            (Self::Plain(socket), carried) => sockets::adopt(socket, early, carried, config, held),
+            (Self::Plain(place), carried) => place.serve(early, carried, config, held),
             (Self::Tls(source), Carried::Plain(session)) => {
                 tokio::spawn(ws::serve(source, early, session, config, held));
             }

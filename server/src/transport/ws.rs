@@ -214,14 +214,22 @@ impl<S: Source> Wire<S> {
             session.member().outbox.register(cx.waker());
             timer.waker = Some(cx.waker().clone());
         }
-        if self.poll_io(session, cx).is_ready() {
+        let now = Instant::now();
+        pause::runs(now);
+        if self.poll_io(session, now, cx).is_ready() {
             return Poll::Ready(());
         }
         self.poll_timer(session, cx, timer.sleep.as_mut(), moved)
     }
 
-    /// Reads, carries out and writes what there is. Ready when the connection has ended.
-    fn poll_io(&mut self, session: &mut Session, cx: &mut TaskContext<'_>) -> Poll<()> {
+    /// Reads, carries out and writes what there is. Ready when the connection has ended. `now`: when its worker found that there
+    /// is something; it is the time of what is read.
+    fn poll_io(
+        &mut self,
+        session: &mut Session,
+        now: Instant,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
         let status = session.member().outbox.status();
         if let Some(reason) = status.closing
             && self.phase == Phase::Open
@@ -229,7 +237,7 @@ impl<S: Source> Wire<S> {
             self.close(session, reason, reason.close_code());
         }
         let untold = session.is_untold();
-        let read = self.poll_read(session, cx);
+        let read = self.poll_read(session, now, cx);
         if let Poll::Ready(reason) = read {
             return self.lose(session, reason);
         }
@@ -256,11 +264,16 @@ impl<S: Source> Wire<S> {
     }
 
     /// Reads and carries out messages until there are no more. Ready when the connection has ended.
-    fn poll_read(&mut self, session: &mut Session, cx: &mut TaskContext<'_>) -> Poll<CloseReason> {
+    fn poll_read(
+        &mut self,
+        session: &mut Session,
+        now: Instant,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<CloseReason> {
         SCRATCH.with_borrow_mut(|Scratch { read, pending }| {
             pending.clear();
             if self.reader.has_early() {
-                let lost = self.carry_out(session, &mut [], Instant::now(), pending);
+                let lost = self.carry_out(session, &mut [], now, pending);
                 if let Some(lost) = lost {
                     return Poll::Ready(lost);
                 }
@@ -271,8 +284,6 @@ impl<S: Source> Wire<S> {
                     Ok(0) | Err(_) => return Poll::Ready(CloseReason::Lost),
                     Ok(bytes) => &mut read[..bytes],
                 };
-                let now = Instant::now();
-                pause::runs(now);
                 self.pinged_at = None;
                 session.count_received(received.len());
                 if self.phase == Phase::Open

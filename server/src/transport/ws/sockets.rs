@@ -9,7 +9,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io::{self, ErrorKind},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,6 +23,7 @@ use mio::{Events, Interest, Registry, Token, unix::SourceFd};
 use tokio::{io::unix::AsyncFd, time::sleep_until};
 use voicematch_core::{
     outbox::{Link, Outbox},
+    pause,
     session::Session,
 };
 
@@ -92,7 +93,7 @@ struct Polled {
 struct Sockets {
     registry: Registry,
     /// In chunks, so that they stay where they are when there are more. A connection's token is its index.
-    open: Vec<Box<[Option<Open>]>>,
+    places: Vec<Box<[Option<Open>]>>,
     free: Vec<u32>,
     /// By `due`. Entries that are not a connection's latest are passed over.
     times: BinaryHeap<Reverse<(Instant, u32)>>,
@@ -161,15 +162,36 @@ impl Source for Polled {
     }
 }
 
-/// Serves a connection on the worker on whose thread this is called, until it ends. Its socket, which has this descriptor, is
-/// the session's link. `early`: what the client sent behind its request.
-pub fn adopt(socket: RawFd, early: Vec<u8>, carried: Carried, config: Arc<WsConfig>, held: Held) {
-    SOCKETS.with_borrow_mut(|sockets| {
-        if let Some(sockets) = sockets {
-            let wire = Wire::new(Polled::default(), early, config);
-            sockets.adopt(socket, wire, carried, held);
-        }
-    });
+/// A place for a connection on the worker on whose thread it was made.
+pub struct Place(u32);
+
+impl Place {
+    /// Watches a socket, which nobody else has yet: nobody can close it meanwhile.
+    pub fn new(socket: &OwnedFd) -> io::Result<Self> {
+        with_sockets(|sockets| sockets.watch(socket.as_raw_fd()))
+            .unwrap_or(Err(ErrorKind::NotConnected.into()))
+            .map(Self)
+    }
+
+    /// Serves the connection until it ends. The socket is the session's link. `early`: what the client sent behind its request.
+    pub fn serve(self, early: Vec<u8>, carried: Carried, config: Arc<WsConfig>, held: Held) {
+        let index = self.0;
+        std::mem::forget(self);
+        let wire = Wire::new(Polled::default(), early, config);
+        with_sockets(|sockets| sockets.open(index, wire, carried, held));
+    }
+}
+
+impl Drop for Place {
+    /// It was not needed.
+    fn drop(&mut self) {
+        with_sockets(|sockets| sockets.free.push(self.0));
+    }
+}
+
+/// `None`: the worker has ended.
+fn with_sockets<T>(act: impl FnOnce(&mut Sockets) -> T) -> Option<T> {
+    SOCKETS.with_borrow_mut(|sockets| sockets.as_mut().map(act))
 }
 
 /// The descriptor of an epoll.
@@ -198,7 +220,7 @@ impl Polling {
         };
         let sockets = Sockets {
             registry: poll.registry().try_clone()?,
-            open: Vec::new(),
+            places: Vec::new(),
             free: Vec::new(),
             times: BinaryHeap::new(),
             bell: Arc::new(bell),
@@ -228,7 +250,7 @@ impl Polling {
                 is_busy = sockets.turn(&mut poll.get_mut().0, &mut events);
                 sockets.times.peek().map(|Reverse((at, _))| *at)
             });
-            bell.sleeps.store(true, Ordering::SeqCst);
+            bell.sleeps.store(!is_busy, Ordering::SeqCst);
             if is_busy || !bell.woken().is_empty() {
                 tokio::task::yield_now().await;
             } else {
@@ -258,10 +280,22 @@ impl Drop for End {
 }
 
 impl Sockets {
-    fn adopt(&mut self, socket: RawFd, wire: Wire<Polled>, carried: Carried, held: Held) {
+    /// Watches a socket under the index of a free place.
+    fn watch(&mut self, socket: RawFd) -> io::Result<u32> {
         let Some(index) = self.free.pop().or_else(|| self.add_chunk()) else {
-            return;
+            return Err(ErrorKind::OutOfMemory.into());
         };
+        let token = Token(index as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let watched = self.registry.register(&mut SourceFd(&socket), token, both);
+        if watched.is_err() {
+            self.free.push(index);
+        }
+        watched.map(|()| index)
+    }
+
+    /// Takes a connection whose socket is watched.
+    fn open(&mut self, index: u32, wire: Wire<Polled>, carried: Carried, held: Held) {
         let bell = self.bell.clone();
         let waker = Waker::from(Arc::new(Ring { bell, index }));
         match &carried {
@@ -273,37 +307,29 @@ impl Sockets {
             }
             Carried::Refused(..) => {}
         }
-        *self.slot(index) = Some(Open {
-            due: Instant::now() + LONG,
+        let now = Instant::now();
+        *self.place(index) = Some(Open {
+            due: now + LONG,
             wire,
             carried,
             waker,
             _held: held,
         });
-        let token = Token(index as usize);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match self.registry.register(&mut SourceFd(&socket), token, both) {
-            // It can be written to, so that this is an event already.
-            Ok(()) => self.run(index, |_| {}),
-            Err(error) => {
-                tracing::warn!(%error, "the system cannot watch a socket more; its connection was closed");
-                self.close(index);
-            }
-        }
+        self.run(index, now, |_| {});
     }
 
     /// Makes room for more; returns the first place.
     fn add_chunk(&mut self) -> Option<u32> {
-        let first = u32::try_from(self.open.len() * CHUNK).ok()?;
-        let end = u32::try_from(self.open.len() * CHUNK + CHUNK).ok()?;
-        self.open.push((0..CHUNK).map(|_| None).collect());
+        let first = u32::try_from(self.places.len() * CHUNK).ok()?;
+        let end = u32::try_from(self.places.len() * CHUNK + CHUNK).ok()?;
+        self.places.push((0..CHUNK).map(|_| None).collect());
         self.free.extend((first + 1..end).rev());
         Some(first)
     }
 
     #[inline]
-    fn slot(&mut self, index: u32) -> &mut Option<Open> {
-        &mut self.open[index as usize / CHUNK][index as usize % CHUNK]
+    fn place(&mut self, index: u32) -> &mut Option<Open> {
+        &mut self.places[index as usize / CHUNK][index as usize % CHUNK]
     }
 
     /// Does what there is to do. True: there is more.
@@ -311,12 +337,15 @@ impl Sockets {
         for _ in 0..LOOKS {
             let mut seen = 0;
             // It fails when a signal comes; then it has found nothing.
-            if poll.poll(events, Some(Duration::ZERO)).is_ok() {
+            let found = poll.poll(events, Some(Duration::ZERO));
+            let now = Instant::now();
+            pause::runs(now);
+            if found.is_ok() {
                 for event in &*events {
                     seen += 1;
                     if let Ok(index) = u32::try_from(event.token().0) {
                         let is_closed = event.is_read_closed() || event.is_error();
-                        self.run(index, |socket| {
+                        self.run(index, now, |socket| {
                             socket.is_empty = false;
                             socket.is_closed |= is_closed;
                         });
@@ -327,10 +356,10 @@ impl Sockets {
             let mut woken = std::mem::take(&mut self.woken);
             seen += woken.len();
             for index in woken.drain(..) {
-                self.run(index, |_| {});
+                self.run(index, now, |_| {});
             }
             self.woken = woken;
-            self.keep_time();
+            self.keep_time(now);
             if seen < BUSY {
                 return false;
             }
@@ -339,13 +368,12 @@ impl Sockets {
     }
 
     /// Does what is due.
-    fn keep_time(&mut self) {
-        let now = Instant::now();
+    fn keep_time(&mut self, now: Instant) {
         while let Some(&Reverse((at, index))) = self.times.peek()
             && at <= now
         {
             self.times.pop();
-            if let Some(open) = self.slot(index)
+            if let Some(open) = self.place(index)
                 && open.due == at
             {
                 open.due = now + LONG;
@@ -356,10 +384,10 @@ impl Sockets {
 
     /// Reads, carries out and writes what there is for a connection.
     #[inline]
-    fn run(&mut self, index: u32, learn: impl FnOnce(&mut Polled)) {
-        if let Some(open) = self.slot(index) {
+    fn run(&mut self, index: u32, now: Instant, learn: impl FnOnce(&mut Polled)) {
+        if let Some(open) = self.place(index) {
             learn(&mut open.wire.source);
-            self.act(index, Wire::poll_io);
+            self.act(index, |wire, session, cx| wire.poll_io(session, now, cx));
         }
     }
 
@@ -369,7 +397,7 @@ impl Sockets {
         index: u32,
         act: impl FnOnce(&mut Wire<Polled>, &mut Session, &mut Context<'_>) -> Poll<()>,
     ) {
-        let Some(open) = self.slot(index) else {
+        let Some(open) = self.place(index) else {
             return;
         };
         // A fault in the handling of one connection ends that one, as if it had a task.
@@ -386,7 +414,7 @@ impl Sockets {
     }
 
     fn close(&mut self, index: u32) {
-        let open = self.slot(index).take();
+        let open = self.place(index).take();
         // A fault while it ends is in the log already.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(open)));
         self.free.push(index);
