@@ -1,8 +1,8 @@
 //! The bounded queue of messages to one user.
 //!
 //! A sender writes straight into the user's socket as long as nothing is queued: no wake-up, no hand-off
-//! to the user's own task. Only the rest that the socket does not take is copied and queued, and only then
-//! is the task woken to write it when the socket has room again.
+//! to the user's own connection. Only the rest that the socket does not take is copied and queued, and only then
+//! is the connection woken to write it when the socket has room again.
 
 mod backlog;
 mod batch;

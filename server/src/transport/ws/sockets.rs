@@ -235,7 +235,7 @@ impl Polling {
         Ok(Self { poll, sockets })
     }
 
-    /// Serves the connections that this thread adopts, until its runtime ends.
+    /// Serves the connections that have a [`Place`] on this thread, until its runtime ends.
     pub async fn serve(self) -> io::Result<()> {
         let Self { mut poll, sockets } = self;
         let bell = sockets.bell.clone();
