@@ -117,9 +117,13 @@ def stand_still(server, other, app):
 
 def ask_elsewhere(server, other):
     """A speaker comes to a server that does not have the session."""
-    ask(server.admin, "/api/sessions", {"slug": "elsewhere"})
+    host_token = ask(server.admin, "/api/sessions", {"slug": "elsewhere"})["host_token"]
+    host = Visitor(server.public, path=f"/transcribe?token={host_token}")
+    # Without somebody in it the session would be let go, and could be taken by the other server.
+    host.expect("ready")
     Visitor(other.public, path=f"/transcribe?token={speaker_at(server, 'elsewhere', 'ann')}").leave()
     other.counts('transcribe_moved_total{result="elsewhere"}')
+    host.leave()
 
 
 def lose_the_database(database, server):
