@@ -21,7 +21,7 @@ use voicematch_core::{
     live::Live,
     matchmaker::{Matchmaker, MatchmakerConfig, PoolKind, Widening, Wish},
     memory::Memory,
-    metrics::{Metrics, Transport},
+    metrics::{Metrics, Transport, enter_worker},
     outbox::{Attach, Link, LogLimits, Outbox, OutboxLimits, text_header},
     process::ProcessId,
     room::{Member, Place, Shared, named::NamedRooms, pending::PendingRooms, ticket::RoomKeys},
@@ -80,8 +80,9 @@ impl Link for Sink {
     fn farewell(&self, _: CloseReason, _: &mut Vec<u8>) {}
 }
 
-/// All at zero, for two workers.
+/// All at zero, for two workers. This thread is the first of them: what a message costs is measured as it is in a server.
 pub(crate) fn new_metrics() -> Arc<Metrics> {
+    enter_worker(0);
     Arc::new(Metrics::new(2, &PoolKind::LABELS).expect("names are unique"))
 }
 
