@@ -276,6 +276,15 @@ impl Spill {
     }
 }
 
+impl Drop for Spill {
+    /// To close the file is not enough: a child that is being started has a copy of the descriptor until it is a program of its own.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "a spill file cannot be unlocked");
+        }
+    }
+}
+
 /// The process whose file this is.
 fn owner(path: &Path) -> RowId {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

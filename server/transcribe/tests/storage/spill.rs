@@ -1,6 +1,9 @@
-//! Spill files that were not written to their end.
+//! Spill files that were not written to their end, and who has them.
 
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 use tokio::time::Instant;
 use voicematch_transcribe::record::{Record, RowId};
@@ -10,6 +13,9 @@ use voicematch_transcribe::store::writer::{Settings, Writer};
 
 use crate::model::List;
 use crate::support::{IN_SPILL, PATIENCE, outcomes, segment};
+
+/// How often a child is started at the wrong moment is chance.
+const ROUNDS: usize = 300;
 
 /// The bytes of a spill file with the session's segments 1 to 3.
 async fn spilled(session: RowId) -> Vec<u8> {
@@ -49,6 +55,37 @@ async fn replayed(bytes: &[u8]) -> (Vec<i64>, Vec<std::path::PathBuf>, tempfile:
     assert_eq!(writer.close(Instant::now() + PATIENCE).await, None);
     let files = spill_files(dir.path());
     (store.seqs(), files, dir)
+}
+
+/// A child has copies of all descriptors until it is a program of its own, and a lock is held by copies, too (flock(2)).
+#[tokio::test]
+async fn who_starts_a_program_does_not_keep_the_file_of_a_writer_that_has_ended() {
+    let ends = Arc::new(AtomicBool::new(false));
+    let starting = {
+        let ends = ends.clone();
+        thread::spawn(move || {
+            while !ends.load(Relaxed) {
+                Command::new("true").status().expect("a program");
+            }
+        })
+    };
+    for round in 0..ROUNDS {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut settings = Settings::new(dir.path());
+        settings.queue = 1;
+        let metrics = || StorageMetrics::new().expect("metrics");
+        let first = Writer::start(Arc::new(List::down()), settings.clone(), metrics()).await;
+        let first = first.expect("a writer");
+        let segment = first.write_now(Record::Segment(segment(RowId(7), 1)));
+        assert_eq!(segment.await, IN_SPILL);
+        first.close(Instant::now() + PATIENCE).await;
+        let store = Arc::new(List::default());
+        let next = Writer::start(Arc::<List>::clone(&store), settings, metrics()).await;
+        next.expect("a writer");
+        assert_eq!(store.seqs(), [1], "round {round}");
+    }
+    ends.store(true, Relaxed);
+    starting.join().expect("no panic");
 }
 
 #[tokio::test]
