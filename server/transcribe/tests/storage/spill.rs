@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use tokio::time::Instant;
 use voicematch_transcribe::record::{Record, RowId};
@@ -57,18 +57,39 @@ async fn replayed(bytes: &[u8]) -> (Vec<i64>, Vec<std::path::PathBuf>, tempfile:
     (store.seqs(), files, dir)
 }
 
+/// Starts one program after another until it is dropped.
+struct Programs {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Programs {
+    fn start() -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = ends.clone();
+        let start = move || {
+            while !told.load(Relaxed) {
+                Command::new("true").status().expect("a program");
+            }
+        };
+        let thread = Some(thread::spawn(start));
+        Self { ends, thread }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.ends.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A child has copies of all descriptors until it is a program of its own, and a lock is held by copies, too (flock(2)).
 #[tokio::test]
 async fn who_starts_a_program_does_not_keep_the_file_of_a_writer_that_has_ended() {
-    let ends = Arc::new(AtomicBool::new(false));
-    let starting = {
-        let ends = ends.clone();
-        thread::spawn(move || {
-            while !ends.load(Relaxed) {
-                Command::new("true").status().expect("a program");
-            }
-        })
-    };
+    let _programs = Programs::start();
     for round in 0..ROUNDS {
         let dir = tempfile::tempdir().expect("a folder");
         let mut settings = Settings::new(dir.path());
@@ -84,8 +105,6 @@ async fn who_starts_a_program_does_not_keep_the_file_of_a_writer_that_has_ended(
         next.expect("a writer");
         assert_eq!(store.seqs(), [1], "round {round}");
     }
-    ends.store(true, Relaxed);
-    starting.join().expect("no panic");
 }
 
 #[tokio::test]
