@@ -16,8 +16,12 @@ use crate::{
         engine::{Engine, LOCAL, joined, knows, stands},
         eventually,
         ports::free_port,
+        user::text,
     },
 };
+
+/// After a slot has moved, messages come again within this time.
+const BACK: Duration = Duration::from_secs(1);
 
 /// Killed when dropped.
 struct Sentinel {
@@ -219,6 +223,49 @@ fn replica_of(engines: &[Engine], primary: usize) -> usize {
     engines.iter().position(follows).expect("a replica")
 }
 
+/// Gives the slot of a key to another primary, as an operator does who spreads the load anew.
+fn move_slot(engines: &[Engine], key: &str) {
+    let slot = engines[0].ask(&format!("cluster keyslot {key}"));
+    let has_slot = |engine: &&Engine| !engine.ask(&format!("exists {key}")).starts_with("MOVED");
+    let primaries = engines.iter().filter(|engine| is_primary(engine));
+    let (has, have_not): (Vec<&Engine>, Vec<&Engine>) = primaries.partition(has_slot);
+    let (from, to) = (has[0], have_not[0]);
+    let [from_id, to_id] = [from, to].map(|engine| engine.ask("cluster myid"));
+    let set = |engine: &Engine, to: &str| {
+        assert_eq!(engine.ask(&format!("cluster setslot {slot} {to}")), "OK");
+    };
+    set(to, &format!("importing {from_id}"));
+    set(from, &format!("migrating {to_id}"));
+    loop {
+        let keys = from.ask(&format!("cluster getkeysinslot {slot} 100"));
+        if keys.is_empty() {
+            break;
+        }
+        let port = to.port.to_string();
+        let migrate = ["migrate", "127.0.0.1", &port, "", "0", "5000", "keys"];
+        let words: Vec<&str> = migrate.into_iter().chain(keys.lines()).collect();
+        assert_eq!(from.ask_words(&words), "OK");
+    }
+    for engine in have_not.into_iter().chain(has) {
+        set(engine, &format!("node {to_id}"));
+    }
+}
+
+/// The slots of both nodes' channels and of all tickets move, while users talk.
+async fn slots_move(engines: &[Engine], [a, b]: [&TestServer; 2]) {
+    let (mut first, mut second) = pair_of(a, b).await;
+    let seen = a.admin("/support/nodes").await.json();
+    let channel = |number: usize| format!("vm:1:n:{{{}}}", text(&seen["nodes"][number], "id"));
+    for key in [channel(0), channel(1), "{vm:m}".to_owned()] {
+        talk(&mut first, &mut second, 10).await;
+        move_slot(engines, &key);
+        let moved = Instant::now();
+        talk(&mut first, &mut second, 10).await;
+        println!("{key} moved: messages come after {:?}", moved.elapsed());
+        assert_within(BACK, "a slot moved: messages come", moved);
+    }
+}
+
 #[tokio::test]
 async fn a_redis_cluster_and_its_primaries() {
     let mut engines = cluster().await;
@@ -242,8 +289,15 @@ async fn a_redis_cluster_and_its_primaries() {
     .await;
     all_follow(&engines).await;
     assert_eq!(with_tickets(&engines), replica);
+    users_see("slots that move", &a, &b, async || {
+        slots_move(&engines, [&a, &b]).await;
+    })
+    .await;
+    all_follow(&engines).await;
+    let primary = with_tickets(&engines);
+    assert_ne!(primary, replica);
     users_see("a Cluster's primary killed", &a, &b, async || {
-        engines[replica].kill()
+        engines[primary].kill()
     })
     .await;
 }
