@@ -1,15 +1,10 @@
-//! Nodes that are cut off, frozen, on the other side of a split, or have a wrong clock: nobody is in two rooms, and nobody is left
+//! Nodes that are cut off, frozen, or on the other side of a split: nobody is in two rooms, and nobody is left
 //! alone in half of one.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::{
     cluster::{meet, pair_of, talk},
@@ -18,7 +13,6 @@ use crate::{
         engine::{DEATH, Engine, REJOINED, joined, knows, stands},
         machine::Machine,
         network::Network,
-        server::binary,
     },
 };
 
@@ -225,70 +219,4 @@ async fn nodes_that_freeze_while_they_are_asked() {
     let times = [2_400, 2_900, 3_100, 10_000].map(Duration::from_millis);
     let [a, b, c, d] = times.map(frozen);
     tokio::join!(a, b, c, d);
-}
-
-/// A library with the time of day hours ahead, which jumps by as much again each second. (libfaketime and the server's allocator do
-/// not get along.) What measures time that has passed is left alone, as clocks of machines that are set leave it.
-fn wrong_clock(folder: &TempDir) -> PathBuf {
-    const SOURCE: &str = "
-        #define _GNU_SOURCE
-        #include <sys/syscall.h>
-        #include <time.h>
-        #include <unistd.h>
-        int clock_gettime(clockid_t id, struct timespec *time) {
-            long failed = syscall(SYS_clock_gettime, id, time);
-            if (!failed && id == CLOCK_REALTIME) time->tv_sec += (50 + time->tv_sec % 2 * 50) * 3600;
-            return failed;
-        }";
-    let [source, library] = ["clock.c", "clock.so"].map(|name| folder.path().join(name));
-    std::fs::write(&source, SOURCE).unwrap();
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status();
-    assert!(built.unwrap().success());
-    library
-}
-
-#[tokio::test]
-async fn a_node_with_a_clock_of_its_own() {
-    let engine = Engine::start().await;
-    let folder = TempDir::new().unwrap();
-    let mut command = binary();
-    command.env("LD_PRELOAD", wrong_clock(&folder));
-    let url = engine.url();
-    let a = TestServer::start_command(command, "127.0.0.1:0", &["--cluster", &url]).await;
-    let (a, b) = joined(a, engine.node(&[]).await).await;
-    let day = |node: &TestServer| {
-        node.process.stderr()[0]
-            .split_once('T')
-            .unwrap()
-            .0
-            .to_owned()
-    };
-    println!("clocks: {} and {}", day(&a), day(&b));
-    assert_ne!(day(&a), day(&b));
-    for (one, other) in [(&a, &b), (&b, &a)] {
-        let (mut first, mut second) = pair_of(one, other).await;
-        talk(&mut first, &mut second, 20).await;
-    }
-    let mut waiting = User::connect(&a).await;
-    waiting.wait().await;
-    let mut newcomer = User::connect(&b).await;
-    newcomer.find().await;
-    let met = waiting.expect("match_found").await;
-    assert_eq!(met["peer_id"], newcomer.id);
-    assert!(
-        met["waited_ms"]
-            .as_u64()
-            .is_some_and(|waited| waited < 60_000),
-        "{met}"
-    );
-    for node in [&a, &b] {
-        assert_eq!(lives(node).await, 0.0);
-        let claims = r#"result="late""#;
-        let metrics = node.metrics().await;
-        let mut all = metrics.all("match_claims_total");
-        assert!(all.all(|(found, count)| found != claims || count == 0.0));
-    }
 }

@@ -24,6 +24,8 @@ mod cluster_bans;
 #[cfg(feature = "cluster")]
 mod cluster_blocks;
 #[cfg(feature = "cluster")]
+mod cluster_clocks;
+#[cfg(feature = "cluster")]
 mod cluster_cut_off;
 #[cfg(feature = "cluster")]
 mod cluster_drain;

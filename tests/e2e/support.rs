@@ -5,6 +5,8 @@ pub(crate) mod app;
 pub(crate) mod asked;
 pub(crate) mod client;
 #[cfg(feature = "cluster")]
+pub(crate) mod clock;
+#[cfg(feature = "cluster")]
 pub(crate) mod engine;
 pub(crate) mod gate;
 #[cfg(feature = "transcribe")]

@@ -218,7 +218,8 @@ impl Members {
         self.shared.deaths.subscribe()
     }
 
-    /// Tickets that were posted after this time are to look again: a suspect is trusted, or the engine's data were lost.
+    /// Tickets that were posted after this time are to look again: a suspect is trusted, the engine's data were lost, or its
+    /// clock was set.
     /// For one who asks.
     pub(crate) async fn look_again(&self) -> Instant {
         loop {

@@ -35,6 +35,10 @@ const STILL: Duration = Duration::from_secs(3);
 /// A witness that does not ask for longer has seen nothing; nor has more been seen than this from one answer to the next.
 const WITNESS_GAP: Duration = Duration::from_secs(1);
 
+/// The engine's clock was set when two beats show it so much further or less far than the time between them. Each answer may be
+/// [`BEAT_WITHIN`] late.
+const CLOCK_SET: Duration = Duration::from_secs(3);
+
 /// Marks of the dead stay in the engine for so long, in microseconds of its clock.
 const MARK: i64 = 600_000_000;
 
@@ -60,6 +64,8 @@ pub enum Change {
     NewLife(NodeId),
     /// The engine's data were lost: what was written there is to be written again.
     Generation,
+    /// The engine's clock was set, or another engine answers: what was written there with a time is to be written again.
+    Clock,
 }
 
 /// A node to be declared dead, if the engine's data are still these.
@@ -231,6 +237,10 @@ impl Nodes {
                     others.for_each(|other| other.stood += watched);
                 }
                 (self.good, self.beaten) = (Some(sent), Some(sent));
+                let expected = self.engine_time(sent);
+                if expected.is_some_and(|expected| is_another_clock(expected, time)) {
+                    out.changes.push(Change::Clock);
+                }
                 self.clock = Some((time, sent));
                 let lost = self.generation.as_ref().is_some_and(|is| *is != generation);
                 if lost {
@@ -370,6 +380,10 @@ fn watched(looked: Instant, sent: Instant, now: Instant) -> Duration {
         true => now.saturating_duration_since(looked).min(WITNESS_GAP),
         false => Duration::ZERO,
     }
+}
+
+fn is_another_clock(expected: i64, time: i64) -> bool {
+    u128::from(expected.abs_diff(time)) > CLOCK_SET.as_micros()
 }
 
 fn mark(time: i64) -> String {

@@ -305,6 +305,12 @@ impl Part {
                     self.node.blocks.say_again();
                     forgotten.notify_one();
                 }
+                Change::Clock => {
+                    tracing::warn!("the clock of the cluster's engine was set");
+                    self.node.names.renew_all();
+                    self.node.bans.say_again();
+                    self.node.blocks.say_again();
+                }
                 Change::Joined(_) | Change::Told(_) => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{TestServer, eventually, network::Proxy, ports::free_port, processes};
+use super::{TestServer, clock::Clock, eventually, network::Proxy, ports::free_port, processes};
 
 /// Partners of a node's users are told of its death within this time.
 pub(crate) const DEATH: Duration = Duration::from_secs(5);
@@ -25,6 +26,7 @@ pub(crate) struct Engine {
     folder: TempDir,
     pub(crate) port: u16,
     flags: Vec<String>,
+    preload: Option<PathBuf>,
     process: Option<Child>,
 }
 
@@ -46,8 +48,17 @@ impl Engine {
             folder: TempDir::new().unwrap(),
             port: free_port(),
             flags: flags.split_whitespace().map(str::to_owned).collect(),
+            preload: None,
             process: None,
         }
+    }
+
+    /// One with a clock of its own.
+    pub(crate) async fn start_with_clock(clock: &Clock) -> Self {
+        let mut engine = Self::stopped();
+        engine.preload = Some(clock.library());
+        engine.run().await;
+        engine
     }
 
     pub(crate) async fn run(&mut self) {
@@ -58,6 +69,7 @@ impl Engine {
             .arg("--dir")
             .arg(self.folder.path())
             .args(&self.flags)
+            .envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::null())

@@ -190,7 +190,9 @@ impl<'a> Follower<'a> {
                     lock(&shared.suspects).remove(node);
                     shared.deaths.send_modify(|count| *count += 1);
                 }
-                Change::Generation | Change::NewLife(_) => shared.look_again(shared.began),
+                Change::Generation | Change::Clock | Change::NewLife(_) => {
+                    shared.look_again(shared.began);
+                }
                 Change::Joined(node) | Change::Told(node) => shared.look_at_version(*node),
             }
         }

@@ -126,6 +126,7 @@ fn a_witness_that_was_away_has_seen_nothing() {
     world.beat(&mut a);
     // Both froze, or the engine was away: a comes back first.
     world.now += ms(20_000);
+    world.time += 20_000_000;
     assert_eq!(world.run(ms(2_500), &mut [&mut a]), []);
     assert_eq!(world.run(ms(5_000), &mut [&mut a, &mut b]), []);
 }
@@ -141,7 +142,7 @@ fn a_witness_that_stood_still_before_it_read_an_answer_has_seen_nothing() {
     for stood in [ms(2_100), ms(4_200), ms(6_300), ms(8_400)] {
         let nodes = vec![(id(2), value.clone())];
         let reply = BeatReply::Ok {
-            time: world.time,
+            time: world.time + i64::try_from(stood.as_micros()).expect("a time"),
             generation: vec![1],
             nodes,
         };
@@ -157,7 +158,8 @@ fn the_engines_clock_may_jump() {
     world.run(ms(1_000), &mut [&mut a, &mut b]);
     for jump in [86_400_000_000, -172_800_000_000] {
         world.time += jump;
-        assert_eq!(world.run(ms(5_000), &mut [&mut a, &mut b]), []);
+        let told = world.run(ms(5_000), &mut [&mut a, &mut b]);
+        assert_eq!(told, [(id(1), Change::Clock), (id(2), Change::Clock)]);
         assert_eq!(a.engine_time(world.now + ms(3)), Some(world.time + 3_000));
     }
 }

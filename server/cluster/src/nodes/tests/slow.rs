@@ -124,7 +124,7 @@ impl Slowly {
                 self.moved.insert(me, now);
                 let all = self.hash.iter().map(|(node, value)| (*node, value.clone()));
                 let reply = BeatReply::Ok {
-                    time: 0,
+                    time: i64::try_from(now * 1_000).expect("a time"),
                     generation: vec![1],
                     nodes: all.collect(),
                 };
@@ -161,6 +161,7 @@ impl Slowly {
 
     fn note(&mut self, node: u8, changes: &[Change]) {
         for change in changes {
+            assert_ne!(*change, Change::Clock, "it is only slow");
             if let Change::Died(dead) = change {
                 self.deaths.push((node, *dead, self.now));
             }
