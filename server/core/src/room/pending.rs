@@ -102,7 +102,8 @@ impl PendingRooms {
                 member
                     .start_waiting(NO_TICKET)
                     .map_err(CannotRejoin::Elsewhere)?;
-                place.insert(Waiting {
+                // Held until they are told: nobody finds them before that.
+                let _place = place.insert(Waiting {
                     member: member.clone(),
                     seat,
                 });

@@ -145,6 +145,37 @@ fn assert_are_together(world: &mut World, one: &User, other: &User, room: RoomId
     assert_eq!(world.rooms(), 0);
 }
 
+/// Both come at the same moment, to one node: who was first is told that they wait, and then of the partner.
+#[test]
+fn who_waits_is_told_so_before_the_partner_comes() {
+    let (world, _, tickets) = pair();
+    let (pending, now) = (pending(&world, 0), world.now());
+    for number in 0..5000 {
+        let room = RoomId(number);
+        let users = [0, 1].map(|seat| {
+            let user = User::new(1000 + 2 * number + seat, &world.nodes[0].1);
+            outlives_connections(&user);
+            user
+        });
+        let barrier = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for (user, shown) in users.iter().zip(&tickets) {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    pending.rejoin(&user.member, room, shown.seat, now)
+                });
+            }
+        });
+        let told = users.each_ref().map(types);
+        let waited = told
+            .iter()
+            .filter(|told| told[..] == ["rejoining", "rejoined"]);
+        let opened = told.iter().filter(|told| told[..] == ["rejoined"]);
+        assert_eq!((waited.count(), opened.count()), (1, 1), "{told:?}");
+    }
+}
+
 #[test]
 fn who_comes_to_any_node_has_the_seat_of_a_dead_one() {
     // User 1 was on node 1, which dies; they come to their partner's node, and to another one.
